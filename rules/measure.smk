@@ -1,0 +1,50 @@
+# Cold start of a cell, and what lasts of it on the disk.
+rule warmup:
+    input:
+        script="scripts/warmup.py",
+        code=grid.engine_code,
+        checkpoint=grid.checkpoint,
+    output:
+        "results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
+    log:
+        "logs/{gpu}/{experiment}/{model}/{technique}/warmup.log",
+    group:
+        "cell"
+    conda:
+        grid.env
+    threads: planning.all_cores(workflow)
+    resources:
+        gpu=1,
+    params:
+        job=grid.warmup_job,
+    message:
+        "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
+    shell:
+        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
+# The counted replies of a cell, alone on its device.
+rule measure:
+    input:
+        script="scripts/measure.py",
+        code=grid.engine_code,
+        checkpoint=grid.checkpoint,
+        after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
+    output:
+        "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
+    log:
+        "logs/{gpu}/{experiment}/{model}/{technique}/measure.log",
+    group:
+        "cell"
+    conda:
+        grid.env
+    threads: planning.all_cores(workflow)
+    resources:
+        gpu=1,
+    params:
+        job=grid.measure_job,
+    message:
+        "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
+    shell:
+        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        " --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -1,0 +1,19 @@
+# Train, build, find or download a model.
+rule prepare_model:
+    input:
+        script="scripts/prepare_model.py",
+        code=planning.code("prepare_model"),
+        source=grid.model_files,
+    output:
+        "models/{model}/prepared.parquet",
+    log:
+        "logs/models/{model}/prepared.log",
+    conda:
+        "../envs/transformers.yaml"
+    threads: planning.all_cores(workflow)
+    params:
+        job=grid.model_job,
+    message:
+        "Preparing the model {wildcards.model}"
+    shell:
+        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -1,0 +1,21 @@
+# Make the checkpoint of a technique that has a transform.
+rule quantize:
+    input:
+        script="scripts/quantize.py",
+        code=grid.transform_code,
+        checkpoint="models/{model}/prepared.parquet",
+    output:
+        "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",
+    log:
+        "logs/quantize/{model}/{technique}/{dtype}.log",
+    conda:
+        grid.env
+    threads: planning.all_cores(workflow)
+    resources:
+        gpu=1,
+    params:
+        job=grid.quantize_job,
+    message:
+        "Making the checkpoint {wildcards.technique} of {wildcards.model}"
+    shell:
+        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"

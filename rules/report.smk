@@ -1,0 +1,53 @@
+# The plan as a file; that of a large grid would be too long for a command line.
+rule plan:
+    output:
+        "results/plan.json",
+    localrule: True
+    params:
+        plan=grid.as_json(),
+    message:
+        "Writing down the plan of the grid"
+    run:
+        Path(output[0]).write_text(params.plan, encoding="utf-8")
+
+
+# One row for every cell of the grid, and one for every job.
+rule aggregate:
+    input:
+        script="scripts/aggregate.py",
+        code=planning.code("aggregate"),
+        plan="results/plan.json",
+        records=grid.records(),
+    output:
+        summary="results/summary.parquet",
+        runs="results/runs.parquet",
+    log:
+        "logs/aggregate.log",
+    conda:
+        "../envs/report.yaml"
+    message:
+        "Gathering the results of every cell"
+    shell:
+        "python {input.script:q} --plan {input.plan:q} --summary {output.summary:q} --runs {output.runs:q} 3>&2 > {log:q} 2>&1"
+
+
+# The page that people read; offline, one file.
+rule report:
+    input:
+        script="scripts/render_report.py",
+        code=planning.code("report"),
+        plan="results/plan.json",
+        summary="results/summary.parquet",
+        runs="results/runs.parquet",
+        measures=grid.measures(),
+    output:
+        "results/report.html",
+    log:
+        "logs/report.log",
+    conda:
+        "../envs/report.yaml"
+    message:
+        "Writing the report"
+    shell:
+        "python {input.script:q} --plan {input.plan:q} --summary {input.summary:q} --runs {input.runs:q}"
+        " --out {output:q} 3>&2 > {log:q} 2>&1"

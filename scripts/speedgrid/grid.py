@@ -1,0 +1,300 @@
+"""From a study to its cells: pure planning, no I/O.
+
+Everything that can be wrong with a study is found here, before any job starts, and said in one line that names the file, the key and what
+is allowed there.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from speedgrid.schema import SCHEMA_VERSION
+
+ORIGINS = ("train", "architecture", "local", "hub")
+
+
+class StudyError(ValueError):
+    """A study that cannot be planned; the message is one line for the person who wrote it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (gpu, experiment, model, technique) of the grid: the unit of work, of caching and of failure.
+
+    `device`, `options`, `transform`, `settings` and `evaluate` are what the jobs are told; nothing else of the study reaches them.
+    """
+
+    gpu: str
+    experiment: str
+    model: str
+    technique: str
+    workload: str
+    engine: str
+    env: str
+    device: Mapping
+    options: Mapping
+    transform: Mapping | None
+    settings: Mapping
+    evaluate: Mapping | None
+    requires: tuple[str, ...]
+    seed: int
+    threads: int | str
+    trust_remote_code: bool
+    is_baseline: bool
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.gpu, self.experiment, self.model, self.technique)
+
+    @property
+    def folder(self) -> str:
+        """Where the cell's results lie."""
+        return "results/" + "/".join(self.key)
+
+    @property
+    def checkpoint_record(self) -> str:
+        """The file that says that the checkpoint to load is complete; the weights lie beside it."""
+        if self.transform:
+            return f"results/checkpoints/{self.model}/{self.technique}/{self.options['dtype']}/quantize.parquet"
+        return self.model_record
+
+    @property
+    def model_record(self) -> str:
+        """The file that says that the model is prepared; its weights lie beside it."""
+        return f"models/{self.model}/prepared.parquet"
+
+    def job(self, stage: str) -> str:
+        """What the job of `stage` is told, as JSON that is the same for the same meaning.
+
+        Each stage gets only what it uses, so that a new number of replies does not run the evaluation again.
+        """
+        told = {
+            name: getattr(self, name)
+            for name in ("gpu", "experiment", "model", "technique", "workload", "engine", "device", "options", "requires")
+        }
+        told |= {"seed": self.seed, "threads": self.threads, "trust_remote_code": self.trust_remote_code}
+        told["schema_version"] = SCHEMA_VERSION
+        if stage == "quantize":
+            # One checkpoint serves every device and experiment.
+            told = {"model": self.model, "technique": self.technique, "device": self.device, "requires": self.requires} | {
+                "schema_version": SCHEMA_VERSION,
+                "transform": self.transform,
+                "dtype": self.options["dtype"],
+                "seed": self.seed,
+                "threads": self.threads,
+                "trust_remote_code": self.trust_remote_code,
+            }
+        if stage in ("warmup", "measure"):
+            told["settings"] = dict(self.settings)
+        if stage == "warmup":
+            told["settings"].pop("replies", None)
+        if stage == "evaluate":
+            told["evaluate"] = self.evaluate
+        return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
+def validate(document: object, schema: Mapping, where: str) -> dict:
+    """Check a study or registry against its JSON schema and fill in the defaults.
+
+    Raises StudyError with the first problem: the file, the key and what is allowed there.
+    """
+    import jsonschema
+
+    if not isinstance(document, Mapping):
+        raise StudyError(f"{where}: expected keys and values at the top, found {_kind(document)}")
+    filled = _with_defaults(copy.deepcopy(dict(document)), schema, schema)
+    problems = sorted(jsonschema.Draft202012Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))
+    if problems:
+        raise StudyError(f"{where}: {_in_words(problems[0])}")
+    return filled
+
+
+def merge_registry(registry: Mapping, own: Mapping, where: str) -> dict:
+    """The registry with a study's own techniques added; a study may not redefine a technique that the registry has."""
+    for name in own:
+        if name in registry:
+            raise StudyError(f"{where}: techniques.{name}: the registry has this name already; give your variant another one")
+    return {**registry, **own}
+
+
+def plan(study: Mapping, registry: Mapping, where: str = "config.yaml") -> list[Cell]:
+    """The cells of a validated study, in the order in which they are listed: gpu, experiment, model, technique.
+
+    Raises StudyError where keys contradict each other or name what does not exist, or where no cell is left.
+    """
+    for name, model in study["models"].items():
+        _check_model(name, model, where)
+    cells = [cell for name in study["experiments"] for cell in _cells_of(name, study, registry, where)]
+    if not cells:
+        raise StudyError(f"{where}: experiments: the grid is empty; `exclude` leaves out every cell")
+    order = list(study["gpus"])
+    return sorted(cells, key=lambda cell: order.index(cell.gpu))
+
+
+def check_devices(gpus: Mapping, found: list[str], where: str = "config.yaml") -> None:
+    """Raise StudyError where a device of the study is not among `found`, the names of this machine's GPUs."""
+    here = ", ".join(found) if found else "no NVIDIA GPU"
+    for gpu, device in gpus.items():
+        wanted = device.get("name")
+        if device["device"] != "cpu" and wanted and not any(wanted.lower() in name.lower() for name in found):
+            raise StudyError(
+                f"{where}: gpus.{gpu}.name: no GPU of this machine is called {wanted!r}; it has {here}. Use `device: auto` for whatever is here"
+            )
+        if device["device"] == "cuda" and not found:
+            raise StudyError(f"{where}: gpus.{gpu}.device: `cuda` was asked for and this machine has {here}; use `auto` or `cpu`")
+
+
+def origin(model: Mapping) -> str:
+    """Where a model comes from: the one of ORIGINS that its entry has."""
+    return next(name for name in ORIGINS if name in model)
+
+
+def model_job(name: str, study: Mapping) -> str:
+    """What the job that prepares a model is told, as JSON."""
+    entry = study["models"][name]
+    told = {"model": name, "origin": origin(entry), "entry": entry, "device": {"device": "cpu"}, "requires": []}
+    told |= {"seed": study["seed"], "threads": study["threads"], "schema_version": SCHEMA_VERSION}
+    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
+def _cells_of(name: str, study: Mapping, registry: Mapping, where: str) -> Iterator[Cell]:
+    experiment = study["experiments"][name]
+    at = f"{where}: experiments.{name}"
+    gpus = experiment.get("gpus", list(study["gpus"]))
+    _check_names(gpus, study["gpus"], f"{at}.gpus")
+    _check_names(experiment["models"], study["models"], f"{at}.models")
+    _check_names(experiment["techniques"], registry, f"{at}.techniques")
+    if experiment["baseline"] not in experiment["techniques"]:
+        raise StudyError(f"{at}.baseline: {experiment['baseline']!r} is not one of the experiment's techniques: {', '.join(experiment['techniques'])}")
+    for number, entry in enumerate(experiment["exclude"]):
+        for axis, allowed in (("gpu", gpus), ("model", experiment["models"]), ("technique", experiment["techniques"])):
+            if axis in entry:
+                _check_names([entry[axis]], allowed, f"{at}.exclude.{number}.{axis}")
+        if entry.get("technique") == experiment["baseline"] and len(entry) == 1:
+            raise StudyError(f"{at}.exclude.{number}: leaves out the baseline itself, so that nothing could be compared")
+    for gpu in gpus:
+        for model in experiment["models"]:
+            for technique in experiment["techniques"]:
+                if not _excluded(experiment["exclude"], gpu=gpu, model=model, technique=technique):
+                    yield _cell(name, gpu, model, technique, study, registry)
+
+
+def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, registry: Mapping) -> Cell:
+    experiment, entry = study["experiments"][name], registry[technique]
+    settings = ("prompt", "prompt_tokens", "replies", "warmup_replies", "max_new_tokens", "ignore_eos", "sampling")
+    return Cell(
+        gpu=gpu,
+        experiment=name,
+        model=model,
+        technique=technique,
+        workload=experiment["workload"],
+        engine=entry["engine"],
+        env=entry["env"],
+        device=study["gpus"][gpu],
+        options={"dtype": experiment["dtype"], **entry["options"]},
+        transform=entry.get("transform"),
+        settings={key: experiment[key] for key in settings if key in experiment},
+        evaluate=experiment["evaluate"] or None,
+        requires=tuple(entry["requires"]),
+        seed=study["seed"],
+        threads=study["threads"],
+        trust_remote_code=study["models"][model]["trust_remote_code"],
+        is_baseline=technique == experiment["baseline"],
+    )
+
+
+def _check_model(name: str, model: Mapping, where: str) -> None:
+    at = f"{where}: models.{name}"
+    if "revision" in model and "hub" not in model:
+        raise StudyError(f"{at}.revision: only a `hub` model has one; this one is `{origin(model)}`")
+    train = model.get("train")
+    if not train:
+        return
+    if train["heads"] % train["kv_heads"]:
+        raise StudyError(f"{at}.train.kv_heads: {train['kv_heads']} does not divide heads, {train['heads']}")
+    if train["hidden_size"] % (2 * train["heads"]):
+        raise StudyError(f"{at}.train.hidden_size: {train['hidden_size']} is not a multiple of twice the heads, {train['heads']}")
+    if train["sequence"] > train["context"]:
+        raise StudyError(f"{at}.train.sequence: {train['sequence']} is longer than context, {train['context']}")
+
+
+def _check_names(names: list[str], allowed, at: str) -> None:
+    for name in names:
+        if name not in allowed:
+            raise StudyError(f"{at}: {name!r} is unknown; allowed are {', '.join(allowed)}")
+
+
+def _excluded(entries: list[Mapping], **axes: str) -> bool:
+    return any(all(axes[axis] == name for axis, name in entry.items()) for entry in entries)
+
+
+def _with_defaults(value: object, schema: Mapping, root: Mapping) -> object:
+    """`value` with every default of `schema` that it leaves out; wrong types are left for the validator to name."""
+    if "$ref" in schema:
+        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+    if "oneOf" in schema and isinstance(value, Mapping):
+        objects = [_resolved(option, root) for option in schema["oneOf"]]
+        schema = {**next((option for option in objects if option.get("type") == "object"), {}), **schema}
+    if not isinstance(value, dict):
+        return value
+    for key, child in schema.get("properties", {}).items():
+        default = _resolved(child, root).get("default", child.get("default"))
+        if key not in value and default is not None:
+            value[key] = copy.deepcopy(default)
+    for key in value:
+        child = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+        if isinstance(child, Mapping):
+            value[key] = _with_defaults(value[key], child, root)
+    return value
+
+
+def _resolved(schema: Mapping, root: Mapping) -> Mapping:
+    return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def _in_words(problem) -> str:
+    """One line for a validation error of jsonschema: key, problem, what is allowed."""
+    key = ".".join(map(str, problem.absolute_path))
+    at = f"{key}: " if key else ""
+    rule, value = problem.validator, problem.validator_value
+    if rule == "additionalProperties":
+        unknown = sorted(set(map(str, problem.instance)) - set(problem.schema.get("properties", {})))
+        return f"{at}unknown key {', '.join(unknown)}; allowed are {', '.join(problem.schema['properties'])}"
+    if rule == "required":
+        missing = [name for name in value if name not in problem.instance]
+        return f"{at}needs the key {', '.join(missing)}"
+    if rule == "dependentRequired":
+        return f"{at}{problem.message}"
+    if rule == "enum":
+        return f"{at}{problem.instance!r} is not allowed; allowed are {', '.join(map(str, value))}"
+    if rule == "type":
+        return f"{at}expected {value if isinstance(value, str) else ' or '.join(value)}, found {_kind(problem.instance)}"
+    if rule == "minItems" or rule == "minProperties":
+        return f"{at}must not be empty"
+    if rule == "oneOf":
+        return f"{at}{_oneof_in_words(problem)}"
+    if rule == "pattern":
+        return f"{at}{problem.instance!r} is not allowed; it must match {value}"
+    return f"{at}{problem.message}"
+
+
+def _oneof_in_words(problem) -> str:
+    options = problem.validator_value
+    keys = [name for option in options for name in option.get("required", [])]
+    if keys:
+        given = [name for name in keys if name in problem.instance]
+        return f"needs exactly one of {', '.join(keys)}; it has {' and '.join(given) if given else 'none'}"
+    deeper = [error for error in problem.context if error.absolute_path and len(error.path) > 0]
+    if deeper:
+        return _in_words(deeper[0]).removeprefix(".".join(map(str, problem.absolute_path)) + ".")
+    named = [str(option["const"]).lower() if "const" in option else option.get("type", "keys and values") for option in options]
+    unknown = next((error for error in problem.context if error.validator == "additionalProperties"), None)
+    if unknown is not None:
+        return _in_words(unknown).removeprefix(".".join(map(str, problem.absolute_path)) + ": ")
+    return f"{problem.instance!r} is not allowed; allowed is {' or '.join(named)}"
+
+
+def _kind(value: object) -> str:
+    kinds = {type(None): "nothing", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return kinds.get(type(value), "keys and values") + (f" ({value!r})" if isinstance(value, int | float | str) else "")

@@ -1,0 +1,210 @@
+"""Between Snakemake and the grid: reads the study's files, and answers what the rules ask about a job by its wildcards.
+
+The rules name these functions as they are, `params: job=grid.measure_job`, so that no rule holds logic of its own.
+"""
+
+import hashlib
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from speedgrid import hardware
+from speedgrid.grid import Cell, StudyError, check_devices, merge_registry, model_job, plan, validate
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "scripts/speedgrid"
+
+# The package files that each job's figures depend on: an edit to one of them runs these jobs again and no others. What only shapes the
+# files (schema, records) is covered by the version in what each job is told; what only speaks (progress) changes no figure.
+JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
+CODE = {
+    "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
+    "aggregate": ["records.py", "schema.py", "statistics.py", "report/tables.py"],
+    "report": ["schema.py", "statistics.py", "report/tables.py", "report/charts.py", "report/advice.py", "report/page.py"],
+}
+PAGE_FILES = "report"
+
+
+def code(stage: str) -> list[str]:
+    """The package files of a stage that is the same for every cell."""
+    page = sorted(str(path.relative_to(ROOT)) for path in (ROOT / PAGE_FILES).iterdir()) if stage == "report" else []
+    return _existing(CODE[stage]) + page
+
+
+def all_cores(workflow) -> int:
+    """Every core that Snakemake may use here, so that nothing runs beside a measurement; on a cluster the profile decides."""
+    return workflow.cores or 1
+
+
+class Grid:
+    """The planned cells of a study, and what its rules need to know about each."""
+
+    def __init__(self, study: Mapping, registry: Mapping, study_file: str):
+        self.study, self.registry, self.study_file = study, registry, study_file
+        self.cells = plan(study, registry, study_file)
+        self._by_key = {cell.key: cell for cell in self.cells}
+        self._by_checkpoint = {cell.checkpoint_record: cell for cell in self.cells}
+
+    # --- one function for each question of a rule; `wildcards` are those of the rule's output
+
+    def env(self, wildcards) -> str:
+        """The environment file of a technique, as a rule's `conda:` wants it: relative to the rule's own file."""
+        return f"../envs/{self.registry[wildcards.technique]['env']}.yaml"
+
+    def checkpoint(self, wildcards) -> str:
+        """The record of the checkpoint that a cell loads."""
+        return self._cell(wildcards).checkpoint_record
+
+    def engine_code(self, wildcards) -> list[str]:
+        """The package files that a cell's figures depend on."""
+        cell = self._cell(wildcards)
+        return _existing([*JOB_CODE, f"engines/{cell.engine}.py", "workloads/generate.py", "workloads/score.py"])
+
+    def transform_code(self, wildcards) -> list[str]:
+        """The package files that a quantized checkpoint depends on."""
+        return _existing(["checkpoints.py", f"transforms/{self.registry[wildcards.technique]['transform']['method']}.py"])
+
+    def model_files(self, wildcards) -> list[str]:
+        """The files of a local model, so that a change to them is noticed; none for other models."""
+        local = self.study["models"][wildcards.model].get("local")
+        return sorted(str(path) for path in _folder(local).glob("*") if path.suffix in (".json", ".safetensors")) if local else []
+
+    def evaluation_text(self, wildcards) -> list[str]:
+        """The file that is scored, where the study names one."""
+        text = self._cell(wildcards).evaluate["text"]
+        return [] if text == "stdlib" else [text]
+
+    def model_job(self, wildcards) -> str:
+        return model_job(wildcards.model, self.study)
+
+    def quantize_job(self, wildcards, output) -> str:
+        return self._by_checkpoint[str(output)].job("quantize")
+
+    def warmup_job(self, wildcards) -> str:
+        return self._cell(wildcards).job("warmup")
+
+    def measure_job(self, wildcards) -> str:
+        return self._cell(wildcards).job("measure")
+
+    def evaluate_job(self, wildcards) -> str:
+        return self._cell(wildcards).job("evaluate")
+
+    # --- the whole grid
+
+    def pattern(self, axis: str) -> str:
+        """A regular expression of every name that a wildcard may be."""
+        return "|".join(sorted({re.escape(getattr(cell, axis)) for cell in self.cells}))
+
+    def records(self) -> list[str]:
+        """Every result file of every cell, and of what the cells start from."""
+        files = [f"{cell.folder}/{stage}.parquet" for cell in self.cells for stage in ("warmup", "measure")]
+        files += [f"{cell.folder}/evaluate.parquet" for cell in self.cells if cell.evaluate]
+        return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
+
+    def measures(self) -> list[str]:
+        """The raw replies of every cell."""
+        return [f"{cell.folder}/measure.parquet" for cell in self.cells]
+
+    def as_json(self) -> str:
+        """The plan as the report's jobs read it: the study in words, and every cell with its files."""
+        experiments = {
+            name: {key: value for key, value in entry.items() if key not in ("techniques", "models")}
+            for name, entry in self.study["experiments"].items()
+        }
+        used = dict.fromkeys(cell.technique for cell in self.cells)
+        study = {
+            "name": self.study["study"],
+            "title": self.study["title"] or self.study["study"],
+            "seed": self.study["seed"],
+            "study_file": self.study_file,
+            "study_sha256": hashlib.sha256(json.dumps(self.study, sort_keys=True).encode()).hexdigest(),
+            "experiments": experiments,
+            "models": self.study["models"],
+            "gpus": self.study["gpus"],
+            "techniques": {name: self.registry[name] for name in used},
+        }
+        return json.dumps({"study": study, "cells": [self._as_entry(cell) for cell in self.cells]}, ensure_ascii=False, sort_keys=True, indent=1)
+
+    def _as_entry(self, cell: Cell) -> dict:
+        technique = self.registry[cell.technique]
+        return {
+            **dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)),
+            **{name: technique[name] for name in ("label", "family", "engine", "env", "lossless")},
+            "is_baseline": cell.is_baseline,
+            "dtype": cell.options["dtype"],
+            "folder": cell.folder,
+            "checkpoint_record": cell.checkpoint_record,
+            "model_record": cell.model_record,
+            "evaluate": cell.evaluate is not None,
+        }
+
+    def _cell(self, wildcards) -> Cell:
+        return self._by_key[(wildcards.gpu, wildcards.experiment, wildcards.model, wildcards.technique)]
+
+
+def load(config: Mapping, workflow) -> Grid:
+    """Plan the study that Snakemake loaded. Raises StudyError with one line for whoever wrote it."""
+    files = [os.path.relpath(path, ROOT) for path in workflow.configfiles]
+    where = files[0] if len(files) == 1 else " + ".join(files)
+    study = validate(config, read_yaml("rules/schemas/study.schema.yaml"), where)
+    schema = read_yaml("rules/schemas/techniques.schema.yaml")
+    registry = validate(read_yaml("techniques.yaml"), schema, "techniques.yaml")
+    own = validate(study["techniques"], schema, f"{where}: techniques")
+    return Grid(study, merge_registry(registry, own, where), where)
+
+
+def check_machine(grid: Grid, workflow) -> None:
+    """What only the machine can tell, checked before the first job: its GPUs, local folders, the hub.
+
+    On a cluster the GPUs are on other machines; there each job checks its own. Raises StudyError.
+    """
+    if workflow.local_exec:
+        check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
+    for cell in grid.cells:
+        if cell.evaluate and cell.evaluate["text"] != "stdlib" and not (ROOT / cell.evaluate["text"]).is_file():
+            raise StudyError(f"{grid.study_file}: experiments.{cell.experiment}.evaluate.text: no such file: {cell.evaluate['text']}")
+    for name, model in grid.study["models"].items():
+        if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
+            raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
+        if "hub" in model and not (ROOT / f"models/{name}/prepared.parquet").exists():
+            _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])
+
+
+def read_yaml(path: str) -> object:
+    """A YAML file of the project. Raises StudyError where it cannot be read."""
+    import yaml
+
+    try:
+        return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror}") from None
+
+
+def _check_hub(at: str, repository: str) -> None:
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=10)
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise StudyError(
+            f"{at}: {repository} has to be downloaded and the hub cannot be reached ({endpoint}: {reason}); "
+            "go online, or set HF_HUB_OFFLINE=1 where the model is in the cache"
+        ) from None
+
+
+def _folder(path: str) -> Path:
+    return ROOT / Path(path).expanduser()
+
+
+def _existing(names: list[str]) -> list[str]:
+    return [f"{PACKAGE}/{name}" for name in names if (ROOT / PACKAGE / name).is_file()]

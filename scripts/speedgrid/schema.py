@@ -1,0 +1,260 @@
+"""The result tables, declared once: what every column is called, holds and means.
+
+Writers, aggregation, report and docs/columns.md all read this. A table has rows, and *facts*: columns with one value for the whole file
+(memory, versions, times), kept in the Parquet file's metadata. All bytes are bytes and all times are seconds; the report picks the unit
+that reads best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+# What can come of a cell. All but `ok` and `not_engaged` leave it without figures.
+STATUSES = {
+    "ok": "measured",
+    "not_engaged": "measured, but the technique that was asked for was not active",
+    "oom": "out of memory",
+    "unsupported": "not possible for this model, device or engine",
+    "missing_dependency": "a package or tool is missing",
+    "timeout": "the time budget ran out",
+}
+MEASURED = ("ok", "not_engaged")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, Arrow type, unit (empty for none), label in the report, meaning, and which direction is better."""
+
+    name: str
+    type: str
+    unit: str
+    label: str
+    meaning: str
+    better: Literal["higher", "lower", ""] = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Parquet file: the columns of its rows, and the facts that hold for the whole file."""
+
+    name: str
+    meaning: str
+    columns: Sequence[Column]
+    facts: Sequence[Column] = ()
+
+
+KEYS = (
+    Column("gpu", "string", "", "Device", "Name of the device in the study"),
+    Column("experiment", "string", "", "Experiment", "Name of the experiment in the study"),
+    Column("model", "string", "", "Model", "Name of the model in the study"),
+    Column("technique", "string", "", "Technique", "Name of the technique in the registry"),
+)
+
+OUTCOME = (
+    Column("status", "string", "", "Status", "What came of it: " + ", ".join(STATUSES)),
+    Column("reason", "string", "", "Reason", "Why it is not `ok`, in words"),
+)
+
+RUN = (
+    Column("schema_version", "int64", "", "Schema", "Version of these tables"),
+    Column("stage", "string", "", "Stage", "The job that wrote the file"),
+    Column("started_at", "string", "", "Start", "When the job began, UTC, ISO 8601"),
+    Column("ended_at", "string", "", "End", "When the job ended, UTC, ISO 8601"),
+    Column("host", "string", "", "Host", "Name of the machine or node"),
+    Column("device", "string", "", "Device", "What was measured on: `cuda` or `cpu`"),
+    Column("device_name", "string", "", "Device name", "Name of the GPU as its driver gives it, or of the processor"),
+    Column("device_uuid", "string", "", "Device UUID", "Identity of the GPU"),
+    Column("device_memory", "int64", "B", "Device memory", "All memory of the device"),
+    Column("compute_capability", "string", "", "Compute capability", "Of the GPU, such as 9.0"),
+    Column("driver", "string", "", "Driver", "Version of the NVIDIA driver"),
+    Column("cuda", "string", "", "CUDA", "Version of CUDA that the engine was built for"),
+    Column("cpu", "string", "", "CPU", "Model of the processor"),
+    Column("cpu_flags", "string", "", "Instruction sets", "Those of AVX2, AVX-512 and AMX that the processor has"),
+    Column("cores", "int64", "", "Cores", "Physical cores that the job may use"),
+    Column("threads", "int64", "", "Threads", "CPU threads that the engine used"),
+    Column("memory", "int64", "B", "Memory", "All memory of the machine"),
+    Column("platform", "string", "", "Platform", "Operating system and kernel"),
+    Column("python", "string", "", "Python", "Version of Python"),
+    Column("packages", "list<string>", "", "Packages", "Every installed package as name==version"),
+    Column("git_commit", "string", "", "Commit", "Commit of the project; `+` after it where files differed"),
+    Column("seed", "int64", "", "Seed", "Seed of the study"),
+    Column("job", "string", "", "Job", "What the job was told, as JSON"),
+    Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
+)
+
+MODEL = Table(
+    "prepared",
+    "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
+    (
+        Column("model", "string", "", "Model", "Name of the model in the study"),
+        *OUTCOME,
+        Column("origin", "string", "", "Origin", "train, architecture, local or hub"),
+        Column("source", "string", "", "Source", "Hub repository, folder, or what was built"),
+        Column("revision", "string", "", "Revision", "Commit of the hub repository, or hash of the training text"),
+        Column("model_type", "string", "", "Architecture", "Model type of transformers"),
+        Column("parameters", "int64", "", "Parameters", "Parameters of the checkpoint"),
+        Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
+        Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files in order of name"),
+        Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
+        Column("seconds", "double", "s", "Time", "Time to prepare it", "lower"),
+        Column("train_tokens", "int64", "", "Training tokens", "Tokens seen in training"),
+        Column("train_loss", "double", "nat/token", "Training loss", "Mean of the last ten training steps", "lower"),
+    ),
+    RUN,
+)
+
+CHECKPOINT = Table(
+    "quantize",
+    "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet: one row, what making the checkpoint cost",
+    (
+        Column("model", "string", "", "Model", "Name of the model in the study"),
+        Column("technique", "string", "", "Technique", "Name of the technique in the registry"),
+        *OUTCOME,
+        Column("method", "string", "", "Method", "The transform"),
+        Column("settings", "string", "", "Settings", "Settings of the transform, as JSON"),
+        Column("seconds", "double", "s", "Time", "Time to make the checkpoint, loading and saving included", "lower"),
+        Column("memory_peak", "int64", "B", "Peak memory", "Most memory held: of the device, or of the process on a CPU", "lower"),
+        Column("calibration_tokens", "int64", "", "Calibration tokens", "Tokens of calibration text; 0 where the method needs none"),
+        Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
+        Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files in order of name"),
+    ),
+    RUN,
+)
+
+WARMUP = Table(
+    "warmup",
+    "results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet: one row, the cold start in a fresh process",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),
+        Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device", "lower"),
+        Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
+        Column("second_reply_s", "double", "s", "Second reply", "Second reply of the process", "lower"),
+        Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply", "lower"),
+    ),
+    RUN,
+)
+
+MEASURE = Table(
+    "measure",
+    "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet: one row a counted reply, raw; a cell that stopped has a last row that says why",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column("reply", "int64", "", "Reply", "Number of the reply, from 1; empty in the row that says why the cell stopped"),
+        Column("seed", "int64", "", "Seed", "Seed of the reply's sampling"),
+        Column("started_s", "double", "s", "Start", "Start of the reply, since the first counted one started"),
+        Column("prompt_tokens", "int64", "", "Prompt tokens", "Tokens of the prompt"),
+        Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has"),
+        Column("reply_s", "double", "s", "Reply time", "Time of the whole reply", "lower"),
+        Column("ttft_s", "double", "s", "TTFT", "Time to the first token: prefill and the choice of one token", "lower"),
+        Column("token_s", "list<double>", "s", "Token times", "When each token was there, since the reply's start"),
+        Column("token_ids", "list<int64>", "", "Tokens", "The tokens produced"),
+        Column("text", "string", "", "Text", "The tokens produced, decoded"),
+    ),
+    (
+        *RUN,
+        Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
+        Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
+        Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device", "lower"),
+        Column("warmup_s", "double", "s", "Warm-up", "Time of the replies that were not counted"),
+        Column("parameters", "int64", "", "Parameters", "Parameters of the loaded model"),
+        Column("trainable_parameters", "int64", "", "Trainable parameters", "Parameters that take gradients"),
+        Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
+        Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
+        Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
+        Column("memory_before", "int64", "B", "Memory before load", "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU"),
+        Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
+        Column("memory_peak", "int64", "B", "Peak memory", "Most held during the counted replies: allocated on the device, or RSS on a CPU", "lower"),
+        Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
+        Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
+        Column("device_memory_used", "int64", "B", "Device memory in use", "In use on the whole device after the last reply, as its driver says", "lower"),
+    ),
+)
+
+EVALUATE = Table(
+    "evaluate",
+    "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet: one row a document, scored by the engine and checkpoint that were timed",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column("document", "string", "", "Document", "Name of the document"),
+        Column("bytes", "int64", "B", "Bytes", "UTF-8 bytes that were scored"),
+        Column("tokens", "int64", "", "Tokens", "Tokens that were scored"),
+        Column("nats", "double", "nat", "Surprise", "Sum of the negative log-likelihoods", "lower"),
+    ),
+    (
+        *RUN,
+        Column("seconds", "double", "s", "Time", "Time of scoring, load apart", "lower"),
+        Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
+        Column("text", "string", "", "Text", "What was scored"),
+        Column("text_sha256", "string", "", "Text hash", "SHA-256 of what was scored"),
+    ),
+)
+
+SUMMARY = Table(
+    "summary",
+    "results/summary.parquet: one row a cell of the grid, those that could not run included",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column("label", "string", "", "Technique", "Label of the technique"),
+        Column("family", "string", "", "Family", "Group of the technique"),
+        Column("engine", "string", "", "Engine", "Engine of the technique"),
+        Column("env", "string", "", "Environment", "Software stack of the technique"),
+        Column("lossless", "bool", "", "Lossless", "Whether the technique keeps the model's arithmetic"),
+        Column("is_baseline", "bool", "", "Baseline", "Whether speed-ups are taken against this cell"),
+        Column("dtype", "string", "", "Number format", "Of weights and arithmetic"),
+        Column("device_name", "string", "", "Device name", "Name of the GPU or processor that was measured on"),
+        Column("replies", "int64", "", "Replies", "Counted replies"),
+        Column("new_tokens", "int64", "", "New tokens", "Tokens of all counted replies"),
+        Column("tokens_per_s", "double", "token/s", "Tokens per second", "Mean over the replies of tokens / reply time, prefill included", "higher"),
+        Column("tokens_per_s_low", "double", "token/s", "… lower bound", "Lower end of its 95 % interval", "higher"),
+        Column("tokens_per_s_high", "double", "token/s", "… upper bound", "Upper end of its 95 % interval", "higher"),
+        Column("decode_tokens_per_s", "double", "token/s", "Decode", "Mean over the replies of (tokens - 1) / (reply time - TTFT)", "higher"),
+        Column("prefill_tokens_per_s", "double", "token/s", "Prefill", "Mean over the replies of prompt tokens / TTFT", "higher"),
+        Column("ttft_s", "double", "s", "TTFT", "Mean time to the first token", "lower"),
+        Column("tpot_s", "double", "s", "TPOT", "Mean over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
+        Column("latency_mean_s", "double", "s", "Latency", "Mean reply time", "lower"),
+        Column("latency_std_s", "double", "s", "Latency SD", "Standard deviation of the reply time", "lower"),
+        Column("latency_p50_s", "double", "s", "p50", "Median reply time", "lower"),
+        Column("latency_p95_s", "double", "s", "p95", "95th percentile of the reply time", "lower"),
+        Column("latency_p99_s", "double", "s", "p99", "99th percentile of the reply time", "lower"),
+        Column("speedup", "double", "×", "Speed-up", "Tokens per second over the baseline's", "higher"),
+        Column("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval", "higher"),
+        Column("speedup_high", "double", "×", "… upper bound", "Upper end of its 95 % interval", "higher"),
+        Column("parameters", "int64", "", "Parameters", "Parameters of the loaded model"),
+        Column("trainable_parameters", "int64", "", "Trainable parameters", "Parameters that take gradients"),
+        Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
+        Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
+        Column("memory_before", "int64", "B", "Memory before load", "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU"),
+        Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
+        Column("memory_peak", "int64", "B", "Peak memory", "Most held during the counted replies: allocated on the device, or RSS on a CPU", "lower"),
+        Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
+        Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
+        Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),
+        Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device, cold", "lower"),
+        Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
+        Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply", "lower"),
+        Column("quantize_s", "double", "s", "Quantize", "Time to make the checkpoint, once", "lower"),
+        Column("quality_status", "string", "", "Quality status", "Why there is no quality figure, where there is none"),
+        Column("quality_reason", "string", "", "Quality reason", "The same in words"),
+        Column("bits_per_byte", "double", "bit/B", "Bits per byte", "On held-out text, with the engine and checkpoint that were timed", "lower"),
+        Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
+        Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
+        Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
+        Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
+        Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
+    ),
+)
+
+RUNS = Table(
+    "runs",
+    "results/runs.parquet: one row a job, with the machine and the software that it ran on",
+    (*KEYS, *OUTCOME, *RUN),
+)
+
+TABLES = (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE, SUMMARY, RUNS)
