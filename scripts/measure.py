@@ -1,0 +1,52 @@
+"""Count and time the replies of a cell. Writes measure.parquet, one row a reply."""
+
+import json
+
+from speedgrid import meters, stage
+from speedgrid.progress import Steps, say
+from speedgrid.workloads import generate
+
+
+def measure(job: stage.Job) -> str:
+    settings, seed = job.told["settings"], job.told["seed"]
+    engine, memory, clock = job.engine(), meters.MemoryMeter(job.device), meters.Stopwatch(job.device)
+    engine.import_packages()
+    job.facts |= {name: job.checkpoint_facts[name] for name in ("checkpoint_bytes", "checkpoint_sha256")}
+
+    memory.forget_peak()
+    job.facts["memory_before"] = memory.held()
+    clock.restart()
+    engine.load()
+    job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), **engine.sizes()}
+
+    prompt = generate.prompt_of(engine, settings, seed)
+    clock.restart()
+    generate.warm_up(engine, prompt, settings, seed)
+    job.facts |= {"warmup_s": clock.seconds(), "memory_load_peak": memory.peak()}
+    say(f"{job.name}: warm after {settings['warmup_replies']} replies, {job.facts['warmup_s']:.1f} s")
+
+    memory.forget_peak()
+    steps = Steps(job.name, settings["replies"])
+
+    def keep(row: dict) -> None:
+        job.keep(row)
+        steps.done(row["reply"], f"{row['new_tokens'] / row['reply_s']:,.1f} token/s")
+
+    generate.counted(engine, prompt, settings, seed, keep)
+    job.facts |= {
+        "memory_peak": memory.peak(),
+        "memory_reserved": memory.reserved_peak(),
+        "device_memory_used": memory.device_used(),
+    }
+
+    proof = engine.prove(prompt, settings)
+    job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence, sort_keys=True)}
+    if not proof.engaged:
+        for row in job.rows:
+            row |= {"status": "not_engaged", "reason": proof.reason}
+    speed = sum(row["new_tokens"] / row["reply_s"] for row in job.rows) / len(job.rows)
+    return f"{speed:,.1f} token/s" + ("" if proof.engaged else f", not engaged: {proof.reason}")
+
+
+if __name__ == "__main__":
+    stage.run("measure", measure)

@@ -1,0 +1,33 @@
+"""Make the checkpoint of a technique that has a transform. Writes results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet."""
+
+import json
+
+from speedgrid import checkpoints, meters, stage
+from speedgrid.transforms import transform
+
+
+def quantize(job: stage.Job) -> str:
+    settings = dict(job.told["transform"])
+    method = settings.pop("method")
+    memory = meters.MemoryMeter(job.device)
+    memory.forget_peak()
+    clock = meters.Stopwatch(job.device)
+    with checkpoints.replacing(job.out.parent / "checkpoint") as fresh:
+        more = transform(method)(job.checkpoint, fresh, settings, job.device, job.told["dtype"], job.told["trust_remote_code"])
+    row = {
+        "model": job.told["model"],
+        "technique": job.told["technique"],
+        "method": method,
+        "settings": json.dumps(settings, sort_keys=True),
+        "seconds": clock.seconds(),
+        "memory_peak": memory.peak(),
+        **checkpoints.facts(job.out.parent / "checkpoint"),
+        **more,
+    }
+    job.keep(row)
+    before = job.checkpoint_facts["checkpoint_bytes"]
+    return f"{before / 2**20:,.1f} MiB to {row['checkpoint_bytes'] / 2**20:,.1f} MiB in {row['seconds']:.1f} s"
+
+
+if __name__ == "__main__":
+    stage.run("quantize", quantize)

@@ -1,0 +1,78 @@
+"""Text that is on every machine: the source code of Python's standard library, split into training and held-out files.
+
+The split goes by a hash of a file's name, so that it is the same on every machine and a new file moves no other one.
+"""
+
+import hashlib
+import sysconfig
+from pathlib import Path
+
+# Tests, bundled wheels and games say little that a model could learn; site-packages is not the standard library.
+LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "__pycache__", "idle_test"}
+HELD_OUT_SHARE = 20
+
+
+def training_text(max_bytes: int) -> list[str]:
+    """Training files, up to `max_bytes` in all, in an order that mixes the library's parts."""
+    return _up_to(max_bytes, [path for path in _files() if not _held_out(path)])
+
+
+def held_out_text(max_bytes: int) -> list[tuple[str, str]]:
+    """Held-out files as (name, text), up to `max_bytes` in all; the last one is cut where the bytes end."""
+    paths = [path for path in _files() if _held_out(path)]
+    return [(_name(path), text) for path, text in zip(paths, _up_to(max_bytes, paths), strict=False)]
+
+
+def text_file(path: Path, max_bytes: int) -> list[tuple[str, str]]:
+    """A UTF-8 text file as one document, cut after `max_bytes`. Raises UnicodeDecodeError and OSError."""
+    return [(path.name, _cut(path.read_text(encoding="utf-8"), max_bytes))]
+
+
+def fingerprint(texts: list[str]) -> str:
+    """SHA-256 over the texts."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _files() -> list[Path]:
+    files = [path for path in _library().rglob("*.py") if not LEFT_OUT & set(path.relative_to(_library()).parts)]
+    return sorted(files, key=_number)
+
+
+def _library() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(_library()).as_posix()
+
+
+def _number(path: Path) -> int:
+    return int(hashlib.sha256(_name(path).encode()).hexdigest(), 16)
+
+
+def _held_out(path: Path) -> bool:
+    return _number(path) % HELD_OUT_SHARE == 0
+
+
+def _up_to(max_bytes: int, paths: list[Path]) -> list[str]:
+    texts: list[str] = []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if not text:
+            continue
+        text = _cut(text, max_bytes)
+        max_bytes -= len(text.encode())
+        texts.append(text)
+        if max_bytes <= 0:
+            break
+    return texts
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore")

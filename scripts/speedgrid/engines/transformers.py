@@ -1,0 +1,185 @@
+"""Hugging Face transformers: `AutoModelForCausalLM` and its own `generate`."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from speedgrid.engines import base
+from speedgrid.outcomes import Unsupported
+
+
+class Engine(base.Engine):
+    def import_packages(self) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(self.threads)
+        transformers.utils.logging.disable_progress_bar()
+
+    def load(self) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+        if not (self.checkpoint / "config.json").is_file():
+            raise Unsupported(f"{self.checkpoint.name}: the checkpoint has no config.json")
+        self.model = AutoModelForCausalLM.from_pretrained(
+            self.checkpoint,
+            dtype=getattr(torch, self.options["dtype"]),
+            attn_implementation=self.options.get("attention", "sdpa"),
+            device_map={"": self.device.kind},
+            use_safetensors=True,
+            trust_remote_code=self.trust_remote_code,
+            local_files_only=True,
+        ).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, local_files_only=True, trust_remote_code=self.trust_remote_code)
+        # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
+        eos = self.model.generation_config.eos_token_id
+        self.eos = eos if eos is not None else self.tokenizer.eos_token_id
+        self.model.generation_config = GenerationConfig()
+        self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
+
+    def tokenize(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(token_ids, skip_special_tokens=False)
+
+    def vocabulary(self) -> int:
+        return self.model.config.get_text_config().vocab_size
+
+    def prefix(self) -> int:
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return bos if bos is not None else eos if eos is not None else 0
+
+    def context(self) -> int:
+        config = self.model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or 2048
+
+    def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
+        import torch
+
+        ids = torch.tensor([list(prompt)], device=self.device.kind)
+        mask = torch.ones_like(ids)
+        config = self._generation_config(settings)
+        clock = TokenClock()
+        torch.manual_seed(seed)
+        self.device.synchronize()
+        clock.start()
+        output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock)
+        self.device.synchronize()
+        seconds = clock.seconds()
+        tokens = output[0, len(prompt) :].tolist()
+        if len(tokens) != len(clock.token_s):
+            raise RuntimeError(f"generate returned {len(tokens)} tokens and streamed {len(clock.token_s)}")
+        return base.Reply(tokens, clock.token_s, seconds)
+
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        import torch
+
+        # Scoring is one forward pass: a technique that compiles gets that pass compiled, the others run it as it is. Every request
+        # is padded to one length on the right, where a causal model cannot see it, so that there is one shape to compile.
+        forward = torch.compile(self.model.forward) if self.options.get("compile") == "static_cache" else self.model.forward
+        longest = max(len(context) + len(continuation) - 1 for context, continuation in requests)
+        scores = []
+        with torch.inference_mode():
+            for context, continuation in requests:
+                seen = [*context, *continuation[:-1]]
+                ids = torch.tensor([seen + [0] * (longest - len(seen))], device=self.device.kind)
+                logits = forward(input_ids=ids, use_cache=False).logits[0, len(context) - 1 : len(seen)].float()
+                targets = torch.tensor(continuation, device=self.device.kind)[:, None]
+                scores.append(torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0].tolist())
+        return scores
+
+    def sizes(self) -> dict[str, int]:
+        from itertools import chain
+
+        tensors = {t.data_ptr(): t for t in chain(self.model.parameters(), self.model.buffers()) if t.numel()}
+        # Four-bit weights are packed two to a byte, so the loaded tensors cannot count parameters; transformers knows better.
+        return {
+            "parameters": self.model.num_parameters(),
+            "trainable_parameters": self.model.num_parameters(only_trainable=True),
+            "model_bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
+        }
+
+    def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
+        import torch
+
+        seen: dict = {
+            "attention": self.model.config._attn_implementation,
+            "dtype": str(next(p.dtype for p in self.model.parameters() if p.is_floating_point())).removeprefix("torch."),
+        }
+        quantization = getattr(self.model.config, "quantization_config", None)
+        if quantization is not None:
+            kinds = [type(module).__name__ for module in self.model.modules()]
+            seen["quantized_layers"] = {kind: kinds.count(kind) for kind in ("Linear8bitLt", "Linear4bit") if kind in kinds}
+            if not seen["quantized_layers"]:
+                return base.Proof(False, "the checkpoint says that it is quantized, and no quantized layer was loaded", seen)
+        if "attention" in self.options and seen["attention"] != self.options["attention"]:
+            return base.Proof(False, f"asked for {self.options['attention']} attention and got {seen['attention']}", seen)
+        if self.options.get("compile"):
+            seen["compiled_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            if not seen["compiled_graphs"]:
+                return base.Proof(False, "no compiled code ran: `generate` called the original module", seen)
+        else:
+            # How many positions the last step of a short reply computed: one with a KV cache, all without.
+            seen["last_step_positions"] = self._last_step_positions(prompt, settings)
+            cached = seen["last_step_positions"] == 1
+            if cached != self.options.get("use_cache", True):
+                return base.Proof(False, f"the last step computed {seen['last_step_positions']} positions", seen)
+        return base.Proof(True, "", seen)
+
+    def _generation_config(self, settings: Mapping):
+        from transformers import CompileConfig, GenerationConfig
+
+        sampling = dict(settings["sampling"])
+        if not sampling.pop("do_sample"):
+            sampling = {"repetition_penalty": sampling["repetition_penalty"]}
+        else:
+            sampling["do_sample"] = True
+        cache = {"use_cache": self.options.get("use_cache", True)}
+        if self.options.get("compile") == "static_cache":
+            # On a CPU transformers compiles only when it is told that every device may.
+            compile_config = CompileConfig(mode=self.options.get("compile_mode", "reduce-overhead"))
+            compile_config._compile_all_devices = True
+            cache |= {"cache_implementation": "static", "compile_config": compile_config}
+        else:
+            cache |= {"disable_compile": True}
+        return GenerationConfig(
+            max_new_tokens=settings["max_new_tokens"],
+            eos_token_id=None if settings["ignore_eos"] else self.eos,
+            pad_token_id=0,
+            **cache,
+            **sampling,
+        )
+
+    def _last_step_positions(self, prompt: Sequence[int], settings: Mapping) -> int:
+        widths = []
+        hook = self.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: widths.append(inputs[0].shape[1]))
+        try:
+            self.generate(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True}, seed=0)
+        finally:
+            hook.remove()
+        return widths[-1]
+
+
+class TokenClock:
+    """A streamer for `generate` that notes when each token was there.
+
+    `generate` hands over each token after copying it to the host, so the device has finished it; the copy is one that its own stopping
+    rule would wait for anyway.
+    """
+
+    def start(self) -> None:
+        self.token_s: list[float] = []
+        self.prompt_came = False
+        self.started = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def put(self, tokens) -> None:
+        if self.prompt_came:
+            self.token_s.append(self.seconds())
+        self.prompt_came = True
+
+    def end(self) -> None:
+        """Nothing is left to do when the reply ends; `generate` calls this."""

@@ -1,0 +1,162 @@
+"""Where the models come from: trained here, built with random weights, a local folder, or the hub at a pinned revision."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from speedgrid import checkpoints, corpus
+from speedgrid.outcomes import ModelError, Unsupported
+
+# Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
+TRAINING_BYTES = 6_000_000
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None]) -> dict:
+    """Make the checkpoint of a study's model entry in `folder`; returns columns of schema.MODEL.
+
+    Raises outcomes.Unsupported for a checkpoint that must not be loaded, and ModelError where it cannot be had.
+    """
+    if "train" in model:
+        found = train(model["train"], folder, seed, say)
+    elif "architecture" in model:
+        found = build(model["architecture"], model["dtype"], folder, seed)
+    elif "local" in model:
+        found = take_local(Path(model["local"]).expanduser(), folder)
+    else:
+        found = download(model["hub"], model["revision"], folder, model["trust_remote_code"])
+    return {
+        "model_type": json.loads((folder / "config.json").read_text()).get("model_type", ""),
+        "parameters": checkpoints.parameters(folder),
+        "quality_meaningful": True,
+        **checkpoints.facts(folder),
+        **found,
+    }
+
+
+def train(settings: Mapping, folder: Path, seed: int, say: Callable[[str], None]) -> dict:
+    """Train a small Llama with its own byte-level BPE tokenizer on the standard library's source code.
+
+    Always on the CPU and in float32, so that the same text and seed give the same model whatever GPU is there.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    texts = corpus.training_text(TRAINING_BYTES)
+    tokenizer = _byte_level_bpe(texts, settings["vocabulary"], settings["context"])
+    end = tokenizer.eos_token_id
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    stream = torch.tensor([token for ids in encoded for token in (*ids, end)])
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings["hidden_size"],
+            intermediate_size=settings["intermediate_size"],
+            num_hidden_layers=settings["layers"],
+            num_attention_heads=settings["heads"],
+            num_key_value_heads=settings["kv_heads"],
+            max_position_embeddings=settings["context"],
+            bos_token_id=end,
+            eos_token_id=end,
+            tie_word_embeddings=True,
+        )
+    )
+    losses = _fit(model, stream, settings, torch.Generator().manual_seed(seed), say)
+    with checkpoints.replacing(folder) as fresh:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+    return {
+        "source": f"trained on the standard library of Python, {len(texts)} files",
+        "revision": corpus.fingerprint(texts),
+        "train_tokens": settings["steps"] * settings["batch_size"] * settings["sequence"],
+        "train_loss": sum(losses[-10:]) / len(losses[-10:]),
+    }
+
+
+def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
+    """Random weights of a real shape, with a tokenizer of the 256 bytes."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = dict(architecture)
+    kind = settings.pop("model_type")
+    try:
+        config = AutoConfig.for_model(kind, **settings)
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"architecture: transformers cannot build it: {str(error).partition(chr(10))[0]}") from error
+    tokenizer = _byte_level_bpe([], 257, getattr(config, "max_position_embeddings", 2048))
+    if config.get_text_config().vocab_size < len(tokenizer):
+        raise ModelError(f"architecture.vocab_size: needs at least {len(tokenizer)}, one for every byte and one for the end")
+    with checkpoints.replacing(folder) as fresh:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+    return {"source": f"random weights of a {kind}", "revision": "", "quality_meaningful": False}
+
+
+def take_local(source: Path, folder: Path) -> dict:
+    """A checkpoint folder of transformers, used where it lies."""
+    if not (source / "config.json").is_file():
+        raise ModelError(f"local: {source} is not a checkpoint folder: it has no config.json")
+    checkpoints.weight_files(source)
+    checkpoints.link(folder, source)
+    return {"source": str(source), "revision": ""}
+
+
+def download(repository: str, revision: str, folder: Path, trust_remote_code: bool) -> dict:
+    """A repository of the hub at one commit: its safetensors, configuration and tokenizer, in the hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    patterns = [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
+    try:
+        snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except GatedRepoError:
+        raise ModelError(f"hub: {repository} is gated: accept its licence on the hub and set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"hub: {repository} does not exist, or is private and HF_TOKEN does not open it") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        where = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        raise ModelError(f"hub: {repository} at {revision[:12]} cannot be had from {where}: {str(error).partition(chr(10))[0]}") from None
+    if not list(snapshot.glob("*.safetensors")):
+        raise Unsupported(f"{repository} at {revision[:12]} has no safetensors; pickled weights can run code when read and are not loaded")
+    checkpoints.link(folder, snapshot)
+    return {"source": repository, "revision": revision}
+
+
+def _byte_level_bpe(texts: list[str], vocabulary: int, context: int):
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    end = "<|endoftext|>"
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, special_tokens=[end], show_progress=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, bos_token=end, eos_token=end, model_max_length=context)
+
+
+def _fit(model, stream, settings: Mapping, draw, say: Callable[[str], None]) -> list[float]:
+    """AdamW with a linear warm-up and cosine decay, on random windows of the token stream."""
+    import torch
+    from transformers import get_cosine_schedule_with_warmup
+
+    steps, sequence = settings["steps"], settings["sequence"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["learning_rate"], betas=(0.9, 0.95), weight_decay=0.1)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=max(1, steps // 20), num_training_steps=steps)
+    losses = []
+    model.train()
+    for step in range(1, steps + 1):
+        starts = torch.randint(len(stream) - sequence - 1, (settings["batch_size"],), generator=draw)
+        batch = torch.stack([stream[start : start + sequence] for start in starts])
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if step % max(1, steps // 5) == 0:
+            say(f"training: step {step}/{steps}, loss {loss.item():.2f}")
+    return losses

@@ -1,0 +1,107 @@
+"""Result files: atomic Parquet with the columns that schema.py declares.
+
+A file is complete or not there: it is written beside its place, flushed to the disk, and renamed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speedgrid.schema import SCHEMA_VERSION, Column, Table
+
+METADATA_KEY = b"speedgrid"
+
+
+class RecordError(ValueError):
+    """A result file that cannot be read or written; the message is one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A result file: its rows, and the facts that hold for the whole file."""
+
+    rows: list[dict]
+    facts: dict
+
+    @property
+    def status(self) -> str:
+        """`ok`, or the first other status among the rows."""
+        return next((row["status"] for row in self.rows if row["status"] != "ok"), "ok")
+
+    @property
+    def reason(self) -> str:
+        return next((row["reason"] for row in self.rows if row["status"] != "ok"), "") or ""
+
+
+def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mapping | None = None) -> None:
+    """Write `rows` and `facts` as `table` declares them; columns left out become null, undeclared ones are an error."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    facts = {**(facts or {}), "schema_version": SCHEMA_VERSION} if table.facts else dict(facts or {})
+    for given, declared, kind in ((_names(rows), table.columns, "column"), (facts, table.facts, "fact")):
+        unknown = sorted(set(given) - {column.name for column in declared})
+        if unknown:
+            raise RecordError(f"{path}: {kind} {', '.join(unknown)} is not declared in the table {table.name}")
+    known = {column.name: facts.get(column.name) for column in table.facts}
+    metadata = {METADATA_KEY: json.dumps({"table": table.name, "schema_version": SCHEMA_VERSION, "facts": known}, ensure_ascii=False)}
+    content = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow_schema(table.columns).with_metadata(metadata))
+    with replacing(path) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
+
+
+def read(path: str | Path, table: Table) -> Record:
+    """Read a file that `write` made.
+
+    Raises RecordError where it is missing, damaged, of another table or of another version of the tables.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = pq.read_table(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such result file") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RecordError(f"{path}: not a readable Parquet file ({str(error).partition(chr(10))[0]}); delete it and run again") from None
+    head = json.loads((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if head.get("table") != table.name:
+        raise RecordError(f"{path}: holds the table {head.get('table')!r}, not {table.name!r}; delete it and run again")
+    if head["schema_version"] != SCHEMA_VERSION:
+        raise RecordError(f"{path}: version {head['schema_version']} of the tables, this is {SCHEMA_VERSION}; delete it and run again")
+    return Record(content.to_pylist(), head["facts"])
+
+
+def arrow_schema(columns: Sequence[Column]):
+    """The Arrow schema of `columns`, with unit and meaning as the metadata of each field."""
+    import pyarrow as pa
+
+    lists = {"list<string>": pa.list_(pa.string()), "list<double>": pa.list_(pa.float64()), "list<int64>": pa.list_(pa.int64())}
+    types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), **lists}
+    return pa.schema([pa.field(c.name, types[c.type], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns])
+
+
+class replacing:
+    """Context manager for writing a file whole: gives a temporary path, and renames it to `path` if nothing went wrong."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        with open(self.temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(self.temporary, self.path)
+
+
+def _names(rows: Sequence[Mapping]) -> set[str]:
+    return {name for row in rows for name in row}

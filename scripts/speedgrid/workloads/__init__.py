@@ -1,0 +1,1 @@
+"""The workloads: what is timed, whatever the engine."""

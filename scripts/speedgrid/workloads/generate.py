@@ -1,0 +1,45 @@
+"""Text generation: replies to one fixed prompt, each timed alone."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+
+from speedgrid.engines.base import Engine, Reply
+
+
+def prompt_of(engine: Engine, settings: Mapping, seed: int) -> list[int]:
+    """Tokens of the experiment's prompt, or as many random ones as it asks for, the same for every technique of a model."""
+    if "prompt" in settings:
+        return engine.tokenize(settings["prompt"])
+    draw = random.Random(seed)
+    return [draw.randrange(engine.vocabulary()) for _ in range(settings["prompt_tokens"])]
+
+
+def warm_up(engine: Engine, prompt: list[int], settings: Mapping, seed: int) -> list[Reply]:
+    """The replies before the counted ones: the first pays for compilation and caches."""
+    return [engine.generate(prompt, settings, seed) for _ in range(settings["warmup_replies"])]
+
+
+def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, keep: Callable[[dict], None]) -> None:
+    """Give `keep` one row of schema.MEASURE for every counted reply, as soon as it is there.
+
+    Reply i is sampled with seed + i, so that replies differ and a run can be repeated.
+    """
+    began = time.perf_counter()
+    for number in range(1, settings["replies"] + 1):
+        started = time.perf_counter() - began
+        reply = engine.generate(prompt, settings, seed + number)
+        keep(
+            {
+                "reply": number,
+                "seed": seed + number,
+                "started_s": started,
+                "prompt_tokens": len(prompt),
+                "new_tokens": len(reply.token_ids),
+                "reply_s": reply.reply_s,
+                "ttft_s": reply.ttft_s,
+                "token_s": reply.token_s,
+                "token_ids": reply.token_ids,
+                "text": engine.decode(reply.token_ids),
+            }
+        )
