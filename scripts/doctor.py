@@ -1,0 +1,295 @@
+"""Says what this machine can run: its hardware, its tools, and each technique of the registry.
+
+    ./speedgrid doctor
+
+Exits with 0 if the default study can run here, else with 1.
+"""
+
+import hashlib
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import yaml
+from speedgrid import hardware
+
+ROOT = Path(__file__).resolve().parent.parent
+FRONTEND = ROOT / "envs" / "uv-frontend"
+REPORT_ENV = "report"  # every study ends in it
+DISK_FOR_ENVIRONMENTS = {"cuda": 9e9, "cpu": 3e9}  # bytes; torch takes most of them
+
+
+@dataclass
+class Facts:
+    """What was found on the machine. Sizes in bytes; an empty text means that there is none."""
+
+    gpus: list[hardware.Gpu] = field(default_factory=list)
+    cpu: str = ""
+    cores: int = 1
+    instruction_sets: list[str] = field(default_factory=list)
+    memory: int = 0
+    memory_free: int = 0
+    disk_repository: int = 0
+    disk_environments: int = 0
+    environments: str = ""  # the folder where they are kept
+    frontend: str = ""  # conda with its version, or the uv frontend
+    python: str = ""  # where jobs have their Python from, with or without its C headers
+    python_headers: bool = True
+    compiler: str = ""
+    index: str = ""
+    index_reachable: bool = False
+    hub: str = ""
+    hub_reachable: bool = False
+    made: frozenset[str] = frozenset()  # environments that are there already
+    makeable: frozenset[str] = frozenset()  # all that have a file in envs/
+    prepared: frozenset[str] = frozenset()  # models that are there already
+
+
+# What the facts mean
+
+
+def machine_rows(facts: Facts) -> list[tuple[str, str]]:
+    gpus = [f"{gpu.name}, {size(gpu.memory)}, compute capability {gpu.compute_capability}, driver {gpu.driver}" for gpu in facts.gpus]
+    sets = ", ".join(facts.instruction_sets) or "no AVX2, AVX-512 or AMX"
+    cores = f"{facts.cores} core" + ("s" if facts.cores != 1 else "")
+    disk = f"{size(facts.disk_repository)} free here, {size(facts.disk_environments)} for environments in {facts.environments}"
+    return [
+        *[("GPU", gpu) for gpu in gpus or ["none that an NVIDIA driver knows; techniques run on the CPU"]],
+        ("CPU", f"{facts.cpu}, {cores}: {sets}"),
+        ("memory", f"{size(facts.memory)}, of which {size(facts.memory_free)} free"),
+        ("disk", disk),
+        ("environments", f"made with {facts.frontend}"),
+        ("Python of jobs", facts.python or "none found; uv downloads one if it can"),
+        ("compiler", facts.compiler or "no C++ compiler: neither $CXX nor g++, clang++ or c++ was found"),
+        ("package index", reach(facts.index, facts.index_reachable)),
+        ("model hub", reach(facts.hub, facts.hub_reachable)),
+    ]
+
+
+def technique_rows(registry: Mapping, facts: Facts) -> list[tuple[str, str]]:
+    """For each technique `ready`, or `needs …` with everything that it lacks."""
+    rows = []
+    for name, technique in registry.items():
+        lacking = needs(technique, facts)
+        if lacking:
+            rows.append((str(name), "needs " + ", ".join(lacking)))
+        else:
+            made = technique["env"] in facts.made
+            rows.append((str(name), "ready" if made else f"ready (the first run makes the environment '{technique['env']}')"))
+    return rows
+
+
+def needs(technique: object, facts: Facts) -> list[str]:
+    """What the machine lacks for a technique."""
+    if not isinstance(technique, Mapping) or not isinstance(technique.get("env"), str):
+        return ["a correct entry in techniques.yaml: a mapping with at least 'env'"]
+    lacking = environment_needs(technique["env"], facts)
+    for requirement in technique.get("requires") or []:
+        if requirement == "cuda" and not facts.gpus:
+            lacking.append("an NVIDIA GPU")
+        elif requirement == "compiler":
+            if not facts.compiler:
+                lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
+            if not facts.python_headers:
+                lacking.append("Python.h (Debian, Ubuntu: python3-dev)")
+    wanted = technique.get("min_capability")
+    if wanted is not None and not any(capability(gpu.compute_capability) >= capability(wanted) for gpu in facts.gpus):
+        lacking.append(f"a GPU of compute capability {wanted} or higher")
+    return lacking
+
+
+def environment_needs(name: str, facts: Facts) -> list[str]:
+    if name in facts.made:
+        return []
+    if name not in facts.makeable:
+        return [f"the file envs/{name}.yaml"]
+    lacking = []
+    if not facts.index_reachable:
+        lacking.append("a package index that can be reached, to make its environment")
+    disk = DISK_FOR_ENVIRONMENTS["cuda" if facts.gpus else "cpu"]
+    if facts.disk_environments < disk:
+        lacking.append(f"{size(disk)} of disk in {facts.environments}, to make its environment")
+    return lacking
+
+
+def study_problems(study: Mapping, registry: Mapping, facts: Facts) -> list[str]:
+    """Why a study cannot run here; empty if it can. A technique that cannot run becomes a row of the result, a baseline may not."""
+    problems = [f"the report needs {lack}" for lack in environment_needs(REPORT_ENV, facts)]
+    registry = {**registry, **(study.get("techniques") or {})}
+    for key, experiment in (study.get("experiments") or {}).items():
+        baseline = experiment.get("baseline")
+        if baseline not in registry:
+            problems.append(f"experiments.{key}.baseline: there is no technique {baseline!r}")
+            continue
+        problems += [f"experiments.{key}: its baseline '{baseline}' needs {lack}" for lack in needs(registry[baseline], facts)]
+    for name, model in (study.get("models") or {}).items():
+        if isinstance(model, Mapping) and "hub" in model and name not in facts.prepared and not facts.hub_reachable:
+            problems.append(f"models.{name}: needs the model hub, which cannot be reached")
+    return problems
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
+
+
+def reach(address: str, reachable: bool) -> str:
+    return f"{address}: {'reachable' if reachable else 'not reachable'}"
+
+
+def size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def capability(text: object) -> tuple[int, ...]:
+    """Compute capability as something that can be compared; 8.9 in YAML is a number."""
+    return tuple(int(part) for part in str(text).split(".") if part.isdigit())
+
+
+# Finding the facts
+
+
+def find_facts() -> Facts:
+    sys.path.insert(0, str(FRONTEND))
+    from pip_settings import uv_environment
+
+    environ = uv_environment(os.environ)
+    environments = Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or ROOT / ".snakemake" / "conda")
+    recipes = {path.stem: path for path in (ROOT / "envs").glob("*.yaml")}
+    memory = psutil.virtual_memory()
+    index, hub = index_address(environ), hub_address(environ)
+    frontend, python, headers = find_python(environ)
+    return Facts(
+        gpus=hardware.gpus(),
+        cpu=hardware.cpu_name(),
+        cores=hardware.physical_cores(),
+        instruction_sets=hardware.instruction_sets(),
+        memory=memory.total,
+        memory_free=memory.available,
+        disk_repository=free(ROOT),
+        disk_environments=free(environments),
+        environments=str(environments),
+        frontend=frontend,
+        python=python,
+        python_headers=headers,
+        compiler=find_compiler(),
+        index=without_password(index.removesuffix("/pip/")),
+        index_reachable=is_reachable(index, environ),
+        hub=without_password(hub),
+        hub_reachable=is_reachable(hub, environ),
+        made=frozenset(name for name, path in recipes.items() if environment_folder(path, environments).is_dir()),
+        makeable=frozenset(recipes),
+        prepared=frozenset(path.name for path in (ROOT / "models").glob("*") if path.is_dir()),
+    )
+
+
+def environment_folder(recipe: Path, environments: Path) -> Path:
+    """Where Snakemake keeps the environment of a file: named by a hash of the place, the post-deploy script, if any, and the file."""
+    deploy = recipe.with_suffix(".post-deploy.sh")
+    content = os.path.realpath(environments).encode() + (deploy.read_bytes() if deploy.is_file() else b"") + recipe.read_bytes()
+    return environments / (hashlib.md5(content, usedforsecurity=False).hexdigest() + "_")
+
+
+def find_python(environ: Mapping) -> tuple[str, str, bool]:
+    """Who makes the environments, and the Python that jobs get: what it is, and whether C code can be built against it."""
+    conda = shutil.which("conda")
+    if conda and Path(conda).resolve().parent != FRONTEND / "bin":
+        return f"{output([conda, '--version'])} ({conda})", "Python 3.11 from conda, with its C headers", True
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    python = output([uv, "python", "find", "--system", "--no-project", "3.11"], environ).splitlines()[-1:]
+    if not python:
+        return "uv (no conda was found)", "", True  # the one that uv downloads has its headers
+    include = output([python[0], "-c", "import sysconfig; print(sysconfig.get_path('include'))"])
+    headers = Path(include, "Python.h").exists()
+    return "uv (no conda was found)", f"{python[0]}, {'with' if headers else 'without'} its C headers", headers
+
+
+def find_compiler() -> str:
+    for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
+        if name and (path := shutil.which(name)):
+            return f"{path}: {(output([path, '--version']).splitlines() or ['does not run'])[0]}"
+    return ""
+
+
+def output(command: list[str], environ: Mapping | None = None) -> str:
+    """What a command prints; empty if it fails."""
+    try:
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def free(folder: Path) -> int:
+    """Bytes free where `folder` is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def index_address(environ: Mapping) -> str:
+    """A page that every package index has, of the index that uv and pip use."""
+    index = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
+    return index.rstrip("/") + "/pip/"
+
+
+def hub_address(environ: Mapping) -> str:
+    return environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def is_reachable(address: str, environ: Mapping) -> bool:
+    """Whether a server answers at an address at all; a refusal is an answer, an error of a gateway is not."""
+    try:
+        context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE"))
+        with urllib.request.urlopen(address, timeout=5, context=context):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 404)
+    except (OSError, ValueError):
+        return False
+
+
+def without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def read(name: str) -> Mapping:
+    try:
+        content = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        sys.exit(f"doctor: {name}: cannot be read: {error.strerror}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        sys.exit(f"doctor: {name}: not valid YAML: {' '.join(str(error).split())}")
+    if not isinstance(content, Mapping):
+        sys.exit(f"doctor: {name}: has no keys")
+    return content
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:
+        print(__doc__.strip())
+        return 0 if arguments[0] in ("-h", "--help") else 2
+    registry, study = read("techniques.yaml"), read("config.yaml")
+    facts = find_facts()
+    print("This machine\n" + table(machine_rows(facts)))
+    print("\nTechniques\n" + table(technique_rows(registry, facts)))
+    problems = study_problems(study, registry, facts)
+    if problems:
+        print("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
+        return 1
+    print("\nThe default study can run here: ./speedgrid run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

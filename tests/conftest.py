@@ -1,0 +1,98 @@
+"""What every test may use, and the rule for tests that need what a machine may lack.
+
+`@pytest.mark.needs("chromium", "network")` skips a test where the machine lacks one of these and lists it, with the reason, at the
+end of the run. With CI=true only a GPU may be lacking: anything else is then a failure.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "envs" / "uv-frontend")]
+
+import doctor  # noqa: E402
+from pip_settings import uv_environment  # noqa: E402
+
+MAY_BE_LACKING_IN_CI = {"nvidia"}
+not_run = pytest.StashKey[dict]()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+# What a machine may lack: each function returns the reason, or an empty text where all is there.
+
+
+def lacks_chromium() -> str:
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        return "no Chromium (Debian: chromium)"
+    return "" if shutil.which("chromedriver") else "no chromedriver (Debian: chromium-driver)"
+
+
+def lacks_nvidia() -> str:
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        found = False
+    return "" if found else "no NVIDIA GPU"
+
+
+def lacks_slurm() -> str:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    missing = [command for command in ("slurmctld", "slurmd", "sbatch") if not shutil.which(command, path=path)]
+    return f"no {', '.join(missing)} (Debian: slurm-wlm)" if missing else ""
+
+
+def lacks_network() -> str:
+    environ = uv_environment(os.environ)
+    address = doctor.index_address(environ)
+    return "" if doctor.is_reachable(address, environ) else "the package index cannot be reached"
+
+
+def lacks_hub() -> str:
+    address = doctor.hub_address(os.environ)
+    return "" if doctor.is_reachable(address, uv_environment(os.environ)) else "the Hugging Face hub cannot be reached"
+
+
+NEEDS = {"chromium": lacks_chromium, "nvidia": lacks_nvidia, "slurm": lacks_slurm, "network": lacks_network, "hub": lacks_hub}
+
+
+@functools.cache
+def lacking(need: str) -> str:
+    return NEEDS[need]()
+
+
+def pytest_configure(config):
+    config.stash[not_run] = {}
+    config.addinivalue_line("markers", f"needs(*what): what the machine must have, of {', '.join(NEEDS)}")
+
+
+def pytest_runtest_setup(item):
+    needs = [need for mark in item.iter_markers("needs") for need in mark.args]
+    if item.get_closest_marker("gpu"):
+        needs.append("nvidia")
+    for need in needs:
+        if need not in NEEDS:
+            pytest.fail(f"unknown need {need!r}; it may be {', '.join(NEEDS)}", pytrace=False)
+        reason = lacking(need)
+        if reason and os.environ.get("CI") == "true" and need not in MAY_BE_LACKING_IN_CI:
+            pytest.fail(f"may not be lacking where CI=true: {reason}", pytrace=False)
+        if reason:
+            item.config.stash[not_run][item.nodeid] = reason
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[not_run]:
+        terminalreporter.section("Not run on this machine")
+        for test, reason in sorted(config.stash[not_run].items()):
+            terminalreporter.line(f"{test}: {reason}")

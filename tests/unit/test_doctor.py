@@ -1,0 +1,132 @@
+"""The doctor's judgement of a machine, from given facts; and one examination of the machine at hand."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import doctor
+import pytest
+import yaml
+from doctor import Facts, machine_rows, study_problems, technique_rows
+from speedgrid.hardware import Gpu
+
+H200 = Gpu("NVIDIA H200", "GPU-1", "580.1", 150 * 10**9, "9.0")
+LAPTOP = Facts(
+    cpu="A processor",
+    cores=2,
+    memory=16 * 10**9,
+    memory_free=8 * 10**9,
+    disk_repository=50 * 10**9,
+    disk_environments=50 * 10**9,
+    environments="/cache",
+    frontend="uv (no conda was found)",
+    python="/usr/bin/python3.11, with its C headers",
+    compiler="/usr/bin/g++: g++ 12",
+    index="https://index.example/simple",
+    index_reachable=True,
+    hub="https://hub.example",
+    hub_reachable=True,
+    makeable=frozenset({"transformers", "report"}),
+)
+REGISTRY = {
+    "plain": {"env": "transformers"},
+    "compiled": {"env": "transformers", "requires": ["compiler"]},
+    "on_gpu": {"env": "transformers", "requires": ["cuda"]},
+    "fp8": {"env": "transformers", "requires": ["cuda"], "min_capability": 8.9},
+    "elsewhere": {"env": "vllm"},
+    "broken": None,
+}
+STUDY = {"models": {"m": {"train": {}}}, "experiments": {"e": {"baseline": "plain", "techniques": ["plain"]}}}
+
+
+def verdicts(facts):
+    return dict(technique_rows(REGISTRY, facts))
+
+
+def test_a_laptop_without_a_gpu():
+    found = verdicts(LAPTOP)
+    assert found["plain"] == "ready (the first run makes the environment 'transformers')"
+    assert found["compiled"].startswith("ready")
+    assert found["on_gpu"] == "needs an NVIDIA GPU"
+    assert found["fp8"] == "needs an NVIDIA GPU, a GPU of compute capability 8.9 or higher"
+    assert found["elsewhere"] == "needs the file envs/vllm.yaml"
+    assert found["broken"].startswith("needs a correct entry in techniques.yaml")
+
+
+def test_an_environment_that_is_there_needs_no_index():
+    made = replace(LAPTOP, made=frozenset({"transformers"}), index_reachable=False)
+    assert verdicts(made)["plain"] == "ready"
+    assert verdicts(replace(made, made=frozenset()))["plain"].startswith("needs a package index")
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        ({"compiler": ""}, "needs a C++ compiler (Debian, Ubuntu: g++)"),
+        ({"python_headers": False}, "needs Python.h (Debian, Ubuntu: python3-dev)"),
+        ({"disk_environments": 10**9}, "needs 3.0 GB of disk in /cache, to make its environment"),
+    ],
+)
+def test_what_compilation_needs(change, lacking):
+    assert verdicts(replace(LAPTOP, **change))["compiled"] == lacking
+
+
+@pytest.mark.parametrize(("capability", "ready"), [("8.9", True), ("9.0", True), ("12.0", True), ("8.6", False)])
+def test_compute_capability_is_compared_by_its_parts(capability, ready):
+    facts = replace(LAPTOP, gpus=[replace(H200, compute_capability=capability)])
+    assert verdicts(facts)["fp8"].startswith("ready") is ready
+
+
+def test_the_machine_in_words():
+    rows = machine_rows(replace(LAPTOP, gpus=[H200, H200], instruction_sets=["AVX2"], hub_reachable=False))
+    assert [text for name, text in rows if name == "GPU"] == ["NVIDIA H200, 150.0 GB, compute capability 9.0, driver 580.1"] * 2
+    text = dict(rows)
+    assert text["CPU"] == "A processor, 2 cores: AVX2"
+    assert text["package index"] == "https://index.example/simple: reachable"
+    assert text["model hub"] == "https://hub.example: not reachable"
+    assert "techniques run on the CPU" in dict(machine_rows(LAPTOP))["GPU"]
+    assert dict(machine_rows(replace(LAPTOP, compiler="")))["compiler"].startswith("no C++ compiler")
+
+
+def test_the_study_can_run_unless_its_baseline_the_report_or_its_model_cannot():
+    assert study_problems(STUDY, REGISTRY, LAPTOP) == []
+    no_index = study_problems(STUDY, REGISTRY, replace(LAPTOP, index_reachable=False))
+    assert [p.partition(" needs ")[0] for p in no_index] == ["the report", "experiments.e: its baseline 'plain'"]
+    on_gpu = {**STUDY, "experiments": {"e": {"baseline": "on_gpu"}}}
+    assert study_problems(on_gpu, REGISTRY, LAPTOP) == ["experiments.e: its baseline 'on_gpu' needs an NVIDIA GPU"]
+    misspelt = {**STUDY, "experiments": {"e": {"baseline": "plian"}}}
+    assert study_problems(misspelt, REGISTRY, LAPTOP) == ["experiments.e.baseline: there is no technique 'plian'"]
+
+
+def test_a_model_of_the_hub_needs_the_hub_once():
+    study = {**STUDY, "models": {"llama": {"hub": "org/llama"}}}
+    offline = replace(LAPTOP, hub_reachable=False)
+    assert study_problems(study, REGISTRY, offline) == ["models.llama: needs the model hub, which cannot be reached"]
+    assert study_problems(study, REGISTRY, replace(offline, prepared=frozenset({"llama"}))) == []
+
+
+def test_every_technique_of_the_registry_is_judged(root):
+    registry = yaml.safe_load((root / "techniques.yaml").read_text(encoding="utf-8"))
+    envs = frozenset(path.stem for path in (root / "envs").glob("*.yaml"))
+    rows = technique_rows(registry, replace(LAPTOP, gpus=[H200], makeable=envs))
+    assert [name for name, _ in rows] == list(registry)
+    assert all(text.startswith("ready") for _, text in rows)
+
+
+def test_passwords_are_not_shown():
+    assert doctor.without_password("https://user:secret@index.example:8080/simple") == "https://index.example:8080/simple"
+
+
+def test_nothing_listens_there():
+    assert not doctor.is_reachable("http://127.0.0.1:9/", {})
+    assert not doctor.is_reachable("not an address", {})
+
+
+def test_this_machine(root):
+    done = subprocess.run([sys.executable, root / "scripts" / "doctor.py"], capture_output=True, text=True)
+    assert done.stderr == ""
+    for name in ("GPU", "CPU", "memory", "disk", "environments", "compiler", "package index", "model hub", "baseline"):
+        assert f"\n  {name} " in done.stdout
+    can_run = "The default study can run here" in done.stdout
+    assert done.returncode == (0 if can_run else 1)
+    assert can_run or "The default study cannot run here" in done.stdout

@@ -1,0 +1,443 @@
+"""The launcher `speedgrid`, run for real in a copy of the repository whose path has spaces."""
+
+import ast
+import importlib.machinery
+import importlib.util
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pyte
+import pytest
+
+SNAKEFILE = r"""
+rule all:
+    input: "seen.txt"
+
+rule seen:
+    output: "{name}.txt"
+    log: "{name}.log"
+    params: config=lambda wildcards: " ".join(f"{key}={value}" for key, value in sorted(config.items()))
+    shell:
+        'echo "config: {params.config}" > {output}; echo "cores: {workflow.cores}" >> {output};'
+        'echo "python: $(command -v python)" >> {output}; echo "conda: $(command -v conda)" >> {output};'
+        'echo "nousersite: ${{PYTHONNOUSERSITE:-}}" >> {output}; echo "prefix: ${{SNAKEMAKE_CONDA_PREFIX:-}}" >> {output};'
+        'echo "cwd: $PWD" >> {output}; echo "torch: ${{SPEEDGRID_TORCH:-}}" >> {output};'
+        'for reply in 1 2 3; do echo "{wildcards.name}: reply $reply of 3" >&2; sleep 0.4; done'
+"""
+
+
+def copy_of(root, folder):
+    for name in ("speedgrid", "locks", "envs", "scripts", "techniques.yaml", "config.yaml", "pyproject.toml"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, folder / name)
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    return folder
+
+
+def environment(**more):
+    """Without what a user's shell may say to Snakemake; uv is the one that runs the tests."""
+    dropped = ("SNAKEMAKE_", "SPEEDGRID_", "PYTHONNOUSERSITE")
+    return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | more
+
+
+def speedgrid(clone, *arguments, cwd=None, **more):
+    command = [sys.executable, clone / "speedgrid", *arguments]
+    return subprocess.run(command, cwd=cwd or clone, env=environment(**more), capture_output=True, text=True)
+
+
+def seen(clone, name="seen"):
+    return dict(line.split(": ", 1) for line in (clone / f"{name}.txt").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def clone(root, tmp_path_factory):
+    """A copy that has been started once."""
+    folder = copy_of(root, tmp_path_factory.mktemp("a clone with spaces"))
+    done = speedgrid(folder, "run", "--version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "9.27.1\n"
+    assert "setting up .venv from locks/run.txt" in done.stderr
+    return folder
+
+
+@pytest.fixture
+def small(root, tmp_path):
+    """A copy that locks one small package, so that its environment is made in a moment; Snakemake is not in it."""
+    folder = copy_of(root, tmp_path)
+    lines = (root / "locks" / "run.txt").read_text()
+    (folder / "locks" / "run.txt").write_text(re.search(r"^idna==.*?(?=^\S)", lines, re.DOTALL | re.MULTILINE)[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def launcher(root):
+    """The launcher as a module, for the functions that only decide."""
+    loader = importlib.machinery.SourceFileLoader("launcher", str(root / "speedgrid"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("launcher", loader))
+    loader.exec_module(module)
+    return module
+
+
+def is_one_line(done, *texts):
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("speedgrid: ")
+    assert all(text in done.stderr for text in texts), done.stderr
+
+
+# The command line
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["run", "--help"], ["run", "-h"]])
+def test_help_is_short(root, arguments):
+    done = speedgrid(root, *arguments)
+    assert done.returncode == 0
+    assert "run      measure a study" in done.stdout
+    assert len(done.stdout.splitlines()) <= 24
+    assert max(map(len, done.stdout.splitlines())) <= 110
+
+
+def test_an_unknown_command(root):
+    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, test or doctor")
+
+
+def test_an_old_python_gets_one_line(root):
+    text = (root / "speedgrid").read_text()
+    check = text[: text.index("import contextlib")]
+    ast.parse(text, feature_version=(3, 6))  # an old Python must get as far as the check
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.version_info = (3, 9, 1)\n{check}"], capture_output=True, text=True)
+    is_one_line(done, "needs Python 3.11 or newer, but this is Python 3.9")
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ([], ["--cores", "1", "--use-conda", "--rerun-incomplete"]),
+        (["-n", "out.txt"], ["--cores", "1", "--use-conda", "--rerun-incomplete"]),
+        (["--cores", "4"], ["--use-conda", "--rerun-incomplete"]),
+        (["--cores=4"], ["--use-conda", "--rerun-incomplete"]),
+        (["-c4"], ["--use-conda", "--rerun-incomplete"]),
+        (["-c", "all"], ["--use-conda", "--rerun-incomplete"]),
+        (["-call"], ["--use-conda", "--rerun-incomplete"]),
+        (["-j", "8"], ["--use-conda", "--rerun-incomplete"]),
+        (["-npj8"], ["--use-conda", "--rerun-incomplete"]),
+        (["--executor", "slurm"], ["--use-conda", "--rerun-incomplete"]),
+        (["--workflow-profile", "profiles/slurm"], ["--use-conda", "--rerun-incomplete"]),
+        (["--sdm", "conda"], ["--cores", "1", "--rerun-incomplete"]),
+        (["--software-deployment-method=apptainer"], ["--cores", "1", "--rerun-incomplete"]),
+        (["--use-conda"], ["--cores", "1", "--rerun-incomplete"]),
+        (["--no-conda"], ["--cores", "1", "--rerun-incomplete"]),
+    ],
+)
+def test_what_is_added_for_snakemake(launcher, monkeypatch, given, added):
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    ours, theirs = launcher.split_arguments(given)
+    assert launcher.defaults(ours, theirs, None) == added
+    assert theirs == [a for a in given if a != "--no-conda"]
+
+
+def test_what_follows_two_dashes_is_a_target(launcher):
+    ours, theirs = launcher.split_arguments(["--study", "a.yaml", "-p", "--", "--study", "--no-conda"])
+    assert (ours["study"], ours["no_conda"]) == ("a.yaml", False)
+    assert theirs == ["-p", "--", "--study", "--no-conda"]
+
+
+def test_contradictions_and_missing_values(root):
+    is_one_line(speedgrid(root, "run", "--no-conda", "--uv-envs"), "exclude each other")
+    is_one_line(speedgrid(root, "run", "--study"), "--study needs a file")
+
+
+# Studies
+
+
+def test_a_study_that_is_not_there_or_not_a_file(clone):
+    is_one_line(speedgrid(clone, "run", "--study", "nowhere/x.yaml"), "nowhere/x.yaml", "there is no such file")
+    is_one_line(speedgrid(clone, "run", "--study", "locks"), "--study locks: is not a file")
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        (b"a: [1", "not valid YAML"),
+        (b"a:\n\t- b", "line 2"),
+        (b"- a\n", "it has no keys"),
+        (b"", "it has no keys"),
+        (b"\xff\xfe\xff", "cannot be read"),
+    ],
+)
+def test_a_study_that_cannot_be_read(clone, tmp_path, content, answer):
+    study = tmp_path / "bad.yaml"
+    study.write_bytes(content)
+    is_one_line(speedgrid(clone, "run", "--study", study), "bad.yaml", answer)
+
+
+# Running
+
+
+@pytest.mark.slow
+def test_a_run_from_elsewhere_with_a_study_and_arguments_of_snakemake(clone, tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    cache = tmp_path / "cache"
+    arguments = ["run", "--study", "mine.yaml", "away.txt", "--config", "extra=1"]
+    done = speedgrid(clone, *arguments, cwd=tmp_path, XDG_CACHE_HOME=str(cache), PYTHONPATH="/x")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    facts = seen(clone, "away")
+    assert facts["config"] == "extra=1 name=mine"
+    assert facts["cores"] == "1"
+    assert facts["cwd"] == str(clone)
+    assert facts["python"] == str(clone / ".venv" / "bin" / "python")
+    assert facts["nousersite"] == "1"
+    assert facts["prefix"] == str(cache / "speedgrid" / "envs")
+    assert "away: reply 3 of 3\n" in done.stderr
+    assert "\x1b" not in done.stderr  # no live display where nobody watches
+
+
+@pytest.mark.slow
+def test_the_users_python_without_conda(clone, tmp_path):
+    (tmp_path / "python").symlink_to("/bin/true")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = speedgrid(clone, "run", "--no-conda", "--cores", "2", "bare.txt", PATH=path)
+    assert done.returncode == 0, done.stderr
+    facts = seen(clone, "bare")
+    assert facts["python"] == str(tmp_path / "python")
+    assert facts["cores"] == "2"
+    assert facts["nousersite"] == ""  # the user's Python may well use ~/.local
+
+
+def test_no_python_for_the_jobs(clone, tmp_path):
+    is_one_line(speedgrid(clone, "run", "--no-conda", PATH=str(tmp_path)), "there is no 'python' on your PATH")
+
+
+def path_without_conda(*first):
+    folders = [f for f in os.environ["PATH"].split(os.pathsep) if not os.path.exists(os.path.join(f, "conda"))]
+    return os.pathsep.join([*map(str, first), *folders])
+
+
+def conda_of_version(folder, version):
+    """A stand-in for an installed conda; it only tells its version."""
+    folder.mkdir()
+    (folder / "conda").write_text(f"#!/bin/sh\necho conda {version}\n")
+    (folder / "conda").chmod(0o755)
+    return folder
+
+
+def test_which_conda_is_used(launcher, tmp_path, monkeypatch, capfd, root):
+    frontend = str(root / "envs" / "uv-frontend" / "bin")
+
+    def first_conda(*first, **ours):
+        monkeypatch.setenv("PATH", path_without_conda(*first))
+        chosen = launcher.run_environment({"no_conda": False, "uv_envs": False} | ours, [])
+        return os.path.dirname(shutil.which("conda", path=chosen["PATH"]))
+
+    new, old = conda_of_version(tmp_path / "new", "24.7.1"), conda_of_version(tmp_path / "old", "4.14.0")
+    assert first_conda() == frontend
+    assert first_conda(new) == str(new)
+    assert first_conda(new, uv_envs=True) == frontend
+    assert capfd.readouterr().err == ""
+    assert first_conda(old) == frontend
+    assert "does not work or is too old; using uv instead" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "torch"),
+    [
+        ([], None),
+        (["--executor", "slurm"], "cuda"),
+        (["-e", "slurm"], "cuda"),
+        (["--workflow-profile", "{profile}"], "cuda"),
+        (["-e", "local"], None),
+    ],
+)
+def test_environments_made_for_a_cluster_get_cuda(launcher, tmp_path, monkeypatch, arguments, torch):
+    monkeypatch.setenv("PATH", path_without_conda())
+    monkeypatch.delenv("SPEEDGRID_TORCH", raising=False)
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    (tmp_path / "profile.yaml").write_text("executor: slurm\njobs: 10\n")
+    theirs = [a.format(profile=tmp_path) for a in arguments]
+    assert launcher.run_environment({"no_conda": False, "uv_envs": False}, theirs).get("SPEEDGRID_TORCH") == torch
+
+
+def on_terminal(command, clone, columns=110, lines=60):
+    """What a person sees in the end, and at a moment when jobs have spoken, on a terminal of this size."""
+    screen = pyte.Screen(columns, lines)
+    stream = pyte.ByteStream(screen)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(clone)
+        os.execve(command[0], command, environment(COLUMNS=str(columns), LINES=str(lines), TERM="xterm-256color"))
+    midway = []
+    while True:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other end has closed
+            break
+        stream.feed(data)
+        if any("reply 2 of 3" in line for line in screen.display):
+            midway.append(list(screen.display))
+    return os.waitpid(pid, 0)[1], midway, list(screen.display)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_lines_of_jobs_stand_above_the_live_display(clone):
+    command = [sys.executable, str(clone / "speedgrid"), "run", "--forceall", "all"]
+    code, midway, end = on_terminal(command, clone)
+    assert code == 0, "\n".join(end)
+    shown = midway[-1]
+    assert sum("Workflow Progress" in line for line in shown) <= 1
+    spoken = [line.strip() for line in shown if "seen: reply" in line]
+    assert spoken == [f"seen: reply {n} of 3" for n in (1, 2, 3)]
+    assert any("Workflow Progress" in line for display in midway for line in display)
+    assert not any("Workflow Progress" in line for line in end)  # it goes when the run ends
+    assert [line.strip() for line in end if "seen: reply" in line] == spoken
+
+
+@pytest.mark.slow
+def test_on_a_terminal_a_dry_run_lists_the_jobs(clone):
+    code, _, end = on_terminal([sys.executable, str(clone / "speedgrid"), "run", "-n", "--forceall"], clone)
+    assert code == 0
+    assert any("rule seen:" in line for line in end)
+
+
+def test_a_second_start_adds_little(clone):
+    def seconds_of_processor(command):  # unlike time by the clock, hardly changes on a busy machine
+        before = os.times()
+        subprocess.run(command, cwd=clone, env=environment(), capture_output=True, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    bare = min(seconds_of_processor([clone / ".venv/bin/python", "-m", "snakemake", "--version"]) for _ in range(3))
+    ours = min(seconds_of_processor([sys.executable, clone / "speedgrid", "run", "--version"]) for _ in range(3))
+    assert ours - bare < 1
+
+
+# The virtual environment
+
+
+def start(clone, **more):
+    command = [sys.executable, clone / "speedgrid", "run", "--version"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment(**more), start_new_session=True, **streams)
+
+
+def imports_idna(clone):
+    return subprocess.run([clone / ".venv/bin/python", "-c", "import idna"], capture_output=True).returncode == 0
+
+
+@pytest.mark.needs("network")
+def test_without_uv_pip_makes_it(small, tmp_path):
+    (tmp_path / "bin").mkdir()
+    done = speedgrid(small, "run", "--version", PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert "with pip" in done.stderr
+    assert imports_idna(small)
+
+
+@pytest.mark.needs("network")
+def test_it_is_made_again_when_the_lock_changes_and_only_then(small):
+    assert "setting up" in speedgrid(small, "run", "--version").stderr
+    assert "setting up" not in speedgrid(small, "run", "--version").stderr
+    with open(small / "locks" / "run.txt", "a") as lock:
+        lock.write("# changed\n")
+    assert "setting up" in speedgrid(small, "run", "--version").stderr
+    assert imports_idna(small)
+
+
+@pytest.mark.needs("network")
+def test_it_is_made_again_when_its_python_is_gone(small):
+    speedgrid(small, "run", "--version")
+    python = small / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python")
+    assert "setting up" in speedgrid(small, "run", "--version").stderr
+    assert imports_idna(small)
+
+
+@pytest.mark.needs("network")
+def test_a_package_that_is_not_the_locked_one_is_refused(small):
+    lock = small / "locks" / "run.txt"
+    lock.write_text(re.sub(r"sha256:\w{4}", "sha256:0000", lock.read_text()))
+    done = speedgrid(small, "run", "--version")
+    assert done.returncode == 1
+    assert "speedgrid: set-up failed (see above)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "setting up" in speedgrid(small, "run", "--version").stderr  # it is not taken for made
+
+
+@pytest.mark.needs("network")
+def test_two_starts_at_once(small):
+    both = [start(small), start(small)]
+    outputs = [process.communicate()[0] for process in both]
+    assert sum("setting up .venv from" in output for output in outputs) == 1
+    assert imports_idna(small)
+    assert "setting up" not in speedgrid(small, "run", "--version").stderr
+
+
+@pytest.mark.needs("network")
+def test_a_start_that_was_killed(small, tmp_path):
+    (tmp_path / "bin").mkdir()
+    process = start(small, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")  # without uv it takes long enough to be killed
+    while not (small / ".venv" / "bin" / "python").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (small / ".venv" / "made-from").exists()
+    assert "setting up" in speedgrid(small, "run", "--version").stderr
+    assert imports_idna(small)
+
+
+def test_the_locks_name_no_index(root):
+    for path in (root / "locks").glob("*.txt"):
+        text = path.read_text()
+        assert "://" not in text
+        assert "--index-url" not in text
+        pins = re.findall(r"^[a-z0-9].*$", text, re.MULTILINE)
+        assert pins
+        assert all("==" in pin for pin in pins)
+        assert text.count("    --hash=sha256:") >= len(pins)
+
+
+# test
+
+
+@pytest.fixture(scope="module")
+def tested(root, tmp_path_factory):
+    """A copy with a test of its own, and code that is not as ruff would have it."""
+    folder = copy_of(root, tmp_path_factory.mktemp("tested"))
+    shutil.rmtree(folder / "scripts")
+    (folder / "rules").mkdir()
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")
+    (folder / "tests" / "ugly.py").write_text("x = {  'a':1 }\n")
+    made = root / ".venv-test"
+    if (made / "made-from").exists():  # spares a minute; a lock that differs is noticed all the same
+        (folder / ".venv-test").symlink_to(made)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_all_checks_run_and_count_though_some_fail(tested):
+    done = speedgrid(tested, "test")
+    assert done.returncode == 1, done.stdout
+    lines = done.stdout.splitlines()
+    checks = [line.partition(":")[0] for line in lines if re.match(r"(ruff|snake).*: (ok|FAILED)", line)]
+    assert checks == ["ruff check", "ruff format", "snakefmt", "snakemake --lint"]
+    assert "ruff format: FAILED" in lines
+    assert re.fullmatch(r"=+ 1 passed in .* =+", lines[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_chosen_tests_run_without_the_checks(tested):
+    done = speedgrid(tested, "test", "tests/test_one.py::test_one", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ruff" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 passed")
+    assert speedgrid(tested, "test", "tests/test_one.py", "-k", "nothing").returncode != 0

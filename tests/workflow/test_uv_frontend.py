@@ -1,0 +1,511 @@
+"""The uv frontend makes the environments that Snakemake asks of conda. Nothing is imitated: uv makes them, and jobs run in them."""
+
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from functools import partial
+
+import pytest
+import uv_conda
+import yaml
+from pip_settings import uv_environment, uv_flags
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # one that is surely on this machine
+SLOW_PINS = ["numpy==2.2.6"]  # long enough in the making to be interrupted
+
+
+@pytest.fixture
+def frontend(root):
+    return root / "envs" / "uv-frontend"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder for environments, with a space in its path."""
+    folder = tmp_path / "my envs"
+    folder.mkdir()
+    return folder
+
+
+def environment_file(path, *pins, python=PYTHON, conda=()):
+    content = {"channels": ["conda-forge", "nodefaults"], "dependencies": [f"python={python}", *conda, "pip", {"pip": list(pins)}]}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def variables(**more):
+    return os.environ | {"SPEEDGRID_PYTHON": sys.executable} | more
+
+
+def conda(frontend, *arguments, **more):
+    command = [frontend / "bin" / "conda", *arguments]
+    return subprocess.run(command, env=variables(**more), capture_output=True, text=True)
+
+
+def create(frontend, file, prefix, **more):
+    return conda(frontend, "env", "create", "--quiet", "--no-default-packages", "--file", file, "--prefix", prefix, **more)
+
+
+def start_create(frontend, file, prefix):
+    command = [frontend / "bin" / "conda", "env", "create", "--file", file, "--prefix", prefix]
+    return subprocess.Popen(command, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def in_environment(frontend, prefix, command):
+    script = f"set -euo pipefail; source {uv_conda.info()['conda_prefix']}/bin/activate '{prefix}'; {command}"
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+
+
+def environments(place):
+    return sorted(path.name for path in place.iterdir() if path.is_dir())
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+# What Snakemake asks before it starts
+
+
+def test_answers_to_snakemake(frontend):
+    info = json.loads(conda(frontend, "info", "--json").stdout)
+    assert re.fullmatch(r"(linux|osx)-(64|aarch64|arm64)", info["platform"])
+    assert len(re.findall(r"\d+\.\d+\.\d+", conda(frontend, "--version").stdout)) == 1
+    asked = conda(frontend, "config", "--get", "channel_priority", "--json")
+    assert json.loads(asked.stdout)["get"]["channel_priority"] == "strict"
+    assert conda(frontend, "clean", "-y", "--tarballs").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["install", "gcc"], "'conda install gcc' is not served"),
+        ([], "'conda' is not served"),
+        (["config", "--set", "channel_priority", "strict"], "is not served"),
+        (["list", "--explicit", "--prefix", "/x"], "'conda list': archives and .pin.txt files need conda itself"),
+        (["create", "--file", "x.pin.txt", "--prefix", "/x"], "'conda create': archives and .pin.txt files need conda itself"),
+        (["env", "create", "--file", "x.yaml", "--name", "x"], "'--name' is not served"),
+        (["env", "create", "--file", "x.yaml"], "needs --file FILE --prefix FOLDER"),
+        (["env", "create", "--file"], "expected one argument"),
+    ],
+)
+def test_whatever_else_is_refused_in_one_line(frontend, arguments, answer):
+    done = conda(frontend, *arguments)
+    assert done.returncode == 1
+    assert answer in done.stderr
+    assert done.stderr.startswith("uv frontend: ")
+    assert done.stderr.count("\n") == 1
+
+
+# Environment files
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "version"),
+    [
+        ("python=3.11", "python", "==3.11.*"),
+        ("python = 3.11", "python", "==3.11.*"),
+        ("python==3.11.7", "python", "==3.11.7"),
+        ("conda-forge::python=3.11.*", "python", "==3.11.*"),
+        ("python>=3.11,<3.13", "python", ">=3.11,<3.13"),
+        ("pip", "pip", ""),
+        ("pip>=24", "pip", ">=24"),
+        ("python=3.11=hab00c5b_0_cpython", "python=3.11=hab00c5b_0_cpython", ""),
+        ("python[version='3.11']", "python[version='3.11']", ""),
+    ],
+)
+def test_conda_specs(spec, name, version):
+    assert uv_conda.split_conda_spec(spec) == (name, version)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (
+            "dependencies: [python=3.11, pip, {pip: [six==1.17.0]}, cuda-nvcc=12.4, gcc]",
+            "without conda: cuda-nvcc=12.4, gcc. Install conda",
+        ),
+        ("dependencies: [python=3.11=h1_0_cpython]", "without conda: python=3.11=h1_0_cpython"),
+        ("dependencies: [pip, {pip: [six==1.17.0]}]", "names no Python"),
+        ("dependencies: [python=3.11]\nvariables: {A: b}", "key 'variables' cannot be honoured"),
+        ("dependencies: python=3.11", "needs a list 'dependencies'"),
+        ("- python=3.11", "needs a list 'dependencies'"),
+        ("dependencies: [python", "not valid YAML"),
+    ],
+)
+def test_files_that_cannot_be_honoured_are_refused_by_name(frontend, place, tmp_path, text, answer):
+    file = tmp_path / "e.yaml"
+    file.write_text(text)
+    done = create(frontend, file, place / "e")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"uv frontend: {file}: ")
+    assert answer in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert environments(place) == []
+
+
+def test_a_missing_file(frontend, place):
+    done = create(frontend, place / "none.yaml", place / "e")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "none.yaml: cannot be read" in done.stderr
+
+
+def test_the_environments_of_the_repository_are_pinned_exactly(root):
+    for path in (root / "envs").glob("*.yaml"):
+        python, for_pip = uv_conda.read_recipe(path)
+        assert python == "==3.11.*"
+        assert "pip" in for_pip
+        pins = [line for line in for_pip if line != "pip" and not line.startswith("-")]
+        assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[\w.]+", pin)] == []
+
+
+# Making environments
+
+
+@pytest.mark.needs("network")
+def test_an_environment_and_its_activation_where_paths_have_spaces(frontend, place, tmp_path):
+    prefix = place / "six"
+    done = create(frontend, environment_file(tmp_path / "e.yaml", "six==1.16.0"), prefix)
+    assert done.returncode == 0, done.stderr
+    assert environments(place) == ["six"]
+    version = in_environment(frontend, prefix, "python -c 'import six, sys; print(six.__version__, sys.prefix)'")
+    assert version.stdout == f"1.16.0 {prefix}\n"
+    assert in_environment(frontend, prefix, 'command -v python; echo "$CONDA_PREFIX"').stdout == f"{prefix}/bin/python\n{prefix}\n"
+    # Scripts of packages work too: they were written when the environment still had another path.
+    assert f"from {prefix}" in in_environment(frontend, prefix, "pip --version").stdout
+
+
+def test_activation_of_what_is_not_there(frontend, place):
+    done = in_environment(frontend, place / "none", "echo never")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"activate: there is no environment at '{place}/none'; run Snakemake again with --use-conda to make it\n"
+
+
+@pytest.mark.needs("network")
+def test_a_failing_pin_leaves_nothing_and_shows_why(frontend, place, tmp_path):
+    done = create(frontend, environment_file(tmp_path / "e.yaml", "six==99.1"), place / "e")
+    assert done.returncode == 1
+    assert "there is no version of six==99.1" in done.stderr
+    assert environments(place) == []
+
+
+def test_a_python_that_cannot_be_had(frontend, place, tmp_path):
+    file = environment_file(tmp_path / "e.yaml", python="3.11.0.1")
+    done = create(frontend, file, place / "e", UV_PYTHON_DOWNLOADS="never")
+    assert done.returncode == 1
+    assert "needs Python 3.11.0.1, which is not on this machine" in done.stderr
+    assert environments(place) == []
+
+
+@pytest.mark.needs("network")
+def test_an_environment_is_made_once(frontend, place, tmp_path):
+    file = environment_file(tmp_path / "e.yaml", "six==1.16.0")
+    assert create(frontend, file, place / "e").returncode == 0
+    made = (place / "e").stat().st_ino
+    assert create(frontend, file, place / "e").returncode == 0
+    assert (place / "e").stat().st_ino == made
+    other = environment_file(tmp_path / "other.yaml", "six==1.17.0")
+    done = create(frontend, other, place / "e")
+    assert done.returncode == 1
+    assert "exists and was not made from" in done.stderr
+
+
+@pytest.mark.needs("network")
+def test_two_creations_at_once(frontend, place, tmp_path):
+    file = environment_file(tmp_path / "e.yaml", *SLOW_PINS)
+    both = [start_create(frontend, file, place / "e") for _ in range(2)]
+    outputs = [process.communicate()[0].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert environments(place) == ["e"]
+    assert in_environment(frontend, place / "e", "python -c 'import numpy'").returncode == 0
+
+
+@pytest.mark.needs("network")
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_creation_clears_away(frontend, place, tmp_path, stop):
+    process = start_create(frontend, environment_file(tmp_path / "e.yaml", *SLOW_PINS), place / "e")
+    wait_for((place / "e.creating").exists)
+    process.send_signal(stop)
+    process.communicate()
+    assert process.returncode == 128 + stop
+    assert environments(place) == []
+
+
+@pytest.mark.needs("network")
+@pytest.mark.parametrize("whom", ["the frontend alone", "uv too"])
+def test_what_a_killed_creation_left_is_cleared_by_the_next(frontend, place, tmp_path, whom):
+    file = environment_file(tmp_path / "e.yaml", *SLOW_PINS)
+    process = start_create(frontend, file, place / "e")
+    wait_for((place / "e.creating" / "pyvenv.cfg").exists)
+    (os.killpg if whom == "uv too" else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+    assert environments(place) == ["e.creating"]
+    (place / "e.creating" / "left-behind").touch()
+    done = create(frontend, file, place / "e")
+    assert done.returncode == 0, done.stderr
+    assert environments(place) == ["e"]
+    assert not (place / "e" / "left-behind").exists()
+    assert in_environment(frontend, place / "e", "python -c 'import numpy'").returncode == 0
+
+
+# Where packages come from
+
+
+def make_wheel(folder, name, version, code=""):
+    """The smallest wheel: one module."""
+    info = f"{name}-{version}.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", code or f"version = {version!r}\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Serves folders, one per package, as a package index; gives its address."""
+    servers = []
+
+    def start(folder):
+        handler = partial(QuietHandler, directory=folder)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def without_pip_settings():
+    names = [n for n in os.environ if n.startswith(("PIP_", "UV_"))]
+    return {name: "" for name in names if name != "UV_CACHE_DIR"} | {"PIP_CONFIG_FILE": os.devnull}
+
+
+@pytest.fixture
+def offline_file(tmp_path):
+    """An environment file for one package of our own, without `pip`, which would come from the real index."""
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({"dependencies": [f"python={PYTHON}", {"pip": ["speedgrid_probe==1.0"]}]}))
+    return file
+
+
+def probe_version(frontend, prefix):
+    return in_environment(frontend, prefix, "python -c 'import speedgrid_probe; print(speedgrid_probe.version)'").stdout.strip()
+
+
+def test_a_folder_of_wheels_and_no_index_by_pip_variables(frontend, place, tmp_path, offline_file):
+    make_wheel(tmp_path / "wheels", "speedgrid_probe", "1.0")
+    more = {"PIP_FIND_LINKS": f"{tmp_path}/wheels {tmp_path}/missing", "PIP_NO_INDEX": "1"}
+    done = create(frontend, offline_file, place / "e", **without_pip_settings() | more)
+    assert done.returncode == 0, done.stderr
+    assert probe_version(frontend, place / "e") == "1.0"
+
+
+def test_an_index_by_pips_configuration_file(frontend, place, tmp_path, offline_file, serve):
+    make_wheel(tmp_path / "index" / "speedgrid-probe", "speedgrid_probe", "1.0")
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {serve(tmp_path / 'index')}\n")
+    done = create(frontend, offline_file, place / "e", **without_pip_settings() | {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")})
+    assert done.returncode == 0, done.stderr
+    assert probe_version(frontend, place / "e") == "1.0"
+
+
+def test_options_of_pip_in_the_file(frontend, place, tmp_path, offline_file, serve):
+    make_wheel(tmp_path / "main" / "speedgrid-probe", "speedgrid_probe", "0.9")
+    make_wheel(tmp_path / "extra" / "speedgrid-probe", "speedgrid_probe", "1.0")
+    recipe = yaml.safe_load(offline_file.read_text())
+    recipe["dependencies"][-1]["pip"].insert(0, f"--extra-index-url {serve(tmp_path / 'extra')}")
+    offline_file.write_text(yaml.safe_dump(recipe))
+    done = create(frontend, offline_file, place / "e", **without_pip_settings() | {"PIP_INDEX_URL": serve(tmp_path / "main")})
+    assert done.returncode == 0, done.stderr  # the main index has the name, but not the version
+    assert probe_version(frontend, place / "e") == "1.0"
+
+
+def test_pip_settings_in_uvs_words(tmp_path):
+    lines = ["[global]", "index-url = https://a/simple", "extra_index_url =", "  https://b", "  https://c", "[install]", "no-index = yes"]
+    (tmp_path / "pip.conf").write_text("\n".join(lines))
+    said = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path)}
+    known = uv_environment(said | {"PIP_CERT": "/ca.pem", "PIP_TRUSTED_HOST": "d e"})
+    assert known["UV_DEFAULT_INDEX"] == "https://a/simple"
+    assert known["UV_INDEX"] == "https://b https://c"
+    assert known["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+    assert known["SSL_CERT_FILE"] == "/ca.pem"
+    assert known["UV_INSECURE_HOST"] == "d e"
+    assert uv_flags(said) == ["--no-index"]
+    assert uv_environment(said | {"PIP_INDEX_URL": "https://z"})["UV_DEFAULT_INDEX"] == "https://z"
+
+
+def test_what_uv_was_told_stands():
+    said = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://pip", "PIP_EXTRA_INDEX_URL": "https://more"}
+    known = uv_environment(said | {"UV_INDEX_URL": "https://uv", "UV_INDEX": "https://uv-more"})
+    assert "UV_DEFAULT_INDEX" not in known
+    assert known["UV_INDEX"] == "https://uv-more"
+    assert uv_environment({"PIP_CONFIG_FILE": os.devnull}) == {"PIP_CONFIG_FILE": os.devnull}
+
+
+# Which torch
+
+
+def test_a_local_cpu_build_of_torch_is_taken_and_marked(frontend, place, tmp_path):
+    for version in ("9.9", "9.9+cpu"):
+        make_wheel(tmp_path / "wheels", "torch", version)
+    file = tmp_path / "e.yaml"
+    file.write_text(yaml.safe_dump({"dependencies": [f"python={PYTHON}", {"pip": ["torch==9.9"]}]}))
+    more = {"PIP_FIND_LINKS": str(tmp_path / "wheels"), "PIP_NO_INDEX": "1", "SPEEDGRID_TORCH": "cpu"}
+    done = create(frontend, file, place / "e", **without_pip_settings() | more)
+    assert done.returncode == 0, done.stderr
+    assert in_environment(frontend, place / "e", "python -c 'import torch; print(torch.version)'").stdout == "9.9+cpu\n"
+    assert (place / "e" / uv_conda.TORCH_IS_CPU_BUILD).exists()
+
+
+def test_who_decides_between_cpu_and_cuda():
+    assert uv_conda.wants_cpu_torch({"SPEEDGRID_TORCH": "cpu"})
+    assert not uv_conda.wants_cpu_torch({"SPEEDGRID_TORCH": "cuda"})
+    assert uv_conda.wants_cpu_torch({}) is not uv_conda.has_nvidia_driver()
+    with pytest.raises(uv_conda.Refusal, match="SPEEDGRID_TORCH is 'rocm'; it may be 'cpu' or 'cuda'"):
+        uv_conda.wants_cpu_torch({"SPEEDGRID_TORCH": "rocm"})
+
+
+def test_pytorchs_own_index_is_only_asked_for_torch():
+    cpu = {"SPEEDGRID_TORCH": "cpu"}
+    assert not uv_conda.wants_cpu_index(["six==1.17.0", "torchmetrics==1.0"], cpu)
+    assert not uv_conda.wants_cpu_index(["torch==2.13.0"], cpu | {"UV_TORCH_BACKEND": "cu130"})
+    assert not uv_conda.wants_cpu_index(["torch==2.13.0"], {"SPEEDGRID_TORCH": "cuda"})
+    assert uv_conda.wants_cpu_index(["torch==2.13.0"], cpu) is uv_conda.reachable(uv_conda.TORCH_CPU_INDEX)
+
+
+# With Snakemake
+
+SNAKEFILE = """
+rule all:
+    input: "old.txt", "new.txt"
+
+rule old:
+    output: "old.txt"
+    log: "old.log"
+    conda: "old.yaml"
+    shell: "python -c 'import six; print(six.__version__)' > {output} 2> {log}"
+
+rule new:
+    output: "new.txt"
+    log: "new.log"
+    conda: "new.yaml"
+    shell: "python -c 'import six; print(six.__version__)' > {output} 2> {log}"
+"""
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    folder = tmp_path / "a workflow"
+    folder.mkdir()
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    environment_file(folder / "old.yaml", "six==1.16.0")
+    environment_file(folder / "new.yaml", "six==1.17.0")
+    return folder
+
+
+def start_snakemake(frontend, workflow, place, *arguments):
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--use-conda", "--conda-prefix", place, *arguments]
+    path = f"{frontend / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=workflow, env=variables(PATH=path), start_new_session=True, **streams)
+
+
+def snakemake(*arguments):
+    process = start_snakemake(*arguments)
+    output = process.communicate()[0]
+    return process.returncode, output
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_two_stacks_in_two_environments(frontend, workflow, place, tmp_path):
+    copied = tmp_path / "front end" / "uv-frontend"  # Snakemake does not quote the path of `activate`
+    shutil.copytree(frontend, copied)
+    code, output = snakemake(copied, workflow, place)
+    assert code == 0, output
+    assert (workflow / "old.txt").read_text() == "1.16.0\n"
+    assert (workflow / "new.txt").read_text() == "1.17.0\n"
+    assert len(environments(place)) == 2
+
+    code, output = snakemake(copied, workflow, place)
+    assert code == 0
+    assert "Nothing to be done" in output
+
+    environment_file(workflow / "new.yaml", "six==1.15.0")
+    code, output = snakemake(copied, workflow, place)
+    assert code == 0, output
+    assert (workflow / "old.txt").read_text() == "1.16.0\n"
+    assert (workflow / "new.txt").read_text() == "1.15.0\n"
+    assert len(environments(place)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_snakemake_shows_why_a_pin_fails(frontend, workflow, place):
+    environment_file(workflow / "new.yaml", "six==99.1")
+    code, output = snakemake(frontend, workflow, place, "new.txt")
+    assert code == 1
+    assert "there is no version of six==99.1" in output
+    assert environments(place) == []
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_two_runs_at_once_share_their_environments(frontend, workflow, place, tmp_path):
+    other = tmp_path / "a second clone"
+    shutil.copytree(workflow, other)
+    both = [start_snakemake(frontend, folder, place) for folder in (workflow, other)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
+    assert len(environments(place)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_a_run_that_was_killed_while_it_made_an_environment(frontend, workflow, place):
+    environment_file(workflow / "new.yaml", "six==1.17.0", *SLOW_PINS)
+    process = start_snakemake(frontend, workflow, place, "new.txt")
+    wait_for(lambda: any(place.glob("*.creating/pyvenv.cfg")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    code, output = snakemake(frontend, workflow, place, "--nolock", "new.txt")
+    assert code == 0, output
+    assert (workflow / "new.txt").read_text() == "1.17.0\n"
+    assert not any(place.glob("*.creating"))
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_the_done_mark_waits_for_a_post_deploy_script(frontend, workflow, tmp_path):
+    place = tmp_path / "envs"  # Snakemake does not quote the path of such a script
+    place.mkdir()
+    (workflow / "new.post-deploy.sh").write_text('#!bash\ntouch "$CONDA_PREFIX/deployed"\n')
+    code, output = snakemake(frontend, workflow, place)
+    assert code == 0, output
+    made = [path for path in place.iterdir() if path.is_dir()]
+    (deployed,) = (path for path in made if (path / "deployed").exists())
+    (plain,) = (path for path in made if path != deployed)
+    assert not uv_conda.nothing_follows((deployed / uv_conda.RECIPE).read_bytes(), deployed)
+    assert uv_conda.nothing_follows((plain / uv_conda.RECIPE).read_bytes(), plain)
