@@ -2,6 +2,8 @@
 rule plan:
     output:
         "results/plan.json",
+    log:
+        "logs/plan.log",
     localrule: True
     params:
         plan=grid.as_json(),

@@ -1,0 +1,84 @@
+"""Gather what every job wrote into two tables: results/summary.parquet, a row a cell, and results/runs.parquet, a row a job.
+
+    python scripts/aggregate.py --plan results/plan.json --summary results/summary.parquet --runs results/runs.parquet
+
+The plan is JSON with the study and its cells (planning.Grid.as_json); paths in it are relative to the current folder.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from speedgrid import records
+from speedgrid.progress import say
+from speedgrid.report import tables, units
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, RUNS, STATUSES, SUMMARY, WARMUP
+
+
+def main() -> None:
+    arguments = _parse()
+    try:
+        cells = [read_cell(cell) for cell in read_plan(arguments.plan)["cells"]]
+        summary = tables.summary_rows(cells)
+        records.write(arguments.summary, SUMMARY, summary)
+        records.write(arguments.runs, RUNS, tables.run_rows(cells))
+    except records.RecordError as error:
+        sys.exit(f"speedgrid: {error}")
+    for line in headlines(summary):
+        say(line)
+
+
+def read_plan(path: Path) -> dict:
+    """The plan: `study`, what the page says of it, and `cells` with their files, in order."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_cell(cell: dict) -> tables.CellRecords:
+    """Read the records of one cell of the grid. Raises RecordError for a file that is missing or damaged."""
+    folder = Path(cell["folder"])
+    has_transform = cell["checkpoint_record"] != cell["model_record"]
+    return tables.CellRecords(
+        cell=cell,
+        prepared=records.read(cell["model_record"], MODEL),
+        checkpoint=records.read(cell["checkpoint_record"], CHECKPOINT) if has_transform else None,
+        warmup=records.read(folder / "warmup.parquet", WARMUP),
+        measure=read_replies(folder / "measure.parquet"),
+        evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] else None,
+    )
+
+
+def read_replies(path: Path) -> records.Record:
+    """A cell's replies without their single tokens, of which a large grid has millions and the report uses none."""
+    record = records.read(path, MEASURE)
+    return records.Record([{name: row[name] for name in row if name not in ("token_s", "token_ids")} for row in record.rows], record.facts)
+
+
+def headlines(summary: list[dict]) -> list[str]:
+    """One line a cell, in columns: status, name, speed and speed-up with their 95 % intervals, or the reason why there are none."""
+    lines = [(row["status"], "/".join(row[axis] for axis in tables.KEYS), _figures(row)) for row in summary]
+    status_width, name_width = max(map(len, STATUSES)), max((len(name) for _, name, _ in lines), default=0)
+    return [f"{status:{status_width}}  {name:{name_width}}  {figures}".rstrip() for status, name, figures in lines]
+
+
+def _figures(row: dict) -> str:
+    if units.is_missing(row["tokens_per_s"]):
+        return row["reason"]
+    speed, interval = units.with_interval(row["tokens_per_s"], row["tokens_per_s_low"], row["tokens_per_s_high"])
+    text = f"{speed:>7} token/s {f'({interval})' if interval else '':<15}"
+    if units.is_missing(row["speedup"]):
+        return text
+    ratio, around = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
+    return f"{text} {ratio:>6}× {f'({around})' if around else ''}"
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--plan", required=True, type=Path, help="results/plan.json")
+    parser.add_argument("--summary", required=True, type=Path, help="table to write, a row a cell")
+    parser.add_argument("--runs", required=True, type=Path, help="table to write, a row a job")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Make the page: results/report.html, one file that opens with the network off.
+
+    python scripts/render_report.py --plan results/plan.json --summary results/summary.parquet --runs results/runs.parquet \\
+        --out results/report.html
+
+Single replies are read from the measure.parquet of every cell of the plan; template, style and script from the folder report/.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import altair
+import vl_convert
+from aggregate import read_plan, read_replies
+from speedgrid import records
+from speedgrid.progress import say
+from speedgrid.report import page
+from speedgrid.schema import RUNS, SUMMARY
+
+SOURCES = Path(__file__).resolve().parent.parent / "report"
+FILES = {"template": "template.html.j2", "style": "style.css", "script": "page.js"}
+
+
+def main() -> None:
+    arguments = _parse()
+    plan = read_plan(arguments.plan)
+    try:
+        summary = records.read(arguments.summary, SUMMARY).rows
+        runs = records.read(arguments.runs, RUNS).rows
+        replies = [row for cell in plan["cells"] for row in read_replies(Path(cell["folder"]) / "measure.parquet").rows]
+    except records.RecordError as error:
+        sys.exit(f"speedgrid: {error}")
+    html = page.render(read_parts(), plan["study"], summary, runs, replies)
+    with records.replacing(arguments.out) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    measured = sum(row["tokens_per_s"] is not None for row in summary)
+    say(f"{arguments.out}: {len(html.encode()) / 2**20:.1f} MiB, {len(summary)} cells, {measured} with figures")
+
+
+def read_parts() -> page.Parts:
+    """The sources of the page, and Vega in the version that Altair writes its charts for."""
+    sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
+    version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    return page.Parts(**sources, vega=vl_convert.javascript_bundle(vl_version=version))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--plan", required=True, type=Path, help="results/plan.json")
+    parser.add_argument("--summary", required=True, type=Path, help="results/summary.parquet")
+    parser.add_argument("--runs", required=True, type=Path, help="results/runs.parquet")
+    parser.add_argument("--out", required=True, type=Path, help="page to write")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""The answer in words, computed from the rows of a group: what to use, what it costs, and how sure that is.
+
+Every sentence holds for any study: which of them are said, and with which figures, follows from the rows alone. Sentences are Markup with
+their names escaped.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from speedgrid.report import units
+from speedgrid.report.tables import Group
+from speedgrid.schema import STATUSES
+
+# Under so many parameters a model is taken to be overhead-bound. One decoding step of a bfloat16 model reads its weights once: 300 million
+# of them are 0.6 GB, which a GPU of 1 to 3 TB/s reads in 0.2 to 0.6 ms. What eager PyTorch spends on launching the step's several hundred
+# kernels from Python is of that order or more.
+OVERHEAD_BOUND_PARAMETERS = 300_000_000
+
+SMALLEST_SAVING = 0.02  # less memory than this share of the baseline's peak is not called a saving
+LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The headline of a group, the sentences under it, and the warnings that go with it."""
+
+    headline: Markup
+    points: list[Markup]
+    warnings: list[Markup]
+
+
+def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
+    """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
+    if group.engaged.empty:
+        return Answer(Markup("Nothing could be measured here, so there is no answer."), _excluded(group), [])
+    points = [*_speed_points(group), *_memory_points(group), *_excluded(group)]
+    return Answer(_headline(group), points, _warnings(group, devices))
+
+
+def ties(rows: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
+    """Rows whose token/s cannot be told apart from the best row's: their 95 % intervals overlap, or one has no interval.
+
+    Stricter than a test of the difference: intervals that just overlap may still differ.
+    """
+    others = rows[rows.technique != best.technique]
+    apart = others.tokens_per_s_high < best.tokens_per_s_low  # False where either has no interval
+    return others[~apart]
+
+
+def parameters_in_words(count: float) -> str:
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if count >= size:
+            return f"{units.number(float(count) / size, 2 if count < 10 * size else 3)} {word}"
+    return f"{count:,.0f}"
+
+
+# The headline and the points under it
+
+
+def _headline(group: Group) -> Markup:
+    engaged, baseline = group.engaged, group.baseline
+    best = engaged.loc[engaged.tokens_per_s.idxmax()]
+    speed = _speed(best, "95 % interval ")
+    if len(engaged) == 1:
+        return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
+    tied = ties(engaged, best)
+    if best.is_baseline:
+        rest = Markup("; {} cannot be told apart from it").format(_names(tied.label)) if len(tied) else ""
+        return Markup("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}.").format(best.label, speed, rest)
+    if len(tied) == 0:
+        lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
+    else:
+        names = _names([best.label, *tied.label])
+        lead = Markup("{} cannot be told apart as the fastest: the highest mean is {}, their 95 % intervals overlap").format(names, speed)
+    if baseline is None:
+        return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead)
+    subject = "" if len(tied) == 0 else Markup(" of {}").format(best.label)
+    return Markup("{}, a speed-up{} of {} over {}.").format(lead, subject, _ratio(best), baseline.label)
+
+
+def _speed_points(group: Group) -> list[Markup]:
+    engaged, baseline = group.engaged, group.baseline
+    best = engaged.loc[engaged.tokens_per_s.idxmax()]
+    points = [_quality_point(best, baseline)]
+    if baseline is None:
+        return points
+    others = engaged[~engaged.is_baseline & engaged.speedup_low.notna()]
+    same = others[(others.speedup_low <= 1) & (others.speedup_high >= 1)]
+    slower = others[others.speedup_high < 1]
+    if len(same):
+        points.append(Markup("As fast as {}, as far as these replies can tell: {}.").format(baseline.label, _names(same.label)))
+    if len(slower):
+        told = [Markup("{} {}").format(row.label, _ratio(row)) for row in slower.sort_values("speedup").itertuples()]
+        points.append(Markup("Slower than {}: {}.").format(baseline.label, _joined(told)))
+    return points
+
+
+def _quality_point(best: pd.Series, baseline: pd.Series | None) -> Markup:
+    """What the fastest technique does to quality."""
+    if not units.is_missing(best.quality_meaningful) and not best.quality_meaningful:
+        return Markup("Quality is left out: the model's weights are random.")
+    if units.is_missing(best.bits_per_byte):
+        why = best.quality_reason or STATUSES.get(best.quality_status, "not measured")
+        return Markup("The quality of {} is not known: {}.").format(best.label, why)
+    figure = units.number(best.bits_per_byte, 4)
+    if best.is_baseline or baseline is None or units.is_missing(baseline.bits_per_byte):
+        return Markup("Its quality: {} bits per byte on held-out text; less is better.").format(figure)
+    change = units.percent(best.bits_per_byte / baseline.bits_per_byte - 1)
+    return Markup("Quality of {}: {} bits per byte on held-out text, {} against {}; less is better.").format(
+        best.label, figure, change, baseline.label
+    )
+
+
+def _memory_points(group: Group) -> list[Markup]:
+    engaged, baseline = group.engaged[group.engaged.memory_peak.notna()], group.baseline
+    if baseline is None or units.is_missing(baseline.memory_peak) or len(engaged) < 2:
+        return []
+    least = engaged.loc[engaged.memory_peak.idxmin()]
+    saving = 1 - least.memory_peak / baseline.memory_peak
+    unit = units.scale("B", engaged.memory_peak)
+    if saving < SMALLEST_SAVING:
+        return [
+            Markup("No technique lowers peak memory by {} % or more; {} peaks at {}.").format(
+                round(SMALLEST_SAVING * 100), baseline.label, unit.text(baseline.memory_peak)
+            )
+        ]
+    before = ""
+    if baseline.memory_before and baseline.memory_before > 0:
+        before = Markup("; of both, some was held before any model was loaded, see the chart")
+    return [
+        Markup("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
+            least.label, unit.text(least.memory_peak), unit.text(baseline.memory_peak), units.percent(-saving), before
+        )
+    ]
+
+
+def _excluded(group: Group) -> list[Markup]:
+    """The cells that the answer does not count, with the reason."""
+    points = []
+    for row in group.rows[group.rows.status == "not_engaged"].itertuples():
+        points.append(Markup("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
+    failed = group.rows[~group.rows.status.isin(("ok", "not_engaged"))]
+    if len(failed):
+        told = [Markup("{} ({})").format(row.label, STATUSES.get(row.status, row.status)) for row in failed.itertuples()]
+        points.append(Markup("Could not be measured: {}; <a href='#failed'>why</a>.").format(_joined(told)))
+    return points
+
+
+# The warnings
+
+
+def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
+    warnings = []
+    parameters = group.measured.parameters.max()
+    if not units.is_missing(parameters) and parameters < OVERHEAD_BOUND_PARAMETERS:
+        warnings.append(
+            Markup(
+                "<strong>{} has only {} parameters.</strong> In a model of under about {} the fixed costs of every step – Python, "
+                "starting kernels, choosing the token – tend to outweigh the arithmetic and the reading of weights that most techniques "
+                "speed up. The ranking here says little about a model of 7 billion parameters: <a href='#own-model'>measure your own</a>."
+            ).format(group.model, parameters_in_words(parameters), parameters_in_words(OVERHEAD_BOUND_PARAMETERS))
+        )
+    if "cpu" in devices:
+        warnings.append(Markup("Measured on a processor. On a GPU the ranking may be another one."))
+    names = group.measured.device_name.dropna().unique()
+    if len(names) > 1:
+        warnings.append(Markup("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
+    warnings += _length_warning(group)
+    if group.baseline is not None and group.baseline.status == "not_engaged":
+        warnings.append(Markup("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
+    if (group.engaged.replies < 10).any():
+        fewest = int(group.engaged.replies.min())
+        warnings.append(Markup("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))
+    return warnings
+
+
+def _length_warning(group: Group) -> list[Markup]:
+    """Techniques whose replies have another length did other work: a longer reply spreads its prefill over more tokens."""
+    lengths = group.engaged.new_tokens / group.engaged.replies
+    if len(lengths) < 2 or lengths.max() / lengths.min() - 1 <= LENGTHS_DIFFER:
+        return []
+    text = "Replies differ in length, from {} to {} tokens on average: the techniques did not do the same work. Compare decode speeds."
+    return [Markup(text).format(units.number(lengths.min()), units.number(lengths.max()))]
+
+
+# Words
+
+
+def _speed(row, what: str = "") -> Markup:
+    return _with_interval(row.tokens_per_s, row.tokens_per_s_low, row.tokens_per_s_high, " token/s", what)
+
+
+def _ratio(row) -> Markup:
+    return _with_interval(row.speedup, row.speedup_low, row.speedup_high, "×")
+
+
+def _with_interval(value: float, low: float | None, high: float | None, unit: str, what: str = "") -> Markup:
+    """The figure, and in brackets its interval with what it is."""
+    text, ends = units.with_interval(value, low, high)
+    interval = Markup(" ({}<span class='whole'>{}</span>)").format(what, ends) if ends else ""
+    return Markup("<span class='whole'>{}{}</span>{}").format(text, unit, interval)
+
+
+def _names(names) -> Markup:
+    return _joined([Markup("<strong>{}</strong>").format(name) for name in names])
+
+
+def _joined(parts: list[Markup]) -> Markup:
+    if len(parts) < 2:
+        return Markup("").join(parts)
+    return Markup(", ").join(parts[:-1]) + Markup(" and ") + parts[-1]
+
+
+def _sentence(reason: str | None) -> Markup:
+    """A reason as a sentence of its own."""
+    text = (reason or "No reason was recorded").strip()
+    return escape(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))

@@ -1,0 +1,316 @@
+"""The page: from tables and study to one HTML file that needs nothing else, not even a network.
+
+All that comes from outside goes through the template's escaping; chart specifications go into the page as data, never as code. The page
+forbids itself everything but its own two scripts (Content-Security-Policy with their hashes), and its charts are drawn by Vega's expression
+interpreter, which needs no `eval`.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import altair as alt
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from speedgrid import statistics
+from speedgrid.report import charts, units
+from speedgrid.report.answer import answer
+from speedgrid.report.tables import KEYS, Group, groups
+from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
+
+MEANINGS = {column.name: column for column in SUMMARY.columns}
+TABLE = (
+    *("tokens_per_s", "speedup", "bits_per_byte", "memory_peak", "memory_reserved"),
+    *("decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
+    *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
+    *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies"),
+)
+INTERVALS = {"tokens_per_s": ("tokens_per_s_low", "tokens_per_s_high"), "speedup": ("speedup_low", "speedup_high")}
+PERCENTILES = {"latency_p95_s": 0.95, "latency_p99_s": 0.99}
+
+MACHINE = (
+    *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
+    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host"),
+)
+MAIN_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes", "triton", "numpy"),
+    *("vllm", "flash-attn", "llama-cpp-python", "onnxruntime", "optimum", "autoawq", "gptqmodel", "auto-gptq"),
+)
+SAMPLE_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The sources of the page: template, style sheet, script, and Vega's code."""
+
+    template: str
+    style: str
+    script: str
+    vega: str
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell of the table: its text, what it sorts by, and small print under it."""
+
+    text: str
+    key: float | str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    label: str
+    row_class: str
+    status: str
+    reason: str
+    reference: str | None
+    summary: str
+    cells: list[TableCell]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    headers: list[dict]
+    rows: list[TableRow]
+    notes: list[str]
+
+
+@dataclass
+class Section:
+    """What the page shows of one group."""
+
+    anchor: str
+    group: Group
+    title: str
+    answer: object
+    figures: list = field(default_factory=list)
+    table: ResultTable | None = None
+    samples: list[dict] = field(default_factory=list)
+    prompt: str = ""
+
+
+def render(parts: Parts, study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], replies: Sequence[Mapping]) -> str:
+    """The whole page. The same tables and sources give the same bytes."""
+    context = build(study, summary, runs, replies)
+    scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"embedded": embedded, "in_words": in_words}
+    return environment.from_string(parts.template).render(
+        **context,
+        style=Markup(parts.style),
+        vega=Markup(scripts[0]),
+        script=Markup(scripts[1]),
+        script_sources=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
+    )
+
+
+def build(study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], replies: Sequence[Mapping]) -> dict:
+    """Everything that the template shows."""
+    found = list(groups(summary, replies))
+    sections = [_section(number, group, study, runs) for number, group in enumerate(found, 1)]
+    return {
+        "study": study,
+        "title": study["title"] or study["name"],
+        "sections": sections,
+        "measured_cells": sum(len(section.group.measured) for section in sections),
+        "all_cells": len(summary),
+        "failed": [row for row in summary if row["status"] not in MEASURED],
+        "labels": {column.name: column.label for column in RUN},
+        "statuses": STATUSES,
+        "machines": machines(runs),
+        "environments": environments(summary, runs),
+        "span": time_span(runs),
+        "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
+        "definitions": [MEANINGS[name] for name in TABLE],
+        "replies_needed": {percent: statistics.percentile_needs(percent / 100) for percent in (95, 99)},
+        "resamples": statistics.RESAMPLES,
+        "command": _command(study),
+        "safe_href": safe_href,
+        "several": len(sections) > 1,
+    }
+
+
+# A group's section
+
+
+def _section(number: int, group: Group, study: Mapping, runs: Sequence[Mapping]) -> Section:
+    keys = (group.gpu, group.experiment, group.model)
+    devices = frozenset(run["device"] for run in runs if run["device"] and (run["gpu"], run["experiment"], run["model"]) == keys)
+    figures = [(figure, f"chart-{number}-{figure.name}", _spec(figure)) for figure in charts.figures(group)]
+    settings = study["experiments"].get(group.experiment, {})
+    return Section(
+        anchor=f"group-{number}",
+        group=group,
+        title=f"{group.model} · {group.experiment} · {group.gpu}",
+        answer=answer(group, devices),
+        figures=figures,
+        table=result_table(group, study["techniques"]),
+        samples=_samples(group),
+        prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
+    )
+
+
+def _spec(figure: charts.Figure) -> dict:
+    with alt.data_transformers.enable("default", max_rows=None):
+        return figure.chart.to_dict()
+
+
+def result_table(group: Group, techniques: Mapping) -> ResultTable:
+    """Every cell of the group with every figure; columns that nobody has are left out."""
+    rows = group.rows
+    columns = [name for name in TABLE if rows[name].notna().any()]
+    scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
+    headers = [{"label": MEANINGS[name].label, "unit": scales[name].unit, "meaning": MEANINGS[name].meaning} for name in columns]
+    table = [_table_row(row, columns, scales, group.baseline, techniques) for _, row in rows.iterrows()]
+    return ResultTable(headers, table, _percentile_notes(rows, columns))
+
+
+def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -> TableRow:
+    entry = techniques.get(row.technique, {})
+    return TableRow(
+        label=row.label,
+        row_class=charts.state(row).replace(" ", "-"),
+        status=row.status,
+        reason=row.reason or "",
+        reference=safe_href(entry.get("reference")),
+        summary=entry.get("summary", ""),
+        cells=[_table_cell(row, name, scales[name], baseline) for name in columns],
+    )
+
+
+def _table_cell(row: pd.Series, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
+    value = row[name]
+    if units.is_missing(value):
+        return TableCell(units.MISSING)
+    if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
+        return TableCell(f"{value:,.0f}", value)
+    if name in INTERVALS:
+        text, ends = units.with_interval(value, *(row[end] for end in INTERVALS[name]))
+        return TableCell(text, value, ends)
+    if name in PERCENTILES:
+        mark = "" if statistics.percentile_supported(int(row.replies), PERCENTILES[name]) else " †"
+        return TableCell(units.number(scale(value)) + mark, value)
+    if name == "bits_per_byte":
+        against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
+        return TableCell(units.number(value, 4), value, "" if units.is_missing(against) else units.percent(value / against - 1))
+    return TableCell(units.number(scale(value)), value)
+
+
+def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """What † means, for the percentiles that some cell's replies do not support."""
+    fewest = rows.replies[rows.tokens_per_s.notna()].min()
+    short = [q for name, q in PERCENTILES.items() if name in columns and not statistics.percentile_supported(int(fewest), q)]
+    if not short:
+        return []
+    needs = " and ".join(f"{statistics.percentile_needs(q)} for p{q * 100:.0f}" for q in short)
+    return [f"† Not supported by so few replies: with fewer than {needs}, not even the slowest reply bounds the percentile."]
+
+
+def _samples(group: Group) -> list[dict]:
+    """The first reply of each technique, cut to a readable length."""
+    first = group.replies[group.replies.reply == 1].set_index("technique").text
+    labels = group.rows.set_index("technique").label
+    return [{"label": label, "text": _cut(first[name] or "")} for name, label in labels.items() if name in first.index]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + " …"
+
+
+# The machine and the software
+
+
+def machines(runs: Sequence[Mapping]) -> list[dict]:
+    """Each machine that was measured on, as labels with values; what a machine lacks is left out."""
+    known = {}
+    for run in [run for run in runs if run["stage"] == "measure"] or runs:
+        facts = {name: run[name] for name in MACHINE if name != "device_name" or run["device"] != "cpu"}
+        known.setdefault(json.dumps(facts, sort_keys=True), facts)
+    return [{name: _fact(name, value) for name, value in facts.items() if value not in (None, "")} for facts in known.values()]
+
+
+def _fact(name: str, value: object) -> str:
+    return units.scale("B", [value]).text(value) if name in ("memory", "device_memory") else str(value)
+
+
+def environments(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
+    """Each set of installed packages: the environments that had it, the versions that matter most, and the whole list."""
+    names = {tuple(row[axis] for axis in KEYS): row["env"] for row in summary}
+    found: dict[tuple, set] = {}
+    for run in runs:
+        if run["packages"]:
+            found.setdefault(tuple(run["packages"]), set()).add(names.get(tuple(run[axis] for axis in KEYS)))
+    return [
+        {"name": ", ".join(sorted(filter(None, envs))) or "preparation", "main": _main_packages(packages), "all": packages}
+        for packages, envs in found.items()
+    ]
+
+
+def _main_packages(packages: Iterable[str]) -> list[str]:
+    versions = {_normal(package.partition("==")[0]): package for package in packages}
+    return [versions[name] for name in MAIN_PACKAGES if name in versions]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def time_span(runs: Sequence[Mapping]) -> str:
+    """When the jobs ran, to the minute."""
+    starts, ends = ([run[name] for run in runs if run[name]] for name in ("started_at", "ended_at"))
+    if not starts or not ends:
+        return ""
+    first, last = min(starts)[:16].replace("T", " "), max(ends)[:16].replace("T", " ")
+    return f"{first} UTC" if first == last else f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
+
+
+def _command(study: Mapping) -> dict[str, str]:
+    file = study["study_file"]
+    other = file not in ("config.yaml", "", None)
+    return {
+        "speedgrid": "./speedgrid run" + (f" --study {file}" if other else ""),
+        "snakemake": "snakemake --cores 1 --use-conda" + (f" --configfile {file}" if other else ""),
+    }
+
+
+def in_words(value: object) -> str:
+    """A setting of the study as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {in_words(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(in_words, value))
+    return str(value)
+
+
+# Safety
+
+
+def embedded(value: object) -> Markup:
+    """JSON for a `<script type="application/json">`: nothing in it can end the script or begin another one."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def safe_href(address: str | None) -> str | None:
+    """The address where it is one of the web; every other kind (`javascript:`, `data:`, …) is not made a link."""
+    return address if address and re.match(r"https?://", address) else None
+
+
+def _checked_script(code: str) -> str:
+    """Code as it stands between script tags: a page reads every line end as \\n, and the hash must be that of what it reads."""
+    code = code.replace("\r\n", "\n").replace("\r", "\n")
+    if re.search(r"</script|<!--", code, re.IGNORECASE):
+        raise ValueError("a script of the page holds `</script` or `<!--`, which would end it early")
+    return code
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,229 @@
+"""From the records of the jobs to the tables of the study: a row for every cell, a row for every job.
+
+Protocol of the figures: each reply gets its own rate, and a cell's figure is the mean over its replies. (The rate of all tokens over all
+time would weigh long replies more; the studies that speedgrid reproduces publish the mean over replies.)
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from speedgrid import statistics
+from speedgrid.records import Record
+from speedgrid.schema import MEASURED, RUN, SUMMARY
+
+KEYS = ("gpu", "experiment", "model", "technique")
+GROUP = KEYS[:3]
+
+# What a summary row takes as it is: from the grid, and from the facts of the measuring job.
+FROM_GRID = (*KEYS, "label", "family", "engine", "env", "lossless", "is_baseline", "dtype")
+IDENTITY_FACTS = ("device_name", "engaged", "evidence", "checkpoint_sha256")
+FIGURE_FACTS = (
+    *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
+    *("memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
+)
+COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s")
+
+
+@dataclass(frozen=True)
+class CellRecords:
+    """A cell of the grid with what its jobs wrote; `checkpoint` and `evaluate` are None for a cell that has no such job."""
+
+    cell: Mapping
+    prepared: Record
+    checkpoint: Record | None
+    warmup: Record
+    measure: Record
+    evaluate: Record | None
+
+    @property
+    def group(self) -> tuple:
+        """What is compared with one another: gpu, experiment and model."""
+        return tuple(self.cell[axis] for axis in GROUP)
+
+    @property
+    def status(self) -> str:
+        return self.measure.status
+
+    @property
+    def replies(self) -> list[dict]:
+        """The finished counted replies; the row that says why a cell stopped is not one."""
+        return [row for row in self.measure.rows if row["reply"] is not None]
+
+    @property
+    def has_figures(self) -> bool:
+        """A cell that stopped half-way has none: the replies before an out-of-memory error are not a fair sample of the cell."""
+        return self.status in MEASURED and bool(self.replies)
+
+
+# The summary: a row for every cell
+
+
+def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
+    """The rows of schema.SUMMARY, one for every cell, in the order of `cells`; what a cell does not have is None."""
+    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
+    return [_summary_row(cell, baselines.get(cell.group)) for cell in cells]
+
+
+def _summary_row(cell: CellRecords, baseline: CellRecords | None) -> dict:
+    row: dict = dict.fromkeys(column.name for column in SUMMARY.columns)
+    row |= {name: cell.cell[name] for name in FROM_GRID}
+    row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
+    row |= {"status": cell.status, "reason": cell.measure.reason, "replies": len(cell.replies)}
+    row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
+    row |= _quality(cell)
+    if cell.has_figures:
+        row |= _speed(cell.replies)
+        row |= _speedup(cell, baseline)
+        row |= {name: cell.measure.facts.get(name) for name in FIGURE_FACTS}
+        row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
+        row["quantize_s"] = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else None
+    return row
+
+
+def reply_figures(reply: Mapping) -> dict:
+    """The rates of one reply, by the definitions of the field; None where it has none.
+
+    tokens_per_s = tokens / reply time; TPOT = (reply time - TTFT) / (tokens - 1), decode is its inverse; prefill = prompt tokens / TTFT.
+    A reply of one token has no decode phase.
+    """
+    tokens, whole, first = reply["new_tokens"], reply["reply_s"], reply["ttft_s"]
+    decoding = whole - first if first is not None and tokens > 1 else None
+    return {
+        "tokens_per_s": tokens / whole,
+        "decode_tokens_per_s": (tokens - 1) / decoding if decoding else None,
+        "prefill_tokens_per_s": reply["prompt_tokens"] / first if first and reply["prompt_tokens"] else None,
+        "ttft_s": first,
+        "tpot_s": decoding / (tokens - 1) if decoding else None,
+    }
+
+
+def _speed(replies: Sequence[Mapping]) -> dict:
+    figures = [reply_figures(reply) for reply in replies]
+    latencies = [reply["reply_s"] for reply in replies]
+    rate = statistics.mean_interval([figure["tokens_per_s"] for figure in figures])
+    means = {name: _mean_of(figure[name] for figure in figures) for name in figures[0] if name != "tokens_per_s"}
+    return means | {
+        "new_tokens": sum(reply["new_tokens"] for reply in replies),
+        "tokens_per_s": rate.value,
+        "tokens_per_s_low": rate.low,
+        "tokens_per_s_high": rate.high,
+        "latency_mean_s": statistics.mean(latencies),
+        "latency_std_s": statistics.sd(latencies),
+        "latency_p50_s": statistics.percentile(latencies, 0.50),
+        "latency_p95_s": statistics.percentile(latencies, 0.95),
+        "latency_p99_s": statistics.percentile(latencies, 0.99),
+    }
+
+
+def _speedup(cell: CellRecords, baseline: CellRecords | None) -> dict:
+    """Against the baseline of the same gpu, experiment and model; the baseline's own is 1 by definition and has no interval."""
+    if baseline is None:
+        return {}
+    if cell is baseline:
+        return {"speedup": 1.0}
+    ratio = statistics.ratio_interval(*([reply_figures(reply)["tokens_per_s"] for reply in side.replies] for side in (cell, baseline)))
+    return {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
+
+
+def _quality(cell: CellRecords) -> dict:
+    """Bits per byte over all documents together, or why there is no such figure."""
+    if cell.evaluate is None:
+        return {"quality_reason": "not asked for"}
+    scored = [row for row in cell.evaluate.rows if row["bytes"]]
+    if cell.evaluate.status not in MEASURED or not scored:
+        return {"quality_status": cell.evaluate.status, "quality_reason": cell.evaluate.reason}
+    scored_bytes = sum(row["bytes"] for row in scored)
+    return {"bits_per_byte": sum(row["nats"] for row in scored) / math.log(2) / scored_bytes, "quality_bytes": scored_bytes}
+
+
+def _mean_of(values) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.mean(there) if there else None
+
+
+# The runs: a row for every job
+
+
+def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
+    """The rows of schema.RUNS, one for every job, in the order in which the jobs run.
+
+    A job that several cells share (a model's preparation, a checkpoint's making) has one row, with the keys that are its own.
+    """
+    shared: dict[tuple, dict] = {}
+    own = []
+    for cell in cells:
+        model, technique = cell.cell["model"], cell.cell["technique"]
+        shared.setdefault((0, model), _run_row(cell.prepared, {"model": model}))
+        if cell.checkpoint:
+            made = (1, cell.cell["checkpoint_record"])
+            shared.setdefault(made, _run_row(cell.checkpoint, {"model": model, "technique": technique}))
+        keys = {axis: cell.cell[axis] for axis in KEYS}
+        own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, cell.evaluate) if record]
+    return [shared[key] for key in sorted(shared, key=lambda key: key[0])] + own
+
+
+def _run_row(record: Record, keys: Mapping) -> dict:
+    return dict.fromkeys(KEYS) | keys | {"status": record.status, "reason": record.reason} | {c.name: record.facts.get(c.name) for c in RUN}
+
+
+# What the report reads
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is compared with one another: the cells of one gpu, experiment and model, and their finished replies.
+
+    `rows` has the columns of schema.SUMMARY in the order of the plan, with labels that are unique; `replies` one row a reply, with
+    technique, reply, reply_s, tokens_per_s, new_tokens and text.
+    """
+
+    gpu: str
+    experiment: str
+    model: str
+    rows: pd.DataFrame
+    replies: pd.DataFrame
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        """The cells with figures, those whose technique was not active included."""
+        return self.rows[self.rows.tokens_per_s.notna()]
+
+    @property
+    def engaged(self) -> pd.DataFrame:
+        """The cells whose figures are those of their technique."""
+        return self.measured[self.measured.status == "ok"]
+
+    @property
+    def baseline(self) -> pd.Series | None:
+        """The row of the baseline, where it has figures."""
+        found = self.measured[self.measured.is_baseline]
+        return found.iloc[0] if len(found) else None
+
+
+def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[Group]:
+    """The groups of a summary, in its order. `replies` are rows of schema.MEASURE of any cells; unfinished ones are left out."""
+    rows = pd.DataFrame(list(summary), columns=[column.name for column in SUMMARY.columns])
+    # One kind for every column whatever is missing in it: numbers are floats, NaN where there is none, and no text is an empty one.
+    kinds = {"int64": float, "double": float}
+    rows = rows.astype({c.name: kinds[c.type] for c in SUMMARY.columns if c.type in kinds} | {"is_baseline": bool})
+    rows = rows.fillna({c.name: "" for c in SUMMARY.columns if c.type == "string"})
+    finished = _reply_frame(replies)
+    for key, cells in rows.groupby(list(GROUP), sort=False):
+        own = (finished[list(GROUP)] == list(key)).all(axis=1)
+        yield Group(*key, rows=_with_unique_labels(cells.reset_index(drop=True)), replies=finished[own].reset_index(drop=True))
+
+
+def _reply_frame(replies: Sequence[Mapping]) -> pd.DataFrame:
+    kept = ("reply", "reply_s", "new_tokens", "text")
+    finished = [reply for reply in replies if reply["reply"] is not None]
+    rows = [{name: reply[name] for name in (*KEYS, *kept)} | {"tokens_per_s": reply["new_tokens"] / reply["reply_s"]} for reply in finished]
+    return pd.DataFrame(rows, columns=[*KEYS, *kept, "tokens_per_s"])
+
+
+def _with_unique_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Two techniques of a study may have one label; then the name tells them apart."""
+    twice = rows.label.duplicated(keep=False)
+    return rows.assign(label=rows.label.where(~twice, rows.label + " [" + rows.technique + "]"))

@@ -1,0 +1,84 @@
+"""Numbers for people: the unit that reads best, and as many digits as mean something."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+DIGITS = 3
+MISSING = "–"
+
+# From the smallest: name of the unit, and how many of the base unit it holds.
+_SCALES = {
+    "s": (("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)),
+    "B": (("B", 1.0), ("KiB", 2.0**10), ("MiB", 2.0**20), ("GiB", 2.0**30), ("TiB", 2.0**40)),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A unit for a column or an axis: `value / size` is the number to show."""
+
+    unit: str
+    size: float = 1.0
+
+    def __call__(self, value: float | None) -> float | None:
+        return None if is_missing(value) else value / self.size
+
+    def text(self, value: float | None, digits: int = DIGITS) -> str:
+        """The number with its unit."""
+        return number(self(value), digits) + (f" {self.unit}" if self.unit and not is_missing(value) else "")
+
+
+def scale(unit: str, values: Iterable[float | None]) -> Scale:
+    """One unit for all `values`, which are in `unit`: the largest one in which the largest of them is at least 1.
+
+    Seconds become µs, ms or s and bytes become KiB to TiB; every other unit stays.
+    """
+    largest = max((abs(value) for value in values if not is_missing(value)), default=0)
+    fitting = [(name, size) for name, size in _SCALES.get(unit, ()) if largest >= size]
+    if fitting:
+        return Scale(*fitting[-1])
+    return Scale(*_SCALES[unit][0]) if unit in _SCALES and largest > 0 else Scale(unit)
+
+
+def is_missing(value: object) -> bool:
+    """Whether there is no value: None, or the NaN that pandas puts in its place."""
+    return value is None or value != value
+
+
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """The value with `digits` significant digits, all those of its whole part, and no trailing exponent: 0.0123, 1.23, 12.3, 1,234."""
+    if is_missing(value):
+        return MISSING
+    if value == 0 or isinstance(value, int):
+        return f"{value:,.0f}"
+    return fixed(value, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def fixed(value: float, decimals: int) -> str:
+    """The value with so many decimals (at least none), a proper minus and thousands separators."""
+    return f"{value:,.{max(0, decimals)}f}".replace("-", "−")
+
+
+def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """The value and its interval as texts of one precision; the interval is empty where there is none.
+
+    The interval's half width is at least one and a half of the last digit, and the value has at most five digits.
+    """
+    if is_missing(value):
+        return MISSING, ""
+    if is_missing(low) or is_missing(high):
+        return number(value), ""
+    most = 4 - math.floor(math.log10(abs(value))) if value else 2
+    half = (high - low) / 2
+    decimals = min(most, -math.floor(math.log10(half / 1.5))) if half > 0 else 2 - math.floor(math.log10(abs(value) or 1))
+    return fixed(value, decimals), f"{fixed(low, decimals)}–{fixed(high, decimals)}"
+
+
+def percent(change: float) -> str:
+    """A relative change with its sign: 0.021 is +2.1 %, with a space that does not break."""
+    hundredths = change * 100
+    if abs(hundredths) < 0.005:
+        return "±0.00 %"
+    decimals = 0 if abs(hundredths) >= 10 else 1 if abs(hundredths) >= 1 else 2
+    return f"{hundredths:+,.{decimals}f} %".replace("-", "−")

@@ -1,0 +1,225 @@
+"""Result files of a made-up study, written through records.write: what the tests of aggregation and report read.
+
+The figures follow from a few numbers per technique and a fixed seed, so that a test can say what must come out.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from speedgrid import records
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, WARMUP
+
+MIB = 2**20
+
+MACHINE = {
+    "host": "bench-01",
+    "device": "cpu",
+    "device_name": "AMD EPYC 9354 32-Core Processor",
+    "cpu": "AMD EPYC 9354 32-Core Processor",
+    "cpu_flags": "AVX2 AVX-512",
+    "cores": 2,
+    "threads": 2,
+    "memory": 24 * 2**30,
+    "platform": "Linux-6.1.0-x86_64-with-glibc2.36",
+    "python": "3.11.2",
+    "packages": ["numpy==2.4.6", "safetensors==0.7.0", "torch==2.9.1", "transformers==5.3.0"],
+    "git_commit": "0123456789abcdef0123456789abcdef01234567",
+    "seed": 7,
+}
+
+GPU_MACHINE = MACHINE | {
+    "device": "cuda",
+    "device_name": "NVIDIA H200",
+    "device_uuid": "GPU-6f3f",
+    "device_memory": 141 * 2**30,
+    "compute_capability": "9.0",
+    "driver": "570.86.15",
+    "cuda": "12.8",
+}
+
+
+@dataclass
+class Made:
+    """How a cell turns out: its speed in token/s, spread, memory in MiB, bits per byte, and whatever went wrong."""
+
+    technique: str
+    label: str
+    family: str = "reference"
+    speed: float = 50.0
+    spread: float = 0.02
+    peak: float = 900
+    bits_per_byte: float | None = 1.9
+    first_reply: float = 1.5
+    lossless: bool = True
+    transform: bool = False
+    status: str = "ok"
+    reason: str = ""
+    replies: int = 20
+    new_tokens: int = 64
+    texts: Sequence[str] = ("return self.items.pop()",)
+    facts: Mapping = field(default_factory=dict)
+
+
+DEFAULT_CELLS = (
+    Made("baseline", "Baseline (eager attention)", speed=48.0),
+    Made("sdpa", "SDPA", "attention", speed=50.5),
+    Made("torch_compile", "torch.compile (static cache)", "compile", speed=92.0, peak=1010, first_reply=38.0),
+    Made(
+        *("torch_compile_naive", "torch.compile (one line)", "compile", 48.3),
+        status="not_engaged",
+        reason="generate called the original module; no compiled graph ran",
+    ),
+    Made("no_kv_cache", "No KV cache", "kv-cache", speed=14.0, peak=930),
+    Made("bf16", "bfloat16", "precision", speed=61.0, spread=0.05, peak=780, bits_per_byte=1.904, lossless=False),
+    Made("bnb_int8", "bitsandbytes INT8", "quantization", 21.0, peak=840, bits_per_byte=1.92, lossless=False, transform=True),
+    Made(
+        *("bnb_nf4", "bitsandbytes NF4", "quantization"),
+        lossless=False,
+        transform=True,
+        status="missing_dependency",
+        reason="the Python package bitsandbytes is not installed in this environment",
+    ),
+)
+
+
+def write_group(
+    root: Path,
+    cells: Sequence[Made] = DEFAULT_CELLS,
+    *,
+    gpu: str = "local",
+    experiment: str = "generate",
+    model: str = "stdlib-llama",
+    machine: Mapping = MACHINE,
+    parameters: int = 5_140_000,
+    evaluate: bool = True,
+    quality_meaningful: bool = True,
+    seed: int = 7,
+) -> list[dict]:
+    """Write every record of one gpu, experiment and model under `root`; the cells as the plan lists them."""
+    rng = np.random.default_rng(seed)
+    model_record = root / "models" / model / "prepared.parquet"
+    prepared = {"model": model, "status": "ok", "reason": "", "origin": "train", "parameters": parameters, "seconds": 95.0}
+    prepared |= {"quality_meaningful": quality_meaningful, "checkpoint_bytes": parameters * 4, "checkpoint_sha256": "ab" * 32}
+    records.write(model_record, MODEL, [prepared], facts("prepare_model", machine))
+    return [_write_cell(root, made, (gpu, experiment, model), model_record, machine, parameters, evaluate, rng) for made in cells]
+
+
+def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None = None) -> Path:
+    """Write the plan of a study with the cells of `grid`."""
+    path = root / "plan.json"
+    path.write_text(json.dumps({"study": study_told or study(), "cells": list(grid)}), encoding="utf-8")
+    return path
+
+
+def facts(stage: str, machine: Mapping = MACHINE) -> dict:
+    times = {"started_at": "2025-03-01T10:00:00+00:00", "ended_at": "2025-03-01T10:02:00+00:00"}
+    return {**machine, "stage": stage, **times, "job": json.dumps({"stage": stage}), "rss_peak": 900 * MIB}
+
+
+def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("stdlib-llama",), cells=DEFAULT_CELLS) -> dict:
+    """What render_report.py is told of the study."""
+    settings = {
+        "workload": "generate",
+        "prompt": "class Stack:\n    def __init__(self):",
+        "replies": 20,
+        "warmup_replies": 3,
+        "max_new_tokens": 64,
+        "ignore_eos": True,
+        "baseline": "baseline",
+        "sampling": {"do_sample": True, "temperature": 0.8},
+        "evaluate": {"text": "stdlib", "max_bytes": 65536},
+    }
+    return {
+        "name": "default",
+        "title": "Speed-up techniques on this machine",
+        "seed": 7,
+        "experiments": dict.fromkeys(experiments, settings),
+        "models": {model: {"train": {"hidden_size": 256}} for model in models},
+        "gpus": {"local": {"device": "auto"}},
+        "techniques": {
+            made.technique: {
+                "label": made.label,
+                "summary": f"What {made.label} changes.",
+                "reference": "https://example.org/technique",
+                "family": made.family,
+                "lossless": made.lossless,
+            }
+            for made in cells
+        },
+        "study_file": "config.yaml",
+        "study_sha256": "cd" * 32,
+    }
+
+
+def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, parameters, evaluate, rng) -> dict:
+    keys = dict(zip(("gpu", "experiment", "model", "technique"), (*group, made.technique), strict=True))
+    folder = root / "results" / "/".join((*group, made.technique))
+    outcome = {"status": made.status, "reason": made.reason}
+    failed = [{**keys, **outcome}] if made.status not in MEASURED else []
+    checkpoint_record = model_record
+    if made.transform:
+        checkpoint_record = root / "results" / "checkpoints" / group[2] / made.technique / "quantize.parquet"
+        row = {"model": group[2], "technique": made.technique, "method": "bitsandbytes", "seconds": 6.5}
+        records.write(checkpoint_record, CHECKPOINT, [row | (outcome if failed else {"status": "ok"})], facts("quantize", machine))
+    cold = {"import_s": 4.2, "load_s": 0.4, "first_reply_s": made.first_reply, "second_reply_s": 1.3}
+    warm = {**keys, "status": "ok", **cold, "cold_start_s": 4.6 + made.first_reply}
+    records.write(folder / "warmup.parquet", WARMUP, failed or [warm], facts("warmup", machine))
+
+    finished = [] if failed and made.replies == DEFAULT_CELLS[0].replies else list(_replies(made, keys, rng))
+    for row in finished:
+        row |= outcome if not failed else {"status": "ok"}
+    records.write(folder / "measure.parquet", MEASURE, finished + failed, facts("measure", machine) | _measured(made, machine, parameters))
+
+    if evaluate:
+        nats = (made.bits_per_byte or 0) * np.log(2)
+        scored = [{**keys, "status": "ok", "document": f"d{i}.py", "bytes": 8000, "tokens": 2500, "nats": 8000 * nats} for i in range(8)]
+        records.write(folder / "evaluate.parquet", EVALUATE, failed or scored, facts("evaluate", machine))
+    return {
+        **keys,
+        **{name: getattr(made, name) for name in ("label", "family", "lossless")},
+        "engine": "transformers",
+        "env": "transformers",
+        "dtype": "float32",
+        "is_baseline": made.technique == "baseline",
+        "folder": str(folder),
+        "checkpoint_record": str(checkpoint_record),
+        "model_record": str(model_record),
+        "evaluate": evaluate,
+    }
+
+
+def _replies(made: Made, keys: dict, rng):
+    for number in range(1, made.replies + 1):
+        seconds = made.new_tokens / made.speed * float(rng.lognormal(0, made.spread))
+        first = seconds / made.new_tokens * 1.6
+        times = np.linspace(first, seconds, made.new_tokens).tolist()
+        yield {
+            **keys,
+            "reply": number,
+            "seed": 7 + number,
+            "started_s": number * seconds,
+            "prompt_tokens": 40,
+            "new_tokens": made.new_tokens,
+            "reply_s": seconds,
+            "ttft_s": first,
+            "token_s": times,
+            "token_ids": list(range(made.new_tokens)),
+            "text": made.texts[(number - 1) % len(made.texts)],
+        }
+
+
+def _measured(made: Made, machine: Mapping, parameters: int) -> dict:
+    if made.status not in MEASURED:
+        return {}
+    on_gpu = machine["device"] == "cuda"
+    before = 0 if on_gpu else 610 * MIB
+    memory = {"memory_before": before, "memory_loaded": before + 120 * MIB, "memory_peak": int(made.peak * MIB)}
+    memory |= {"memory_load_peak": int(made.peak * MIB), "memory_reserved": int(made.peak * 1.2 * MIB) if on_gpu else None}
+    evidence = json.dumps({"attention": made.family, "compiled_graphs": 0 if made.status == "not_engaged" else 2})
+    sizes = dict.fromkeys(("parameters", "trainable_parameters"), parameters)
+    sizes |= dict.fromkeys(("model_bytes", "checkpoint_bytes"), parameters * 4)
+    proof = {"engaged": made.status == "ok", "evidence": evidence, "checkpoint_sha256": "ab" * 32}
+    return {**proof, "load_s": 0.4, **sizes, **memory, **made.facts}

@@ -1,0 +1,36 @@
+"""Groups and pages made of records_factory's files, for the tests of charts and page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import aggregate
+import records_factory as made
+import render_report
+from speedgrid import records
+from speedgrid.report import page, tables
+from speedgrid.schema import MEASURE
+
+
+def tables_of(grid: Sequence[dict]) -> tuple[list[dict], list[dict], list[dict]]:
+    """Summary, runs and replies of the cells of a grid."""
+    cells = [aggregate.read_cell(cell) for cell in grid]
+    replies = [row for cell in grid for row in records.read(Path(cell["folder"]) / "measure.parquet", MEASURE).rows]
+    return tables.summary_rows(cells), tables.run_rows(cells), replies
+
+
+def group_of(folder: Path, cells: Sequence[made.Made] = made.DEFAULT_CELLS, **options) -> tables.Group:
+    """The group that made.write_group writes."""
+    summary, _, replies = tables_of(made.write_group(folder, cells, **options))
+    (group,) = tables.groups(summary, replies)
+    return group
+
+
+def page_of(grid: Sequence[dict], study: dict, parts: page.Parts | None = None) -> str:
+    """The page of a grid; `parts` may leave out Vega's code, which takes seconds to bundle."""
+    return page.render(parts or quick_parts(), study, *tables_of(grid))
+
+
+def quick_parts() -> page.Parts:
+    """The page's real sources without Vega: for tests that read the page and do not open it."""
+    sources = {name: (render_report.SOURCES / file).read_text(encoding="utf-8") for name, file in render_report.FILES.items()}
+    return page.Parts(**sources, vega="/* Vega */")

@@ -1,0 +1,108 @@
+"""The answer in words: which sentences are said follows from the rows."""
+
+from dataclasses import replace
+
+import pytest
+import records_factory as made
+from report_data import group_of
+from speedgrid.report.answer import answer, parameters_in_words
+
+BASELINE, SDPA, COMPILED, NAIVE = made.DEFAULT_CELLS[:4]
+
+
+def said(tmp_path, cells, devices=("cpu",), **options):
+    """Headline, points and warnings as plain text."""
+    told = answer(group_of(tmp_path, cells, **options), frozenset(devices))
+    headline, *points = (part.striptags().replace("\u00a0", " ") for part in (told.headline, *told.points))
+    return headline, " ".join(points), " ".join(warning.striptags() for warning in told.warnings)
+
+
+def test_the_fastest_is_named_with_its_speed_speedup_and_intervals(tmp_path):
+    headline, points, _ = said(tmp_path, made.DEFAULT_CELLS)
+    assert headline.startswith("torch.compile (static cache) is the fastest: 9")
+    assert "95 % interval" in headline
+    assert "a speed-up of 1.9" in headline
+    assert "over Baseline (eager attention)" in headline
+    assert "Quality of torch.compile (static cache): 1.900 bits per byte" in points
+    assert "Slower than Baseline (eager attention): No KV cache 0.29" in points
+
+
+def test_techniques_whose_intervals_overlap_are_not_ranked(tmp_path):
+    noisy = [BASELINE, replace(SDPA, speed=90, spread=0.2), replace(COMPILED, speed=92, spread=0.2)]
+    headline, _, _ = said(tmp_path, noisy)
+    assert "cannot be told apart as the fastest" in headline
+    assert "SDPA" in headline
+    assert "torch.compile (static cache)" in headline
+
+
+def test_what_is_as_fast_as_the_baseline_is_said_to_be_undecided(tmp_path):
+    _, points, _ = said(tmp_path, [BASELINE, COMPILED, replace(SDPA, speed=48, spread=0.1)])
+    assert "As fast as Baseline (eager attention), as far as these replies can tell: SDPA." in points
+
+
+def test_a_baseline_that_nothing_beats_is_said_to_be_the_fastest(tmp_path):
+    headline, _, _ = said(tmp_path, [BASELINE, replace(SDPA, speed=20)])
+    assert headline.startswith("Nothing here is faster than Baseline (eager attention), the baseline")
+
+
+def test_a_technique_that_was_not_active_never_wins(tmp_path):
+    headline, points, _ = said(tmp_path, [BASELINE, SDPA, replace(NAIVE, speed=500, peak=10)])
+    assert headline.startswith("SDPA is the fastest")
+    assert "Not engaged: torch.compile (one line). Generate called the original module; no compiled graph ran." in points
+    assert "instead of" not in points
+
+
+def test_what_could_not_run_is_listed(tmp_path):
+    _, points, _ = said(tmp_path, made.DEFAULT_CELLS)
+    assert "Could not be measured: bitsandbytes NF4 (a package or tool is missing)" in points
+
+
+def test_without_a_baseline_there_is_no_speedup(tmp_path):
+    headline, _, _ = said(tmp_path, [replace(BASELINE, status="oom", reason="out of memory"), SDPA, COMPILED])
+    assert "There is no speed-up, because the baseline has no figures." in headline
+
+
+def test_without_any_figure_there_is_no_answer(tmp_path):
+    headline, points, warnings = said(tmp_path, [replace(BASELINE, status="oom", reason="out of memory")])
+    assert headline == "Nothing could be measured here, so there is no answer."
+    assert "out of memory" in points
+    assert warnings == ""
+
+
+def test_a_single_reply_claims_nothing(tmp_path):
+    headline, _, warnings = said(tmp_path, [replace(cell, replies=1) for cell in (BASELINE, COMPILED)])
+    assert "cannot be told apart" in headline
+    assert "As few as 1 replies" in warnings
+
+
+def test_memory_is_called_saved_only_where_it_is(tmp_path):
+    _, points, _ = said(tmp_path / "saved", [BASELINE, replace(SDPA, peak=450)])
+    assert "Most memory saved: SDPA peaks at 450 MiB instead of 900 MiB (−50 %)" in points
+    _, points, _ = said(tmp_path / "same", [BASELINE, replace(SDPA, peak=895)])
+    assert "No technique lowers peak memory by 2 % or more" in points
+
+
+@pytest.mark.parametrize(("parameters", "warned"), [(5_140_000, True), (299_000_000, True), (300_000_000, False), (8_000_000_000, False)])
+def test_a_small_model_comes_with_a_warning(tmp_path, parameters, warned):
+    _, _, warnings = said(tmp_path, [BASELINE, SDPA], devices=["cuda"], parameters=parameters)
+    assert ("says little about a model of 7 billion parameters" in warnings) == warned
+
+
+def test_random_weights_have_no_quality(tmp_path):
+    _, points, _ = said(tmp_path, [BASELINE, SDPA], quality_meaningful=False)
+    assert "the model's weights are random" in points
+    assert "bits per byte" not in points
+
+
+def test_replies_of_different_length_are_warned_of(tmp_path):
+    _, _, warnings = said(tmp_path, [BASELINE, replace(SDPA, new_tokens=128)])
+    assert "from 64.0 to 128 tokens" in warnings
+
+
+def test_parameters_in_words():
+    assert [parameters_in_words(count) for count in (5_140_000, 1_300_000_000, 70_600_000_000, 900)] == [
+        "5.1 million",
+        "1.3 billion",
+        "70.6 billion",
+        "900",
+    ]

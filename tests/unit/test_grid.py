@@ -1,0 +1,227 @@
+"""From a study to its cells, and every way to be told that a study is wrong."""
+
+import copy
+import json
+import re
+from itertools import product
+
+import pytest
+import studies
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid import grid
+from speedgrid.grid import StudyError
+
+STUDY_SCHEMA, TECHNIQUES_SCHEMA = studies.schema("study"), studies.schema("techniques")
+REGISTRY = grid.validate(studies.registry(), TECHNIQUES_SCHEMA, "techniques.yaml")
+
+
+def planned(study, registry=REGISTRY):
+    return grid.plan(grid.validate(study, STUDY_SCHEMA, "my.yaml"), registry, "my.yaml")
+
+
+def complaint(study) -> str:
+    with pytest.raises(StudyError) as caught:
+        planned(study)
+    return str(caught.value)
+
+
+def test_the_grid_is_the_product_of_its_axes_in_the_order_of_the_study():
+    cells = planned(studies.small())
+    assert [cell.key for cell in cells] == [
+        (gpu, "generate", model, technique)
+        for gpu, model, technique in product(["local", "cpu"], ["tiny", "shape"], ["baseline", "sdpa", "bnb_int8"])
+    ]
+
+
+def test_excluded_cells_are_left_out():
+    study = studies.small()
+    study["experiments"]["generate"]["exclude"] = [{"gpu": "cpu", "technique": "sdpa"}, {"model": "shape", "technique": "bnb_int8"}]
+    keys = {cell.key for cell in planned(study)}
+    assert len(keys) == 12 - 2 - 2
+    assert ("cpu", "generate", "tiny", "sdpa") not in keys
+    assert ("local", "generate", "shape", "bnb_int8") not in keys
+
+
+def test_only_a_technique_with_a_transform_has_a_checkpoint_of_its_own():
+    by_key = {cell.key: cell for cell in planned(studies.small())}
+    assert by_key["local", "generate", "tiny", "sdpa"].checkpoint_record == "models/tiny/prepared.parquet"
+    own = {by_key[gpu, "generate", "tiny", "bnb_int8"].checkpoint_record for gpu in ("local", "cpu")}
+    assert own == {"results/checkpoints/tiny/bnb_int8/float32/quantize.parquet"}
+
+
+def test_a_technique_overrides_the_number_format_of_the_experiment():
+    study = studies.small()
+    study["experiments"]["generate"]["techniques"].append("bf16")
+    formats = {cell.technique: cell.options["dtype"] for cell in planned(study)}
+    assert formats == {"baseline": "float32", "sdpa": "float32", "bnb_int8": "float32", "bf16": "bfloat16"}
+
+
+def test_a_study_may_add_techniques_but_not_redefine_them():
+    own = {"mine": {"label": "Mine", "family": "attention", "summary": "s", "engine": "transformers", "env": "transformers"}}
+    own = grid.validate(own, TECHNIQUES_SCHEMA, "my.yaml: techniques")
+    assert "mine" in grid.merge_registry(REGISTRY, own, "my.yaml")
+    with pytest.raises(StudyError, match=r"techniques\.sdpa: the registry has this name already"):
+        grid.merge_registry(REGISTRY, {"sdpa": own["mine"]}, "my.yaml")
+
+
+def test_each_stage_is_told_only_what_it_uses():
+    def jobs(**changed):
+        study = studies.small()
+        study["experiments"]["generate"] |= changed
+        return {stage: planned(study)[2].job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")}
+
+    before = jobs()
+
+    def changed_by(**change):
+        after = jobs(**change)
+        return {stage for stage in before if before[stage] != after[stage]}
+
+    assert changed_by(replies=9) == {"measure"}
+    assert changed_by(max_new_tokens=9) == {"warmup", "measure"}
+    assert changed_by(evaluate={"max_bytes": 4096}) == {"evaluate"}
+    assert changed_by(baseline="sdpa") == set()
+
+
+def test_a_label_reaches_no_job():
+    relabelled = copy.deepcopy(REGISTRY)
+    relabelled["sdpa"] |= {"label": "Another", "summary": "Other words."}
+    for stage in ("warmup", "measure", "evaluate"):
+        assert [c.job(stage) for c in planned(studies.small())] == [c.job(stage) for c in planned(studies.small(), relabelled)]
+
+
+def at(path, value):
+    """A change of a study: the value at a dotted path, or its removal where the value is `...`."""
+
+    def change(study):
+        *parents, last = path.split(".")
+        for key in parents:
+            study = study[key]
+        if value is ...:
+            del study[last]
+        else:
+            study[last] = value
+
+    return change
+
+
+MISTAKES = {
+    "unknown technique": (
+        at("experiments.generate.techniques", ["baseline", "flash9"]),
+        "experiments.generate.techniques: 'flash9' is unknown; allowed are baseline,",
+    ),
+    "unknown model": (at("experiments.generate.models", ["big"]), "experiments.generate.models: 'big' is unknown; allowed are tiny, shape"),
+    "unknown gpu": (at("experiments.generate.gpus", ["a100"]), "experiments.generate.gpus: 'a100' is unknown; allowed are local, cpu"),
+    "unknown key": (at("experiments.generate.repliez", 3), "experiments.generate: unknown key repliez; allowed are workload, models,"),
+    "unknown key at the top": (at("modles", {}), "my.yaml: unknown key modles; allowed are study, title,"),
+    "unknown sampling key": (at("experiments.generate.sampling", {"temp": 1}), "experiments.generate.sampling: unknown key temp"),
+    "wrong type": (at("experiments.generate.replies", "many"), "experiments.generate.replies: expected integer, found text ('many')"),
+    "a list for a mapping": (at("models", ["tiny"]), "models: expected object, found a list"),
+    "negative count": (at("experiments.generate.replies", -3), "experiments.generate.replies: -3 is less than the minimum of 1"),
+    "no warm-up": (at("experiments.generate.warmup_replies", 0), "experiments.generate.warmup_replies: 0 is less than the minimum of 1"),
+    "no models": (at("models", ...), "my.yaml: needs the key models"),
+    "no techniques": (at("experiments.generate.techniques", []), "experiments.generate.techniques: must not be empty"),
+    "no prompt": (at("experiments.generate.prompt", ...), "experiments.generate: needs exactly one of prompt, prompt_tokens; it has none"),
+    "two prompts": (
+        at("experiments.generate.prompt_tokens", 4),
+        "experiments.generate: needs exactly one of prompt, prompt_tokens; it has prompt and prompt_tokens",
+    ),
+    "two origins": (at("models.tiny.local", "x"), "models.tiny: needs exactly one of train, architecture, local, hub; it has train and local"),
+    "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, local, hub; it has none"),
+    "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: 'revision' is a dependency of 'hub'"),
+    "a branch for a revision": (at("models.tiny", {"hub": "a/b", "revision": "main"}), "models.tiny.revision: 'main' is not allowed"),
+    "revision of a local model": (
+        at("models.tiny", {"local": "x", "revision": "0" * 40}),
+        "models.tiny.revision: only a `hub` model has one; this one is `local`",
+    ),
+    "heads do not divide": (at("models.tiny.train.kv_heads", 3), "models.tiny.train.kv_heads: 3 does not divide heads, 2"),
+    "odd width": (at("models.tiny.train.hidden_size", 33), "models.tiny.train.hidden_size: 33 is not a multiple of twice the heads, 2"),
+    "long sequence": (at("models.tiny.train.sequence", 999), "models.tiny.train.sequence: 999 is longer than context, 256"),
+    "baseline not measured": (
+        at("experiments.generate.baseline", "bf16"),
+        "experiments.generate.baseline: 'bf16' is not one of the experiment's techniques: baseline, sdpa, bnb_int8",
+    ),
+    "empty grid": (at("experiments.generate.exclude", [{"gpu": "local"}, {"gpu": "cpu"}]), "experiments: the grid is empty"),
+    "exclusion of nothing": (at("experiments.generate.exclude", [{"model": "no"}]), "experiments.generate.exclude.0.model: 'no' is unknown"),
+    "exclusion of the baseline": (at("experiments.generate.exclude", [{"technique": "baseline"}]), "leaves out the baseline itself"),
+    "bad name": (at("gpus", {"../up": {}}), "gpus: '../up' is not allowed; it must match"),
+    "bad number format": (at("experiments.generate.dtype", "int3"), "experiments.generate.dtype: 'int3' is not allowed; allowed are float32,"),
+    "bad device": (at("gpus.local.device", "tpu"), "gpus.local.device: 'tpu' is not allowed; allowed are auto, cuda, cpu"),
+    "bad threads": (at("threads", "all"), "threads: 'all' is not allowed; allowed is auto or integer"),
+    "evaluate is true": (at("experiments.generate.evaluate", True), "experiments.generate.evaluate: True is not allowed"),
+    "evaluate has an unknown key": (at("experiments.generate.evaluate", {"texts": "x"}), "experiments.generate.evaluate: unknown key texts"),
+    "evaluate has a wrong type": (at("experiments.generate.evaluate", {"max_bytes": "x"}), "experiments.generate.evaluate.max_bytes: expected"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_that_names_file_and_key(name):
+    change, expected = MISTAKES[name]
+    study = studies.small()
+    change(study)
+    line = complaint(study)
+    assert line.startswith("my.yaml: ")
+    assert "\n" not in line
+    assert expected in line
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 3])
+def test_a_study_that_is_no_mapping(document):
+    assert complaint(document).startswith("my.yaml: expected keys and values at the top, found ")
+
+
+def test_devices_are_checked_against_those_of_the_machine():
+    here = ["NVIDIA H200"]
+    grid.check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}, "c": {"device": "cuda", "name": "h200"}}, here)
+    grid.check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}}, [])
+    with pytest.raises(StudyError, match=r"gpus\.a\.name: no GPU of this machine is called 'A100'; it has NVIDIA H200"):
+        grid.check_devices({"a": {"device": "auto", "name": "A100"}}, here)
+    with pytest.raises(StudyError, match=r"gpus\.a\.device: `cuda` was asked for and this machine has no NVIDIA GPU"):
+        grid.check_devices({"a": {"device": "cuda"}}, [])
+
+
+names = st.from_regex(re.compile(r"[a-z][a-z0-9._-]{0,8}", re.ASCII), fullmatch=True)
+axes = st.lists(names, min_size=1, max_size=3, unique=True)
+
+
+@given(gpus=axes, models=axes, techniques=st.lists(st.sampled_from(sorted(REGISTRY)), min_size=1, unique=True), data=st.data())
+def test_any_valid_study_gives_each_cell_once(gpus, models, techniques, data):
+    baseline = data.draw(st.sampled_from(techniques))
+    entry = st.fixed_dictionaries({"gpu": st.sampled_from(gpus), "model": st.sampled_from(models)})
+    exclude = data.draw(st.lists(entry, max_size=2))
+    study = {
+        "study": "any",
+        "gpus": {name: {} for name in gpus},
+        "models": {name: {"architecture": {"model_type": "llama"}} for name in models},
+        "experiments": {"e": {"models": models, "techniques": techniques, "baseline": baseline, "prompt_tokens": 4, "exclude": exclude}},
+    }
+    left = [key for key in product(gpus, models, techniques) if not any(e["gpu"] == key[0] and e["model"] == key[1] for e in exclude)]
+    if not left:
+        assert "the grid is empty" in complaint(study)
+        return
+    cells = planned(study)
+    assert [(cell.gpu, cell.model, cell.technique) for cell in cells] == left
+    assert len({cell.folder for cell in cells}) == len(cells)
+    for cell in cells:
+        assert json.loads(cell.job("measure"))["technique"] == cell.technique
+        assert cell.is_baseline == (cell.technique == baseline)
+
+
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.sampled_from(["local", "tiny", "baseline", "auto", "x", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*STUDY_SCHEMA["properties"], "tiny", "train", "hub", "prompt"]), inner),
+    max_leaves=12,
+)
+
+
+@given(path=st.sampled_from(["gpus", "models", "models.tiny", "models.tiny.train", "experiments", "experiments.generate", "study", "seed"]), value=documents)
+def test_whatever_stands_in_a_study_it_plans_or_says_what_is_wrong(path, value):
+    study = studies.small()
+    at(path, value)(study)
+    try:
+        cells = planned(study)
+    except StudyError as error:
+        assert "\n" not in str(error)
+        assert str(error).startswith("my.yaml: ")
+    else:
+        assert cells

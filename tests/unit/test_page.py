@@ -1,0 +1,211 @@
+"""The page: everything of the study is in it, nothing from outside can act in it, and it asks for nothing."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import aggregate
+import pytest
+import records_factory as made
+import render_report
+from report_data import page_of, quick_parts, tables_of
+from speedgrid.report import page
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
+SNEAKY = "\u2028<!--<script>"
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements with their attributes, embedded specifications, and the text between."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.words, self.scripts, self._script = [], [], [], None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self._script = dict(attributes) if tag == "script" else None
+
+    def handle_data(self, data):
+        if self._script is None:
+            self.words.append(data)
+        else:
+            self.scripts.append((self._script, data))
+
+    def handle_endtag(self, tag):
+        self._script = None
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def named(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    gpu = {"gpu": "h200", "model": "llama-3b", "machine": made.GPU_MACHINE, "parameters": 3_210_000_000}
+    grid = [*made.write_group(folder), *made.write_group(folder, **gpu)]
+    return page_of(grid, made.study(models=("stdlib-llama", "llama-3b")))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    cells = [replace(cell, label=cell.label + HOSTILE, texts=(HOSTILE + SNEAKY,)) for cell in made.DEFAULT_CELLS]
+    cells = [replace(cell, reason=cell.reason + HOSTILE) if cell.reason else cell for cell in cells]
+    machine = made.MACHINE | {"device_name": HOSTILE, "packages": [HOSTILE], "git_commit": HOSTILE, "host": SNEAKY}
+    grid = made.write_group(tmp_path_factory.mktemp("hostile"), cells, machine=machine)
+    for cell in grid:
+        cell["model"] = "model" + HOSTILE
+    summary, runs, replies = tables_of(grid)
+    replies = [reply | {"model": "model" + HOSTILE} for reply in replies]
+    study = made.study(cells=cells) | {"title": HOSTILE, "name": SNEAKY, "study_file": HOSTILE}
+    study["experiments"]["generate"] = study["experiments"]["generate"] | {"prompt": HOSTILE}
+    study["techniques"]["sdpa"] |= {"reference": "javascript:alert(3)", "summary": HOSTILE}
+    return page.render(quick_parts(), study, summary, runs, replies)
+
+
+def test_every_cell_is_in_the_table_with_its_status(html):
+    found = Page(html)
+    for cell in made.DEFAULT_CELLS:
+        assert cell.label in found.text
+    assert found.text.count("missing_dependency") >= 2
+    assert "the Python package bitsandbytes is not installed in this environment" in found.text
+    assert "generate called the original module; no compiled graph ran" in found.text
+    classes = [attributes.get("class") for attributes in found.named("tr")]
+    assert classes.count("not-engaged") == classes.count("failed") == 2
+
+
+def test_the_page_says_how_far_its_figures_go(html):
+    text = Page(html).text.replace("\u00a0", " ")
+    assert "† Not supported by so few replies: with fewer than 59 for p95 and 299 for p99" in text
+    assert "stdlib-llama has only 5.1 million parameters" in text
+    assert "llama-3b has only" not in text
+
+
+def test_the_page_names_machine_software_and_how_to_reproduce_it(html):
+    text = Page(html).text
+    for part in ("NVIDIA H200", "570.86.15", "AMD EPYC 9354", "torch==2.9.1", made.MACHINE["git_commit"], "cd" * 32, "./speedgrid run"):
+        assert part in text
+
+
+def test_there_is_a_chart_of_each_kind_for_each_group(html):
+    found = Page(html)
+    charts = [attributes["data-chart"] for attributes in found.named("div") if "data-chart" in attributes]
+    specs = {attributes["id"]: json.loads(code) for attributes, code in found.scripts if attributes.get("type") == "application/json"}
+    assert len(charts) == 12
+    assert set(charts) == set(specs)
+    assert all("vega-lite" in spec["$schema"] for spec in specs.values())
+
+
+def test_the_page_asks_for_nothing(html):
+    found = Page(html)
+    for tag, attributes in found.elements:
+        assert not {"src", "srcset", "poster", "data", "action"} & set(attributes), tag
+        if "href" in attributes:
+            assert tag == "a"
+            assert attributes["href"].startswith(("#", "https://"))
+    assert not found.named("link")
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_policy_allows_the_two_scripts_and_nothing_else(html):
+    found = Page(html)
+    (policy,) = [meta["content"] for meta in found.named("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    run = [code for attributes, code in found.scripts if "type" not in attributes]
+    assert policy.startswith("default-src 'none'; script-src ")
+    assert re.findall(r"'sha256-([^']+)'", policy) == [page._sha256(code) for code in run]
+    assert len(run) == 2
+    assert "unsafe-eval" not in policy
+
+
+def test_nothing_from_outside_becomes_markup(hostile, html):
+    found, plain = Page(hostile), Page(html)
+    tags = {tag for tag, _ in found.elements}
+    assert tags <= {tag for tag, _ in plain.elements}
+    assert "img" not in tags
+    assert [code for attributes, code in found.scripts if "type" not in attributes and "alert" in code] == []
+    assert not any(name.startswith("on") for _, attributes in found.elements for name in attributes)
+    assert "javascript:" not in [attributes.get("href", "")[:11] for attributes in found.named("a")]
+    assert "{{ 7*7 }}" in found.text
+    assert HOSTILE in " ".join(found.words)
+
+
+def test_hostile_text_stays_inside_the_specifications(hostile):
+    found = Page(hostile)
+    specs = [code for attributes, code in found.scripts if attributes.get("type") == "application/json"]
+    assert len(specs) == 6
+    for code in specs:
+        assert "<" not in code
+        json.loads(code)
+    assert any(HOSTILE in json.dumps(json.loads(code), ensure_ascii=False).replace('\\"', '"') for code in specs)
+
+
+@pytest.mark.parametrize(
+    ("address", "safe"),
+    [
+        ("https://example.org/a", True),
+        ("http://example.org", True),
+        ("javascript:alert(1)", False),
+        (" https://x", False),
+        ("data:text/html,x", False),
+        ("//x", False),
+        (None, False),
+    ],
+)
+def test_only_web_addresses_become_links(address, safe):
+    assert page.safe_href(address) == (address if safe else None)
+
+
+def test_embedded_json_is_the_same_value():
+    value = {"a": HOSTILE + SNEAKY, "b": [1, None, True]}
+    assert json.loads(str(page.embedded(value))) == value
+
+
+@pytest.mark.parametrize("code", ["x = '</script>'", "x = '<!-- -->'", "</SCRIPT >"])
+def test_a_script_that_would_end_early_is_refused(code):
+    with pytest.raises(ValueError, match="would end it early"):
+        page._checked_script(code)
+
+
+def test_the_same_results_give_the_same_page(tmp_path):
+    grid = made.write_group(tmp_path)
+    assert page_of(grid, made.study()) == page_of(grid, made.study())
+
+
+def test_a_study_in_which_nothing_ran_has_a_page(tmp_path):
+    cells = [replace(cell, status="unsupported", reason="needs an NVIDIA GPU") for cell in made.DEFAULT_CELLS]
+    text = Page(page_of(made.write_group(tmp_path, cells), made.study())).text
+    assert "Nothing could be measured here, so there is no answer." in text
+    assert text.count("needs an NVIDIA GPU") >= 8
+
+
+def test_another_study_says_so_in_its_command(tmp_path):
+    study = made.study() | {"study_file": "studies/mine.yaml"}
+    text = Page(page_of(made.write_group(tmp_path, made.DEFAULT_CELLS[:1]), study)).text
+    assert "./speedgrid run --study studies/mine.yaml" in text
+    assert "--configfile studies/mine.yaml" in text
+
+
+def test_the_command_writes_the_page(tmp_path):
+    plan = made.write_plan(tmp_path, made.write_group(tmp_path, made.DEFAULT_CELLS[:2]))
+    tables = ["--plan", plan, "--summary", tmp_path / "summary.parquet", "--runs", tmp_path / "runs.parquet"]
+    subprocess.run([sys.executable, aggregate.__file__, *tables], check=True, capture_output=True)
+    out = tmp_path / "out" / "report.html"
+    done = subprocess.run([sys.executable, render_report.__file__, *tables, "--out", out], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "report.html: " in done.stdout
+    assert out.read_text(encoding="utf-8").count("vegaEmbed=") == 1
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_no_missing_value_is_shown_as_one_of_pandas(html):
+    assert not re.search(r"\b(nan|NaN|None|NaT|<NA>)\b", Page(html).text)

@@ -1,0 +1,186 @@
+"""From records to the summary: what each figure is, and what becomes of every status."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import aggregate
+import pytest
+import records_factory as made
+from speedgrid import records, statistics
+from speedgrid.report import tables
+from speedgrid.schema import MEASURE, MEASURED, RUNS, STATUSES, SUMMARY
+
+FIGURES = ("tokens_per_s", "speedup", "latency_p50_s", "memory_peak", "cold_start_s", "parameters")
+
+
+def summarise(tmp_path, cells=made.DEFAULT_CELLS, **group):
+    read = [aggregate.read_cell(cell) for cell in made.write_group(tmp_path, cells, **group)]
+    return {row["technique"]: row for row in tables.summary_rows(read)}
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    return summarise(tmp_path_factory.mktemp("default"))
+
+
+def test_every_cell_has_a_row_in_the_order_of_the_plan(default):
+    assert list(default) == [cell.technique for cell in made.DEFAULT_CELLS]
+    assert all(list(row) == [column.name for column in SUMMARY.columns] for row in default.values())
+
+
+def test_reply_figures_follow_their_definitions():
+    reply = {"new_tokens": 11, "reply_s": 2.5, "ttft_s": 0.5, "prompt_tokens": 40}
+    expected = {"tokens_per_s": 4.4, "decode_tokens_per_s": 5.0, "prefill_tokens_per_s": 80.0, "ttft_s": 0.5, "tpot_s": 0.2}
+    assert tables.reply_figures(reply) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reply", [{"new_tokens": 1, "ttft_s": 0.5}, {"new_tokens": 9, "ttft_s": None}], ids=["one token", "no TTFT"])
+def test_a_reply_without_a_decode_phase_has_no_decode_figure(reply):
+    figures = tables.reply_figures({"reply_s": 0.5, "prompt_tokens": 40, **reply})
+    assert figures["decode_tokens_per_s"] is figures["tpot_s"] is None
+    assert figures["tokens_per_s"] == reply["new_tokens"] / 0.5
+
+
+def test_a_figure_of_a_cell_is_the_mean_over_its_replies(tmp_path):
+    grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
+    cell = aggregate.read_cell(grid[0])
+    (row,) = tables.summary_rows([cell])
+    rates = [reply["new_tokens"] / reply["reply_s"] for reply in cell.replies]
+    assert row["tokens_per_s"] == pytest.approx(sum(rates) / 20)
+    assert row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
+    assert row["latency_mean_s"] == pytest.approx(statistics.mean([reply["reply_s"] for reply in cell.replies]))
+    assert row["latency_p50_s"] < row["latency_p95_s"] < row["latency_p99_s"]
+    assert (row["replies"], row["new_tokens"]) == (20, 20 * 64)
+    assert row["tpot_s"] == pytest.approx(statistics.mean([(r["reply_s"] - r["ttft_s"]) / 63 for r in cell.replies]))
+
+
+def test_speedups_are_taken_against_the_baseline_of_the_group(default):
+    baseline = default["baseline"]
+    assert (baseline["speedup"], baseline["speedup_low"], baseline["speedup_high"]) == (1.0, None, None)
+    row = default["torch_compile"]
+    assert row["speedup"] == pytest.approx(row["tokens_per_s"] / baseline["tokens_per_s"])
+    assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
+
+
+def test_groups_do_not_share_a_baseline(tmp_path):
+    slow = made.write_group(tmp_path, made.DEFAULT_CELLS[:2])
+    fast = made.write_group(tmp_path, [replace(cell, speed=cell.speed * 10) for cell in made.DEFAULT_CELLS[:2]], model="other")
+    rows = tables.summary_rows([aggregate.read_cell(cell) for cell in (*slow, *fast)])
+    assert [row["speedup"] for row in rows] == pytest.approx([1, 50.5 / 48, 1, 50.5 / 48], rel=0.02)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_only_measured_cells_have_figures(tmp_path, status):
+    reason = "" if status == "ok" else "because of this"
+    cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], status=status, reason=reason, replies=7)]
+    row = summarise(tmp_path, cells)["sdpa"]
+    assert (row["status"], row["reason"], row["replies"]) == (status, reason, 7)
+    assert {row[name] is not None for name in FIGURES} == {status in MEASURED}
+    assert row["label"] == "SDPA"
+    assert row["device_name"] == made.MACHINE["device_name"]
+
+
+def test_a_cell_that_never_began_has_no_replies(default):
+    row = default["bnb_nf4"]
+    assert (row["status"], row["replies"], row["tokens_per_s"]) == ("missing_dependency", 0, None)
+    assert "bitsandbytes is not installed" in row["reason"]
+
+
+def test_a_technique_that_was_not_active_keeps_its_figures(default):
+    row = default["torch_compile_naive"]
+    assert (row["status"], row["engaged"]) == ("not_engaged", False)
+    assert row["speedup"] == pytest.approx(1, abs=0.05)
+
+
+def test_without_a_baseline_that_was_measured_there_is_no_speedup(tmp_path):
+    cells = [replace(made.DEFAULT_CELLS[0], status="oom", reason="out of memory"), made.DEFAULT_CELLS[1]]
+    row = summarise(tmp_path, cells)["sdpa"]
+    assert row["tokens_per_s"] > 0
+    assert row["speedup"] is row["speedup_low"] is None
+
+
+def test_a_single_reply_has_figures_but_no_spread(tmp_path):
+    row = summarise(tmp_path, [replace(cell, replies=1) for cell in made.DEFAULT_CELLS[:2]])["sdpa"]
+    assert row["tokens_per_s"] > 0
+    assert row["speedup"] > 0
+    assert row["tokens_per_s_low"] is row["speedup_low"] is row["latency_std_s"] is None
+
+
+def test_quality_is_bits_over_all_bytes(default):
+    assert default["bf16"]["bits_per_byte"] == pytest.approx(1.904)
+    assert default["bf16"]["quality_bytes"] == 8 * 8000
+    assert default["bf16"]["quality_status"] is None
+
+
+def test_why_there_is_no_quality_is_said(tmp_path, default):
+    assert (default["bnb_nf4"]["bits_per_byte"], default["bnb_nf4"]["quality_status"]) == (None, "missing_dependency")
+    row = summarise(tmp_path, made.DEFAULT_CELLS[:1], evaluate=False)["baseline"]
+    assert (row["bits_per_byte"], row["quality_status"], row["quality_reason"]) == (None, None, "not asked for")
+
+
+def test_cold_start_and_checkpoint_costs_are_in_the_summary(default):
+    assert default["torch_compile"]["cold_start_s"] == pytest.approx(42.6)
+    assert (default["bnb_int8"]["quantize_s"], default["sdpa"]["quantize_s"]) == (6.5, None)
+
+
+def test_every_job_has_a_row_and_shared_jobs_have_one(tmp_path):
+    cells = [aggregate.read_cell(cell) for cell in made.write_group(tmp_path)]
+    rows = tables.run_rows(cells)
+    stages = [row["stage"] for row in rows]
+    assert stages[:3] == ["prepare_model", "quantize", "quantize"]
+    assert {stage: stages.count(stage) for stage in ("prepare_model", "warmup", "measure", "evaluate")} == {
+        "prepare_model": 1,
+        "warmup": 8,
+        "measure": 8,
+        "evaluate": 8,
+    }
+    assert rows[0]["technique"] is None
+    assert rows[-1]["packages"] == made.MACHINE["packages"]
+
+
+def run_aggregate(tmp_path, grid):
+    plan = made.write_plan(tmp_path, grid)
+    arguments = ["--plan", plan, "--summary", tmp_path / "out/summary.parquet", "--runs", tmp_path / "out/runs.parquet"]
+    return subprocess.run([sys.executable, aggregate.__file__, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_command_writes_both_tables_and_a_headline_for_each_cell(tmp_path):
+    done = run_aggregate(tmp_path, made.write_group(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(records.read(tmp_path / "out/summary.parquet", SUMMARY).rows) == 8
+    assert len(records.read(tmp_path / "out/runs.parquet", RUNS).rows) == 1 + 2 + 3 * 8
+    lines = done.stdout.splitlines()
+    assert len(lines) == 8
+    assert lines[2].startswith("ok ")
+    assert "token/s (" in lines[2]
+    assert "1.9" in lines[2].partition("×")[0][-5:]
+    assert lines[7].endswith("the Python package bitsandbytes is not installed in this environment")
+
+
+def test_the_command_names_a_file_that_is_missing_or_damaged_and_writes_nothing(tmp_path):
+    grid = made.write_group(tmp_path, made.DEFAULT_CELLS[:1])
+    measure = tmp_path / "results/local/generate/stdlib-llama/baseline/measure.parquet"
+    measure.write_bytes(b"not Parquet")
+    damaged = run_aggregate(tmp_path, grid)
+    measure.unlink()
+    missing = run_aggregate(tmp_path, grid)
+    for done in (damaged, missing):
+        assert done.returncode == 1
+        assert done.stderr.startswith("speedgrid: ")
+        assert str(measure) in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_groups_keep_the_order_of_the_plan_and_make_labels_unique(tmp_path):
+    cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], label=made.DEFAULT_CELLS[0].label)]
+    grid = [*made.write_group(tmp_path, cells, model="z"), *made.write_group(tmp_path, cells, model="a")]
+    read = [aggregate.read_cell(cell) for cell in grid]
+    replies = [row for cell in grid for row in records.read(f"{cell['folder']}/measure.parquet", MEASURE).rows]
+    found = list(tables.groups(tables.summary_rows(read), replies))
+    assert [group.model for group in found] == ["z", "a"]
+    assert list(found[0].rows.label) == ["Baseline (eager attention) [baseline]", "Baseline (eager attention) [sdpa]"]
+    assert len(found[1].replies) == 40
+    assert math.isnan(found[0].rows.quantize_s[0])

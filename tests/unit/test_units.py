@@ -1,0 +1,82 @@
+"""How numbers are written for people."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid.report import units
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.012345, "0.0123"),
+        (1.2345, "1.23"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+        (1234567, "1,234,567"),
+        (0, "0"),
+        (-2.5, "−2.50"),
+        (None, "–"),
+    ],
+)
+def test_number_has_three_significant_digits_and_its_whole_part(value, text):
+    assert units.number(value) == text
+
+
+def test_number_of_nan_is_missing():
+    assert units.number(math.nan) == "–"
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "chosen"),
+    [
+        ("s", [0.0004, 0.0009], "µs"),
+        ("s", [0.2, None], "ms"),
+        ("s", [0.2, 3.0], "s"),
+        ("B", [500], "B"),
+        ("B", [3 * 2**20, 5 * 2**30], "GiB"),
+        ("token/s", [5000.0], "token/s"),
+        ("s", [math.nan], "s"),
+    ],
+)
+def test_scale_is_the_largest_unit_in_which_the_largest_value_is_at_least_1(unit, values, chosen):
+    assert units.scale(unit, values).unit == chosen
+
+
+@given(st.floats(1e-9, 1e15))
+def test_scale_keeps_the_value(value):
+    for unit in ("s", "B"):
+        scale = units.scale(unit, [value])
+        assert scale(value) * scale.size == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "texts"),
+    [
+        ((91.7234, 91.0, 92.4), ("91.7", "91.0–92.4")),
+        ((1.8982, 1.879, 1.918), ("1.90", "1.88–1.92")),
+        ((1.0, None, None), ("1.00", "")),
+        ((50.0, 50.0, 50.0), ("50.0", "50.0–50.0")),
+        ((738.2, 700.1, 801.9), ("738", "700–802")),
+        ((None, None, None), ("–", "")),
+    ],
+)
+def test_an_interval_and_its_value_are_written_to_one_precision(estimate, texts):
+    assert units.with_interval(*estimate) == texts
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1e-9, 0.5))
+def test_the_ends_of_an_interval_are_read_back_within_its_width(value, spread):
+    _, ends = units.with_interval(value, value * (1 - spread), value * (1 + spread))
+    low, high = (float(end.replace(",", "")) for end in ends.split("–"))
+    assert low <= high
+    assert low == pytest.approx(value * (1 - spread), rel=1e-3, abs=value * spread)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(0.0213, "+2.1 %"), (-0.133, "−13 %"), (0.00213, "+0.21 %"), (0.00001, "±0.00 %"), (12, "+1,200 %")]
+)
+def test_percent(change, text):
+    assert units.percent(change).replace("\u00a0", " ") == text
