@@ -273,26 +273,24 @@ def _in_words(problem) -> str:
     if rule == "minItems" or rule == "minProperties":
         return f"{at}must not be empty"
     if rule == "oneOf":
-        return f"{at}{_oneof_in_words(problem)}"
+        return _oneof_in_words(problem, at)
     if rule == "pattern":
         return f"{at}{problem.instance!r} is not allowed; it must match {value}"
     return f"{at}{problem.message}"
 
 
-def _oneof_in_words(problem) -> str:
+def _oneof_in_words(problem, at: str) -> str:
     options = problem.validator_value
     keys = [name for option in options for name in option.get("required", [])]
     if keys:
         given = [name for name in keys if name in problem.instance]
-        return f"needs exactly one of {', '.join(keys)}; it has {' and '.join(given) if given else 'none'}"
-    deeper = [error for error in problem.context if error.absolute_path and len(error.path) > 0]
-    if deeper:
-        return _in_words(deeper[0]).removeprefix(".".join(map(str, problem.absolute_path)) + ".")
+        return f"{at}needs exactly one of {', '.join(keys)}; it has {' and '.join(given) if given else 'none'}"
+    # Of several forms, the one with keys of its own tells most about what is wrong with them.
+    inside = [error for error in problem.context if error.path or error.validator == "additionalProperties"]
+    if inside:
+        return _in_words(inside[0])
     named = [str(option["const"]).lower() if "const" in option else option.get("type", "keys and values") for option in options]
-    unknown = next((error for error in problem.context if error.validator == "additionalProperties"), None)
-    if unknown is not None:
-        return _in_words(unknown).removeprefix(".".join(map(str, problem.absolute_path)) + ": ")
-    return f"{problem.instance!r} is not allowed; allowed is {' or '.join(named)}"
+    return f"{at}{problem.instance!r} is not allowed; allowed is {' or '.join(named)}"
 
 
 def _kind(value: object) -> str:

@@ -23,16 +23,18 @@ PACKAGE = "scripts/speedgrid"
 JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
 CODE = {
     "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
-    "aggregate": ["records.py", "schema.py", "statistics.py", "report/tables.py"],
-    "report": ["schema.py", "statistics.py", "report/tables.py", "report/charts.py", "report/advice.py", "report/page.py"],
+    "aggregate": ["records.py", "schema.py", "statistics.py", "report/tables.py", "report/units.py"],
+    "report": ["records.py", "schema.py", "statistics.py"] + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "units")],
 }
-PAGE_FILES = "report"
+PAGE_SOURCES = "report"
 
 
 def code(stage: str) -> list[str]:
     """The package files of a stage that is the same for every cell."""
-    page = sorted(str(path.relative_to(ROOT)) for path in (ROOT / PAGE_FILES).iterdir()) if stage == "report" else []
-    return _existing(CODE[stage]) + page
+    files = _existing(CODE[stage])
+    if stage == "report":
+        files += ["scripts/aggregate.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / PAGE_SOURCES).iterdir())]
+    return files
 
 
 def all_cores(workflow) -> int:
