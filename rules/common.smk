@@ -14,7 +14,10 @@ except StudyError as error:
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 onstart:
-    planning.check_machine(grid, workflow)
+    try:
+        planning.check_machine(grid, workflow)
+    except StudyError as error:
+        sys.exit(f"speedgrid: {error}")
 
 
 wildcard_constraints:

@@ -4,7 +4,7 @@ rule evaluate:
         script="scripts/evaluate.py",
         code=grid.engine_code,
         checkpoint=grid.checkpoint,
-        after="results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
+        after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
         text=grid.evaluation_text,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet",

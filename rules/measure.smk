@@ -29,7 +29,7 @@ rule measure:
         script="scripts/measure.py",
         code=grid.engine_code,
         checkpoint=grid.checkpoint,
-        after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
+        after=ancient("results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet"),
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
     log:

@@ -1,16 +1,20 @@
-# The plan as a file; that of a large grid would be too long for a command line.
+# The plan as a file, for the jobs of the report; that of a large grid would be too long for a command line.
 rule plan:
+    input:
+        script="scripts/write_plan.py",
+        code=planning.code("plan"),
+        study=grid.study_file,
+        registry="techniques.yaml",
     output:
         "results/plan.json",
     log:
         "logs/plan.log",
-    localrule: True
-    params:
-        plan=grid.as_json(),
+    conda:
+        "../envs/report.yaml"
     message:
         "Writing down the plan of the grid"
-    run:
-        Path(output[0]).write_text(params.plan, encoding="utf-8")
+    shell:
+        "python {input.script:q} --study {input.study:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # One row for every cell of the grid, and one for every job.

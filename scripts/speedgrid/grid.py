@@ -139,10 +139,12 @@ def check_devices(gpus: Mapping, found: list[str], where: str = "config.yaml") -
         wanted = device.get("name")
         if device["device"] != "cpu" and wanted and not any(wanted.lower() in name.lower() for name in found):
             raise StudyError(
-                f"{where}: gpus.{gpu}.name: no GPU of this machine is called {wanted!r}; it has {here}. Use `device: auto` for whatever is here"
+                f"{where}: gpus.{gpu}.name: no GPU of this machine is called {wanted!r}; it has {here}."
+                " Use `device: auto` for whatever is here"
             )
         if device["device"] == "cuda" and not found:
-            raise StudyError(f"{where}: gpus.{gpu}.device: `cuda` was asked for and this machine has {here}; use `auto` or `cpu`")
+            wish = "`cuda` was asked for and this machine has"
+            raise StudyError(f"{where}: gpus.{gpu}.device: {wish} {here}; use `auto` or `cpu`")
 
 
 def origin(model: Mapping) -> str:
@@ -166,7 +168,9 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str) -> Itera
     _check_names(experiment["models"], study["models"], f"{at}.models")
     _check_names(experiment["techniques"], registry, f"{at}.techniques")
     if experiment["baseline"] not in experiment["techniques"]:
-        raise StudyError(f"{at}.baseline: {experiment['baseline']!r} is not one of the experiment's techniques: {', '.join(experiment['techniques'])}")
+        raise StudyError(
+            f"{at}.baseline: {experiment['baseline']!r} is not one of the experiment's techniques: {', '.join(experiment['techniques'])}"
+        )
     for number, entry in enumerate(experiment["exclude"]):
         for axis, allowed in (("gpu", gpus), ("model", experiment["models"]), ("technique", experiment["techniques"])):
             if axis in entry:

@@ -109,7 +109,13 @@ def take_local(source: Path, folder: Path) -> dict:
 def download(repository: str, revision: str, folder: Path, trust_remote_code: bool) -> dict:
     """A repository of the hub at one commit: its safetensors, configuration and tokenizer, in the hub's own cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     patterns = [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
     try:

@@ -23,8 +23,10 @@ PACKAGE = "scripts/speedgrid"
 JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
 CODE = {
     "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
+    "plan": ["planning.py", "grid.py"],
     "aggregate": ["records.py", "schema.py", "statistics.py", "report/tables.py", "report/units.py"],
-    "report": ["records.py", "schema.py", "statistics.py"] + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "units")],
+    "report": ["records.py", "schema.py", "statistics.py"]
+    + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "units")],
 }
 PAGE_SOURCES = "report"
 
@@ -129,7 +131,9 @@ class Grid:
             "gpus": self.study["gpus"],
             "techniques": {name: self.registry[name] for name in used},
         }
-        return json.dumps({"study": study, "cells": [self._as_entry(cell) for cell in self.cells]}, ensure_ascii=False, sort_keys=True, indent=1)
+        return json.dumps(
+            {"study": study, "cells": [self._as_entry(cell) for cell in self.cells]}, ensure_ascii=False, sort_keys=True, indent=1
+        )
 
     def _as_entry(self, cell: Cell) -> dict:
         technique = self.registry[cell.technique]
@@ -150,42 +154,60 @@ class Grid:
 
 def load(config: Mapping, workflow) -> Grid:
     """Plan the study that Snakemake loaded. Raises StudyError with one line for whoever wrote it."""
-    files = [os.path.relpath(path, ROOT) for path in workflow.configfiles]
-    where = files[0] if len(files) == 1 else " + ".join(files)
-    study = validate(config, read_yaml("rules/schemas/study.schema.yaml"), where)
+    study_files = list(workflow.configfiles)
+    if len(study_files) != 1:
+        raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
+    if config != read_yaml(study_files[0]):
+        raise StudyError(
+            f"{study_files[0]}: --config changes the study; write it into a study file instead, which is recorded with the results"
+        )
+    return read_grid(study_files[0])
+
+
+def read_grid(study_file: str | Path) -> Grid:
+    """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
+    where = os.path.relpath(ROOT / study_file, ROOT)
+    study = validate(read_yaml(study_file), read_yaml("rules/schemas/study.schema.yaml"), where)
     schema = read_yaml("rules/schemas/techniques.schema.yaml")
     registry = validate(read_yaml("techniques.yaml"), schema, "techniques.yaml")
     own = validate(study["techniques"], schema, f"{where}: techniques")
-    return Grid(study, merge_registry(registry, own, where), where)
+    grid = Grid(study, merge_registry(registry, own, where), where)
+    _check_files(grid)
+    return grid
 
 
 def check_machine(grid: Grid, workflow) -> None:
-    """What only the machine can tell, checked before the first job: its GPUs, local folders, the hub.
+    """What only the machine can tell, checked before the first job: its GPUs, and whether the hub can be reached.
 
     On a cluster the GPUs are on other machines; there each job checks its own. Raises StudyError.
     """
     if workflow.local_exec:
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
-    for cell in grid.cells:
-        if cell.evaluate and cell.evaluate["text"] != "stdlib" and not (ROOT / cell.evaluate["text"]).is_file():
-            raise StudyError(f"{grid.study_file}: experiments.{cell.experiment}.evaluate.text: no such file: {cell.evaluate['text']}")
     for name, model in grid.study["models"].items():
-        if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
-            raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
         if "hub" in model and not (ROOT / f"models/{name}/prepared.parquet").exists():
             _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])
 
 
-def read_yaml(path: str) -> object:
-    """A YAML file of the project. Raises StudyError where it cannot be read."""
+def read_yaml(path: str | Path) -> object:
+    """A YAML file, its path absolute or from the project's folder. Raises StudyError where it cannot be read."""
     import yaml
 
     try:
         return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}") from None
+
+
+def _check_files(grid: Grid) -> None:
+    for name, experiment in grid.study["experiments"].items():
+        text = experiment["evaluate"]["text"] if experiment["evaluate"] else "stdlib"
+        if text != "stdlib" and not (ROOT / text).is_file():
+            raise StudyError(f"{grid.study_file}: experiments.{name}.evaluate.text: no such file: {text}")
+    for name, model in grid.study["models"].items():
+        if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
+            raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
 
 
 def _check_hub(at: str, repository: str) -> None:

@@ -140,7 +140,7 @@ WARMUP = Table(
 
 MEASURE = Table(
     "measure",
-    "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet: one row a counted reply, raw; a cell that stopped has a last row that says why",
+    "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet: one row a counted reply; the last row of one that stopped says why",
     (
         *KEYS,
         *OUTCOME,
@@ -166,18 +166,40 @@ MEASURE = Table(
         Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
         Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
-        Column("memory_before", "int64", "B", "Memory before load", "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU"),
+        Column(
+            "memory_before",
+            "int64",
+            "B",
+            "Memory before load",
+            "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU",
+        ),
         Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
-        Column("memory_peak", "int64", "B", "Peak memory", "Most held during the counted replies: allocated on the device, or RSS on a CPU", "lower"),
+        Column(
+            "memory_peak",
+            "int64",
+            "B",
+            "Peak memory",
+            "Most held during the counted replies: allocated on the device, or RSS on a CPU",
+            "lower",
+        ),
         Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
-        Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
-        Column("device_memory_used", "int64", "B", "Device memory in use", "In use on the whole device after the last reply, as its driver says", "lower"),
+        Column(
+            "memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"
+        ),
+        Column(
+            "device_memory_used",
+            "int64",
+            "B",
+            "Device memory in use",
+            "In use on the whole device after the last reply, as its driver says",
+            "lower",
+        ),
     ),
 )
 
 EVALUATE = Table(
     "evaluate",
-    "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet: one row a document, scored by the engine and checkpoint that were timed",
+    "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet: one row a document, scored by what was timed",
     (
         *KEYS,
         *OUTCOME,
@@ -211,10 +233,19 @@ SUMMARY = Table(
         Column("device_name", "string", "", "Device name", "Name of the GPU or processor that was measured on"),
         Column("replies", "int64", "", "Replies", "Counted replies"),
         Column("new_tokens", "int64", "", "New tokens", "Tokens of all counted replies"),
-        Column("tokens_per_s", "double", "token/s", "Tokens per second", "Mean over the replies of tokens / reply time, prefill included", "higher"),
+        Column(
+            "tokens_per_s",
+            "double",
+            "token/s",
+            "Tokens per second",
+            "Mean over the replies of tokens / reply time, prefill included",
+            "higher",
+        ),
         Column("tokens_per_s_low", "double", "token/s", "… lower bound", "Lower end of its 95 % interval", "higher"),
         Column("tokens_per_s_high", "double", "token/s", "… upper bound", "Upper end of its 95 % interval", "higher"),
-        Column("decode_tokens_per_s", "double", "token/s", "Decode", "Mean over the replies of (tokens - 1) / (reply time - TTFT)", "higher"),
+        Column(
+            "decode_tokens_per_s", "double", "token/s", "Decode", "Mean over the replies of (tokens - 1) / (reply time - TTFT)", "higher"
+        ),
         Column("prefill_tokens_per_s", "double", "token/s", "Prefill", "Mean over the replies of prompt tokens / TTFT", "higher"),
         Column("ttft_s", "double", "s", "TTFT", "Mean time to the first token", "lower"),
         Column("tpot_s", "double", "s", "TPOT", "Mean over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
@@ -230,11 +261,26 @@ SUMMARY = Table(
         Column("trainable_parameters", "int64", "", "Trainable parameters", "Parameters that take gradients"),
         Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
         Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
-        Column("memory_before", "int64", "B", "Memory before load", "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU"),
+        Column(
+            "memory_before",
+            "int64",
+            "B",
+            "Memory before load",
+            "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU",
+        ),
         Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
-        Column("memory_peak", "int64", "B", "Peak memory", "Most held during the counted replies: allocated on the device, or RSS on a CPU", "lower"),
+        Column(
+            "memory_peak",
+            "int64",
+            "B",
+            "Peak memory",
+            "Most held during the counted replies: allocated on the device, or RSS on a CPU",
+            "lower",
+        ),
         Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
-        Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
+        Column(
+            "memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"
+        ),
         Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device, cold", "lower"),
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
@@ -242,7 +288,9 @@ SUMMARY = Table(
         Column("quantize_s", "double", "s", "Quantize", "Time to make the checkpoint, once", "lower"),
         Column("quality_status", "string", "", "Quality status", "Why there is no quality figure, where there is none"),
         Column("quality_reason", "string", "", "Quality reason", "The same in words"),
-        Column("bits_per_byte", "double", "bit/B", "Bits per byte", "On held-out text, with the engine and checkpoint that were timed", "lower"),
+        Column(
+            "bits_per_byte", "double", "bit/B", "Bits per byte", "On held-out text, with the engine and checkpoint that were timed", "lower"
+        ),
         Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
         Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
         Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),

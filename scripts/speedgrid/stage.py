@@ -18,7 +18,7 @@ from speedgrid import hardware, meters, outcomes, records
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, RUN, WARMUP, Table
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, RUN, WARMUP
 
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE)}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -66,6 +66,8 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     told = json.loads(arguments.job)
     job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     started = datetime.now(UTC)
+    # Before the work: some libraries put packages of their own on Python's path, which are not installed ones.
+    machine = hardware.machine_facts()
     _use_threads(job)
     say(f"{job.name}: start")
     try:
@@ -73,7 +75,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     except (hardware.DeviceError, outcomes.ModelError, records.RecordError) as error:
         say(f"{job.name}: failed: {error}")
         sys.exit(1)
-    facts = _run_facts(job, started)
+    facts = _run_facts(job, started, machine)
     records.write(arguments.out, TABLES[stage], job.rows, {**facts, **job.facts})
     say(f"{job.name}: {headline}")
 
@@ -121,7 +123,7 @@ def _use_threads(job: Job) -> None:
         os.environ[variable] = str(job.threads)
 
 
-def _run_facts(job: Job, started: datetime) -> dict:
+def _run_facts(job: Job, started: datetime, machine: Mapping) -> dict:
     facts = {
         "stage": job.stage,
         "started_at": started.isoformat(timespec="seconds"),
@@ -130,7 +132,7 @@ def _run_facts(job: Job, started: datetime) -> dict:
         "seed": job.told["seed"],
         "job": json.dumps(job.told, sort_keys=True, ensure_ascii=False),
         "rss_peak": meters.process_peak(),
-        **hardware.machine_facts(),
+        **machine,
         **(hardware.device_facts(job.device) if job.device else {}),
     }
     return {column.name: facts.get(column.name) for column in RUN}

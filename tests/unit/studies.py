@@ -11,7 +11,10 @@ SMALL = {
     "study": "small",
     "seed": 7,
     "gpus": {"local": {"device": "auto"}, "cpu": {"device": "cpu"}},
-    "models": {"tiny": {"train": {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1}}, "shape": {"architecture": {"model_type": "gpt2"}}},
+    "models": {
+        "tiny": {"train": {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1}},
+        "shape": {"architecture": {"model_type": "gpt2"}},
+    },
     "experiments": {
         "generate": {
             "models": ["tiny", "shape"],

@@ -6,11 +6,12 @@ import re
 from itertools import product
 
 import pytest
-import studies
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
 from speedgrid.grid import StudyError
+
+import studies
 
 STUDY_SCHEMA, TECHNIQUES_SCHEMA = studies.schema("study"), studies.schema("techniques")
 REGISTRY = grid.validate(studies.registry(), TECHNIQUES_SCHEMA, "techniques.yaml")
@@ -126,7 +127,10 @@ MISTAKES = {
         at("experiments.generate.prompt_tokens", 4),
         "experiments.generate: needs exactly one of prompt, prompt_tokens; it has prompt and prompt_tokens",
     ),
-    "two origins": (at("models.tiny.local", "x"), "models.tiny: needs exactly one of train, architecture, local, hub; it has train and local"),
+    "two origins": (
+        at("models.tiny.local", "x"),
+        "models.tiny: needs exactly one of train, architecture, local, hub; it has train and local",
+    ),
     "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, local, hub; it has none"),
     "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: 'revision' is a dependency of 'hub'"),
     "a branch for a revision": (at("models.tiny", {"hub": "a/b", "revision": "main"}), "models.tiny.revision: 'main' is not allowed"),
@@ -142,15 +146,27 @@ MISTAKES = {
         "experiments.generate.baseline: 'bf16' is not one of the experiment's techniques: baseline, sdpa, bnb_int8",
     ),
     "empty grid": (at("experiments.generate.exclude", [{"gpu": "local"}, {"gpu": "cpu"}]), "experiments: the grid is empty"),
-    "exclusion of nothing": (at("experiments.generate.exclude", [{"model": "no"}]), "experiments.generate.exclude.0.model: 'no' is unknown"),
+    "exclusion of nothing": (
+        at("experiments.generate.exclude", [{"model": "no"}]),
+        "experiments.generate.exclude.0.model: 'no' is unknown",
+    ),
     "exclusion of the baseline": (at("experiments.generate.exclude", [{"technique": "baseline"}]), "leaves out the baseline itself"),
     "bad name": (at("gpus", {"../up": {}}), "gpus: '../up' is not allowed; it must match"),
-    "bad number format": (at("experiments.generate.dtype", "int3"), "experiments.generate.dtype: 'int3' is not allowed; allowed are float32,"),
+    "bad number format": (
+        at("experiments.generate.dtype", "int3"),
+        "experiments.generate.dtype: 'int3' is not allowed; allowed are float32,",
+    ),
     "bad device": (at("gpus.local.device", "tpu"), "gpus.local.device: 'tpu' is not allowed; allowed are auto, cuda, cpu"),
     "bad threads": (at("threads", "all"), "threads: 'all' is not allowed; allowed is auto or integer"),
     "evaluate is true": (at("experiments.generate.evaluate", True), "experiments.generate.evaluate: True is not allowed"),
-    "evaluate has an unknown key": (at("experiments.generate.evaluate", {"texts": "x"}), "experiments.generate.evaluate: unknown key texts"),
-    "evaluate has a wrong type": (at("experiments.generate.evaluate", {"max_bytes": "x"}), "experiments.generate.evaluate.max_bytes: expected"),
+    "evaluate has an unknown key": (
+        at("experiments.generate.evaluate", {"texts": "x"}),
+        "experiments.generate.evaluate: unknown key texts",
+    ),
+    "evaluate has a wrong type": (
+        at("experiments.generate.evaluate", {"max_bytes": "x"}),
+        "experiments.generate.evaluate.max_bytes: expected",
+    ),
 }
 
 
@@ -208,13 +224,23 @@ def test_any_valid_study_gives_each_cell_once(gpus, models, techniques, data):
 
 
 documents = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.sampled_from(["local", "tiny", "baseline", "auto", "x", ""]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*STUDY_SCHEMA["properties"], "tiny", "train", "hub", "prompt"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["local", "tiny", "baseline", "auto", "x", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*STUDY_SCHEMA["properties"], "tiny", "train", "hub", "prompt"]), inner)
+    ),
     max_leaves=12,
 )
 
 
-@given(path=st.sampled_from(["gpus", "models", "models.tiny", "models.tiny.train", "experiments", "experiments.generate", "study", "seed"]), value=documents)
+@given(
+    path=st.sampled_from(["gpus", "models", "models.tiny", "models.tiny.train", "experiments", "experiments.generate", "study", "seed"]),
+    value=documents,
+)
 def test_whatever_stands_in_a_study_it_plans_or_says_what_is_wrong(path, value):
     study = studies.small()
     at(path, value)(study)

@@ -1,0 +1,31 @@
+"""The text that is on every machine."""
+
+import pytest
+from speedgrid import corpus
+
+
+def test_training_and_held_out_files_are_apart():
+    held_out = {text for _, text in corpus.held_out_text(10**9)}
+    training = set(corpus.training_text(10**9))
+    assert len(training) > 100
+    assert held_out
+    assert not {text for text in held_out if len(text) > 200} & training
+
+
+@pytest.mark.parametrize("limit", [300, 5000, 70_000])
+def test_no_more_bytes_than_asked_for(limit):
+    for texts in (corpus.training_text(limit), [text for _, text in corpus.held_out_text(limit)]):
+        size = sum(len(text.encode()) for text in texts)
+        assert limit - 4 < size <= limit
+
+
+def test_the_same_text_every_time():
+    assert corpus.fingerprint(corpus.training_text(50_000)) == corpus.fingerprint(corpus.training_text(50_000))
+    assert corpus.fingerprint(["a", "b"]) != corpus.fingerprint(["ab"])
+
+
+def test_a_text_file_is_cut_between_characters(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("日本語" * 10, encoding="utf-8")
+    [(name, text)] = corpus.text_file(path, 7)
+    assert (name, text) == ("t.txt", "日本")

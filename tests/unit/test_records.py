@@ -1,0 +1,97 @@
+"""Result files: what is written is read back, and nothing half-written or foreign is taken for a result."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid import records
+from speedgrid.records import RecordError
+from speedgrid.schema import EVALUATE, MEASURE, MODEL, SUMMARY, TABLES, WARMUP
+
+KEYS = {"gpu": "g", "experiment": "e", "model": "m", "technique": "t", "status": "ok", "reason": ""}
+
+
+def test_rows_and_facts_come_back(tmp_path):
+    row = {**KEYS, "reply": 1, "token_s": [0.1, 0.2], "token_ids": [3, 4], "text": "☃ </script>"}
+    records.write(tmp_path / "a.parquet", MEASURE, [row], {"engaged": True, "packages": ["torch==1"], "seed": 3})
+    record = records.read(tmp_path / "a.parquet", MEASURE)
+    assert {name: record.rows[0][name] for name in row} == row
+    assert record.rows[0]["ttft_s"] is None
+    assert record.facts["engaged"] is True
+    assert record.facts["packages"] == ["torch==1"]
+    assert set(record.facts) == {column.name for column in MEASURE.facts}
+
+
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"bytes": st.integers(0, 2**62), "nats": st.floats(allow_nan=False), "document": st.text()}), min_size=1
+    )
+)
+def test_any_values_come_back(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("records") / "evaluate.parquet"
+    rows = [{**KEYS, **row} for row in rows]
+    records.write(path, EVALUATE, rows)
+    assert [{name: row[name] for name in rows[0]} for row in records.read(path, EVALUATE).rows] == rows
+
+
+def test_an_undeclared_column_or_fact_is_refused_and_nothing_is_written(tmp_path):
+    for rows, facts in (([{"speed": 1.0}], {}), ([], {"speed": 1.0})):
+        with pytest.raises(RecordError, match="speed is not declared in the table warmup"):
+            records.write(tmp_path / "w.parquet", WARMUP, rows, facts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "w.parquet"
+    records.write(path, WARMUP, [KEYS])
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError), records.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_result_is_said_in_one_line(tmp_path):
+    path = tmp_path / "x.parquet"
+    with pytest.raises(RecordError, match=r"x\.parquet: no such result file"):
+        records.read(path, WARMUP)
+    records.write(path, WARMUP, [KEYS])
+    with pytest.raises(RecordError, match="holds the table 'warmup', not 'measure'"):
+        records.read(path, MEASURE)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(RecordError, match="not a readable Parquet file") as caught:
+        records.read(path, WARMUP)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_version_of_the_tables_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "SCHEMA_VERSION", 999)
+    records.write(tmp_path / "w.parquet", WARMUP, [KEYS])
+    monkeypatch.undo()
+    with pytest.raises(RecordError, match="version 999 of the tables"):
+        records.read(tmp_path / "w.parquet", WARMUP)
+
+
+def test_the_status_of_a_record_is_the_first_that_is_not_ok():
+    failed = {**KEYS, "status": "oom", "reason": "too big"}
+    assert records.Record([KEYS], {}).status == "ok"
+    assert (records.Record([KEYS, failed], {}).status, records.Record([KEYS, failed], {}).reason) == ("oom", "too big")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_columns_are_declared_once_and_described(table):
+    columns = [*table.columns, *table.facts]
+    names = [column.name for column in table.columns]
+    assert len(names) == len(set(names))
+    assert all(column.meaning and column.label for column in columns)
+    assert records.arrow_schema(columns).names == [column.name for column in columns]
+    for column in columns:
+        if column.name.endswith("_s"):
+            assert column.unit in ("s", "token/s"), column.name
+
+
+def test_units_of_the_summary_agree_with_where_its_figures_come_from():
+    known = {c.name: c.unit for table in (MODEL, WARMUP, MEASURE) for c in (*table.columns, *table.facts)}
+    for column in SUMMARY.columns:
+        if known.get(column.name):
+            assert column.unit == known[column.name], column.name

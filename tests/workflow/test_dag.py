@@ -1,0 +1,115 @@
+"""What Snakemake plans, and what it says of a bad study, without running a job."""
+
+from pathlib import Path
+
+import pytest
+import working_copy
+import yaml
+
+STUDY = "tests/studies/tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return working_copy.copy_to(tmp_path_factory.mktemp("dag"))
+
+
+@pytest.fixture
+def study(project):
+    """Write a variant of the tiny study and return its path."""
+
+    def write(change=lambda study: None, name: str = "variant.yaml") -> str:
+        content = yaml.safe_load((project / STUDY).read_text())
+        change(content)
+        (project / name).write_text(yaml.safe_dump(content, sort_keys=False))
+        return name
+
+    return write
+
+
+def test_the_default_study_plans_every_stage_of_every_cell(project):
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n"))
+    assert jobs == {
+        "plan": 1,
+        "prepare_model": 1,
+        "quantize": 2,
+        "warmup": 8,
+        "measure": 8,
+        "evaluate": 8,
+        "aggregate": 1,
+        "report": 1,
+        "all": 1,
+    }
+
+
+def test_a_study_replaces_the_default_one(project):
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", STUDY))
+    assert (jobs["prepare_model"], jobs["quantize"], jobs["measure"]) == (2, 3, 13)
+
+
+def test_without_evaluation_nothing_is_evaluated(project, study):
+    name = study(lambda s: s["experiments"]["generate"].update(evaluate=False))
+    assert "evaluate" not in working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+
+
+def refusal(answer) -> str:
+    """The one line that says what is wrong; fails where there was a traceback, or a job had begun."""
+    said = answer.stdout + answer.stderr
+    assert answer.returncode != 0
+    assert "Traceback" not in said
+    assert "start\n" not in said
+    lines = [line.strip() for line in said.splitlines() if line.strip().startswith("speedgrid: ")]
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def test_a_mistake_in_a_study_is_one_line(project, study):
+    name = study(lambda s: s["experiments"]["generate"].update(replies=-1))
+    line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert line == "speedgrid: variant.yaml: experiments.generate.replies: -1 is less than the minimum of 1"
+
+
+def test_a_mistake_in_the_registry_is_one_line(project):
+    path = project / "techniques.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before + "\nodd: {label: Odd, family: attention, summary: s, engine: steam, env: transformers}\n")
+        line = refusal(working_copy.snakemake(project, "-n"))
+        assert line == "speedgrid: techniques.yaml: odd.engine: 'steam' is not allowed; allowed are transformers"
+        path.write_text(before + "\nodd: [unclosed\n")
+        assert "techniques.yaml: not readable as YAML: " in refusal(working_copy.snakemake(project, "-n"))
+    finally:
+        path.write_text(before)
+
+
+def test_a_gpu_that_is_not_here_stops_the_run_before_it_begins(project, study):
+    name = study(lambda s: s.update(gpus={"dream": {"device": "cuda", "name": "Imaginary 9000"}}))
+    working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+    line = refusal(working_copy.snakemake(project, "--configfile", name))
+    assert "variant.yaml: gpus.dream.name: no GPU of this machine is called 'Imaginary 9000'" in line
+    assert not (project / "models").exists()
+
+
+def test_a_local_model_that_is_not_there_stops_the_run_before_it_begins(project, study):
+    name = study(lambda s: s["models"].update(tiny={"local": "no/such/folder"}))
+    line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert "variant.yaml: models.tiny.local: no/such/folder is not a folder with a checkpoint (no config.json)" in line
+
+
+def test_a_hub_that_cannot_be_reached_stops_the_run_before_it_begins(project, study):
+    name = study(lambda s: s["models"].update(tiny={"hub": "some/model", "revision": "0" * 40}))
+    line = refusal(working_copy.snakemake(project, "--configfile", name, HF_ENDPOINT="http://127.0.0.1:9"))
+    assert "variant.yaml: models.tiny.hub: some/model has to be downloaded and the hub cannot be reached (http://127.0.0.1:9:" in line
+
+
+def test_a_text_that_is_not_there_stops_the_run_before_it_begins(project, study):
+    name = study(lambda s: s["experiments"]["generate"].update(evaluate={"text": "no.txt"}))
+    line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert line.endswith("variant.yaml: experiments.generate.evaluate.text: no such file: no.txt")
+
+
+def test_a_study_is_one_file(project, study):
+    line = refusal(working_copy.snakemake(project, "-n", "--configfile", STUDY, "--config", "seed=1"))
+    assert "--config changes the study; write it into a study file instead" in line
+    line = refusal(working_copy.snakemake(project, "-n", "--configfile", STUDY, study()))
+    assert "give one study with --configfile" in line

@@ -1,0 +1,215 @@
+"""A tiny grid, run as a user runs it: every step, in real environments, and what must be true of the results."""
+
+import math
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import working_copy
+from speedgrid import records
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, WARMUP
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
+
+STUDY = "tests/studies/tiny.yaml"
+LOSSLESS = ["baseline", "sdpa", "torch_compile", "torch_compile_naive", "no_kv_cache"]
+CELLS = {("tiny", technique) for technique in [*LOSSLESS, "bf16", "bnb_int8", "bnb_nf4", "only_on_a_gpu"]} | {
+    ("gpt2-shape", technique) for technique in ("baseline", "sdpa", "bnb_int8", "only_on_a_gpu")
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project in which the tiny study was run."""
+    folder = working_copy.copy_to(tmp_path_factory.mktemp("end to end"))
+    done = working_copy.launcher(folder, "run", "--study", STUDY)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    (folder / "said.txt").write_text(done.stdout + done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def summary(project) -> pd.DataFrame:
+    return pd.read_parquet(project / "results/summary.parquet").set_index(["model", "technique"])
+
+
+def cell(project: Path, technique: str, table=MEASURE, model: str = "tiny") -> records.Record:
+    return records.read(project / f"results/cpu/generate/{model}/{technique}/{table.name}.parquet", table)
+
+
+def test_every_cell_has_one_row_and_the_right_status(summary):
+    assert set(summary.index) == CELLS
+    assert summary.index.is_unique
+    expected = {"torch_compile_naive": "not_engaged", "only_on_a_gpu": "unsupported"}
+    for (model, technique), row in summary.iterrows():
+        assert row["status"] == expected.get(technique, "ok"), (model, technique, row["reason"])
+    assert "needs an NVIDIA GPU" in summary.loc[("tiny", "only_on_a_gpu"), "reason"]
+    assert "no compiled code ran" in summary.loc[("tiny", "torch_compile_naive"), "reason"]
+
+
+def test_a_cell_that_could_not_run_has_no_figures(summary):
+    row = summary.loc[("tiny", "only_on_a_gpu")]
+    assert row[["tokens_per_s", "speedup", "memory_peak", "bits_per_byte", "load_s"]].isna().all()
+
+
+def test_counted_tokens_are_those_produced(project):
+    for technique in [*LOSSLESS, "bf16", "bnb_int8", "bnb_nf4"]:
+        rows = cell(project, technique).rows
+        assert [row["reply"] for row in rows] == [1, 2, 3]
+        for row in rows:
+            assert row["new_tokens"] == len(row["token_ids"]) == len(row["token_s"]) == 6
+            assert row["token_s"] == sorted(row["token_s"])
+            assert 0 < row["ttft_s"] == row["token_s"][0]
+            assert row["token_s"][-1] <= row["reply_s"]
+
+
+def test_the_same_seed_gives_the_same_tokens_in_every_lossless_technique(project):
+    tokens = {technique: [row["token_ids"] for row in cell(project, technique).rows] for technique in LOSSLESS}
+    assert all(found == tokens["baseline"] for found in tokens.values()), tokens
+    assert len({tuple(ids) for ids in tokens["baseline"]}) > 1
+
+
+def test_quality_is_the_same_where_the_arithmetic_is_and_differs_where_it_is_not(summary):
+    bits = summary.loc["tiny", "bits_per_byte"]
+    assert bits["baseline"] < 8
+    for technique in LOSSLESS:
+        assert math.isclose(bits[technique], bits["baseline"], rel_tol=1e-5)
+    for technique in ("bf16", "bnb_int8", "bnb_nf4"):
+        assert bits[technique] != bits["baseline"]
+        assert math.isclose(bits[technique], bits["baseline"], rel_tol=0.1)
+
+
+def test_random_weights_get_no_quality(summary):
+    row = summary.loc[("gpt2-shape", "baseline")]
+    assert row["status"] == "ok"
+    assert math.isnan(row["bits_per_byte"])
+    assert "random" in row["quality_reason"]
+
+
+def test_quality_is_of_the_very_weights_that_were_timed(project):
+    prepared = records.read(project / "models/tiny/prepared.parquet", MODEL).rows[0]
+    for technique, sha in {
+        "baseline": prepared["checkpoint_sha256"],
+        "bnb_int8": records.read(project / "results/checkpoints/tiny/bnb_int8/float32/quantize.parquet", CHECKPOINT).rows[0][
+            "checkpoint_sha256"
+        ],
+    }.items():
+        assert cell(project, technique).facts["checkpoint_sha256"] == sha
+        assert cell(project, technique, EVALUATE).facts["checkpoint_sha256"] == sha
+    assert cell(project, "baseline").facts["checkpoint_sha256"] != cell(project, "bnb_int8").facts["checkpoint_sha256"]
+
+
+def test_a_quantized_checkpoint_is_smaller_and_holds_quantized_layers(project, summary):
+    sizes = summary.loc["tiny", "checkpoint_bytes"]
+    assert sizes["bnb_nf4"] < sizes["bnb_int8"] < sizes["baseline"]
+    assert '"Linear8bitLt": 14' in summary.loc[("tiny", "bnb_int8"), "evidence"]
+    assert '"Linear4bit": 14' in summary.loc[("tiny", "bnb_nf4"), "evidence"]
+
+
+def test_what_was_seen_of_each_technique(summary):
+    evidence = summary.loc["tiny", "evidence"]
+    assert '"attention": "eager"' in evidence["baseline"]
+    assert '"attention": "sdpa"' in evidence["sdpa"]
+    assert '"last_step_positions": 1' in evidence["baseline"]
+    assert '"last_step_positions": 1' not in evidence["no_kv_cache"]
+    assert '"dtype": "bfloat16"' in evidence["bf16"]
+    assert '"compiled_graphs": 0' in evidence["torch_compile_naive"]
+
+
+def test_the_run_is_recorded(project):
+    runs = pd.read_parquet(project / "results/runs.parquet")
+    measured = runs[(runs["stage"] == "measure") & (runs["technique"] == "baseline") & (runs["model"] == "tiny")].iloc[0]
+    assert any(package.startswith("torch==") for package in measured["packages"])
+    assert measured["started_at"] <= measured["ended_at"]
+    assert (measured["device"], measured["threads"], measured["seed"]) == ("cpu", 1, 11)
+    assert measured["rss_peak"] > 0
+    warm = cell(project, "baseline", WARMUP).rows[0]
+    assert math.isclose(warm["cold_start_s"], warm["import_s"] + warm["load_s"] + warm["first_reply_s"])
+
+
+def test_the_report_names_every_technique_and_every_failure(project):
+    page = (project / "results/report.html").read_text(encoding="utf-8")
+    for words in ("Baseline (eager attention)", "bitsandbytes NF4", "Something that needs a GPU", "needs an NVIDIA GPU", "A tiny grid"):
+        assert words in page
+
+
+def test_every_job_says_what_it_does_and_its_headline(project):
+    said = (project / "said.txt").read_text()
+    for words in (
+        "training: step 5/5",
+        "quantize tiny/bnb_int8: 0.1 MiB to",
+        "measure cpu/generate/tiny/sdpa: start",
+        "token/s",
+        "bits per byte",
+    ):
+        assert words in said
+
+
+def dry_run(project: Path, *arguments: str) -> dict[str, int]:
+    return working_copy.planned_jobs(working_copy.launcher(project, "run", "--study", STUDY, "-n", *arguments))
+
+
+@pytest.fixture
+def edited(project):
+    """Change a file for one test."""
+    before = {}
+
+    def edit(name: str, change) -> None:
+        path = project / name
+        before[path] = path.read_text()
+        path.write_text(change(before[path]))
+
+    yield edit
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_a_rerun_has_nothing_to_do(project):
+    assert dry_run(project) == {}
+
+
+def test_an_edited_chart_reruns_the_report_alone(project, edited):
+    edited("scripts/speedgrid/report/charts.py", lambda text: text + "\n# edited\n")
+    assert dry_run(project) == {"report": 1, "all": 1}
+
+
+def test_more_replies_measure_again_and_quantize_train_and_evaluate_nothing(project, edited):
+    edited(STUDY, lambda text: text.replace("replies: 3", "replies: 4"))
+    jobs = dry_run(project)
+    assert {"measure", "aggregate", "report"} <= set(jobs)
+    assert jobs["measure"] == len(CELLS)
+    assert not {"quantize", "prepare_model", "evaluate", "warmup"} & set(jobs)
+
+
+def test_a_new_technique_adds_only_its_own_jobs(project, edited):
+    own = "  sdpa_again: {label: Again, family: attention, summary: The same., engine: transformers, env: transformers}\n"
+    edited(
+        STUDY, lambda text: text.replace("techniques:\n", "techniques:\n" + own, 1).replace("only_on_a_gpu]", "only_on_a_gpu, sdpa_again]")
+    )
+    jobs = dry_run(project)
+    assert {rule: jobs.get(rule) for rule in ("warmup", "measure", "evaluate")} == {"warmup": 2, "measure": 2, "evaluate": 2}
+    assert not {"quantize", "prepare_model"} & set(jobs)
+
+
+def test_an_interrupted_run_loses_no_finished_cell(project):
+    """Killed in the middle of a job, a run leaves every other result byte for byte, and the next run makes the missing one."""
+    target = project / "results/cpu/generate/tiny/sdpa/measure.parquet"
+    before = {path: path.read_bytes() for path in project.glob("results/**/*.parquet") if path != target}
+    kept = target.read_bytes()
+    target.unlink()
+    log = project / "logs/cpu/generate/tiny/sdpa/measure.log"
+    log.unlink()
+    running = subprocess.Popen(
+        ["./speedgrid", "run", "--study", STUDY, str(target.relative_to(project))], cwd=project, start_new_session=True
+    )
+    try:
+        while running.poll() is None and not log.exists():
+            pass
+        assert running.poll() is None, "the run ended before it could be interrupted"
+    finally:
+        subprocess.run(["pkill", "-KILL", "-s", str(running.pid)])
+        running.wait()
+    assert not target.exists()
+    assert {path: path.read_bytes() for path in before} == before
+    target.write_bytes(kept)

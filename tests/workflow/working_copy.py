@@ -1,0 +1,44 @@
+"""A copy of the project to run in, so that a test never touches the results of whoever runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copy_to(folder: Path) -> Path:
+    """Copy what git tracks, and what it would, as it stands in the working tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """Snakemake of the test environment in `folder`, without environments for jobs."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+    return subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
+
+
+def launcher(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    """The launcher of the copy, as a user calls it."""
+    return subprocess.run(
+        [sys.executable, "speedgrid", *arguments], cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True
+    )
+
+
+def planned_jobs(answer: subprocess.CompletedProcess) -> dict[str, int]:
+    """Jobs per rule in the output of a dry run."""
+    assert answer.returncode == 0, answer.stderr
+    text = answer.stdout + answer.stderr
+    if "Nothing to be done" in text:
+        return {}
+    table = text.split("Job stats:\n", 1)[1].split("total", 1)[0].splitlines()[2:]
+    return {line.split()[0]: int(line.split()[1]) for line in table if line.strip()}
