@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 STUDY = "tests/studies/tiny.yaml"
 LOSSLESS = ["baseline", "sdpa", "torch_compile", "torch_compile_naive", "no_kv_cache"]
 CELLS = {("tiny", technique) for technique in [*LOSSLESS, "bf16", "bnb_int8", "bnb_nf4", "only_on_a_gpu"]} | {
-    ("gpt2-shape", technique) for technique in ("baseline", "sdpa", "bnb_int8", "only_on_a_gpu")
+    ("gpt2-shape", technique) for technique in ("baseline", "bnb_int8")
 }
 
 
@@ -102,7 +102,8 @@ def test_quality_is_of_the_very_weights_that_were_timed(project):
 
 def test_a_quantized_checkpoint_is_smaller_and_holds_quantized_layers(project, summary):
     sizes = summary.loc["tiny", "checkpoint_bytes"]
-    assert sizes["bnb_nf4"] < sizes["bnb_int8"] < sizes["baseline"]
+    assert sizes["bnb_int8"] < sizes["baseline"]
+    assert sizes["bnb_nf4"] < sizes["baseline"]
     assert '"Linear8bitLt": 14' in summary.loc[("tiny", "bnb_int8"), "evidence"]
     assert '"Linear4bit": 14' in summary.loc[("tiny", "bnb_nf4"), "evidence"]
 
