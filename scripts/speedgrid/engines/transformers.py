@@ -9,9 +9,13 @@ from speedgrid.outcomes import Unsupported
 
 class Engine(base.Engine):
     def import_packages(self) -> None:
+        import logging
+
         import torch
         import transformers
 
+        # LLM.int8() says at every single matrix product that it casts to float16, which would be timed along.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         torch.set_num_threads(self.threads)
         transformers.utils.logging.disable_progress_bar()
 
