@@ -13,7 +13,7 @@ def warm_up(job: stage.Job) -> str:
     engine = job.engine()
     clock = meters.Stopwatch(job.device)
     engine.import_packages()
-    import_s = clock.seconds()
+    import_s = job.device_s + clock.seconds()
     clock.restart()
     engine.load()
     load_s = clock.seconds()

@@ -42,6 +42,7 @@ class Cell:
     threads: int | str
     trust_remote_code: bool
     is_baseline: bool
+    random_weights: bool
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -90,7 +91,7 @@ class Cell:
         if stage == "warmup":
             told["settings"].pop("replies", None)
         if stage == "evaluate":
-            told["evaluate"] = self.evaluate
+            told |= {"evaluate": self.evaluate, "random_weights": self.random_weights}
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
@@ -205,6 +206,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         threads=study["threads"],
         trust_remote_code=study["models"][model]["trust_remote_code"],
         is_baseline=technique == experiment["baseline"],
+        random_weights=origin(study["models"][model]) == "architecture",
     )
 
 

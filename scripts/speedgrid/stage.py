@@ -9,9 +9,11 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from speedgrid import hardware, meters, outcomes, records
@@ -34,6 +36,8 @@ class Job:
     checkpoint: Path
     checkpoint_facts: Mapping = field(default_factory=dict)
     device: hardware.Device | None = None
+    # Seconds that picking the device took, the import of PyTorch included: a part of the cold start.
+    device_s: float = 0.0
     threads: int = 1
     rows: list[dict] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
@@ -63,6 +67,8 @@ class Job:
 def run(stage: str, work: Callable[[Job], str]) -> None:
     """Run a stage's job from its command line; `work` fills the job's rows and facts and returns its headline figure."""
     arguments = _parse(stage)
+    if find_spec("pyarrow") is None:
+        sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     told = json.loads(arguments.job)
     job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     started = datetime.now(UTC)
@@ -83,7 +89,9 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
 def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace) -> str:
     try:
         _inherit_failure(job, arguments)
+        began = time.perf_counter()
         job.device = hardware.pick_device(job.told["device"], job.told.get("gpu", "local"))
+        job.device_s = time.perf_counter() - began
         _check_requirements(job)
         return work(job)
     except (Exception, MemoryError) as error:

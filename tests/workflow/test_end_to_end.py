@@ -81,10 +81,11 @@ def test_quality_is_the_same_where_the_arithmetic_is_and_differs_where_it_is_not
 
 
 def test_random_weights_get_no_quality(summary):
-    row = summary.loc[("gpt2-shape", "baseline")]
-    assert row["status"] == "ok"
-    assert math.isnan(row["bits_per_byte"])
-    assert "random" in row["quality_reason"]
+    for technique in ("baseline", "bnb_int8"):
+        row = summary.loc[("gpt2-shape", technique)]
+        assert row["status"] == "ok"
+        assert math.isnan(row["bits_per_byte"])
+        assert "random" in row["quality_reason"]
 
 
 def test_quality_is_of_the_very_weights_that_were_timed(project):

@@ -24,6 +24,7 @@ def copy_to(folder: Path) -> Path:
 def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """Snakemake of the test environment in `folder`, without environments for jobs."""
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
+    variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
 
 

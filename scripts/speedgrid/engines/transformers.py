@@ -11,6 +11,7 @@ class Engine(base.Engine):
     def import_packages(self) -> None:
         import logging
 
+        import accelerate  # noqa: F401 - transformers names it only in the middle of an error
         import torch
         import transformers
 

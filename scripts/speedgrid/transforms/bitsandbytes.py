@@ -12,6 +12,7 @@ def make(source: Path, target: Path, settings: Mapping, device: Device, dtype: s
 
     `settings`: bits (8 or 4), quant_type (`nf4` or `fp4`), double_quant. Returns further columns of schema.CHECKPOINT.
     """
+    import bitsandbytes  # noqa: F401 - where it is missing, say so and not what transformers makes of it
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 

@@ -1,0 +1,105 @@
+"""Jobs run by hand, as their scripts: what they say and write when something is not as it should be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from speedgrid import records
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, WARMUP
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLD = {
+    "gpu": "local",
+    "experiment": "e",
+    "model": "m",
+    "technique": "t",
+    "engine": "transformers",
+    "workload": "generate",
+    "device": {"device": "cpu"},
+    "options": {"dtype": "float32"},
+    "requires": [],
+    "seed": 1,
+    "threads": 1,
+    "trust_remote_code": False,
+    "settings": {"prompt": "x", "replies": 1},
+    "evaluate": {"text": "stdlib", "max_bytes": 256},
+}
+
+
+def job(script: str, folder: Path, *arguments: str, told=TOLD, python: str = sys.executable) -> subprocess.CompletedProcess:
+    command = [python, ROOT / "scripts" / script, "--job", json.dumps(told), *arguments]
+    return subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def prepared(tmp_path) -> Path:
+    path = tmp_path / "prepared.parquet"
+    records.write(path, MODEL, [{"model": "m", "status": "ok", "reason": "", "checkpoint_bytes": 3, "checkpoint_sha256": "abc"}])
+    return path
+
+
+def test_a_package_that_is_missing_is_a_row_and_no_failure(tmp_path, prepared):
+    """The environment of the tests has no PyTorch, as a machine may lack what a technique needs."""
+    done = job("warmup.py", tmp_path, "--checkpoint", prepared, "--out", tmp_path / "warmup.parquet")
+    assert done.returncode == 0, done.stderr
+    record = records.read(tmp_path / "warmup.parquet", WARMUP)
+    assert (record.status, record.reason) == ("missing_dependency", "the Python package torch is not installed in this environment")
+    assert done.stdout.splitlines() == [
+        "warmup local/e/m/t: start",
+        "warmup local/e/m/t: missing_dependency: the Python package torch is not installed in this environment",
+    ]
+
+
+def test_a_failure_is_handed_on_without_work(tmp_path, prepared):
+    """Where a checkpoint could not be made, every later job of the cell ends with the same status and reason."""
+    quantize, measure = tmp_path / "quantize.parquet", tmp_path / "measure.parquet"
+    records.write(quantize, CHECKPOINT, [{"model": "m", "technique": "t", "status": "oom", "reason": "wanted 9 GB"}])
+    assert job("measure.py", tmp_path, "--checkpoint", quantize, "--out", measure).returncode == 0
+    assert (
+        job("evaluate.py", tmp_path, "--checkpoint", prepared, "--after", measure, "--out", tmp_path / "evaluate.parquet").returncode == 0
+    )
+    for path, table in ((measure, MEASURE), (tmp_path / "evaluate.parquet", EVALUATE)):
+        record = records.read(path, table)
+        assert (record.status, record.reason, len(record.rows)) == ("oom", "wanted 9 GB", 1)
+
+
+def test_a_damaged_record_is_one_line_and_nothing_is_written(tmp_path, prepared):
+    prepared.write_bytes(prepared.read_bytes()[:50])
+    done = job("measure.py", tmp_path, "--checkpoint", prepared, "--out", tmp_path / "measure.parquet")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "prepared.parquet: not a readable Parquet file" in done.stdout
+    assert not (tmp_path / "measure.parquet").exists()
+
+
+def test_a_job_speaks_to_its_log_and_to_the_person(tmp_path, prepared):
+    """The shell line of every rule: what libraries print goes to the log, descriptor 3 stays the terminal."""
+    told = "'" + json.dumps(TOLD) + "'"
+    line = f"{sys.executable} {ROOT}/scripts/warmup.py --job {told} --checkpoint {prepared} --out w.parquet 3>&2 > job.log 2>&1"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[0] == "warmup local/e/m/t: start"
+    assert (tmp_path / "job.log").read_text() == done.stderr
+
+
+def test_settings_with_shell_characters_reach_the_job_unchanged(tmp_path):
+    """Through the real rule: a prompt that would run a command, if it ever reached a shell unquoted."""
+    import working_copy
+    import yaml
+
+    folder = working_copy.copy_to(tmp_path / "a copy")
+    study = yaml.safe_load((folder / "tests/studies/tiny.yaml").read_text())
+    nasty = '\'; touch pwned; echo "$(touch pwned)" `touch pwned` {wildcards} \\ %s \n é'
+    study["experiments"]["generate"] |= {"prompt": nasty, "techniques": ["baseline"], "models": ["tiny"], "exclude": []}
+    (folder / "nasty.yaml").write_text(yaml.safe_dump(study))
+    records.write(folder / "models/tiny/prepared.parquet", MODEL, [{"model": "tiny", "status": "unsupported", "reason": "for the test"}])
+    target = "results/cpu/generate/tiny/baseline/warmup.parquet"
+    done = working_copy.snakemake(folder, "--configfile", "nasty.yaml", "--rerun-triggers", "mtime", "--", target)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(records.read(folder / target, WARMUP).facts["job"])
+    assert told["settings"]["prompt"] == nasty
+    assert not list(tmp_path.rglob("pwned"))
