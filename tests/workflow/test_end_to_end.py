@@ -20,16 +20,6 @@ CELLS = {("tiny", technique) for technique in [*LOSSLESS, "bf16", "bnb_int8", "b
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project in which the tiny study was run."""
-    folder = working_copy.copy_to(tmp_path_factory.mktemp("end to end"))
-    done = working_copy.launcher(folder, "run", "--study", STUDY)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    (folder / "said.txt").write_text(done.stdout + done.stderr)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def summary(project) -> pd.DataFrame:
     return pd.read_parquet(project / "results/summary.parquet").set_index(["model", "technique"])
 

@@ -1,0 +1,82 @@
+"""Where models come from: a hub, played by a server on loopback, and local folders."""
+
+import json
+import shutil
+from pathlib import Path
+
+import hub
+import pytest
+import working_copy
+import yaml
+from speedgrid import records
+from speedgrid.schema import MODEL
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
+
+
+@pytest.fixture(scope="module")
+def repositories(project, tmp_path_factory) -> dict[str, Path]:
+    """A good repository, with code and pickled weights beside the safetensors, and one with pickled weights alone."""
+    good, pickled = tmp_path_factory.mktemp("good"), tmp_path_factory.mktemp("pickled")
+    for path in (project / "models/tiny/checkpoint").iterdir():
+        shutil.copy(path, good)
+        if path.suffix == ".json":
+            shutil.copy(path, pickled)
+    (good / "modeling_evil.py").write_text("raise SystemExit('remote code ran')")
+    for folder in (good, pickled):
+        (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    return {"someone/good": good, "someone/pickled": pickled}
+
+
+def prepare(project: Path, name: str, model: dict, target: str = "models/{name}/prepared.parquet", **variables: str):
+    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
+    study["models"] = {name: model}
+    study["experiments"]["generate"] |= {"models": [name], "techniques": ["baseline"], "exclude": []}
+    (project / f"{name}.yaml").write_text(yaml.safe_dump(study))
+    return working_copy.launcher(project, "run", "--study", f"{name}.yaml", target.format(name=name), **variables)
+
+
+def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, repositories, tmp_path):
+    model = {"hub": "someone/good", "revision": hub.REVISION}
+    measured = "results/cpu/generate/{name}/baseline/measure.parquet"
+    with hub.serving(repositories) as address:
+        done = prepare(project, "from-hub", model, measured, HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_TOKEN="hf_secretsecretsecret")
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = records.read(project / "models/from-hub/prepared.parquet", MODEL).rows[0]
+    original = records.read(project / "models/tiny/prepared.parquet", MODEL).rows[0]
+    assert (row["source"], row["revision"]) == ("someone/good", hub.REVISION)
+    assert row["checkpoint_sha256"] == original["checkpoint_sha256"]
+    assert row["parameters"] == original["parameters"]
+    got = {path.name for path in (project / "models/from-hub/checkpoint").iterdir()}
+    assert "model.safetensors" in got
+    assert not got & {"modeling_evil.py", "pytorch_model.bin"}
+    written = [path for path in project.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    assert not [path for path in written if b"hf_secretsecretsecret" in path.read_bytes()]
+    assert "hf_secretsecretsecret" not in done.stdout + done.stderr
+
+
+def test_pickled_weights_are_a_row_with_the_reason(project, repositories, tmp_path):
+    with hub.serving(repositories) as address:
+        done = prepare(project, "pickled", {"hub": "someone/pickled", "revision": hub.REVISION}, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = records.read(project / "models/pickled/prepared.parquet", MODEL)
+    assert record.status == "unsupported"
+    assert "has no safetensors; pickled weights can run code when read" in record.reason
+
+
+def test_a_repository_that_does_not_exist_is_one_line(project, repositories, tmp_path):
+    with hub.serving(repositories) as address:
+        done = prepare(project, "missing", {"hub": "no/such", "revision": hub.REVISION}, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
+    assert done.returncode != 0
+    log = (project / "logs/models/missing/prepared.log").read_text()
+    assert "hub: no/such does not exist, or is private and HF_TOKEN does not open it" in log
+    assert "Traceback" not in log
+
+
+def test_a_local_model_is_used_where_it_lies(project, repositories):
+    source = repositories["someone/good"]
+    done = prepare(project, "from-folder", {"local": str(source)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / "models/from-folder/checkpoint").resolve() == source.resolve()
+    row = records.read(project / "models/from-folder/prepared.parquet", MODEL).rows[0]
+    assert json.loads((source / "config.json").read_text())["model_type"] == row["model_type"] == "llama"
