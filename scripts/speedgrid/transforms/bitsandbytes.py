@@ -51,6 +51,5 @@ def _refuse_odd_widths(model) -> None:
     """
     for name, module in model.named_modules():
         if type(module).__name__ == "Linear4bit" and module.in_features % 64:
-            raise Unsupported(
-                f"bitsandbytes quantizes wrongly to 4 bits on a CPU where an input width is not a multiple of 64; {name} has {module.in_features}"
-            )
+            wrong = "bitsandbytes quantizes wrongly to 4 bits on a CPU where an input width is not a multiple of 64"
+            raise Unsupported(f"{wrong}; {name} has {module.in_features}")
