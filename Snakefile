@@ -4,12 +4,6 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-# A study given with --configfile takes the place of the default one; it is not merged into it.
-if not workflow.configfiles:
-
-    configfile: "config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/quantize.smk"

@@ -1,4 +1,6 @@
-# The grid of the study: planned and checked before any job starts. What is planned lives in scripts/speedgrid/grid.py.
+# The grid of the study, planned and checked before any job starts; the planning itself is scripts/speedgrid/grid.py. The study is
+# config.yaml, or the one given with --configfile in its place. It is read there and not by `configfile:`, which would merge the two, and
+# could not say in one line what is wrong with a file.
 import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))

@@ -17,6 +17,7 @@ from speedgrid.grid import Cell, StudyError, check_devices, merge_registry, mode
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "scripts/speedgrid"
+DEFAULT_STUDY = "config.yaml"
 
 # The package files that each job's figures depend on: an edit to one of them runs these jobs again and no others. What only shapes the
 # files (schema, records) is covered by the version in what each job is told; what only speaks (progress) changes no figure.
@@ -153,15 +154,13 @@ class Grid:
 
 
 def load(config: Mapping, workflow) -> Grid:
-    """Plan the study that Snakemake loaded. Raises StudyError with one line for whoever wrote it."""
-    study_files = list(workflow.configfiles)
-    if len(study_files) != 1:
+    """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
+    given = list(workflow.configfiles)
+    if len(given) > 1:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
-    if config != read_yaml(study_files[0]):
-        raise StudyError(
-            f"{study_files[0]}: --config changes the study; write it into a study file instead, which is recorded with the results"
-        )
-    return read_grid(study_files[0])
+    if config != (read_yaml(given[0]) if given else {}):
+        raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
+    return read_grid(given[0] if given else DEFAULT_STUDY)
 
 
 def read_grid(study_file: str | Path) -> Grid:

@@ -82,6 +82,18 @@ def test_a_mistake_in_the_registry_is_one_line(project):
         path.write_text(before)
 
 
+def test_an_unreadable_default_study_is_one_line(project):
+    path = project / "config.yaml"
+    before = path.read_text()
+    try:
+        path.write_text("study: [unclosed\nmodels: {}\n")
+        assert "config.yaml: not readable as YAML: " in refusal(working_copy.snakemake(project, "-n"))
+        path.write_text("")
+        assert "config.yaml: expected keys and values at the top, found nothing" in refusal(working_copy.snakemake(project, "-n"))
+    finally:
+        path.write_text(before)
+
+
 def test_a_gpu_that_is_not_here_stops_the_run_before_it_begins(project, study):
     name = study(lambda s: s.update(gpus={"dream": {"device": "cuda", "name": "Imaginary 9000"}}))
     working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
