@@ -49,4 +49,5 @@ def expected(error: BaseException) -> Outcome | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+    """The first sentences of an error: how much was asked for and how much was there, without the advice that follows."""
+    return ". ".join(str(error).strip().partition("\n")[0].split(". ")[:3]).removesuffix(".")

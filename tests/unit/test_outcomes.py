@@ -32,6 +32,12 @@ def test_expected_failures_get_a_status_and_a_reason_of_one_line(error, status):
     assert status not in MEASURED
 
 
+def test_the_reason_of_an_oom_says_what_was_asked_for_and_leaves_the_advice_out():
+    asked = "CUDA out of memory. Tried to allocate 596.05 GiB. GPU 0 has a total capacity of 139.80 GiB of which 27.16 GiB is free"
+    advice = ". Including non-PyTorch memory, this process has 112.64 GiB memory in use. If reserved memory is large try something"
+    assert str(outcomes.expected(OutOfMemoryError(asked + advice))) == asked
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -1,5 +1,6 @@
 """A tiny grid, run as a user runs it: every step, in real environments, and what must be true of the results."""
 
+import json
 import math
 import subprocess
 from pathlib import Path
@@ -100,18 +101,21 @@ def test_a_quantized_checkpoint_is_smaller_and_holds_quantized_layers(project, s
     sizes = summary.loc["tiny", "checkpoint_bytes"]
     assert sizes["bnb_int8"] < sizes["baseline"]
     assert sizes["bnb_nf4"] < sizes["baseline"]
-    assert '"Linear8bitLt": 14' in summary.loc[("tiny", "bnb_int8"), "evidence"]
-    assert '"Linear4bit": 14' in summary.loc[("tiny", "bnb_nf4"), "evidence"]
+    layers = {
+        technique: json.loads(summary.loc[("tiny", technique), "evidence"])["quantized_layers"] for technique in ("bnb_int8", "bnb_nf4")
+    }
+    assert layers == {"bnb_int8": {"Linear8bitLt": 14}, "bnb_nf4": {"Linear4bit": 14}}
 
 
 def test_what_was_seen_of_each_technique(summary):
-    evidence = summary.loc["tiny", "evidence"]
-    assert '"attention": "eager"' in evidence["baseline"]
-    assert '"attention": "sdpa"' in evidence["sdpa"]
-    assert '"last_step_positions": 1' in evidence["baseline"]
-    assert '"last_step_positions": 1' not in evidence["no_kv_cache"]
-    assert '"dtype": "bfloat16"' in evidence["bf16"]
-    assert '"compiled_graphs": 0' in evidence["torch_compile_naive"]
+    evidence = summary.loc["tiny", "evidence"].dropna().map(json.loads)
+    assert evidence["baseline"]["attention"] == "eager"
+    assert evidence["sdpa"]["attention"] == "sdpa"
+    assert evidence["baseline"]["last_step_positions"] == 1
+    assert evidence["no_kv_cache"]["last_step_positions"] > 1
+    assert evidence["bf16"]["dtype"] == "bfloat16"
+    assert evidence["torch_compile"]["compiled_graphs"] > 0
+    assert evidence["torch_compile_naive"]["compiled_graphs"] == 0
 
 
 def test_the_run_is_recorded(project):
