@@ -19,6 +19,7 @@ class OutOfMemoryError(RuntimeError):
             "oom",
         ),
         (ModuleNotFoundError("No module named 'bitsandbytes'", name="bitsandbytes"), "missing_dependency"),
+        (RuntimeError("No available kernel. Aborting execution."), "unsupported"),
         (outcomes.Unsupported("no"), "unsupported"),
         (outcomes.Timeout("late"), "timeout"),
     ],

@@ -44,7 +44,7 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
 
 def test_a_study_replaces_the_default_one(project):
     jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", STUDY))
-    assert (jobs["prepare_model"], jobs["quantize"], jobs["measure"]) == (2, 4, 12)
+    assert (jobs["prepare_model"], jobs["quantize"], jobs["measure"]) == (2, 4, 15)
 
 
 def test_without_evaluation_nothing_is_evaluated(project, study):

@@ -14,8 +14,8 @@ from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, WARMUP
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
 STUDY = "tests/studies/tiny.yaml"
-LOSSLESS = ["baseline", "sdpa", "torch_compile", "torch_compile_naive", "no_kv_cache"]
-CELLS = {("tiny", technique) for technique in [*LOSSLESS, "bf16", "bnb_int8", "bnb_nf4", "only_on_a_gpu"]} | {
+LOSSLESS = ["baseline", "sdpa", "sdpa_flash", "static_cache", "torch_compile", "torch_compile_naive", "no_kv_cache"]
+CELLS = {("tiny", technique) for technique in [*LOSSLESS, "fp16", "bf16", "bnb_int8", "bnb_nf4", "only_on_a_gpu"]} | {
     ("gpt2-shape", technique) for technique in ("baseline", "bnb_int8", "bnb_nf4")
 }
 
@@ -50,7 +50,7 @@ def test_a_cell_that_could_not_run_has_no_figures(summary):
 
 
 def test_counted_tokens_are_those_produced(project):
-    for technique in [*LOSSLESS, "bf16", "bnb_int8", "bnb_nf4"]:
+    for technique in [*LOSSLESS, "fp16", "bf16", "bnb_int8", "bnb_nf4"]:
         rows = cell(project, technique).rows
         assert [row["reply"] for row in rows] == [1, 2, 3]
         for row in rows:
@@ -71,7 +71,7 @@ def test_quality_is_the_same_where_the_arithmetic_is_and_differs_where_it_is_not
     assert bits["baseline"] < 8
     for technique in LOSSLESS:
         assert math.isclose(bits[technique], bits["baseline"], rel_tol=1e-5)
-    for technique in ("bf16", "bnb_int8", "bnb_nf4"):
+    for technique in ("fp16", "bf16", "bnb_int8", "bnb_nf4"):
         assert bits[technique] != bits["baseline"]
         assert math.isclose(bits[technique], bits["baseline"], rel_tol=0.1)
 
@@ -113,7 +113,9 @@ def test_what_was_seen_of_each_technique(summary):
     assert evidence["sdpa"]["attention"] == "sdpa"
     assert evidence["baseline"]["last_step_positions"] == 1
     assert evidence["no_kv_cache"]["last_step_positions"] > 1
-    assert evidence["bf16"]["dtype"] == "bfloat16"
+    caches = {technique: evidence[technique]["cache"] for technique in ("baseline", "static_cache", "no_kv_cache")}
+    assert caches == {"baseline": "DynamicCache", "static_cache": "StaticCache", "no_kv_cache": "none"}
+    assert (evidence["bf16"]["dtype"], evidence["fp16"]["dtype"]) == ("bfloat16", "float16")
     assert evidence["torch_compile"]["compiled_graphs"] > 0
     assert evidence["torch_compile_naive"]["compiled_graphs"] == 0
 
@@ -186,7 +188,10 @@ def test_more_replies_measure_again_and_quantize_train_and_evaluate_nothing(proj
 def test_a_new_technique_adds_only_its_own_jobs(project, edited):
     own = "  sdpa_again: {label: Again, family: attention, summary: The same., engine: transformers, env: transformers}\n"
     edited(
-        STUDY, lambda text: text.replace("techniques:\n", "techniques:\n" + own, 1).replace("only_on_a_gpu]", "only_on_a_gpu, sdpa_again]")
+        STUDY,
+        lambda text: text.replace("techniques:\n", "techniques:\n" + own, 1).replace(
+            "- only_on_a_gpu\n", "- only_on_a_gpu\n      - sdpa_again\n"
+        ),
     )
     jobs = dry_run(project)
     assert {rule: jobs.get(rule) for rule in ("warmup", "measure", "evaluate")} == {"warmup": 2, "measure": 2, "evaluate": 2}

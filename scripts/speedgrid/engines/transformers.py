@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from speedgrid.engines import base
 from speedgrid.outcomes import Unsupported
 
+# Our names of PyTorch's SDPA kernels, and PyTorch's own.
+SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH", "cudnn": "CUDNN_ATTENTION"}
+
 
 class Engine(base.Engine):
     def import_packages(self) -> None:
@@ -43,7 +46,7 @@ class Engine(base.Engine):
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
 
     def tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self.tokenizer.decode(token_ids, skip_special_tokens=False)
@@ -69,9 +72,10 @@ class Engine(base.Engine):
         torch.manual_seed(seed)
         self.device.synchronize()
         clock.start()
-        output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock)
-        self.device.synchronize()
-        seconds = clock.seconds()
+        with self._attention_kernels():
+            output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock)
+            self.device.synchronize()
+            seconds = clock.seconds()
         tokens = output[0, len(prompt) :].tolist()
         if len(tokens) != len(clock.token_s):
             raise RuntimeError(f"generate returned {len(tokens)} tokens and streamed {len(clock.token_s)}")
@@ -85,7 +89,7 @@ class Engine(base.Engine):
         forward = torch.compile(self.model.forward) if self.options.get("compile") == "static_cache" else self.model.forward
         longest = max(len(context) + len(continuation) - 1 for context, continuation in requests)
         scores = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self._attention_kernels():
             for context, continuation in requests:
                 seen = [*context, *continuation[:-1]]
                 ids = torch.tensor([seen + [0] * (longest - len(seen))], device=self.device.kind)
@@ -126,10 +130,12 @@ class Engine(base.Engine):
                 return base.Proof(False, "no compiled code ran: `generate` called the original module", seen)
         else:
             # How many positions the last step of a short reply computed: one with a KV cache, all without.
-            seen["last_step_positions"] = self._last_step_positions(prompt, settings)
+            seen |= self._short_reply(prompt, settings)
             cached = seen["last_step_positions"] == 1
             if cached != self.options.get("use_cache", True):
                 return base.Proof(False, f"the last step computed {seen['last_step_positions']} positions", seen)
+            if self.options.get("cache") == "static" and seen["cache"] != "StaticCache":
+                return base.Proof(False, f"asked for a static cache and got {seen['cache']}", seen)
         return base.Proof(True, "", seen)
 
     def _generation_config(self, settings: Mapping):
@@ -148,6 +154,8 @@ class Engine(base.Engine):
             cache |= {"cache_implementation": "static", "compile_config": compile_config}
         else:
             cache |= {"disable_compile": True}
+            if self.options.get("cache") == "static":
+                cache |= {"cache_implementation": "static"}
         return GenerationConfig(
             max_new_tokens=settings["max_new_tokens"],
             eos_token_id=None if settings["ignore_eos"] else self.eos,
@@ -156,14 +164,31 @@ class Engine(base.Engine):
             **sampling,
         )
 
-    def _last_step_positions(self, prompt: Sequence[int], settings: Mapping) -> int:
+    def _short_reply(self, prompt: Sequence[int], settings: Mapping) -> dict:
+        """What a reply of four tokens shows: the positions that its last step computed, and the class of its cache."""
+        import torch
+
         widths = []
         hook = self.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: widths.append(inputs[0].shape[1]))
+        ids = torch.tensor([list(prompt)], device=self.device.kind)
+        config = self._generation_config({**settings, "max_new_tokens": 4, "ignore_eos": True})
+        config.return_dict_in_generate = True
         try:
-            self.generate(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True}, seed=0)
+            with self._attention_kernels():
+                output = self.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
         finally:
             hook.remove()
-        return widths[-1]
+        cache = output.past_key_values
+        return {"last_step_positions": widths[-1], "cache": "none" if cache is None else type(cache).__name__}
+
+    def _attention_kernels(self):
+        """The kernels that SDPA may choose from: all of them, or the one that the technique insists on."""
+        from contextlib import nullcontext
+
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        kernel = self.options.get("sdpa_kernel")
+        return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
 
 
 class TokenClock:
