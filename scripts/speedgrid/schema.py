@@ -84,6 +84,42 @@ RUN = (
     Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
 )
 
+# How large the loaded model is, in measure.parquet and the summary alike.
+SIZES = (
+    Column("parameters", "int64", "", "Parameters", "Parameters of the loaded model"),
+    Column("trainable_parameters", "int64", "", "Trainable parameters", "Parameters that take gradients"),
+    Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
+    Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
+)
+
+# What it held, likewise.
+MEMORY = (
+    Column(
+        "memory_before",
+        "int64",
+        "B",
+        "Memory before load",
+        "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU",
+    ),
+    Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
+    Column(
+        "memory_peak",
+        "int64",
+        "B",
+        "Peak memory",
+        "Most held during the counted replies: allocated on the device, or RSS on a CPU",
+        "lower",
+    ),
+    Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
+    Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
+)
+
+# Whether the technique was active, likewise.
+PROOF = (
+    Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
+    Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
@@ -157,35 +193,12 @@ MEASURE = Table(
     ),
     (
         *RUN,
-        Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
-        Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
+        *PROOF,
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device", "lower"),
         Column("warmup_s", "double", "s", "Warm-up", "Time of the replies that were not counted"),
-        Column("parameters", "int64", "", "Parameters", "Parameters of the loaded model"),
-        Column("trainable_parameters", "int64", "", "Trainable parameters", "Parameters that take gradients"),
-        Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
-        Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
+        *SIZES,
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
-        Column(
-            "memory_before",
-            "int64",
-            "B",
-            "Memory before load",
-            "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU",
-        ),
-        Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
-        Column(
-            "memory_peak",
-            "int64",
-            "B",
-            "Peak memory",
-            "Most held during the counted replies: allocated on the device, or RSS on a CPU",
-            "lower",
-        ),
-        Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
-        Column(
-            "memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"
-        ),
+        *MEMORY,
         Column(
             "device_memory_used",
             "int64",
@@ -257,30 +270,8 @@ SUMMARY = Table(
         Column("speedup", "double", "×", "Speed-up", "Tokens per second over the baseline's", "higher"),
         Column("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval", "higher"),
         Column("speedup_high", "double", "×", "… upper bound", "Upper end of its 95 % interval", "higher"),
-        Column("parameters", "int64", "", "Parameters", "Parameters of the loaded model"),
-        Column("trainable_parameters", "int64", "", "Trainable parameters", "Parameters that take gradients"),
-        Column("model_bytes", "int64", "B", "Model size", "Bytes of the loaded model's parameters and buffers", "lower"),
-        Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
-        Column(
-            "memory_before",
-            "int64",
-            "B",
-            "Memory before load",
-            "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU",
-        ),
-        Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
-        Column(
-            "memory_peak",
-            "int64",
-            "B",
-            "Peak memory",
-            "Most held during the counted replies: allocated on the device, or RSS on a CPU",
-            "lower",
-        ),
-        Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
-        Column(
-            "memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"
-        ),
+        *SIZES,
+        *MEMORY,
         Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device, cold", "lower"),
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
@@ -292,8 +283,7 @@ SUMMARY = Table(
             "bits_per_byte", "double", "bit/B", "Bits per byte", "On held-out text, with the engine and checkpoint that were timed", "lower"
         ),
         Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
-        Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
-        Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
+        *PROOF,
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
         Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
     ),
