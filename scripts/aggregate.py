@@ -19,10 +19,12 @@ from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, RUNS, STATUSE
 def main() -> None:
     arguments = _parse()
     try:
-        cells = [read_cell(cell) for cell in read_plan(arguments.plan)["cells"]]
+        plan = read_plan(arguments.plan)
+        cells = [read_cell(cell) for cell in plan["cells"]]
         summary = tables.summary_rows(cells)
+        study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
         records.write(arguments.summary, SUMMARY, summary)
-        records.write(arguments.runs, RUNS, tables.run_rows(cells))
+        records.write(arguments.runs, RUNS, [study | row for row in tables.run_rows(cells)])
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
     for line in headlines(summary):

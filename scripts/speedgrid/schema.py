@@ -292,7 +292,13 @@ SUMMARY = Table(
 RUNS = Table(
     "runs",
     "results/runs.parquet: one row a job, with the machine and the software that it ran on",
-    (*KEYS, *OUTCOME, *RUN),
+    (
+        Column("study", "string", "", "Study", "Name of the study"),
+        Column("study_sha256", "string", "", "Study hash", "SHA-256 of the study with its defaults filled in"),
+        *KEYS,
+        *OUTCOME,
+        *RUN,
+    ),
 )
 
 TABLES = (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE, SUMMARY, RUNS)

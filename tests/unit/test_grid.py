@@ -186,6 +186,23 @@ def test_a_study_that_is_no_mapping(document):
     assert complaint(document).startswith("my.yaml: expected keys and values at the top, found ")
 
 
+@pytest.mark.parametrize("schema", [STUDY_SCHEMA, TECHNIQUES_SCHEMA], ids=["study", "techniques"])
+def test_every_property_of_the_schemas_is_described(schema):
+    def undescribed(node, path=""):
+        if isinstance(node, dict):
+            for name, child in node.get("properties", {}).items():
+                target = schema["$defs"][child["$ref"].rpartition("/")[2]] if "$ref" in child else {}
+                if not (child.get("description") or target.get("description")):
+                    yield f"{path}.{name}"
+            for key, child in node.items():
+                yield from undescribed(child, f"{path}.{key}")
+        elif isinstance(node, list):
+            for child in node:
+                yield from undescribed(child, path)
+
+    assert list(undescribed(schema)) == []
+
+
 def test_devices_are_checked_against_those_of_the_machine():
     here = ["NVIDIA H200"]
     grid.check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}, "c": {"device": "cuda", "name": "h200"}}, here)

@@ -127,6 +127,7 @@ def test_the_run_is_recorded(project):
     assert measured["started_at"] <= measured["ended_at"]
     assert (measured["device"], measured["threads"], measured["seed"]) == ("cpu", 1, 11)
     assert measured["rss_peak"] > 0
+    assert (measured["study"], len(measured["study_sha256"])) == ("tiny", 64)
     warm = cell(project, "baseline", WARMUP).rows[0]
     assert math.isclose(warm["cold_start_s"], warm["import_s"] + warm["load_s"] + warm["first_reply_s"])
 
