@@ -1,4 +1,4 @@
-"""The transforms: one module each, with a function `make(source, target, settings, device, dtype)` that writes a new checkpoint."""
+"""The transforms: one module each, with a function `make` that writes a new checkpoint; docs/adding-a-technique.md has its signature."""
 
 from collections.abc import Callable
 from importlib import import_module
