@@ -4,12 +4,13 @@ rule quantize:
         script="scripts/quantize.py",
         code=grid.transform_code,
         checkpoint="models/{model}/prepared.parquet",
+        calibration=grid.calibration_file,
     output:
         "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",
     log:
         "logs/quantize/{model}/{technique}/{dtype}.log",
     conda:
-        grid.env
+        grid.transform_env
     threads: planning.all_cores(workflow)
     resources:
         gpu=1,

@@ -14,20 +14,23 @@ def evaluate(job: stage.Job) -> str:
         raise Unsupported("the weights are random, so their quality means nothing")
     settings = job.told["evaluate"]
     documents = held_out(settings)
-    engine = job.engine()
-    engine.import_packages()
-    engine.load()
-    clock = meters.Stopwatch(job.device)
+    with job.engine() as engine:
+        engine.import_packages()
+        engine.open()
+        scored = [(name, text, windows(engine.tokenize(text), engine.prefix(), engine.context())) for name, text in documents]
+        requests = [window for _, _, parts in scored for window in parts]
+        engine.load(max(len(context) + len(continuation) for context, continuation in requests))
+        clock = meters.Stopwatch(job.device)
+        scores = iter(engine.loglikelihoods(requests))
+        seconds = clock.seconds()
     steps = Steps(job.name, len(documents))
-    scored = [(name, text, windows(engine.tokenize(text), engine.prefix(), engine.context())) for name, text in documents]
-    scores = iter(engine.loglikelihoods([window for _, _, parts in scored for window in parts]))
     for count, (name, text, parts) in enumerate(scored, start=1):
         nats = -sum(sum(next(scores)) for _ in parts)
         tokens = sum(len(continuation) for _, continuation in parts)
         job.keep({"document": name, "bytes": len(text.encode()), "tokens": tokens, "nats": nats})
         steps.done(count)
     job.facts |= {
-        "seconds": clock.seconds(),
+        "seconds": seconds,
         "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"],
         "text": settings["text"],
         "text_sha256": corpus.fingerprint([text for _, text in documents]),

@@ -3,23 +3,30 @@
 import json
 
 from speedgrid import meters, stage
+from speedgrid.engines.base import Engine
 from speedgrid.progress import Steps, say
 from speedgrid.workloads import generate
 
 
 def measure(job: stage.Job) -> str:
+    with job.engine() as engine:
+        return replies(job, engine)
+
+
+def replies(job: stage.Job, engine: Engine) -> str:
     settings, seed = job.told["settings"], job.told["seed"]
-    engine, memory, clock = job.engine(), meters.MemoryMeter(job.device), meters.Stopwatch(job.device)
+    memory, clock = meters.MemoryMeter(job.device, engine.uses_torch), meters.Stopwatch(job.device)
     engine.import_packages()
+    engine.open()
+    prompt = generate.prompt_of(engine, settings, seed)
     job.facts |= {name: job.checkpoint_facts[name] for name in ("checkpoint_bytes", "checkpoint_sha256")}
 
     memory.forget_peak()
-    job.facts["memory_before"] = memory.held()
+    job.facts |= {"memory_source": memory.source, "memory_before": memory.held()}
     clock.restart()
-    engine.load()
+    engine.load(generate.room_for(prompt, settings), settings["batch_size"])
     job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), **engine.sizes()}
 
-    prompt = generate.prompt_of(engine, settings, seed)
     clock.restart()
     generate.warm_up(engine, prompt, settings, seed)
     job.facts |= {"warmup_s": clock.seconds(), "memory_load_peak": memory.peak()}

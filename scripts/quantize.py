@@ -2,8 +2,8 @@
 
 import json
 
-from speedgrid import checkpoints, meters, stage
-from speedgrid.transforms import transform
+from speedgrid import checkpoints, corpus, meters, stage
+from speedgrid.transforms import Task, transform
 
 
 def quantize(job: stage.Job) -> str:
@@ -13,7 +13,19 @@ def quantize(job: stage.Job) -> str:
     memory.forget_peak()
     clock = meters.Stopwatch(job.device)
     with checkpoints.replacing(job.out.parent / "checkpoint") as fresh:
-        more = transform(method)(job.checkpoint, fresh, settings, job.device, job.told["dtype"], job.told["trust_remote_code"])
+        more = transform(method)(
+            Task(
+                source=job.checkpoint,
+                target=fresh,
+                settings=settings,
+                device=job.device,
+                dtype=job.told["dtype"],
+                threads=job.threads,
+                seed=job.told["seed"],
+                trust_remote_code=job.told["trust_remote_code"],
+                calibration=lambda: corpus.calibration_text(job.told["calibration"]),
+            )
+        )
     row = {
         "model": job.told["model"],
         "technique": job.told["technique"],

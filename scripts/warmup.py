@@ -5,20 +5,21 @@ which warms up again before it counts.
 """
 
 from speedgrid import meters, stage
-from speedgrid.workloads.generate import prompt_of
+from speedgrid.workloads.generate import prompt_of, room_for
 
 
 def warm_up(job: stage.Job) -> str:
     settings, seed = job.told["settings"], job.told["seed"]
-    engine = job.engine()
-    clock = meters.Stopwatch(job.device)
-    engine.import_packages()
-    import_s = job.device_s + clock.seconds()
-    clock.restart()
-    engine.load()
-    load_s = clock.seconds()
-    prompt = prompt_of(engine, settings, seed)
-    first, second = (engine.generate(prompt, settings, seed).reply_s for _ in range(2))
+    with job.engine() as engine:
+        clock = meters.Stopwatch(job.device)
+        engine.import_packages()
+        import_s = job.device_s + clock.seconds()
+        clock.restart()
+        engine.open()
+        prompt = prompt_of(engine, settings, seed)
+        engine.load(room_for(prompt, settings), settings["batch_size"])
+        load_s = clock.seconds()
+        first, second = (engine.generate(prompt, settings, seed).reply_s for _ in range(2))
     row = {"import_s": import_s, "load_s": load_s, "first_reply_s": first, "second_reply_s": second}
     job.keep(row | {"cold_start_s": import_s + load_s + first})
     return f"cold start {import_s + load_s + first:.1f} s, first reply {first:.2f} s, second {second:.2f} s"

@@ -8,16 +8,21 @@ from pathlib import Path
 
 from speedgrid.outcomes import Unsupported
 
+# The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
+FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, in order of name.
+    """The safetensors, GGUF or ONNX files of a checkpoint, in order of name; one of them is its format.
 
     Raises Unsupported where there are none; a pickle can run code when it is read, so it is never loaded.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    for patterns in FORMATS:
+        files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+        if files:
+            break
+    else:
         pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         held = f"it holds pickled weights only ({pickles[0]}), which can run code when read" if pickles else "it holds no weights"
         raise Unsupported(f"{folder.name}: no safetensors file; {held}")
@@ -35,7 +40,7 @@ def facts(folder: Path) -> dict:
 
 
 def parameters(folder: Path) -> int:
-    """Number of weights of a checkpoint, by the shapes in the heads of its files."""
+    """Number of weights of a checkpoint of safetensors, by the shapes in the heads of its files."""
     from math import prod
 
     from safetensors import safe_open

@@ -4,12 +4,18 @@ The split goes by a hash of a file's name, so that it is the same on every machi
 """
 
 import hashlib
+import json
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+
+from speedgrid.outcomes import Unsupported
 
 # Tests, bundled wheels and games say little that a model could learn; site-packages is not the standard library.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "__pycache__", "idle_test"}
 HELD_OUT_SHARE = 20
+# Several times what any method of quantization looks at.
+CALIBRATION_BYTES = 4_000_000
 
 
 def training_text(max_bytes: int) -> list[str]:
@@ -28,12 +34,58 @@ def text_file(path: Path, max_bytes: int) -> list[tuple[str, str]]:
     return [(path.name, _cut(path.read_text(encoding="utf-8"), max_bytes))]
 
 
+def calibration_text(source: Mapping) -> list[str]:
+    """The texts that a quantization method may look at: `text` is `stdlib` for the training files, or the path of a UTF-8 text file;
+    `dataset` names a file of a data set of the hub instead, Parquet or JSON lines, and its `column` of text.
+
+    Raises outcomes.Unsupported where it cannot be had.
+    """
+    if "dataset" in source:
+        return _dataset(source["dataset"])
+    if source["text"] == "stdlib":
+        return training_text(CALIBRATION_BYTES)
+    try:
+        return [_cut(Path(source["text"]).expanduser().read_text(encoding="utf-8"), CALIBRATION_BYTES)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unsupported(f"calibration text {source['text']}: {error}") from None
+
+
 def fingerprint(texts: list[str]) -> str:
     """SHA-256 over the texts."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()
+
+
+def _dataset(source: Mapping) -> list[str]:
+    from huggingface_hub import hf_hub_download
+
+    where = f"calibration data {source['hub']}/{source['file']} at {source['revision'][:12]}"
+    try:
+        path = Path(hf_hub_download(source["hub"], source["file"], repo_type="dataset", revision=source["revision"]))
+    except Exception as error:  # the hub's own errors share no base class with those of the network
+        raise Unsupported(f"{where}: cannot be had: {str(error).partition(chr(10))[0]}") from None
+    try:
+        rows = _rows(path)
+        texts = [row[source["column"]] for row in rows if row[source["column"]].strip()]
+    except KeyError:
+        raise Unsupported(f"{where}: no column {source['column']!r}; there are {', '.join(rows[0])}") from None
+    kept, size = [], 0
+    for text in texts:
+        kept.append(text)
+        size += len(text.encode())
+        if size >= CALIBRATION_BYTES:
+            break
+    return kept
+
+
+def _rows(path: Path) -> list[dict]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path).to_pylist()
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _files() -> list[Path]:

@@ -23,6 +23,7 @@ class Cell:
     """One (gpu, experiment, model, technique) of the grid: the unit of work, of caching and of failure.
 
     `device`, `options`, `transform`, `settings` and `evaluate` are what the jobs are told; nothing else of the study reaches them.
+    `on_gpu` says whether its device is a GPU, as far as planning can know; `unavailable` why it can run nowhere.
     """
 
     gpu: str
@@ -33,11 +34,16 @@ class Cell:
     engine: str
     env: str
     device: Mapping
+    on_gpu: bool
     options: Mapping
     transform: Mapping | None
+    # The technique whose checkpoint it loads: its own, or that of another one.
+    made_by: str
+    calibration: Mapping
     settings: Mapping
     evaluate: Mapping | None
     requires: tuple[str, ...]
+    unavailable: str
     seed: int
     threads: int | str
     trust_remote_code: bool
@@ -57,7 +63,7 @@ class Cell:
     def checkpoint_record(self) -> str:
         """The file that says that the checkpoint to load is complete; the weights lie beside it."""
         if self.transform:
-            return f"results/checkpoints/{self.model}/{self.technique}/{self.options['dtype']}/quantize.parquet"
+            return checkpoint_record(self.model, self.made_by, self.options["dtype"])
         return self.model_record
 
     @property
@@ -70,22 +76,14 @@ class Cell:
 
         Each stage gets only what it uses, so that a new number of replies does not run the evaluation again.
         """
-        told = {
-            name: getattr(self, name)
-            for name in ("gpu", "experiment", "model", "technique", "workload", "engine", "device", "options", "requires")
-        }
-        told |= {"seed": self.seed, "threads": self.threads, "trust_remote_code": self.trust_remote_code}
-        told["schema_version"] = SCHEMA_VERSION
+        shared = ("model", "env", "device", "requires", "unavailable", "seed", "threads", "trust_remote_code")
+        told = {name: getattr(self, name) for name in shared} | {"schema_version": SCHEMA_VERSION}
         if stage == "quantize":
             # One checkpoint serves every device and experiment.
-            told = {"model": self.model, "technique": self.technique, "device": self.device, "requires": self.requires} | {
-                "schema_version": SCHEMA_VERSION,
-                "transform": self.transform,
-                "dtype": self.options["dtype"],
-                "seed": self.seed,
-                "threads": self.threads,
-                "trust_remote_code": self.trust_remote_code,
-            }
+            told |= {"technique": self.made_by, "transform": self.transform, "calibration": self.calibration}
+            told["dtype"] = self.options["dtype"]
+            return json.dumps(told, sort_keys=True, ensure_ascii=False)
+        told |= {name: getattr(self, name) for name in ("gpu", "experiment", "technique", "workload", "engine", "options")}
         if stage in ("warmup", "measure"):
             told["settings"] = dict(self.settings)
         if stage == "warmup":
@@ -119,14 +117,17 @@ def merge_registry(registry: Mapping, own: Mapping, where: str) -> dict:
     return {**registry, **own}
 
 
-def plan(study: Mapping, registry: Mapping, where: str = "config.yaml") -> list[Cell]:
+def plan(study: Mapping, registry: Mapping, where: str = "config.yaml", has_gpu: bool = False) -> list[Cell]:
     """The cells of a validated study, in the order in which they are listed: gpu, experiment, model, technique.
 
-    Raises StudyError where keys contradict each other or name what does not exist, or where no cell is left.
+    `has_gpu` says what `device: auto` is. Raises StudyError where keys contradict each other or name what does not exist, or where
+    no cell is left.
     """
     for name, model in study["models"].items():
         _check_model(name, model, where)
-    cells = [cell for name in study["experiments"] for cell in _cells_of(name, study, registry, where)]
+    for name, technique in registry.items():
+        _check_technique(name, technique, registry, where)
+    cells = [cell for name in study["experiments"] for cell in _cells_of(name, study, registry, where, has_gpu)]
     if not cells:
         raise StudyError(f"{where}: experiments: the grid is empty; `exclude` leaves out every cell")
     order = list(study["gpus"])
@@ -161,7 +162,23 @@ def model_job(name: str, study: Mapping) -> str:
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
-def _cells_of(name: str, study: Mapping, registry: Mapping, where: str) -> Iterator[Cell]:
+def checkpoint_record(model: str, technique: str, dtype: str) -> str:
+    """The file that says that the checkpoint which the transform of `technique` makes is complete; the weights lie beside it."""
+    return f"results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet"
+
+
+def environment(technique: Mapping, on_gpu: bool) -> str:
+    """The software stack of a technique on a kind of device.
+
+    Where it can run on none of that kind, its jobs only write down why, and take the small environment of the report for that.
+    """
+    if technique.get("unavailable") or ("cuda" in technique["requires"] and not on_gpu):
+        return "report"
+    env = technique["env"]
+    return env if isinstance(env, str) else env["cuda" if on_gpu else "cpu"]
+
+
+def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu: bool) -> Iterator[Cell]:
     experiment = study["experiments"][name]
     at = f"{where}: experiments.{name}"
     gpus = experiment.get("gpus", list(study["gpus"]))
@@ -182,12 +199,15 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str) -> Itera
         for model in experiment["models"]:
             for technique in experiment["techniques"]:
                 if not _excluded(experiment["exclude"], gpu=gpu, model=model, technique=technique):
-                    yield _cell(name, gpu, model, technique, study, registry)
+                    yield _cell(name, gpu, model, technique, study, registry, has_gpu)
 
 
-def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, registry: Mapping) -> Cell:
+def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, registry: Mapping, has_gpu: bool) -> Cell:
     experiment, entry = study["experiments"][name], registry[technique]
-    settings = ("prompt", "prompt_tokens", "replies", "warmup_replies", "max_new_tokens", "ignore_eos", "sampling")
+    settings = ("prompt", "prompt_tokens", "replies", "warmup_replies", "max_new_tokens", "batch_size", "ignore_eos", "sampling")
+    device = study["gpus"][gpu]
+    on_gpu = device["device"] == "cuda" or (device["device"] == "auto" and (has_gpu or "name" in device))
+    made_by = entry.get("checkpoint", technique)
     return Cell(
         gpu=gpu,
         experiment=name,
@@ -195,13 +215,17 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         technique=technique,
         workload=experiment["workload"],
         engine=entry["engine"],
-        env=entry["env"],
-        device=study["gpus"][gpu],
+        env=environment(entry, on_gpu),
+        device=device,
+        on_gpu=on_gpu,
         options={"dtype": experiment["dtype"], **entry["options"]},
-        transform=entry.get("transform"),
+        transform=registry[made_by].get("transform"),
+        made_by=made_by,
+        calibration=study["models"][model]["calibration"],
         settings={key: experiment[key] for key in settings if key in experiment},
         evaluate=experiment["evaluate"] or None,
         requires=tuple(entry["requires"]),
+        unavailable=entry.get("unavailable", ""),
         seed=study["seed"],
         threads=study["threads"],
         trust_remote_code=study["models"][model]["trust_remote_code"],
@@ -223,6 +247,17 @@ def _check_model(name: str, model: Mapping, where: str) -> None:
         raise StudyError(f"{at}.train.hidden_size: {train['hidden_size']} is not a multiple of twice the heads, {train['heads']}")
     if train["sequence"] > train["context"]:
         raise StudyError(f"{at}.train.sequence: {train['sequence']} is longer than context, {train['context']}")
+
+
+def _check_technique(name: str, technique: Mapping, registry: Mapping, where: str) -> None:
+    lender = technique.get("checkpoint")
+    if lender is None:
+        return
+    if "transform" in technique:
+        raise StudyError(f"{where}: techniques.{name}: has both `transform` and `checkpoint`; it can make a checkpoint or borrow one")
+    if "transform" not in registry.get(lender, {}):
+        makers = ", ".join(other for other, entry in registry.items() if "transform" in entry)
+        raise StudyError(f"{where}: techniques.{name}.checkpoint: {lender!r} makes no checkpoint; those that do are {makers}")
 
 
 def _check_names(names: list[str], allowed, at: str) -> None:

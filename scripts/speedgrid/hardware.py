@@ -1,6 +1,6 @@
 """The machine: which device a job measures on, and the facts that are recorded with every result.
 
-Nothing here needs PyTorch but `pick_device`; planning and `doctor` use the rest.
+PyTorch is asked only where a job uses it; planning and `doctor` do without.
 """
 
 import os
@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from speedgrid.outcomes import Unsupported
+
+# The oldest NVIDIA driver for Linux that runs builds of each major version of CUDA.
+OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -38,18 +42,27 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Device:
-    """What a job measures on: `kind` is `cuda` or `cpu`."""
+    """What a job measures on: `kind` is `cuda` or `cpu`; `gpu` is what the driver says of a GPU, where it can be asked."""
 
     kind: str
     name: str
+    gpu: Gpu | None = None
+    # Whether PyTorch computes on it in this process; an engine with a library of its own waits for the device itself.
+    uses_torch: bool = True
 
     @property
     def is_gpu(self) -> bool:
         return self.kind == "cuda"
 
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Compute capability of the GPU, such as (9, 0); (0, 0) for a CPU."""
+        major, _, minor = (self.gpu.compute_capability if self.gpu else "").partition(".")
+        return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
+
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was given; nothing to wait for on a CPU."""
-        if self.is_gpu:
+        """Wait until the device has done all that PyTorch gave it; nothing to wait for on a CPU."""
+        if self.is_gpu and self.uses_torch:
             import torch
 
             torch.cuda.synchronize()
@@ -70,41 +83,97 @@ def gpus() -> list[Gpu]:
     return [Gpu(name, uuid, driver, int(float(mib)) * 2**20, capability) for name, uuid, driver, mib, capability in rows]
 
 
-def pick_device(wanted: Mapping, gpu_key: str) -> Device:
+def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Device:
     """The device to measure on, for an entry of the study's `gpus`.
 
-    Raises DeviceError where it is not the one that the study names: figures of one device must never stand under another's name.
+    Raises DeviceError where it is not the one that the study names (figures of one device must never stand under another's name), and
+    outcomes.Unsupported where there is a GPU that the environment's PyTorch cannot use.
     """
-    import torch
+    found = _visible(gpus())
+    if is_cpu(wanted, found):
+        return Device("cpu", cpu_name(), uses_torch=uses_torch)
+    if not found:
+        raise DeviceError(f"gpus.{gpu_key}: a GPU was asked for, and the NVIDIA driver (nvidia-smi) shows none on this machine")
+    gpu = found[0]
+    if wanted.get("name") and wanted["name"].lower() not in gpu.name.lower():
+        raise DeviceError(f"gpus.{gpu_key}.name: asked for {wanted['name']!r}, this job was given {gpu.name!r}")
+    if uses_torch:
+        import torch
 
-    if wanted["device"] == "cpu" or (wanted["device"] == "auto" and not wanted.get("name") and not torch.cuda.is_available()):
-        return Device("cpu", cpu_name())
-    if not torch.cuda.is_available():
-        raise DeviceError(f"gpus.{gpu_key}: a GPU was asked for and PyTorch {torch.__version__} sees none on this machine")
-    name = torch.cuda.get_device_name(0)
-    if wanted.get("name") and wanted["name"].lower() not in name.lower():
-        raise DeviceError(f"gpus.{gpu_key}.name: asked for {wanted['name']!r}, this job was given {name!r}")
-    return Device("cuda", name)
+        if not torch.cuda.is_available():
+            raise Unsupported(why_no_gpu(torch.__version__, torch.version.cuda, gpu.driver))
+    return Device("cuda", gpu.name, gpu, uses_torch)
+
+
+def is_cpu(wanted: Mapping, found: list[Gpu]) -> bool:
+    """Whether an entry of the study's `gpus` means the CPU of a machine that has the GPUs `found`."""
+    return wanted["device"] == "cpu" or (wanted["device"] == "auto" and not wanted.get("name") and not found)
+
+
+def why_no_gpu(torch_version: str, cuda: str | None, driver: str) -> str:
+    """Why PyTorch cannot use a GPU that the driver shows, and what to do: one line.
+
+    The oldest drivers that run a build of CUDA 11, 12 and 13 are those of NVIDIA's table of CUDA compatibility
+    (https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html).
+    """
+    if cuda is None:
+        return (
+            f"PyTorch {torch_version} in this environment is a build for CPUs, and this machine has an NVIDIA GPU;"
+            " delete the environment and run again with SPEEDGRID_TORCH=cuda"
+        )
+    needed = OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
+    if needed and _numbers(driver) < _numbers(needed):
+        older = next((major for major, oldest in sorted(OLDEST_DRIVER.items(), reverse=True) if _numbers(oldest) <= _numbers(driver)), None)
+        other = f", or take a build for CUDA {older} (see docs/drivers.md)" if older else ""
+        build = f"PyTorch {torch_version} is built for CUDA {cuda}"
+        return f"{build}, which needs driver {needed} or newer; this one is {driver}; update it{other}"
+    return f"PyTorch {torch_version}, built for CUDA {cuda}, cannot use the GPU under driver {driver}"
 
 
 def device_facts(device: Device) -> dict:
     """Columns of schema.RUN that describe the device."""
     if not device.is_gpu:
         return {"device": "cpu", "device_name": device.name}
-    import torch
+    cuda = ""
+    if device.uses_torch:
+        import torch
 
-    properties = torch.cuda.get_device_properties(0)
-    uuid = f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else ""
-    driver = next((gpu.driver for gpu in gpus()), "")
-    return {
-        "device": "cuda",
-        "device_name": device.name,
-        "device_uuid": uuid,
-        "device_memory": properties.total_memory,
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "driver": driver,
-        "cuda": torch.version.cuda or "",
+        cuda = torch.version.cuda or ""
+    gpu = device.gpu
+    known = {
+        "device_uuid": gpu.uuid,
+        "device_memory": gpu.memory,
+        "compute_capability": gpu.compute_capability,
+        "driver": gpu.driver,
     }
+    return {"device": "cuda", "device_name": device.name, "cuda": cuda, **known}
+
+
+def used_memory(device: Device) -> int | None:
+    """Bytes in use on the whole GPU by anybody, as its driver says; None for a CPU, or where the driver does not say."""
+    if not device.is_gpu or not device.gpu:
+        return None
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(device.gpu.uuid)).used
+    except pynvml.NVMLError:
+        return None
+
+
+def _visible(found: list[Gpu]) -> list[Gpu]:
+    """Those of `found` that CUDA_VISIBLE_DEVICES leaves to this process, in its order."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return found
+    names = [name.strip() for name in told.split(",") if name.strip()]
+    chosen = [[gpu for i, gpu in enumerate(found) if name == str(i) or gpu.uuid.startswith(name)] for name in names]
+    return [gpus[0] for gpus in chosen if gpus]
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def machine_facts() -> dict:

@@ -1,10 +1,12 @@
 """What is read off the machine while a model runs: the clock, and memory."""
 
+import os
 import resource
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from speedgrid import hardware
 from speedgrid.hardware import Device
 
 
@@ -26,53 +28,54 @@ class Stopwatch:
 
 
 class MemoryMeter:
-    """Memory in bytes: what PyTorch has allocated on a GPU, or what the process holds (RSS) on a CPU."""
+    """Memory in bytes, of what `source` names.
 
-    def __init__(self, device: Device):
+    On a CPU it is what the process and those that it started hold (RSS). On a GPU it is what PyTorch's allocator has given out, or, for
+    an engine with an allocator of its own, what the whole device holds more than when the meter was made. The latter is read when asked
+    and not between: such engines take their memory when they load, and keep it.
+    """
+
+    def __init__(self, device: Device, uses_torch: bool = True):
         self.device = device
+        self.source = ("allocator" if uses_torch else "device") if device.is_gpu else "process"
+        self.already_used = (hardware.used_memory(device) or 0) if self.source == "device" else 0
 
     def held(self) -> int:
         """Held now."""
-        if self.device.is_gpu:
-            import torch
-
-            return torch.cuda.memory_allocated()
-        return _status("VmRSS")
+        if self.source == "process":
+            return sum(_status(process, "VmRSS") for process in _family())
+        return self._allocator().memory_allocated() if self.source == "allocator" else self._more_than_before()
 
     def peak(self) -> int:
-        """Most held since `forget_peak`."""
-        if self.device.is_gpu:
-            import torch
-
-            return torch.cuda.max_memory_allocated()
-        return _status("VmHWM")
+        """Most held since `forget_peak`; of several processes the sum of their peaks."""
+        if self.source == "process":
+            return sum(_status(process, "VmHWM") for process in _family())
+        return self._allocator().max_memory_allocated() if self.source == "allocator" else self._more_than_before()
 
     def reserved_peak(self) -> int | None:
-        """Most that PyTorch's allocator took from the GPU since `forget_peak`; None on a CPU."""
-        if not self.device.is_gpu:
-            return None
-        import torch
-
-        return torch.cuda.max_memory_reserved()
+        """Most that PyTorch's allocator took from the GPU since `forget_peak`; None without it."""
+        return self._allocator().max_memory_reserved() if self.source == "allocator" else None
 
     def device_used(self) -> int | None:
         """In use on the whole GPU by anybody, as the driver says; None on a CPU."""
-        if not self.device.is_gpu:
-            return None
-        import torch
-
-        free, total = torch.cuda.mem_get_info()
-        return total - free
+        return hardware.used_memory(self.device)
 
     def forget_peak(self) -> None:
         """Start a new peak. On a CPU this asks the kernel, which may refuse; the peak then includes what came before."""
-        if self.device.is_gpu:
-            import torch
+        if self.source == "allocator":
+            self._allocator().reset_peak_memory_stats()
+        for process in _family() if self.source == "process" else ():
+            with suppress(OSError):
+                Path(f"/proc/{process}/clear_refs").write_text("5")
 
-            torch.cuda.reset_peak_memory_stats()
-            return
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+    def _more_than_before(self) -> int:
+        return max(0, (hardware.used_memory(self.device) or 0) - self.already_used)
+
+    @staticmethod
+    def _allocator():
+        import torch
+
+        return torch.cuda
 
 
 def process_peak() -> int:
@@ -80,9 +83,26 @@ def process_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value.split()[0]) * 1024
-    return process_peak()
+def _family() -> list[int]:
+    """This process and all that it started, by number."""
+    found, new = [], [os.getpid()]
+    while new:
+        found += new
+        new = [int(child) for parent in new for tasks in _tasks(parent) for child in tasks.split()]
+    return found
+
+
+def _tasks(process: int) -> list[str]:
+    try:
+        return [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    except OSError:
+        return []
+
+
+def _status(process: int, field: str) -> int:
+    """A field of /proc/PROCESS/status in bytes; 0 where the process has ended, or the system has no such file."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)

@@ -10,10 +10,21 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from speedgrid import hardware
-from speedgrid.grid import Cell, StudyError, check_devices, merge_registry, model_job, plan, validate
+from speedgrid.grid import (
+    Cell,
+    StudyError,
+    check_devices,
+    checkpoint_record,
+    environment,
+    merge_registry,
+    model_job,
+    plan,
+    validate,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "scripts/speedgrid"
@@ -48,17 +59,21 @@ def all_cores(workflow) -> int:
 class Grid:
     """The planned cells of a study, and what its rules need to know about each."""
 
-    def __init__(self, study: Mapping, registry: Mapping, study_file: str):
+    def __init__(self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False):
         self.study, self.registry, self.study_file = study, registry, study_file
-        self.cells = plan(study, registry, study_file)
+        self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
-        self._by_checkpoint = {cell.checkpoint_record: cell for cell in self.cells}
+        self._makers = self._plan_checkpoints()
 
     # --- one function for each question of a rule; `wildcards` are those of the rule's output
 
     def env(self, wildcards) -> str:
-        """The environment file of a technique, as a rule's `conda:` wants it: relative to the rule's own file."""
-        return f"../envs/{self.registry[wildcards.technique]['env']}.yaml"
+        """The environment file of a cell, as a rule's `conda:` wants it: relative to the rule's own file."""
+        return f"../envs/{self._cell(wildcards).env}.yaml"
+
+    def transform_env(self, wildcards) -> str:
+        """The environment file of what makes a checkpoint, likewise."""
+        return f"../envs/{self._maker(wildcards).env}.yaml"
 
     def checkpoint(self, wildcards) -> str:
         """The record of the checkpoint that a cell loads."""
@@ -71,7 +86,12 @@ class Grid:
 
     def transform_code(self, wildcards) -> list[str]:
         """The package files that a quantized checkpoint depends on."""
-        return _existing(["checkpoints.py", f"transforms/{self.registry[wildcards.technique]['transform']['method']}.py"])
+        return _existing(["checkpoints.py", "corpus.py", f"transforms/{self.registry[wildcards.technique]['transform']['method']}.py"])
+
+    def calibration_file(self, wildcards) -> list[str]:
+        """The text file that a quantization looks at, where the study names one."""
+        text = self._maker(wildcards).calibration.get("text", "stdlib")
+        return [] if text == "stdlib" else [text]
 
     def model_files(self, wildcards) -> list[str]:
         """The files of a local model, so that a change to them is noticed; none for other models."""
@@ -86,8 +106,8 @@ class Grid:
     def model_job(self, wildcards) -> str:
         return model_job(wildcards.model, self.study)
 
-    def quantize_job(self, wildcards, output) -> str:
-        return self._by_checkpoint[str(output)].job("quantize")
+    def quantize_job(self, wildcards) -> str:
+        return self._maker(wildcards).job("quantize")
 
     def warmup_job(self, wildcards) -> str:
         return self._cell(wildcards).job("warmup")
@@ -140,7 +160,7 @@ class Grid:
         technique = self.registry[cell.technique]
         return {
             **dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)),
-            **{name: technique[name] for name in ("label", "family", "engine", "env", "lossless")},
+            **{name: technique[name] for name in ("label", "family", "engine", "lossless")},
             "is_baseline": cell.is_baseline,
             "dtype": cell.options["dtype"],
             "folder": cell.folder,
@@ -148,6 +168,27 @@ class Grid:
             "model_record": cell.model_record,
             "evaluate": cell.evaluate is not None,
         }
+
+    def _plan_checkpoints(self) -> dict[str, Cell]:
+        """For every checkpoint that is made, the cell whose device and environment make it: one on a GPU where there is one.
+
+        It is told of the technique that makes the checkpoint, which may be in no experiment itself.
+        """
+        makers: dict[str, Cell] = {}
+        for cell in sorted(self.cells, key=lambda cell: not cell.on_gpu):
+            if cell.transform:
+                entry = self.registry[cell.made_by]
+                maker = replace(
+                    cell,
+                    env=environment(entry, cell.on_gpu),
+                    requires=tuple(entry["requires"]),
+                    unavailable=entry.get("unavailable", ""),
+                )
+                makers.setdefault(cell.checkpoint_record, maker)
+        return makers
+
+    def _maker(self, wildcards) -> Cell:
+        return self._makers[checkpoint_record(wildcards.model, wildcards.technique, wildcards.dtype)]
 
     def _cell(self, wildcards) -> Cell:
         return self._by_key[(wildcards.gpu, wildcards.experiment, wildcards.model, wildcards.technique)]
@@ -170,9 +211,14 @@ def read_grid(study_file: str | Path) -> Grid:
     schema = read_yaml("rules/schemas/techniques.schema.yaml")
     registry = validate(read_yaml("techniques.yaml"), schema, "techniques.yaml")
     own = validate(study["techniques"], schema, f"{where}: techniques")
-    grid = Grid(study, merge_registry(registry, own, where), where)
+    grid = Grid(study, merge_registry(registry, own, where), where, has_gpu())
     _check_files(grid)
     return grid
+
+
+def has_gpu() -> bool:
+    """Whether `device: auto` is a GPU: one is here, or jobs are sent to where one is (the launcher then sets SPEEDGRID_TORCH)."""
+    return os.environ.get("SPEEDGRID_TORCH") == "cuda" or bool(hardware.gpus())
 
 
 def check_machine(grid: Grid, workflow) -> None:
@@ -205,6 +251,9 @@ def _check_files(grid: Grid) -> None:
         if text != "stdlib" and not (ROOT / text).is_file():
             raise StudyError(f"{grid.study_file}: experiments.{name}.evaluate.text: no such file: {text}")
     for name, model in grid.study["models"].items():
+        text = model["calibration"].get("text", "stdlib")
+        if text != "stdlib" and not (ROOT / Path(text).expanduser()).is_file():
+            raise StudyError(f"{grid.study_file}: models.{name}.calibration.text: no such file: {text}")
         if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
             raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
 

@@ -79,6 +79,7 @@ def arrow_schema(columns: Sequence[Column]):
     import pyarrow as pa
 
     lists = {"list<string>": pa.list_(pa.string()), "list<double>": pa.list_(pa.float64()), "list<int64>": pa.list_(pa.int64())}
+    lists["list<list<int64>>"] = pa.list_(lists["list<int64>"])
     types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), **lists}
     return pa.schema([pa.field(c.name, types[c.type], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns])
 

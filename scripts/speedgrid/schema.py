@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # What can come of a cell. All but `ok` and `not_engaged` leave it without figures.
 STATUSES = {
@@ -70,6 +70,7 @@ RUN = (
     Column("compute_capability", "string", "", "Compute capability", "Of the GPU, such as 9.0"),
     Column("driver", "string", "", "Driver", "Version of the NVIDIA driver"),
     Column("cuda", "string", "", "CUDA", "Version of CUDA that the engine was built for"),
+    Column("env", "string", "", "Environment", "Software stack that the job ran in, a file of envs/"),
     Column("cpu", "string", "", "CPU", "Model of the processor"),
     Column("cpu_flags", "string", "", "Instruction sets", "Those of AVX2, AVX-512 and AMX that the processor has"),
     Column("cores", "int64", "", "Cores", "Physical cores that the job may use"),
@@ -101,13 +102,21 @@ MEMORY = (
         "Memory before load",
         "Held before the checkpoint was loaded: of the process on a CPU, 0 on a GPU",
     ),
+    Column(
+        "memory_source",
+        "string",
+        "",
+        "Memory of",
+        "What memory was read from: PyTorch's `allocator` on a GPU, the whole `device` on a GPU for an engine with an allocator of its own,"
+        " or the `process` with those that it started on a CPU",
+    ),
     Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
     Column(
         "memory_peak",
         "int64",
         "B",
         "Peak memory",
-        "Most held during the counted replies: allocated on the device, or RSS on a CPU",
+        "Most held during the counted replies; `memory_source` says of what",
         "lower",
     ),
     Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
@@ -184,12 +193,14 @@ MEASURE = Table(
         Column("seed", "int64", "", "Seed", "Seed of the reply's sampling"),
         Column("started_s", "double", "s", "Start", "Start of the reply, since the first counted one started"),
         Column("prompt_tokens", "int64", "", "Prompt tokens", "Tokens of the prompt"),
-        Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has"),
+        Column("batch_size", "int64", "", "Batch", "Sequences that were generated at once, all from the same prompt"),
+        Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has, those of all its sequences"),
+        Column("steps", "int64", "", "Steps", "Tokens of the longest sequence"),
         Column("reply_s", "double", "s", "Reply time", "Time of the whole reply", "lower"),
         Column("ttft_s", "double", "s", "TTFT", "Time to the first token: prefill and the choice of one token", "lower"),
-        Column("token_s", "list<double>", "s", "Token times", "When each token was there, since the reply's start"),
-        Column("token_ids", "list<int64>", "", "Tokens", "The tokens produced"),
-        Column("text", "string", "", "Text", "The tokens produced, decoded"),
+        Column("token_s", "list<double>", "s", "Token times", "When each step was there, for every sequence, since the reply's start"),
+        Column("token_ids", "list<list<int64>>", "", "Tokens", "The tokens produced, a list for each sequence"),
+        Column("text", "list<string>", "", "Text", "The tokens produced, decoded, a text for each sequence"),
     ),
     (
         *RUN,

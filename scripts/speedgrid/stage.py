@@ -10,7 +10,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -23,6 +24,8 @@ from speedgrid.progress import say
 from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, RUN, WARMUP
 
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE)}
+# What a technique may require of a GPU.
+CAPABILITIES = {"sm80": ((8, 0), "Ampere or newer"), "sm89": ((8, 9), "Ada, Hopper or newer")}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -57,11 +60,20 @@ class Job:
         declared = {column.name for column in TABLES[self.stage].columns}
         return {axis: self.told[axis] for axis in ("gpu", "experiment", "model", "technique") if axis in self.told and axis in declared}
 
-    def engine(self) -> Engine:
-        """The cell's engine, not loaded yet."""
-        return engine_class(self.told["engine"])(
-            self.checkpoint, self.device, self.told["options"], self.threads, self.told["trust_remote_code"]
-        )
+    @property
+    def uses_torch(self) -> bool:
+        """Whether the job computes with PyTorch in this process."""
+        return engine_class(self.told["engine"]).uses_torch if "engine" in self.told else True
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """The cell's engine, not loaded yet; what it has started is stopped in the end."""
+        told = self.told
+        engine = engine_class(told["engine"])(self.checkpoint, self.device, told["options"], self.threads, told["trust_remote_code"])
+        try:
+            yield engine
+        finally:
+            engine.close()
 
 
 def run(stage: str, work: Callable[[Job], str]) -> None:
@@ -89,8 +101,9 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
 def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace) -> str:
     try:
         _inherit_failure(job, arguments)
+        _check_reach(job)
         began = time.perf_counter()
-        job.device = hardware.pick_device(job.told["device"], job.told.get("gpu", "local"))
+        job.device = hardware.pick_device(job.told["device"], job.told.get("gpu", "local"), job.uses_torch)
         job.device_s = time.perf_counter() - began
         _check_requirements(job)
         return work(job)
@@ -115,10 +128,20 @@ def _inherit_failure(job: Job, arguments: argparse.Namespace) -> None:
             job.checkpoint_facts = record.rows[0]
 
 
+def _check_reach(job: Job) -> None:
+    """What can be refused before the engine's packages are there: planning gives such a job a small environment."""
+    if job.told.get("unavailable"):
+        raise outcomes.Unsupported(job.told["unavailable"])
+    if "cuda" in job.told["requires"] and hardware.is_cpu(job.told["device"], hardware.gpus()):
+        raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {hardware.cpu_name()}")
+
+
 def _check_requirements(job: Job) -> None:
     requires = job.told["requires"]
-    if "cuda" in requires and not job.device.is_gpu:
-        raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {job.device.name}")
+    for name, (needed, generation) in CAPABILITIES.items():
+        if name in requires and job.device.capability < needed:
+            has = ".".join(map(str, job.device.capability))
+            raise outcomes.Unsupported(f"needs compute capability {'.'.join(map(str, needed))} ({generation}); {job.device.name} has {has}")
     if "compiler" in requires and not job.device.is_gpu and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise outcomes.MissingDependency("torch.compile needs a C++ compiler (g++) on a CPU")
 
@@ -137,6 +160,7 @@ def _run_facts(job: Job, started: datetime, machine: Mapping) -> dict:
         "started_at": started.isoformat(timespec="seconds"),
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "threads": job.threads,
+        "env": job.told.get("env", ""),
         "seed": job.told["seed"],
         "job": json.dumps(job.told, sort_keys=True, ensure_ascii=False),
         "rss_peak": meters.process_peak(),

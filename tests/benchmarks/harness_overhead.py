@@ -35,13 +35,14 @@ def main() -> None:
     options = {"dtype": "bfloat16" if device.is_gpu else "float32", **OPTIONS[arguments.technique]}
     engine = Engine(arguments.checkpoint, device, options, hardware.physical_cores())
     engine.import_packages()
-    engine.load()
+    engine.open()
     prompt = list(range(10, 34))
-    settings = {"max_new_tokens": arguments.new_tokens, "ignore_eos": True, "sampling": SAMPLING}
+    engine.load(len(prompt) + arguments.new_tokens)
+    settings = {"batch_size": 1, "max_new_tokens": arguments.new_tokens, "ignore_eos": True, "sampling": SAMPLING}
 
     def harnessed(seed: int) -> float:
         reply = engine.generate(prompt, settings, seed)
-        return len(reply.token_ids) / reply.reply_s
+        return reply.new_tokens / reply.reply_s
 
     def bare(seed: int) -> float:
         ids = torch.tensor([prompt], device=device.kind)

@@ -202,12 +202,14 @@ def _replies(made: Made, keys: dict, rng):
             "seed": 7 + number,
             "started_s": number * seconds,
             "prompt_tokens": 40,
+            "batch_size": 1,
             "new_tokens": made.new_tokens,
+            "steps": made.new_tokens,
             "reply_s": seconds,
             "ttft_s": first,
             "token_s": times,
-            "token_ids": list(range(made.new_tokens)),
-            "text": made.texts[(number - 1) % len(made.texts)],
+            "token_ids": [list(range(made.new_tokens))],
+            "text": [made.texts[(number - 1) % len(made.texts)]],
         }
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from speedgrid import corpus
+from speedgrid.outcomes import Unsupported
 
 
 def test_training_and_held_out_files_are_apart():
@@ -29,3 +30,12 @@ def test_a_text_file_is_cut_between_characters(tmp_path):
     path.write_text("日本語" * 10, encoding="utf-8")
     [(name, text)] = corpus.text_file(path, 7)
     assert (name, text) == ("t.txt", "日本")
+
+
+def test_calibration_text_is_training_text_or_a_file(tmp_path):
+    held_out = {text for _, text in corpus.held_out_text(100_000)}
+    assert not held_out & set(corpus.calibration_text({"text": "stdlib"}))
+    (tmp_path / "mine.txt").write_text("ein Text", encoding="utf-8")
+    assert corpus.calibration_text({"text": str(tmp_path / "mine.txt")}) == ["ein Text"]
+    with pytest.raises(Unsupported, match=r"calibration text .*none\.txt: .*No such file"):
+        corpus.calibration_text({"text": str(tmp_path / "none.txt")})

@@ -268,3 +268,65 @@ def test_whatever_stands_in_a_study_it_plans_or_says_what_is_wrong(path, value):
         assert str(error).startswith("my.yaml: ")
     else:
         assert cells
+
+
+# Where a technique can run, and what its cells load
+
+OWN = {"family": "engine", "summary": "s", "engine": "transformers", "label": "L"}
+
+
+def own_registry(**techniques):
+    own = grid.validate({name: OWN | entry for name, entry in techniques.items()}, TECHNIQUES_SCHEMA, "my.yaml: techniques")
+    return grid.merge_registry(REGISTRY, own, "my.yaml")
+
+
+def cells_of(registry, technique, has_gpu):
+    study = studies.small()
+    study["gpus"] |= {"a100": {"device": "cuda"}}
+    study["experiments"]["generate"]["techniques"] = ["baseline", technique]
+    cells = grid.plan(grid.validate(study, STUDY_SCHEMA, "my.yaml"), registry, "my.yaml", has_gpu)
+    return {cell.gpu: cell for cell in cells if (cell.technique, cell.model) == (technique, "tiny")}
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_technique_may_need_another_stack_on_another_device(has_gpu):
+    registry = own_registry(mine={"env": {"cuda": "with-cuda", "cpu": "without"}})
+    envs = {gpu: cell.env for gpu, cell in cells_of(registry, "mine", has_gpu).items()}
+    assert envs == {"local": "with-cuda" if has_gpu else "without", "cpu": "without", "a100": "with-cuda"}
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_what_cannot_run_on_a_device_needs_no_stack_there(has_gpu):
+    envs = {gpu: cell.env for gpu, cell in cells_of(own_registry(mine={"env": "big", "requires": ["cuda"]}), "mine", has_gpu).items()}
+    assert envs == {"local": "big" if has_gpu else "report", "cpu": "report", "a100": "big"}
+    cells = cells_of(own_registry(mine={"env": "big", "unavailable": "nobody builds it"}), "mine", has_gpu)
+    assert {cell.env for cell in cells.values()} == {"report"}
+    assert json.loads(cells["local"].job("measure"))["unavailable"] == "nobody builds it"
+
+
+def test_a_technique_may_load_the_checkpoint_of_another():
+    registry = own_registry(mine={"env": "transformers", "checkpoint": "bnb_int8"})
+    mine, maker = (cells_of(registry, name, False)["local"] for name in ("mine", "bnb_int8"))
+    assert mine.checkpoint_record == maker.checkpoint_record == "results/checkpoints/tiny/bnb_int8/float32/quantize.parquet"
+    assert mine.job("quantize") == maker.job("quantize")
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"checkpoint": "sdpa"}, "techniques.mine.checkpoint: 'sdpa' makes no checkpoint; those that do are bnb_int8"),
+        ({"checkpoint": "nothing"}, "techniques.mine.checkpoint: 'nothing' makes no checkpoint"),
+        ({"checkpoint": "bnb_int8", "transform": {"method": "bitsandbytes"}}, "has both `transform` and `checkpoint`"),
+    ],
+)
+def test_a_checkpoint_that_nobody_makes_is_refused(entry, words):
+    with pytest.raises(StudyError) as caught:
+        planned(studies.small(), own_registry(mine={"env": "transformers", **entry}))
+    assert words in str(caught.value)
+
+
+def test_calibration_text_is_a_text_or_a_data_set():
+    study = studies.small()
+    assert planned(study)[0].calibration == {"text": "stdlib"}
+    study["models"]["tiny"]["calibration"] = {"text": "a.txt", "dataset": {"hub": "a/b", "revision": "0" * 40, "file": "f", "column": "c"}}
+    assert "models.tiny.calibration: needs exactly one of text, dataset; it has text and dataset" in complaint(study)

@@ -11,7 +11,7 @@ KEYS = {"gpu": "g", "experiment": "e", "model": "m", "technique": "t", "status":
 
 
 def test_rows_and_facts_come_back(tmp_path):
-    row = {**KEYS, "reply": 1, "token_s": [0.1, 0.2], "token_ids": [3, 4], "text": "☃ </script>"}
+    row = {**KEYS, "reply": 1, "token_s": [0.1, 0.2], "token_ids": [[3, 4]], "text": ["☃ </script>"]}
     records.write(tmp_path / "a.parquet", MEASURE, [row], {"engaged": True, "packages": ["torch==1"], "seed": 3})
     record = records.read(tmp_path / "a.parquet", MEASURE)
     assert {name: record.rows[0][name] for name in row} == row

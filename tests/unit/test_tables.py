@@ -31,14 +31,16 @@ def test_every_cell_has_a_row_in_the_order_of_the_plan(default):
 
 
 def test_reply_figures_follow_their_definitions():
-    reply = {"new_tokens": 11, "reply_s": 2.5, "ttft_s": 0.5, "prompt_tokens": 40}
+    reply = {"new_tokens": 11, "reply_s": 2.5, "ttft_s": 0.5, "prompt_tokens": 40, "batch_size": 1, "steps": 11}
     expected = {"tokens_per_s": 4.4, "decode_tokens_per_s": 5.0, "prefill_tokens_per_s": 80.0, "ttft_s": 0.5, "tpot_s": 0.2}
     assert tables.reply_figures(reply) == pytest.approx(expected)
+    batch = {"tokens_per_s": 17.6, "decode_tokens_per_s": 20.0, "prefill_tokens_per_s": 320.0, "ttft_s": 0.5, "tpot_s": 0.2}
+    assert tables.reply_figures({**reply, "new_tokens": 44, "batch_size": 4}) == pytest.approx(batch)
 
 
 @pytest.mark.parametrize("reply", [{"new_tokens": 1, "ttft_s": 0.5}, {"new_tokens": 9, "ttft_s": None}], ids=["one token", "no TTFT"])
 def test_a_reply_without_a_decode_phase_has_no_decode_figure(reply):
-    figures = tables.reply_figures({"reply_s": 0.5, "prompt_tokens": 40, **reply})
+    figures = tables.reply_figures({"reply_s": 0.5, "prompt_tokens": 40, "batch_size": 1, "steps": reply["new_tokens"], **reply})
     assert figures["decode_tokens_per_s"] is figures["tpot_s"] is None
     assert figures["tokens_per_s"] == reply["new_tokens"] / 0.5
 

@@ -42,14 +42,14 @@ def prepared(tmp_path) -> Path:
 
 
 def test_a_package_that_is_missing_is_a_row_and_no_failure(tmp_path, prepared):
-    """The environment of the tests has no PyTorch, as a machine may lack what a technique needs."""
+    """The environment of the tests has no packages of an engine, as a machine may lack what a technique needs."""
     done = job("warmup.py", tmp_path, "--checkpoint", prepared, "--out", tmp_path / "warmup.parquet")
     assert done.returncode == 0, done.stderr
     record = records.read(tmp_path / "warmup.parquet", WARMUP)
-    assert (record.status, record.reason) == ("missing_dependency", "the Python package torch is not installed in this environment")
+    assert (record.status, record.reason) == ("missing_dependency", "the Python package accelerate is not installed in this environment")
     assert done.stdout.splitlines() == [
         "warmup local/e/m/t: start",
-        "warmup local/e/m/t: missing_dependency: the Python package torch is not installed in this environment",
+        "warmup local/e/m/t: missing_dependency: the Python package accelerate is not installed in this environment",
     ]
 
 

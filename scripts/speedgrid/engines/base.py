@@ -1,18 +1,23 @@
 """The contract of an engine: load a checkpoint, generate a reply with the time of every token, score text, say what was seen."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from speedgrid.hardware import Device
+from speedgrid.outcomes import Unsupported
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply: the tokens produced, when each was there (seconds since the reply's start), and the time of the whole."""
+    """One reply: the tokens of each sequence of the batch, when each step was there for all of them (seconds since the reply's start),
+    and the time of the whole."""
 
-    token_ids: list[int]
+    token_ids: list[list[int]]
     token_s: list[float]
     reply_s: float
 
@@ -20,6 +25,11 @@ class Reply:
     def ttft_s(self) -> float:
         """Time to the first token."""
         return self.token_s[0]
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of all sequences together."""
+        return sum(map(len, self.token_ids))
 
 
 @dataclass
@@ -32,7 +42,14 @@ class Proof:
 
 
 class Engine(ABC):
-    """A model on a device. Heavy packages are imported by `import_packages` and after it, never by importing the module."""
+    """A model on a device. Heavy packages are imported by `import_packages` and after it, never by importing the module.
+
+    A job calls `import_packages`, `open`, then `load`, and `close` when it is done, whatever came of it.
+    """
+
+    # Whether the engine computes with PyTorch in this process. Where not, memory is what the process and its children hold, or what
+    # the whole device holds more than before; and PyTorch need not be there, or not in a build for the device.
+    uses_torch = True
 
     def __init__(self, checkpoint: Path, device: Device, options: Mapping, threads: int, trust_remote_code: bool = False):
         self.checkpoint, self.device, self.options = checkpoint, device, options
@@ -42,45 +59,85 @@ class Engine(ABC):
     def import_packages(self) -> None:
         """Import what the engine needs; apart from `load` because cold start reports it apart."""
 
+    def open(self) -> None:
+        """Read the tokenizer and the configuration, which lie in the format of transformers beside every engine's weights.
+
+        One tokenizer for all engines makes prompts and scored text the same tokens in each. Raises outcomes.Unsupported for a
+        checkpoint that lacks them.
+        """
+        from transformers import AutoConfig, AutoTokenizer
+
+        if not (self.checkpoint / "config.json").is_file():
+            raise Unsupported("the checkpoint has no config.json")
+        if not any((self.checkpoint / name).is_file() for name in TOKENIZER_FILES):
+            raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+        where = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, **where)
+        self.config = AutoConfig.from_pretrained(self.checkpoint, **where)
+
     @abstractmethod
-    def load(self) -> None:
+    def load(self, room: int, batch_size: int = 1) -> None:
         """Load the checkpoint onto the device, and apply the technique as its maintainers mean it.
 
+        `room`: tokens of the longest sequence that will be asked for, prompt and reply together; `batch_size`: sequences at once.
         Raises outcomes.Unsupported where the model, device and options do not go together.
         """
 
-    @abstractmethod
     def tokenize(self, text: str) -> list[int]:
         """Tokens of `text`, without special tokens."""
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
-    @abstractmethod
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, special tokens left in."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
-    @abstractmethod
     def vocabulary(self) -> int:
         """Number of tokens that a synthetic prompt may draw from."""
+        return self._text_config().vocab_size
 
-    @abstractmethod
     def prefix(self) -> int:
         """The token that begins a text: the tokenizer's beginning-of-text token, else its end-of-text token."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return bos if bos is not None else eos if eos is not None else 0
+
+    def context(self) -> int:
+        """Longest sequence that the model takes, in tokens."""
+        return getattr(self._text_config(), "max_position_embeddings", None) or 2048
+
+    def end_tokens(self) -> list[int]:
+        """The tokens that end a reply: those of the checkpoint's generation_config.json, else of its configuration or tokenizer."""
+        path = self.checkpoint / "generation_config.json"
+        told = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+        for end in (told, getattr(self._text_config(), "eos_token_id", None), self.tokenizer.eos_token_id):
+            if end is not None:
+                return end if isinstance(end, list) else [end]
+        return []
 
     @abstractmethod
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> Reply:
-        """One reply to `prompt` under the settings of the experiment (max_new_tokens, ignore_eos, sampling)."""
+        """One reply to `prompt` under the settings of the experiment (max_new_tokens, ignore_eos, batch_size, sampling).
+
+        A batch is `batch_size` sequences that all begin with `prompt`.
+        """
 
     @abstractmethod
     def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        """For each (context, continuation), the natural log-probability of every token of the continuation."""
+        """For each (context, continuation), the natural log-probability of every token of the continuation.
 
-    @abstractmethod
-    def context(self) -> int:
-        """Longest sequence that the model takes, in tokens."""
+        Raises outcomes.Unsupported where the engine cannot say.
+        """
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """`parameters`, `trainable_parameters` and `model_bytes` of the loaded model."""
+        """`parameters`, `trainable_parameters` and `model_bytes` of the loaded model; None for what cannot be known."""
 
     @abstractmethod
     def prove(self, prompt: Sequence[int], settings: Mapping) -> Proof:
         """See whether the technique was active; called after the counted replies, it may run further ones."""
+
+    def close(self) -> None:  # noqa: B027 - most engines have nothing to do
+        """Let go of processes that the engine has started."""
+
+    def _text_config(self):
+        """The configuration of the language model, in a model of several parts too."""
+        return getattr(self.config, "text_config", None) or self.config

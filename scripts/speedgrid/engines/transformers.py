@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 from speedgrid.engines import base
-from speedgrid.outcomes import Unsupported
+from speedgrid.outcomes import MissingDependency, Unsupported
 
 # Our names of PyTorch's SDPA kernels, and PyTorch's own.
 SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH", "cudnn": "CUDNN_ATTENTION"}
@@ -23,12 +24,14 @@ class Engine(base.Engine):
         torch.set_num_threads(self.threads)
         transformers.utils.logging.disable_progress_bar()
 
-    def load(self) -> None:
+    def load(self, room: int, batch_size: int = 1) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
-        if not (self.checkpoint / "config.json").is_file():
-            raise Unsupported(f"{self.checkpoint.name}: the checkpoint has no config.json")
+        if batch_size > 1 and self.options.get("prompt_lookup"):
+            raise Unsupported("prompt lookup decoding of transformers takes one sequence at a time, not a batch")
+        if self.options.get("attention") == "flash_attention_2" and not find_spec("flash_attn"):
+            raise MissingDependency("the Python package flash-attn is not installed in this environment")
         self.model = AutoModelForCausalLM.from_pretrained(
             self.checkpoint,
             dtype=getattr(torch, self.options["dtype"]),
@@ -38,34 +41,16 @@ class Engine(base.Engine):
             trust_remote_code=self.trust_remote_code,
             local_files_only=True,
         ).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, local_files_only=True, trust_remote_code=self.trust_remote_code)
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
-        eos = self.model.generation_config.eos_token_id
-        self.eos = eos if eos is not None else self.tokenizer.eos_token_id
         self.model.generation_config = GenerationConfig()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
-
-    def tokenize(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(token_ids, skip_special_tokens=False)
-
-    def vocabulary(self) -> int:
-        return self.model.config.get_text_config().vocab_size
-
-    def prefix(self) -> int:
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        return bos if bos is not None else eos if eos is not None else 0
-
-    def context(self) -> int:
-        config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None) or 2048
+        if self.options.get("compile") == "forward":
+            self.model.forward = torch.compile(self.model.forward, mode=self.options.get("compile_mode", "default"))
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
 
-        ids = torch.tensor([list(prompt)], device=self.device.kind)
+        ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.device.kind)
         mask = torch.ones_like(ids)
         config = self._generation_config(settings)
         clock = TokenClock()
@@ -76,10 +61,11 @@ class Engine(base.Engine):
             output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock)
             self.device.synchronize()
             seconds = clock.seconds()
-        tokens = output[0, len(prompt) :].tolist()
-        if len(tokens) != len(clock.token_s):
-            raise RuntimeError(f"generate returned {len(tokens)} tokens and streamed {len(clock.token_s)}")
-        return base.Reply(tokens, clock.token_s, seconds)
+        steps = output.shape[1] - len(prompt)
+        if steps != len(clock.token_s):
+            raise RuntimeError(f"generate returned {steps} tokens and streamed {len(clock.token_s)}")
+        ends = [] if settings["ignore_eos"] else self.end_tokens()
+        return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
     def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         import torch
@@ -128,9 +114,12 @@ class Engine(base.Engine):
             seen["compiled_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
             if not seen["compiled_graphs"]:
                 return base.Proof(False, "no compiled code ran: `generate` called the original module", seen)
+        elif self.options.get("prompt_lookup"):
+            return self._lookup_proof(prompt, settings, seen)
         else:
             # How many positions the last step of a short reply computed: one with a KV cache, all without.
-            seen |= self._short_reply(prompt, settings)
+            widths, cache = self._watched_reply(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True})
+            seen |= {"last_step_positions": widths[-1], "cache": cache}
             cached = seen["last_step_positions"] == 1
             if cached != self.options.get("use_cache", True):
                 return base.Proof(False, f"the last step computed {seen['last_step_positions']} positions", seen)
@@ -156,22 +145,32 @@ class Engine(base.Engine):
             cache |= {"disable_compile": True}
             if self.options.get("cache") == "static":
                 cache |= {"cache_implementation": "static"}
+        if self.options.get("prompt_lookup"):
+            cache |= {"prompt_lookup_num_tokens": self.options["prompt_lookup"]}
         return GenerationConfig(
             max_new_tokens=settings["max_new_tokens"],
-            eos_token_id=None if settings["ignore_eos"] else self.eos,
+            eos_token_id=None if settings["ignore_eos"] else self.end_tokens() or None,
             pad_token_id=0,
             **cache,
             **sampling,
         )
 
-    def _short_reply(self, prompt: Sequence[int], settings: Mapping) -> dict:
-        """What a reply of four tokens shows: the positions that its last step computed, and the class of its cache."""
+    def _lookup_proof(self, prompt: Sequence[int], settings: Mapping, seen: dict) -> base.Proof:
+        """Prompt lookup is active where some pass checked guessed tokens, so that it computed more than one position."""
+        widths, seen["cache"] = self._watched_reply(prompt, settings)
+        seen |= {"passes": len(widths), "passes_with_guesses": sum(width > 1 for width in widths[1:])}
+        if not seen["passes_with_guesses"]:
+            return base.Proof(False, "no run of tokens came twice in prompt and reply, so nothing could be guessed", seen)
+        return base.Proof(True, "", seen)
+
+    def _watched_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[int], str]:
+        """The positions that each pass of one more reply computed, and the class of its cache."""
         import torch
 
         widths = []
         hook = self.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: widths.append(inputs[0].shape[1]))
         ids = torch.tensor([list(prompt)], device=self.device.kind)
-        config = self._generation_config({**settings, "max_new_tokens": 4, "ignore_eos": True})
+        config = self._generation_config(settings)
         config.return_dict_in_generate = True
         try:
             with self._attention_kernels():
@@ -179,7 +178,7 @@ class Engine(base.Engine):
         finally:
             hook.remove()
         cache = output.past_key_values
-        return {"last_step_positions": widths[-1], "cache": "none" if cache is None else type(cache).__name__}
+        return widths, "none" if cache is None else type(cache).__name__
 
     def _attention_kernels(self):
         """The kernels that SDPA may choose from: all of them, or the one that the technique insists on."""
@@ -189,6 +188,11 @@ class Engine(base.Engine):
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
+
+
+def until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    """The tokens of a sequence up to its first end token; the padding that follows in a batch was not produced."""
+    return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
 class TokenClock:
@@ -208,7 +212,9 @@ class TokenClock:
 
     def put(self, tokens) -> None:
         if self.prompt_came:
-            self.token_s.append(self.seconds())
+            # A step gives every sequence one token; where tokens are guessed ahead and accepted together, it gives one sequence several.
+            now = self.seconds()
+            self.token_s += [now] * (tokens.shape[1] if tokens.dim() == 2 else 1)
         self.prompt_came = True
 
     def end(self) -> None:

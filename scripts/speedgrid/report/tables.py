@@ -18,11 +18,11 @@ KEYS = ("gpu", "experiment", "model", "technique")
 GROUP = KEYS[:3]
 
 # What a summary row takes as it is: from the grid, and from the facts of the measuring job.
-FROM_GRID = (*KEYS, "label", "family", "engine", "env", "lossless", "is_baseline", "dtype")
-IDENTITY_FACTS = ("device_name", "engaged", "evidence", "checkpoint_sha256")
+FROM_GRID = (*KEYS, "label", "family", "engine", "lossless", "is_baseline", "dtype")
+IDENTITY_FACTS = ("device_name", "env", "engaged", "evidence", "checkpoint_sha256")
 FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
-    *("memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
+    *("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
 )
 COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s")
 
@@ -87,16 +87,17 @@ def reply_figures(reply: Mapping) -> dict:
     """The rates of one reply, by the definitions of the field; None where it has none.
 
     tokens_per_s = tokens / reply time; TPOT = (reply time - TTFT) / (tokens - 1), decode is its inverse; prefill = prompt tokens / TTFT.
-    A reply of one token has no decode phase.
+    A reply of one token has no decode phase. In a batch the first step gives one token to each sequence, and rates count all sequences.
     """
     tokens, whole, first = reply["new_tokens"], reply["reply_s"], reply["ttft_s"]
-    decoding = whole - first if first is not None and tokens > 1 else None
+    batch, steps = reply["batch_size"], reply["steps"]
+    decoding = whole - first if first is not None and steps > 1 else None
     return {
         "tokens_per_s": tokens / whole,
-        "decode_tokens_per_s": (tokens - 1) / decoding if decoding else None,
-        "prefill_tokens_per_s": reply["prompt_tokens"] / first if first and reply["prompt_tokens"] else None,
+        "decode_tokens_per_s": (tokens - batch) / decoding if decoding else None,
+        "prefill_tokens_per_s": batch * reply["prompt_tokens"] / first if first and reply["prompt_tokens"] else None,
         "ttft_s": first,
-        "tpot_s": decoding / (tokens - 1) if decoding else None,
+        "tpot_s": decoding / (steps - 1) if decoding else None,
     }
 
 
@@ -219,7 +220,11 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[G
 def _reply_frame(replies: Sequence[Mapping]) -> pd.DataFrame:
     kept = ("reply", "reply_s", "new_tokens", "text")
     finished = [reply for reply in replies if reply["reply"] is not None]
-    rows = [{name: reply[name] for name in (*KEYS, *kept)} | {"tokens_per_s": reply["new_tokens"] / reply["reply_s"]} for reply in finished]
+    rows = [
+        {name: reply[name] for name in (*KEYS, *kept)}
+        | {"tokens_per_s": reply["new_tokens"] / reply["reply_s"], "text": (reply["text"] or [""])[0]}
+        for reply in finished
+    ]
     return pd.DataFrame(rows, columns=[*KEYS, *kept, "tokens_per_s"])
 
 

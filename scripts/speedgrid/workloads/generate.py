@@ -15,6 +15,11 @@ def prompt_of(engine: Engine, settings: Mapping, seed: int) -> list[int]:
     return [draw.randrange(engine.vocabulary()) for _ in range(settings["prompt_tokens"])]
 
 
+def room_for(prompt: list[int], settings: Mapping) -> int:
+    """Tokens of the longest sequence that a reply can become."""
+    return len(prompt) + settings["max_new_tokens"]
+
+
 def warm_up(engine: Engine, prompt: list[int], settings: Mapping, seed: int) -> list[Reply]:
     """The replies before the counted ones: the first pays for compilation and caches."""
     return [engine.generate(prompt, settings, seed) for _ in range(settings["warmup_replies"])]
@@ -35,11 +40,13 @@ def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, kee
                 "seed": seed + number,
                 "started_s": started,
                 "prompt_tokens": len(prompt),
-                "new_tokens": len(reply.token_ids),
+                "batch_size": settings["batch_size"],
+                "new_tokens": reply.new_tokens,
+                "steps": len(reply.token_s),
                 "reply_s": reply.reply_s,
                 "ttft_s": reply.ttft_s,
                 "token_s": reply.token_s,
                 "token_ids": reply.token_ids,
-                "text": engine.decode(reply.token_ids),
+                "text": [engine.decode(tokens) for tokens in reply.token_ids],
             }
         )

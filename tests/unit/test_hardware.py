@@ -1,0 +1,69 @@
+"""Which device a job is given, and what it is told where that is not the one that was asked for."""
+
+import pytest
+from speedgrid import hardware
+from speedgrid.hardware import DeviceError, Gpu
+
+A100 = Gpu("NVIDIA A100-SXM4-80GB", "GPU-aaaa", "580.95.05", 80 * 2**30, "8.0")
+T4 = Gpu("Tesla T4", "GPU-tttt", "535.104.12", 16 * 2**30, "7.5")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def has(*gpus, visible=None):
+        monkeypatch.setattr(hardware, "gpus", lambda: list(gpus))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return has
+
+
+def pick(**wanted):
+    return hardware.pick_device({"device": "auto", **wanted}, "mine", uses_torch=False)
+
+
+def test_auto_is_the_gpu_where_there_is_one(machine):
+    machine(A100)
+    assert (pick().kind, pick().name, pick().capability) == ("cuda", A100.name, (8, 0))
+    assert not pick(device="cpu").is_gpu
+    machine()
+    assert (pick().kind, pick().capability) == ("cpu", (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [(None, A100.name), ("1,0", T4.name), ("GPU-tttt", T4.name), ("", None), ("7", None)],
+    ids=["all", "by number", "by UUID", "none", "one that is not there"],
+)
+def test_only_the_gpus_that_a_job_may_see_count(machine, visible, name):
+    machine(A100, T4, visible=visible)
+    assert (pick().name == name) if name else not pick().is_gpu
+
+
+def test_another_gpu_than_the_named_one_is_refused(machine):
+    machine(T4)
+    assert pick(name="t4").name == T4.name
+    with pytest.raises(DeviceError, match=r"gpus\.mine\.name: asked for 'A100', this job was given 'Tesla T4'"):
+        pick(name="A100")
+    machine()
+    with pytest.raises(DeviceError, match="shows none on this machine"):
+        pick(device="cuda")
+    with pytest.raises(DeviceError, match="shows none on this machine"):
+        pick(name="A100")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "words"),
+    [
+        (None, "580.95.05", ["a build for CPUs", "SPEEDGRID_TORCH=cuda"]),
+        ("13.0", "535.104.12", ["needs driver 580.65.06 or newer", "this one is 535.104.12", "a build for CUDA 12"]),
+        ("12.1", "470.57.02", ["needs driver 525.60.13 or newer", "a build for CUDA 11"]),
+        ("11.8", "440.33.01", ["needs driver 450.80.02 or newer", "update it"]),
+        ("12.1", "580.95.05", ["cannot use the GPU under driver 580.95.05"]),
+    ],
+)
+def test_a_gpu_that_pytorch_cannot_use_is_explained_in_one_line(cuda, driver, words):
+    said = hardware.why_no_gpu("2.13.0", cuda, driver)
+    assert all(word in said for word in words), said
+    assert "\n" not in said
