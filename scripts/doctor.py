@@ -7,6 +7,7 @@ Exits with 0 if the default study can run here, else with 1.
 
 import hashlib
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 import yaml
 from speedgrid import hardware
+from speedgrid.hardware import CAPABILITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONTEND = ROOT / "envs" / "uv-frontend"
@@ -49,6 +51,7 @@ class Facts:
     index_reachable: bool = False
     hub: str = ""
     hub_reachable: bool = False
+    cuda: Mapping[str, str] = field(default_factory=dict)  # the CUDA that each environment's PyTorch is built for
     made: frozenset[str] = frozenset()  # environments that are there already
     makeable: frozenset[str] = frozenset()  # all that have a file in envs/
     prepared: frozenset[str] = frozenset()  # models that are there already
@@ -83,28 +86,42 @@ def technique_rows(registry: Mapping, facts: Facts) -> list[tuple[str, str]]:
         if lacking:
             rows.append((str(name), "needs " + ", ".join(lacking)))
         else:
-            made = technique["env"] in facts.made
-            rows.append((str(name), "ready" if made else f"ready (the first run makes the environment '{technique['env']}')"))
+            env = environment_of(technique, facts)
+            rows.append((str(name), "ready" if env in facts.made else f"ready (the first run makes the environment '{env}')"))
     return rows
 
 
 def needs(technique: object, facts: Facts) -> list[str]:
     """What the machine lacks for a technique."""
-    if not isinstance(technique, Mapping) or not isinstance(technique.get("env"), str):
+    if not isinstance(technique, Mapping) or not isinstance(technique.get("env"), str | Mapping):
         return ["a correct entry in techniques.yaml: a mapping with at least 'env'"]
-    lacking = environment_needs(technique["env"], facts)
-    for requirement in technique.get("requires") or []:
-        if requirement == "cuda" and not facts.gpus:
-            lacking.append("an NVIDIA GPU")
+    if technique.get("unavailable"):
+        return [f"what cannot be had today: {technique['unavailable']}"]
+    requires = technique.get("requires") or []
+    if "cuda" in requires and not facts.gpus:
+        return ["an NVIDIA GPU"]
+    env = environment_of(technique, facts)
+    lacking = environment_needs(env, facts)
+    problems = [hardware.driver_problem(facts.cuda[env], gpu.driver) for gpu in facts.gpus if env in facts.cuda]
+    if problems and all(problems):
+        lacking.append(f"another driver or build: PyTorch there is built for {problems[0]}")
+    for requirement in requires:
+        if requirement in CAPABILITIES and not any(
+            capability(gpu.compute_capability) >= CAPABILITIES[requirement][0] for gpu in facts.gpus
+        ):
+            lacking.append(f"a GPU of compute capability {'.'.join(map(str, CAPABILITIES[requirement][0]))} or higher")
         elif requirement == "compiler":
             if not facts.compiler:
                 lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
             if not facts.python_headers:
                 lacking.append("Python.h (Debian, Ubuntu: python3-dev)")
-    wanted = technique.get("min_capability")
-    if wanted is not None and not any(capability(gpu.compute_capability) >= capability(wanted) for gpu in facts.gpus):
-        lacking.append(f"a GPU of compute capability {wanted} or higher")
     return lacking
+
+
+def environment_of(technique: Mapping, facts: Facts) -> str:
+    """The environment of a technique on this machine's device."""
+    env = technique["env"]
+    return env if isinstance(env, str) else env["cuda" if facts.gpus else "cpu"]
 
 
 def environment_needs(name: str, facts: Facts) -> list[str]:
@@ -150,6 +167,12 @@ def size(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
+def cuda_of(recipe: Path) -> str:
+    """The CUDA that the PyTorch of an environment file is built for; empty where it has none, or one that is not known."""
+    pin = re.search(r"^ *- torch==([\d.]+)", recipe.read_text(encoding="utf-8"), re.MULTILINE)
+    return hardware.TORCH_CUDA.get(pin[1], "") if pin else ""
+
+
 def capability(text: object) -> tuple[int, ...]:
     """Compute capability as something that can be compared; 8.9 in YAML is a number."""
     return tuple(int(part) for part in str(text).split(".") if part.isdigit())
@@ -187,6 +210,7 @@ def find_facts() -> Facts:
         hub=without_password(hub),
         hub_reachable=is_reachable(hub, environ),
         made=frozenset(name for name, path in recipes.items() if environment_folder(path, environments).is_dir()),
+        cuda={name: cuda for name, path in recipes.items() if (cuda := cuda_of(path))},
         makeable=frozenset(recipes),
         prepared=frozenset(path.name for path in (ROOT / "models").glob("*") if path.is_dir()),
     )

@@ -15,6 +15,10 @@ from speedgrid.outcomes import Unsupported
 
 # The oldest NVIDIA driver for Linux that runs builds of each major version of CUDA.
 OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
+# What a technique may require of a GPU: its compute capability, and what that means in names.
+CAPABILITIES = {"sm80": ((8, 0), "Ampere or newer"), "sm89": ((8, 9), "Ada, Hopper or newer")}
+# The CUDA that the package index's build of each PyTorch in envs/ is for.
+TORCH_CUDA = {"2.13.0": "13.0", "2.2.2": "12.1", "2.1.2": "12.1"}
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -121,13 +125,20 @@ def why_no_gpu(torch_version: str, cuda: str | None, driver: str) -> str:
             f"PyTorch {torch_version} in this environment is a build for CPUs, and this machine has an NVIDIA GPU;"
             " delete the environment and run again with SPEEDGRID_TORCH=cuda"
         )
-    needed = OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
-    if needed and _numbers(driver) < _numbers(needed):
-        older = next((major for major, oldest in sorted(OLDEST_DRIVER.items(), reverse=True) if _numbers(oldest) <= _numbers(driver)), None)
-        other = f", or take a build for CUDA {older} (see docs/drivers.md)" if older else ""
-        build = f"PyTorch {torch_version} is built for CUDA {cuda}"
-        return f"{build}, which needs driver {needed} or newer; this one is {driver}; update it{other}"
+    problem = driver_problem(cuda, driver)
+    if problem:
+        return f"PyTorch {torch_version} is built for {problem}"
     return f"PyTorch {torch_version}, built for CUDA {cuda}, cannot use the GPU under driver {driver}"
+
+
+def driver_problem(cuda: str, driver: str) -> str:
+    """Why a driver cannot run a build for a version of CUDA, and what would do; empty where it can, or where that is not known."""
+    needed = OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
+    if not needed or not _numbers(driver) or _numbers(driver) >= _numbers(needed):
+        return ""
+    older = [major for major, oldest in OLDEST_DRIVER.items() if _numbers(oldest) <= _numbers(driver)]
+    other = f", or take a build for CUDA {max(older)} (see docs/drivers.md)" if older else ""
+    return f"CUDA {cuda}, which needs driver {needed} or newer; this one is {driver}; update it{other}"
 
 
 def device_facts(device: Device) -> dict:

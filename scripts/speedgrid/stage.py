@@ -24,8 +24,6 @@ from speedgrid.progress import say
 from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, RUN, WARMUP
 
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE)}
-# What a technique may require of a GPU.
-CAPABILITIES = {"sm80": ((8, 0), "Ampere or newer"), "sm89": ((8, 9), "Ada, Hopper or newer")}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -138,7 +136,7 @@ def _check_reach(job: Job) -> None:
 
 def _check_requirements(job: Job) -> None:
     requires = job.told["requires"]
-    for name, (needed, generation) in CAPABILITIES.items():
+    for name, (needed, generation) in hardware.CAPABILITIES.items():
         if name in requires and job.device.capability < needed:
             has = ".".join(map(str, job.device.capability))
             raise outcomes.Unsupported(f"needs compute capability {'.'.join(map(str, needed))} ({generation}); {job.device.name} has {has}")

@@ -10,7 +10,7 @@ import yaml
 from doctor import Facts, machine_rows, study_problems, technique_rows
 from speedgrid.hardware import Gpu
 
-H200 = Gpu("NVIDIA H200", "GPU-1", "580.1", 150 * 10**9, "9.0")
+H200 = Gpu("NVIDIA H200", "GPU-1", "580.159.04", 150 * 10**9, "9.0")
 LAPTOP = Facts(
     cpu="A processor",
     cores=2,
@@ -32,7 +32,9 @@ REGISTRY = {
     "plain": {"env": "transformers"},
     "compiled": {"env": "transformers", "requires": ["compiler"]},
     "on_gpu": {"env": "transformers", "requires": ["cuda"]},
-    "fp8": {"env": "transformers", "requires": ["cuda"], "min_capability": 8.9},
+    "fp8": {"env": "transformers", "requires": ["cuda", "sm89"]},
+    "either": {"env": {"cuda": "transformers", "cpu": "report"}},
+    "nowhere": {"env": "nothing", "unavailable": "nobody builds it"},
     "elsewhere": {"env": "vllm"},
     "broken": None,
 }
@@ -48,7 +50,9 @@ def test_a_laptop_without_a_gpu():
     assert found["plain"] == "ready (the first run makes the environment 'transformers')"
     assert found["compiled"].startswith("ready")
     assert found["on_gpu"] == "needs an NVIDIA GPU"
-    assert found["fp8"] == "needs an NVIDIA GPU, a GPU of compute capability 8.9 or higher"
+    assert found["fp8"] == "needs an NVIDIA GPU"
+    assert found["either"] == "ready (the first run makes the environment 'report')"
+    assert found["nowhere"] == "needs what cannot be had today: nobody builds it"
     assert found["elsewhere"] == "needs the file envs/vllm.yaml"
     assert found["broken"].startswith("needs a correct entry in techniques.yaml")
 
@@ -71,6 +75,21 @@ def test_what_compilation_needs(change, lacking):
     assert verdicts(replace(LAPTOP, **change))["compiled"] == lacking
 
 
+def test_a_driver_that_is_too_old_for_an_environment_is_named_with_what_would_do():
+    built = replace(LAPTOP, gpus=[replace(H200, driver="535.104.12")], cuda={"transformers": "13.0"})
+    said = verdicts(built)["on_gpu"]
+    assert "built for CUDA 13.0, which needs driver 580.65.06 or newer; this one is 535.104.12" in said
+    assert "a build for CUDA 12 (see docs/drivers.md)" in said
+    assert verdicts(replace(built, gpus=[H200]))["on_gpu"].startswith("ready")
+
+
+def test_the_cuda_of_every_environment_with_pytorch_is_known():
+    envs = doctor.ROOT / "envs"
+    builds = {path.stem: doctor.cuda_of(path) for path in envs.glob("*.yaml") if "- torch==" in path.read_text()}
+    assert builds["transformers"] == "13.0"
+    assert all(builds.values()), builds
+
+
 @pytest.mark.parametrize(("capability", "ready"), [("8.9", True), ("9.0", True), ("12.0", True), ("8.6", False)])
 def test_compute_capability_is_compared_by_its_parts(capability, ready):
     facts = replace(LAPTOP, gpus=[replace(H200, compute_capability=capability)])
@@ -79,7 +98,7 @@ def test_compute_capability_is_compared_by_its_parts(capability, ready):
 
 def test_the_machine_in_words():
     rows = machine_rows(replace(LAPTOP, gpus=[H200, H200], instruction_sets=["AVX2"], hub_reachable=False))
-    assert [text for name, text in rows if name == "GPU"] == ["NVIDIA H200, 150.0 GB, compute capability 9.0, driver 580.1"] * 2
+    assert [text for name, text in rows if name == "GPU"] == ["NVIDIA H200, 150.0 GB, compute capability 9.0, driver 580.159.04"] * 2
     text = dict(rows)
     assert text["CPU"] == "A processor, 2 cores: AVX2"
     assert text["package index"] == "https://index.example/simple: reachable"
