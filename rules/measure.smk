@@ -27,7 +27,7 @@ rule warmup:
 rule measure:
     input:
         script="scripts/measure.py",
-        code=grid.engine_code,
+        code=grid.measure_code,
         checkpoint=grid.checkpoint,
         after=ancient("results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet"),
     output:

@@ -2,7 +2,7 @@
 
 import json
 
-from speedgrid import meters, stage
+from speedgrid import meters, monitor, stage, state
 from speedgrid.engines.base import Engine
 from speedgrid.progress import Steps, say
 from speedgrid.workloads import generate
@@ -16,8 +16,9 @@ def measure(job: stage.Job) -> str:
 def replies(job: stage.Job, engine: Engine) -> str:
     settings, seed = job.told["settings"], job.told["seed"]
     memory, clock = meters.MemoryMeter(job.device, engine.uses_torch), meters.Stopwatch(job.device)
-    engine.import_packages()
-    engine.open()
+    with monitor.Idle(job.device) as idle:
+        engine.import_packages()
+        engine.open()
     prompt = generate.prompt_of(engine, settings, seed)
     job.facts |= {name: job.checkpoint_facts[name] for name in ("checkpoint_bytes", "checkpoint_sha256")}
 
@@ -32,14 +33,26 @@ def replies(job: stage.Job, engine: Engine) -> str:
     job.facts |= {"warmup_s": clock.seconds(), "memory_load_peak": memory.peak()}
     say(f"{job.name}: warm after {settings['warmup_replies']} replies, {job.facts['warmup_s']:.1f} s")
 
-    memory.forget_peak()
-    steps = Steps(job.name, settings["replies"])
+    repeats, disturbances = 0, []
+    while True:
+        job.rows.clear()
+        memory.forget_peak()
+        steps = Steps(job.name, settings["replies"])
 
-    def keep(row: dict) -> None:
-        job.keep(row)
-        steps.done(row["reply"], f"{row['new_tokens'] / row['reply_s']:,.1f} token/s")
+        def keep(row: dict) -> None:
+            job.keep(row)
+            steps.done(row["reply"], f"{row['new_tokens'] / row['reply_s']:,.1f} token/s")  # noqa: B023 - called in this turn alone
 
-    generate.counted(engine, prompt, settings, seed, keep)
+        with monitor.Monitor(job.device, idle.facts) as watch:
+            generate.counted(engine, prompt, settings, seed, keep)
+        machine = watch.facts()
+        if machine["disturbed"]:
+            say(f"{job.name}: disturbed: {machine['disturbed']}")
+        if not state.is_repeated(machine, repeats, settings["repeat_disturbed"]):
+            break
+        repeats += 1
+        disturbances.append(machine["disturbed"])
+    job.facts |= {**machine, "repeats": repeats, "repeated_for": disturbances}
     job.facts |= {
         "memory_peak": memory.peak(),
         "memory_reserved": memory.reserved_peak(),

@@ -87,7 +87,8 @@ class Cell:
         if stage in ("warmup", "measure"):
             told["settings"] = dict(self.settings)
         if stage == "warmup":
-            told["settings"].pop("replies", None)
+            for name in ("replies", "warmup_replies", "repeat_disturbed"):
+                told["settings"].pop(name, None)
         if stage == "evaluate":
             told |= {"evaluate": self.evaluate, "random_weights": self.random_weights}
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
@@ -204,7 +205,10 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu:
 
 def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, registry: Mapping, has_gpu: bool) -> Cell:
     experiment, entry = study["experiments"][name], registry[technique]
-    settings = ("prompt", "prompt_tokens", "replies", "warmup_replies", "max_new_tokens", "batch_size", "ignore_eos", "sampling")
+    settings = (
+        *("prompt", "prompt_tokens", "replies", "warmup_replies", "repeat_disturbed"),
+        *("max_new_tokens", "batch_size", "ignore_eos", "sampling"),
+    )
     device = study["gpus"][gpu]
     on_gpu = device["device"] == "cuda" or (device["device"] == "auto" and (has_gpu or "name" in device))
     made_by = entry.get("checkpoint", technique)

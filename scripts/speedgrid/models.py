@@ -91,6 +91,11 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
     tokenizer = _byte_level_bpe([], 257, getattr(config, "max_position_embeddings", 2048))
     if config.get_text_config().vocab_size < len(tokenizer):
         raise ModelError(f"architecture.vocab_size: needs at least {len(tokenizer)}, one for every byte and one for the end")
+    for name in ("bos_token_id", "eos_token_id"):
+        # The architecture's usual numbers lie outside of a small vocabulary.
+        if (getattr(config, name, None) or 0) not in range(config.get_text_config().vocab_size):
+            setattr(model.config, name, tokenizer.eos_token_id)
+            setattr(model.generation_config, name, tokenizer.eos_token_id)
     with checkpoints.replacing(folder) as fresh:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)

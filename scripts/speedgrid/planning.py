@@ -79,14 +79,19 @@ class Grid:
         """The record of the checkpoint that a cell loads."""
         return self._cell(wildcards).checkpoint_record
 
+    def measure_code(self, wildcards) -> list[str]:
+        """The package files that a cell's figures and what was seen of the machine meanwhile depend on."""
+        return self.engine_code(wildcards) + _existing(["monitor.py", "sensors.py", "state.py"])
+
     def engine_code(self, wildcards) -> list[str]:
         """The package files that a cell's figures depend on."""
         cell = self._cell(wildcards)
-        return _existing([*JOB_CODE, f"engines/{cell.engine}.py", "workloads/generate.py", "workloads/score.py"])
+        return _existing([*JOB_CODE, *_with_siblings(f"engines/{cell.engine}.py"), "workloads/generate.py", "workloads/score.py"])
 
     def transform_code(self, wildcards) -> list[str]:
         """The package files that a quantized checkpoint depends on."""
-        return _existing(["checkpoints.py", "corpus.py", f"transforms/{self.registry[wildcards.technique]['transform']['method']}.py"])
+        method = self.registry[wildcards.technique]["transform"]["method"]
+        return _existing(["checkpoints.py", "corpus.py", *_with_siblings(f"transforms/{method}.py")])
 
     def calibration_file(self, wildcards) -> list[str]:
         """The text file that a quantization looks at, where the study names one."""
@@ -276,6 +281,25 @@ def _check_hub(at: str, repository: str) -> None:
 
 def _folder(path: str) -> Path:
     return ROOT / Path(path).expanduser()
+
+
+def _with_siblings(name: str) -> list[str]:
+    """An engine's or transform's file with the engines and transforms that it builds on."""
+    found, new = [], [name]
+    while new:
+        found += new
+        texts = [(ROOT / PACKAGE / module).read_text(encoding="utf-8") for module in new if (ROOT / PACKAGE / module).is_file()]
+        named = {
+            f"{package}/{module}.py"
+            for text in texts
+            for package, modules in re.findall(r"^ *from speedgrid\.(engines|transforms) import ([\w, ]+)", text, re.MULTILINE)
+            for module in modules.replace(" ", "").split(",")
+        }
+        named |= {
+            f"{a}/{b}.py" for text in texts for a, b in re.findall(r"^ *from speedgrid\.(engines|transforms)\.(\w+) import", text, re.M)
+        }
+        new = sorted(module for module in named - set(found) if (ROOT / PACKAGE / module).is_file())
+    return found
 
 
 def _existing(names: list[str]) -> list[str]:

@@ -129,6 +129,120 @@ PROOF = (
     Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
 )
 
+# State of the machine during the counted replies, and their energy. Shares are from 0 to 1; empty where the machine does not show it.
+STATE = (
+    Column(
+        "watched_s",
+        "double",
+        "s",
+        "Watched",
+        "Time from before the first counted reply to after the last, over which the machine was watched",
+    ),
+    Column("watched_samples", "int64", "", "Readings", "Readings of the gauges in that time"),
+    Column("watching_cpu_s", "double", "s", "Cost of watching", "CPU time of the thread that read them", "lower"),
+    Column("sm_clock_min", "int64", "Hz", "Lowest SM clock", "Of the readings"),
+    Column("sm_clock_median", "int64", "Hz", "SM clock", "Median of the readings"),
+    Column("sm_clock_max", "int64", "Hz", "Highest SM clock", "Of the readings"),
+    Column("sm_clock_limit", "int64", "Hz", "SM clock limit", "Highest SM clock of this GPU, as its driver says"),
+    Column("memory_clock_min", "int64", "Hz", "Lowest memory clock", "Of the readings"),
+    Column("memory_clock_median", "int64", "Hz", "Memory clock", "Median of the readings"),
+    Column("memory_clock_max", "int64", "Hz", "Highest memory clock", "Of the readings"),
+    Column("temperature_first", "int64", "°C", "Temperature at first", "Of the GPU, at the first reading"),
+    Column("temperature_last", "int64", "°C", "Temperature at last", "Of the GPU, at the last reading"),
+    Column("temperature_max", "int64", "°C", "Highest temperature", "Of the GPU"),
+    Column("power_mean", "double", "W", "Power", "Mean of the readings of the GPU board's power"),
+    Column("power_max", "double", "W", "Highest power", "Of the readings"),
+    Column("power_limit", "double", "W", "Power limit", "That the driver enforces"),
+    Column(
+        "gpu_utilisation",
+        "double",
+        "",
+        "GPU busy",
+        "Share of the time in which the GPU ran any kernel, by its driver; mean of the readings",
+    ),
+    Column("clock_reasons", "string", "", "Clock reasons", "Why the GPU's clock was not higher: share of the readings by reason, as JSON"),
+    Column(
+        "slowed_s", "double", "s", "Slowed", "Time for which heat or the power supply lowered the clock, as the driver counts it", "lower"
+    ),
+    Column("power_cap_s", "double", "s", "At the power limit", "Time for which the power limit lowered the clock, as the driver counts it"),
+    Column("foreign_gpu_memory", "int64", "B", "Others' GPU memory", "Most that processes of others held on the GPU during the replies"),
+    Column(
+        "idle_gpu_memory",
+        "int64",
+        "B",
+        "GPU memory before",
+        "In use on the GPU before the model was loaded, the driver's own part included",
+    ),
+    Column(
+        "idle_gpu_utilisation", "double", "", "GPU busy before", "Share of the time in which the GPU was busy before the model was loaded"
+    ),
+    Column("cpu_clock_min", "int64", "Hz", "Lowest CPU clock", "Of the readings, each of one of the CPUs that the job may use, in turn"),
+    Column("cpu_clock_median", "int64", "Hz", "CPU clock", "Median of the readings"),
+    Column("cpu_clock_max", "int64", "Hz", "Highest CPU clock", "Of the readings"),
+    Column("load_max", "double", "", "Highest load", "Load average of one minute, of the whole machine"),
+    Column("cpu_used", "double", "", "CPU used", "Share of the job's CPUs that all processes used"),
+    Column(
+        "cpu_foreign", "double", "", "CPU used by others", "Share of the job's CPUs that processes used which are not the job's", "lower"
+    ),
+    Column("cpu_foreign_max", "double", "", "CPU used by others at most", "The same in the worst stretch of ten seconds", "lower"),
+    Column("cpu_foreign_s", "double", "s", "CPU time of others", "CPU time that they used", "lower"),
+    Column(
+        "cpu_stolen", "double", "", "CPU stolen", "Share of the CPU time asked for that the host of the virtual machine withheld", "lower"
+    ),
+    Column("cpu_stolen_s", "double", "s", "CPU time stolen", "CPU time that it withheld", "lower"),
+    Column(
+        "cpu_waited",
+        "double",
+        "",
+        "Waited for a CPU",
+        "Share of the time in which the thread of the replies was ready to run and had no CPU",
+        "lower",
+    ),
+    Column(
+        "cpu_limited",
+        "double",
+        "",
+        "CPU limit reached",
+        "Share of the periods in which the container's CPU limit stopped the process",
+        "lower",
+    ),
+    Column("cpu_heat_events", "int64", "", "CPU slowed by heat", "How often heat slowed one of the job's CPUs", "lower"),
+    Column("involuntary_switches", "int64", "", "Involuntary switches", "How often the process was taken off a CPU", "lower"),
+    Column(
+        "memory_stalled",
+        "double",
+        "",
+        "Stalled for memory",
+        "Share of the time in which some process of the machine waited for memory",
+        "lower",
+    ),
+    Column(
+        "throttled",
+        "bool",
+        "",
+        "Throttled",
+        "Whether heat, the power supply or a container's CPU limit slowed the run; empty where the machine does not show it",
+    ),
+    Column("shared", "bool", "", "Shared", "Whether others used the device enough to matter; empty where the machine does not show it"),
+    Column("disturbed", "string", "", "Disturbed by", "What throttled it or who shared it, in words"),
+    Column("energy", "double", "J", "Energy", "Of the GPU board, or of the processor packages, over the time watched", "lower"),
+    Column("energy_source", "string", "", "Energy from", "The counter"),
+    Column("energy_valid", "bool", "", "Energy valid", "Whether the energy is that of the replies"),
+    Column("energy_reason", "string", "", "Energy reason", "Why it is not, in words"),
+    Column("host_energy", "double", "J", "Host energy", "Of the processor packages beside a GPU, over the time watched", "lower"),
+    Column("idle_power", "double", "W", "Idle power", "Of the device before the model was loaded", "lower"),
+    Column("idle_power_s", "double", "s", "Idle power over", "Time over which it was watched"),
+    Column("idle_power_reason", "string", "", "Idle power reason", "Why there is none, in words"),
+    Column("state_unknown", "string", "", "Not shown", "What this machine does not show, with the reasons, as JSON"),
+)
+
+REPEATS = Column("repeats", "int64", "", "Repeats", "How often the replies were counted again because the run was disturbed")
+# What of the machine's state is in the summary too.
+STATE_SHOWN = (
+    *("throttled", "shared", "disturbed", "sm_clock_median", "temperature_max", "power_mean", "cpu_foreign", "cpu_stolen"),
+    *("watched_s", "watching_cpu_s", "energy", "energy_source", "energy_valid", "energy_reason", "idle_power", "idle_power_reason"),
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
@@ -218,6 +332,9 @@ MEASURE = Table(
             "In use on the whole device after the last reply, as its driver says",
             "lower",
         ),
+        *STATE,
+        REPEATS,
+        Column("repeated_for", "list<string>", "", "Repeated for", "What disturbed each of the runs that do not count"),
     ),
 )
 
@@ -295,6 +412,16 @@ SUMMARY = Table(
         ),
         Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
         *PROOF,
+        *(column for column in STATE if column.name in STATE_SHOWN),
+        REPEATS,
+        Column(
+            "joule_per_token",
+            "double",
+            "J/token",
+            "Energy per token",
+            "Energy / tokens of the counted replies, idle power included; empty where the energy is not valid",
+            "lower",
+        ),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
         Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
     ),

@@ -22,6 +22,7 @@ from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
 from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, RUN, WARMUP
+from speedgrid.transforms import uses_torch
 
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE)}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -61,6 +62,8 @@ class Job:
     @property
     def uses_torch(self) -> bool:
         """Whether the job computes with PyTorch in this process."""
+        if "transform" in self.told:
+            return uses_torch(self.told["transform"]["method"])
         return engine_class(self.told["engine"]).uses_torch if "engine" in self.told else True
 
     @contextmanager

@@ -12,7 +12,7 @@ import pandas as pd
 
 from speedgrid import statistics
 from speedgrid.records import Record
-from speedgrid.schema import MEASURED, RUN, SUMMARY
+from speedgrid.schema import MEASURED, RUN, STATE_SHOWN, SUMMARY
 
 KEYS = ("gpu", "experiment", "model", "technique")
 GROUP = KEYS[:3]
@@ -77,7 +77,8 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None) -> dict:
     if cell.has_figures:
         row |= _speed(cell.replies)
         row |= _speedup(cell, baseline)
-        row |= {name: cell.measure.facts.get(name) for name in FIGURE_FACTS}
+        row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
+        row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else None
     return row

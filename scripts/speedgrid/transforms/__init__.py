@@ -31,3 +31,8 @@ class Task:
 def transform(name: str) -> Callable[[Task], dict]:
     """The transform of this name; importing it imports nothing heavy."""
     return import_module(f"speedgrid.transforms.{name}").make
+
+
+def uses_torch(name: str) -> bool:
+    """Whether the transform computes with PyTorch on the device; one that does not says `USES_TORCH = False`."""
+    return getattr(import_module(f"speedgrid.transforms.{name}"), "USES_TORCH", True)

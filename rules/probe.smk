@@ -1,0 +1,20 @@
+# What a device can do, once for each: the ceilings that its cells are held against.
+rule probe:
+    input:
+        script="scripts/probe.py",
+        code=planning.code("probe"),
+    output:
+        "results/{gpu}/probe.parquet",
+    log:
+        "logs/{gpu}/probe.log",
+    conda:
+        "../envs/transformers.yaml"
+    threads: planning.all_cores(workflow)
+    resources:
+        gpu=1,
+    params:
+        job=grid.probe_job,
+    message:
+        "Measuring what the device {wildcards.gpu} can do"
+    shell:
+        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"

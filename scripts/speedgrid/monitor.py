@@ -1,0 +1,160 @@
+"""Watches the machine while the replies of a cell are counted: clocks, heat, power, energy, and who else used it.
+
+A thread reads gauges twice a second, and counters every ten seconds and where the replies begin and end. What was read is judged by
+state.py, after the replies.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+
+from speedgrid import sensors, state
+from speedgrid.hardware import Device
+
+GAUGES_EVERY = 0.5
+COUNTERS_EVERY = 10.0
+IDLE_EVERY = 0.1
+
+
+class Monitor:
+    """Watches the machine while the `with` block runs; afterwards `facts` says what was seen, as columns of schema.STATE.
+
+    `idle` is what Idle found. The thread that makes the Monitor is the one that asks for the replies. What a machine does not show is
+    no error; any other error of the thread is raised when the block ends.
+    """
+
+    def __init__(self, device: Device, idle: Mapping | None = None, every: float = GAUGES_EVERY):
+        self.every, self.next_counters = every, COUNTERS_EVERY
+        self.seen = state.Seen(device.is_gpu, idle=idle or {})
+        self._host, self._gpu = sensors.Host(), None
+        if device.is_gpu:
+            try:
+                self._gpu = _gpu(device)
+                self.seen.fixed = sensors.take(self._gpu.fixed, self.seen.unknown)
+            except sensors.Unavailable as error:
+                self.seen.unknown["gpu"] = str(error)
+        readers = [self._host] + [self._gpu] * bool(self._gpu)
+        self._gauges, self._counters, self._edges = (
+            {name: read for reader in readers for name, read in getattr(reader, kind).items()} for kind in ("gauges", "counters", "edges")
+        )
+        self._stop, self._error = threading.Event(), None
+        self._thread = threading.Thread(target=self._watch, name="monitor", daemon=True)
+
+    def __enter__(self) -> "Monitor":
+        self._host.look_around()
+        self._read_counters()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._read_counters(last=True)
+        if not self.seen.gauges:
+            self._read_gauges()
+        self._host.close()
+        if self._error and kind is None:
+            raise self._error
+
+    def facts(self) -> dict:
+        """Columns of schema.STATE."""
+        return state.summarise(self.seen)
+
+    def _watch(self) -> None:
+        try:
+            wait = self.every / 2
+            while not self._stop.wait(wait):
+                wait = self.every
+                self._read_gauges()
+                if time.perf_counter() - self.seen.counters[0]["at"] >= self.next_counters:
+                    self.next_counters += COUNTERS_EVERY
+                    self._read_counters()
+                self.seen.cost_s = time.thread_time()
+        except Exception as error:
+            self._error = error
+
+    def _read_gauges(self) -> None:
+        self.seen.gauges.append({"at": time.perf_counter(), **sensors.take(self._gauges, self.seen.unknown)})
+
+    def _read_counters(self, last: bool = False) -> None:
+        # The edges are read last where the replies begin and first where they end, so that little besides the replies is in them.
+        if last:
+            edges, at = sensors.take(self._edges, self.seen.unknown), time.perf_counter()
+            self._host.look_around()
+        taken = sensors.take(self._counters, self.seen.unknown)
+        if not last:
+            edges, at = sensors.take(self._edges, self.seen.unknown), time.perf_counter()
+        if "gpu_processes" in taken:
+            taken["gpu_processes"] = self._others(taken["gpu_processes"])
+        if last or not self.seen.counters:
+            taken |= {"processes": self._host.processes, "own": self._host.own}
+        self.seen.counters.append({"at": at, **taken, **edges})
+
+    def _others(self, on_gpu: Mapping[int, int | None]) -> dict[str, int | None] | None:
+        """Bytes on the GPU of each process that is not ours; None where the numbers of the processes do not tell."""
+        if not self._host.own & set(on_gpu):
+            self.seen.unknown["gpu_processes"] = "the driver does not show this process on the GPU, as in a container that hides it"
+            return None
+        return {sensors.process_name(pid): held for pid, held in on_gpu.items() if pid not in self._host.own}
+
+
+class Idle:
+    """Watches the device before the model is on it: the power that it takes, and on a GPU whether others use it.
+
+    The `with` block may do what leaves a GPU alone, such as importing packages, so that watching takes no time of its own. A processor
+    whose energy can be read is watched for a moment before the block. Afterwards `facts` holds what state.idle_facts made of it.
+    """
+
+    def __init__(self, device: Device):
+        self.device, self.facts = device, {}
+        self._samples, self._unknown, self._error = [], {}, None
+        self._stop, self._thread = threading.Event(), threading.Thread(target=self._watch, name="idle", daemon=True)
+
+    def __enter__(self) -> "Idle":
+        if not self.device.is_gpu:
+            self.facts = self._processor()
+            return self
+        try:
+            self._gpu = _gpu(self.device)
+            self._sample()
+            self._thread.start()
+        except sensors.Unavailable as error:
+            self._unknown["power"] = str(error)
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if not self.device.is_gpu:
+            return
+        if self._thread.ident is not None:
+            if kind is None:
+                time.sleep(max(0.0, self._samples[0]["at"] + state.IDLE_WINDOW - time.perf_counter()))
+            self._stop.set()
+            self._thread.join()
+        if self._error and kind is None:
+            raise self._error
+        self.facts = state.idle_facts(self._samples, self._unknown)
+
+    def _watch(self) -> None:
+        try:
+            while not self._stop.wait(IDLE_EVERY):
+                self._sample()
+        except Exception as error:
+            self._error = error
+
+    def _sample(self) -> None:
+        self._samples.append({"at": time.perf_counter(), **sensors.take(self._gpu.idle, self._unknown)})
+
+    @staticmethod
+    def _processor() -> dict:
+        host, unknown, readings = sensors.Host(), {}, []
+        sources = {"rapl": host.edges["rapl"], "cpu": host.counters["cpu"]}
+        for wait in (0.0, state.IDLE_WINDOW):
+            time.sleep(0.0 if "rapl" in unknown else wait)
+            readings.append({**sensors.take(sources, unknown), "at": time.perf_counter()})
+        return state.idle_processor_facts(*readings, unknown)
+
+
+def _gpu(device: Device) -> sensors.NvidiaGpu:
+    if not device.gpu:
+        raise sensors.Unavailable("it is not known which of the driver's GPUs this is")
+    return sensors.NvidiaGpu(device.gpu.uuid)

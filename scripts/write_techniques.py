@@ -1,0 +1,54 @@
+"""Write docs/techniques.md from the registry.
+
+.venv/bin/python scripts/write_techniques.py
+"""
+
+from collections.abc import Mapping
+
+from speedgrid.planning import ROOT, read_yaml
+
+TARGET = ROOT / "docs" / "techniques.md"
+FAMILIES = {
+    "reference": "References",
+    "attention": "Attention",
+    "compile": "Compilation",
+    "kv-cache": "KV cache",
+    "decoding": "Decoding",
+    "precision": "Number formats",
+    "quantization": "Quantization",
+    "engine": "Engines",
+}
+NEEDS = {
+    "cuda": "an NVIDIA GPU",
+    "sm80": "compute capability 8.0",
+    "sm89": "compute capability 8.9",
+    "compiler": "a C++ compiler",
+}
+HEAD = """# Techniques
+
+Every technique of the registry, [techniques.yaml](../techniques.yaml), by family. Written by `scripts/write_techniques.py`; edit the
+registry instead. A technique that cannot run on a device is a row of the report with the reason.
+"""
+
+
+def document(registry: Mapping) -> str:
+    """The registry as Markdown, a table for each family."""
+    parts = [HEAD]
+    for family, title in FAMILIES.items():
+        rows = [_row(name, entry) for name, entry in registry.items() if entry["family"] == family]
+        if rows:
+            parts.append(f"## {title}\n\n| name | what it does | environment | needs |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _row(name: str, entry: Mapping) -> str:
+    env = entry["env"] if isinstance(entry["env"], str) else " or ".join(dict.fromkeys(entry["env"].values()))
+    needs = (
+        f"not to be had: {entry['unavailable']}" if "unavailable" in entry else ", ".join(NEEDS[need] for need in entry.get("requires", []))
+    )
+    label = f"[{entry['label']}]({entry['reference']})" if "reference" in entry else entry["label"]
+    return f"| `{name}` | {label}. {entry['summary']} | {env} | {needs} |"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(document(read_yaml("techniques.yaml")), encoding="utf-8")
