@@ -1,7 +1,7 @@
 """Tiny random models of the architectures that must work beside Llama, and what one engine makes of each.
 
-    python tests/workflow/families.py build FOLDER
-    python tests/workflow/families.py check FOLDER TECHNIQUE
+    python tests/contract/families.py build FOLDER
+    python tests/contract/families.py check FOLDER TECHNIQUE
 
 `build` needs the environment `transformers`, `check` that of the technique. `check` prints a line of JSON for each architecture: the
 greedy tokens, the log-probabilities of a fixed text, and whether the technique was active; or the status and reason of an expected failure.

@@ -1,0 +1,399 @@
+"""llama.cpp through its C API, as llama-cpp-python binds it. Nothing here uses PyTorch, and the process does not load it."""
+
+import os
+import random
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from speedgrid import hardware
+from speedgrid.engines import base
+from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+
+WEIGHTS = "model.gguf"
+FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+# What a build of llama.cpp says that it uses, by the names of hardware.INSTRUCTION_SETS.
+INSTRUCTION_SETS = {
+    "AVX2": "AVX2",
+    "AVX512": "AVX-512",
+    "AVX512_VNNI": "AVX-512 VNNI",
+    "AVX512_BF16": "AVX-512 BF16",
+    "AMX_INT8": "AMX INT8",
+}
+# Levels of llama.cpp's log, as ggml.h has them; the last goes on with the line before.
+LOG_DEBUG, LOG_ERROR, LOG_CONTINUED = 1, 4, 5
+# Bytes of logits that scoring holds at once: a row has four for every token of the vocabulary.
+LOGITS_BYTES = 64 * 2**20
+
+
+class Engine(base.Engine):
+    uses_torch = False
+    native_model = native_context = step = None
+
+    def import_packages(self) -> None:
+        import numpy  # noqa: F401 - scoring needs it
+
+        self.lib = llama_cpp = bindings()
+        self.log = Log(llama_cpp)
+        llama_cpp.llama_backend_init()
+        self.build = system_info(llama_cpp.llama_print_system_info().decode())
+        check_processor(self.build, hardware.instruction_sets())
+        if self.device.is_gpu and not llama_cpp.llama_supports_gpu_offload():
+            raise MissingDependency(
+                "llama.cpp in this environment was built for CPUs, and this machine has an NVIDIA GPU;"
+                " install the CUDA toolkit (nvcc), delete the environment and run again"
+            )
+
+    def open(self) -> None:
+        with hidden("torch"):
+            super().open()
+
+    def load(self, room: int, batch_size: int = 1) -> None:
+        lib = self.lib
+        path = weights(self.checkpoint)
+        self.log.forget()
+        settings = lib.llama_model_default_params()
+        settings.n_gpu_layers = -1 if self.device.is_gpu else 0
+        # The one GPU that the cell is about; on a CPU none at all, which a build for CUDA would use for long prompts.
+        settings.split_mode = lib.LLAMA_SPLIT_MODE_NONE
+        settings.main_gpu = 0 if self.device.is_gpu else -1
+        self.native_model = lib.llama_model_load_from_file(str(path).encode(), settings)
+        if not self.native_model:
+            raise self.log.failure(f"llama.cpp cannot load {path.name}")
+        trained = lib.llama_model_n_ctx_train(self.native_model)
+        if lib.llama_model_rope_type(self.native_model) == lib.LLAMA_ROPE_TYPE_NONE and room > trained:
+            raise Unsupported(f"the model has {trained} positions, and prompt and reply together need {room}")
+
+        # What llama.cpp's own tools set; the rest are its defaults: batches of 2048 and 512 tokens, a KV cache in float16.
+        settings = lib.llama_context_default_params()
+        settings.n_ctx = batch_size * -(-room // 256) * 256
+        settings.n_seq_max = batch_size
+        settings.n_threads = settings.n_threads_batch = self.threads
+        settings.flash_attn_type = FLASH_ATTENTION[self.options.get("flash_attention", "auto")]
+        settings.swa_full = False
+        self.native_context = lib.llama_init_from_model(self.native_model, settings)
+        if not self.native_context:
+            raise self.log.failure("llama.cpp cannot make room for the sequences")
+        self.memory = lib.llama_get_memory(self.native_context)
+        self.tokens_at_once = lib.llama_n_batch(self.native_context)
+        self.vocabulary_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.native_model))
+        self.step = Batch(lib, batch_size)
+
+    def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
+        lib, count, sampling = self.lib, settings["batch_size"], settings["sampling"]
+        ends = set() if settings["ignore_eos"] else set(self.end_tokens())
+        replies: list[list[int]] = [[] for _ in range(count)]
+        token_s: list[float] = []
+        # Every sequence computes its prompt, and nothing is kept from the reply before.
+        rows = [(token, at, sequence, at == len(prompt) - 1) for sequence in range(count) for at, token in enumerate(prompt)]
+        parts = [Batch.of(lib, rows[i : i + self.tokens_at_once]) for i in range(0, len(rows), self.tokens_at_once)]
+        samplers = [self._sampler(sampling, prompt, sequence_seed(seed, sequence)) for sequence in range(count)]
+        lib.llama_memory_clear(self.memory, False)
+        lib.llama_synchronize(self.native_context)
+
+        def run(batch: Batch) -> None:
+            self._decode(batch)
+            for row, sequence in batch.outputs:
+                # Sampling reads the logits, and so waits until the device has computed them.
+                replies[sequence].append(lib.llama_sampler_sample(samplers[sequence], self.native_context, row))
+
+        try:
+            started = time.perf_counter()
+            for batch in parts:
+                run(batch)
+            token_s.append(time.perf_counter() - started)
+            going = [sequence for sequence in range(count) if replies[sequence][-1] not in ends]
+            while going and len(token_s) < settings["max_new_tokens"]:
+                at = len(prompt) + len(token_s) - 1
+                self.step.put([(replies[sequence][-1], at, sequence, True) for sequence in going])
+                run(self.step)
+                token_s.append(time.perf_counter() - started)
+                if ends:
+                    going = [sequence for sequence in going if replies[sequence][-1] not in ends]
+            lib.llama_synchronize(self.native_context)
+            return base.Reply(replies, token_s, time.perf_counter() - started)
+        finally:
+            for sampler in samplers:
+                lib.llama_sampler_free(sampler)
+            for batch in parts:
+                batch.free()
+
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        lib = self.lib
+        # Few enough at once that their logits stay within bounds, whatever the size of the vocabulary.
+        at_once = max(1, min(self.tokens_at_once, LOGITS_BYTES // (4 * self.vocabulary_size)))
+        scores = []
+        for context, continuation in requests:
+            seen = [*context, *continuation[:-1]]
+            first = len(context) - 1
+            rows = [(token, at, 0, at >= first) for at, token in enumerate(seen)]
+            lib.llama_memory_clear(self.memory, False)
+            found: list[float] = []
+            for start in range(0, len(rows), at_once):
+                batch = Batch.of(lib, rows[start : start + at_once])
+                try:
+                    self._decode(batch)
+                    found += [self._logarithm(row, continuation[start + row - first]) for row, _ in batch.outputs]
+                finally:
+                    batch.free()
+            scores.append(found)
+        return scores
+
+    def sizes(self) -> dict[str, int]:
+        return {
+            "parameters": self.lib.llama_model_n_params(self.native_model),
+            "trainable_parameters": None,
+            "model_bytes": self.lib.llama_model_size(self.native_model),
+        }
+
+    def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
+        seen = {"build": self.build, "threads": self.lib.llama_n_threads(self.native_context), **loaded(self.log.text)}
+        if unused := sorted(set(hardware.instruction_sets()) & (set(INSTRUCTION_SETS.values()) - built_for(self.build))):
+            seen["instruction_sets_not_built_for"] = unused
+        reason = not_as_asked(seen, self.threads, self.options.get("flash_attention", "auto"), self.device.is_gpu)
+        return base.Proof(not reason, reason, seen)
+
+    def close(self) -> None:
+        if self.step:
+            self.step.free()
+        if self.native_context:
+            self.lib.llama_free(self.native_context)
+        if self.native_model:
+            self.lib.llama_model_free(self.native_model)
+        self.step = self.native_context = self.native_model = None
+
+    def _decode(self, batch: "Batch") -> None:
+        status = self.lib.llama_decode(self.native_context, batch.native)
+        if status:
+            failure = self.log.failure("llama.cpp cannot compute the batch")
+            raise failure if isinstance(failure, OutOfMemory) else RuntimeError(f"llama_decode returned {status}: {failure}")
+
+    def _logarithm(self, row: int, token: int) -> float:
+        """Natural logarithm of the probability of `token` after a row of the last batch."""
+        import numpy
+
+        logits = numpy.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.native_context, row), (self.vocabulary_size,))
+        logits = logits.astype(numpy.float64)
+        top = logits.max()
+        return float(logits[token] - top - numpy.log(numpy.exp(logits - top).sum()))
+
+    def _sampler(self, sampling: Mapping, prompt: Sequence[int], seed: int):
+        """llama.cpp's samplers in the order in which transformers applies its own."""
+        lib = self.lib
+        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        steps = []
+        penalty = sampling.get("repetition_penalty", 1.0)
+        if penalty != 1:
+            # Over the whole sequence. A length of -1 would mean no penalty at all, contrary to what other engines make of it.
+            steps.append(
+                lib.llama_sampler_init_penalties(self.vocabulary_size, lib.llama_n_ctx_seq(self.native_context), penalty, 0.0, 0.0)
+            )
+        if sampling["do_sample"]:
+            steps += [
+                lib.llama_sampler_init_temp(sampling["temperature"]),
+                lib.llama_sampler_init_top_k(sampling["top_k"]),
+                lib.llama_sampler_init_top_p(sampling["top_p"], 1),
+                lib.llama_sampler_init_dist(seed),
+            ]
+        else:
+            steps.append(lib.llama_sampler_init_greedy())
+        for step in steps:
+            lib.llama_sampler_chain_add(chain, step)
+        if penalty != 1:
+            for token in prompt:
+                lib.llama_sampler_accept(chain, token)
+        return chain
+
+
+class Batch:
+    """Tokens that llama.cpp takes at once, in memory of llama.cpp's own.
+
+    `outputs` are the rows that give logits, each with its sequence.
+    """
+
+    def __init__(self, lib, capacity: int):
+        self.lib, self.native = lib, lib.llama_batch_init(capacity, 0, 1)
+
+    @classmethod
+    def of(cls, lib, rows: Sequence[tuple[int, int, int, bool]]) -> "Batch":
+        """A batch that holds `rows`."""
+        batch = cls(lib, len(rows))
+        batch.put(rows)
+        return batch
+
+    def put(self, rows: Sequence[tuple[int, int, int, bool]]) -> None:
+        """Let the batch hold `rows` of (token, position, sequence, whether to give logits)."""
+        native = self.native
+        native.n_tokens = len(rows)
+        for row, (token, position, sequence, output) in enumerate(rows):
+            native.token[row] = token
+            native.pos[row] = position
+            native.n_seq_id[row] = 1
+            native.seq_id[row][0] = sequence
+            native.logits[row] = output
+        self.outputs = [(row, sequence) for row, (_, _, sequence, output) in enumerate(rows) if output]
+
+    def free(self) -> None:
+        self.lib.llama_batch_free(self.native)
+
+
+class Log:
+    """What llama.cpp says, kept in `text` and passed on to standard error; made once for a process, it stays until the next is made."""
+
+    kept = None
+
+    def __init__(self, lib):
+        self.text, self.errors = "", ""
+        self.is_error = False
+        self.callback = lib.llama_log_callback(self._take)
+        lib.llama_log_set(self.callback, None)
+        # llama.cpp calls it as long as the process lives.
+        Log.kept = self
+
+    def forget(self) -> None:
+        self.text = self.errors = ""
+
+    def failure(self, what: str) -> Exception:
+        """The expected failure that the log speaks of: `what`, and the first error as the reason."""
+        reason = first_error(self.errors)
+        memory = re.search(r"failed to allocate|unable to allocate|out of memory|cudaMalloc failed|bad_alloc", self.text)
+        return (OutOfMemory if memory else Unsupported)(f"{what}: {reason or 'it gives no reason'}")
+
+    def _take(self, level: int, text: bytes, _) -> None:
+        if level == LOG_DEBUG:
+            return
+        said = text.decode(errors="replace")
+        self.is_error = level == LOG_ERROR or (level == LOG_CONTINUED and self.is_error)
+        self.text += said
+        if self.is_error:
+            self.errors += said
+        sys.stderr.write(said)
+
+
+@contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Let a package seem not to be there. transformers imports PyTorch where it can, even for a tokenizer; this engine's memory would
+    then be PyTorch's for the most part."""
+    if package in sys.modules:
+        yield
+        return
+    quiet = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    told = os.environ.setdefault(quiet, "1")
+    sys.modules[package] = None
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        if told == "1":
+            os.environ.pop(quiet, None)
+
+
+def share() -> Path:
+    """Where envs/llamacpp.post-deploy.sh leaves llama.cpp's converter."""
+    return Path(sys.prefix) / "share" / "llama.cpp"
+
+
+def bindings():
+    """The package llama_cpp. Raises MissingDependency where llama.cpp could not be built, with the reason that the build left, and where
+    its library cannot be loaded, such as a build for GPUs on a machine without a driver."""
+    missing = share() / "missing.txt"
+    if missing.is_file():
+        raise MissingDependency(f"{missing.read_text().strip()}; put it right, delete the environment {sys.prefix} and run again")
+    try:
+        import llama_cpp
+    except (RuntimeError, FileNotFoundError) as error:
+        raise MissingDependency(f"llama.cpp in this environment cannot be loaded: {error}") from error
+    return llama_cpp
+
+
+def built_for(build: Mapping[str, Sequence[str]]) -> set[str]:
+    """The instruction sets that a build uses, by the names of hardware.INSTRUCTION_SETS."""
+    return {label for flag, label in INSTRUCTION_SETS.items() if flag in build.get("CPU", ())}
+
+
+def check_processor(build: Mapping[str, Sequence[str]], has: Sequence[str]) -> None:
+    """Raise MissingDependency where the build uses instructions that this processor lacks, which would end the process."""
+    if lacking := sorted(built_for(build) - set(has)):
+        raise MissingDependency(
+            f"llama.cpp in this environment was built on another machine, for a processor with {', '.join(lacking)}; this one lacks it;"
+            f" delete the environment {sys.prefix} and run again here"
+        )
+
+
+def weights(folder: Path) -> Path:
+    """The GGUF file of a checkpoint; of a model in several, the first, which knows the others."""
+    found = sorted(folder.glob("*.gguf"))
+    first = [path for path in found if re.search(r"-0*1-of-\d+$", path.stem)]
+    if not found:
+        raise Unsupported("the checkpoint has no GGUF file, the only format that llama.cpp loads")
+    if len(found) > 1 and len(first) != 1:
+        raise Unsupported(
+            f"the checkpoint has {len(found)} GGUF files, which are not the parts of one model: {found[0].name}, {found[1].name}"
+        )
+    return (first or found)[0]
+
+
+def sequence_seed(seed: int, sequence: int) -> int:
+    """A seed of 32 bits for one sequence of a reply; never the largest, by which llama.cpp means chance."""
+    return random.Random(f"{seed}/{sequence}").randrange(2**32 - 1)
+
+
+def system_info(text: str) -> dict[str, list[str]]:
+    """`llama_print_system_info` by backend: what the build has, such as `AVX512`, or `ARCHS=900` where it is not a matter of yes or no."""
+    found: dict[str, list[str]] = {}
+    backend = ""
+    for part in text.split("|"):
+        name, _, value = (piece.strip() for piece in part.rpartition("="))
+        if " : " in name:
+            backend, _, name = name.partition(" : ")
+        if name and value != "0":
+            found.setdefault(backend, []).append(name if value == "1" else f"{name}={value}")
+    return found
+
+
+def first_error(log: str) -> str:
+    """The first line in words of an error log, without the name of the C++ function that wrote it."""
+    line = next((line.strip() for line in log.splitlines() if re.search(r"\w", line)), "")
+    return re.sub(r"^\w+: (error loading model: )?", "", line)
+
+
+def loaded(log: str) -> dict:
+    """What llama.cpp said of the model and of its context when it loaded them."""
+    patterns = {
+        "file_type": r"print_info: file type\s+= (.+)",
+        "flash_attention": r"flash_attn\s+= (\w+)",
+        "flash_attention_found": r"Flash Attention (enabled|not supported)",
+        "kv_cache_k": r"\bK \((\w+)\)",
+        "kv_cache_v": r"\bV \((\w+)\)",
+        "load_mode": r"load_mode = (\w+)",
+        "layers_on_gpu": r"offloaded (\d+/\d+) layers to GPU",
+        "gpu": r"using device (.+?) - \d+ MiB free",
+    }
+    numbers = {name: rf"\b{name}\s+= (\d+)" for name in ("n_ctx", "n_seq_max", "n_batch", "n_ubatch")}
+    seen: dict = {name: match[1].strip() for name, pattern in patterns.items() if (match := re.search(pattern, log))}
+    seen |= {name: int(match[1]) for name, pattern in numbers.items() if (match := re.search(pattern, log))}
+    seen["tensors"] = {kind: int(count) for kind, count in re.findall(r"- type\s+(\w+):\s+(\d+) tensors", log)}
+    seen["model_buffers_mib"] = {name: float(size) for name, size in re.findall(r"(\w+) model buffer size =\s+([\d.]+) MiB", log)}
+    if found := seen.pop("flash_attention_found", None):
+        seen["flash_attention"] = "enabled" if found == "enabled" else "disabled"
+    return seen
+
+
+def not_as_asked(seen: Mapping, threads: int, flash_attention: str, gpu: bool) -> str:
+    """Why what was loaded is not what was asked for; empty where it is."""
+    # Such as "all F32", "Q8_0" or "Q4_K - Medium"; of the IQ types some are mixtures of several that share a number of bits.
+    kind = re.search(r"IQ\d|T?Q\d_\w|B?F\d\d|\w+FP4", seen["file_type"])
+    if kind and not any(name.upper().startswith(kind[0]) for name in seen["tensors"]):
+        return f"the file is {seen['file_type']} by its name, and no tensor is of that type, whose blocks do not fit the rows of this model"
+    if seen["threads"] != threads:
+        return f"asked for {threads} threads, and llama.cpp uses {seen['threads']}"
+    asked = {"on": "enabled", "off": "disabled"}.get(flash_attention)
+    if asked and seen["flash_attention"] != asked:
+        return f"asked for flash attention {asked}, and llama.cpp has it {seen['flash_attention']}"
+    done, _, layers = seen.get("layers_on_gpu", "").partition("/")
+    if gpu and (not done or done != layers):
+        return f"{done or 'none'} of the model's {layers or 'layers'} were put on the GPU"
+    return ""

@@ -1,0 +1,185 @@
+"""GGUF: the file format of llama.cpp, written by llama.cpp's own converter and quantized by its own `llama_model_quantize`."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from speedgrid import checkpoints
+from speedgrid.engines.base import TOKENIZER_FILES
+from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
+from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.transforms import Task
+
+# The converter and llama.cpp's own quantization compute on the CPU, whatever the device.
+USES_TORCH = False
+# What the converter writes itself, by our names of the types; all other types are quantized from one of these.
+CONVERTED = ("f32", "f16", "bf16")
+# The converter's name of the number format that a checkpoint is in.
+FORMATS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+# The byte-level BPE of GPT-2, as the package tokenizers writes it: the text is cut by GPT-2's pattern and nothing else.
+GPT2_PRE_TOKENIZER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+# Files beside the weights that no engine reads from a GGUF checkpoint.
+LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.gguf", "*.onnx*", *checkpoints.PICKLES, "*.index.json")
+
+# Runs the converter in a process of its own: it reads its arguments from the command line, and its modules have everyday names.
+# - It knows a BPE by what the tokenizer makes of a test string, so it cannot know one that was trained here; told that the pattern is
+#   GPT-2's, it takes the name from there. It would also look for a SentencePiece model wherever a family of models usually has one.
+# - llama.cpp wants at least one merge, and the tokenizer of a model with random weights has none: two zero bytes, which no text holds.
+# - It looks for n_ctx in a GPT-2, which transformers 5 no longer writes.
+# - It trusts the code beside some checkpoints unasked, and never that beside others; the study decides.
+CONVERTER = """
+import sys
+from pathlib import Path
+share, gpt2, trusted = Path(sys.argv.pop(1)), sys.argv.pop(1) == "gpt2", sys.argv.pop(1) == "trusted"
+sys.path[:0] = [str(share), str(share / "gguf-py")]
+import convert_hf_to_gguf as converter
+from conversion.base import ModelBase, TextModel
+from transformers import AutoConfig, AutoTokenizer
+
+def as_trusted(load):
+    return lambda *arguments, **named: load(*arguments, **{**named, "trust_remote_code": trusted})
+for kind in (AutoConfig, AutoTokenizer):
+    kind.from_pretrained = as_trusted(kind.from_pretrained)
+
+as_read = ModelBase.load_hparams
+def load_hparams(*arguments, **named):
+    found = as_read(*arguments, **named)
+    return {"n_ctx": found["n_positions"], **found} if found.get("model_type") == "gpt2" else found
+ModelBase.load_hparams = staticmethod(load_hparams)
+
+if gpt2:
+    by_hash, class_of = TextModel.get_vocab_base_pre, converter.get_model_class
+    def by_pattern(self, tokenizer):
+        try:
+            return by_hash(self, tokenizer)
+        except NotImplementedError:
+            return "gpt-2"
+    def set_vocab(self):
+        self._set_vocab_gpt2()
+        if not any("tokenizer.ggml.merges" in part for part in self.gguf_writer.kv_data):
+            self.gguf_writer.add_token_merges(["\u0100 \u0100"])
+    def with_bpe(*arguments, **named):
+        found = class_of(*arguments, **named)
+        found.set_vocab = set_vocab
+        return found
+    TextModel.get_vocab_base_pre, converter.get_model_class = by_pattern, with_bpe
+converter.main()
+"""
+
+
+def make(task: Task) -> dict:
+    """Write model.gguf, with the tokenizer and configuration of the source beside it. Settings: type, a name of llama.cpp's quantization
+    types in small letters, such as `q4_k_m`, `q8_0` or `f16`.
+
+    Weights are rounded once: a quantized type is made from a file in the source's own number format. Raises Unsupported with the
+    converter's or the quantizer's own words where llama.cpp does not take the model.
+    """
+    llama_cpp = bindings()
+    kind = task.settings["type"]
+    file_type(llama_cpp, kind)
+    checkpoints.weight_files(task.source)
+    if not any((task.source / name).is_file() for name in TOKENIZER_FILES):
+        raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)}), and a GGUF file holds one")
+    target = task.target / WEIGHTS
+    if kind in CONVERTED:
+        convert(task.source, target, kind, task.trust_remote_code)
+    else:
+        whole = task.target / "unquantized.gguf"
+        convert(task.source, whole, FORMATS.get(number_format(task.source), "f32"), task.trust_remote_code)
+        quantize(llama_cpp, whole, target, kind, task.threads)
+        whole.unlink()
+    copy_surroundings(task.source, task.target)
+    return {"calibration_tokens": 0}
+
+
+def file_type(llama_cpp, kind: str) -> int:
+    """llama.cpp's number of a quantization type; raises Unsupported for a name that it does not have."""
+    prefix = "LLAMA_FTYPE_MOSTLY_"
+    if kind == "f32":
+        return llama_cpp.LLAMA_FTYPE_ALL_F32
+    found = getattr(llama_cpp, prefix + kind.upper(), None)
+    if found is None:
+        known = sorted(name.removeprefix(prefix).lower() for name in dir(llama_cpp) if name.startswith(prefix))
+        raise Unsupported(f"llama.cpp has no GGUF type {kind!r}; it has f32, {', '.join(known)}")
+    return found
+
+
+def convert(source: Path, target: Path, kind: str, trust_remote_code: bool) -> None:
+    """A GGUF file of a checkpoint of transformers, in one of CONVERTED."""
+    gpt2 = is_gpt2_bpe(source)
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        CONVERTER,
+        share(),
+        "gpt2" if gpt2 else "as found",
+        "trusted" if trust_remote_code else "not trusted",
+    ]
+    command += [source.resolve(), "--outfile", target, "--outtype", kind]
+    # llama.cpp looks for special tokens of some models by name, and the name would be the folder's.
+    command += ["--model-name", "checkpoint"] if gpt2 else []
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    sys.stderr.write(done.stderr)
+    if done.returncode or not target.is_file():
+        raise why_not_converted(done.returncode, done.stderr)
+
+
+def why_not_converted(status: int, log: str) -> Exception:
+    """What a failure of the converter means, by its exit status and log: an expected failure, or RuntimeError for one of the machine."""
+    errors = [line.strip() for line in log.splitlines() if re.match(r"ERROR:|[\w.]+(Error|Exception)\b", line)]
+    last = errors[-1] if errors else f"it ended with status {status}"
+    name = last.partition(":")[0]
+    if status == -9 or name in ("MemoryError", "numpy._core._exceptions._ArrayMemoryError") or "not enough memory" in last:
+        return OutOfMemory("the process that converts the checkpoint to GGUF ran out of memory")
+    if name == "ModuleNotFoundError":
+        return MissingDependency(f"llama.cpp's converter misses a Python package: {last.partition(': ')[2]}")
+    if status < 0 or (name == "OSError" and "Errno" in last):
+        return RuntimeError(f"llama.cpp's converter: {last}")
+    if "BPE pre-tokenizer was not recognized" in last:
+        return Unsupported("llama.cpp's converter does not know how this tokenizer cuts text into words (its pre-tokenizer)")
+    return Unsupported(f"llama.cpp's converter does not take the model: {last.removeprefix('ERROR:hf-to-gguf:')}")
+
+
+def quantize(llama_cpp, source: Path, target: Path, kind: str, threads: int) -> None:
+    """Quantize a GGUF file with llama.cpp; rows that a type cannot take get the type that llama.cpp falls back to."""
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.nthread = file_type(llama_cpp, kind), threads
+    log = Log(llama_cpp)
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), settings):
+        raise log.failure(f"llama.cpp cannot make {kind} of the model")
+
+
+def is_gpt2_bpe(source: Path) -> bool:
+    """Whether a checkpoint's only tokenizer is a byte-level BPE that cuts text exactly as GPT-2's does."""
+    path = source / "tokenizer.json"
+    if not path.is_file() or (source / "tokenizer.model").exists():
+        return False
+    told = json.loads(path.read_text())
+    pre = {name: value for name, value in (told.get("pre_tokenizer") or {}).items() if name != "trim_offsets"}
+    return told["model"].get("type") == "BPE" and told.get("normalizer") is None and pre == GPT2_PRE_TOKENIZER
+
+
+def number_format(source: Path) -> str:
+    """The number format that a checkpoint's configuration names; empty where it names none."""
+    config = json.loads((source / "config.json").read_text())
+    return config.get("dtype") or config.get("torch_dtype") or ""
+
+
+def copy_surroundings(source: Path, target: Path) -> None:
+    """Copy configuration and tokenizer: every file of the folder itself that does not hold weights."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and not any(path.match(pattern) for pattern in LEFT_BEHIND):
+            shutil.copyfile(path, target / path.name)

@@ -1,0 +1,132 @@
+"""GPT-QModel: linear layers in few bits by GPTQ or AWQ, both of which look at what the model does with a calibration text."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+
+from speedgrid.outcomes import Unsupported
+from speedgrid.transforms import Task
+
+DEFAULTS = {"bits": 4, "group_size": 128, "samples": 128, "sequence": 512}
+BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
+# GPT-QModel leaves out sequences of fewer than ten tokens by itself, and its count would then not be ours.
+SHORTEST = 16
+# AWQ looks for the best clipping of this many outputs of a layer at a time, and fails where some are left over.
+AWQ_OUTPUTS = 64
+
+
+def make(task: Task) -> dict:
+    """Write the quantized checkpoint, with its tokenizer.
+
+    Settings: format (`gptq` or `awq`), bits, group_size (weights along a layer's input that share a scale), samples and sequence (the
+    calibration is at most `samples` sequences of `sequence` tokens). Raises outcomes.Unsupported where the method does not take the model.
+    """
+    settings = {**DEFAULTS, **task.settings}
+    kind, bits, group_size = settings["format"], settings["bits"], settings["group_size"]
+    if kind not in BITS:
+        raise Unsupported(f"gptqmodel makes {' and '.join(BITS)} checkpoints here, not {kind}")
+    if bits not in BITS[kind]:
+        raise Unsupported(f"{kind} has {', '.join(map(str, BITS[kind]))} bits, not {bits}")
+    if kind == "awq" and task.dtype == "float32":
+        # Its search undoes its trial scalings from a copy, which in float32 is no copy: the model that comes out is broken.
+        raise Unsupported("awq takes a model in bfloat16 or float16, not in float32")
+    # Read when the package is imported, which does not start with fewer than two.
+    os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, task.threads))
+    import torch
+    from gptqmodel import BACKEND, GPTQModel
+    from gptqmodel.quantization import AWQConfig, GPTQConfig
+    from transformers import AutoTokenizer
+
+    _survive_failing_workers()
+    tokenizer = AutoTokenizer.from_pretrained(task.source, local_files_only=True, trust_remote_code=task.trust_remote_code)
+    # Without a fallback: a layer that the text does not reach must not be rounded to the nearest value without a word.
+    common = {"bits": bits, "group_size": group_size, "fallback": None, "offload_to_disk": False}
+    config, backend = (GPTQConfig(**common), BACKEND.GPTQ_TORCH) if kind == "gptq" else (AWQConfig(**common), BACKEND.AWQ_TORCH)
+    random.seed(task.seed)
+    torch.manual_seed(task.seed)
+    try:
+        wrapper = GPTQModel.load(
+            str(task.source),
+            config,
+            device=task.device.kind,
+            dtype=getattr(torch, task.dtype),
+            trust_remote_code=task.trust_remote_code,
+        )
+    except ValueError as error:
+        if "failed to auto-detect module tree" in str(error):
+            raise Unsupported("gptqmodel does not know the layers of this model family") from error
+        raise
+    refuse_odd_widths(_linear_layers(wrapper.model, kind), kind, group_size)
+    context = getattr(wrapper.model.config.get_text_config(), "max_position_embeddings", None) or settings["sequence"]
+    texts = (tokenizer(text, verbose=False)["input_ids"] for text in task.calibration())
+    calibration = sequences(texts, settings["samples"], min(settings["sequence"], context))
+    if not calibration:
+        raise Unsupported(f"the calibration text has fewer than {SHORTEST} tokens")
+    examples = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in calibration]
+    try:
+        wrapper.quantize(examples, batch_size=1, backend=backend, calibration_sort=None)
+    except KeyError as error:
+        if kind == "awq" and error.args == ("q_zeros",):
+            raise Unsupported("gptqmodel's awq finds no layers that it could scale in this model family") from error
+        raise
+    wrapper.save(str(task.target))
+    tokenizer.save_pretrained(task.target)
+    _restore_generation_config(task)
+    return {"calibration_tokens": sum(map(len, calibration))}
+
+
+def sequences(texts: Iterable[Sequence[int]], samples: int, length: int) -> list[list[int]]:
+    """The first `samples` sequences of `length` tokens of the texts put one after another; where they end, the last one is shorter."""
+    stream: list[int] = []
+    for tokens in texts:
+        stream += tokens
+        if len(stream) >= samples * length:
+            break
+    cuts = (stream[start : start + length] for start in range(0, min(len(stream), samples * length), length))
+    return [cut for cut in cuts if len(cut) >= SHORTEST]
+
+
+def refuse_odd_widths(layers: Iterable[tuple[str, int, int]], kind: str, group_size: int) -> None:
+    """Raise Unsupported for the first of the layers (name, inputs, outputs) whose shape the method cannot take.
+
+    GPT-QModel would write a GPTQ checkpoint with an odd group at the end, which the kernels refuse when it is run.
+    """
+    for name, inputs, outputs in layers:
+        if group_size > 0 and inputs % group_size:
+            raise Unsupported(
+                f"{kind} in groups of {group_size} needs input widths that are multiples of {group_size}; {name} has {inputs}"
+            )
+        if kind == "awq" and outputs % AWQ_OUTPUTS:
+            raise Unsupported(f"gptqmodel's awq needs output widths that are multiples of {AWQ_OUTPUTS}; {name} has {outputs}")
+
+
+def _linear_layers(model, kind: str) -> Iterator[tuple[str, int, int]]:
+    """Name, inputs and outputs of every linear layer but the last one, which gives the logits and is not quantized."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in model.named_modules():
+        if module is model.get_output_embeddings():
+            continue
+        if isinstance(module, Linear):
+            yield name, module.in_features, module.out_features
+        elif isinstance(module, Conv1D):
+            if kind == "awq":
+                raise Unsupported(f"gptqmodel's awq takes linear layers only; {name} is a Conv1D")
+            yield name, module.nx, module.nf
+
+
+def _survive_failing_workers() -> None:
+    """GPT-QModel ends the whole process when one of its workers fails, for want of memory too; the main thread gets the error anyway."""
+    from gptqmodel.utils import threadx
+
+    threadx._DeviceWorker._abort_process = lambda worker, error: None
+
+
+def _restore_generation_config(task: Task) -> None:
+    """Put the model's own generation_config.json back: GPT-QModel turns sampling on in it."""
+    path = task.target / "generation_config.json"
+    path.unlink(missing_ok=True)
+    if (task.source / path.name).is_file():
+        shutil.copy(task.source / path.name, path)

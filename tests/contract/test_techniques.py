@@ -1,0 +1,78 @@
+"""The contract of every technique of the registry, on whatever device is here: the reference's own tokens, or a typed reason.
+
+    ./speedgrid test tests/contract
+
+It makes every environment that this machine's device can use (some 20 GB), and is not part of `./speedgrid test`.
+"""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import working_copy
+import yaml
+from speedgrid import hardware, records
+from speedgrid.schema import MEASURE, MEASURED, STATUSES
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
+
+STUDY_FILE = "tests/studies/techniques.yaml"
+REGISTRY = yaml.safe_load((working_copy.ROOT / "techniques.yaml").read_text(encoding="utf-8"))
+STUDY = yaml.safe_load((working_copy.ROOT / STUDY_FILE).read_text(encoding="utf-8"))
+CELLS = [(name, model, technique) for name, e in STUDY["experiments"].items() for model in e["models"] for technique in e["techniques"]]
+# How far bits per byte of held-out text may be from the reference's: rounding in another order, 16 bits, 8 and 4 bits.
+TOLERANCE = {"lossless": 1e-4, "precision": 5e-3, "lossy": 0.08}
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project in which the study was run, as a user runs it."""
+    folder = working_copy.copy_to(tmp_path_factory.mktemp("contract"))
+    done = working_copy.launcher(folder, "run", "--study", STUDY_FILE)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def summary(project) -> pd.DataFrame:
+    return pd.read_parquet(project / "results/summary.parquet").set_index(["experiment", "model", "technique"])
+
+
+def tokens(project, experiment: str, model: str, technique: str) -> list:
+    path = project / f"results/local/{experiment}/{model}/{technique}/measure.parquet"
+    return [row["token_ids"] for row in records.read(path, MEASURE).rows]
+
+
+def test_the_study_asks_for_every_technique():
+    asked = {technique for _, _, technique in CELLS}
+    assert set(REGISTRY) == asked, f"{STUDY_FILE}: " + ", ".join(set(REGISTRY) ^ asked)
+
+
+@pytest.mark.parametrize(("experiment", "model", "technique"), CELLS)
+def test_a_technique_gives_the_tokens_of_the_reference_or_says_why_not(project, summary, experiment, model, technique):
+    entry, row, reference = REGISTRY[technique], summary.loc[(experiment, model, technique)], summary.loc[(experiment, model, "baseline")]
+    assert row["status"] in STATUSES
+    if row["status"] not in MEASURED:
+        assert len(row["reason"]) > 15
+        assert math.isnan(row["tokens_per_s"])
+        return
+    assert json.loads(row["evidence"]), "nothing was seen of it"
+    assert bool(row["reason"]) == (row["status"] == "not_engaged")
+    found, expected = (tokens(project, experiment, model, name) for name in (technique, "baseline"))
+    assert [len(ids) for reply in found for ids in reply] == [len(ids) for reply in expected for ids in reply]
+    if entry["lossless"]:
+        assert found == expected
+    kind = "lossless" if entry["lossless"] else "precision" if entry["family"] == "precision" else "lossy"
+    if not math.isnan(reference["bits_per_byte"]) and row["quality_status"] != "unsupported":
+        assert math.isclose(row["bits_per_byte"], reference["bits_per_byte"], rel_tol=TOLERANCE[kind])
+
+
+@pytest.mark.parametrize(("experiment", "model", "technique"), CELLS)
+def test_what_cannot_be_had_or_needs_a_gpu_says_so(summary, experiment, model, technique):
+    entry, row = REGISTRY[technique], summary.loc[(experiment, model, technique)]
+    if "unavailable" in entry:
+        assert (row["status"], row["reason"]) == ("unsupported", entry["unavailable"])
+    elif "cuda" in entry.get("requires", []) and not hardware.gpus():
+        assert row["status"] == "unsupported"
+        assert "needs an NVIDIA GPU" in row["reason"]

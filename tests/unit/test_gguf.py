@@ -1,0 +1,92 @@
+"""The transform gguf: which tokenizers it knows, and what a failure of the converter means."""
+
+import json
+
+import pytest
+from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.transforms import gguf
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+SPLIT = {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}"}, "behavior": "Isolated", "invert": False}
+
+
+def tokenizer(folder, pre_tokenizer=BYTE_LEVEL, kind="BPE", normalizer=None):
+    told = {"normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "model": {"type": kind, "vocab": {}, "merges": []}}
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+
+
+def test_gpt2s_way_to_cut_text_is_recognised(tmp_path):
+    assert not gguf.is_gpt2_bpe(tmp_path)
+    tokenizer(tmp_path)
+    assert gguf.is_gpt2_bpe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": True}},
+        {"pre_tokenizer": {**BYTE_LEVEL, "use_regex": False}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTE_LEVEL]}},
+        {"pre_tokenizer": None},
+        {"kind": "Unigram"},
+        {"normalizer": {"type": "NFC"}},
+    ],
+)
+def test_no_other_tokenizer_is_taken_for_gpt2s(tmp_path, other):
+    tokenizer(tmp_path, **other)
+    assert not gguf.is_gpt2_bpe(tmp_path)
+
+
+def test_a_sentencepiece_model_comes_first(tmp_path):
+    tokenizer(tmp_path)
+    (tmp_path / "tokenizer.model").touch()
+    assert not gguf.is_gpt2_bpe(tmp_path)
+
+
+@pytest.mark.parametrize(("config", "found"), [({"dtype": "bfloat16"}, "bf16"), ({"torch_dtype": "float16"}, "f16"), ({}, "f32")])
+def test_a_quantized_type_is_made_from_the_sources_own_number_format(tmp_path, config, found):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert gguf.FORMATS.get(gguf.number_format(tmp_path), "f32") == found
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "kind", "said"),
+    [
+        (
+            1,
+            "ERROR:hf-to-gguf:Model OPTForCausalLM is not supported\n",
+            Unsupported,
+            "take the model: Model OPTForCausalLM is not supported",
+        ),
+        (1, "…\nNotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()\n", Unsupported, "pre-tokenizer"),
+        (1, "Traceback\nKeyError: 'n_head'\n\n", Unsupported, "KeyError: 'n_head'"),
+        (
+            1,
+            "ValueError: mmap length is greater than file size\n\nWriting:   0%|   | 0.00/5.77M [00:01<?]\n",
+            Unsupported,
+            "mmap length is",
+        ),
+        (1, "ModuleNotFoundError: No module named 'sentencepiece'\n", MissingDependency, "No module named 'sentencepiece'"),
+        (1, "MemoryError\n", OutOfMemory, "ran out of memory"),
+        (-9, "", OutOfMemory, "ran out of memory"),
+        (-11, "", RuntimeError, "ended with status -11"),
+        (1, "OSError: [Errno 28] No space left on device\n", RuntimeError, "No space left"),
+    ],
+)
+def test_what_a_failure_of_the_converter_means(status, log, kind, said):
+    failure = gguf.why_not_converted(status, log)
+    assert type(failure) is kind
+    assert said in str(failure)
+
+
+def test_everything_but_weights_goes_along(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    beside = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "merges.txt", "chat_template.jinja"}
+    weights = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "old.gguf"}
+    for name in beside | weights:
+        (source / name).write_text(name)
+    (source / "folder").mkdir()
+    gguf.copy_surroundings(source, target)
+    assert {path.name for path in target.iterdir()} == beside
