@@ -1,6 +1,7 @@
 """Hugging Face transformers: `AutoModelForCausalLM` and its own `generate`."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
@@ -32,20 +33,59 @@ class Engine(base.Engine):
             raise Unsupported("prompt lookup decoding of transformers takes one sequence at a time, not a batch")
         if self.options.get("attention") == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
-        self.model = AutoModelForCausalLM.from_pretrained(
-            self.checkpoint,
-            dtype=getattr(torch, self.options["dtype"]),
-            attn_implementation=self.options.get("attention", "sdpa"),
-            device_map={"": self.device.kind},
-            use_safetensors=True,
-            trust_remote_code=self.trust_remote_code,
-            local_files_only=True,
-        ).eval()
+        method = (getattr(self.config, "quantization_config", None) or {}).get("quant_method")
+        if method in ("gptq", "awq"):
+            self.model = self._load_with_gptqmodel(method)
+        else:
+            self.model, report = AutoModelForCausalLM.from_pretrained(
+                self.checkpoint,
+                dtype=getattr(torch, self.options["dtype"]),
+                attn_implementation=self.options.get("attention", "sdpa"),
+                device_map={"": self.device.kind},
+                use_safetensors=True,
+                trust_remote_code=self.trust_remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            # transformers makes up weights that it does not find, with no more than a warning.
+            if report["missing_keys"]:
+                raise Unsupported(f"the checkpoint lacks weights that transformers looks for, such as {min(report['missing_keys'])}")
+        if method == "torchao":
+            from torchao.quantization.utils import recommended_inductor_config_setter
+
+            # torchao sets these when it quantizes, not when it loads.
+            recommended_inductor_config_setter()
+        self.model.eval()
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
         self.model.generation_config = GenerationConfig()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
         if self.options.get("compile") == "forward":
             self.model.forward = torch.compile(self.model.forward, mode=self.options.get("compile_mode", "default"))
+
+    def _load_with_gptqmodel(self, method: str):
+        """A GPTQ or AWQ checkpoint, loaded by GPT-QModel itself.
+
+        The loader of transformers uses the same kernels, but fails on GPT-2, and makes up weights for families whose layers GPT-QModel
+        takes apart (Phi-3, Mixtral, Falcon).
+        """
+        import os
+
+        import torch
+
+        if self.device.is_gpu and self.options["dtype"] == "float32":
+            raise Unsupported(f"the kernels for {method} on a GPU take bfloat16 or float16, not float32")
+        # Read when the package is imported, which does not start with fewer than two.
+        os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, self.threads))
+        from gptqmodel import BACKEND, GPTQModel
+
+        return GPTQModel.load(
+            str(self.checkpoint),
+            device=self.device.kind,
+            dtype=getattr(torch, self.options["dtype"]),
+            backend=BACKEND(self.options.get("kernel", "auto")),
+            attn_implementation=self.options.get("attention", "sdpa"),
+            trust_remote_code=self.trust_remote_code,
+        ).model
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
@@ -87,10 +127,13 @@ class Engine(base.Engine):
     def sizes(self) -> dict[str, int]:
         from itertools import chain
 
-        tensors = {t.data_ptr(): t for t in chain(self.model.parameters(), self.model.buffers()) if t.numel()}
-        # Four-bit weights are packed two to a byte, so the loaded tensors cannot count parameters; transformers knows better.
+        held = chain.from_iterable(map(inner_tensors, chain(self.model.parameters(), self.model.buffers())))
+        tensors = {t.data_ptr(): t for t in held if t.numel()}
+        # Four-bit weights are packed two to a byte, so the loaded tensors cannot count parameters; transformers knows better, but for
+        # the layers of GPT-QModel, which have buffers for weights.
+        packed = (m.in_features * m.out_features for m in self.model.modules() if hasattr(m, "qweight"))
         return {
-            "parameters": self.model.num_parameters(),
+            "parameters": self.model.num_parameters() + sum(packed),
             "trainable_parameters": self.model.num_parameters(only_trainable=True),
             "model_bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
         }
@@ -104,8 +147,7 @@ class Engine(base.Engine):
         }
         quantization = getattr(self.model.config, "quantization_config", None)
         if quantization is not None:
-            kinds = [type(module).__name__ for module in self.model.modules()]
-            seen["quantized_layers"] = {kind: kinds.count(kind) for kind in ("Linear8bitLt", "Linear4bit") if kind in kinds}
+            seen["quantized_layers"] = dict(Counter(filter(None, map(quantized_kind, self.model.modules()))))
             if not seen["quantized_layers"]:
                 return base.Proof(False, "the checkpoint says that it is quantized, and no quantized layer was loaded", seen)
         if "attention" in self.options and seen["attention"] != self.options["attention"]:
@@ -188,6 +230,22 @@ class Engine(base.Engine):
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
+
+
+def quantized_kind(module) -> str | None:
+    """The class of a quantized layer, or of its weight where the layer is an ordinary one, as with torchao; None for other modules."""
+    weight = getattr(module, "weight", None)
+    for thing in (module, weight):
+        if type(thing).__module__.partition(".")[0] in ("bitsandbytes", "gptqmodel", "torchao") and hasattr(module, "in_features"):
+            return type(thing).__name__
+    return None
+
+
+def inner_tensors(tensor) -> list:
+    """The tensors that a tensor of torchao is made of; any other tensor by itself."""
+    if not type(tensor).__module__.startswith("torchao"):
+        return [tensor]
+    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
 
 
 def until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
