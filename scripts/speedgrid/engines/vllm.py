@@ -1,248 +1,470 @@
-"""vLLM: its offline `LLM`, on a GPU or, with the build for CPUs, on a CPU.
-
-A reply is timed around the loop over `LLMEngine.step` that `LLM.generate` itself runs, so that each step's tokens can be given a time.
-"""
+"""vLLM: its offline `LLM`, on a GPU or, with vLLM's build for CPUs, on a CPU. The same code runs on both."""
 
 import json
+import multiprocessing
 import os
 import re
-import sys
+import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from speedgrid import checkpoints
+from speedgrid import hardware
 from speedgrid.engines import base
-from speedgrid.outcomes import OutOfMemory, Unsupported
+from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported
 
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
-    # The last token of a text is scored and never fed, so a text of the model's whole context needs room for one more.
-    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
+    "VLLM_USE_MODELSCOPE": "0",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+    # vLLM's own command line starts its processes in this way; a copy of this one (`fork`) could hold a half-used GPU.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # Scoring a text as long as the model's context: the last token is scored and never fed, yet counts in the length.
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
+    "VLLM_CONFIGURE_LOGGING": "1",
 }
-BLOCK = 128
-SMALLEST_CACHE = 64 * 2**20
-# What vLLM says of itself while it loads, as it says it; the engine's own process has no other way to tell.
-SAID = {
-    "attention_backend": r"Using (\w+) (?:attention )?backend",
-    "linear_kernel": r"Using (\w+) for \w*LinearMethod",
-    "moe_kernel": r"Using (\w+) .*MoE",
-}
+# The KV cache is given out in blocks of 16 tokens on a GPU and of 128 on a CPU; the larger one serves both.
+BLOCK_TOKENS = 128
+# What the configuration of a model has whose layers keep a compressed or a running state.
+NOT_KEYS_AND_VALUES = ("kv_lora_rank", "mamba_d_state", "mamba_d_conv", "linear_num_key_heads", "conv_kernel", "state_size")
+# Stands before each record of the file of errors.
+RECORD = "\x1e"
+# What vLLM's processes say when another of them has failed; the cause is what that one said.
+AFTERMATH = re.compile(
+    r"See (stack trace|root cause)|stack trace above|EngineDeadError|EngineCore encountered|Engine core init", re.IGNORECASE
+)
+MEMORY = re.compile(
+    r"out of memory|OutOfMemory|MemoryError|not enough memory|can't allocate memory|No available memory|Free memory on device"
+    r"|Available memory on node|larger than the available KV cache memory",
+    re.IGNORECASE,
+)
 
 
 class Engine(base.Engine):
+    """vLLM runs the model in processes of its own, and this one sends it requests.
+
+    The KV cache is as large as the experiment needs and a little more, where vLLM by itself would take nine tenths of the GPU: so the
+    figure for memory says what the technique needs. Prefix caching is off, because a prompt that is the same each time would hit it.
+
+    On a CPU vLLM leaves one of the job's cores to its scheduler, which never sleeps, and computes on the others.
+    """
+
     uses_torch = False
 
     def import_packages(self) -> None:
-        os.environ.update(ENVIRONMENT)
+        self.scratch = tempfile.TemporaryDirectory(prefix="speedgrid-vllm-")
+        self.errors = Path(self.scratch.name) / "errors.txt"
+        logging_config = Path(self.scratch.name) / "logging.json"
+        logging_config.write_text(json.dumps(_logging(self.errors)))
+        os.environ.update(ENVIRONMENT, VLLM_LOGGING_CONFIG_PATH=str(logging_config))
+        # It would take the place of the size of the KV cache that is asked for here.
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
         if not self.device.is_gpu:
-            # vLLM's CPU worker binds its threads to cores of its own choice, as many as it is told here.
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = _cores(self.threads)
-        import vllm  # noqa: F401
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = threads_binding(self.threads, hardware.physical_cores(), _cores())
+        import torch
+        import vllm
+        from vllm.platforms import current_platform
+
+        self.version = vllm.__version__
+        driver = self.device.gpu.driver if self.device.gpu else ""
+        if self.device.is_gpu and (problem := hardware.driver_problem(torch.version.cuda or "", driver)):
+            raise Unsupported(f"vLLM {self.version} is built for {problem}")
+        if current_platform.device_type != self.device.kind:
+            built = current_platform.device_type or "no device that is here"
+            raise Unsupported(f"vLLM {self.version} in this environment runs on {built}, and the job is for {self.device.kind}")
 
     def load(self, room: int, batch_size: int = 1) -> None:
-        """Load with a KV cache for what will be asked and twice as much, instead of all the memory that is left: the figure for memory
-        then says what the technique needs. Prefix caching is off, since a prompt that is the same each time would hit it."""
         from vllm import LLM
 
-        self.length = room + 1
-        said = []
-        with _output_kept(said):
-            try:
-                self.llm = LLM(
-                    model=str(self.checkpoint),
-                    dtype=self.options["dtype"],
-                    quantization=self.options.get("quantization"),
-                    enforce_eager=self.options.get("enforce_eager", False),
-                    max_model_len=self.length,
-                    max_num_seqs=max(batch_size, 8),
-                    kv_cache_memory_bytes=self._cache_bytes(batch_size),
-                    enable_prefix_caching=False,
-                    trust_remote_code=self.trust_remote_code,
-                    disable_log_stats=False,
-                )
-            except Exception as error:
-                raise _reason(error, "".join(said)) from error
-        self.said = "".join(said)
-        self.requests = 0
-        self.differences: list[float] = []
+        # One token more than the context is scored and not fed; what goes beyond has no positions in the model.
+        if room > self.context() + 1:
+            raise Unsupported(f"the model takes {self.context()} tokens, and prompt and reply together are {room}")
+        self.asked: list[Timing] = []
+        self.sent = 0
+        cache = cache_bytes(self._text_config(), self.options["dtype"], room, batch_size)
+        # vLLM does not start where its share of the memory is not free; nothing is sized by that share where the KV cache has its size.
+        memory = {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01} if cache else {}
+        with self._failures("load the model"):
+            self.llm = LLM(
+                model=str(self.checkpoint),
+                trust_remote_code=self.trust_remote_code,
+                load_format="safetensors",
+                dtype=self.options["dtype"],
+                quantization=self.options.get("quantization"),
+                enforce_eager=self.options.get("enforce_eager", False),
+                max_model_len=room,
+                max_num_seqs=batch_size,
+                enable_prefix_caching=False,
+                seed=0,
+                disable_log_stats=False,
+                use_tqdm_on_load=False,
+                generation_config="vllm",
+                worker_extension_cls="speedgrid.engines.vllm.Worker",
+                **memory,
+            )
+        self.engine = self.llm.llm_engine
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
-        from vllm import SamplingParams
+        """A reply is timed around the loop over `LLMEngine.step` that `LLM.generate` itself runs; each turn of it brings the tokens of
+        one step. The worker's random numbers are seeded before: a seed on the request itself would make vLLM leave its fused sampler."""
+        from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        batch = settings["batch_size"]
-        limits = {"max_tokens": settings["max_new_tokens"], "ignore_eos": settings["ignore_eos"], "detokenize": False}
-        ends = None if settings["ignore_eos"] else self.end_tokens()
-        sampling = _sampling(settings["sampling"])
-        params = [
-            SamplingParams(seed=seed * batch + i, stop_token_ids=ends, output_kind=RequestOutputKind.DELTA, **limits, **sampling)
-            for i in range(batch)
-        ]
-        tokens: dict[str, list[int]] = {}
-        when: dict[str, list[float]] = {}
-        engine = self.llm.llm_engine
-        # The same call that `LLM.generate` makes first; it names the requests.
-        clock = time.perf_counter()
-        self.llm.enqueue([{"prompt_token_ids": list(prompt)}] * batch, params, use_tqdm=False)
-        while engine.has_unfinished_requests():
-            outputs = engine.step()
-            now = time.perf_counter() - clock
-            for output in outputs:
-                new = list(output.outputs[0].token_ids)
-                tokens.setdefault(output.request_id, []).extend(new)
-                when.setdefault(output.request_id, []).extend([now] * len(new))
-                if output.finished:
-                    self._compare_clocks(output.metrics, when[output.request_id])
-        seconds = time.perf_counter() - clock
-        steps = max(map(len, when.values()))
-        together = [max(times[step] for times in when.values() if step < len(times)) for step in range(steps)]
-        return base.Reply([tokens[name] for name in sorted(tokens, key=_number)], together, seconds)
+        batch, ends = settings["batch_size"], self.end_tokens()
+        params = [SamplingParams(**sampling_words(settings, ends), output_kind=RequestOutputKind.DELTA) for _ in range(batch)]
+        names = [str(self.sent + i) for i in range(batch)]
+        self.sent += batch
+        tokens: dict[str, list[int]] = {name: [] for name in names}
+        times: dict[str, list[float]] = {name: [] for name in names}
+        last = {}
+        with self._failures("answer"):
+            self.llm.collective_rpc("speedgrid_seed", args=(seed,))
+            started = time.perf_counter()
+            for name, one in zip(names, params, strict=True):
+                self.engine.add_request(name, TokensPrompt(prompt_token_ids=list(prompt)), one)
+            while self.engine.has_unfinished_requests():
+                outputs = self.engine.step()
+                now = time.perf_counter() - started
+                for output in outputs:
+                    new = output.outputs[0].token_ids
+                    tokens[output.request_id] += new
+                    times[output.request_id] += [now] * len(new)
+                    if output.finished:
+                        last[output.request_id] = output
+            seconds = time.perf_counter() - started
+        reply = base.Reply([tokens[name] for name in names], together(list(times.values())), seconds)
+        if settings["ignore_eos"] and reply.new_tokens != batch * settings["max_new_tokens"]:
+            raise RuntimeError(f"vLLM gave {reply.new_tokens} tokens instead of {batch} times {settings['max_new_tokens']}")
+        self.asked.append(Timing.of(reply, [last[name] for name in names]))
+        return reply
 
     def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        """Log-probabilities as vLLM gives them of a prompt's tokens. The last token is not fed: it is the one that may be sampled."""
-        from vllm import SamplingParams
+        """All requests go to vLLM at once. The last token of each is not fed: it is the only one that may be sampled, and its
+        log-probability is that of the model before anything was forbidden."""
+        from vllm import SamplingParams, TokensPrompt
 
-        prompts = [{"prompt_token_ids": [*context, *continuation[:-1]]} for context, continuation in requests]
-        params = [
-            SamplingParams(
-                max_tokens=1, temperature=0.0, prompt_logprobs=0, logprobs=0, allowed_token_ids=[continuation[-1]], detokenize=False
-            )
-            for _, continuation in requests
-        ]
+        prompts = [[*context, *continuation[:-1]] for context, continuation in requests]
+        common = {"max_tokens": 1, "temperature": 0.0, "logprobs": 0, "prompt_logprobs": 0, "detokenize": False}
+        params = [SamplingParams(allowed_token_ids=[continuation[-1]], **common) for _, continuation in requests]
+        with self._failures("score"):
+            answers = self.llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompts], params, use_tqdm=False)
         scores = []
-        answers = self.llm.generate(prompts, params, use_tqdm=False)
-        for answer, prompt, (context, continuation) in zip(answers, prompts, requests, strict=True):
-            ids = prompt["prompt_token_ids"]
-            inside = [answer.prompt_logprobs[i][ids[i]].logprob for i in range(len(context), len(ids))]
-            last = answer.outputs[0].logprobs[0][continuation[-1]].logprob
-            scores.append([*inside, last])
+        for answer, ids, (context, continuation) in zip(answers, prompts, requests, strict=True):
+            fed = [answer.prompt_logprobs[i][ids[i]].logprob for i in range(len(context), len(ids))]
+            scores.append([*fed, answer.outputs[0].logprobs[0][continuation[-1]].logprob])
         return scores
 
     def sizes(self) -> dict[str, int | None]:
-        loading = re.search(r"Model loading took ([\d.]+) GiB", self.said)
-        plain = not self._vllm_config().model_config.quantization
-        count = checkpoints.parameters(self.checkpoint) if plain else None
+        """Parameters by the shapes in the checkpoint, since vLLM pads and merges weights; bytes by the tensors that vLLM holds, where it
+        has not packed them away for the CPU's kernels."""
+        packed = _quantization_config(self.checkpoint)
+        known = not packed or packed.get("quant_method") in ("gptq", "awq")
         return {
-            "parameters": count,
+            "parameters": parameters(_shapes(self.checkpoint), packed.get("bits", 4)) if known else None,
             "trainable_parameters": None,
-            "model_bytes": round(float(loading[1]) * 2**30) if loading else None,
+            "model_bytes": self._worker_seen()["model_bytes"],
         }
 
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
-        """What vLLM resolved its settings to. A quantized checkpoint must have been taken as one, and prefix caching must be off."""
+        """What vLLM resolved its settings to, what its worker has loaded, and how its own clock compares with ours."""
         from statistics import median
 
-        config = self._vllm_config()
+        config, worker = self.engine.vllm_config, self._worker_seen()
         seen = {
+            "vllm": self.version,
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "quantization": config.model_config.quantization,
-            "enforce_eager": config.model_config.enforce_eager,
-            "compilation": str(config.compilation_config.mode),
-            "cudagraphs": str(config.compilation_config.cudagraph_mode),
-            "prefix_caching": config.cache_config.enable_prefix_caching,
-            "cache_blocks": config.cache_config.num_gpu_blocks,
-            "cache_block_tokens": config.cache_config.block_size,
-            "max_model_len": config.model_config.max_model_len,
             "executor": str(config.parallel_config.distributed_executor_backend),
+            "async_scheduling": bool(config.scheduler_config.async_scheduling),
+            "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+            "max_model_len": config.model_config.max_model_len,
+            "kv_cache_tokens": (config.cache_config.num_gpu_blocks or 0) * config.cache_config.block_size,
+            "kv_cache_bytes": config.cache_config.kv_cache_memory_bytes,
+            **{name: value for name, value in worker.items() if name != "model_bytes"},
+            "cached_prompt_tokens": sum(timing.cached_tokens for timing in self.asked),
+            # Ours over the engine's own, less one.
+            "ttft_over_vllms_own": round(median(timing.ttft_s / timing.own_ttft_s for timing in self.asked) - 1, 4),
+            "reply_over_vllms_own": round(median(timing.reply_s / timing.own_reply_s for timing in self.asked) - 1, 4),
         }
-        seen |= {name: found[-1] for name, pattern in SAID.items() if (found := re.findall(pattern, self.said))}
-        if self.differences:
-            # Our decode time of each reply over that of the engine's own per-request metrics.
-            seen["decode_s_over_engines_own"] = round(median(self.differences), 4)
-        asked = self.options.get("quantization") or _quantization_of(self.checkpoint)
-        if asked and not seen["quantization"]:
-            return base.Proof(False, f"the checkpoint is quantized ({asked}), and vLLM loaded it as if it were not", seen)
-        if seen["prefix_caching"]:
-            return base.Proof(False, "prefix caching was on, so the prompt of the counted replies was not computed", seen)
-        return base.Proof(True, "", seen)
+        quantized = self.options.get("quantization") or _quantization_config(self.checkpoint).get("quant_method", "")
+        reason = not_as_asked(seen, quantized, self.options.get("enforce_eager", False), self.device.is_gpu)
+        return base.Proof(not reason, reason, seen)
 
     def close(self) -> None:
-        llm, self.llm = getattr(self, "llm", None), None
+        llm, self.llm, self.engine = getattr(self, "llm", None), None, None
         if llm is not None:
-            with suppress(Exception):
-                llm.llm_engine.engine_core.shutdown()
+            started = multiprocessing.active_children()
+            llm.llm_engine.engine_core.shutdown()
+            for process in started:
+                process.join(timeout=30)
+        if scratch := getattr(self, "scratch", None):
+            scratch.cleanup()
 
-    def _vllm_config(self):
-        return self.llm.llm_engine.vllm_config
+    def _worker_seen(self) -> dict:
+        (seen,) = self.llm.collective_rpc("speedgrid_seen")
+        return seen
 
-    def _cache_bytes(self, batch_size: int) -> int:
-        """Bytes of KV cache for twice the tokens that will be asked for: keys and values of every layer, in the number format."""
-        config = self._text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        token = 2 * config.num_hidden_layers * heads * width * (4 if self.options["dtype"] == "float32" else 2)
-        tokens = batch_size * (-(-self.length // BLOCK) + 1) * BLOCK
-        return max(SMALLEST_CACHE, 2 * tokens * token)
+    @contextmanager
+    def _failures(self, doing: str) -> Iterator[None]:
+        """Turn vLLM's failures into outcomes, with the real cause.
 
-    def _compare_clocks(self, metrics, times: Sequence[float]) -> None:
-        """Keep how our time from the first to the last token compares with the engine's own."""
-        own = metrics.last_token_ts - metrics.first_token_ts if metrics else 0
-        if own > 0 and times[-1] > times[0]:
-            self.differences.append((times[-1] - times[0]) / own)
+        The engine's own processes are vLLM's alone, so whatever fails there is not a bug of ours; its error reaches this process only as
+        `see root cause above`, and the file of errors has it. In this process an error may be ours, and only those that vLLM means as
+        `not possible` are taken.
+        """
+        try:
+            yield
+        except Exception as error:
+            if AFTERMATH.search(f"{type(error).__name__}: {error}"):
+                log = self.errors.read_text(errors="replace") if self.errors.is_file() else ""
+                if found := cause(log) or ended(str(error), log):
+                    raise failure(found, doing) from error
+            if isinstance(error, ValueError | NotImplementedError):
+                raise failure(f"{type(error).__name__}: {_words(error)}", doing) from error
+            raise
 
 
-def _sampling(sampling: Mapping) -> dict:
-    """The study's sampling in the words of vLLM, for which a temperature of 0 means the likeliest token."""
-    words = {"repetition_penalty": sampling.get("repetition_penalty", 1.0)}
+class Worker:
+    """What is asked of vLLM's worker process; vLLM puts it under the worker's own class (`worker_extension_cls`)."""
+
+    def speedgrid_seed(self, seed: int) -> None:
+        from vllm.utils.torch_utils import set_random_seed
+
+        set_random_seed(seed)
+
+    def speedgrid_seen(self) -> dict:
+        from itertools import chain
+
+        import torch
+
+        model, compilation = self.get_model(), self.vllm_config.compilation_config
+        methods = [method for module in model.modules() if (method := getattr(module, "quant_method", None)) is not None]
+        kernels = [kernel for method in methods if (kernel := getattr(method, "kernel", None)) is not None]
+        attention = [module.attn_backend.get_name() for module in model.modules() if hasattr(module, "attn_backend")]
+        weights = [getattr(module, "weight", None) for module in model.modules()]
+        packed_away = any(weight is not None and not weight.numel() for weight in weights)
+        storages = {s.data_ptr(): s.nbytes() for t in chain(model.parameters(), model.buffers()) if (s := t.untyped_storage()).nbytes()}
+        return {
+            "model_class": type(model).__name__,
+            "attention": dict(Counter(attention)),
+            "layers": dict(Counter(type(method).__name__ for method in methods)),
+            "kernels": dict(Counter(type(kernel).__name__ for kernel in kernels)),
+            "enforce_eager": bool(self.model_config.enforce_eager),
+            "compilation": getattr(compilation.mode, "name", str(compilation.mode)),
+            "cuda_graphs": getattr(compilation.cudagraph_mode, "name", str(compilation.cudagraph_mode)),
+            "fused_sampler": _fused_sampler(self.model_runner),
+            "threads": torch.get_num_threads(),
+            "model_bytes": None if packed_away else sum(storages.values()),
+        }
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A reply by our clock and by vLLM's own metrics of its requests, seconds."""
+
+    ttft_s: float
+    reply_s: float
+    own_ttft_s: float
+    own_reply_s: float
+    cached_tokens: int
+
+    @classmethod
+    def of(cls, reply: base.Reply, outputs: Sequence) -> "Timing":
+        """Of a batch the slowest counts, as it does for us."""
+        own = [output.metrics for output in outputs]
+        first = min(metrics.arrival_time for metrics in own)
+        waits = [metrics.arrival_time - first + metrics.first_token_latency for metrics in own]
+        ends = [wait + metrics.last_token_ts - metrics.first_token_ts for wait, metrics in zip(waits, own, strict=True)]
+        return cls(reply.ttft_s, reply.reply_s, max(waits), max(ends), sum(output.num_cached_tokens or 0 for output in outputs))
+
+
+def sampling_words(settings: Mapping, ends: Sequence[int]) -> dict:
+    """The settings of a reply in the words of vLLM's SamplingParams.
+
+    vLLM would add end tokens of its own choice: it is told to ignore those, and to stop at ours.
+    """
+    sampling = settings["sampling"]
+    words = {
+        "max_tokens": settings["max_new_tokens"],
+        "ignore_eos": True,
+        "stop_token_ids": [] if settings["ignore_eos"] else list(ends),
+        "detokenize": False,
+        "repetition_penalty": sampling.get("repetition_penalty", 1.0),
+    }
     if not sampling["do_sample"]:
         return words | {"temperature": 0.0}
     return words | {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": sampling["top_k"]}
 
 
-def _quantization_of(checkpoint: Path) -> str:
-    """How the checkpoint says that it is quantized; empty where it is not."""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    return (config.get("quantization_config") or {}).get("quant_method", "")
+def together(times: Sequence[Sequence[float]]) -> list[float]:
+    """When each step was there for all sequences that took it, from the times of each sequence's tokens."""
+    steps = max(map(len, times))
+    return [max(own[step] for own in times if step < len(own)) for step in range(steps)]
 
 
-def _cores(threads: int) -> str:
-    """The first cores that this process may run on, in the words of vLLM."""
-    return ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+def cache_bytes(config, dtype: str, room: int, batch_size: int) -> int | None:
+    """Bytes of KV cache for `batch_size` sequences of `room` tokens and a quarter more, for what vLLM sets aside and rounds up.
 
-
-def _number(request_id: str) -> int:
-    """The number in a request's name; vLLM may add letters after it."""
-    return int(re.match(r"\d+", request_id)[0])
-
-
-def _reason(error: Exception, said: str) -> Exception:
-    """What stopped vLLM from loading, as an expected failure where it is one.
-
-    The engine runs in a process of its own, whose error reaches this one only as text: the last one of a known kind that it printed.
+    `config`: that of the language model. None where its layers keep something else than the keys and values of heads.
     """
-    found = re.findall(r"(\w*(?:Error|Exception)): (.+)", said) or [(type(error).__name__, str(error))]
-    causes = [(kind, text) for kind, text in found if "See root cause above" not in text and "core initialization failed" not in text]
-    kind, text = (causes or found)[-1]
-    text = re.sub(r"\x1b\[[\d;]*m", "", text).strip()
-    if "OutOfMemory" in kind or re.search(r"out of memory|less than (?:desired|requested)|larger than the available KV cache", text):
-        return OutOfMemory(f"vLLM: {text}")
-    if kind in ("ValueError", "NotImplementedError", "ValidationError") or "not supported" in text or "No valid" in text:
-        return Unsupported(f"vLLM: {text}")
-    return error
+    layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not (layers and heads and hidden) or any(getattr(config, name, None) for name in NOT_KEYS_AND_VALUES):
+        return None
+    width = getattr(config, "head_dim", None) or hidden // heads
+    shared = getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False)
+    named = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None)
+    kv_heads = 1 if shared else named or heads
+    blocks = batch_size * (-(-room // BLOCK_TOKENS) + 1) + 1
+    return 2 * layers * kv_heads * width * {"float32": 4}.get(dtype, 2) * -(-blocks * 5 // 4) * BLOCK_TOKENS
 
 
-@contextmanager
-def _output_kept(kept: list[str]) -> Iterator[None]:
-    """Keep what this process and those that it starts print, and print it in the end all the same."""
-    with tempfile.TemporaryFile("w+", errors="replace") as file:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        before = [os.dup(1), os.dup(2)]
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for descriptor, original in zip((1, 2), before, strict=True):
-                os.dup2(original, descriptor)
-                os.close(original)
-            file.seek(0)
-            kept.append(file.read())
-            sys.stderr.write(kept[-1])
+def threads_binding(threads: int, physical: int, cores: Sequence[int]) -> str:
+    """VLLM_CPU_OMP_THREADS_BIND for a job of `threads` threads on a machine of `physical` cores, of which `cores` lists a CPU each.
+
+    Where the job may use every core, vLLM's own rule: all but one, which its scheduler needs.
+    """
+    return "auto" if threads >= physical else ",".join(map(str, cores[:threads]))
+
+
+def parameters(shapes: Mapping[str, Sequence[int]], bits: int) -> int:
+    """Number of weights by the shapes of a checkpoint's tensors; packed ones are counted as what they hold, without their scales."""
+    from math import prod
+
+    total = 0
+    for name, shape in shapes.items():
+        kind = name.rpartition(".")[2]
+        if kind == "qweight":
+            total += prod(shape) * 32 // bits
+        elif kind not in ("qzeros", "scales", "g_idx"):
+            total += prod(shape)
+    return total
+
+
+def not_as_asked(seen: Mapping, quantized: str, eager: bool, on_gpu: bool) -> str:
+    """Why what runs is not what was asked for; empty where it is."""
+    if quantized and not any(_is_quantized(kind) for kind in seen["layers"]):
+        return f"{quantized} weights were asked for, and vLLM computes with unquantized layers"
+    if seen["prefix_caching"] or seen["cached_prompt_tokens"]:
+        return "the prompt was taken from vLLM's prefix cache instead of being computed"
+    if seen["enforce_eager"] != eager:
+        return "asked for vLLM {} compilation and got the other".format("without" if eager else "with")
+    if on_gpu and not eager and seen["cuda_graphs"] == "NONE":
+        return "vLLM runs without CUDA graphs"
+    return ""
+
+
+def cause(log: str) -> str:
+    """The error that stopped vLLM, as `Kind: text`, from its file of errors; empty where it names none.
+
+    Each record is what was logged, with its traceback; the last one that does not speak of another process is the cause.
+    """
+    for record in reversed(log.split(RECORD)):
+        _, found, trace = record.rpartition("Traceback (most recent call last):\n")
+        if not found:
+            continue
+        lines = trace.splitlines()
+        error = next((line for line in lines if line and not line[0].isspace()), "")
+        if error and not AFTERMATH.search(error):
+            # A bare `AssertionError` says nothing: the line of code that raised it says more.
+            code = [line.strip() for line in lines[: lines.index(error)] if line.strip(" ^~")]
+            return error.strip() if ": " in error else f"{error.strip()}: {code[-1]}" if code else error.strip()
+    return ""
+
+
+def failure(error: str, doing: str) -> Outcome:
+    """The outcome that stands for an error of vLLM, given as `Kind: text`."""
+    kind, _, text = error.partition(": ")
+    kind = kind.rpartition(".")[2]
+    short = _short(text)
+    if MEMORY.search(error):
+        return OutOfMemory(f"vLLM: {short or kind}")
+    if kind in ("ImportError", "ModuleNotFoundError"):
+        return MissingDependency(f"vLLM: {short}")
+    # Errors that are no sentence without their kind, such as KeyError: 'model.layers.0.weight'.
+    said = short if short and kind in ("ValueError", "NotImplementedError", "RuntimeError") else f"{kind}: {short}".removesuffix(": ")
+    return Unsupported(f"vLLM cannot {doing}: {said}")
+
+
+def ended(error: str, log: str) -> str:
+    """What ended a process of vLLM that left no error of its own, as `Kind: text`; empty where that cannot be told.
+
+    `error`: what vLLM says in this process; `log`: its file of errors, where another process may have noted the loss.
+    """
+    number = re.search(r"'EngineCore\w*': -(\d+)", error)
+    if number and int(number[1]) != signal.SIGKILL:
+        return f"RuntimeError: its process was ended by {signal.Signals(int(number[1])).name}"
+    if number or AFTERMATH.search(log):
+        return "MemoryError: its process was killed, as the system does for want of memory"
+    return ""
+
+
+def _words(error: Exception) -> str:
+    """What an error says; of pydantic's list of problems the first."""
+    problems = getattr(error, "errors", None)
+    return problems()[0]["msg"].removeprefix("Value error, ") if callable(problems) and problems() else str(error)
+
+
+def _short(text: str) -> str:
+    """The first two sentences of a text, in one line that can be read."""
+    line = ". ".join(text.strip().partition("\n")[0].split(". ")[:2]).removesuffix(".")
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _is_quantized(kind: str) -> bool:
+    return not kind.startswith("Unquantized") and not kind.endswith("KVCacheMethod")
+
+
+def _fused_sampler(runner) -> bool | None:
+    """Whether top-k and top-p are taken by FlashInfer's kernel; None where this version of vLLM does not say."""
+    sampler = getattr(runner, "sampler", None)
+    if hasattr(sampler, "use_flashinfer"):
+        return bool(sampler.use_flashinfer)
+    chosen = getattr(getattr(sampler, "topk_topp_sampler", None), "forward", None)
+    return chosen.__name__ == "forward_cuda" if chosen else None
+
+
+def _cores() -> list[int]:
+    """One CPU of each physical core that this process may run on."""
+    first: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        first.setdefault(path.read_text() if path.is_file() else str(cpu), cpu)
+    return list(first.values())
+
+
+def _shapes(checkpoint: Path) -> dict[str, list[int]]:
+    from safetensors import safe_open
+
+    shapes = {}
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as weights:
+            shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    return shapes
+
+
+def _quantization_config(checkpoint: Path) -> dict:
+    """How the checkpoint says that it is quantized; empty where it does not."""
+    return json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
+
+
+def _logging(errors: Path) -> dict:
+    """What every process of vLLM logs: to the job's log as usual, and errors with their tracebacks to a file as well."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "lines": {"format": "vllm %(levelname)s %(asctime)s %(process)d %(filename)s:%(lineno)d %(message)s"},
+            "records": {"format": f"{RECORD}%(message)s"},
+        },
+        "handlers": {
+            "lines": {"class": "logging.StreamHandler", "formatter": "lines"},
+            "errors": {"class": "logging.FileHandler", "filename": str(errors), "level": "ERROR", "delay": True, "formatter": "records"},
+        },
+        "loggers": {"vllm": {"handlers": ["lines", "errors"], "level": "INFO", "propagate": False}},
+    }
