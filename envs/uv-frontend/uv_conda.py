@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 
@@ -98,6 +99,16 @@ def parse_create(options):
 # The environment file
 
 
+def await_recipe(path, seconds=5.0):
+    """Give another Snakemake that shares the folder of environments time to put the file back.
+
+    Each copies the environment file there under the same name, and deletes what it finds first.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not (path.is_file() and path.stat().st_size):
+        time.sleep(0.05)
+
+
 def read_recipe(path):
     """(specifier of the Python, lines for pip) of an environment file; refuses the rest by name."""
     try:
@@ -154,6 +165,7 @@ def split_conda_spec(spec):
 
 
 def create_environment(file, prefix):
+    await_recipe(file)
     python, for_pip = read_recipe(file)
     recipe = file.read_bytes()
     prefix = Path(os.path.abspath(prefix))

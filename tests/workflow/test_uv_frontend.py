@@ -471,6 +471,14 @@ def test_snakemake_shows_why_a_pin_fails(frontend, workflow, place):
     assert environments(place) == []
 
 
+def test_a_file_that_another_run_is_putting_back_is_waited_for(tmp_path):
+    file = tmp_path / "shared.yaml"
+    file.touch()
+    threading.Timer(0.2, environment_file, (file,)).start()
+    uv_conda.await_recipe(file, seconds=30)
+    assert uv_conda.read_recipe(file) == (f"=={PYTHON}.*", ["pip"])
+
+
 @pytest.mark.slow
 @pytest.mark.needs("network")
 def test_two_runs_at_once_share_their_environments(frontend, workflow, place, tmp_path):
