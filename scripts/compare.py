@@ -1,0 +1,159 @@
+"""Compare two results of a grid: what got faster or slower, what came and went, and what differs around them.
+
+    ./speedgrid compare A B [--fail-on slower|changed|never] [--floor PERCENT] [--json]
+
+A is the older result, B the newer one: each a results folder, or a summary.parquet. Of a folder the replies of every cell are read, which
+gives intervals that allow for likeness between neighbours, and where something ran more than once, the noise between runs.
+
+Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from speedgrid import comparison, records
+from speedgrid.comparison import Change, Comparison, Results
+from speedgrid.report import units
+from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
+from speedgrid.statistics import ASSUMED_FLOOR, Estimate
+
+LONGEST_VALUE = 60  # characters of a value under "What differs"
+
+
+def main() -> int:
+    arguments = parse()
+    try:
+        compared = comparison.compare(*(read(path) for path in (arguments.a, arguments.b)), arguments.floor / 100)
+    except records.RecordError as error:
+        # What the jobs are advised to do would here delete what somebody wants to compare.
+        print(f"speedgrid: {str(error).removesuffix('; delete it and run again')}", file=sys.stderr)
+        return 2
+    failures = compared.failures(arguments.fail_on)
+    if arguments.json:
+        told = compared.as_json() | {"fail_on": arguments.fail_on, "failed": bool(failures)}
+        print(json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1))
+    else:
+        print("\n".join(as_text(compared)))
+        if failures:
+            print(f"\nspeedgrid: {len(failures)} of {len(compared.cells)} cells fail --fail-on {arguments.fail_on}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+# Reading
+
+
+def read(path: Path) -> Results:
+    """The results of a folder, or of a summary alone. Raises RecordError for what is not one, with a line that says why."""
+    if path.is_file():
+        return Results(str(path), records.read(path, SUMMARY).rows)
+    if not path.exists():
+        raise records.RecordError(f"{path}: no such folder or file")
+    folder = next((at for at in (path, path / "results") if (at / "summary.parquet").is_file()), None)
+    if folder is None:
+        raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet")
+    summary = records.read(folder / "summary.parquet", SUMMARY).rows
+    runs = records.read(folder / "runs.parquet", RUNS).rows if (folder / "runs.parquet").is_file() else []
+    return Results(str(path), summary, runs, read_rates(folder))
+
+
+def read_rates(folder: Path) -> dict[comparison.Key, list[list[float]]]:
+    """The token/s of every finished reply, by cell and run; runs of one cell in the order in which they began.
+
+    A run is a file of the table `measure`, wherever it lies in the folder; its rows say which cell it belongs to.
+    """
+    found: dict[comparison.Key, list[tuple[str, list[float]]]] = {}
+    for path in sorted(folder.glob("**/measure*.parquet")):
+        record = records.read(path, MEASURE)
+        rates = [row["new_tokens"] / row["reply_s"] for row in record.rows if row["reply"] is not None]
+        if rates and record.status in MEASURED:
+            key = tuple(record.rows[0][axis] for axis in comparison.KEYS)
+            found.setdefault(key, []).append((record.facts.get("started_at") or "", rates))
+    return {key: [rates for _, rates in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
+
+
+# Telling
+
+
+def as_text(compared: Comparison) -> list[str]:
+    lines = [f"A  {compared.a}", f"B  {compared.b}"]
+    for gpu, noise in compared.noise.items():
+        how = f"from {noise.runs} runs" if noise.runs else "assumed"
+        lines.append(f"noise floor on {gpu}: {units.number(100 * noise.floor, 2)} % ({how})")
+    header = ("", "cell", "A, token/s", "B, token/s", "B / A", "95 % interval", "")
+    lines += ["", *_columns([header, *(_row(change) for change in compared.cells)])]
+    lines += ["", ", ".join(f"{count} {outcome}" for outcome, count in compared.counts.items()) or "no cells"]
+    if compared.differences:
+        lines += ["", "What differs"]
+        told = [("", d.what, _cut(d.before), "→", _cut(d.after), f"{d.cells} cells" if d.cells else "") for d in compared.differences]
+        lines += _columns(told)
+    return [*lines, "", *(f"Note: {note}." for note in compared.notes)]
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    name = "/".join(getattr(change, axis) for axis in comparison.KEYS)
+    speeds = [_speed(one) for one in (change.before, change.after)]
+    ratio, interval = "", ""
+    if change.ratio:
+        ratio, ends = units.with_interval(change.ratio.value, change.ratio.low, change.ratio.high)
+        interval = ends or "none"
+    return (change.outcome, name, *speeds, ratio, interval, _remark(change))
+
+
+def _remark(change: Change) -> str:
+    if change.outcome == "status":
+        told = f"{change.status_before} → {change.status_after}"
+        return f"{told}: {change.reason}" if change.reason else told
+    if change.outcome == "no figures":
+        return change.status_after or ""
+    if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
+        return "not engaged in either"
+    others = [name for name in change.differs if name not in ("status", "label")]
+    return f"other {', '.join(others)}" if others else ""
+
+
+def _speed(estimate: Estimate | None) -> str:
+    return "" if estimate is None else units.with_interval(estimate.value, estimate.low, estimate.high)[0]
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as aligned lines; all columns but the last are as wide as their widest text."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return ["  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " …"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="speedgrid compare", description=__doc__.partition("\n")[0])
+    parser.add_argument("a", type=Path, help="results folder or summary.parquet, the older one")
+    parser.add_argument("b", type=Path, help="the newer one")
+    parser.add_argument(
+        "--fail-on",
+        choices=("slower", "changed", "never"),
+        default="never",
+        help="exit with 1 where a cell is slower or no longer works; or where any cell changed (default: never)",
+    )
+    parser.add_argument(
+        "--floor",
+        type=percentage,
+        default=100 * ASSUMED_FLOOR,
+        metavar="PERCENT",
+        help=f"smallest difference that counts where nothing ran twice (default: {100 * ASSUMED_FLOOR:g})",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args()
+
+
+def percentage(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not a percentage over 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

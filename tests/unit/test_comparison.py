@@ -1,0 +1,252 @@
+"""comparison.py and `compare`: verdicts of cells, what differs around them, exit statuses, and what is not a result."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import aggregate
+import compare
+import numpy as np
+import pytest
+import records_factory as made
+from speedgrid import comparison, records
+from speedgrid.comparison import Results
+from speedgrid.report import tables
+from speedgrid.schema import MEASURE, RUNS, SUMMARY
+
+KEY = ("local", "generate", "stdlib-llama")
+
+
+def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0) -> Path:
+    """A results folder as a run leaves it; with the baseline run `again` times more, in files of their own."""
+    grid = [aggregate.read_cell(cell) for cell in made.write_group(root, cells, machine=machine, seed=seed)]
+    folder = root / "results"
+    records.write(folder / "summary.parquet", SUMMARY, tables.summary_rows(grid))
+    records.write(folder / "runs.parquet", RUNS, [{"study": "default"} | row for row in tables.run_rows(grid)])
+    rng = np.random.default_rng(seed)
+    for number in range(again):
+        baseline = next(cell for cell in cells if cell.technique == "baseline")
+        rows = list(made._replies(baseline, dict(zip(comparison.KEYS, (*KEY, "baseline"), strict=True)), rng))
+        path = folder / "/".join(KEY) / "baseline" / f"again-{number + 1}" / "measure.parquet"
+        records.write(path, MEASURE, [row | {"status": "ok", "reason": ""} for row in rows], made.facts("measure", machine))
+    return folder
+
+
+def cells(**speeds: float) -> list[made.Made]:
+    return [made.Made(technique, technique.upper(), speed=speed) for technique, speed in {"baseline": 50.0, **speeds}.items()]
+
+
+def outcomes(compared: comparison.Comparison) -> dict[str, str]:
+    return {change.technique: change.outcome for change in compared.cells}
+
+
+def compared(a: Path, b: Path, **options) -> comparison.Comparison:
+    return comparison.compare(compare.read(a), compare.read(b), **options)
+
+
+def test_a_result_is_the_same_as_itself(tmp_path):
+    folder = results_folder(tmp_path)
+    found = compared(folder, folder)
+    measured = [made.technique for made in made.DEFAULT_CELLS if made.status in ("ok", "not_engaged")]
+    assert [technique for technique, outcome in outcomes(found).items() if outcome == "same"] == measured
+    assert outcomes(found)["bnb_nf4"] == "no figures"
+    assert found.differences == []
+    assert all(change.ratio.value == pytest.approx(1) for change in found.cells if change.ratio)
+    assert not found.failures("changed")
+
+
+def test_another_run_of_the_same_is_the_same(tmp_path):
+    said = []
+    for seed in range(10):
+        a, b = (results_folder(tmp_path / f"{side}{seed}", cells(other=80.0), seed=2 * seed + i) for i, side in enumerate("ab"))
+        said += outcomes(compared(a, b)).values()
+    assert len(said) == 20
+    assert said.count("same") >= 19
+
+
+def test_faster_and_slower_cells_are_told(tmp_path):
+    a = results_folder(tmp_path / "a", cells(x=50, y=50, z=50), seed=1)
+    b = results_folder(tmp_path / "b", cells(x=60, y=40, z=51), seed=2)
+    found = compared(a, b)
+    assert outcomes(found) == {"y": "slower", "x": "faster", "baseline": "same", "z": "same"}
+    faster = next(change for change in found.cells if change.technique == "x")
+    assert faster.ratio.low < 1.2 < faster.ratio.high
+    assert [change.technique for change in found.failures("slower")] == ["y"]
+    assert {change.technique for change in found.failures("changed")} == {"x", "y"}
+    assert found.failures("never") == []
+
+
+def test_the_other_way_round_says_the_opposite(tmp_path):
+    a = results_folder(tmp_path / "a", cells(x=50, y=50), seed=1)
+    b = results_folder(tmp_path / "b", cells(x=60, y=40), seed=2)
+    there, back = compared(a, b), compared(b, a)
+    assert outcomes(back) == {"x": "slower", "y": "faster", "baseline": "same"}
+    ratios = {change.technique: change.ratio for change in back.cells}
+    for change in there.cells:
+        assert change.ratio.value * ratios[change.technique].value == pytest.approx(1)
+        assert change.ratio.low * ratios[change.technique].high == pytest.approx(1)
+
+
+def test_what_came_and_went_and_what_stopped_working(tmp_path):
+    a = results_folder(tmp_path / "a", cells(gone=50, broken=50))
+    failed = made.Made("broken", "BROKEN", status="oom", reason="out of memory on the device")
+    b = results_folder(tmp_path / "b", [*cells(new=50), failed])
+    found = compared(a, b)
+    assert outcomes(found) == {"broken": "status", "baseline": "same", "gone": "disappeared", "new": "appeared"}
+    broken = found.cells[0]
+    assert (broken.status_before, broken.status_after, broken.reason) == ("ok", "oom", "out of memory on the device")
+    assert broken.after is None
+    assert [change.technique for change in found.failures("slower")] == ["broken"]
+    assert {change.technique for change in found.failures("changed")} == {"broken", "gone", "new"}
+    assert compared(b, a).failures("slower") == []
+
+
+def test_the_floor_is_measured_where_something_ran_twice_and_assumed_where_not(tmp_path):
+    once = results_folder(tmp_path / "once", cells(x=50))
+    often = results_folder(tmp_path / "often", cells(x=52), again=4)
+    assumed, measured = compared(once, once), compared(once, often)
+    assert (assumed.noise["local"].runs, assumed.noise["local"].floor) == (0, 0.05)
+    assert any("assumed" in note for note in assumed.notes)
+    assert (measured.noise["local"].runs, measured.noise["local"].df) == (5, 4)
+    assert 0.005 < measured.noise["local"].floor < 0.05
+    assert compared(once, once, assumed_floor=0.2).noise["local"].floor == 0.2
+
+
+def test_repeated_runs_of_a_cell_are_averaged(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(), seed=1, again=2), results_folder(tmp_path / "b", cells(), seed=2)
+    rates = compare.read_rates(a)[(*KEY, "baseline")]
+    assert len(rates) == 3
+    (change,) = compared(a, b).cells
+    expected = np.mean(compare.read_rates(b)[(*KEY, "baseline")][0]) / math.exp(np.mean([math.log(np.mean(run)) for run in rates]))
+    assert change.ratio.value == pytest.approx(expected)
+
+
+def test_of_a_summary_alone_its_intervals_are_compared(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=60), seed=2)
+    found = compared(a / "summary.parquet", b / "summary.parquet")
+    assert outcomes(found) == {"x": "faster", "baseline": "same"}
+    row = next(row for row in records.read(a / "summary.parquet", SUMMARY).rows if row["technique"] == "x")
+    before = next(change for change in found.cells if change.technique == "x").before
+    half = (row["tokens_per_s_high"] - row["tokens_per_s_low"]) / 2
+    assert before.value == row["tokens_per_s"]
+    assert before.high - before.value == pytest.approx(half, rel=0.15)  # a t of 19 degrees instead of a normal
+    assert sum("no runs.parquet" in note for note in found.notes) == 2
+
+
+def test_replies_that_are_not_those_of_the_summary_are_not_used(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=50), seed=2)
+    faster = results_folder(tmp_path / "c", cells(x=99), seed=3)
+    measure = "/".join((*KEY, "x", "measure.parquet"))
+    (b / measure).write_bytes((faster / measure).read_bytes())
+    found = compared(a, b)
+    assert outcomes(found)["x"] == "same"
+    assert any("not those of summary.parquet" in note for note in found.notes)
+
+
+def test_a_cell_of_one_reply_is_unsure():
+    row = dict.fromkeys((column.name for column in SUMMARY.columns), None)
+    row |= dict(zip(comparison.KEYS, (*KEY, "x"), strict=True)) | {"status": "ok", "tokens_per_s": 50.0, "replies": 1}
+    (change,) = comparison.compare(Results("a", [row]), Results("b", [row | {"tokens_per_s": 90.0}])).cells
+    assert change.outcome == "unsure"
+    assert change.ratio.low is None
+
+
+def test_what_differs_in_machine_packages_and_settings(tmp_path):
+    a, b = results_folder(tmp_path / "a"), results_folder(tmp_path / "b")
+    rows = records.read(b / "runs.parquet", RUNS).rows
+    for row in rows:
+        row["driver"], row["env"] = "580.1", "transformers"
+        row["packages"] = [*(p.replace("torch==2.9.1", "torch==2.9.2") for p in row["packages"]), "flash-attn==2.8"]
+        row["job"] = json.dumps({"stage": row["stage"], "settings": {"sampling": {"top_k": 50}}})
+    records.write(b / "runs.parquet", RUNS, rows)
+    older = records.read(a / "runs.parquet", RUNS).rows
+    for row in older:
+        row |= {"env": "transformers", "job": json.dumps({"stage": row["stage"], "settings": {"sampling": {"top_k": 40}}})}
+    records.write(a / "runs.parquet", RUNS, older)
+    found = {d.what: (d.before, d.after, d.cells) for d in compared(a, b).differences}
+    assert found == {
+        "driver": ("–", "580.1", 0),
+        "transformers: torch": ("2.9.1", "2.9.2", 0),
+        "transformers: flash-attn": ("not there", "2.8", 0),
+        "settings.sampling.top_k": ("40", "50", len(made.DEFAULT_CELLS)),
+    }
+
+
+def test_cells_of_another_checkpoint_or_number_format_are_marked(tmp_path):
+    a = results_folder(tmp_path / "a", cells(x=50))
+    b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", facts={"checkpoint_sha256": "cd" * 32})])
+    found = compared(a, b)
+    assert {change.technique: change.differs for change in found.cells} == {"baseline": (), "x": ("checkpoint_sha256",)}
+    assert ("checkpoint_sha256", 1) in [(d.what, d.cells) for d in found.differences]
+
+
+# The command
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, compare.__file__, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_command_prints_aligned_columns_and_exits_by_fail_on(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=40), seed=2)
+    told = run(a, b, "--fail-on", "slower")
+    assert told.returncode == 1
+    assert "1 of 2 cells fail --fail-on slower" in told.stderr
+    header, *rows = told.stdout.split("\n\n")[1].splitlines()
+    assert [row.split()[:2] for row in rows] == [
+        ["slower", "local/generate/stdlib-llama/x"],
+        ["same", "local/generate/stdlib-llama/baseline"],
+    ]
+    assert {row.index("local/") for row in rows} == {header.index("cell")}
+    assert "1 slower, 1 same" in told.stdout
+    assert (run(a, b).returncode, run(b, a, "--fail-on", "slower").returncode, run(b, a, "--fail-on", "changed").returncode) == (0, 0, 1)
+
+
+def test_json_is_json_and_says_all(tmp_path):
+    a = results_folder(tmp_path / "a")
+    told = run(a, a, "--json", "--fail-on", "changed")
+    assert told.returncode == 0
+    found = json.loads(told.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert (found["failed"], found["fail_on"]) == (False, "changed")
+    assert found["counts"] == {"same": 7, "no figures": 1}
+    assert set(found["cells"][0]) >= {"gpu", "experiment", "model", "technique", "outcome", "before", "after", "ratio"}
+    assert set(found["cells"][0]["ratio"]) == {"value", "low", "high"}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "no such folder or file"),
+        (lambda path: path.mkdir(), "not a results folder; it has no summary.parquet"),
+        (lambda path: path.write_text("hello"), "not a readable Parquet file"),
+        (lambda path: records.write(path, RUNS, []), "holds the table 'runs', not 'summary'"),
+    ],
+)
+def test_what_is_not_a_result_is_one_line(tmp_path, make, said):
+    make(tmp_path / "b")
+    told = run(results_folder(tmp_path / "a", cells()), tmp_path / "b")
+    assert told.returncode == 2
+    assert told.stdout == ""
+    (line,) = told.stderr.splitlines()
+    assert line.startswith(f"speedgrid: {tmp_path / 'b'}: ")
+    assert said in line
+    assert "delete" not in line
+
+
+def test_results_of_another_version_are_refused_in_one_line(tmp_path, monkeypatch):
+    a = results_folder(tmp_path / "a", cells())
+    monkeypatch.setattr(records, "SCHEMA_VERSION", records.SCHEMA_VERSION + 1)
+    results_folder(tmp_path / "b", cells())
+    told = run(a, tmp_path / "b")
+    assert told.returncode == 2
+    (line,) = told.stderr.splitlines()
+    assert f"version {records.SCHEMA_VERSION} of the tables" in line
+
+
+@pytest.mark.parametrize("floor", ["0", "-3", "x"])
+def test_a_floor_that_is_none_is_refused(tmp_path, floor):
+    told = run(tmp_path, tmp_path, "--floor", floor)
+    assert told.returncode == 2
+    assert "--floor" in told.stderr

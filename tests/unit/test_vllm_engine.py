@@ -1,0 +1,235 @@
+"""The engine `vllm`: what needs no vLLM to be checked."""
+
+import json
+import logging
+import logging.config
+from types import SimpleNamespace
+
+import pytest
+from speedgrid.engines import base
+from speedgrid.engines import vllm as engine
+from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+
+SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "top_k": 0, "repetition_penalty": 1.1}
+CONFIG = SimpleNamespace(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, hidden_size=128)
+SEEN = {
+    "layers": {"UnquantizedEmbeddingMethod": 1, "UnquantizedLinearMethod": 8},
+    "prefix_caching": False,
+    "cached_prompt_tokens": 0,
+    "enforce_eager": False,
+    "cuda_graphs": "FULL_AND_PIECEWISE",
+}
+
+
+def settings(**changes):
+    return {"max_new_tokens": 5, "ignore_eos": True, "sampling": SAMPLING, **changes}
+
+
+def test_sampling_in_the_words_of_vllm():
+    words = engine.sampling_words(settings(), ends=[7])
+    assert words == {
+        "max_tokens": 5,
+        "ignore_eos": True,
+        "stop_token_ids": [],
+        "detokenize": False,
+        "repetition_penalty": 1.1,
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "top_k": 0,
+    }
+
+
+def test_only_the_studys_end_tokens_end_a_reply():
+    words = engine.sampling_words(settings(ignore_eos=False), ends=[7, 8])
+    assert words["stop_token_ids"] == [7, 8]
+    assert words["ignore_eos"]  # vLLM's own choice of end tokens
+
+
+def test_without_sampling_the_likeliest_token_is_taken():
+    words = engine.sampling_words(settings(sampling={"do_sample": False, "repetition_penalty": 1.3}), ends=[])
+    assert (words["temperature"], words["repetition_penalty"]) == (0.0, 1.3)
+    assert "top_p" not in words
+
+
+def test_a_step_is_there_when_the_slowest_sequence_has_it():
+    assert engine.together([[0.1, 0.2, 0.3], [0.15, 0.25]]) == [0.15, 0.25, 0.3]
+
+
+def test_kv_cache_has_room_for_every_sequence_and_little_more():
+    token = 2 * 2 * 2 * 32 * 2  # keys and values, layers, heads, width, bytes
+    assert engine.cache_bytes(CONFIG, "float16", room=256, batch_size=1) == token * 128 * 5  # 2 blocks, 2 to spare, a quarter more
+    assert engine.cache_bytes(CONFIG, "float16", room=257, batch_size=4) == token * 128 * 22  # 4 of 4 and 1, a quarter more
+    assert engine.cache_bytes(CONFIG, "float32", room=256, batch_size=1) == 2 * engine.cache_bytes(CONFIG, "bfloat16", 256, 1)
+
+
+@pytest.mark.parametrize(
+    ("named", "times"),
+    [
+        ({"head_dim": 64}, 2),
+        ({"num_key_value_heads": None}, 2),  # as many as heads
+        ({"num_key_value_heads": None, "num_kv_heads": 2, "multi_query": True, "new_decoder_architecture": True}, 1),
+        ({"num_key_value_heads": None, "multi_query": True}, 0.5),
+    ],
+)
+def test_kv_cache_of_models_that_name_their_heads_otherwise(named, times):
+    config = SimpleNamespace(**{**vars(CONFIG), **named})
+    assert engine.cache_bytes(config, "float16", 256, 1) == times * engine.cache_bytes(CONFIG, "float16", 256, 1)
+
+
+def test_kv_cache_is_left_to_vllm_where_layers_keep_something_else():
+    assert engine.cache_bytes(SimpleNamespace(**{**vars(CONFIG), "kv_lora_rank": 512}), "float16", 256, 1) is None
+    assert engine.cache_bytes(SimpleNamespace(num_hidden_layers=2, hidden_size=128), "float16", 256, 1) is None
+
+
+def test_threads_are_vllms_rule_for_the_whole_machine_and_else_as_many_cores():
+    assert engine.threads_binding(4, physical=4, cores=[0, 2, 4, 6]) == "auto"
+    assert engine.threads_binding(2, physical=4, cores=[0, 2, 4, 6]) == "0,2"
+
+
+def test_packed_weights_count_as_what_they_hold():
+    shapes = {
+        "model.embed.weight": [100, 64],
+        "a.qweight": [8, 64],
+        "a.scales": [1, 64],
+        "a.qzeros": [1, 8],
+        "a.g_idx": [64],
+        "a.bias": [64],
+    }
+    assert engine.parameters(shapes, bits=4) == 100 * 64 + 64 * 64 + 64
+    assert engine.parameters(shapes, bits=8) == 100 * 64 + 32 * 64 + 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "quantized", "eager", "on_gpu", "reason"),
+    [
+        ({}, "", False, True, ""),
+        ({"layers": {"GPTQMarlinLinearMethod": 8}}, "gptq", False, True, ""),
+        ({"enforce_eager": True, "cuda_graphs": "NONE"}, "", True, True, ""),
+        ({"cuda_graphs": "NONE"}, "", False, False, ""),
+        ({}, "gptq", False, True, "gptq weights were asked for, and vLLM computes with unquantized layers"),
+        ({"layers": {"UnquantizedLinearMethod": 8, "Fp8KVCacheMethod": 2}}, "fp8", False, True, "fp8 weights were asked for"),
+        ({"prefix_caching": True}, "", False, True, "prefix cache"),
+        ({"cached_prompt_tokens": 16}, "", False, True, "prefix cache"),
+        ({"enforce_eager": True}, "", False, True, "with compilation"),
+        ({"cuda_graphs": "NONE"}, "", False, True, "without CUDA graphs"),
+    ],
+)
+def test_what_runs_is_compared_with_what_was_asked_for(changes, quantized, eager, on_gpu, reason):
+    found = engine.not_as_asked({**SEEN, **changes}, quantized, eager, on_gpu)
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+def test_vllms_clock_of_a_batch_is_that_of_the_slowest():
+    reply = base.Reply([[1, 2], [3, 4]], token_s=[0.5, 1.0], reply_s=1.1)
+    metrics = [
+        SimpleNamespace(arrival_time=100.0, first_token_latency=0.4, first_token_ts=7.0, last_token_ts=7.6),
+        SimpleNamespace(arrival_time=100.1, first_token_latency=0.35, first_token_ts=7.1, last_token_ts=7.6),
+    ]
+    timing = engine.Timing.of(
+        reply, [SimpleNamespace(metrics=own, num_cached_tokens=cached) for own, cached in zip(metrics, (0, None), strict=True)]
+    )
+    assert (timing.ttft_s, timing.reply_s, timing.cached_tokens) == (0.5, 1.1, 0)
+    assert timing.own_ttft_s == pytest.approx(0.45)
+    assert timing.own_reply_s == pytest.approx(1.0)
+
+
+# Errors
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A function that logs errors as vLLM's processes do, under our configuration, and returns the file of errors."""
+    errors = tmp_path / "errors.txt"
+    logging.config.dictConfig(json.loads(json.dumps(engine._logging(errors))))
+    logger = logging.getLogger("vllm.v1.engine.core")
+
+    def log(*records):
+        for message, error in records:
+            try:
+                if error:
+                    raise error
+                logger.error(message)
+            except Exception:
+                logger.exception(message)
+        return errors.read_text()
+
+    yield log
+    logging.getLogger("vllm").handlers.clear()
+
+
+def test_cause_is_the_error_of_the_process_that_failed_first(logged):
+    text = logged(
+        ("Error in inspecting a model", ImportError("no vision")),
+        ("WorkerProc failed to start.", ValueError("Weights are too wide.\nSecond line: of the message")),
+        ("EngineCore failed to start.", Exception("WorkerProc initialization failed. See stack trace for root cause.")),
+        ("Nothing to trace", None),
+    )
+    assert engine.cause(text) == "ValueError: Weights are too wide."
+
+
+def test_cause_of_an_error_within_an_error_is_the_outer_one(logged):
+    inner = KeyError("layers.0")
+    outer = ValueError("the checkpoint lacks layers.0")
+    outer.__cause__ = inner
+    assert engine.cause(logged(("EngineCore failed to start.", outer))) == "ValueError: the checkpoint lacks layers.0"
+
+
+def test_cause_of_an_error_without_words_is_the_line_of_code(logged):
+    text = logged(("EngineCore failed to start.", AssertionError()))
+    assert engine.cause(text) == "AssertionError: raise error"
+
+
+def test_no_cause_where_nothing_was_logged():
+    assert engine.cause("") == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.70 GiB.",
+            OutOfMemory,
+            "vLLM: CUDA out of memory. Tried to allocate 2.00 GiB",
+        ),
+        ("ValueError: No available memory for the cache blocks.", OutOfMemory, "vLLM: No available memory for the cache blocks"),
+        ("ValueError: The input size is not aligned.", Unsupported, "vLLM cannot load the model: The input size is not aligned"),
+        ("KeyError: 'model.layers.0.w'", Unsupported, "vLLM cannot load the model: KeyError: 'model.layers.0.w'"),
+        ("AssertionError", Unsupported, "vLLM cannot load the model: AssertionError"),
+        ("ModuleNotFoundError: No module named 'tilelang'", MissingDependency, "vLLM: No module named 'tilelang'"),
+    ],
+)
+def test_errors_of_vllm_become_outcomes_with_one_line(error, kind, reason):
+    outcome = engine.failure(error, "load the model")
+    assert type(outcome) is kind
+    assert str(outcome) == reason
+
+
+def test_a_long_error_is_cut_to_a_line():
+    text = str(engine.failure(f"ValueError: Supported: {'x, ' * 500}", "load the model"))
+    assert len(text) < 350
+    assert text.endswith("…")
+
+
+def test_a_process_that_left_no_error():
+    said = "Engine core initialization failed. Failed core proc(s): {{'EngineCore': {}}}"
+    assert engine.ended(said.format(-9), "").startswith("MemoryError")
+    assert engine.ended(said.format(-4), "") == "RuntimeError: its process was ended by SIGILL"
+    worker_lost = (
+        f"{engine.RECORD}EngineCore failed to start.\nException: WorkerProc initialization failed. See stack trace for root cause."
+    )
+    assert engine.ended(said.format(1), worker_lost).startswith("MemoryError")
+    assert engine.ended(said.format(1), "") == ""
+
+
+def test_errors_in_this_process(tmp_path):
+    one = engine.Engine(tmp_path, None, {}, 1)
+    one.errors = tmp_path / "none.txt"
+    with pytest.raises(Unsupported, match="architectures are not supported"), one._failures("load the model"):
+        raise ValueError("architectures are not supported")
+    with pytest.raises(OutOfMemory, match="killed"), one._failures("load the model"):
+        raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': -9}")
+    with pytest.raises(RuntimeError, match="See root cause"), one._failures("load the model"):  # and nobody knows it
+        raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}")
+    with pytest.raises(TypeError), one._failures("load the model"):  # may be a bug of ours
+        raise TypeError("unexpected argument")
