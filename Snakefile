@@ -7,6 +7,7 @@ min_version("9.19")
 include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/quantize.smk"
+include: "rules/probe.smk"
 include: "rules/measure.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"

@@ -24,6 +24,7 @@ rule aggregate:
         code=planning.code("aggregate"),
         plan="results/plan.json",
         records=grid.records(),
+        probes=grid.probes(),
     output:
         summary="results/summary.parquet",
         runs="results/runs.parquet",

@@ -13,7 +13,7 @@ from pathlib import Path
 from speedgrid import records
 from speedgrid.progress import say
 from speedgrid.report import tables, units
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, RUNS, STATUSES, SUMMARY, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, PROBE, RUNS, STATUSES, SUMMARY, WARMUP
 
 
 def main() -> None:
@@ -46,6 +46,7 @@ def read_cell(cell: dict) -> tables.CellRecords:
         checkpoint=records.read(cell["checkpoint_record"], CHECKPOINT) if has_transform else None,
         warmup=records.read(folder / "warmup.parquet", WARMUP),
         measure=read_replies(folder / "measure.parquet"),
+        probe=records.read(cell["probe"], PROBE),
         evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] else None,
     )
 

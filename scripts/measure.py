@@ -2,7 +2,7 @@
 
 import json
 
-from speedgrid import meters, monitor, stage, state
+from speedgrid import ceilings, meters, monitor, stage, state
 from speedgrid.engines.base import Engine
 from speedgrid.progress import Steps, say
 from speedgrid.workloads import generate
@@ -21,6 +21,8 @@ def replies(job: stage.Job, engine: Engine) -> str:
         engine.open()
     prompt = generate.prompt_of(engine, settings, seed)
     job.facts |= {name: job.checkpoint_facts[name] for name in ("checkpoint_bytes", "checkpoint_sha256")}
+
+    job.facts |= ceilings.measured_facts(job.checkpoint, engine.config.to_json_string(use_diff=False), job.told["options"]["dtype"])
 
     memory.forget_peak()
     job.facts |= {"memory_source": memory.source, "memory_before": memory.held()}

@@ -163,6 +163,13 @@ def model_job(name: str, study: Mapping) -> str:
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
+def probe_job(gpu: str, study: Mapping) -> str:
+    """What the job that probes a device is told, as JSON."""
+    told = {"gpu": gpu, "device": study["gpus"][gpu], "env": "transformers", "requires": []}
+    told |= {"seed": study["seed"], "threads": study["threads"], "schema_version": SCHEMA_VERSION}
+    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
 def checkpoint_record(model: str, technique: str, dtype: str) -> str:
     """The file that says that the checkpoint which the transform of `technique` makes is complete; the weights lie beside it."""
     return f"results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet"

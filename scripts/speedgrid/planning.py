@@ -23,6 +23,7 @@ from speedgrid.grid import (
     merge_registry,
     model_job,
     plan,
+    probe_job,
     validate,
 )
 
@@ -35,8 +36,9 @@ DEFAULT_STUDY = "config.yaml"
 JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
 CODE = {
     "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
+    "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "plan": ["planning.py", "grid.py"],
-    "aggregate": ["records.py", "schema.py", "statistics.py", "report/tables.py", "report/units.py"],
+    "aggregate": ["records.py", "schema.py", "statistics.py", "ceilings.py", "report/tables.py", "report/units.py"],
     "report": ["records.py", "schema.py", "statistics.py"]
     + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "units")],
 }
@@ -111,6 +113,9 @@ class Grid:
     def model_job(self, wildcards) -> str:
         return model_job(wildcards.model, self.study)
 
+    def probe_job(self, wildcards) -> str:
+        return probe_job(wildcards.gpu, self.study)
+
     def quantize_job(self, wildcards) -> str:
         return self._maker(wildcards).job("quantize")
 
@@ -134,6 +139,10 @@ class Grid:
         files = [f"{cell.folder}/{stage}.parquet" for cell in self.cells for stage in ("warmup", "measure")]
         files += [f"{cell.folder}/evaluate.parquet" for cell in self.cells if cell.evaluate]
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
+
+    def probes(self) -> list[str]:
+        """What each device that has cells can do."""
+        return [f"results/{gpu}/probe.parquet" for gpu in dict.fromkeys(cell.gpu for cell in self.cells)]
 
     def measures(self) -> list[str]:
         """The raw replies of every cell."""
@@ -168,6 +177,8 @@ class Grid:
             **{name: technique[name] for name in ("label", "family", "engine", "lossless")},
             "is_baseline": cell.is_baseline,
             "dtype": cell.options["dtype"],
+            "use_cache": cell.options.get("use_cache", True),
+            "probe": f"results/{cell.gpu}/probe.parquet",
             "folder": cell.folder,
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # What can come of a cell. All but `ok` and `not_engaged` leave it without figures.
 STATUSES = {
@@ -243,6 +243,59 @@ STATE_SHOWN = (
     *("watched_s", "watching_cpu_s", "energy", "energy_source", "energy_valid", "energy_reason", "idle_power", "idle_power_reason"),
 )
 
+# How close a cell comes to what its device allows, and when a technique has paid for its start, in the summary.
+CEILINGS = (
+    Column("step_bytes", "double", "B", "Bytes a step", "Weights and KV cache that a decoding step needs", "lower"),
+    Column("step_flop", "double", "FLOP", "Operations a step", "Operations that a decoding step needs", "lower"),
+    Column("prefill_bytes", "double", "B", "Bytes of prefill", "Weights and KV cache that prefill needs", "lower"),
+    Column("prefill_flop", "double", "FLOP", "Operations of prefill", "Operations that prefill needs", "lower"),
+    Column(
+        "mbu",
+        "double",
+        "",
+        "MBU",
+        "Decode: share of the measured memory bandwidth, from the bytes needed; above 1 where they fit in the cache",
+        "higher",
+    ),
+    Column("decode_mfu", "double", "", "MFU of decode", "Decode: share of the device's measured rate of matrix products", "higher"),
+    Column(
+        "decode_bound",
+        "string",
+        "",
+        "Decode is bound by",
+        "`memory`, `compute`, `overhead` (more than twice the time that memory or arithmetic takes), `cache` (what is read fits there) or"
+        " `beyond` (faster than one reading of the weights a token)",
+    ),
+    Column("decode_headroom", "double", "×", "Decode headroom", "How many times faster decode could still be on this device", "lower"),
+    Column(
+        "mfu", "double", "", "MFU", "Prefill: share of the device's measured rate of matrix products, from the operations needed", "higher"
+    ),
+    Column("prefill_bound", "string", "", "Prefill is bound by", "The same words as of decode"),
+    Column("prefill_headroom", "double", "×", "Prefill headroom", "How many times faster prefill could still be on this device", "lower"),
+    Column("ceiling_reason", "string", "", "Ceiling reason", "Why a cell with figures has no ceiling, in words"),
+)
+PAYS = (
+    Column(
+        "once_s",
+        "double",
+        "s",
+        "Start-up cost",
+        "Making the checkpoint, import, load, and what the first replies took more than a warm one",
+        "lower",
+    ),
+    Column(
+        "break_even_replies",
+        "int64",
+        "",
+        "Pays off after",
+        "Replies after which the technique has taken no longer than the baseline and stays ahead; 0: at once; empty: never",
+        "lower",
+    ),
+    Column("break_even_replies_low", "int64", "", "… at best", "The same at the fast ends of the intervals; empty: never", "lower"),
+    Column("break_even_replies_high", "int64", "", "… at worst", "The same at the slow ends; empty: perhaps never", "lower"),
+    Column("break_even_restart_replies", "int64", "", "Pays off after a restart", "The same with the checkpoint made already", "lower"),
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
@@ -332,9 +385,41 @@ MEASURE = Table(
             "In use on the whole device after the last reply, as its driver says",
             "lower",
         ),
+        Column("config", "string", "", "Configuration", "The model's configuration as the engine read it, as JSON"),
+        Column(
+            "weights_read", "int64", "B", "Weights read", "Bytes of weights that a pass reads, without tables of which it takes single rows"
+        ),
         *STATE,
         REPEATS,
         Column("repeated_for", "list<string>", "", "Repeated for", "What disturbed each of the runs that do not count"),
+    ),
+)
+
+PROBE = Table(
+    "probe",
+    "results/{gpu}/probe.parquet: what a device can do, one row a kernel",
+    (
+        Column("gpu", "string", "", "Device", "Name of the device in the study"),
+        *OUTCOME,
+        Column(
+            "kind",
+            "string",
+            "",
+            "Kind",
+            "`copy` and `read` of memory, `cache`: reading what fits in the processor's cache, `gemm`: a matrix product",
+        ),
+        Column("method", "string", "", "Method", "The function of PyTorch"),
+        Column("dtype", "string", "", "Number format", "Of what is moved or multiplied"),
+        Column("size", "int64", "", "Size", "Bytes of the buffer, or width of the square matrices"),
+        Column("runs", "int64", "", "Runs", "Counted runs"),
+        Column("best", "double", "", "Best", "Of the fastest run: B/s, read and written bytes both counted; or FLOP/s", "higher"),
+        Column("median", "double", "", "Median", "The same of the median run", "higher"),
+    ),
+    (
+        *RUN,
+        Column("cache_bytes", "int64", "B", "Cache", "Last-level cache that the job may use; empty where unknown"),
+        Column("not_possible", "list<string>", "", "Not possible", "Number formats that could not be measured, and why"),
+        *(column for column in STATE if column.name in ("throttled", "shared", "disturbed")),
     ),
 )
 
@@ -411,6 +496,8 @@ SUMMARY = Table(
             "bits_per_byte", "double", "bit/B", "Bits per byte", "On held-out text, with the engine and checkpoint that were timed", "lower"
         ),
         Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
+        *CEILINGS,
+        *PAYS,
         *PROOF,
         *(column for column in STATE if column.name in STATE_SHOWN),
         REPEATS,
@@ -439,4 +526,4 @@ RUNS = Table(
     ),
 )
 
-TABLES = (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE, SUMMARY, RUNS)
+TABLES = (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, EVALUATE, SUMMARY, RUNS)

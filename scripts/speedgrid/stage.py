@@ -21,10 +21,10 @@ from speedgrid import hardware, meters, outcomes, records
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, RUN, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, RUN, WARMUP
 from speedgrid.transforms import uses_torch
 
-TABLES = {table.name: table for table in (MODEL, CHECKPOINT, WARMUP, MEASURE, EVALUATE)}
+TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, EVALUATE)}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from speedgrid import records
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, WARMUP
 
 MIB = 2**20
 
@@ -104,6 +104,12 @@ def write_group(
     prepared = {"model": model, "status": "ok", "reason": "", "origin": "train", "parameters": parameters, "seconds": 95.0}
     prepared |= {"quality_meaningful": quality_meaningful, "checkpoint_bytes": parameters * 4, "checkpoint_sha256": "ab" * 32}
     records.write(model_record, MODEL, [prepared], facts("prepare_model", machine))
+    probed = {"gpu": gpu, "status": "ok", "reason": "", "runs": 9}
+    rows = [
+        {**probed, "kind": "read", "method": "torch.sum", "dtype": "float32", "size": 2**28, "best": 10e9, "median": 9e9},
+        {**probed, "kind": "gemm", "method": "torch.mm", "dtype": "float32", "size": 2048, "best": 60e9, "median": 55e9},
+    ]
+    records.write(root / "results" / gpu / "probe.parquet", PROBE, rows, facts("probe", machine))
     return [_write_cell(root, made, (gpu, experiment, model), model_record, machine, parameters, evaluate, rng) for made in cells]
 
 
@@ -184,6 +190,8 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "env": "transformers",
         "dtype": "float32",
         "is_baseline": made.technique == "baseline",
+        "use_cache": made.technique != "no_kv_cache",
+        "probe": str(root / "results" / group[0] / "probe.parquet"),
         "folder": str(folder),
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),

@@ -32,6 +32,7 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
     assert jobs == {
         "plan": 1,
         "prepare_model": 1,
+        "probe": 1,
         "quantize": 2,
         "warmup": 8,
         "measure": 8,

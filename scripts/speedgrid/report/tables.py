@@ -4,13 +4,14 @@ Protocol of the figures: each reply gets its own rate, and a cell's figure is th
 time would weigh long replies more; the studies that speedgrid reproduces publish the mean over replies.)
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from speedgrid import statistics
+from speedgrid import ceilings, statistics
 from speedgrid.records import Record
 from speedgrid.schema import MEASURED, RUN, STATE_SHOWN, SUMMARY
 
@@ -36,6 +37,7 @@ class CellRecords:
     checkpoint: Record | None
     warmup: Record
     measure: Record
+    probe: Record
     evaluate: Record | None
 
     @property
@@ -81,6 +83,8 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None) -> dict:
         row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else None
+        row |= _ceilings(cell, row)
+        row |= _pays(cell, baseline)
     return row
 
 
@@ -128,6 +132,65 @@ def _speedup(cell: CellRecords, baseline: CellRecords | None) -> dict:
         return {"speedup": 1.0}
     ratio = statistics.ratio_interval(*([reply_figures(reply)["tokens_per_s"] for reply in side.replies] for side in (cell, baseline)))
     return {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
+
+
+def _ceilings(cell: CellRecords, row: Mapping) -> dict:
+    """How close the cell came to what its device allows."""
+    facts, reply = cell.measure.facts, cell.replies[0]
+    if not facts["config"]:
+        return {"ceiling_reason": "the job wrote down no configuration"}
+    return ceilings.figures(
+        json.loads(facts["config"]),
+        cell.cell["dtype"],
+        ceilings.limits(cell.probe.rows, cell.probe.facts),
+        read=facts["weights_read"],
+        model_bytes=facts["model_bytes"],
+        parameters=facts["parameters"],
+        prompt=reply["prompt_tokens"],
+        steps=round(statistics.mean([one["steps"] for one in cell.replies])),
+        batch=reply["batch_size"],
+        ttft_s=row["ttft_s"],
+        tpot_s=row["tpot_s"],
+        cached=cell.cell["use_cache"],
+    )
+
+
+def _pays(cell: CellRecords, baseline: CellRecords | None) -> dict:
+    """What the technique costs before it is fast, and after how many replies of the baseline's length that is paid for."""
+    own = _start(cell, _tokens(baseline or cell))
+    if baseline is None or cell is baseline:
+        return {"once_s": own.once}
+    other, made = _start(baseline, _tokens(baseline)), cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else 0
+    value, low, high = ceilings.break_even_interval(own.once, other.once, own.reply, other.reply)
+    again = ceilings.break_even(own.once - made, other.once, own.reply.value, other.reply.value)
+    return {
+        "once_s": own.once,
+        "break_even_replies": value,
+        "break_even_replies_low": low,
+        "break_even_replies_high": high,
+        "break_even_restart_replies": again,
+    }
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Seconds that a cell costs once, and seconds of a warm reply."""
+
+    once: float
+    reply: statistics.Estimate
+
+
+def _start(cell: CellRecords, tokens: float) -> _Start:
+    """For replies of `tokens` tokens; the early replies are held against warm ones of the cell's own length."""
+    cold, speed = cell.warmup.rows[0], statistics.mean_interval([reply_figures(reply)["tokens_per_s"] for reply in cell.replies])
+    made = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else 0
+    warm = statistics.mean([reply["reply_s"] for reply in cell.replies])
+    once = ceilings.once_s(cold["import_s"], cold["load_s"], (cold["first_reply_s"], cold["second_reply_s"]), warm, made)
+    return _Start(once, ceilings.reply_seconds(tokens, speed))
+
+
+def _tokens(cell: CellRecords) -> float:
+    return statistics.mean([reply["new_tokens"] for reply in cell.replies])
 
 
 def _quality(cell: CellRecords) -> dict:
