@@ -27,4 +27,5 @@ wildcard_constraints:
     experiment=grid.pattern("experiment"),
     model=grid.pattern("model"),
     technique=grid.pattern("technique"),
+    run="[0-9]+",
     dtype="float32|float16|bfloat16",

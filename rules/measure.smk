@@ -8,6 +8,7 @@ rule warmup:
         "results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/warmup.log",
+    priority: grid.turn
     group:
         "cell"
     conda:
@@ -34,6 +35,7 @@ rule measure:
         "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/measure.log",
+    priority: grid.turn_after_warmup
     group:
         "cell"
     conda:
@@ -45,6 +47,33 @@ rule measure:
         job=grid.measure_job,
     message:
         "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
+    shell:
+        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        " --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
+# The baseline once more, between and after the other cells of its device: what such runs differ by is noise.
+rule measure_again:
+    input:
+        script="scripts/measure.py",
+        code=grid.measure_code,
+        checkpoint=grid.checkpoint,
+        after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
+        beside=grid.beside,
+    output:
+        "results/{gpu}/{experiment}/{model}/{technique}/measure-{run}.parquet",
+    log:
+        "logs/{gpu}/{experiment}/{model}/{technique}/measure-{run}.log",
+    priority: grid.turn
+    conda:
+        grid.env
+    threads: planning.all_cores(workflow)
+    resources:
+        gpu=1,
+    params:
+        job=grid.measure_again_job,
+    message:
+        "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"
     shell:
         "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
         " --out {output:q} 3>&2 > {log:q} 2>&1"

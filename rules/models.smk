@@ -8,6 +8,7 @@ rule prepare_model:
         "models/{model}/prepared.parquet",
     log:
         "logs/models/{model}/prepared.log",
+    priority: grid.before_all_turns
     conda:
         "../envs/transformers.yaml"
     threads: planning.all_cores(workflow)

@@ -7,6 +7,7 @@ rule probe:
         "results/{gpu}/probe.parquet",
     log:
         "logs/{gpu}/probe.log",
+    priority: grid.before_all_turns
     conda:
         "../envs/transformers.yaml"
     threads: planning.all_cores(workflow)

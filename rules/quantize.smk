@@ -9,6 +9,7 @@ rule quantize:
         "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",
     log:
         "logs/quantize/{model}/{technique}/{dtype}.log",
+    priority: grid.before_all_turns
     conda:
         grid.transform_env
     threads: planning.all_cores(workflow)

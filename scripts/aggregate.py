@@ -48,6 +48,7 @@ def read_cell(cell: dict) -> tables.CellRecords:
         measure=read_replies(folder / "measure.parquet"),
         probe=records.read(cell["probe"], PROBE),
         evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] else None,
+        again=[read_replies(Path(path)) for path in cell["again"]],
     )
 
 

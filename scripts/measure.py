@@ -29,6 +29,7 @@ def replies(job: stage.Job, engine: Engine) -> str:
     clock.restart()
     engine.load(generate.room_for(prompt, settings), settings["batch_size"])
     job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), **engine.sizes()}
+    job.facts["multiplies_in"] = engine.multiplies_in()
 
     clock.restart()
     generate.warm_up(engine, prompt, settings, seed)
@@ -39,14 +40,14 @@ def replies(job: stage.Job, engine: Engine) -> str:
     while True:
         job.rows.clear()
         memory.forget_peak()
-        steps = Steps(job.name, settings["replies"])
+        steps = Steps(job.name, generate.most_replies(settings))
 
         def keep(row: dict) -> None:
             job.keep(row)
             steps.done(row["reply"], f"{row['new_tokens'] / row['reply_s']:,.1f} token/s")  # noqa: B023 - called in this turn alone
 
         with monitor.Monitor(job.device, idle.facts) as watch:
-            generate.counted(engine, prompt, settings, seed, keep)
+            job.facts["stopped"] = generate.counted(engine, prompt, settings, seed, keep)
         machine = watch.facts()
         if machine["disturbed"]:
             say(f"{job.name}: disturbed: {machine['disturbed']}")

@@ -159,7 +159,7 @@ def _levels(side: Results, notes: list[str]) -> dict[Key, list[Level]]:
 
 
 def _level_of(row: Mapping) -> Level:
-    """A run as its row of the summary tells it: the interval there takes the replies for independent."""
+    """A run as its row of the summary tells it, as if its interval came from very many replies."""
     value, low, high, n = row["tokens_per_s"], row["tokens_per_s_low"], row["tokens_per_s_high"], int(row["replies"])
     if n < 2 or low is None or high is None:
         return Level(value, math.inf, 1.0, 1, 1.0)

@@ -6,8 +6,9 @@ is allowed there.
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from speedgrid.schema import SCHEMA_VERSION
 
@@ -48,6 +49,8 @@ class Cell:
     threads: int | str
     trust_remote_code: bool
     is_baseline: bool
+    # How often the cell is measured, each time in a new process: once, or for a baseline as often as the study says.
+    runs: int
     random_weights: bool
 
     @property
@@ -58,6 +61,11 @@ class Cell:
     def folder(self) -> str:
         """Where the cell's results lie."""
         return "results/" + "/".join(self.key)
+
+    @property
+    def measures(self) -> list[str]:
+        """The result files of its runs."""
+        return [f"{self.folder}/measure.parquet", *(f"{self.folder}/measure-{run}.parquet" for run in range(2, self.runs + 1))]
 
     @property
     def checkpoint_record(self) -> str:
@@ -71,8 +79,8 @@ class Cell:
         """The file that says that the model is prepared; its weights lie beside it."""
         return f"models/{self.model}/prepared.parquet"
 
-    def job(self, stage: str) -> str:
-        """What the job of `stage` is told, as JSON that is the same for the same meaning.
+    def job(self, stage: str, run: int = 1) -> str:
+        """What the job of `stage` is told, as JSON that is the same for the same meaning; `run` counts those of `measure`.
 
         Each stage gets only what it uses, so that a new number of replies does not run the evaluation again.
         """
@@ -89,6 +97,8 @@ class Cell:
         if stage == "warmup":
             for name in ("replies", "warmup_replies", "repeat_disturbed"):
                 told["settings"].pop(name, None)
+        if run > 1:
+            told["run"] = run
         if stage == "evaluate":
             told |= {"evaluate": self.evaluate, "random_weights": self.random_weights}
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
@@ -170,6 +180,37 @@ def probe_job(gpu: str, study: Mapping) -> str:
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A run of a cell, in the order in which a device should take them; `beside` are the cells since the baseline's last run."""
+
+    cell: Cell
+    run: int = 1
+    beside: tuple[Cell, ...] = ()
+
+
+def turns(cells: Sequence[Cell]) -> list[Turn]:
+    """All runs of cells that are listed group by group: the baseline first, then again after every so many others, and at the end.
+
+    So what drifts during a session is seen, and each cell has a run of its baseline nearby. A group is a gpu, experiment and model.
+    """
+    ordered = []
+    for _, group in groupby(cells, key=lambda cell: cell.key[:3]):
+        own = list(group)
+        others = [cell for cell in own if not cell.is_baseline]
+        ordered += [Turn(cell) for cell in own if cell.is_baseline]
+        again = next((cell.runs for cell in own if cell.is_baseline), 1) - 1
+        ends = [round(len(others) * run / again) for run in range(1, again + 1)] or [len(others)]
+        begin = 0
+        for run, end in enumerate(ends, 2):
+            chunk = others[begin:end]
+            ordered += [Turn(cell) for cell in chunk]
+            if again:
+                ordered += [Turn(cell, run, tuple(chunk)) for cell in own if cell.is_baseline]
+            begin = end
+    return ordered
+
+
 def checkpoint_record(model: str, technique: str, dtype: str) -> str:
     """The file that says that the checkpoint which the transform of `technique` makes is complete; the weights lie beside it."""
     return f"results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet"
@@ -197,6 +238,8 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu:
         raise StudyError(
             f"{at}.baseline: {experiment['baseline']!r} is not one of the experiment's techniques: {', '.join(experiment['techniques'])}"
         )
+    if isinstance(experiment["replies"], Mapping) and experiment["replies"]["at_least"] > experiment["replies"]["at_most"]:
+        raise StudyError(f"{at}.replies: at_least is {experiment['replies']['at_least']}, more than at_most")
     for number, entry in enumerate(experiment["exclude"]):
         for axis, allowed in (("gpu", gpus), ("model", experiment["models"]), ("technique", experiment["techniques"])):
             if axis in entry:
@@ -241,6 +284,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         threads=study["threads"],
         trust_remote_code=study["models"][model]["trust_remote_code"],
         is_baseline=technique == experiment["baseline"],
+        runs=experiment["baseline_runs"] if technique == experiment["baseline"] else 1,
         random_weights=origin(study["models"][model]) == "architecture",
     )
 
@@ -337,11 +381,18 @@ def _oneof_in_words(problem, at: str) -> str:
     if keys:
         given = [name for name in keys if name in problem.instance]
         return f"{at}needs exactly one of {', '.join(keys)}; it has {' and '.join(given) if given else 'none'}"
-    # Of several forms, the one with keys of its own tells most about what is wrong with them.
-    inside = [error for error in problem.context if error.path or error.validator == "additionalProperties"]
+    # Of several forms, the one that takes such a value tells most about what is wrong with it.
+    inside = [error for error in problem.context if error.path or error.validator not in ("type", "const", "required")]
     if inside:
         return _in_words(inside[0])
-    named = [str(option["const"]).lower() if "const" in option else option.get("type", "keys and values") for option in options]
+    named = [
+        "a whole number"
+        if option.get("type") == "integer"
+        else str(option["const"]).lower()
+        if "const" in option
+        else option.get("type", "keys and values")
+        for option in options
+    ]
     return f"{at}{problem.instance!r} is not allowed; allowed is {' or '.join(named)}"
 
 

@@ -27,6 +27,32 @@ class Stopwatch:
         return time.perf_counter() - self.started
 
 
+class DeviceTimer:
+    """The GPU's own clock for a reply, by CUDA events: a check of the wall clock, which every engine's figures come from.
+
+    Only for what this process computes with PyTorch on a GPU; else there is nothing to read.
+    """
+
+    def __init__(self, device: Device, uses_torch: bool):
+        self.events = None
+        if device.is_gpu and uses_torch:
+            import torch
+
+            self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+
+    def start(self) -> None:
+        if self.events:
+            self.events[0].record()
+
+    def seconds(self) -> float | None:
+        """Seconds between `start` and now on the GPU's current stream; None without one."""
+        if not self.events:
+            return None
+        self.events[1].record()
+        self.events[1].synchronize()
+        return self.events[0].elapsed_time(self.events[1]) / 1e3
+
+
 class MemoryMeter:
     """Memory in bytes, of what `source` names.
 

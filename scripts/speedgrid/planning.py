@@ -24,6 +24,7 @@ from speedgrid.grid import (
     model_job,
     plan,
     probe_job,
+    turns,
     validate,
 )
 
@@ -39,8 +40,8 @@ CODE = {
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "plan": ["planning.py", "grid.py"],
     "aggregate": ["records.py", "schema.py", "statistics.py", "ceilings.py", "report/tables.py", "report/units.py"],
-    "report": ["records.py", "schema.py", "statistics.py"]
-    + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "units")],
+    "report": ["records.py", "schema.py", "statistics.py", "ceilings.py"]
+    + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "trust", "units")],
 }
 PAGE_SOURCES = "report"
 
@@ -66,6 +67,10 @@ class Grid:
         self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
         self._makers = self._plan_checkpoints()
+        # Later turns have lower priorities, all of them above 0, which what needs no quiet machine has.
+        order = turns(self.cells)
+        self._priority = {(turn.cell.key, turn.run): len(order) - place for place, turn in enumerate(order)}
+        self._beside = {(turn.cell.key, turn.run): turn.beside for turn in order}
 
     # --- one function for each question of a rule; `wildcards` are those of the rule's output
 
@@ -81,9 +86,26 @@ class Grid:
         """The record of the checkpoint that a cell loads."""
         return self._cell(wildcards).checkpoint_record
 
+    def beside(self, wildcards) -> list[str]:
+        """The cells between the baseline's last run and this one: where one is measured anew, so is the baseline beside it."""
+        return [cell.measures[0] for cell in self._beside[(self._cell(wildcards).key, int(wildcards.run))]]
+
+    def turn(self, wildcards) -> float:
+        """When it is the cell's turn, as a priority of Snakemake."""
+        return self._priority[(self._cell(wildcards).key, int(wildcards.get("run", 1)))]
+
+    def turn_after_warmup(self, wildcards) -> float:
+        """The same for what follows a cell's warm-up and comes before the next cell's."""
+        return self.turn(wildcards) + 0.5
+
+    def before_all_turns(self, wildcards) -> float:
+        """A priority above those of all cells, for what they start from."""
+        return len(self._priority) + 1
+
     def measure_code(self, wildcards) -> list[str]:
         """The package files that a cell's figures and what was seen of the machine meanwhile depend on."""
-        return self.engine_code(wildcards) + _existing(["monitor.py", "sensors.py", "state.py"])
+        stopping = [] if isinstance(self._cell(wildcards).settings["replies"], int) else ["statistics.py"]
+        return self.engine_code(wildcards) + _existing(["monitor.py", "sensors.py", "state.py", *stopping])
 
     def engine_code(self, wildcards) -> list[str]:
         """The package files that a cell's figures depend on."""
@@ -125,6 +147,9 @@ class Grid:
     def measure_job(self, wildcards) -> str:
         return self._cell(wildcards).job("measure")
 
+    def measure_again_job(self, wildcards) -> str:
+        return self._cell(wildcards).job("measure", int(wildcards.run))
+
     def evaluate_job(self, wildcards) -> str:
         return self._cell(wildcards).job("evaluate")
 
@@ -136,7 +161,7 @@ class Grid:
 
     def records(self) -> list[str]:
         """Every result file of every cell, and of what the cells start from."""
-        files = [f"{cell.folder}/{stage}.parquet" for cell in self.cells for stage in ("warmup", "measure")]
+        files = [file for cell in self.cells for file in (f"{cell.folder}/warmup.parquet", *cell.measures)]
         files += [f"{cell.folder}/evaluate.parquet" for cell in self.cells if cell.evaluate]
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
 
@@ -180,6 +205,7 @@ class Grid:
             "use_cache": cell.options.get("use_cache", True),
             "probe": f"results/{cell.gpu}/probe.parquet",
             "folder": cell.folder,
+            "again": cell.measures[1:],
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
             "evaluate": cell.evaluate is not None,

@@ -296,6 +296,40 @@ PAYS = (
     Column("break_even_restart_replies", "int64", "", "Pays off after a restart", "The same with the checkpoint made already", "lower"),
 )
 
+
+def _percentile(percent: int, label: str) -> tuple[Column, ...]:
+    name = f"latency_p{percent}_s"
+    sure = "End of its distribution-free 95 % interval; empty where so few replies have none"
+    return (
+        Column(name, "double", "s", f"p{percent}", f"{label} of the reply time", "lower"),
+        Column(f"latency_p{percent}_low_s", "double", "s", "… lower bound", sure, "lower"),
+        Column(f"latency_p{percent}_high_s", "double", "s", "… upper bound", sure, "lower"),
+    )
+
+
+PERCENTILES = (*_percentile(50, "Median"), *_percentile(95, "95th percentile"), *_percentile(99, "99th percentile"))
+
+# How sure the figures of a cell are, in the summary.
+TRUST = (
+    Column("runs", "int64", "", "Runs", "Processes that measured the cell; figures are those of the first"),
+    Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s with those of the reply before"),
+    Column("replies_worth", "double", "", "Worth", "How many independent replies would give as narrow an interval", "higher"),
+    Column("outliers_slow", "int64", "", "Slow outliers", "Replies slower than Tukey's fence; they count in every figure", "lower"),
+    Column("outliers_fast", "int64", "", "Fast outliers", "Replies faster than it; they count in every figure", "lower"),
+    Column(
+        "noise_floor",
+        "double",
+        "",
+        "Noise floor",
+        "The smallest difference, as a share, that two runs on this device can be told apart by, from baselines that ran again",
+        "lower",
+    ),
+    Column("noise_runs", "int64", "", "Runs behind the floor", "Runs of baselines that it comes from; 0: assumed, nothing ran twice"),
+    Column("baseline_drift", "double", "", "Drift", "By what share the baseline got faster from its first run to its last"),
+    Column("baseline_drift_low", "double", "", "… lower bound", "Lower end of its 95 % interval"),
+    Column("baseline_drift_high", "double", "", "… upper bound", "Upper end of its 95 % interval"),
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
@@ -364,6 +398,7 @@ MEASURE = Table(
         Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has, those of all its sequences"),
         Column("steps", "int64", "", "Steps", "Tokens of the longest sequence"),
         Column("reply_s", "double", "s", "Reply time", "Time of the whole reply", "lower"),
+        Column("device_s", "double", "s", "Reply time by CUDA", "The same by CUDA events; empty where PyTorch drives no GPU", "lower"),
         Column("ttft_s", "double", "s", "TTFT", "Time to the first token: prefill and the choice of one token", "lower"),
         Column("token_s", "list<double>", "s", "Token times", "When each step was there, for every sequence, since the reply's start"),
         Column("token_ids", "list<list<int64>>", "", "Tokens", "The tokens produced, a list for each sequence"),
@@ -374,6 +409,13 @@ MEASURE = Table(
         *PROOF,
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device", "lower"),
         Column("warmup_s", "double", "s", "Warm-up", "Time of the replies that were not counted"),
+        Column(
+            "stopped",
+            "string",
+            "",
+            "Stopped because",
+            "`exact`: as many replies as asked for; `precise`: their interval was narrow enough; `maximum`: it was not by then",
+        ),
         *SIZES,
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
         *MEMORY,
@@ -386,6 +428,13 @@ MEASURE = Table(
             "lower",
         ),
         Column("config", "string", "", "Configuration", "The model's configuration as the engine read it, as JSON"),
+        Column(
+            "multiplies_in",
+            "string",
+            "",
+            "Multiplies in",
+            "Number format of the products of linear layers, where neither `dtype` nor the configuration tells",
+        ),
         Column(
             "weights_read", "int64", "B", "Weights read", "Bytes of weights that a pass reads, without tables of which it takes single rows"
         ),
@@ -477,12 +526,25 @@ SUMMARY = Table(
         Column("tpot_s", "double", "s", "TPOT", "Mean over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
         Column("latency_mean_s", "double", "s", "Latency", "Mean reply time", "lower"),
         Column("latency_std_s", "double", "s", "Latency SD", "Standard deviation of the reply time", "lower"),
-        Column("latency_p50_s", "double", "s", "p50", "Median reply time", "lower"),
-        Column("latency_p95_s", "double", "s", "p95", "95th percentile of the reply time", "lower"),
-        Column("latency_p99_s", "double", "s", "p99", "99th percentile of the reply time", "lower"),
-        Column("speedup", "double", "×", "Speed-up", "Tokens per second over the baseline's", "higher"),
-        Column("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval", "higher"),
-        Column("speedup_high", "double", "×", "… upper bound", "Upper end of its 95 % interval", "higher"),
+        *PERCENTILES,
+        *TRUST,
+        Column(
+            "speedup",
+            "double",
+            "×",
+            "Speed-up",
+            "Tokens per second over those of the baseline's runs nearest in time",
+            "higher",
+        ),
+        Column("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval, noise between runs included", "higher"),
+        Column("speedup_high", "double", "×", "… upper bound", "Upper end of the same", "higher"),
+        Column(
+            "verdict",
+            "string",
+            "",
+            "Verdict",
+            "Against the baseline: `faster` or `slower` by more than the noise floor, `same` within it, or `unsure`",
+        ),
         *SIZES,
         *MEMORY,
         Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),

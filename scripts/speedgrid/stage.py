@@ -48,7 +48,7 @@ class Job:
     def name(self) -> str:
         """How the job is called in logs: its stage and cell."""
         keys = [self.told[axis] for axis in ("gpu", "experiment", "model", "technique") if axis in self.told]
-        return f"{self.stage} {'/'.join(keys)}"
+        return f"{self.stage} {'/'.join(keys)}" + (f" (run {self.told['run']})" if "run" in self.told else "")
 
     def keep(self, row: Mapping) -> None:
         """Add a row of figures; it is in the result file even if the job fails later."""

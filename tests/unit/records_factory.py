@@ -5,7 +5,8 @@ The figures follow from a few numbers per technique and a fixed seed, so that a 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,19 @@ MACHINE = {
     "packages": ["numpy==2.4.6", "safetensors==0.7.0", "torch==2.9.1", "transformers==5.3.0"],
     "git_commit": "0123456789abcdef0123456789abcdef01234567",
     "seed": 7,
+}
+
+# The shape of a Llama of 5.1 million parameters.
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "intermediate_size": 1076,
+    "vocab_size": 2048,
+    "tie_word_embeddings": False,
 }
 
 GPU_MACHINE = MACHINE | {
@@ -58,6 +72,8 @@ class Made:
     status: str = "ok"
     reason: str = ""
     replies: int = 20
+    again: Sequence[float] = ()  # speeds of further runs, which begin ten minutes after one another
+    begins: str = "2025-03-01T10:00:00+00:00"
     new_tokens: int = 64
     texts: Sequence[str] = ("return self.items.pop()",)
     facts: Mapping = field(default_factory=dict)
@@ -177,7 +193,14 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
     finished = [] if failed and made.replies == DEFAULT_CELLS[0].replies else list(_replies(made, keys, rng))
     for row in finished:
         row |= outcome if not failed else {"status": "ok"}
-    records.write(folder / "measure.parquet", MEASURE, finished + failed, facts("measure", machine) | _measured(made, machine, parameters))
+    measured = facts("measure", machine) | {"started_at": made.begins} | _measured(made, machine, parameters)
+    records.write(folder / "measure.parquet", MEASURE, finished + failed, measured)
+    again = []
+    for run, speed in enumerate(made.again, 2):
+        again.append(str(folder / f"measure-{run}.parquet"))
+        later = (datetime.fromisoformat(made.begins) + timedelta(minutes=10 * (run - 1))).isoformat()
+        rows = [{**row, "status": "ok"} for row in _replies(replace(made, speed=speed), keys, rng)]
+        records.write(Path(again[-1]), MEASURE, rows, measured | {"started_at": later})
 
     if evaluate:
         nats = (made.bits_per_byte or 0) * np.log(2)
@@ -193,6 +216,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "use_cache": made.technique != "no_kv_cache",
         "probe": str(root / "results" / group[0] / "probe.parquet"),
         "folder": str(folder),
+        "again": again,
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),
         "evaluate": evaluate,
@@ -231,5 +255,6 @@ def _measured(made: Made, machine: Mapping, parameters: int) -> dict:
     evidence = json.dumps({"attention": made.family, "compiled_graphs": 0 if made.status == "not_engaged" else 2})
     sizes = dict.fromkeys(("parameters", "trainable_parameters"), parameters)
     sizes |= dict.fromkeys(("model_bytes", "checkpoint_bytes"), parameters * 4)
+    sizes |= {"config": json.dumps(CONFIG), "weights_read": parameters * 4, "multiplies_in": ""}
     proof = {"engaged": made.status == "ok", "evidence": evidence, "checkpoint_sha256": "ab" * 32}
     return {**proof, "load_s": 0.4, **sizes, **memory, **made.facts}

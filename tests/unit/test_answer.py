@@ -35,9 +35,50 @@ def test_techniques_whose_intervals_overlap_are_not_ranked(tmp_path):
     assert "torch.compile (static cache)" in headline
 
 
-def test_what_is_as_fast_as_the_baseline_is_said_to_be_undecided(tmp_path):
-    _, points, _ = said(tmp_path, [BASELINE, COMPILED, replace(SDPA, speed=48, spread=0.1)])
-    assert "As fast as Baseline (eager attention), as far as these replies can tell: SDPA." in points
+AGAIN = replace(BASELINE, again=(48.1, 47.9, 48.05))
+
+
+def test_what_is_as_fast_as_the_baseline_is_a_tie(tmp_path):
+    _, points, _ = said(tmp_path, [AGAIN, COMPILED, replace(SDPA, speed=48.2)])
+    assert "As fast as Baseline (eager attention), within the noise: SDPA." in points
+    assert "from 4 runs of the baseline in processes of their own" in points
+
+
+def test_what_too_few_replies_leave_open_is_said_to_be_open(tmp_path):
+    _, points, _ = said(tmp_path, [AGAIN, COMPILED, replace(SDPA, speed=50, spread=0.3)])
+    assert "Faster or slower than Baseline (eager attention), these runs cannot say: SDPA." in points
+
+
+def test_a_difference_within_the_noise_floor_is_not_ranked(tmp_path):
+    shaky = replace(BASELINE, again=(40.0, 56.0, 47.0))
+    headline, points, _ = said(tmp_path, [shaky, replace(SDPA, speed=53), replace(COMPILED, speed=56)])
+    assert "cannot be told apart as the fastest" in headline
+    assert "Noise floor: " in points
+
+
+def test_without_a_second_run_the_floor_is_said_to_be_assumed(tmp_path):
+    _, points, _ = said(tmp_path, made.DEFAULT_CELLS)
+    assert "No baseline was measured twice" in points
+
+
+def test_a_machine_that_drifts_is_said_to(tmp_path):
+    drifting = replace(BASELINE, spread=0.001, again=(53.0, 58.0, 63.5, 70.0))
+    _, _, warnings = said(tmp_path, [drifting, SDPA])
+    assert "The machine drifted" not in warnings  # as much as the runs differ, nothing can be told from noise
+    _, _, warnings = said(tmp_path / "calm", [AGAIN, SDPA])
+    assert "drifted" not in warnings
+
+
+def test_a_disturbed_run_is_named_with_what_disturbed_it(tmp_path):
+    busy = replace(SDPA, facts={"disturbed": "other processes used 31 % of the CPUs", "shared": True})
+    _, _, warnings = said(tmp_path, [BASELINE, busy])
+    assert "SDPA was disturbed while it was measured: other processes used 31 % of the CPUs." in warnings
+
+
+def test_the_fastest_is_held_against_the_hardware_and_its_start(tmp_path):
+    _, points, _ = said(tmp_path, [BASELINE, replace(COMPILED, first_reply=38.0)])
+    assert "% of the speed that this device allows" in points
+    assert "starts more slowly, and has made up for it after " in points
 
 
 def test_a_baseline_that_nothing_beats_is_said_to_be_the_fastest(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from report_data import group_of
 from speedgrid.report import charts
 
-NAMES = ["speed", "speedup", "latency", "memory", "quality", "cold-start"]
+NAMES = ["speed", "speedup", "ceiling", "latency", "memory", "quality", "cold-start"]
 ROW_CHARTS = [name for name in NAMES if name != "quality"]
 
 

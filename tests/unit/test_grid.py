@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -116,7 +116,10 @@ MISTAKES = {
     "unknown key": (at("experiments.generate.repliez", 3), "experiments.generate: unknown key repliez; allowed are workload, models,"),
     "unknown key at the top": (at("modles", {}), "my.yaml: unknown key modles; allowed are study, title,"),
     "unknown sampling key": (at("experiments.generate.sampling", {"temp": 1}), "experiments.generate.sampling: unknown key temp"),
-    "wrong type": (at("experiments.generate.replies", "many"), "experiments.generate.replies: expected integer, found text ('many')"),
+    "wrong type": (
+        at("experiments.generate.replies", "many"),
+        "experiments.generate.replies: 'many' is not allowed; allowed is a whole number or auto or keys and values",
+    ),
     "a list for a mapping": (at("models", ["tiny"]), "models: expected object, found a list"),
     "negative count": (at("experiments.generate.replies", -3), "experiments.generate.replies: -3 is less than the minimum of 1"),
     "no warm-up": (at("experiments.generate.warmup_replies", 0), "experiments.generate.warmup_replies: 0 is less than the minimum of 1"),
@@ -157,7 +160,7 @@ MISTAKES = {
         "experiments.generate.dtype: 'int3' is not allowed; allowed are float32,",
     ),
     "bad device": (at("gpus.local.device", "tpu"), "gpus.local.device: 'tpu' is not allowed; allowed are auto, cuda, cpu"),
-    "bad threads": (at("threads", "all"), "threads: 'all' is not allowed; allowed is auto or integer"),
+    "bad threads": (at("threads", "all"), "threads: 'all' is not allowed; allowed is auto or a whole number"),
     "evaluate is true": (at("experiments.generate.evaluate", True), "experiments.generate.evaluate: True is not allowed"),
     "evaluate has an unknown key": (
         at("experiments.generate.evaluate", {"texts": "x"}),
@@ -330,3 +333,53 @@ def test_calibration_text_is_a_text_or_a_data_set():
     assert planned(study)[0].calibration == {"text": "stdlib"}
     study["models"]["tiny"]["calibration"] = {"text": "a.txt", "dataset": {"hub": "a/b", "revision": "0" * 40, "file": "f", "column": "c"}}
     assert "models.tiny.calibration: needs exactly one of text, dataset; it has text and dataset" in complaint(study)
+
+
+# The order in which a device takes its runs
+
+
+@given(others=st.integers(0, 12), runs=st.integers(1, 6))
+def test_the_baseline_runs_first_between_and_after_the_others(others, runs):
+    study = studies.small()
+    study["gpus"] = {"local": {"device": "auto"}}
+    names = [f"t{number}" for number in range(others)]
+    own = {name: {**REGISTRY["sdpa"], "label": name} for name in names}
+    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", *names], "baseline_runs": runs}
+    cells = planned(study, {**REGISTRY, **own})
+    order = grid.turns(cells)
+    assert sorted((turn.cell.technique, turn.run) for turn in order) == sorted(
+        [*((name, 1) for name in names), *(("baseline", run) for run in range(1, runs + 1))]
+    )
+    again = [place for place, turn in enumerate(order) if turn.cell.is_baseline]
+    assert order[0].cell.is_baseline
+    assert [order[place].run for place in again] == list(range(1, runs + 1))
+    if runs > 1:
+        assert again[-1] == len(order) - 1
+        between = [len(order[place].beside) for place in again[1:]]
+        assert sum(between) == others
+        assert max(between) - min(between) <= 1
+        for before, place in pairwise(again):
+            assert [turn.cell for turn in order[before + 1 : place]] == list(order[place].beside)
+
+
+def test_each_run_of_the_baseline_has_a_file_and_a_job_of_its_own():
+    cells = planned(studies.small())
+    baseline = next(cell for cell in cells if cell.is_baseline)
+    assert len(set(baseline.measures)) == baseline.runs == 4
+    assert len({baseline.job("measure", run) for run in range(1, 5)}) == 4
+    assert [len(cell.measures) for cell in cells if not cell.is_baseline] == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        (0, "experiments.generate.replies: 0 is less than the minimum of 1"),
+        ("many", "'many' is not allowed; allowed is a whole number or auto or keys and values"),
+        ({"share": 0}, "experiments.generate.replies.share: 0 is less than or equal to the minimum of 0"),
+        ({"at_least": 50, "at_most": 40}, "experiments.generate.replies: at_least is 50, more than at_most"),
+    ],
+)
+def test_replies_are_a_number_or_a_precision(replies, said):
+    study = studies.small()
+    study["experiments"]["generate"]["replies"] = replies
+    assert said in complaint(study)

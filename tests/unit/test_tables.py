@@ -66,6 +66,49 @@ def test_speedups_are_taken_against_the_baseline_of_the_group(default):
     assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
 
 
+def test_the_noise_floor_comes_from_the_baselines_runs(tmp_path):
+    calm = replace(made.DEFAULT_CELLS[0], spread=0.002, again=(48.1, 47.9, 48.0))
+    rows = summarise(tmp_path / "calm", [calm, made.DEFAULT_CELLS[1]])
+    assert (rows["baseline"]["runs"], rows["sdpa"]["runs"]) == (4, 1)
+    assert {row["noise_runs"] for row in rows.values()} == {4}
+    assert 0 < rows["sdpa"]["noise_floor"] < 0.02
+    assert rows["sdpa"]["verdict"] == "faster"
+    assert rows["baseline"]["verdict"] is None
+    shaky = replace(calm, again=(40.0, 56.0, 47.0))
+    rows = summarise(tmp_path / "shaky", [shaky, made.DEFAULT_CELLS[1]])
+    assert rows["sdpa"]["noise_floor"] > 0.3
+    assert rows["sdpa"]["verdict"] in ("same", "unsure")
+
+
+def test_a_speedup_is_taken_against_the_runs_nearest_in_time(tmp_path):
+    drifting = replace(made.DEFAULT_CELLS[0], speed=40.0, spread=0.001, again=(60.0,))  # at 10:00 and 10:10
+    late = replace(made.DEFAULT_CELLS[1], speed=60.0, spread=0.001, begins="2025-03-01T10:10:00+00:00")
+    halfway = replace(late, technique="halfway", begins="2025-03-01T10:05:00+00:00")
+    rows = summarise(tmp_path, [drifting, late, halfway])
+    assert rows["sdpa"]["speedup"] == pytest.approx(1.0, rel=0.01)
+    assert rows["halfway"]["speedup"] == pytest.approx(60 / (40 * 60) ** 0.5, rel=0.01)
+    assert rows["baseline"]["baseline_drift"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_percentile_has_bounds_where_the_replies_support_it(tmp_path):
+    rows = summarise(tmp_path, [replace(made.DEFAULT_CELLS[0], replies=80), made.DEFAULT_CELLS[1]])
+    many, few = rows["baseline"], rows["sdpa"]
+    assert many["latency_p50_low_s"] <= many["latency_p50_s"] <= many["latency_p50_high_s"]
+    assert few["latency_p50_low_s"] <= few["latency_p50_s"] <= few["latency_p50_high_s"]
+    assert few["latency_p95_low_s"] is few["latency_p95_high_s"] is None
+    assert many["latency_p99_low_s"] is many["latency_p99_high_s"] is None
+
+
+def test_every_measured_cell_has_a_ceiling_or_a_reason(tmp_path, default):
+    for row in default.values():
+        if row["status"] in MEASURED:
+            assert row["decode_headroom"] > 0
+            assert row["ceiling_reason"] is None
+    row = summarise(tmp_path, made.DEFAULT_CELLS[:1], parameters=7_000_000_000)["baseline"]
+    assert row["mbu"] is None
+    assert "the configuration explains" in row["ceiling_reason"]
+
+
 def test_groups_do_not_share_a_baseline(tmp_path):
     slow = made.write_group(tmp_path, made.DEFAULT_CELLS[:2])
     fast = made.write_group(tmp_path, [replace(cell, speed=cell.speed * 10) for cell in made.DEFAULT_CELLS[:2]], model="other")

@@ -131,6 +131,10 @@ class Engine(ABC):
     def sizes(self) -> dict[str, int]:
         """`parameters`, `trainable_parameters` and `model_bytes` of the loaded model; None for what cannot be known."""
 
+    def multiplies_in(self) -> str:
+        """The number format in which the loaded model's linear layers multiply, where neither its dtype nor its configuration tells."""
+        return ""
+
     @abstractmethod
     def prove(self, prompt: Sequence[int], settings: Mapping) -> Proof:
         """See whether the technique was active; called after the counted replies, it may run further ones."""

@@ -149,6 +149,11 @@ class Engine(base.Engine):
             "model_bytes": self.lib.llama_model_size(self.native_model),
         }
 
+    def multiplies_in(self) -> str:
+        # Its kernels for quantized weights round activations to 8 bits (ggml's vec_dot_type, and MMQ on a GPU).
+        quantized = self.lib.llama_model_size(self.native_model) < 1.5 * self.lib.llama_model_n_params(self.native_model)
+        return "int8" if quantized else ""
+
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
         seen = {"build": self.build, "threads": self.lib.llama_n_threads(self.native_context), **loaded(self.log.text)}
         if unused := sorted(set(hardware.instruction_sets()) & (set(INSTRUCTION_SETS.values()) - built_for(self.build))):

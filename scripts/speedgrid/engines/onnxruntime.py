@@ -90,6 +90,9 @@ class Engine(base.Engine):
             "model_bytes": self.graph["weight_bytes"],
         }
 
+    def multiplies_in(self) -> str:
+        return "int8" if self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.quantization", "none") != "none" else ""
+
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
         seen = {
             "onnxruntime": self.version,

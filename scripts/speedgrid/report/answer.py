@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup, escape
 
-from speedgrid.report import units
+from speedgrid.report import trust, units
 from speedgrid.report.tables import Group
 from speedgrid.schema import STATUSES
 
@@ -35,18 +35,21 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
     if group.engaged.empty:
         return Answer(Markup("Nothing could be measured here, so there is no answer."), _excluded(group), [])
-    points = [*_speed_points(group), *_memory_points(group), *_excluded(group)]
+    points = [*_speed_points(group), *_memory_points(group), *_excluded(group), trust.noise_sentence(group)]
+    points = [point for point in points if point]
     return Answer(_headline(group), points, _warnings(group, devices))
 
 
 def ties(rows: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
-    """Rows whose token/s cannot be told apart from the best row's: their 95 % intervals overlap, or one has no interval.
+    """Rows whose token/s cannot be told apart from the best row's: their 95 % intervals overlap, one has no interval, or the difference is
+    within the noise floor.
 
     Stricter than a test of the difference: intervals that just overlap may still differ.
     """
     others = rows[rows.technique != best.technique]
     apart = others.tokens_per_s_high < best.tokens_per_s_low  # False where either has no interval
-    return others[~apart]
+    within = best.tokens_per_s / others.tokens_per_s - 1 <= others.noise_floor
+    return others[~apart | within]
 
 
 def parameters_in_words(count: float) -> str:
@@ -73,7 +76,7 @@ def _headline(group: Group) -> Markup:
         lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
     else:
         names = _names([best.label, *tied.label])
-        lead = Markup("{} cannot be told apart as the fastest: the highest mean is {}, their 95 % intervals overlap").format(names, speed)
+        lead = Markup("{} cannot be told apart as the fastest: the highest mean is {}").format(names, speed)
     if baseline is None:
         return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead)
     subject = "" if len(tied) == 0 else Markup(" of {}").format(best.label)
@@ -83,14 +86,15 @@ def _headline(group: Group) -> Markup:
 def _speed_points(group: Group) -> list[Markup]:
     engaged, baseline = group.engaged, group.baseline
     best = engaged.loc[engaged.tokens_per_s.idxmax()]
-    points = [_quality_point(best, baseline)]
+    points = [_quality_point(best, baseline), _pays_point(best), trust.ceiling_point(best)]
     if baseline is None:
         return points
-    others = engaged[~engaged.is_baseline & engaged.speedup_low.notna()]
-    same = others[(others.speedup_low <= 1) & (others.speedup_high >= 1)]
-    slower = others[others.speedup_high < 1]
+    others = engaged[~engaged.is_baseline]
+    same, unsure, slower = (others[others.verdict == verdict] for verdict in ("same", "unsure", "slower"))
     if len(same):
-        points.append(Markup("As fast as {}, as far as these replies can tell: {}.").format(baseline.label, _names(same.label)))
+        points.append(Markup("As fast as {}, within the noise: {}.").format(baseline.label, _names(same.label)))
+    if len(unsure):
+        points.append(Markup("Faster or slower than {}, these runs cannot say: {}.").format(baseline.label, _names(unsure.label)))
     if len(slower):
         told = [Markup("{} {}").format(row.label, _ratio(row)) for row in slower.sort_values("speedup").itertuples()]
         points.append(Markup("Slower than {}: {}.").format(baseline.label, _joined(told)))
@@ -110,6 +114,15 @@ def _quality_point(best: pd.Series, baseline: pd.Series | None) -> Markup:
     change = units.percent(best.bits_per_byte / baseline.bits_per_byte - 1)
     return Markup("Quality of {}: {} bits per byte on held-out text, {} against {}; less is better.").format(
         best.label, figure, change, baseline.label
+    )
+
+
+def _pays_point(best: pd.Series) -> Markup | None:
+    """After how many replies the fastest technique has made up for its slower start."""
+    if best.is_baseline or units.is_missing(best.break_even_replies) or best.break_even_replies <= 0:
+        return None
+    return Markup("{} starts more slowly, and has made up for it after {} replies like these.").format(
+        best.label, units.number(int(best.break_even_replies))
     )
 
 
@@ -167,7 +180,7 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     names = group.measured.device_name.dropna().unique()
     if len(names) > 1:
         warnings.append(Markup("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
-    warnings += _length_warning(group)
+    warnings += _length_warning(group) + trust.warnings(group)
     if group.baseline is not None and group.baseline.status == "not_engaged":
         warnings.append(Markup("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
     if (group.engaged.replies < 10).any():

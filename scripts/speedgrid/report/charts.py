@@ -15,6 +15,7 @@ import altair as alt
 import pandas as pd
 
 from speedgrid import statistics
+from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
 from speedgrid.report.tables import Group
 from speedgrid.schema import MEASURED, STATUSES
@@ -62,7 +63,7 @@ def figures(group: Group) -> list[Figure]:
     """Every figure that the group has data for."""
     if group.measured.empty:
         return []
-    makers = (speed_figure, speedup_figure, latency_figure, memory_figure, quality_figure, cold_figure)
+    makers = (speed_figure, speedup_figure, ceiling_figure, latency_figure, memory_figure, quality_figure, cold_figure)
     return [figure for make in makers if (figure := make(group))]
 
 
@@ -89,11 +90,26 @@ def speedup_figure(group: Group) -> Figure | None:
     return Figure(
         "speedup",
         f"Speed-up over {group.baseline.label}",
-        "More is better, 1 is the baseline. Lines are 95 % intervals; one that crosses 1 cannot be told apart from it. "
-        "Equal steps are equal factors.",
+        "More is better, 1 is the baseline. Lines are 95 % intervals, noise between runs included. Equal steps are equal factors.",
         speedup(group.rows),
-        _state_legend(group),
+        [*_state_legend(group), ("--chart-band", "within the noise floor")],
         _in_words(group.measured, "speedup", "×"),
+    )
+
+
+def ceiling_figure(group: Group) -> Figure | None:
+    known = group.measured[group.measured.decode_headroom.notna()]
+    if known.empty:
+        return None
+    bounds = dict.fromkeys(known.decode_bound)
+    return Figure(
+        "ceiling",
+        "How close decode comes to the hardware",
+        "The share of the speed that the device allows for the bytes and operations a token needs, as measured there. Short bars have room"
+        f" for better software. {' '.join(f'{bound.capitalize()}: {BOUNDS[bound]}.' for bound in bounds)}",
+        ceiling(group.rows),
+        _state_legend(group),
+        _in_words(known.assign(share=100 / known.decode_headroom), "share", " %"),
     )
 
 
@@ -200,11 +216,41 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     base = alt.Chart(table).transform_filter("isValid(datum.speedup)").encode(y=_rows_axis(table))
     tooltip = _tooltip(interval="speed-up, 95 % interval", outcome="status")
     one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
+    floor = 1 + float(table.noise_floor.max() if table.noise_floor.notna().any() else 0)
+    band = pd.DataFrame({"from": [max(1 / floor, domain[0])], "to": [min(floor, domain[1])]})
+    within = alt.Chart(band).mark_rect(color="var(--chart-band)", opacity=0.5).encode(x=alt.X("from:Q", scale=x["scale"]), x2="to:Q")
     return _finished(
+        within,
         one,
         base.mark_rule(strokeWidth=3).encode(x=alt.X("speedup_low:Q"), x2="speedup_high:Q", color=_state()),
         base.mark_point(filled=True, size=90, opacity=1).encode(x=x, color=_state(), tooltip=tooltip),
         base.mark_text(align="left", dx=9, fontWeight=600).encode(x="end:Q", text="text:N", color=_text_ink()),
+        _notes(table),
+        table=table,
+    )
+
+
+def ceiling(rows: pd.DataFrame) -> alt.LayerChart:
+    """Share of what the device allows that decode reached, and what binds it."""
+    table = prepare(rows)
+    table["share"] = 1 / table.decode_headroom
+    known = table.share.notna()
+    table["text"] = [
+        f"{units.number(100 * share, 2)} % · {bound}" if there else ""
+        for share, bound, there in zip(table.share, table.decode_bound, known, strict=True)
+    ]
+    x = alt.X(
+        "share:Q",
+        title="share of what the device allows",
+        scale=alt.Scale(domain=[0, max(1.0, _largest(table.share))], nice=False),
+        axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], labelFlush=False, format=".0%"),
+    )
+    base = alt.Chart(table).transform_filter("isValid(datum.share)").encode(y=_rows_axis(table))
+    most = alt.Chart(pd.DataFrame({"most": [1.0]})).mark_rule(color=MUTED, strokeDash=[4, 3]).encode(x="most:Q")
+    return _finished(
+        most,
+        base.mark_bar(size=18).encode(x=x, color=_state(), tooltip=_tooltip(text="decode", outcome="status")),
+        base.mark_text(align="left", dx=7, fontWeight=600).encode(x="share:Q", text="text:N", color=_text_ink()),
         _notes(table),
         table=table,
     )

@@ -18,7 +18,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from speedgrid import statistics
-from speedgrid.report import charts, units
+from speedgrid.ceilings import BOUNDS
+from speedgrid.report import charts, trust, units
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
 from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
@@ -26,12 +27,14 @@ from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
 MEANINGS = {column.name: column for column in SUMMARY.columns}
 TABLE = (
     *("tokens_per_s", "speedup", "bits_per_byte", "memory_peak", "memory_reserved"),
+    *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token"),
     *("decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
     *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
     *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies"),
 )
 INTERVALS = {"tokens_per_s": ("tokens_per_s_low", "tokens_per_s_high"), "speedup": ("speedup_low", "speedup_high")}
-PERCENTILES = {"latency_p95_s": 0.95, "latency_p99_s": 0.99}
+PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
+SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
 
 MACHINE = (
     *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
@@ -69,6 +72,7 @@ class TableRow:
     row_class: str
     status: str
     reason: str
+    disturbed: str
     reference: str | None
     summary: str
     cells: list[TableCell]
@@ -91,6 +95,7 @@ class Section:
     answer: object
     figures: list = field(default_factory=list)
     table: ResultTable | None = None
+    machine: list[trust.MachineRow] = field(default_factory=list)
     samples: list[dict] = field(default_factory=list)
     prompt: str = ""
 
@@ -100,7 +105,7 @@ def render(parts: Parts, study: Mapping, summary: Sequence[Mapping], runs: Seque
     context = build(study, summary, runs, replies)
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"embedded": embedded, "in_words": in_words}
+    environment.filters |= {"embedded": embedded, "in_words": in_words, "evidence_words": trust.evidence_words}
     return environment.from_string(parts.template).render(
         **context,
         style=Markup(parts.style),
@@ -129,7 +134,8 @@ def build(study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], r
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
         "definitions": [MEANINGS[name] for name in TABLE],
         "replies_needed": {percent: statistics.percentile_needs(percent / 100) for percent in (95, 99)},
-        "resamples": statistics.RESAMPLES,
+        "bounds": BOUNDS,
+        "machine_columns": trust.MACHINE_COLUMNS,
         "command": _command(study),
         "safe_href": safe_href,
         "several": len(sections) > 1,
@@ -151,6 +157,7 @@ def _section(number: int, group: Group, study: Mapping, runs: Sequence[Mapping])
         answer=answer(group, devices),
         figures=figures,
         table=result_table(group, study["techniques"]),
+        machine=trust.machine_rows(group),
         samples=_samples(group),
         prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
     )
@@ -178,6 +185,7 @@ def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -
         row_class=charts.state(row).replace(" ", "-"),
         status=row.status,
         reason=row.reason or "",
+        disturbed=row.disturbed or "",
         reference=safe_href(entry.get("reference")),
         summary=entry.get("summary", ""),
         cells=[_table_cell(row, name, scales[name], baseline) for name in columns],
@@ -187,29 +195,42 @@ def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -
 def _table_cell(row: pd.Series, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
     value = row[name]
     if units.is_missing(value):
-        return TableCell(units.MISSING)
+        never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
+        return TableCell("never" if never else units.MISSING)
     if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
         return TableCell(f"{value:,.0f}", value)
     if name in INTERVALS:
         text, ends = units.with_interval(value, *(row[end] for end in INTERVALS[name]))
-        return TableCell(text, value, ends)
+        return TableCell(text, value, ", ".join(filter(None, (ends, row.verdict if name == "speedup" else ""))))
+    if name in SHARES:
+        return TableCell(f"{units.number(100 * value, 2)} %", value, row[SHARES[name]])
     if name in PERCENTILES:
-        mark = "" if statistics.percentile_supported(int(row.replies), PERCENTILES[name]) else " †"
-        return TableCell(units.number(scale(value)) + mark, value)
+        low, high = _percentile_ends(row, name)
+        unsupported = units.is_missing(low) and units.is_missing(high)
+        ends = "" if unsupported else f"{units.number(scale(low))}–{units.number(scale(high))}"
+        return TableCell(units.number(scale(value)) + (" †" if unsupported else ""), value, ends)
     if name == "bits_per_byte":
         against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
         return TableCell(units.number(value, 4), value, "" if units.is_missing(against) else units.percent(value / against - 1))
     return TableCell(units.number(scale(value)), value)
 
 
+def _percentile_ends(row: pd.Series, name: str) -> tuple[float, float]:
+    return tuple(row[f"{name.removesuffix('_s')}_{end}_s"] for end in ("low", "high"))
+
+
 def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     """What † means, for the percentiles that some cell's replies do not support."""
-    fewest = rows.replies[rows.tokens_per_s.notna()].min()
-    short = [q for name, q in PERCENTILES.items() if name in columns and not statistics.percentile_supported(int(fewest), q)]
+    measured = [row for _, row in rows[rows.tokens_per_s.notna()].iterrows()]
+    short = [
+        q
+        for name, q in PERCENTILES.items()
+        if name in columns and any(all(map(units.is_missing, _percentile_ends(row, name))) for row in measured)
+    ]
     if not short:
         return []
-    needs = " and ".join(f"{statistics.percentile_needs(q)} for p{q * 100:.0f}" for q in short)
-    return [f"† Not supported by so few replies: with fewer than {needs}, not even the slowest reply bounds the percentile."]
+    needs = " and ".join(f"{statistics.percentile_needs(max(q, 1 - q))} for p{q * 100:.0f}" for q in short)
+    return [f"† Not supported by so few replies: nothing bounds the percentile with fewer independent ones than {needs}."]
 
 
 def _samples(group: Group) -> list[dict]:

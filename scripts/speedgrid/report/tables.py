@@ -1,13 +1,15 @@
 """From the records of the jobs to the tables of the study: a row for every cell, a row for every job.
 
 Protocol of the figures: each reply gets its own rate, and a cell's figure is the mean over its replies. (The rate of all tokens over all
-time would weigh long replies more; the studies that speedgrid reproduces publish the mean over replies.)
+time would weigh long replies more; the studies that speedgrid reproduces publish the mean over replies.) A speed-up is taken against the
+runs of the baseline that are nearest in time, and its interval has the noise between runs in it.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import pandas as pd
 
@@ -39,6 +41,7 @@ class CellRecords:
     measure: Record
     probe: Record
     evaluate: Record | None
+    again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
 
     @property
     def group(self) -> tuple:
@@ -52,12 +55,34 @@ class CellRecords:
     @property
     def replies(self) -> list[dict]:
         """The finished counted replies; the row that says why a cell stopped is not one."""
-        return [row for row in self.measure.rows if row["reply"] is not None]
+        return _finished(self.measure)
+
+    @property
+    def runs(self) -> list["Run"]:
+        """The runs that have figures, the cell's own first."""
+        return [Run.of(record) for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record)]
 
     @property
     def has_figures(self) -> bool:
         """A cell that stopped half-way has none: the replies before an out-of-memory error are not a fair sample of the cell."""
         return self.status in MEASURED and bool(self.replies)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process that measured a cell: when it began, in seconds, and its token/s."""
+
+    at: float
+    level: statistics.Level
+
+    @classmethod
+    def of(cls, record: Record) -> "Run":
+        rates = [reply["new_tokens"] / reply["reply_s"] for reply in _finished(record)]
+        return cls(datetime.fromisoformat(record.facts["started_at"]).timestamp(), statistics.level(rates))
+
+
+def _finished(record: Record) -> list[dict]:
+    return [row for row in record.rows if row["reply"] is not None]
 
 
 # The summary: a row for every cell
@@ -66,10 +91,19 @@ class CellRecords:
 def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     """The rows of schema.SUMMARY, one for every cell, in the order of `cells`; what a cell does not have is None."""
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
-    return [_summary_row(cell, baselines.get(cell.group)) for cell in cells]
+    noise = _noise(baselines.values())
+    return [_summary_row(cell, baselines.get(cell.group), noise.get(cell.cell["gpu"])) for cell in cells]
 
 
-def _summary_row(cell: CellRecords, baseline: CellRecords | None) -> dict:
+def _noise(baselines: Iterable[CellRecords]) -> dict[str, statistics.Noise]:
+    """For each gpu the noise between the runs of its baselines; an assumed one where none ran twice."""
+    runs: dict[str, list] = {}
+    for cell in baselines:
+        runs.setdefault(cell.cell["gpu"], []).append([run.level for run in cell.runs if run.level.n > 1])
+    return {gpu: statistics.noise(groups) or statistics.assumed_noise() for gpu, groups in runs.items()}
+
+
+def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise | None) -> dict:
     row: dict = dict.fromkeys(column.name for column in SUMMARY.columns)
     row |= {name: cell.cell[name] for name in FROM_GRID}
     row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
@@ -77,8 +111,8 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None) -> dict:
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
     row |= _quality(cell)
     if cell.has_figures:
-        row |= _speed(cell.replies)
-        row |= _speedup(cell, baseline)
+        row |= _speed(cell)
+        row |= _speedup(cell, baseline, noise)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
         row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
@@ -106,32 +140,53 @@ def reply_figures(reply: Mapping) -> dict:
     }
 
 
-def _speed(replies: Sequence[Mapping]) -> dict:
-    figures = [reply_figures(reply) for reply in replies]
-    latencies = [reply["reply_s"] for reply in replies]
-    rate = statistics.mean_interval([figure["tokens_per_s"] for figure in figures])
+def _speed(cell: CellRecords) -> dict:
+    figures = [reply_figures(reply) for reply in cell.replies]
+    latencies = [reply["reply_s"] for reply in cell.replies]
+    level = statistics.level([figure["tokens_per_s"] for figure in figures])
+    rate, beyond = level.interval(), statistics.outliers(latencies)
     means = {name: _mean_of(figure[name] for figure in figures) for name in figures[0] if name != "tokens_per_s"}
     return means | {
-        "new_tokens": sum(reply["new_tokens"] for reply in replies),
+        "new_tokens": sum(reply["new_tokens"] for reply in cell.replies),
+        "runs": len(cell.runs),
         "tokens_per_s": rate.value,
         "tokens_per_s_low": rate.low,
         "tokens_per_s_high": rate.high,
         "latency_mean_s": statistics.mean(latencies),
         "latency_std_s": statistics.sd(latencies),
-        "latency_p50_s": statistics.percentile(latencies, 0.50),
-        "latency_p95_s": statistics.percentile(latencies, 0.95),
-        "latency_p99_s": statistics.percentile(latencies, 0.99),
+        **_percentiles(latencies, level.worth),
+        "autocorrelation": statistics.autocorrelation([figure["tokens_per_s"] for figure in figures]),
+        "replies_worth": level.worth,
+        "outliers_slow": beyond.slow,
+        "outliers_fast": beyond.fast,
     }
 
 
-def _speedup(cell: CellRecords, baseline: CellRecords | None) -> dict:
+def _percentiles(latencies: Sequence[float], worth: float) -> dict:
+    """Percentiles with the ends of their intervals, which are None where the replies support none."""
+    found = {}
+    for percent in (50, 95, 99):
+        estimate = statistics.percentile_interval(latencies, percent / 100, worth=worth)
+        found[f"latency_p{percent}_s"] = statistics.percentile(latencies, percent / 100)
+        found[f"latency_p{percent}_low_s"] = estimate and estimate.low
+        found[f"latency_p{percent}_high_s"] = estimate and estimate.high
+    return found
+
+
+def _speedup(cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise | None) -> dict:
     """Against the baseline of the same gpu, experiment and model; the baseline's own is 1 by definition and has no interval."""
-    if baseline is None:
+    if baseline is None or noise is None:
         return {}
+    drift = statistics.drift([run.level for run in baseline.runs], [run.at for run in baseline.runs]) or statistics.Estimate(None)
+    found = {"noise_floor": noise.floor, "noise_runs": noise.runs}
+    found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
-        return {"speedup": 1.0}
-    ratio = statistics.ratio_interval(*([reply_figures(reply)["tokens_per_s"] for reply in side.replies] for side in (cell, baseline)))
-    return {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
+        return found | {"speedup": 1.0}
+    own = cell.runs[0]
+    paired = statistics.nearest(own.at, [run.at for run in baseline.runs])
+    ratio = statistics.speedup([(own.level, 1.0)], [(baseline.runs[which].level, share) for which, share in paired], noise)
+    verdict = statistics.verdict(ratio, noise.floor)
+    return found | {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
 
 
 def _ceilings(cell: CellRecords, row: Mapping) -> dict:
@@ -152,6 +207,7 @@ def _ceilings(cell: CellRecords, row: Mapping) -> dict:
         ttft_s=row["ttft_s"],
         tpot_s=row["tpot_s"],
         cached=cell.cell["use_cache"],
+        multiplies_in=facts["multiplies_in"] or "",
     )
 
 
@@ -182,7 +238,7 @@ class _Start:
 
 def _start(cell: CellRecords, tokens: float) -> _Start:
     """For replies of `tokens` tokens; the early replies are held against warm ones of the cell's own length."""
-    cold, speed = cell.warmup.rows[0], statistics.mean_interval([reply_figures(reply)["tokens_per_s"] for reply in cell.replies])
+    cold, speed = cell.warmup.rows[0], cell.runs[0].level.interval()
     made = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else 0
     warm = statistics.mean([reply["reply_s"] for reply in cell.replies])
     once = ceilings.once_s(cold["import_s"], cold["load_s"], (cold["first_reply_s"], cold["second_reply_s"]), warm, made)
@@ -226,7 +282,7 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
             made = (1, cell.cell["checkpoint_record"])
             shared.setdefault(made, _run_row(cell.checkpoint, {"model": model, "technique": technique}))
         keys = {axis: cell.cell[axis] for axis in KEYS}
-        own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, cell.evaluate) if record]
+        own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record]
     return [shared[key] for key in sorted(shared, key=lambda key: key[0])] + own
 
 

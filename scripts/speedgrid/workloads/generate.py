@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from speedgrid.engines.base import Engine, Reply
+from speedgrid.meters import DeviceTimer
+from speedgrid.statistics import Precision, stop
 
 
 def prompt_of(engine: Engine, settings: Mapping, seed: int) -> list[int]:
@@ -25,15 +27,34 @@ def warm_up(engine: Engine, prompt: list[int], settings: Mapping, seed: int) -> 
     return [engine.generate(prompt, settings, seed) for _ in range(settings["warmup_replies"])]
 
 
-def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, keep: Callable[[dict], None]) -> None:
-    """Give `keep` one row of schema.MEASURE for every counted reply, as soon as it is there.
+def precision(replies: int | str | Mapping) -> Precision | None:
+    """The rule by which `replies` of a study are enough; None where it is a number."""
+    if isinstance(replies, int):
+        return None
+    return Precision() if replies == "auto" else Precision(**replies)
 
-    Reply i is sampled with seed + i, so that replies differ and a run can be repeated.
+
+def most_replies(settings: Mapping) -> int:
+    """How many counted replies there can be."""
+    rule = precision(settings["replies"])
+    return rule.at_most if rule else settings["replies"]
+
+
+def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, keep: Callable[[dict], None]) -> str:
+    """Give `keep` one row of schema.MEASURE for every counted reply, as soon as it is there; return why they ended (statistics.stop).
+
+    Reply i is sampled with seed + i, so that replies differ and a run can be repeated. Replies to a number are that many: `exact`.
     """
-    began = time.perf_counter()
-    for number in range(1, settings["replies"] + 1):
+    began, rule, rates = time.perf_counter(), precision(settings["replies"]), []
+    timer = DeviceTimer(engine.device, engine.uses_torch)
+    stopped = ""
+    while not stopped:
+        number = len(rates) + 1
         started = time.perf_counter() - began
+        timer.start()
         reply = engine.generate(prompt, settings, seed + number)
+        device_s = timer.seconds()
+        rates.append(reply.new_tokens / reply.reply_s)
         keep(
             {
                 "reply": number,
@@ -44,9 +65,12 @@ def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, kee
                 "new_tokens": reply.new_tokens,
                 "steps": len(reply.token_s),
                 "reply_s": reply.reply_s,
+                "device_s": device_s,
                 "ttft_s": reply.ttft_s,
                 "token_s": reply.token_s,
                 "token_ids": reply.token_ids,
                 "text": [engine.decode(tokens) for tokens in reply.token_ids],
             }
         )
+        stopped = stop(rates, rule) if rule else "exact" if number == settings["replies"] else ""
+    return stopped

@@ -1,0 +1,129 @@
+"""How far the figures of a group can be trusted, in words and as a table: noise, drift, the machine's state, energy.
+
+Sentences follow from the rows alone; names in them are escaped.
+"""
+
+import json
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from speedgrid.ceilings import BOUNDS
+from speedgrid.report import units
+from speedgrid.report.tables import Group
+
+FEW_RUNS = 4  # with fewer runs of the baseline the factor of Student's t makes most of the noise floor
+
+
+@dataclass(frozen=True)
+class MachineRow:
+    """What was seen of the machine while one technique was measured; texts, `disturbed` empty for a quiet one."""
+
+    label: str
+    quiet: str
+    disturbed: str
+    cells: list[str]
+
+
+MACHINE_COLUMNS = ("CPU used by others", "CPU stolen", "SM clock", "Highest temperature", "Power", "Idle power", "Energy per token")
+
+
+def noise_sentence(group: Group) -> Markup:
+    """What the baseline's further runs say about the smallest difference that can be seen."""
+    rows = group.measured[group.measured.noise_floor.notna()]
+    if rows.empty:
+        return Markup("")
+    floor, runs = rows.noise_floor.iloc[0], int(rows.noise_runs.iloc[0])
+    shown = units.number(100 * float(floor), 2)
+    if not runs:
+        return Markup(
+            "No baseline was measured twice, so that the noise between runs is not known:"
+            " {} % is assumed, and smaller differences are ties."
+        ).format(shown)
+    text = "Noise floor: {} %, from {} runs of the baseline in processes of their own. Smaller differences are ties."
+    if runs < FEW_RUNS:
+        text += " More runs (<code>baseline_runs</code>) would lower it."
+    return Markup(text).format(shown, runs)
+
+
+def warnings(group: Group) -> list[Markup]:
+    """Drift that is more than noise, and the cells whose run was disturbed."""
+    found = []
+    rows = group.measured[group.measured.baseline_drift.notna()]
+    if len(rows):
+        drift, low, high = (rows[name].iloc[0] for name in ("baseline_drift", "baseline_drift_low", "baseline_drift_high"))
+        sure = not units.is_missing(low) and (low > 0 or high < 0)
+        if sure and abs(drift) > rows.noise_floor.iloc[0]:
+            found.append(
+                Markup(
+                    "The machine drifted: from its first run to its last the baseline changed by {}."
+                    " Each technique is held against the runs nearest to it in time."
+                ).format(units.percent(drift))
+            )
+    disturbed = group.measured[group.measured.disturbed.astype(bool)]
+    for row in disturbed.itertuples():
+        found.append(Markup("{} was disturbed while it was measured: {}.").format(row.label, row.disturbed))
+    return found
+
+
+def ceiling_point(row) -> Markup | None:
+    """How close a technique came to what its device allows in decode."""
+    if units.is_missing(row.decode_headroom):
+        return None
+    share = units.number(100 / float(row.decode_headroom), 2)
+    if row.decode_bound == "beyond":
+        return Markup("{} decodes faster than one reading of its weights for each token would allow: {}.").format(
+            row.label, BOUNDS["beyond"]
+        )
+    return Markup(
+        "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had without other"
+        " weights: {}."
+    ).format(row.label, share, units.number(float(row.decode_headroom), 2), BOUNDS[row.decode_bound])
+
+
+def machine_rows(group: Group) -> list[MachineRow]:
+    """The state of the machine during each measured technique."""
+    found = []
+    for row in group.measured.itertuples():
+        known = not units.is_missing(row.shared) or not units.is_missing(row.throttled)
+        quiet = "no" if row.disturbed else "yes" if known else "not known"
+        energy = (
+            units.number(row.joule_per_token) + " J" if not units.is_missing(row.joule_per_token) else row.energy_reason or units.MISSING
+        )
+        idle = _with_unit(row.idle_power, "W") if not units.is_missing(row.idle_power) else row.idle_power_reason or units.MISSING
+        cells = [
+            _share(row.cpu_foreign),
+            _share(row.cpu_stolen),
+            _with_unit(row.sm_clock_median / 1e6, "MHz"),
+            _with_unit(row.temperature_max, "°C"),
+            _with_unit(row.power_mean, "W"),
+            idle,
+            energy,
+        ]
+        found.append(MachineRow(row.label, quiet, row.disturbed, cells))
+    return found
+
+
+def evidence_words(evidence: str) -> str:
+    """Evidence as people read it: `key: value` parts, in their order; what is no JSON stays as it is."""
+    try:
+        seen = json.loads(evidence)
+    except ValueError:
+        return evidence
+    return "; ".join(f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in seen.items()) if isinstance(seen, dict) else evidence
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    return "not known" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _share(value: float) -> str:
+    return units.MISSING if units.is_missing(value) else f"{units.number(100 * float(value), 2)} %"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return units.MISSING if units.is_missing(value) else f"{units.number(float(value))} {unit}"

@@ -1,0 +1,60 @@
+"""Replies are counted until there are enough, and each is what the engine gave."""
+
+import pytest
+from speedgrid import hardware, statistics
+from speedgrid.engines.base import Reply
+from speedgrid.workloads import generate
+
+CPU = hardware.Device("cpu", "a processor")
+SETTINGS = {"max_new_tokens": 4, "batch_size": 1, "ignore_eos": True, "sampling": {}}
+
+
+class Talker:
+    """Gives replies of four tokens that take as long as `seconds` says, by the number of the reply."""
+
+    uses_torch = True
+    device = CPU
+
+    def __init__(self, seconds):
+        self.seconds, self.seeds = seconds, []
+
+    def generate(self, prompt, settings, seed):
+        self.seeds.append(seed)
+        whole = self.seconds(len(self.seeds))
+        return Reply([[1, 2, 3, 4]], [whole * share for share in (0.4, 0.6, 0.8, 1.0)], whole)
+
+    def decode(self, token_ids):
+        return " ".join(map(str, token_ids))
+
+
+def counted(replies, seconds):
+    rows, talker = [], Talker(seconds)
+    stopped = generate.counted(talker, [5, 6], SETTINGS | {"replies": replies}, 100, rows.append)
+    return rows, stopped, talker
+
+
+def test_a_number_of_replies_is_that_many_each_with_a_seed_of_its_own():
+    rows, stopped, talker = counted(7, lambda number: 1.0)
+    assert (len(rows), stopped) == (7, "exact")
+    assert talker.seeds == [row["seed"] for row in rows] == list(range(101, 108))
+    assert {row["new_tokens"] for row in rows} == {4}
+    assert {row["device_s"] for row in rows} == {None}
+
+
+def test_steady_replies_are_soon_enough():
+    rows, stopped, _ = counted("auto", lambda number: 1.0 + 0.001 * (number % 2))
+    assert (len(rows), stopped) == (20, "precise")
+
+
+def test_unsteady_replies_go_on_to_the_maximum_and_say_so():
+    rows, stopped, _ = counted({"share": 0.001, "at_least": 5, "at_most": 30}, lambda number: 1.0 + (number % 3))
+    assert (len(rows), stopped) == (30, "maximum")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_replies_end_when_their_interval_is_as_narrow_as_asked_for(share):
+    rows, stopped, _ = counted({"share": share, "at_least": 5, "at_most": 1000}, lambda number: 1.0 + 0.3 * ((number * 7919 % 101) / 101))
+    assert stopped == "precise"
+    rates = [row["new_tokens"] / row["reply_s"] for row in rows]
+    assert statistics.level(rates).half_width <= share
+    assert len(rows) in statistics.Precision(share, 5, 1000).looks
