@@ -1,6 +1,7 @@
 # The grid of the study, planned and checked before any job starts; the planning itself is scripts/speedgrid/grid.py. The study is
 # config.yaml, or the one given with --configfile in its place. It is read there and not by `configfile:`, which would merge the two, and
 # could not say in one line what is wrong with a file.
+import os
 import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
@@ -12,6 +13,10 @@ try:
     grid = planning.load(config, workflow)
 except StudyError as error:
     sys.exit(f"speedgrid: {error}")
+
+
+# What every job is told beside its own line. It makes no part of a result, so that a new time budget measures nothing again.
+os.environ.update(grid.job_variables())
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.

@@ -15,11 +15,14 @@ def evaluate(job: stage.Job) -> str:
     settings = job.told["evaluate"]
     documents = held_out(settings)
     with job.engine() as engine:
+        job.enter("importing packages")
         engine.import_packages()
         engine.open()
         scored = [(name, text, windows(engine.tokenize(text), engine.prefix(), engine.context())) for name, text in documents]
         requests = [window for _, _, parts in scored for window in parts]
+        job.enter("loading the checkpoint")
         engine.load(max(len(context) + len(continuation) for context, continuation in requests))
+        job.enter("scoring text")
         clock = meters.Stopwatch(job.device)
         scores = iter(engine.loglikelihoods(requests))
         seconds = clock.seconds()

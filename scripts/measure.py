@@ -16,14 +16,15 @@ def measure(job: stage.Job) -> str:
 def replies(job: stage.Job, engine: Engine) -> str:
     settings, seed = job.told["settings"], job.told["seed"]
     memory, clock = meters.MemoryMeter(job.device, engine.uses_torch), meters.Stopwatch(job.device)
+    job.enter("importing packages")
     with monitor.Idle(job.device) as idle:
         engine.import_packages()
         engine.open()
     prompt = generate.prompt_of(engine, settings, seed)
     job.facts |= {name: job.checkpoint_facts[name] for name in ("checkpoint_bytes", "checkpoint_sha256")}
-
     job.facts |= ceilings.measured_facts(job.checkpoint, engine.config.to_json_string(use_diff=False), job.told["options"]["dtype"])
 
+    job.enter("loading the checkpoint")
     memory.forget_peak()
     job.facts |= {"memory_source": memory.source, "memory_before": memory.held()}
     clock.restart()
@@ -31,11 +32,13 @@ def replies(job: stage.Job, engine: Engine) -> str:
     job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), **engine.sizes()}
     job.facts["multiplies_in"] = engine.multiplies_in()
 
+    job.enter("warming up")
     clock.restart()
     generate.warm_up(engine, prompt, settings, seed)
     job.facts |= {"warmup_s": clock.seconds(), "memory_load_peak": memory.peak()}
     say(f"{job.name}: warm after {settings['warmup_replies']} replies, {job.facts['warmup_s']:.1f} s")
 
+    job.enter("counting replies")
     repeats, disturbances = 0, []
     while True:
         job.rows.clear()
@@ -62,6 +65,7 @@ def replies(job: stage.Job, engine: Engine) -> str:
         "device_memory_used": memory.device_used(),
     }
 
+    job.enter("proving that the technique was active")
     proof = engine.prove(prompt, settings)
     job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence, sort_keys=True)}
     if not proof.engaged:

@@ -7,6 +7,7 @@ from speedgrid.progress import say
 
 
 def prepare(job: stage.Job) -> str:
+    job.enter("preparing the model")
     began = time.perf_counter()
     entry = job.told["entry"]
     found = models.prepare(entry, job.out.parent / "checkpoint", job.told["seed"], say)

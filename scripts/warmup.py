@@ -11,14 +11,17 @@ from speedgrid.workloads.generate import prompt_of, room_for
 def warm_up(job: stage.Job) -> str:
     settings, seed = job.told["settings"], job.told["seed"]
     with job.engine() as engine:
+        job.enter("importing packages")
         clock = meters.Stopwatch(job.device)
         engine.import_packages()
         import_s = job.device_s + clock.seconds()
+        job.enter("loading the checkpoint")
         clock.restart()
         engine.open()
         prompt = prompt_of(engine, settings, seed)
         engine.load(room_for(prompt, settings), settings["batch_size"])
         load_s = clock.seconds()
+        job.enter("generating the first replies")
         first, second = (engine.generate(prompt, settings, seed).reply_s for _ in range(2))
     row = {"import_s": import_s, "load_s": load_s, "first_reply_s": first, "second_reply_s": second}
     job.keep(row | {"cold_start_s": import_s + load_s + first})

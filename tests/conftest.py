@@ -1,7 +1,7 @@
 """What every test may use, and the rule for tests that need what a machine may lack.
 
 `@pytest.mark.needs("chromium", "network")` skips a test where the machine lacks one of these and lists it, with the reason, at the
-end of the run. With CI=true only a GPU may be lacking: anything else is then a failure.
+end of the run. With CI=true only what MAY_BE_LACKING_IN_CI names may be lacking: anything else is then a failure.
 """
 
 import functools
@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "envs" / "uv-frontend")]
 import doctor  # noqa: E402
 from pip_settings import uv_environment  # noqa: E402
 
-MAY_BE_LACKING_IN_CI = {"nvidia"}
+MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup"}
 not_run = pytest.StashKey[dict]()
 
 
@@ -27,6 +27,12 @@ not_run = pytest.StashKey[dict]()
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def cgroups() -> list[tuple[Path, str]]:
+    """Where a test may make memory cgroups, with the name of the file of their limit."""
+    return [(folder, limit) for folder, limit in memory_cgroups() if os.access(folder, os.W_OK)]
 
 
 # What a machine may lack: each function returns the reason, or an empty text where all is there.
@@ -58,12 +64,33 @@ def lacks_network() -> str:
     return "" if doctor.is_reachable(address, environ) else "the package index cannot be reached"
 
 
+def lacks_memory_cgroup() -> str:
+    if any(os.access(folder, os.W_OK) for folder, _ in memory_cgroups()):
+        return ""
+    return "no memory cgroup may be made here (it needs root)"
+
+
+def memory_cgroups() -> list[tuple[Path, str]]:
+    """Where memory cgroups can be made, with the name of the file of their limit; of the first and the second version of cgroups."""
+    whole = Path("/sys/fs/cgroup")
+    second = whole / "cgroup.subtree_control"
+    found = [(whole / "memory", "memory.limit_in_bytes")] if (whole / "memory" / "memory.limit_in_bytes").exists() else []
+    return found + ([(whole, "memory.max")] if second.is_file() and "memory" in second.read_text().split() else [])
+
+
 def lacks_hub() -> str:
     address = doctor.hub_address(os.environ)
     return "" if doctor.is_reachable(address, uv_environment(os.environ)) else "the Hugging Face hub cannot be reached"
 
 
-NEEDS = {"chromium": lacks_chromium, "nvidia": lacks_nvidia, "slurm": lacks_slurm, "network": lacks_network, "hub": lacks_hub}
+NEEDS = {
+    "chromium": lacks_chromium,
+    "nvidia": lacks_nvidia,
+    "slurm": lacks_slurm,
+    "network": lacks_network,
+    "hub": lacks_hub,
+    "memory-cgroup": lacks_memory_cgroup,
+}
 
 
 @functools.cache

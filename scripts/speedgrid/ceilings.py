@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from speedgrid import checkpoints
 from speedgrid.statistics import Estimate
 
 # From this multiple of the roofline's time on, a cell is bound by overhead. Bytes and operations need at most twice that time even if
@@ -213,17 +214,13 @@ def explains(shape: Shape, parameters: int) -> bool:
 def stored_weights(folder: Path) -> dict[str, tuple[str, int, int]] | None:
     """Format, number of elements and bytes of every tensor of a checkpoint of safetensors; None for one of another format.
 
-    Read from the head of each file, which is its length in eight bytes and then JSON: no library is needed for it, and the bytes are exact
-    for formats narrower than a byte too.
+    Read from the head of each file, so that the bytes are exact for formats narrower than a byte too.
     """
     found = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with open(path, "rb") as weights:
-            head = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
-        for name, tensor in head.items():
-            if name != "__metadata__":
-                begin, end = tensor["data_offsets"]
-                found[name] = (tensor["dtype"], math.prod(tensor["shape"]), end - begin)
+        for name, tensor in checkpoints.tensors(path).items():
+            begin, end = tensor["data_offsets"]
+            found[name] = (tensor["dtype"], math.prod(tensor["shape"]), end - begin)
     return found or None
 
 

@@ -1,15 +1,20 @@
 """Checkpoint folders: written whole, counted and hashed."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 from speedgrid.outcomes import Unsupported
 
 # The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
+INDEX = "model.safetensors.index.json"
+# What the package safetensors takes for the head of a file, and no more.
+LONGEST_HEAD = 100_000_000
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -29,6 +34,14 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def size(folder: Path) -> int:
+    """Bytes of the weight files of a checkpoint; 0 where there are none."""
+    try:
+        return sum(path.stat().st_size for path in weight_files(folder))
+    except Unsupported:
+        return 0
+
+
 def facts(folder: Path) -> dict:
     """`checkpoint_bytes` and `checkpoint_sha256` of a checkpoint."""
     digest = hashlib.sha256()
@@ -36,20 +49,64 @@ def facts(folder: Path) -> dict:
     for path in files:
         with open(path, "rb") as weights:
             digest.update(hashlib.file_digest(weights, "sha256").digest())
-    return {"checkpoint_bytes": sum(path.stat().st_size for path in files), "checkpoint_sha256": digest.hexdigest()}
+    return {"checkpoint_bytes": size(folder), "checkpoint_sha256": digest.hexdigest()}
 
 
-def parameters(folder: Path) -> int:
-    """Number of weights of a checkpoint of safetensors, by the shapes in the heads of its files."""
-    from math import prod
+def parameters(folder: Path) -> int | None:
+    """Number of weights of a checkpoint of safetensors, by the shapes in the heads of its files; None for another format."""
+    files = weight_files(folder)
+    if files[0].suffix != ".safetensors":
+        return None
+    return sum(prod(entry["shape"]) for path in files for entry in tensors(path).values())
 
-    from safetensors import safe_open
 
-    total = 0
-    for path in weight_files(folder):
-        with safe_open(path, framework="numpy") as weights:
-            total += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return total
+def check(folder: Path) -> None:
+    """Raise Unsupported where a checkpoint is damaged or lacks something, as far as can be told without reading its weights.
+
+    Every engine and transform would say it in words of its own, or not at all: transformers makes up the weights of a missing file.
+    """
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
+            raise Unsupported(f"{name} of the checkpoint is damaged: it is no JSON object")
+    files = weight_files(folder)
+    if files[0].suffix == ".safetensors":
+        for path in files:
+            tensors(path)
+    elif files[0].suffix == ".gguf":
+        for path in files:
+            with open(path, "rb") as weights:
+                if weights.read(4) != b"GGUF":
+                    raise Unsupported(f"{path.name} of the checkpoint is damaged: it does not begin as a GGUF file")
+    index = _json(folder / INDEX) if (folder / INDEX).is_file() else {"weight_map": {}}
+    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        raise Unsupported(f"{INDEX} of the checkpoint is damaged: it has no `weight_map`")
+    missing = sorted({str(name) for name in index["weight_map"].values() if not (folder / str(name)).is_file()})
+    if missing:
+        raise Unsupported(f"the checkpoint is not complete: {INDEX} names {missing[0]}, which is not there ({len(missing)} missing)")
+
+
+def tensors(path: Path) -> dict[str, dict]:
+    """The head of a safetensors file: `dtype`, `shape` and `data_offsets` of every tensor by its name.
+
+    Raises Unsupported for a file that is damaged: its size must be what the head says. The format is 8 bytes with the length of the
+    head, the head as JSON, and the data (https://huggingface.co/docs/safetensors).
+    """
+    damaged = f"{path.name} of the checkpoint is damaged"
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, LONGEST_HEAD):
+            raise Unsupported(f"{damaged}: it is cut short, or no safetensors file ({size:,} bytes)")
+        try:
+            head = json.loads(file.read(length))
+            found = {name: entry for name, entry in head.items() if name != "__metadata__"}
+            end = max((int(entry["data_offsets"][1]) for entry in found.values()), default=0)
+            [prod(map(int, entry["shape"])) for entry in found.values()]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise Unsupported(f"{damaged}: its head cannot be read") from None
+    if 8 + length + end != size:
+        raise Unsupported(f"{damaged}: it has {size:,} bytes, and its head tells of {8 + length + end:,}")
+    return found
 
 
 @contextmanager
@@ -79,3 +136,11 @@ def remove(folder: Path) -> None:
         folder.unlink()
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _json(path: Path) -> object:
+    """What a JSON file holds; None where it is not one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None

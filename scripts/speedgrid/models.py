@@ -26,6 +26,7 @@ def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None])
         found = take_local(Path(model["local"]).expanduser(), folder)
     else:
         found = download(model["hub"], model["revision"], folder, model["trust_remote_code"])
+    checkpoints.check(folder)
     return {
         "model_type": json.loads((folder / "config.json").read_text()).get("model_type", ""),
         "parameters": checkpoints.parameters(folder),
@@ -106,7 +107,7 @@ def take_local(source: Path, folder: Path) -> dict:
     """A checkpoint folder of transformers, used where it lies."""
     if not (source / "config.json").is_file():
         raise ModelError(f"local: {source} is not a checkpoint folder: it has no config.json")
-    checkpoints.weight_files(source)
+    checkpoints.check(source)
     checkpoints.link(folder, source)
     return {"source": str(source), "revision": ""}
 

@@ -4,6 +4,7 @@ An expected failure is a result: the job writes a row with its status and reason
 """
 
 import re
+from signal import Signals
 
 
 class Outcome(Exception):
@@ -30,6 +31,19 @@ class MissingDependency(Outcome):
 
 class Timeout(Outcome):
     status = "timeout"
+
+
+class Interrupted(BaseException):
+    """The job was asked to stop, by the signal of this number. It says nothing of the cell, so it is no outcome of it.
+
+    Not an Exception: no library may take it for an error of its own.
+    """
+
+    status = "interrupted"
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {Signals(number).name}")
+        self.number = number
 
 
 def expected(error: BaseException) -> Outcome | None:

@@ -173,6 +173,10 @@ class Grid:
         """The raw replies of every cell."""
         return [f"{cell.folder}/measure.parquet" for cell in self.cells]
 
+    def job_variables(self) -> dict[str, str]:
+        """Environment variables for the frame of every job (stage.py): when its time is up, and whose death ends it, this process's."""
+        return {"SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]), "SPEEDGRID_WANTED_BY": str(os.getpid())}
+
     def as_json(self) -> str:
         """The plan as the report's jobs read it: the study in words, and every cell with its files."""
         experiments = {

@@ -66,11 +66,16 @@ def read(path: str | Path, table: Table) -> Record:
         raise RecordError(f"{path}: no such result file") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise RecordError(f"{path}: not a readable Parquet file ({str(error).partition(chr(10))[0]}); delete it and run again") from None
-    head = json.loads((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    if head.get("table") != table.name:
+    head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if head.get("table") is None:
+        raise RecordError(f"{path}: was not written by speedgrid; move it away or delete it, and run again")
+    if head["table"] != table.name:
         raise RecordError(f"{path}: holds the table {head.get('table')!r}, not {table.name!r}; delete it and run again")
-    if head["schema_version"] != SCHEMA_VERSION:
-        raise RecordError(f"{path}: version {head['schema_version']} of the tables, this is {SCHEMA_VERSION}; delete it and run again")
+    if head.get("schema_version") != SCHEMA_VERSION:
+        raise RecordError(f"{path}: version {head.get('schema_version')} of the tables, this is {SCHEMA_VERSION}; delete it and run again")
+    is_whole = {column.name for column in table.columns} <= set(content.column_names) and isinstance(head.get("facts"), dict)
+    if not is_whole or (table.facts and not content.num_rows):
+        raise RecordError(f"{path}: is damaged: it lacks rows, columns or facts; delete it and run again")
     return Record(content.to_pylist(), head["facts"])
 
 
@@ -102,6 +107,15 @@ class replacing:
         with open(self.temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(self.temporary, self.path)
+
+
+def _head(text: bytes) -> dict:
+    """What `write` put into the file's metadata; empty where something else is there."""
+    try:
+        head = json.loads(text)
+    except ValueError:
+        return {}
+    return head if isinstance(head, dict) else {}
 
 
 def _names(rows: Sequence[Mapping]) -> set[str]:

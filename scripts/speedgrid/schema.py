@@ -19,6 +19,7 @@ STATUSES = {
     "unsupported": "not possible for this model, device or engine",
     "missing_dependency": "a package or tool is missing",
     "timeout": "the time budget ran out",
+    "interrupted": "stopped from outside; never a cell's result, the cell is measured again",
 }
 MEASURED = ("ok", "not_engaged")
 

@@ -2,12 +2,19 @@
 
 A script hands `run` the work of its stage. `run` reads the arguments, picks the device, and ends in one of three ways: the result file
 holds figures; or it holds a row with the status and reason of an expected failure; or the job fails, loudly, because of a bug.
+
+The work runs in a child process (supervision.py), so that there is a row too where that process is killed or never returns. A job that is
+asked to stop writes no result: Snakemake runs it again. What it has counted until then is kept beside, marked as interrupted.
 """
 
 import argparse
+import errno
+import gc
 import json
 import os
+import resource
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +24,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from speedgrid import hardware, meters, outcomes, records
+from speedgrid import checkpoints, hardware, meters, outcomes, records, supervision
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
@@ -25,6 +32,11 @@ from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PRO
 from speedgrid.transforms import uses_torch
 
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, EVALUATE)}
+# What every job is told beside its own line, by planning.Grid.job_variables: no part of what makes a result.
+TIME_BUDGET, WANTED_BY = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY"
+ENDING = "ending, its result written"
+# The file system is full, or will not take a file so large: nothing about the cell, so no row.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -43,6 +55,13 @@ class Job:
     threads: int = 1
     rows: list[dict] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
+    phase: str = "starting"
+    tell: Callable[[str], object] = field(default=lambda phase: None)
+
+    def enter(self, phase: str) -> None:
+        """Say what the job begins to do now, such as `loading`; the reason of a failure names it."""
+        self.phase = phase
+        self.tell(phase)
 
     @property
     def name(self) -> str:
@@ -51,7 +70,7 @@ class Job:
         return f"{self.stage} {'/'.join(keys)}" + (f" (run {self.told['run']})" if "run" in self.told else "")
 
     def keep(self, row: Mapping) -> None:
-        """Add a row of figures; it is in the result file even if the job fails later."""
+        """Add a row of figures; it is kept even if the job fails or is stopped later."""
         self.rows.append({**self.keys, "status": "ok", "reason": "", **row})
 
     @property
@@ -85,18 +104,102 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     told = json.loads(arguments.job)
     job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     started = datetime.now(UTC)
+    budget_s, wanted_by = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY))
+    end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by)
+    if end.phase == ENDING:
+        # The result is whole. Some libraries crash or hang when they are unloaded, and that costs no measurement.
+        sys.exit(0)
+    outcome = _outcome_of(end, budget_s)
+    if outcome is None:
+        _exit_like(end, job)
+    # The row of a process that could not write it.
+    job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
+    _write(job, arguments.out, started, hardware.machine_facts(), end.peak)
+    say(f"{job.name}: {outcome.status}: {outcome}")
+
+
+def _run_watched(
+    job: Job, work: Callable[[Job], str], arguments: argparse.Namespace, started: datetime, tell: Callable[[str], object]
+) -> int:
+    """The job itself, in the process that is watched; returns its exit status."""
+    job.tell = tell
     # Before the work: some libraries put packages of their own on Python's path, which are not installed ones.
     machine = hardware.machine_facts()
     _use_threads(job)
     say(f"{job.name}: start")
     try:
         headline = _attempt(job, work, arguments)
+        supervision.finish_undisturbed()
+        job.enter("writing the result")
+        _write(job, arguments.out, started, machine, meters.process_peak())
+    except outcomes.Interrupted as stop:
+        _keep_interrupted(job, stop, started, machine)
+        return 128 + stop.number
     except (hardware.DeviceError, outcomes.ModelError, records.RecordError) as error:
         say(f"{job.name}: failed: {error}")
-        sys.exit(1)
-    facts = _run_facts(job, started, machine)
-    records.write(arguments.out, TABLES[stage], job.rows, {**facts, **job.facts})
+        return 1
+    except MemoryError:
+        return supervision.NO_MEMORY
+    except Exception as error:
+        if not _is_without_room(error):
+            raise
+        say(f"{job.name}: failed while {job.phase}: no room on the disk ({_first_line(error)}); make some and run again")
+        return 1
+    _interrupted(job.out).unlink(missing_ok=True)
     say(f"{job.name}: {headline}")
+    job.enter(ENDING)
+    return 0
+
+
+def _outcome_of(end: supervision.End, budget_s: float | None) -> outcomes.Outcome | None:
+    """The expected failure of a process that could not write its row, if it was one."""
+    at = f" while {end.phase}" if end.phase else ""
+    if end.late:
+        return outcomes.Timeout(supervision.late(budget_s) + at)
+    if end.no_memory:
+        killed = " and was killed by the kernel" if end.status == -signal.SIGKILL else ""
+        return outcomes.OutOfMemory(f"the process ran out of memory{at}{killed}; {_held(end.peak)}")
+    return None
+
+
+def _exit_like(end: supervision.End, job: Job) -> None:
+    if end.status < 0:
+        say(f"{job.name}: failed: ended by {signal.Signals(-end.status).name} while {end.phase or job.phase}; its log may say more")
+    sys.exit(end.status if end.status >= 0 else 128 - end.status)
+
+
+def _keep_interrupted(job: Job, stop: outcomes.Interrupted, started: datetime, machine: Mapping) -> None:
+    """What was counted until the job was asked to stop, in a file of its own: it is no result, and the cell is measured again."""
+    path, count = _interrupted(job.out), len(job.rows)
+    say(f"{job.name}: {stop} while {job.phase}" + (f"; {count} rows are kept in {path}" if count else ""))
+    if count:
+        job.rows.append({**job.keys, "status": stop.status, "reason": f"{stop} while {job.phase}"})
+        _write(job, path, started, machine, meters.process_peak())
+
+
+def _interrupted(out: Path) -> Path:
+    return out.with_suffix(".interrupted.parquet")
+
+
+def _write(job: Job, path: Path, started: datetime, machine: Mapping, peak: int) -> None:
+    records.write(path, TABLES[job.stage], job.rows, {**_run_facts(job, started, machine, peak), **job.facts})
+
+
+def _is_without_room(error: BaseException) -> bool:
+    """Whether the disk is full, also in the words of libraries that have no OSError for it (safetensors, llama.cpp)."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in NO_ROOM
+    return any(os.strerror(number) in str(error) for number in NO_ROOM)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _held(peak: int) -> str:
+    """How much memory the process held, and the limit that it ran under, where there is one, in bytes."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return f"it held {peak:,} bytes at most" + ("" if limit == resource.RLIM_INFINITY else f", and its limit is {limit:,}")
 
 
 def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace) -> str:
@@ -107,13 +210,25 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         job.device = hardware.pick_device(job.told["device"], job.told.get("gpu", "local"), job.uses_torch)
         job.device_s = time.perf_counter() - began
         _check_requirements(job)
+        _check_checkpoint(job, arguments.checkpoint)
         return work(job)
     except (Exception, MemoryError) as error:
         outcome = outcomes.expected(error)
         if outcome is None:
             raise
-        job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
-        return f"{outcome.status}: {outcome}"
+        reason = _reason(outcome, job)
+        status = outcome.status
+    # The error is forgotten here, and with it the frames that hold what filled the memory: the row is yet to be written.
+    gc.collect()
+    job.rows.append({**job.keys, "status": status, "reason": reason})
+    return f"{status}: {reason}"
+
+
+def _reason(outcome: outcomes.Outcome, job: Job) -> str:
+    """Why, in words; what ran out ran out during a phase, which is named, unless the reason comes from an earlier job."""
+    if type(outcome) is outcomes.OutOfMemory:
+        return f"while {job.phase}: {outcome}; {_held(meters.process_peak())}"
+    return f"{outcome} while {job.phase}" if type(outcome) is outcomes.Timeout else str(outcome)
 
 
 def _inherit_failure(job: Job, arguments: argparse.Namespace) -> None:
@@ -147,6 +262,18 @@ def _check_requirements(job: Job) -> None:
         raise outcomes.MissingDependency("torch.compile needs a C++ compiler (g++) on a CPU")
 
 
+def _check_checkpoint(job: Job, record: Path | None) -> None:
+    """Raise RecordError where the weights are no longer those that the record tells of: no figure may stand for others."""
+    if record is None:
+        return
+    wanted, found = job.checkpoint_facts["checkpoint_bytes"], checkpoints.size(job.checkpoint)
+    if found != wanted:
+        raise records.RecordError(
+            f"{job.checkpoint}: holds {found:,} bytes of weights, and {record.name} beside it tells of {wanted:,}:"
+            f" changed or damaged since; delete {record} and run again"
+        )
+
+
 def _use_threads(job: Job) -> None:
     """Fix the number of threads before any library reads it: Snakemake sets it to the threads that it schedules with."""
     wanted = job.told["threads"]
@@ -155,7 +282,7 @@ def _use_threads(job: Job) -> None:
         os.environ[variable] = str(job.threads)
 
 
-def _run_facts(job: Job, started: datetime, machine: Mapping) -> dict:
+def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict:
     facts = {
         "stage": job.stage,
         "started_at": started.isoformat(timespec="seconds"),
@@ -164,7 +291,7 @@ def _run_facts(job: Job, started: datetime, machine: Mapping) -> dict:
         "env": job.told.get("env", ""),
         "seed": job.told["seed"],
         "job": json.dumps(job.told, sort_keys=True, ensure_ascii=False),
-        "rss_peak": meters.process_peak(),
+        "rss_peak": peak,
         **machine,
         **(hardware.device_facts(job.device) if job.device else {}),
     }

@@ -73,7 +73,7 @@ def browser(request, report, tmp_path_factory):
 
 
 def test_every_chart_is_drawn_and_nothing_is_wrong(browser):
-    assert browser.execute_script(CHARTS) == ["drawn"] * 12
+    assert browser.execute_script(CHARTS) == ["drawn"] * 13
     marks = browser.execute_script(
         "return [...document.querySelectorAll('[data-chart] svg')].map((svg) => svg.querySelectorAll('path').length)"
     )

@@ -37,6 +37,8 @@ def job(script: str, folder: Path, *arguments: str, told=TOLD, python: str = sys
 @pytest.fixture
 def prepared(tmp_path) -> Path:
     path = tmp_path / "prepared.parquet"
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"abc")
     records.write(path, MODEL, [{"model": "m", "status": "ok", "reason": "", "checkpoint_bytes": 3, "checkpoint_sha256": "abc"}])
     return path
 

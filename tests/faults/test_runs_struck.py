@@ -1,0 +1,150 @@
+"""A run that is killed, stopped, started twice, or finds damaged results: finished cells keep every byte, and a rerun does the rest."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from hashlib import sha256
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from place import CELL, is_alive, kill_session, wait_for
+from speedgrid import records
+from speedgrid.schema import MEASURE
+
+MEASURED = f"{CELL}/measure.parquet"
+SUMMARY = "results/summary.parquet"
+
+
+def complete(project, others: dict[str, bytes], *targets: str) -> None:
+    """Run again, as the launcher does it, and see that what was missing is made and everything else is as it was."""
+    done = launch(project, *targets)
+    assert done.returncode == 0, done.stdout
+    results = project.results()
+    assert {name: results[name] for name in others} == others
+    assert {MEASURED, *targets} <= set(results)
+    assert records.read(project.folder / MEASURED, MEASURE).status == "ok"
+
+
+def launch(project, *targets: str, **variables: str) -> subprocess.CompletedProcess:
+    """The launcher, with jobs that take the first Python on PATH; its own environment is the one of the tests."""
+    return subprocess.run(
+        [sys.executable, "speedgrid", *ARGUMENTS, *targets],
+        cwd=project.folder,
+        env=project.environ(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+ARGUMENTS = ["run", "--study", "study.yaml", "--no-conda", "--"]
+
+
+@pytest.fixture(autouse=True)
+def environment_of_the_launcher(project):
+    """A .venv that is up to date, and whose Python is that of the tests."""
+    python = project.folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    lock = (project.folder / "locks" / "run.txt").read_bytes()
+    (project.folder / ".venv" / "made-from").write_text(sha256(lock).hexdigest())
+
+
+def start(project, *targets: str, **variables: str) -> subprocess.Popen:
+    said = open(project.folder / "said.txt", "w")  # noqa: SIM115 - it belongs to the process
+    command = [sys.executable, "speedgrid", *ARGUMENTS, *targets]
+    return subprocess.Popen(command, cwd=project.folder, env=project.environ(**variables), stdout=said, stderr=said, start_new_session=True)
+
+
+def test_the_launcher_or_snakemake_is_killed(project):
+    """They are one process. Its job stops too: a job that nobody waits for would disturb those of the next run."""
+    others = project.forget(MEASURED)
+    process = start(project, MEASURED, SPEEDGRID_FAULT="measure 3 hang")
+    working = project.await_fault(process)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not is_alive(working))
+    kept = {f"{CELL}/measure.interrupted.parquet"}
+    wait_for(lambda: set(project.results()) - set(others) == kept)
+    complete(project, others, MEASURED)
+
+
+def test_a_job_is_killed(project):
+    others = project.forget(MEASURED)
+    process = start(project, MEASURED, SPEEDGRID_FAULT="measure 3 hang")
+    os.kill(project.await_fault(process), signal.SIGKILL)
+    assert process.wait(60) != 0
+    assert "failed: ended by SIGKILL while counting replies" in (project.folder / "said.txt").read_text()
+    assert project.results() == others
+    complete(project, others, MEASURED)
+
+
+def test_everything_is_asked_to_stop(project):
+    """As a cluster or a service manager does it: every process of the run gets SIGTERM."""
+    others = project.forget(MEASURED)
+    process = start(project, MEASURED, SPEEDGRID_FAULT="measure 3 hang")
+    working = project.await_fault(process)
+    kill_session(process, signal.SIGTERM)
+    process.wait(60)
+    wait_for(lambda: not is_alive(working))
+    partial = project.folder / CELL / "measure.interrupted.parquet"
+    wait_for(partial.exists)
+    assert records.read(partial, MEASURE).status == "interrupted"
+    assert {name: content for name, content in project.results().items() if "interrupted" not in name} == others
+    complete(project, others, MEASURED)
+    assert not partial.exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(project):
+    others = project.forget(MEASURED)
+    first = start(project, MEASURED, SPEEDGRID_FAULT="measure 3 hang")
+    working = project.await_fault(first)
+    second = launch(project, MEASURED)
+    assert second.returncode != 0
+    assert second.stdout.splitlines()[-1].startswith("speedgrid: another run is going on in this folder (process ")
+    assert is_alive(working)
+    kill_session(first)
+    first.wait()
+    wait_for(lambda: not is_alive(working))
+    complete(project, others, MEASURED)
+
+
+def damage(project, kind: str) -> None:
+    path = project.folder / MEASURED
+    stamp = path.stat()
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "foreign":
+        pq.write_table(pa.table({"a": [1]}), path)
+    elif kind == "of another table":
+        shutil.copyfile(project.folder / CELL / "warmup.parquet", path)
+    elif kind == "no Parquet":
+        path.write_text("<html>quota exceeded</html>")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("truncated", f"{MEASURED}: not a readable Parquet file"),
+        ("foreign", f"{MEASURED}: was not written by speedgrid"),
+        ("of another table", f"{MEASURED}: holds the table 'warmup', not 'measure'"),
+        ("no Parquet", f"{MEASURED}: not a readable Parquet file"),
+    ],
+)
+def test_a_damaged_result_is_named_and_nothing_else_is_touched(project, kind, said):
+    others = {name: data for name, data in project.forget().items() if name != MEASURED}
+    damage(project, kind)
+    done = project.snakemake(SUMMARY)
+    assert done.returncode != 0
+    (line,) = {line.strip() for line in (done.stdout + done.stderr).splitlines() if said in line}
+    assert "delete it" in line
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {name: data for name, data in project.results().items() if name != MEASURED} == others
+    if kind == "truncated":
+        (project.folder / MEASURED).unlink()
+        complete(project, others, SUMMARY)
