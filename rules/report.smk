@@ -47,6 +47,7 @@ rule report:
         summary="results/summary.parquet",
         runs="results/runs.parquet",
         measures=grid.measures(),
+        compared=grid.compared(),
     output:
         "results/report.html",
     log:

@@ -14,12 +14,10 @@ import sys
 from pathlib import Path
 
 from speedgrid import comparison, records
-from speedgrid.comparison import Change, Comparison, Results
-from speedgrid.report import units
+from speedgrid.comparison import Comparison, Results
+from speedgrid.report import compared as words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
-from speedgrid.statistics import ASSUMED_FLOOR, Estimate
-
-LONGEST_VALUE = 60  # characters of a value under "What differs"
+from speedgrid.statistics import ASSUMED_FLOOR
 
 
 def main() -> int:
@@ -27,8 +25,7 @@ def main() -> int:
     try:
         compared = comparison.compare(*(read(path) for path in (arguments.a, arguments.b)), arguments.floor / 100)
     except records.RecordError as error:
-        # What the jobs are advised to do would here delete what somebody wants to compare.
-        print(f"speedgrid: {str(error).removesuffix('; delete it and run again')}", file=sys.stderr)
+        print(f"speedgrid: {error}", file=sys.stderr)
         return 2
     failures = compared.failures(arguments.fail_on)
     if arguments.json:
@@ -46,6 +43,14 @@ def main() -> int:
 
 def read(path: Path) -> Results:
     """The results of a folder, or of a summary alone. Raises RecordError for what is not one, with a line that says why."""
+    try:
+        return _read(path)
+    except records.RecordError as error:
+        # What the jobs are advised to do would here delete what somebody wants to compare.
+        raise records.RecordError(str(error).removesuffix("; delete it and run again")) from None
+
+
+def _read(path: Path) -> Results:
     if path.is_file():
         return Results(str(path), records.read(path, SUMMARY).rows)
     if not path.exists():
@@ -77,54 +82,19 @@ def read_rates(folder: Path) -> dict[comparison.Key, list[list[float]]]:
 
 
 def as_text(compared: Comparison) -> list[str]:
-    lines = [f"A  {compared.a}", f"B  {compared.b}"]
-    for gpu, noise in compared.noise.items():
-        how = f"from {noise.runs} runs" if noise.runs else "assumed"
-        lines.append(f"noise floor on {gpu}: {units.number(100 * noise.floor, 2)} % ({how})")
-    header = ("", "cell", "A, token/s", "B, token/s", "B / A", "95 % interval", "")
-    lines += ["", *_columns([header, *(_row(change) for change in compared.cells)])]
-    lines += ["", ", ".join(f"{count} {outcome}" for outcome, count in compared.counts.items()) or "no cells"]
+    lines = [f"A  {compared.a}", f"B  {compared.b}", *words.floors(compared)]
+    lines += ["", *_columns([words.HEADER, *(words.row(change) for change in compared.cells)])]
+    lines += ["", words.counts(compared)]
     if compared.differences:
-        lines += ["", "What differs"]
-        told = [("", d.what, _cut(d.before), "→", _cut(d.after), f"{d.cells} cells" if d.cells else "") for d in compared.differences]
-        lines += _columns(told)
+        told = [("", what, before, "→", after, cells) for what, before, after, cells in words.differences(compared)]
+        lines += ["", "What differs", *_columns(told)]
     return [*lines, "", *(f"Note: {note}." for note in compared.notes)]
-
-
-def _row(change: Change) -> tuple[str, ...]:
-    name = "/".join(getattr(change, axis) for axis in comparison.KEYS)
-    speeds = [_speed(one) for one in (change.before, change.after)]
-    ratio, interval = "", ""
-    if change.ratio:
-        ratio, ends = units.with_interval(change.ratio.value, change.ratio.low, change.ratio.high)
-        interval = ends or "none"
-    return (change.outcome, name, *speeds, ratio, interval, _remark(change))
-
-
-def _remark(change: Change) -> str:
-    if change.outcome == "status":
-        told = f"{change.status_before} → {change.status_after}"
-        return f"{told}: {change.reason}" if change.reason else told
-    if change.outcome == "no figures":
-        return change.status_after or ""
-    if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
-        return "not engaged in either"
-    others = [name for name in change.differs if name not in ("status", "label")]
-    return f"other {', '.join(others)}" if others else ""
-
-
-def _speed(estimate: Estimate | None) -> str:
-    return "" if estimate is None else units.with_interval(estimate.value, estimate.low, estimate.high)[0]
 
 
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     """Rows as aligned lines; all columns but the last are as wide as their widest text."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " …"
 
 
 def parse() -> argparse.Namespace:

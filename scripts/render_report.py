@@ -4,6 +4,7 @@
         --out results/report.html
 
 Single replies are read from the measure.parquet of every cell of the plan; template, style and script from the folder report/.
+Where the study says `compare_with`, the page compares its cells with those of that folder.
 """
 
 import argparse
@@ -11,9 +12,10 @@ import sys
 from pathlib import Path
 
 import altair
+import compare
 import vl_convert
 from aggregate import read_plan, read_replies
-from speedgrid import records
+from speedgrid import comparison, records
 from speedgrid.progress import say
 from speedgrid.report import page
 from speedgrid.schema import RUNS, SUMMARY
@@ -29,13 +31,19 @@ def main() -> None:
         summary = records.read(arguments.summary, SUMMARY).rows
         runs = records.read(arguments.runs, RUNS).rows
         replies = [row for cell in plan["cells"] for row in read_replies(Path(cell["folder"]) / "measure.parquet").rows]
+        compared = compare_with(plan["study"]["compare_with"], arguments.summary.parent)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
-    html = page.render(read_parts(), plan["study"], summary, runs, replies)
+    html = page.render(read_parts(), plan["study"], summary, runs, replies, compared)
     with records.replacing(arguments.out) as temporary:
         temporary.write_text(html, encoding="utf-8")
     measured = sum(row["tokens_per_s"] is not None for row in summary)
     say(f"{arguments.out}: {len(html.encode()) / 2**20:.1f} MiB, {len(summary)} cells, {measured} with figures")
+
+
+def compare_with(other: str, folder: Path) -> comparison.Comparison | None:
+    """These results, in `folder`, compared with the others that the study names; None where it names none."""
+    return comparison.compare(compare.read(Path(other).expanduser()), compare.read(folder)) if other else None
 
 
 def read_parts() -> page.Parts:

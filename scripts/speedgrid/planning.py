@@ -40,8 +40,8 @@ CODE = {
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "plan": ["planning.py", "grid.py"],
     "aggregate": ["records.py", "schema.py", "statistics.py", "ceilings.py", "report/tables.py", "report/units.py"],
-    "report": ["records.py", "schema.py", "statistics.py", "ceilings.py"]
-    + [f"report/{name}.py" for name in ("answer", "charts", "page", "tables", "trust", "units")],
+    "report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
+    + [f"report/{name}.py" for name in ("answer", "charts", "compared", "page", "tables", "trust", "units")],
 }
 PAGE_SOURCES = "report"
 
@@ -50,7 +50,11 @@ def code(stage: str) -> list[str]:
     """The package files of a stage that is the same for every cell."""
     files = _existing(CODE[stage])
     if stage == "report":
-        files += ["scripts/aggregate.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / PAGE_SOURCES).iterdir())]
+        files += [
+            "scripts/aggregate.py",
+            "scripts/compare.py",
+            *sorted(str(path.relative_to(ROOT)) for path in (ROOT / PAGE_SOURCES).iterdir()),
+        ]
     return files
 
 
@@ -173,6 +177,14 @@ class Grid:
         """The raw replies of every cell."""
         return [f"{cell.folder}/measure.parquet" for cell in self.cells]
 
+    def compared(self) -> list[str]:
+        """The summary of the results that the report compares these with, where the study asks for that."""
+        if "compare_with" not in self.study:
+            return []
+        path = _folder(self.study["compare_with"])
+        found = next((at for at in (path / "summary.parquet", path / "results" / "summary.parquet") if at.is_file()), path)
+        return [str(found)]
+
     def job_variables(self) -> dict[str, str]:
         """Environment variables for the frame of every job (stage.py): when its time is up, and whose death ends it, this process's."""
         return {"SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]), "SPEEDGRID_WANTED_BY": str(os.getpid())}
@@ -188,6 +200,7 @@ class Grid:
             "name": self.study["study"],
             "title": self.study["title"] or self.study["study"],
             "seed": self.study["seed"],
+            "compare_with": self.study.get("compare_with", ""),
             "study_file": self.study_file,
             "study_sha256": hashlib.sha256(json.dumps(self.study, sort_keys=True).encode()).hexdigest(),
             "experiments": experiments,
@@ -292,6 +305,9 @@ def read_yaml(path: str | Path) -> object:
 
 
 def _check_files(grid: Grid) -> None:
+    for path in grid.compared():
+        if not Path(path).is_file():
+            raise StudyError(f"{grid.study_file}: compare_with: {grid.study['compare_with']} is no results folder and no summary.parquet")
     for name, experiment in grid.study["experiments"].items():
         text = experiment["evaluate"]["text"] if experiment["evaluate"] else "stdlib"
         if text != "stdlib" and not (ROOT / text).is_file():

@@ -77,7 +77,7 @@ def test_every_chart_is_drawn_and_nothing_is_wrong(browser):
     marks = browser.execute_script(
         "return [...document.querySelectorAll('[data-chart] svg')].map((svg) => svg.querySelectorAll('path').length)"
     )
-    assert len(marks) == 12
+    assert len(marks) == 13
     assert min(marks) > 5
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 

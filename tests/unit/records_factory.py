@@ -158,6 +158,7 @@ def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("
         "name": "default",
         "title": "Speed-up techniques on this machine",
         "seed": 7,
+        "compare_with": "",
         "experiments": dict.fromkeys(experiments, settings),
         "models": {model: {"train": {"hidden_size": 256}} for model in models},
         "gpus": {"local": {"device": "auto"}},

@@ -12,6 +12,8 @@ import pytest
 import records_factory as made
 import render_report
 from report_data import page_of, quick_parts, tables_of
+from speedgrid import comparison
+from speedgrid.comparison import Results
 from speedgrid.report import page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
@@ -107,6 +109,21 @@ def test_there_is_a_chart_of_each_kind_for_each_group(html):
     assert len(charts) == 13  # the second group's configuration explains no ceiling
     assert set(charts) == set(specs)
     assert all("vega-lite" in spec["$schema"] for spec in specs.values())
+
+
+def test_a_comparison_with_other_results_has_a_section(tmp_path, html):
+    sides = [made.write_group(tmp_path / side, seed=seed) for seed, side in enumerate("ab")]
+    older, newer = (tables_of(grid) for grid in sides)
+    slowed = [row | {"tokens_per_s": row["tokens_per_s"] and 2 * row["tokens_per_s"]} for row in older[0]]
+    compared = comparison.compare(Results("last-month/" + HOSTILE, slowed, older[1]), Results("now", newer[0], newer[1]))
+    found = Page(page.render(quick_parts(), made.study(), *newer, compared))
+    assert "Compared with other results" in found.text
+    assert f"{compared.counts['slower']} slower" in found.text
+    assert compared.counts["slower"] >= 6
+    assert "local/generate/stdlib-llama/torch_compile" in found.text
+    assert "last-month/</script>" in found.text
+    assert not [attributes for tag, attributes in found.elements if "onerror" in attributes]
+    assert "Compared with other results" not in Page(html).text
 
 
 def test_the_page_asks_for_nothing(html):

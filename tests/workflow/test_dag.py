@@ -71,6 +71,13 @@ def test_a_mistake_in_a_study_is_one_line(project, study):
     assert line == "speedgrid: variant.yaml: experiments.generate.replies: -1 is less than the minimum of 1"
 
 
+@pytest.mark.parametrize("wrong", ["nowhere", "tests"])
+def test_what_is_no_result_to_compare_with_is_one_line(project, study, wrong):
+    name = study(lambda s: s.update(compare_with=wrong))
+    line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert line == f"speedgrid: variant.yaml: compare_with: {wrong} is no results folder and no summary.parquet"
+
+
 def test_a_mistake_in_the_registry_is_one_line(project):
     path = project / "techniques.yaml"
     before = path.read_text()

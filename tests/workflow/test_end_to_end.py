@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import working_copy
 from speedgrid import records
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, PROBE, WARMUP
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
@@ -108,16 +109,23 @@ def test_a_quantized_checkpoint_is_smaller_and_holds_quantized_layers(project, s
     assert layers == {"bnb_int8": {"Linear8bitLt": 14}, "bnb_nf4": {"Linear4bit": 14}}
 
 
-def test_what_was_seen_of_each_technique(summary):
+def test_what_was_seen_of_each_technique(project, summary):
     evidence = summary.loc["tiny", "evidence"].dropna().map(json.loads)
     assert evidence["baseline"]["attention"] == "eager"
     assert evidence["sdpa"]["attention"] == "sdpa"
     assert evidence["baseline"]["last_step_positions"] == 1
+    assert (evidence["baseline"]["sdpa_kernels"], evidence["sdpa_flash"]["sdpa_kernels"].keys()) == ({}, {"flash"})
+    assert evidence["sdpa"]["sdpa_kernels"]
+    # The prompt is computed anew for every reply: nothing of the one before is kept.
+    prompts = {technique: seen["first_step_positions"] for technique, seen in evidence.items() if "first_step_positions" in seen}
+    assert len(prompts) >= 8
+    assert set(prompts.values()) == {cell(project, "baseline").rows[0]["prompt_tokens"]}
     assert evidence["no_kv_cache"]["last_step_positions"] > 1
     caches = {technique: evidence[technique]["cache"] for technique in ("baseline", "static_cache", "no_kv_cache")}
     assert caches == {"baseline": "DynamicCache", "static_cache": "StaticCache", "no_kv_cache": "none"}
     assert (evidence["bf16"]["dtype"], evidence["fp16"]["dtype"]) == ("bfloat16", "float16")
     assert evidence["torch_compile"]["compiled_graphs"] > 0
+    assert evidence["torch_compile"]["compiled_while_counting"] == 0
     assert evidence["torch_compile_naive"]["compiled_graphs"] == 0
 
 
@@ -137,6 +145,40 @@ def test_the_report_names_every_technique_and_every_failure(project):
     page = (project / "results/report.html").read_text(encoding="utf-8")
     for words in ("Baseline (eager attention)", "bitsandbytes NF4", "Something that needs a GPU", "needs an NVIDIA GPU", "A tiny grid"):
         assert words in page
+
+
+def test_the_baseline_ran_again_and_its_runs_give_the_noise_floor(project, summary):
+    runs = sorted((project / "results/cpu/generate/tiny/baseline").glob("measure*.parquet"))
+    assert [path.name for path in runs] == ["measure-2.parquet", "measure.parquet"]
+    first, again = (records.read(path, MEASURE) for path in reversed(runs))
+    assert first.facts["ended_at"] <= again.facts["started_at"]
+    assert [row["token_ids"] for row in first.rows] == [row["token_ids"] for row in again.rows]
+    between = [cell(project, technique).facts["started_at"] for technique in ("sdpa", "torch_compile")]
+    assert all(first.facts["ended_at"] <= began <= again.facts["started_at"] for began in between)
+    measured = summary.loc["tiny"].query("speedup.notna()")
+    assert (measured["noise_floor"] > 0).all()
+    assert measured["noise_floor"].nunique() == 1
+    assert (measured["noise_runs"] == 2 + 2).all()  # of the tiny model and of the other shape
+    assert set(measured["verdict"].dropna()) <= {"faster", "slower", "same", "unsure"}
+    assert measured.drop("baseline")["verdict"].notna().all()
+
+
+def test_each_cell_is_held_against_what_the_device_can_do(project, summary):
+    probe = records.read(project / "results/cpu/probe.parquet", PROBE)
+    assert {row["kind"] for row in probe.rows} >= {"copy", "read", "gemm"}
+    assert all(row["best"] > 0 for row in probe.rows)
+    for technique in ("baseline", "sdpa", "bf16"):
+        row = summary.loc[("tiny", technique)]
+        assert 0 < row["mbu"] < 1
+        assert row["decode_headroom"] > 1
+        assert row["decode_bound"] in ("overhead-bound", "memory-bound", "compute-bound")
+
+
+def test_results_are_the_same_as_themselves(project):
+    done = working_copy.launcher(project, "compare", "results", "results", "--json", "--fail-on", "changed")
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert counts == {"same": len(CELLS) - 2, "no figures": 2}
 
 
 def test_every_job_says_what_it_does_and_its_headline(project):
@@ -199,6 +241,20 @@ def test_a_new_technique_adds_only_its_own_jobs(project, edited):
     jobs = dry_run(project)
     assert {rule: jobs.get(rule) for rule in ("warmup", "measure", "evaluate")} == {"warmup": 2, "measure": 2, "evaluate": 2}
     assert not {"quantize", "prepare_model"} & set(jobs)
+
+
+def test_the_report_compares_with_other_results_where_the_study_names_them(project, edited):
+    """Nothing is measured for it; afterwards the report is as it was."""
+    shutil.copytree(project / "results", project / "older")
+    edited(STUDY, lambda text: f"compare_with: older\n{text}")
+    assert set(dry_run(project)) <= {"plan", "aggregate", "report", "all"}
+    done = working_copy.launcher(project, "run", "--study", STUDY)
+    assert done.returncode == 0, done.stderr
+    page = (project / "results/report.html").read_text(encoding="utf-8")
+    assert "Compared with other results" in page
+    assert f"{len(CELLS) - 2} same, 2 no figures" in page
+    shutil.rmtree(project / "results")
+    (project / "older").rename(project / "results")
 
 
 def test_an_interrupted_run_loses_no_finished_cell(project):

@@ -104,7 +104,15 @@ def test_help_is_short(root, arguments):
 
 
 def test_an_unknown_command(root):
-    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, test or doctor")
+    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, test, compare or doctor")
+
+
+def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):
+    (tmp_path / "here").mkdir()
+    done = speedgrid(clone, "compare", "here", "there", cwd=tmp_path)
+    is_one_line(done, "here: not a results folder; it has no summary.parquet")
+    assert done.returncode == 2
+    assert "--fail-on" in speedgrid(clone, "compare", "--help", cwd=tmp_path).stdout
 
 
 def test_an_old_python_gets_one_line(root):

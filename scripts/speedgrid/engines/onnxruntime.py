@@ -148,7 +148,7 @@ class Engine(base.Engine):
             self.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=self._generation_config(settings))
             self.model.forward = forward
             events = json.loads(Path(self.model.session.end_profiling()).read_text())
-        return {"last_step_positions": widths[-1], **operators(events)}
+        return {"first_step_positions": widths[0], "last_step_positions": widths[-1], **operators(events)}
 
 
 def prepare_cuda(device: Device) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
-from speedgrid.engines import base
+from speedgrid.engines import base, evidence
 from speedgrid.outcomes import MissingDependency, Unsupported
 
 # Our names of PyTorch's SDPA kernels, and PyTorch's own.
@@ -58,6 +58,7 @@ class Engine(base.Engine):
         self.model.eval()
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
         self.model.generation_config = GenerationConfig()
+        self.compilation = evidence.Compiled()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
         if self.options.get("compile") == "forward":
             self.model.forward = torch.compile(self.model.forward, mode=self.options.get("compile_mode", "default"))
@@ -101,6 +102,8 @@ class Engine(base.Engine):
             output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock)
             self.device.synchronize()
             seconds = clock.seconds()
+        if self.options.get("compile"):
+            self.compilation.look()
         steps = output.shape[1] - len(prompt)
         if steps != len(clock.token_s):
             raise RuntimeError(f"generate returned {steps} tokens and streamed {len(clock.token_s)}")
@@ -139,35 +142,34 @@ class Engine(base.Engine):
         }
 
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
-        import torch
-
         seen: dict = {
             "attention": self.model.config._attn_implementation,
             "dtype": str(next(p.dtype for p in self.model.parameters() if p.is_floating_point())).removeprefix("torch."),
         }
-        quantization = getattr(self.model.config, "quantization_config", None)
-        if quantization is not None:
+        if getattr(self.model.config, "quantization_config", None) is not None:
             seen["quantized_layers"] = dict(Counter(filter(None, map(quantized_kind, self.model.modules()))))
-            if not seen["quantized_layers"]:
-                return base.Proof(False, "the checkpoint says that it is quantized, and no quantized layer was loaded", seen)
-        if "attention" in self.options and seen["attention"] != self.options["attention"]:
-            return base.Proof(False, f"asked for {self.options['attention']} attention and got {seen['attention']}", seen)
         if self.options.get("compile"):
-            seen["compiled_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-            if not seen["compiled_graphs"]:
-                return base.Proof(False, "no compiled code ran: `generate` called the original module", seen)
+            seen |= self.compilation.evidence(settings["warmup_replies"])
+            # The very same reply once more: another length would be compiled anew.
+            seen |= evidence.profiled(lambda: self.generate(prompt, settings, 0), self.device.is_gpu)
         elif self.options.get("prompt_lookup"):
-            return self._lookup_proof(prompt, settings, seen)
+            seen |= self._lookup_evidence(prompt, settings)
         else:
-            # How many positions the last step of a short reply computed: one with a KV cache, all without.
-            widths, cache = self._watched_reply(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True})
-            seen |= {"last_step_positions": widths[-1], "cache": cache}
-            cached = seen["last_step_positions"] == 1
-            if cached != self.options.get("use_cache", True):
-                return base.Proof(False, f"the last step computed {seen['last_step_positions']} positions", seen)
-            if self.options.get("cache") == "static" and seen["cache"] != "StaticCache":
-                return base.Proof(False, f"asked for a static cache and got {seen['cache']}", seen)
-        return base.Proof(True, "", seen)
+            seen |= self._short_reply(prompt, settings)
+        reason = not_as_asked(seen, self.options, len(prompt))
+        return base.Proof(not reason, reason, seen)
+
+    def _short_reply(self, prompt: Sequence[int], settings: Mapping) -> dict:
+        """Of one more reply, a short one: the kernels that ran, and the positions that its passes computed.
+
+        The first pass computes the whole prompt, unless something of the reply before was kept; the last one position where there is a
+        KV cache, all where there is none.
+        """
+        found: list = []
+        short = {**settings, "max_new_tokens": 4, "ignore_eos": True}
+        kernels = evidence.profiled(lambda: found.append(self._watched_reply(prompt, short)), self.device.is_gpu)
+        widths, cache = found[0]
+        return {"first_step_positions": widths[0], "last_step_positions": widths[-1], "cache": cache, **kernels}
 
     def _generation_config(self, settings: Mapping):
         from transformers import CompileConfig, GenerationConfig
@@ -197,13 +199,10 @@ class Engine(base.Engine):
             **sampling,
         )
 
-    def _lookup_proof(self, prompt: Sequence[int], settings: Mapping, seen: dict) -> base.Proof:
+    def _lookup_evidence(self, prompt: Sequence[int], settings: Mapping) -> dict:
         """Prompt lookup is active where some pass checked guessed tokens, so that it computed more than one position."""
-        widths, seen["cache"] = self._watched_reply(prompt, settings)
-        seen |= {"passes": len(widths), "passes_with_guesses": sum(width > 1 for width in widths[1:])}
-        if not seen["passes_with_guesses"]:
-            return base.Proof(False, "no run of tokens came twice in prompt and reply, so nothing could be guessed", seen)
-        return base.Proof(True, "", seen)
+        widths, cache = self._watched_reply(prompt, settings)
+        return {"cache": cache, "passes": len(widths), "passes_with_guesses": sum(width > 1 for width in widths[1:])}
 
     def _watched_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[int], str]:
         """The positions that each pass of one more reply computed, and the class of its cache."""
@@ -230,6 +229,33 @@ class Engine(base.Engine):
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
+
+
+def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
+    """The first thing that was asked for and is not among what was `seen`; empty where all is."""
+    asked = options.get("attention")
+    if seen.get("quantized_layers") == {}:
+        return "the checkpoint says that it is quantized, and no quantized layer was loaded"
+    if asked and seen["attention"] != asked:
+        return f"asked for {asked} attention and got {seen['attention']}"
+    if seen.get("compiled_graphs") == 0:
+        return "no compiled code ran: `generate` called the original module"
+    if seen.get("passes_with_guesses") == 0:
+        return "no run of tokens came twice in prompt and reply, so nothing could be guessed"
+    if seen.get("first_step_positions", prompt_tokens) != prompt_tokens:
+        return f"the first step computed {seen['first_step_positions']} of the prompt's {prompt_tokens} tokens"
+    if "last_step_positions" in seen and (seen["last_step_positions"] == 1) != options.get("use_cache", True):
+        return f"the last step computed {seen['last_step_positions']} positions"
+    if options.get("cache") == "static" and seen.get("cache", "StaticCache") != "StaticCache":
+        return f"asked for a static cache and got {seen['cache']}"
+    if "first_step_positions" not in seen:
+        return ""
+    if asked == "sdpa" and not seen["sdpa_kernels"]:
+        return "asked for sdpa attention, and SDPA was never called"
+    kernel = options.get("sdpa_kernel")
+    if kernel and set(seen["sdpa_kernels"]) != {kernel}:
+        return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"
+    return ""
 
 
 def quantized_kind(module) -> str | None:

@@ -13,16 +13,8 @@ from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
-from speedgrid.engines import base, transformers
+from speedgrid.engines import base, evidence, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
-
-# The operators that SDPA may end in, as PyTorch's profiler names them. On a CPU the name of the first means a kernel for CPUs.
-SDPA_OPERATORS = {
-    "aten::_scaled_dot_product_flash_attention": "flash",
-    "aten::_scaled_dot_product_flash_attention_for_cpu": "flash",
-    "aten::_scaled_dot_product_efficient_attention": "efficient",
-    "aten::_scaled_dot_product_attention_math": "math",
-}
 
 
 class Engine(transformers.Engine):
@@ -84,6 +76,7 @@ class Engine(transformers.Engine):
         self.model.generation_config = GenerationConfig()
         if self.options.get("bettertransformer"):
             self.model = self._better_transformer()
+        self.compilation = evidence.Compiled()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
 
     def sizes(self) -> dict[str, int]:
@@ -95,22 +88,17 @@ class Engine(transformers.Engine):
         return sizes | {"parameters": sizes["parameters"] + weights + biases}
 
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
-        import torch
-
-        widths, cache, kernels = self._profiled_reply(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True})
         kinds = Counter(type(module).__name__ for module in self.model.modules())
         seen: dict = {
             "dtype": str(next(p.dtype for p in self.model.parameters() if p.is_floating_point())).removeprefix("torch."),
             "attention": self.model.config._attn_implementation,
             "attention_layers": {kind: count for kind, count in kinds.items() if "Attention" in kind},
-            "sdpa_kernels": kernels,
-            "last_step_positions": widths[-1],
-            "cache": cache,
+            **self._short_reply(prompt, settings),
         }
         if self._quantization():
             seen["quantized_layers"] = {kind: count for kind, count in kinds.items() if "QuantLinear" in kind}
         if self.options.get("compile"):
-            seen["compiled_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            seen |= self.compilation.evidence(settings["warmup_replies"])
         reason = self._why_not_engaged(seen)
         return base.Proof(not reason, reason, seen)
 
@@ -177,18 +165,6 @@ class Engine(transformers.Engine):
             use_cache=self.options.get("use_cache", True),
             **sampling,
         )
-
-    def _profiled_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[int], str, dict[str, int]]:
-        """The positions that each pass of one more reply computed, the class of its cache, and SDPA's kernels with their calls."""
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CPU]) as watched:
-            widths, cache = self._watched_reply(prompt, settings)
-        kernels = Counter()
-        for operator in watched.key_averages():
-            if operator.key in SDPA_OPERATORS:
-                kernels[SDPA_OPERATORS[operator.key]] += operator.count
-        return widths, cache, dict(kernels)
 
     def _attention_kernels(self):
         """The kernels that SDPA may choose from: all of them, or the one that the technique insists on."""

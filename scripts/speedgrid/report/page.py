@@ -19,7 +19,9 @@ from markupsafe import Markup
 
 from speedgrid import statistics
 from speedgrid.ceilings import BOUNDS
+from speedgrid.comparison import Comparison
 from speedgrid.report import charts, trust, units
+from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
 from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
@@ -100,9 +102,16 @@ class Section:
     prompt: str = ""
 
 
-def render(parts: Parts, study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], replies: Sequence[Mapping]) -> str:
-    """The whole page. The same tables and sources give the same bytes."""
-    context = build(study, summary, runs, replies)
+def render(
+    parts: Parts,
+    study: Mapping,
+    summary: Sequence[Mapping],
+    runs: Sequence[Mapping],
+    replies: Sequence[Mapping],
+    compared: Comparison | None = None,
+) -> str:
+    """The whole page, with a comparison with other results where there is one. The same tables and sources give the same bytes."""
+    context = build(study, summary, runs, replies) | {"compared": compared, "words": compared_words}
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"embedded": embedded, "in_words": in_words, "evidence_words": trust.evidence_words}

@@ -60,6 +60,11 @@ def warnings(group: Group) -> list[Markup]:
                     " Each technique is held against the runs nearest to it in time."
                 ).format(units.percent(drift))
             )
+    for row in group.engaged.itertuples():
+        late = json.loads(row.evidence or "{}").get("compiled_while_counting", 0)
+        if late:
+            words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
+            found.append(Markup(words).format(row.label, late))
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     for row in disturbed.itertuples():
         found.append(Markup("{} was disturbed while it was measured: {}.").format(row.label, row.disturbed))

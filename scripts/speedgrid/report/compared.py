@@ -1,0 +1,57 @@
+"""A comparison of two results in words, for the terminal and for the page alike. Pure."""
+
+from speedgrid.comparison import KEYS, Change, Comparison
+from speedgrid.report import units
+from speedgrid.statistics import Estimate
+
+HEADER = ("", "cell", "A, token/s", "B, token/s", "B / A", "95 % interval", "")
+LONGEST_VALUE = 60  # characters of a value that differs
+
+
+def row(change: Change) -> tuple[str, ...]:
+    """What HEADER names: outcome, cell, both speeds, their ratio with its interval, and what is to be said of it."""
+    name = "/".join(getattr(change, axis) for axis in KEYS)
+    speeds = [_speed(one) for one in (change.before, change.after)]
+    ratio, interval = "", ""
+    if change.ratio:
+        ratio, ends = units.with_interval(change.ratio.value, change.ratio.low, change.ratio.high)
+        interval = ends or "none"
+    return (change.outcome, name, *speeds, ratio, interval, _remark(change))
+
+
+def counts(compared: Comparison) -> str:
+    """How many cells came out how, the most pressing first."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in compared.counts.items()) or "no cells"
+
+
+def floors(compared: Comparison) -> list[str]:
+    """The noise floor of every device, and where it comes from."""
+    return [
+        f"noise floor on {gpu}: {units.number(100 * noise.floor, 2)} % ({f'from {noise.runs} runs' if noise.runs else 'assumed'})"
+        for gpu, noise in compared.noise.items()
+    ]
+
+
+def differences(compared: Comparison) -> list[tuple[str, ...]]:
+    """What differs around the cells: what, in A, in B, and in how many cells where that means something."""
+    return [(d.what, _cut(d.before), _cut(d.after), f"{d.cells} cells" if d.cells else "") for d in compared.differences]
+
+
+def _remark(change: Change) -> str:
+    if change.outcome == "status":
+        told = f"{change.status_before} → {change.status_after}"
+        return f"{told}: {change.reason}" if change.reason else told
+    if change.outcome == "no figures":
+        return change.status_after or ""
+    if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
+        return "not engaged in either"
+    others = [name for name in change.differs if name not in ("status", "label")]
+    return f"other {', '.join(others)}" if others else ""
+
+
+def _speed(estimate: Estimate | None) -> str:
+    return "" if estimate is None else units.with_interval(estimate.value, estimate.low, estimate.high)[0]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " …"

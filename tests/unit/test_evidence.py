@@ -1,0 +1,66 @@
+"""What counts as engaged in the engine `transformers`, from what was seen of a reply."""
+
+import pytest
+from speedgrid.engines import evidence
+from speedgrid.engines.transformers import not_as_asked
+
+PROMPT = 24
+SHORT = {"first_step_positions": PROMPT, "last_step_positions": 1, "cache": "DynamicCache", "sdpa_kernels": {}}
+EAGER = {"attention": "eager", **SHORT}
+SDPA = {**SHORT, "attention": "sdpa", "sdpa_kernels": {"flash": 16}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "options"),
+    [
+        (EAGER, {"attention": "eager"}),
+        (SDPA, {"attention": "sdpa"}),
+        (SDPA, {"attention": "sdpa", "sdpa_kernel": "flash"}),
+        (EAGER | {"last_step_positions": PROMPT + 3, "cache": "none"}, {"attention": "eager", "use_cache": False}),
+        (SDPA | {"cache": "StaticCache"}, {"attention": "sdpa", "cache": "static"}),
+        # Compiled code may hold attention that is no call of SDPA any more.
+        ({"attention": "sdpa", "compiled_graphs": 1, "sdpa_kernels": {}}, {"attention": "sdpa", "compile": "static_cache"}),
+        ({"attention": "sdpa", "passes": 9, "passes_with_guesses": 2}, {"attention": "sdpa", "prompt_lookup": 3}),
+    ],
+)
+def test_what_was_asked_for_and_seen_is_engaged(seen, options):
+    assert not_as_asked(seen, options, PROMPT) == ""
+
+
+@pytest.mark.parametrize(
+    ("seen", "options", "reason"),
+    [
+        (EAGER, {"attention": "sdpa"}, "asked for sdpa attention and got eager"),
+        (SDPA | {"sdpa_kernels": {}}, {"attention": "sdpa"}, "SDPA was never called"),
+        (SDPA | {"sdpa_kernels": {"math": 16}}, {"attention": "sdpa", "sdpa_kernel": "flash"}, "its kernel math, not flash alone"),
+        (SDPA | {"sdpa_kernels": {"math": 1, "flash": 9}}, {"attention": "sdpa", "sdpa_kernel": "flash"}, "flash and math"),
+        (EAGER | {"first_step_positions": 1}, {"attention": "eager"}, "the first step computed 1 of the prompt's 24 tokens"),
+        (EAGER | {"last_step_positions": 27}, {"attention": "eager"}, "the last step computed 27 positions"),
+        (EAGER, {"attention": "eager", "use_cache": False}, "the last step computed 1 positions"),
+        (SDPA, {"attention": "sdpa", "cache": "static"}, "asked for a static cache and got DynamicCache"),
+        (EAGER | {"compiled_graphs": 0}, {"attention": "eager", "compile": "module"}, "no compiled code ran"),
+        ({"attention": "sdpa", "passes_with_guesses": 0}, {"attention": "sdpa", "prompt_lookup": 3}, "nothing could be guessed"),
+        (EAGER | {"quantized_layers": {}}, {"attention": "eager"}, "no quantized layer was loaded"),
+    ],
+)
+def test_what_was_asked_for_and_not_seen_is_told(seen, options, reason):
+    assert reason in not_as_asked(seen, options, PROMPT)
+
+
+def test_the_kernels_of_sdpa_are_told_from_all_operators():
+    calls = {"aten::_scaled_dot_product_flash_attention_for_cpu": 3, "aten::_scaled_dot_product_flash_attention": 2, "aten::mm": 50}
+    assert evidence.sdpa_kernels(calls) == {"flash": 5}
+    assert evidence.sdpa_kernels({"aten::mm": 50}) == {}
+
+
+def test_kernels_are_ranked_by_their_time():
+    times = [("a" * 200, 10.0), ("b", 60.0), ("c", 0.0), ("d", 30.0)]
+    assert list(evidence.top(times).items()) == [("b", "60 %"), ("d", "30 %"), ("a" * evidence.NAME, "10 %")]
+    assert evidence.top([("a", 0.0)]) == {}
+    assert len(evidence.top([(str(i), 1.0) for i in range(20)])) == evidence.MOST
+
+
+def test_compilation_after_the_warm_up_is_counted():
+    watched = evidence.Compiled()
+    watched.graphs = [3, 3, 5, 5]
+    assert [watched.since(replies) for replies in (0, 2, 3, 4)] == [5, 2, 0, 0]
