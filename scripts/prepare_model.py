@@ -13,7 +13,9 @@ def prepare(job: stage.Job) -> str:
     found = models.prepare(entry, job.out.parent / "checkpoint", job.told["seed"], say)
     seconds = time.perf_counter() - began
     job.keep({"model": job.told["model"], "origin": job.told["origin"], "seconds": seconds, **found})
-    return f"{found['parameters'] / 1e6:,.1f} M parameters, {found['checkpoint_bytes'] / 2**20:,.0f} MiB, {seconds:.0f} s"
+    # Only of safetensors is it known how many weights they hold.
+    parameters = f"{found['parameters'] / 1e6:,.1f} M parameters, " if found["parameters"] else ""
+    return f"{parameters}{found['checkpoint_bytes'] / 2**20:,.0f} MiB, {seconds:.0f} s"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from speedgrid.transforms import Task, transform
 def quantize(job: stage.Job) -> str:
     settings = dict(job.told["transform"])
     method = settings.pop("method")
+    checkpoints.require_safetensors(job.checkpoint, f"the transform {method}")
     job.enter("making the checkpoint")
     memory = meters.MemoryMeter(job.device)
     memory.forget_peak()

@@ -60,6 +60,13 @@ def parameters(folder: Path) -> int | None:
     return sum(prod(entry["shape"]) for path in files for entry in tensors(path).values())
 
 
+def require_safetensors(folder: Path, what: str) -> None:
+    """Raise Unsupported where `what` is to load a checkpoint of another format."""
+    if not any(folder.glob("*.safetensors")):
+        held = ", ".join(path.name for path in weight_files(folder))
+        raise Unsupported(f"the checkpoint has no safetensors, the only format that {what} loads; it holds {held}")
+
+
 def check(folder: Path) -> None:
     """Raise Unsupported where a checkpoint is damaged or lacks something, as far as can be told without reading its weights.
 

@@ -7,6 +7,7 @@ It makes every environment that this machine's device can use (some 20 GB), and 
 
 import json
 import math
+import shutil
 
 import pandas as pd
 import pytest
@@ -76,3 +77,28 @@ def test_what_cannot_be_had_or_needs_a_gpu_says_so(summary, experiment, model, t
     elif "cuda" in entry.get("requires", []) and not hardware.gpus():
         assert row["status"] == "unsupported"
         assert "needs an NVIDIA GPU" in row["reason"]
+
+
+def test_a_gguf_file_that_is_cut_short_is_a_row_with_the_reason(project, tmp_path):
+    made = next(project.glob("results/checkpoints/*/gguf_q8_0/*/checkpoint"))
+    folder = shutil.copytree(made, tmp_path / "cut")
+    weights = folder / "model.gguf"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size * 2 // 3])
+    technique = {"label": "GGUF", "family": "engine", "summary": "A file as it is.", "engine": "llamacpp", "env": "llamacpp"}
+    study = {"study": "cut", "gpus": {"local": {"device": "auto"}}, "models": {"cut": {"local": str(folder)}}}
+    generate = {
+        "workload": "generate",
+        "models": ["cut"],
+        "techniques": ["baseline", "as_it_is"],
+        "prompt": "def",
+        "max_new_tokens": 4,
+        "evaluate": False,
+    }
+    study |= {"techniques": {"as_it_is": technique}, "experiments": {"generate": generate}}
+    (project / "cut.yaml").write_text(yaml.safe_dump(study))
+    results = {name: f"results/local/generate/cut/{name}/measure.parquet" for name in generate["techniques"]}
+    done = working_copy.launcher(project, "run", "--study", "cut.yaml", *results.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    reasons = {name: records.read(project / path, MEASURE) for name, path in results.items()}
+    assert {record.status for record in reasons.values()} == {"unsupported"}
+    assert "llama.cpp cannot load" in reasons["as_it_is"].reason

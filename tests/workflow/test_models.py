@@ -9,7 +9,7 @@ import pytest
 import working_copy
 import yaml
 from speedgrid import records
-from speedgrid.schema import MODEL
+from speedgrid.schema import MEASURE, MODEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
@@ -83,3 +83,24 @@ def test_a_local_model_is_used_where_it_lies(project, repositories):
     assert (project / "models/from-folder/checkpoint").resolve() == source.resolve()
     row = records.read(project / "models/from-folder/prepared.parquet", MODEL).rows[0]
     assert json.loads((source / "config.json").read_text())["model_type"] == row["model_type"] == "llama"
+
+
+def test_models_that_are_not_whole_are_rows_and_the_others_are_measured(project, repositories, tmp_path):
+    folders = {name: shutil.copytree(repositories["someone/good"], tmp_path / name) for name in ("whole", "cut", "wordless", "pickled")}
+    weights = folders["cut"] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    for path in folders["wordless"].glob("tokenizer*"):
+        path.unlink()
+    (folders["pickled"] / "model.safetensors").unlink()
+    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
+    study["models"] = {name: {"local": str(folder)} for name, folder in folders.items()}
+    study["experiments"]["generate"] |= {"models": list(folders), "techniques": ["baseline"], "exclude": [], "evaluate": False}
+    (project / "not-whole.yaml").write_text(yaml.safe_dump(study))
+    results = {name: f"results/cpu/generate/{name}/baseline/measure.parquet" for name in folders}
+    done = working_copy.launcher(project, "run", "--study", "not-whole.yaml", *results.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {name: records.read(project / path, MEASURE) for name, path in results.items()}
+    assert {name: record.status for name, record in found.items()} == dict.fromkeys(folders, "unsupported") | {"whole": "ok"}
+    assert "model.safetensors of the checkpoint is damaged" in found["cut"].reason
+    assert "no tokenizer" in found["wordless"].reason
+    assert "pickled weights only" in found["pickled"].reason

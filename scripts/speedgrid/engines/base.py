@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from speedgrid import checkpoints
 from speedgrid.hardware import Device
 from speedgrid.outcomes import Unsupported
 
@@ -50,6 +51,8 @@ class Engine(ABC):
     # Whether the engine computes with PyTorch in this process. Where not, memory is what the process and its children hold, or what
     # the whole device holds more than before; and PyTorch need not be there, or not in a build for the device.
     uses_torch = True
+    # Whether the weights that it loads are safetensors; an engine with a format of its own looks for that itself.
+    loads_safetensors = True
 
     def __init__(self, checkpoint: Path, device: Device, options: Mapping, threads: int, trust_remote_code: bool = False):
         self.checkpoint, self.device, self.options = checkpoint, device, options
@@ -71,6 +74,8 @@ class Engine(ABC):
             raise Unsupported("the checkpoint has no config.json")
         if not any((self.checkpoint / name).is_file() for name in TOKENIZER_FILES):
             raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+        if self.loads_safetensors:
+            checkpoints.require_safetensors(self.checkpoint, "this engine")
         where = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
         self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, **where)
         self.config = AutoConfig.from_pretrained(self.checkpoint, **where)

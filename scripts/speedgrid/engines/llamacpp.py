@@ -31,6 +31,7 @@ LOGITS_BYTES = 64 * 2**20
 
 class Engine(base.Engine):
     uses_torch = False
+    loads_safetensors = False
     native_model = native_context = step = None
 
     def import_packages(self) -> None:

@@ -27,6 +27,7 @@ PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits", *QUANTI
 
 class Engine(base.Engine):
     uses_torch = False
+    loads_safetensors = False
     model = None
 
     def import_packages(self) -> None:

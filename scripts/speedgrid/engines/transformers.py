@@ -70,6 +70,7 @@ class Engine(base.Engine):
         takes apart (Phi-3, Mixtral, Falcon).
         """
         import os
+        from urllib.error import URLError
 
         import torch
 
@@ -79,14 +80,21 @@ class Engine(base.Engine):
         os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, self.threads))
         from gptqmodel import BACKEND, GPTQModel
 
-        return GPTQModel.load(
-            str(self.checkpoint),
-            device=self.device.kind,
-            dtype=getattr(torch, self.options["dtype"]),
-            backend=BACKEND(self.options.get("kernel", "auto")),
-            attn_implementation=self.options.get("attention", "sdpa"),
-            trust_remote_code=self.trust_remote_code,
-        ).model
+        try:
+            return GPTQModel.load(
+                str(self.checkpoint),
+                device=self.device.kind,
+                dtype=getattr(torch, self.options["dtype"]),
+                backend=BACKEND(self.options.get("kernel", "auto")),
+                attn_implementation=self.options.get("attention", "sdpa"),
+                trust_remote_code=self.trust_remote_code,
+            ).model
+        except URLError as error:
+            # The kernel that it takes for Hopper and newer is built here, from sources that no package holds.
+            raise MissingDependency(
+                f"GPT-QModel builds its kernel for {self.device.name} from CUTLASS, which it cannot download ({error.reason}); set"
+                f" GPTQMODEL_CUTLASS_DIR to a copy, or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
+            ) from error
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
