@@ -10,6 +10,7 @@ Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read.
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -126,4 +127,9 @@ def percentage(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        # Whoever reads has seen enough, such as `head`; nothing may be written any more, not even by Python's own farewell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -163,7 +163,7 @@ def _level_of(row: Mapping) -> Level:
     value, low, high, n = row["tokens_per_s"], row["tokens_per_s_low"], row["tokens_per_s_high"], int(row["replies"])
     if n < 2 or low is None or high is None:
         return Level(value, math.inf, 1.0, 1, 1.0)
-    return Level(value, (high - low) / 2 / statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf), n - 1.0, n, float(n))
+    return Level(value, (high - value) / statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf), n - 1.0, n, float(n))
 
 
 def _noise(levels: Sequence[Mapping[Key, Sequence[Level]]], assumed_floor: float) -> dict[str, Noise]:

@@ -75,6 +75,14 @@ def test_a_disturbed_run_is_named_with_what_disturbed_it(tmp_path):
     assert "SDPA was disturbed while it was measured: other processes used 31 % of the CPUs." in warnings
 
 
+def test_many_disturbed_runs_are_one_sentence(tmp_path):
+    facts = {"disturbed": "other processes used 31 % of the CPUs", "shared": True}
+    busy = [replace(cell, facts=facts) for cell in (BASELINE, SDPA, COMPILED)]
+    _, _, warnings = said(tmp_path, busy)
+    assert warnings.count("disturbed") == 1
+    assert "3 of 3 techniques were disturbed while they were measured, such as Baseline (eager attention): other processes" in warnings
+
+
 def test_the_fastest_is_held_against_the_hardware_and_its_start(tmp_path):
     _, points, _ = said(tmp_path, [BASELINE, replace(COMPILED, first_reply=38.0)])
     assert "% of the speed that this device allows" in points

@@ -90,6 +90,12 @@ def test_a_speedup_is_taken_against_the_runs_nearest_in_time(tmp_path):
     assert rows["baseline"]["baseline_drift"] == pytest.approx(0.5, rel=0.01)
 
 
+def test_no_interval_says_that_a_rate_might_be_negative(tmp_path):
+    row = summarise(tmp_path, [replace(made.DEFAULT_CELLS[0], spread=1.5, replies=3)])["baseline"]
+    assert 0 <= row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
+    assert row["tokens_per_s_high"] > 2 * row["tokens_per_s"], "so scattered that the interval reaches beyond nought"
+
+
 def test_a_percentile_has_bounds_where_the_replies_support_it(tmp_path):
     rows = summarise(tmp_path, [replace(made.DEFAULT_CELLS[0], replies=80), made.DEFAULT_CELLS[1]])
     many, few = rows["baseline"], rows["sdpa"]

@@ -171,14 +171,18 @@ def test_each_cell_is_held_against_what_the_device_can_do(project, summary):
         row = summary.loc[("tiny", technique)]
         assert 0 < row["mbu"] < 1
         assert row["decode_headroom"] > 1
-        assert row["decode_bound"] in ("overhead-bound", "memory-bound", "compute-bound")
+        assert row["decode_bound"] == "overhead", "so small a model asks nothing of the device"
 
 
 def test_results_are_the_same_as_themselves(project):
     done = working_copy.launcher(project, "compare", "results", "results", "--json", "--fail-on", "changed")
     assert done.returncode == 0, done.stderr
-    counts = json.loads(done.stdout)["counts"]
-    assert counts == {"same": len(CELLS) - 2, "no figures": 2}
+    told = json.loads(done.stdout)
+    # On a machine that is not quiet a floor can be so high that nothing can be told, not even this.
+    assert told["counts"].get("same", 0) + told["counts"].get("unsure", 0) == len(CELLS) - 2
+    assert told["counts"]["no figures"] == 2
+    assert {cell["ratio"]["value"] for cell in told["cells"] if cell["ratio"]} == {1.0}
+    assert told["differences"] == []
 
 
 def test_every_job_says_what_it_does_and_its_headline(project):
@@ -252,7 +256,8 @@ def test_the_report_compares_with_other_results_where_the_study_names_them(proje
     assert done.returncode == 0, done.stderr
     page = (project / "results/report.html").read_text(encoding="utf-8")
     assert "Compared with other results" in page
-    assert f"{len(CELLS) - 2} same, 2 no figures" in page
+    assert "2 no figures" in page
+    assert page.count("cpu/generate/tiny/") == 12
     shutil.rmtree(project / "results")
     (project / "older").rename(project / "results")
 

@@ -150,7 +150,8 @@ def _speed(cell: CellRecords) -> dict:
         "new_tokens": sum(reply["new_tokens"] for reply in cell.replies),
         "runs": len(cell.runs),
         "tokens_per_s": rate.value,
-        "tokens_per_s_low": rate.low,
+        # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
+        "tokens_per_s_low": rate.low and max(rate.low, 0.0),
         "tokens_per_s_high": rate.high,
         "latency_mean_s": statistics.mean(latencies),
         "latency_std_s": statistics.sd(latencies),

@@ -66,8 +66,13 @@ def warnings(group: Group) -> list[Markup]:
             words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
             found.append(Markup(words).format(row.label, late))
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
-    for row in disturbed.itertuples():
-        found.append(Markup("{} was disturbed while it was measured: {}.").format(row.label, row.disturbed))
+    if len(disturbed) > 2:
+        first = disturbed.iloc[0]
+        words = "{} of {} techniques were disturbed while they were measured, such as {}: {}. “Was the machine quiet?” names them."
+        found.append(Markup(words).format(len(disturbed), len(group.measured), first.label, first.disturbed))
+    else:
+        for row in disturbed.itertuples():
+            found.append(Markup("{} was disturbed while it was measured: {}.").format(row.label, row.disturbed))
     return found
 
 
