@@ -12,6 +12,7 @@ from speedgrid.progress import say
 
 
 def probe(job: stage.Job) -> str:
+    job.enter("measuring what the device can do")
     device = Probe(job.device, job.threads, job.told["seed"])
     with monitor.Idle(job.device) as idle:
         job.facts["cache_bytes"] = device.cache() or None
