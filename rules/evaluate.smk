@@ -1,11 +1,55 @@
-# Quality of the very checkpoint and engine that were timed.
+# Quality of the very checkpoint and engine that were timed: lm-eval asks, the technique's engine answers, lm-eval scores.
+rule requests:
+    input:
+        script="scripts/build_requests.py",
+        code=planning.code("requests"),
+        text=grid.tasks_text,
+    output:
+        "results/requests/{experiment}/requests.parquet",
+    log:
+        "logs/requests/{experiment}.log",
+    conda:
+        "../envs/evaluation.yaml"
+    params:
+        job=grid.requests_job,
+    message:
+        "Building the requests of the tasks of {wildcards.experiment}"
+    shell:
+        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
+# What the unmodified model expects next, which every technique is held against.
+rule reference:
+    input:
+        script="scripts/reference.py",
+        code=grid.reference_code,
+        checkpoint="models/{model}/prepared.parquet",
+        text=grid.reference_text,
+    output:
+        "results/{gpu}/{experiment}/{model}/reference.parquet",
+    log:
+        "logs/{gpu}/{experiment}/{model}/reference.log",
+    conda:
+        grid.reference_env
+    threads: planning.all_cores(workflow)
+    resources:
+        gpu=1,
+    params:
+        job=grid.reference_job,
+    message:
+        "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
+    shell:
+        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
 rule evaluate:
     input:
         script="scripts/evaluate.py",
-        code=grid.engine_code,
+        code=grid.evaluate_code,
         checkpoint=grid.checkpoint,
         after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
         text=grid.evaluation_text,
+        asked=grid.asked,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet",
     log:
@@ -22,3 +66,25 @@ rule evaluate:
     shell:
         "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
         " --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
+# Every technique against the baseline, on the same items.
+rule score:
+    input:
+        script="scripts/score.py",
+        code=planning.code("score"),
+        answers=grid.answers,
+        requests=grid.requests_of,
+        text=grid.reference_text,
+    output:
+        "results/{gpu}/{experiment}/{model}/score.parquet",
+    log:
+        "logs/{gpu}/{experiment}/{model}/score.log",
+    conda:
+        grid.score_env
+    params:
+        job=grid.score_job,
+    message:
+        "Scoring the techniques of {wildcards.experiment} ({wildcards.model}, {wildcards.gpu})"
+    shell:
+        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"

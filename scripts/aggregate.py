@@ -13,7 +13,7 @@ from pathlib import Path
 from speedgrid import records
 from speedgrid.progress import say
 from speedgrid.report import tables, units
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, PROBE, RUNS, STATUSES, SUMMARY, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, PROBE, REFERENCE, REQUESTS, RUNS, SCORE, STATUSES, SUMMARY, WARMUP
 
 
 def main() -> None:
@@ -48,6 +48,9 @@ def read_cell(cell: dict) -> tables.CellRecords:
         measure=read_replies(folder / "measure.parquet"),
         probe=records.read(cell["probe"], PROBE),
         evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] else None,
+        requests=records.read(cell["requests"], REQUESTS) if cell["requests"] else None,
+        reference=without_tables(records.read(cell["reference"], REFERENCE)) if cell["reference"] else None,
+        score=records.read(cell["score"], SCORE) if cell["score"] else None,
         again=[read_replies(Path(path)) for path in cell["again"]],
     )
 
@@ -56,6 +59,12 @@ def read_replies(path: Path) -> records.Record:
     """A cell's replies without their single tokens, of which a large grid has millions and the report uses none."""
     record = records.read(path, MEASURE)
     return records.Record([{name: row[name] for name in row if name not in ("token_s", "token_ids")} for row in record.rows], record.facts)
+
+
+def without_tables(record: records.Record) -> records.Record:
+    """A reference without its next tokens, which are millions of numbers, and no figures."""
+    kept = ("status", "reason")
+    return records.Record([{name: row[name] for name in kept} for row in record.rows], record.facts)
 
 
 def headlines(summary: list[dict]) -> list[str]:

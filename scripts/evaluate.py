@@ -1,52 +1,187 @@
-"""Bits per byte on held-out text, with the engine and checkpoint that were timed. Writes evaluate.parquet, one row a document."""
+"""Quality, with the engine and checkpoint that were timed: bits per byte on held-out text, answers to the requests of tasks, and the
+distance to the unmodified model. Writes evaluate.parquet, one row a document, request or sequence.
+"""
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import log
-from pathlib import Path
 
-from speedgrid import corpus, meters, stage
-from speedgrid.outcomes import Unsupported
-from speedgrid.progress import Steps
+from speedgrid import corpus, meters, records, stage
+from speedgrid.engines.base import Engine
+from speedgrid.outcomes import Outcome, Unsupported
+from speedgrid.progress import say
+from speedgrid.quality import questions
+from speedgrid.quality.distance import distance
+from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
 from speedgrid.workloads.score import windows
+
+# Requests that an engine is given together; between them the job says how far it is.
+AT_ONCE = 512
 
 
 def evaluate(job: stage.Job) -> str:
     if job.told["random_weights"]:
         raise Unsupported("the weights are random, so their quality means nothing")
     settings = job.told["evaluate"]
-    documents = held_out(settings)
+    documents = corpus.held_out(settings["text"], settings["max_bytes"])
+    reference = read_reference(job)
     with job.engine() as engine:
         job.enter("importing packages")
         engine.import_packages()
         engine.open()
-        scored = [(name, text, windows(engine.tokenize(text), engine.prefix(), engine.context())) for name, text in documents]
-        requests = [window for _, _, parts in scored for window in parts]
+        texts = [Document(name, text, windows(engine.tokenize(text), engine.prefix(), engine.context())) for name, text in documents]
+        asked = read_questions(job, questions.Tokenizer.of(engine))
         job.enter("loading the checkpoint")
-        engine.load(max(len(context) + len(continuation) for context, continuation in requests))
-        job.enter("scoring text")
-        clock = meters.Stopwatch(job.device)
-        scores = iter(engine.loglikelihoods(requests))
-        seconds = clock.seconds()
-    steps = Steps(job.name, len(documents))
-    for count, (name, text, parts) in enumerate(scored, start=1):
-        nats = -sum(sum(next(scores)) for _ in parts)
-        tokens = sum(len(continuation) for _, continuation in parts)
-        job.keep({"document": name, "bytes": len(text.encode()), "tokens": tokens, "nats": nats})
-        steps.done(count)
+        lengths = [sum(map(len, part)) for scored in (*texts, *asked) for part in scored.parts]
+        lengths += [len(one.generation.prompt) + one.generation.new_tokens for one in asked if one.generation]
+        engine.load(max(*lengths, *(len(row["tokens"]) + 1 for row in reference), 2), engine.scored_at_once)
+        score_documents(job, engine, texts)
+        answer(job, engine, asked)
+        compare(job, engine, reference)
     job.facts |= {
-        "seconds": seconds,
         "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"],
         "text": settings["text"],
         "text_sha256": corpus.fingerprint([text for _, text in documents]),
     }
-    bits = sum(row["nats"] for row in job.rows) / log(2) / sum(row["bytes"] for row in job.rows)
-    return f"{bits:.4f} bits per byte over {sum(row['bytes'] for row in job.rows):,} bytes"
+    return headline(job)
 
 
-def held_out(settings: dict) -> list[tuple[str, str]]:
-    """The documents to score, as (name, text)."""
-    if settings["text"] == "stdlib":
-        return corpus.held_out_text(settings["max_bytes"])
-    return corpus.text_file(Path(settings["text"]), settings["max_bytes"])
+@dataclass(frozen=True)
+class Document:
+    """A held-out text, as the parts (context, continuation) in which it is scored."""
+
+    name: str
+    text: str
+    parts: list[tuple[list[int], list[int]]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request of a task: its row of schema.REQUESTS, and what it is to an engine: parts to score, or a text to write."""
+
+    row: Mapping
+    parts: list[tuple[list[int], list[int]]]
+    generation: questions.Generation | None = None
+
+
+def read_questions(job: stage.Job, tokenizer: questions.Tokenizer) -> list[Question]:
+    """What the tasks ask, in tokens; a task that this model cannot be asked is left out, with the reason among the facts."""
+    if not job.told["requests"]:
+        return []
+    rows = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["status"] == "ok"]
+    asked, refused = [], {}
+    for row in rows:
+        try:
+            asked.append(question(row, tokenizer))
+        except Unsupported as error:
+            refused.setdefault(row["task"], str(error))
+    job.facts["not_answered"] = json.dumps(refused, ensure_ascii=False)
+    return [one for one in asked if one.row["task"] not in refused]
+
+
+def question(row: Mapping, tokenizer: questions.Tokenizer) -> Question:
+    """A row of schema.REQUESTS in tokens. Raises outcomes.Unsupported where the model has no room for it."""
+    if row["kind"] == "generate_until":
+        return Question(row, [], questions.generation(row["context"], row["settings"], tokenizer))
+    if row["kind"] == "loglikelihood_rolling":
+        return Question(row, questions.rolling(row["continuation"], tokenizer))
+    return Question(row, [questions.pair(row["context"], row["continuation"], tokenizer)])
+
+
+def score_documents(job: stage.Job, engine: Engine, texts: Sequence[Document]) -> None:
+    job.enter("scoring text")
+    clock = meters.Stopwatch(job.device)
+    scores = iter(engine.loglikelihoods([part for document in texts for part in document.parts]))
+    job.facts["seconds"] = clock.seconds()
+    for document in texts:
+        nats = [-sum(next(scores).logarithms) for _ in document.parts]
+        tokens = [len(continuation) for _, continuation in document.parts]
+        row = {"kind": "document", "document": document.name, "bytes": len(document.text.encode())}
+        job.keep({**row, "tokens": sum(tokens), "nats": sum(nats), "window_nats": nats, "window_tokens": tokens})
+
+
+def answer(job: stage.Job, engine: Engine, asked: Sequence[Question]) -> None:
+    if not asked:
+        return
+    job.enter("answering the requests of tasks")
+    clock, said = meters.Stopwatch(job.device), 0.0
+    for start in range(0, len(asked), AT_ONCE):
+        some = asked[start : start + AT_ONCE]
+        parts = [part for one in some for part in one.parts]
+        scores = iter(engine.loglikelihoods(parts) if parts else [])
+        for one in some:
+            row = {"kind": "request", **{name: one.row[name] for name in ("task", "item", "request")}}
+            job.keep({**row, **(write(engine, one.generation, job.told["seed"]) if one.generation else likelihood(one, scores))})
+        done, seconds = start + len(some), clock.seconds()
+        if seconds - said > 10:
+            say(f"{job.name}: {done:,} of {len(asked):,} requests, {done / seconds:,.1f} a second")
+            said = seconds
+    job.facts |= {"answering_s": seconds, "requests_per_s": len(asked) / seconds}
+
+
+def likelihood(one: Question, scores) -> dict:
+    found = [next(scores) for _ in one.parts]
+    return {
+        "tokens": sum(len(continuation) for _, continuation in one.parts),
+        "nats": -sum(sum(each.logarithms) for each in found),
+        "greedy": all(each.greedy for each in found),
+    }
+
+
+def write(engine: Engine, asked: questions.Generation, seed: int) -> dict:
+    """The engine's own `generate`; it ends at the model's end token, and what follows a text that ends it is cut off afterwards."""
+    settings = {"max_new_tokens": asked.new_tokens, "batch_size": 1, "ignore_eos": False, "sampling": asked.sampling}
+    (tokens,) = engine.generate(asked.prompt, settings, seed).token_ids
+    ends = engine.end_tokens()
+    text = engine.decode(tokens[:-1] if tokens and tokens[-1] in ends else tokens)
+    return {"tokens": len(tokens), "answer": questions.cut(text, asked.until)}
+
+
+def read_reference(job: stage.Job) -> list[dict]:
+    """The sequences of the reference; none, with the reason among the facts, where there is no reference."""
+    if not job.told["reference"]:
+        job.facts["distance_reason"] = "not asked for"
+        return []
+    record = records.read(job.told["reference"], REFERENCE)
+    if record.status not in MEASURED:
+        job.facts["distance_reason"] = f"the unmodified model has no figures: {record.reason}"
+        return []
+    return record.rows
+
+
+def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> None:
+    if not reference:
+        return
+    job.enter("comparing with the unmodified model")
+    clock = meters.Stopwatch(job.device)
+    count = max(row["count"] for row in reference)
+    try:
+        found = engine.next_tokens([row["tokens"] for row in reference], count)
+    except Outcome as failure:
+        job.facts["distance_reason"] = str(failure)
+        return
+    for row, likeliest in zip(reference, found, strict=True):
+        own = [
+            [row[name][start : start + row["count"]] for start in range(0, len(row[name]), row["count"])]
+            for name in ("likeliest", "logarithms")
+        ]
+        away = distance((own[0], own[1]), likeliest)
+        told = {"kind": "sequence", "document": row["document"], "tokens": len(row["tokens"]), "divergence": away.divergence}
+        job.keep({**told, "agrees": list(map(int, away.agrees)), "covered": sum(away.covered) / len(away.covered)})
+    job.facts["distance_s"] = clock.seconds()
+
+
+def headline(job: stage.Job) -> str:
+    documents, sequences = ([row for row in job.rows if row["kind"] == kind] for kind in ("document", "sequence"))
+    scored = sum(row["bytes"] for row in documents)
+    said = [f"{sum(row['nats'] for row in documents) / log(2) / scored:.4f} bits per byte over {scored:,} bytes"]
+    if "requests_per_s" in job.facts:
+        said.append(f"{sum(row['kind'] == 'request' for row in job.rows):,} requests, {job.facts['requests_per_s']:,.1f} a second")
+    if sequences:
+        away = [one for row in sequences for one in row["divergence"]]
+        said.append(f"KL divergence {sum(away) / len(away):.2g} nat over {len(away):,} positions")
+    return "; ".join(said)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,16 @@ def held_out_text(max_bytes: int) -> list[tuple[str, str]]:
     return [(_name(path), text) for path, text in zip(paths, _up_to(max_bytes, paths), strict=False)]
 
 
+def held_out(source: str, max_bytes: int) -> list[tuple[str, str]]:
+    """The documents to score, as (name, text): of the standard library for `stdlib`, else of the text file at the path `source`."""
+    return held_out_text(max_bytes) if source == "stdlib" else text_file(Path(source), max_bytes)
+
+
+def all_held_out(source: str) -> list[tuple[str, str]]:
+    """The same without a limit but a generous one."""
+    return held_out(source, CALIBRATION_BYTES)
+
+
 def text_file(path: Path, max_bytes: int) -> list[tuple[str, str]]:
     """A UTF-8 text file as one document, cut after `max_bytes`. Raises UnicodeDecodeError and OSError."""
     return [(path.name, _cut(path.read_text(encoding="utf-8"), max_bytes))]

@@ -12,6 +12,9 @@ from itertools import groupby
 
 from speedgrid.schema import SCHEMA_VERSION
 
+BASELINE = "baseline"
+# The task of speedgrid's own, made from held-out text.
+LOCAL_TASK = "cloze"
 ORIGINS = ("train", "architecture", "local", "hub")
 
 
@@ -75,6 +78,31 @@ class Cell:
         return self.model_record
 
     @property
+    def asks_tasks(self) -> bool:
+        """Whether tasks are asked of the cell; never of random weights, whose quality means nothing."""
+        return bool(self.evaluate and self.evaluate["tasks"] and not self.random_weights)
+
+    @property
+    def requests_record(self) -> str:
+        """The file with what the experiment's tasks ask."""
+        return f"results/requests/{self.experiment}/requests.parquet"
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the cell is held against what the unmodified model expects next."""
+        return bool(self.evaluate and self.evaluate["positions"] and not self.random_weights)
+
+    @property
+    def reference_record(self) -> str:
+        """The file with what the unmodified model expects next."""
+        return f"results/{self.gpu}/{self.experiment}/{self.model}/reference.parquet"
+
+    @property
+    def score_record(self) -> str:
+        """The file with the scores of all techniques of the cell's gpu, experiment and model."""
+        return f"results/{self.gpu}/{self.experiment}/{self.model}/score.parquet"
+
+    @property
     def model_record(self) -> str:
         """The file that says that the model is prepared; its weights lie beside it."""
         return f"models/{self.model}/prepared.parquet"
@@ -99,8 +127,13 @@ class Cell:
                 told["settings"].pop(name, None)
         if run > 1:
             told["run"] = run
+        if stage == "reference":
+            told["evaluate"] = {name: self.evaluate[name] for name in ("text", "max_bytes", "positions")}
         if stage == "evaluate":
-            told |= {"evaluate": self.evaluate, "random_weights": self.random_weights}
+            # What tasks ask and what the reference expects is in the files that are named; how they were made is not told again.
+            told["evaluate"] = {name: self.evaluate[name] for name in ("text", "max_bytes")}
+            told |= {"random_weights": self.random_weights, "requests": self.requests_record if self.asks_tasks else ""}
+            told["reference"] = self.reference_record if self.has_reference else ""
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
@@ -180,6 +213,35 @@ def probe_job(gpu: str, study: Mapping) -> str:
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
+def requests_job(experiment: str, study: Mapping) -> str:
+    """What the job that builds the requests of an experiment's tasks is told, as JSON."""
+    told = {"experiment": experiment, "env": "evaluation", "device": {"device": "cpu"}, "requires": []}
+    told["evaluate"] = {name: study["experiments"][experiment]["evaluate"][name] for name in ("text", "tasks")}
+    told |= {"seed": study["seed"], "threads": study["threads"], "schema_version": SCHEMA_VERSION}
+    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
+def score_job(cells: Sequence[Cell], env: str) -> str:
+    """What the job that scores the techniques of a group is told, as JSON; `cells` are those of the group that are evaluated."""
+    first = cells[0]
+    told = {"gpu": first.gpu, "experiment": first.experiment, "model": first.model, "env": env}
+    told |= {"device": {"device": "cpu"}, "requires": [], "seed": first.seed, "threads": first.threads, "schema_version": SCHEMA_VERSION}
+    told["techniques"] = [
+        {"technique": cell.technique, "evaluate": f"{cell.folder}/evaluate.parquet", "is_baseline": cell.is_baseline} for cell in cells
+    ]
+    told["requests"] = first.requests_record if first.asks_tasks else ""
+    told["evaluate"] = {"text": first.evaluate["text"], "tasks": first.evaluate["tasks"] if first.asks_tasks else []}
+    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
+def reference_cell(cell: Cell, study: Mapping, registry: Mapping, has_gpu: bool = False) -> Cell:
+    """The cell of the unmodified model that `cell` is held against: the experiment's baseline, or the registry's own where that has a
+    checkpoint of its own making."""
+    baseline = study["experiments"][cell.experiment]["baseline"]
+    modified = {"transform", "checkpoint"} & set(registry[baseline])
+    return _cell(cell.experiment, cell.gpu, cell.model, BASELINE if modified else baseline, study, registry, has_gpu)
+
+
 @dataclass(frozen=True)
 class Turn:
     """A run of a cell, in the order in which a device should take them; `beside` are the cells since the baseline's last run."""
@@ -246,6 +308,7 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu:
                 _check_names([entry[axis]], allowed, f"{at}.exclude.{number}.{axis}")
         if entry.get("technique") == experiment["baseline"] and len(entry) == 1:
             raise StudyError(f"{at}.exclude.{number}: leaves out the baseline itself, so that nothing could be compared")
+    _check_tasks(experiment["evaluate"], f"{at}.evaluate")
     for gpu in gpus:
         for model in experiment["models"]:
             for technique in experiment["techniques"]:
@@ -313,6 +376,19 @@ def _check_technique(name: str, technique: Mapping, registry: Mapping, where: st
     if "transform" not in registry.get(lender, {}):
         makers = ", ".join(other for other, entry in registry.items() if "transform" in entry)
         raise StudyError(f"{where}: techniques.{name}.checkpoint: {lender!r} makes no checkpoint; those that do are {makers}")
+
+
+def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
+    """Each task once, and each with the data set that it takes: `cloze` is made from the held-out text."""
+    tasks = evaluate["tasks"] if evaluate else []
+    names = [task["task"] for task in tasks]
+    for number, task in enumerate(tasks):
+        if task["task"] in names[:number]:
+            raise StudyError(f"{at}.tasks.{number}.task: {task['task']!r} is there twice")
+        if task["task"] == LOCAL_TASK and {"dataset", "fewshot"} & set(task):
+            raise StudyError(f"{at}.tasks.{number}: {LOCAL_TASK} is made from the held-out text; it takes `limit` and no other key")
+        if task["task"] != LOCAL_TASK and "dataset" not in task:
+            raise StudyError(f"{at}.tasks.{number}: {task['task']} needs the key dataset: its `revision` on the hub, or a local `folder`")
 
 
 def _check_names(names: list[str], allowed, at: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from speedgrid import hardware
 from speedgrid.grid import (
+    LOCAL_TASK,
     Cell,
     StudyError,
     check_devices,
@@ -24,6 +25,9 @@ from speedgrid.grid import (
     model_job,
     plan,
     probe_job,
+    reference_cell,
+    requests_job,
+    score_job,
     turns,
     validate,
 )
@@ -38,8 +42,13 @@ JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
 CODE = {
     "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
+    "requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
+    "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
     "plan": ["planning.py", "grid.py"],
-    "aggregate": ["records.py", "schema.py", "statistics.py", "ceilings.py", "report/tables.py", "report/units.py"],
+    "aggregate": [
+        *("records.py", "schema.py", "statistics.py", "ceilings.py"),
+        *("report/tables.py", "report/units.py", "quality/paired.py", "quality/scores.py"),
+    ],
     "report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
     + [f"report/{name}.py" for name in ("answer", "charts", "compared", "page", "tables", "trust", "units")],
 }
@@ -71,6 +80,9 @@ class Grid:
         self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
         self._makers = self._plan_checkpoints()
+        self._references = {
+            cell.reference_record: reference_cell(cell, study, registry, has_gpu) for cell in self.cells if cell.has_reference
+        }
         # Later turns have lower priorities, all of them above 0, which what needs no quiet machine has.
         order = turns(self.cells)
         self._priority = {(turn.cell.key, turn.run): len(order) - place for place, turn in enumerate(order)}
@@ -116,6 +128,45 @@ class Grid:
         cell = self._cell(wildcards)
         return _existing([*JOB_CODE, *_with_siblings(f"engines/{cell.engine}.py"), "workloads/generate.py", "workloads/score.py"])
 
+    def evaluate_code(self, wildcards) -> list[str]:
+        """The package files that a cell's quality depends on."""
+        return self.engine_code(wildcards) + _existing(["corpus.py", "quality/questions.py", "quality/distance.py"])
+
+    def reference_code(self, wildcards) -> list[str]:
+        """The package files that what the unmodified model expects next depends on."""
+        engine = self._reference(wildcards).engine
+        return _existing([*JOB_CODE, *_with_siblings(f"engines/{engine}.py"), "corpus.py", "quality/distance.py"])
+
+    def reference_env(self, wildcards) -> str:
+        """The environment file of the unmodified model."""
+        return f"../envs/{self._reference(wildcards).env}.yaml"
+
+    def reference_text(self, wildcards) -> list[str]:
+        """The file of held-out text, where the study names one."""
+        return self._text_of(wildcards.experiment)
+
+    def tasks_text(self, wildcards) -> list[str]:
+        """The same, where a task is made from it."""
+        tasks = self.study["experiments"][wildcards.experiment]["evaluate"]["tasks"]
+        return self._text_of(wildcards.experiment) if any(task["task"] == LOCAL_TASK for task in tasks) else []
+
+    def asked(self, wildcards) -> list[str]:
+        """What a cell is asked besides its text: the requests of tasks, and the reference."""
+        cell = self._cell(wildcards)
+        return [cell.requests_record] * cell.asks_tasks + [cell.reference_record] * cell.has_reference
+
+    def requests_of(self, wildcards) -> list[str]:
+        """The requests of the tasks of a group, where it has some."""
+        return [self._group(wildcards)[0].requests_record] * self._group(wildcards)[0].asks_tasks
+
+    def answers(self, wildcards) -> list[str]:
+        """What the techniques of a group answered."""
+        return [f"{cell.folder}/evaluate.parquet" for cell in self._group(wildcards)]
+
+    def score_env(self, wildcards) -> str:
+        """The environment file of scoring: lm-eval's where tasks are scored, else the report's."""
+        return f"../envs/{self._score_env(wildcards)}.yaml"
+
     def transform_code(self, wildcards) -> list[str]:
         """The package files that a quantized checkpoint depends on."""
         method = self.registry[wildcards.technique]["transform"]["method"]
@@ -133,8 +184,7 @@ class Grid:
 
     def evaluation_text(self, wildcards) -> list[str]:
         """The file that is scored, where the study names one."""
-        text = self._cell(wildcards).evaluate["text"]
-        return [] if text == "stdlib" else [text]
+        return self._text_of(wildcards.experiment)
 
     def model_job(self, wildcards) -> str:
         return model_job(wildcards.model, self.study)
@@ -157,6 +207,15 @@ class Grid:
     def evaluate_job(self, wildcards) -> str:
         return self._cell(wildcards).job("evaluate")
 
+    def requests_job(self, wildcards) -> str:
+        return requests_job(wildcards.experiment, self.study)
+
+    def reference_job(self, wildcards) -> str:
+        return self._reference(wildcards).job("reference")
+
+    def score_job(self, wildcards) -> str:
+        return score_job(self._group(wildcards), self._score_env(wildcards))
+
     # --- the whole grid
 
     def pattern(self, axis: str) -> str:
@@ -167,6 +226,7 @@ class Grid:
         """Every result file of every cell, and of what the cells start from."""
         files = [file for cell in self.cells for file in (f"{cell.folder}/warmup.parquet", *cell.measures)]
         files += [f"{cell.folder}/evaluate.parquet" for cell in self.cells if cell.evaluate]
+        files += sorted({record for cell in self.cells for record in _quality_records(cell).values() if record})
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
 
     def probes(self) -> list[str]:
@@ -226,6 +286,7 @@ class Grid:
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
             "evaluate": cell.evaluate is not None,
+            **_quality_records(cell),
         }
 
     def _plan_checkpoints(self) -> dict[str, Cell]:
@@ -245,6 +306,21 @@ class Grid:
                 )
                 makers.setdefault(cell.checkpoint_record, maker)
         return makers
+
+    def _reference(self, wildcards) -> Cell:
+        return self._references[f"results/{wildcards.gpu}/{wildcards.experiment}/{wildcards.model}/reference.parquet"]
+
+    def _group(self, wildcards) -> list[Cell]:
+        """The cells of a gpu, experiment and model that are evaluated."""
+        key = (wildcards.gpu, wildcards.experiment, wildcards.model)
+        return [cell for cell in self.cells if cell.key[:3] == key and cell.evaluate]
+
+    def _score_env(self, wildcards) -> str:
+        return "evaluation" if self._group(wildcards)[0].asks_tasks else "report"
+
+    def _text_of(self, experiment: str) -> list[str]:
+        text = self.study["experiments"][experiment]["evaluate"]["text"]
+        return [] if text == "stdlib" else [text]
 
     def _maker(self, wildcards) -> Cell:
         return self._makers[checkpoint_record(wildcards.model, wildcards.technique, wildcards.dtype)]
@@ -302,6 +378,16 @@ def read_yaml(path: str | Path) -> object:
         raise StudyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}") from None
+
+
+def _quality_records(cell: Cell) -> dict[str, str]:
+    """The files of a cell's quality that it shares with others; empty for what it does not have."""
+    has_score = cell.evaluate and not cell.random_weights
+    return {
+        "requests": cell.requests_record if cell.asks_tasks else "",
+        "reference": cell.reference_record if cell.has_reference else "",
+        "score": cell.score_record if has_score else "",
+    }
 
 
 def _check_files(grid: Grid) -> None:

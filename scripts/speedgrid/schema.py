@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # What can come of a cell. All but `ok` and `not_engaged` leave it without figures.
 STATUSES = {
@@ -331,6 +331,25 @@ TRUST = (
     Column("baseline_drift_high", "double", "", "… upper bound", "Upper end of its 95 % interval"),
 )
 
+# What a technique costs in quality, in the summary; score.parquet has all of it.
+QUALITY = (
+    Column("quality_loss", "double", "", "Quality loss", "Share by which bits per byte are more than the baseline's", "lower"),
+    Column("quality_loss_low", "double", "", "… lower bound", "Lower end of its 95 % interval"),
+    Column("quality_loss_high", "double", "", "… upper bound", "Upper end of its 95 % interval"),
+    Column("quality_verdict", "string", "", "Quality verdict", "`loss`, `gain` or `no measurable loss`, by bits per byte and every task"),
+    Column(
+        "kl_divergence",
+        "double",
+        "nat",
+        "KL divergence",
+        "Mean divergence of the next token from the unmodified model's, over held-out text; 0 is the same model",
+        "lower",
+    ),
+    Column("top1_agreement", "double", "", "Top-1 agreement", "Share of positions with the same likeliest next token", "higher"),
+    Column("accuracy", "double", "", "Accuracy", "Of the first task with choices", "higher"),
+    Column("accuracy_task", "string", "", "Accuracy in", "The name of that task"),
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
@@ -473,24 +492,121 @@ PROBE = Table(
     ),
 )
 
-EVALUATE = Table(
-    "evaluate",
-    "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet: one row a document, scored by what was timed",
+REQUESTS = Table(
+    "requests",
+    "results/requests/{experiment}/requests.parquet: what the tasks of an experiment ask, one row a request, as lm-eval makes it",
     (
-        *KEYS,
+        Column("task", "string", "", "Task", "Name of the task"),
+        *OUTCOME,
+        Column("item", "int64", "", "Item", "Number of the item in its task; empty in the row that says why a task cannot be asked"),
+        Column("request", "int64", "", "Request", "Number of the request in its item"),
+        Column("kind", "string", "", "Kind", "`loglikelihood`, `loglikelihood_rolling` or `generate_until`, as lm-eval has them"),
+        Column("context", "string", "", "Context", "Text before the continuation, or the prompt; empty for rolling likelihoods"),
+        Column("continuation", "string", "", "Continuation", "Text that is scored; empty where text is generated"),
+        Column("settings", "string", "", "Settings", "Of generation, as JSON"),
+    ),
+    RUN,
+)
+
+REFERENCE = Table(
+    "reference",
+    "results/{gpu}/{experiment}/{model}/reference.parquet: what the unmodified model expects next in held-out text, one row a sequence",
+    (
+        *KEYS[:3],
         *OUTCOME,
         Column("document", "string", "", "Document", "Name of the document"),
-        Column("bytes", "int64", "B", "Bytes", "UTF-8 bytes that were scored"),
-        Column("tokens", "int64", "", "Tokens", "Tokens that were scored"),
-        Column("nats", "double", "nat", "Surprise", "Sum of the negative log-likelihoods", "lower"),
+        Column("tokens", "list<int64>", "", "Tokens", "The sequence; a next token is predicted after each"),
+        Column("likeliest", "list<int64>", "", "Likeliest tokens", "`count` next tokens after each token, the likeliest first"),
+        Column("logarithms", "list<double>", "nat", "Logarithms", "Natural logarithms of their probabilities"),
+        Column("count", "int64", "", "Count", "How many next tokens are kept after each token"),
     ),
     (
         *RUN,
-        Column("seconds", "double", "s", "Time", "Time of scoring, load apart", "lower"),
+        Column("technique", "string", "", "Technique", "The technique that computed it, on the model as it was prepared"),
+        Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
+    ),
+)
+
+EVALUATE = Table(
+    "evaluate",
+    "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet: one row a document, request or sequence, answered by what was timed",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column(
+            "kind",
+            "string",
+            "",
+            "Kind",
+            "`document`: held-out text that was scored; `request` of a task; `sequence`: text over which it is held against the reference",
+        ),
+        Column("document", "string", "", "Document", "Name of the document"),
+        Column("task", "string", "", "Task", "Name of the task"),
+        Column("item", "int64", "", "Item", "Number of the item in its task"),
+        Column("request", "int64", "", "Request", "Number of the request in its item"),
+        Column("bytes", "int64", "B", "Bytes", "UTF-8 bytes of a document that were scored"),
+        Column("tokens", "int64", "", "Tokens", "Tokens that were scored or generated"),
+        Column("nats", "double", "nat", "Surprise", "Sum of the negative log-likelihoods", "lower"),
+        Column("greedy", "bool", "", "Greedy", "Whether each token of a request's continuation is the likeliest"),
+        Column("answer", "string", "", "Answer", "Text that was generated"),
+        Column("window_nats", "list<double>", "nat", "Surprise of windows", "The same as `nats` for each window of a document"),
+        Column("window_tokens", "list<int64>", "", "Tokens of windows", "Tokens that were scored in each window"),
+        Column(
+            "divergence",
+            "list<double>",
+            "nat",
+            "Divergence",
+            "Kullback-Leibler divergence of the reference's next token from the technique's, after each token of a sequence",
+            "lower",
+        ),
+        Column("agrees", "list<int64>", "", "Agrees", "1 where both find the same next token likeliest, else 0"),
+        Column("covered", "double", "", "Covered", "Probability of the tokens that were told apart, mean over the sequence"),
+    ),
+    (
+        *RUN,
+        Column("seconds", "double", "s", "Time", "Time of scoring held-out text, load apart", "lower"),
+        Column("answering_s", "double", "s", "Time of answering", "Time of answering the tasks' requests", "lower"),
+        Column("requests_per_s", "double", "1/s", "Requests per second", "Requests of tasks answered in a second", "higher"),
+        Column("not_answered", "string", "", "Not answered", "Tasks that this model cannot be asked, with the reasons, as JSON"),
+        Column("distance_s", "double", "s", "Time of comparing", "Time of comparing with the reference", "lower"),
+        Column("distance_reason", "string", "", "Distance reason", "Why there is no distance to the reference, in words"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
         Column("text", "string", "", "Text", "What was scored"),
         Column("text_sha256", "string", "", "Text hash", "SHA-256 of what was scored"),
     ),
+)
+
+SCORE = Table(
+    "score",
+    "results/{gpu}/{experiment}/{model}/score.parquet: one row a technique, task and metric, each against the baseline's on the same items",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column("task", "string", "", "Task", "Name of the task; `held_out` for held-out text"),
+        Column("metric", "string", "", "Metric", "As lm-eval names it; or `bits_per_byte`, `kl_divergence`, `top1_agreement`"),
+        Column("better", "string", "", "Better", "`higher` or `lower`"),
+        Column("value", "double", "", "Value", "The figure"),
+        Column("stderr", "double", "", "Standard error", "Of the figure by itself, as lm-eval gives it"),
+        Column("low", "double", "", "… lower bound", "Lower end of the figure's 95 % interval, for held-out text"),
+        Column("high", "double", "", "… upper bound", "Upper end of the same"),
+        Column("items", "int64", "", "Items", "Items, windows or sequences that it comes from"),
+        Column("chance", "double", "", "Chance", "What guessing would score, where the task has choices"),
+        Column("test", "string", "", "Test", "`mcnemar` or `bootstrap`: how it was held against the baseline, item by item"),
+        Column(
+            "loss",
+            "double",
+            "",
+            "Loss",
+            "How much worse than the baseline: a difference; a share for perplexities",
+            "lower",
+        ),
+        Column("loss_low", "double", "", "… lower bound", "Lower end of its 95 % interval"),
+        Column("loss_high", "double", "", "… upper bound", "Upper end of its 95 % interval"),
+        Column("resolution", "double", "", "Resolution", "Half the width of that interval: losses much smaller cannot be seen"),
+        Column("p", "double", "", "p", "Probability of so large a difference by chance, by McNemar's exact test"),
+        Column("verdict", "string", "", "Verdict", "`loss`, `gain` or `no measurable loss`"),
+    ),
+    RUN,
 )
 
 SUMMARY = Table(
@@ -559,6 +675,7 @@ SUMMARY = Table(
             "bits_per_byte", "double", "bit/B", "Bits per byte", "On held-out text, with the engine and checkpoint that were timed", "lower"
         ),
         Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
+        *QUALITY,
         *CEILINGS,
         *PAYS,
         *PROOF,
@@ -589,4 +706,4 @@ RUNS = Table(
     ),
 )
 
-TABLES = (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, EVALUATE, SUMMARY, RUNS)
+TABLES = (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE, SUMMARY, RUNS)

@@ -28,10 +28,12 @@ from speedgrid import checkpoints, hardware, meters, outcomes, records, supervis
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, RUN, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, REFERENCE, REQUESTS, RUN, SCORE, WARMUP
 from speedgrid.transforms import uses_torch
 
-TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, EVALUATE)}
+TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE)}
+# Jobs that compute with no model, in environments without PyTorch.
+WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
 # What every job is told beside its own line, by planning.Grid.job_variables: no part of what makes a result.
 TIME_BUDGET, WANTED_BY = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY"
 ENDING = "ending, its result written"
@@ -83,6 +85,8 @@ class Job:
         """Whether the job computes with PyTorch in this process."""
         if "transform" in self.told:
             return uses_torch(self.told["transform"]["method"])
+        if self.stage in WITHOUT_MODEL:
+            return False
         return engine_class(self.told["engine"]).uses_torch if "engine" in self.told else True
 
     @contextmanager

@@ -93,7 +93,7 @@ def _tokens(checkpoint: Path, scratch: Path, entry: dict) -> dict:
         prompt, text = engine.tokenize(PROMPT), engine.tokenize(TEXT)
         engine.load(len(prompt) + max(len(text), SETTINGS["max_new_tokens"]))
         reply = engine.generate(prompt, SETTINGS, seed=5)
-        (scores,) = engine.loglikelihoods([(prompt, text)])
+        ((scores, _),) = engine.loglikelihoods([(prompt, text)])
         proof = engine.prove(prompt, SETTINGS)
     finally:
         engine.close()

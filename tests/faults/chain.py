@@ -84,9 +84,11 @@ class Engine(base.Engine):
             token_s.append(time.perf_counter() - began)
         return base.Reply([token_ids], token_s, time.perf_counter() - began)
 
-    def loglikelihoods(self, requests) -> list[list[float]]:
+    def loglikelihoods(self, requests) -> list[base.Likelihood]:
         return [
-            [self._score(one, following) for one, following in zip([context[-1], *continuation], continuation, strict=False)]
+            base.Likelihood(
+                [self._score(one, following) for one, following in zip([context[-1], *continuation], continuation, strict=False)], False
+            )
             for context, continuation in requests
         ]
 

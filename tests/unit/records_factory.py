@@ -221,6 +221,9 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),
         "evaluate": evaluate,
+        "requests": "",
+        "reference": "",
+        "score": "",
     }
 
 

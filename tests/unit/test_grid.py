@@ -84,6 +84,20 @@ def test_each_stage_is_told_only_what_it_uses():
     assert changed_by(baseline="sdpa") == set()
 
 
+def test_a_cell_is_held_against_the_unmodified_model_and_random_weights_against_nothing():
+    study = studies.small()
+    study["experiments"]["generate"] |= {"evaluate": {"tasks": [{"task": "cloze"}]}, "baseline": "bnb_int8"}
+    tiny, shape = (next(cell for cell in planned(study) if cell.model == model) for model in ("tiny", "shape"))
+    told = json.loads(tiny.job("evaluate"))
+    assert told["requests"] == "results/requests/generate/requests.parquet"
+    assert told["reference"] == "results/local/generate/tiny/reference.parquet"
+    assert [json.loads(shape.job("evaluate"))[name] for name in ("requests", "reference")] == ["", ""]
+    valid = grid.validate(study, STUDY_SCHEMA, "config.yaml")
+    reference = grid.reference_cell(tiny, valid, REGISTRY)
+    # The baseline of this experiment is quantized itself, and no reference.
+    assert (reference.technique, reference.transform, reference.checkpoint_record) == ("baseline", None, "models/tiny/prepared.parquet")
+
+
 def test_a_label_reaches_no_job():
     relabelled = copy.deepcopy(REGISTRY)
     relabelled["sdpa"] |= {"label": "Another", "summary": "Other words."}
@@ -169,6 +183,22 @@ MISTAKES = {
     "evaluate has a wrong type": (
         at("experiments.generate.evaluate", {"max_bytes": "x"}),
         "experiments.generate.evaluate.max_bytes: expected",
+    ),
+    "a task without its data": (
+        at("experiments.generate.evaluate", {"tasks": [{"task": "hellaswag"}]}),
+        "experiments.generate.evaluate.tasks.0: hellaswag needs the key dataset: its `revision` on the hub, or a local `folder`",
+    ),
+    "a task of our own with data": (
+        at("experiments.generate.evaluate", {"tasks": [{"task": "cloze", "fewshot": 2}]}),
+        "experiments.generate.evaluate.tasks.0: cloze is made from the held-out text; it takes `limit` and no other key",
+    ),
+    "a task twice": (
+        at("experiments.generate.evaluate", {"tasks": [{"task": "cloze"}, {"task": "cloze"}]}),
+        "experiments.generate.evaluate.tasks.1.task: 'cloze' is there twice",
+    ),
+    "a data set that is not pinned": (
+        at("experiments.generate.evaluate", {"tasks": [{"task": "hellaswag", "dataset": {"revision": "main"}}]}),
+        "experiments.generate.evaluate.tasks.0.dataset.revision: 'main' is not allowed",
     ),
 }
 

@@ -37,7 +37,10 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
         "warmup": 8,
         "measure": 8,
         "measure_again": 3,
+        "requests": 1,
+        "reference": 1,
         "evaluate": 8,
+        "score": 1,
         "aggregate": 1,
         "report": 1,
         "all": 1,
@@ -51,7 +54,16 @@ def test_a_study_replaces_the_default_one(project):
 
 def test_without_evaluation_nothing_is_evaluated(project, study):
     name = study(lambda s: s["experiments"]["generate"].update(evaluate=False))
-    assert "evaluate" not in working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert not {"requests", "reference", "evaluate", "score"} & set(jobs)
+
+
+def test_without_tasks_and_positions_text_alone_is_scored(project, study):
+    name = study(lambda s: s["experiments"]["generate"].update(evaluate={"positions": 0}))
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert not {"requests", "reference"} & set(jobs)
+    # The model of random weights has no quality, and so no scores.
+    assert jobs["score"] == 1
 
 
 def refusal(answer) -> str:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from speedgrid import checkpoints
 from speedgrid.hardware import Device
@@ -33,6 +34,21 @@ class Reply:
         return sum(map(len, self.token_ids))
 
 
+class Likelihood(NamedTuple):
+    """How likely a continuation is: the natural log-probability of each of its tokens, and whether each was the likeliest."""
+
+    logarithms: list[float]
+    greedy: bool
+
+
+class Likeliest(NamedTuple):
+    """The likeliest next tokens after each token of a sequence, the likeliest first, with the natural logarithms of their probabilities;
+    each is a list of lists, one for each position."""
+
+    tokens: list[list[int]]
+    logarithms: list[list[float]]
+
+
 @dataclass
 class Proof:
     """Whether a technique was active, with what was seen of it."""
@@ -53,6 +69,8 @@ class Engine(ABC):
     uses_torch = True
     # Whether the weights that it loads are safetensors; an engine with a format of its own looks for that itself.
     loads_safetensors = True
+    # Sequences that `load` must make room for when texts are scored: several for an engine that schedules its own batches.
+    scored_at_once = 1
 
     def __init__(self, checkpoint: Path, device: Device, options: Mapping, threads: int, trust_remote_code: bool = False):
         self.checkpoint, self.device, self.options = checkpoint, device, options
@@ -126,11 +144,18 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        """For each (context, continuation), the natural log-probability of every token of the continuation.
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Likelihood]:
+        """For each (context, continuation), how likely each token of the continuation is. Both have at least one token.
 
         Raises outcomes.Unsupported where the engine cannot say.
         """
+
+    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
+        """For each sequence, the `count` likeliest next tokens after each of its tokens; all where the vocabulary has no more.
+
+        Raises outcomes.Unsupported where the engine cannot say.
+        """
+        raise Unsupported("this engine does not give the probabilities of next tokens")
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:

@@ -122,26 +122,44 @@ class Engine(base.Engine):
             for batch in parts:
                 batch.free()
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
+        scores = []
+        for context, continuation in requests:
+            found, greedy = [], True
+            for token, row in zip(continuation, self._rows([*context, *continuation[:-1]], len(context) - 1), strict=True):
+                found.append(float(row[token]))
+                greedy = greedy and int(row.argmax()) == token
+            scores.append(base.Likelihood(found, greedy))
+        return scores
+
+    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+        import numpy
+
+        answers = []
+        for ids in sequences:
+            tokens, logarithms = [], []
+            for row in self._rows(ids, 0):
+                top = numpy.argsort(-row, kind="stable")[:count]
+                tokens.append(top.tolist())
+                logarithms.append(row[top].tolist())
+            answers.append(base.Likeliest(tokens, logarithms))
+        return answers
+
+    def _rows(self, ids: Sequence[int], first: int) -> Iterator:
+        """Natural logarithms of the probabilities of all next tokens, after each token of a sequence from the one at `first` on."""
         lib = self.lib
         # Few enough at once that their logits stay within bounds, whatever the size of the vocabulary.
         at_once = max(1, min(self.tokens_at_once, LOGITS_BYTES // (4 * self.vocabulary_size)))
-        scores = []
-        for context, continuation in requests:
-            seen = [*context, *continuation[:-1]]
-            first = len(context) - 1
-            rows = [(token, at, 0, at >= first) for at, token in enumerate(seen)]
-            lib.llama_memory_clear(self.memory, False)
-            found: list[float] = []
-            for start in range(0, len(rows), at_once):
-                batch = Batch.of(lib, rows[start : start + at_once])
-                try:
-                    self._decode(batch)
-                    found += [self._logarithm(row, continuation[start + row - first]) for row, _ in batch.outputs]
-                finally:
-                    batch.free()
-            scores.append(found)
-        return scores
+        rows = [(token, at, 0, at >= first) for at, token in enumerate(ids)]
+        lib.llama_memory_clear(self.memory, False)
+        for start in range(0, len(rows), at_once):
+            batch = Batch.of(lib, rows[start : start + at_once])
+            try:
+                self._decode(batch)
+                for row, _ in batch.outputs:
+                    yield self._logarithms(row)
+            finally:
+                batch.free()
 
     def sizes(self) -> dict[str, int]:
         return {
@@ -177,14 +195,14 @@ class Engine(base.Engine):
             failure = self.log.failure("llama.cpp cannot compute the batch")
             raise failure if isinstance(failure, OutOfMemory) else RuntimeError(f"llama_decode returned {status}: {failure}")
 
-    def _logarithm(self, row: int, token: int) -> float:
-        """Natural logarithm of the probability of `token` after a row of the last batch."""
+    def _logarithms(self, row: int):
+        """Natural logarithms of the probabilities of all tokens after a row of the last batch."""
         import numpy
 
         logits = numpy.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.native_context, row), (self.vocabulary_size,))
         logits = logits.astype(numpy.float64)
         top = logits.max()
-        return float(logits[token] - top - numpy.log(numpy.exp(logits - top).sum()))
+        return logits - top - numpy.log(numpy.exp(logits - top).sum())
 
     def _sampler(self, sampling: Mapping, prompt: Sequence[int], seed: int):
         """llama.cpp's samplers in the order in which transformers applies its own."""

@@ -71,17 +71,32 @@ class Engine(base.Engine):
         ends = [] if settings["ignore_eos"] else self.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         import torch
 
         scores = []
-        with torch.inference_mode(), failures():
-            for context, continuation in requests:
-                ids = torch.tensor([[*context, *continuation[:-1]]], device=self.model.device)
-                logits = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, len(context) - 1 :].float()
-                targets = torch.tensor(continuation, device=logits.device)[:, None]
-                scores.append(torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0].tolist())
+        for context, continuation in requests:
+            logits = self._logits([*context, *continuation[:-1]])[len(context) - 1 :]
+            targets = torch.tensor(list(continuation), device=logits.device)
+            greedy = bool((logits.argmax(dim=-1) == targets).all())
+            scores.append(base.Likelihood(torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0].tolist(), greedy))
         return scores
+
+    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+        import torch
+
+        found = (torch.log_softmax(self._logits(ids), dim=-1) for ids in sequences)
+        top = (logarithms.topk(min(count, logarithms.shape[-1]), dim=-1) for logarithms in found)
+        return [base.Likeliest(one.indices.tolist(), one.values.tolist()) for one in top]
+
+    def _logits(self, ids: Sequence[int]):
+        """Logits after each token of one sequence, (tokens, vocabulary), in 32 bits. One sequence at a time: dynamic INT8 has one scale for
+        all activations of a batch."""
+        import torch
+
+        with torch.inference_mode(), failures():
+            batch = torch.tensor([list(ids)], device=self.model.device)
+            return self.model(input_ids=batch, attention_mask=torch.ones_like(batch)).logits[0].float()
 
     def sizes(self) -> dict[str, int]:
         noted = self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.parameters")

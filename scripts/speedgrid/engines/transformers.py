@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 
 from speedgrid.engines import base, evidence
@@ -10,6 +10,9 @@ from speedgrid.outcomes import MissingDependency, Unsupported
 
 # Our names of PyTorch's SDPA kernels, and PyTorch's own.
 SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH", "cudnn": "CUDNN_ATTENTION"}
+
+# Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
+ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 
 class Engine(base.Engine):
@@ -118,22 +121,59 @@ class Engine(base.Engine):
         ends = [] if settings["ignore_eos"] else self.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         import torch
 
-        # Scoring is one forward pass: a technique that compiles gets that pass compiled, the others run it as it is. Every request
-        # is padded to one length on the right, where a causal model cannot see it, so that there is one shape to compile.
+        def score(place: int, logits) -> base.Likelihood:
+            context, continuation = requests[place]
+            logits = logits[len(context) - 1 :].float()
+            targets = torch.tensor(list(continuation), device=logits.device)
+            greedy = bool((logits.argmax(dim=-1) == targets).all())
+            return base.Likelihood(torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0].tolist(), greedy)
+
+        return self._over_passes([[*context, *continuation[:-1]] for context, continuation in requests], score)
+
+    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+        import torch
+
+        def rank(place: int, logits) -> base.Likeliest:
+            found = torch.log_softmax(logits.float(), dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
+            return base.Likeliest(found.indices.tolist(), found.values.tolist())
+
+        return self._over_passes(sequences, rank)
+
+    def _over_passes(self, sequences: Sequence[Sequence[int]], read: Callable[[int, object], object]) -> list:
+        """What `read` makes of the logits of each sequence, (tokens, vocabulary), given with the sequence's place; in order.
+
+        Scoring is one forward pass: a technique that compiles gets that pass compiled, the others run it as it is. Sequences are padded
+        on the right, where a causal model cannot see it: those of a batch to one length, and for a compiled pass all of them, and all
+        batches to one size, so that there is one shape to compile.
+        """
+        import torch
+
+        compiled = self.options.get("compile") in ("static_cache", "forward")
         forward = torch.compile(self.model.forward) if self.options.get("compile") == "static_cache" else self.model.forward
-        longest = max(len(context) + len(continuation) - 1 for context, continuation in requests)
-        scores = []
+        longest = max(map(len, sequences))
+        rows = rows_at_once(longest, self._text_config().vocab_size, self.device.is_gpu) if self._rows_are_apart() else 1
+        order = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
+        found: list = [None] * len(sequences)
         with torch.inference_mode(), self._attention_kernels():
-            for context, continuation in requests:
-                seen = [*context, *continuation[:-1]]
-                ids = torch.tensor([seen + [0] * (longest - len(seen))], device=self.device.kind)
-                logits = forward(input_ids=ids, use_cache=False).logits[0, len(context) - 1 : len(seen)].float()
-                targets = torch.tensor(continuation, device=self.device.kind)[:, None]
-                scores.append(torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0].tolist())
-        return scores
+            for start in range(0, len(order), rows):
+                places = order[start : start + rows]
+                width = longest if compiled else len(sequences[places[0]])
+                padded = [[*sequences[place], *[0] * (width - len(sequences[place]))] for place in places]
+                padded += [[0] * width] * (rows - len(places)) if compiled else []
+                logits = forward(input_ids=torch.tensor(padded, device=self.device.kind), use_cache=False).logits
+                for row, place in enumerate(places):
+                    found[place] = read(place, logits[row, : len(sequences[place])])
+        return found
+
+    def _rows_are_apart(self) -> bool:
+        """Whether the sequences of a batch leave each other's figures alone: some quantized products choose scales or outliers for a whole
+        batch. BetterTransformer masks a batch, and its flash kernel takes no mask."""
+        quantization = getattr(self.model.config, "quantization_config", None)
+        told = quantization if isinstance(quantization, Mapping) else getattr(quantization, "to_dict", dict)()
+        return told.get("quant_method") != "torchao" and not told.get("load_in_8bit") and not self.options.get("bettertransformer")
 
     def sizes(self) -> dict[str, int]:
         from itertools import chain
@@ -264,6 +304,11 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
     if kernel and set(seen["sdpa_kernels"]) != {kernel}:
         return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"
     return ""
+
+
+def rows_at_once(longest: int, vocabulary: int, gpu: bool) -> int:
+    """How many sequences of `longest` tokens to score at once, so that their logits in 32 bits stay within bounds."""
+    return max(1, min(ROWS, LOGITS_BYTES[gpu] // (4 * longest * vocabulary)))
 
 
 def quantized_kind(module) -> str | None:

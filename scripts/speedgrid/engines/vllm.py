@@ -31,6 +31,8 @@ ENVIRONMENT = {
 }
 # The KV cache is given out in blocks of 16 tokens on a GPU and of 128 on a CPU; the larger one serves both.
 BLOCK_TOKENS = 128
+# The most next tokens that vLLM is asked for after each token of a text.
+MOST_LIKELIEST = 256
 # What the configuration of a model has whose layers keep a compressed or a running state.
 NOT_KEYS_AND_VALUES = ("kv_lora_rank", "mamba_d_state", "mamba_d_conv", "linear_num_key_heads", "conv_kernel", "state_size")
 # Stands before each record of the file of errors.
@@ -56,6 +58,7 @@ class Engine(base.Engine):
     """
 
     uses_torch = False
+    scored_at_once = 16
 
     def import_packages(self) -> None:
         self.scratch = tempfile.TemporaryDirectory(prefix="speedgrid-vllm-")
@@ -101,6 +104,7 @@ class Engine(base.Engine):
                 max_model_len=room,
                 max_num_seqs=batch_size,
                 enable_prefix_caching=False,
+                max_logprobs=MOST_LIKELIEST,
                 seed=0,
                 disable_log_stats=False,
                 use_tqdm_on_load=False,
@@ -144,21 +148,37 @@ class Engine(base.Engine):
         self.asked.append(Timing.of(reply, [last[name] for name in names]))
         return reply
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         """All requests go to vLLM at once. The last token of each is not fed: it is the only one that may be sampled, and its
         log-probability is that of the model before anything was forbidden."""
-        from vllm import SamplingParams, TokensPrompt
-
         prompts = [[*context, *continuation[:-1]] for context, continuation in requests]
-        common = {"max_tokens": 1, "temperature": 0.0, "logprobs": 0, "prompt_logprobs": 0, "detokenize": False}
-        params = [SamplingParams(allowed_token_ids=[continuation[-1]], **common) for _, continuation in requests]
-        with self._failures("score"):
-            answers = self.llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompts], params, use_tqdm=False)
+        answers = self._scored(prompts, 0, [continuation[-1] for _, continuation in requests])
         scores = []
         for answer, ids, (context, continuation) in zip(answers, prompts, requests, strict=True):
-            fed = [answer.prompt_logprobs[i][ids[i]].logprob for i in range(len(context), len(ids))]
-            scores.append([*fed, answer.outputs[0].logprobs[0][continuation[-1]].logprob])
+            fed = [answer.prompt_logprobs[i][ids[i]] for i in range(len(context), len(ids))]
+            found = [*fed, answer.outputs[0].logprobs[0][continuation[-1]]]
+            scores.append(base.Likelihood([one.logprob for one in found], all(one.rank == 1 for one in found)))
         return scores
+
+    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+        answers = []
+        for answer in self._scored(sequences, min(count, MOST_LIKELIEST)):
+            after = [*answer.prompt_logprobs[1:], answer.outputs[0].logprobs[0]]
+            # vLLM adds the token that stands there, whatever its rank.
+            ranked = [sorted((one.rank, token, one.logprob) for token, one in found.items() if one.rank <= count) for found in after]
+            answers.append(base.Likeliest(*([[one[part] for one in found] for found in ranked] for part in (1, 2))))
+        return answers
+
+    def _scored(self, prompts: Sequence[Sequence[int]], count: int, last: Sequence[int] | None = None) -> list:
+        """vLLM's answers to prompts, with the log-probabilities of each prompt's own tokens and of the `count` likeliest beside each; one
+        more token is sampled for what follows the prompt, the one in `last` where it is given."""
+        from vllm import SamplingParams, TokensPrompt
+
+        common = {"max_tokens": 1, "temperature": 0.0, "logprobs": count, "prompt_logprobs": count, "detokenize": False}
+        allowed = [{"allowed_token_ids": [token]} for token in last] if last else [{}] * len(prompts)
+        params = [SamplingParams(**common, **one) for one in allowed]
+        with self._failures("score"):
+            return self.llm.generate([TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts], params, use_tqdm=False)
 
     def sizes(self) -> dict[str, int | None]:
         """Parameters by the shapes in the checkpoint, since vLLM pads and merges weights; bytes by the tensors that vLLM holds, where it

@@ -14,6 +14,8 @@ from datetime import datetime
 import pandas as pd
 
 from speedgrid import ceilings, statistics
+from speedgrid.quality.paired import overall
+from speedgrid.quality.scores import HELD_OUT
 from speedgrid.records import Record
 from speedgrid.schema import MEASURED, RUN, STATE_SHOWN, SUMMARY
 
@@ -41,6 +43,9 @@ class CellRecords:
     measure: Record
     probe: Record
     evaluate: Record | None
+    requests: Record | None = None
+    reference: Record | None = None
+    score: Record | None = None
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
 
     @property
@@ -258,7 +263,28 @@ def _quality(cell: CellRecords) -> dict:
     if cell.evaluate.status not in MEASURED or not scored:
         return {"quality_status": cell.evaluate.status, "quality_reason": cell.evaluate.reason}
     scored_bytes = sum(row["bytes"] for row in scored)
-    return {"bits_per_byte": sum(row["nats"] for row in scored) / math.log(2) / scored_bytes, "quality_bytes": scored_bytes}
+    bits = sum(row["nats"] for row in scored) / math.log(2) / scored_bytes
+    return {"bits_per_byte": bits, "quality_bytes": scored_bytes, **_scores(cell)}
+
+
+def _scores(cell: CellRecords) -> dict:
+    """What the summary takes of the cell's scores."""
+    rows = score_rows(cell)
+    found: dict = {}
+    for row in rows:
+        if row["metric"] == "bits_per_byte" and row["task"] == HELD_OUT:
+            found |= {"quality_loss": row["loss"], "quality_loss_low": row["loss_low"], "quality_loss_high": row["loss_high"]}
+        elif row["task"] == HELD_OUT:
+            found[row["metric"]] = row["value"]
+        elif row["metric"] == "acc" and row["chance"] and "accuracy" not in found:
+            found |= {"accuracy": row["value"], "accuracy_task": row["task"]}
+    return found | {"quality_verdict": overall([row["verdict"] for row in rows])}
+
+
+def score_rows(cell: CellRecords) -> list[dict]:
+    """The rows of schema.SCORE with figures of one cell."""
+    technique = cell.cell["technique"]
+    return [row for row in cell.score.rows if row["technique"] == technique and row["metric"]] if cell.score else []
 
 
 def _mean_of(values) -> float | None:
@@ -282,6 +308,14 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
         if cell.checkpoint:
             made = (1, cell.cell["checkpoint_record"])
             shared.setdefault(made, _run_row(cell.checkpoint, {"model": model, "technique": technique}))
+        group = {axis: cell.cell[axis] for axis in GROUP}
+        for order, record, own_keys in (
+            (1, cell.requests, {"experiment": group["experiment"]}),
+            (1, cell.reference, group),
+            (1, cell.score, group),
+        ):
+            if record:
+                shared.setdefault((order, record.facts["stage"], *own_keys.values()), _run_row(record, own_keys))
         keys = {axis: cell.cell[axis] for axis in KEYS}
         own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record]
     return [shared[key] for key in sorted(shared, key=lambda key: key[0])] + own
@@ -331,7 +365,7 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[G
     # One kind for every column whatever is missing in it: numbers are floats, NaN where there is none, and no text is an empty one.
     kinds = {"int64": float, "double": float}
     rows = rows.astype({c.name: kinds[c.type] for c in SUMMARY.columns if c.type in kinds} | {"is_baseline": bool})
-    rows = rows.fillna({c.name: "" for c in SUMMARY.columns if c.type == "string"})
+    rows = rows.fillna({c.name: "" for c in SUMMARY.columns if c.type == "string"}).copy()
     finished = _reply_frame(replies)
     for key, cells in rows.groupby(list(GROUP), sort=False):
         own = (finished[list(GROUP)] == list(key)).all(axis=1)

@@ -1,0 +1,28 @@
+"""What the tasks of an experiment ask, as lm-eval makes it. Writes results/requests/{experiment}/requests.parquet, one row a request."""
+
+from speedgrid import corpus, stage
+from speedgrid.outcomes import Outcome
+from speedgrid.progress import say
+from speedgrid.quality import tasks
+
+
+def build(job: stage.Job) -> str:
+    settings = job.told["evaluate"]
+    documents = corpus.all_held_out(settings["text"])
+    for told in settings["tasks"]:
+        job.enter(f"building the requests of {told['task']}")
+        try:
+            rows = tasks.requests(tasks.load(told, documents), told["limit"])
+        except Outcome as failure:
+            # One task less, and the rest goes on.
+            job.rows.append({"task": told["task"], "status": failure.status, "reason": str(failure)})
+            say(f"{job.name}: {told['task']}: {failure.status}: {failure}")
+            continue
+        for row in rows:
+            job.keep({"task": told["task"], **row})
+    asked = sum(row["status"] == "ok" for row in job.rows)
+    return f"{asked:,} requests of {len(settings['tasks'])} tasks"
+
+
+if __name__ == "__main__":
+    stage.run("requests", build)

@@ -1,0 +1,35 @@
+"""What the unmodified model expects next in held-out text. Writes reference.parquet, one row a sequence."""
+
+from itertools import chain
+
+from speedgrid import corpus, stage
+from speedgrid.outcomes import Unsupported
+from speedgrid.quality.distance import COUNT, sequences
+
+
+def reference(job: stage.Job) -> str:
+    settings = job.told["evaluate"]
+    documents = corpus.held_out(settings["text"], settings["max_bytes"])
+    with job.engine() as engine:
+        job.enter("importing packages")
+        engine.import_packages()
+        engine.open()
+        texts = [engine.tokenize(text) for _, text in documents]
+        pieces = sequences(texts, engine.prefix(), settings["positions"], engine.context())
+        if not pieces:
+            raise Unsupported(f"the held-out text has too few tokens for {settings['positions']} positions")
+        job.enter("loading the checkpoint")
+        # The engine may have to feed one token more to tell of what follows the last one.
+        engine.load(max(len(piece) for _, piece in pieces) + 1, engine.scored_at_once)
+        job.enter("computing next tokens")
+        found = engine.next_tokens([piece for _, piece in pieces], COUNT)
+    for (number, piece), likeliest in zip(pieces, found, strict=True):
+        tokens, logarithms = (list(chain.from_iterable(part)) for part in likeliest)
+        row = {"document": documents[number][0], "tokens": piece, "likeliest": tokens, "logarithms": logarithms}
+        job.keep({**row, "count": len(likeliest.tokens[0])})
+    job.facts |= {"technique": job.told["technique"], "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"]}
+    return f"{sum(len(piece) for _, piece in pieces):,} positions in {len(pieces)} sequences"
+
+
+if __name__ == "__main__":
+    stage.run("reference", reference)

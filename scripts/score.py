@@ -1,0 +1,67 @@
+"""Scores of a group's techniques, each against the baseline's. Writes score.parquet, one row a technique, task and metric."""
+
+import json
+
+from speedgrid import corpus, records, stage
+from speedgrid.outcomes import Outcome
+from speedgrid.progress import say
+from speedgrid.quality import scores
+from speedgrid.schema import EVALUATE, MEASURED, REQUESTS
+
+
+def score(job: stage.Job) -> str:
+    found = {entry["technique"]: records.read(entry["evaluate"], EVALUATE) for entry in job.told["techniques"]}
+    answered = []
+    for entry in job.told["techniques"]:
+        record = found[entry["technique"]]
+        if record.status in MEASURED:
+            answered.append(scores.Answered(entry["technique"], record.rows, entry["is_baseline"]))
+        else:
+            job.rows.append({**job.keys, "technique": entry["technique"], "status": record.status, "reason": record.reason})
+    figures = {one.technique: scores.held_out_figures(one) for one in answered}
+    for task in job.told["evaluate"]["tasks"]:
+        job.enter(f"scoring {task['task']}")
+        for technique, more in task_figures(job, task, answered, found).items():
+            figures[technique] += more
+    baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
+    for one in answered:
+        for row in scores.compared(figures[one.technique], [] if one.is_baseline else baseline):
+            job.keep({"technique": one.technique, **row})
+    return f"{len(answered)} of {len(found)} techniques scored"
+
+
+def task_figures(job: stage.Job, told: dict, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:
+    """The figures of a task for each technique that answered it; a task that cannot be had is a row with the reason."""
+    from speedgrid.quality import tasks
+
+    name = told["task"]
+    asked = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["task"] == name]
+    refused = [row for row in asked if row["status"] != "ok"]
+    if refused or not answered:
+        for row in refused:
+            job.rows.append({**job.keys, "technique": None, "task": name, "status": row["status"], "reason": row["reason"]})
+        return {}
+    try:
+        task = tasks.load(told, corpus.all_held_out(job.told["evaluate"]["text"]))
+    except Outcome as failure:
+        job.rows.append({**job.keys, "technique": None, "task": name, "status": failure.status, "reason": str(failure)})
+        return {}
+    figures = {}
+    for one in answered:
+        reason = json.loads(found[one.technique].facts["not_answered"] or "{}").get(name)
+        answers = {(row["item"], row["request"]): row for row in one.of("request") if row["task"] == name}
+        if reason or not answers:
+            told_why = reason or "its requests were not answered"
+            job.rows.append({**job.keys, "technique": one.technique, "task": name, "status": "unsupported", "reason": told_why})
+            continue
+        figures[one.technique] = scores.task_figures(name, tasks.score(task, told["limit"], asked, answers))
+        say(f"{job.name}: {one.technique}: {name}: {_in_words(figures[one.technique])}")
+    return figures
+
+
+def _in_words(figures: list[scores.Figure]) -> str:
+    return ", ".join(f"{figure.row['metric']} {figure.row['value']:.4f}" for figure in figures)
+
+
+if __name__ == "__main__":
+    stage.run("score", score)

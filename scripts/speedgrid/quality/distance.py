@@ -1,0 +1,71 @@
+"""How far a technique's model is from the unmodified one, by what both expect next. NumPy alone.
+
+Both sides give the likeliest next tokens at each position, because some engines cannot give all. Held against each other are the tokens
+that both name, and all others as one. The divergence of such merged distributions is never more than that of the whole ones (T. M. Cover
+and J. A. Thomas, "Elements of Information Theory", 2nd ed., 2006, section 2.8, the data processing inequality), and little less where the
+named tokens hold nearly all probability.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# How many of the likeliest tokens are kept at a position.
+COUNT = 256
+# Tokens of a sequence: long enough for what a model makes of its context, short enough for many independent sequences.
+SEQUENCE = 128
+# A probability left over that is smaller than this is rounding.
+ROUNDING = 1e-7
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Over the positions of a sequence: divergence in nats, whether the likeliest token is the same, probability of the tokens that were
+    told apart by the reference."""
+
+    divergence: list[float]
+    agrees: list[bool]
+    covered: list[float]
+
+
+def distance(
+    reference: tuple[Sequence[Sequence[int]], Sequence[Sequence[float]]], other: tuple[Sequence[Sequence[int]], Sequence[Sequence[float]]]
+) -> Distance:
+    """From two engines' Likeliest of the same sequence: the Kullback-Leibler divergence D(reference || other) at each position."""
+    rows = [position(*row) for row in zip(*reference, *other, strict=True)]
+    divergence, covered = ([row[column] for row in rows] for column in (0, 1))
+    return Distance(divergence, [mine[0] == theirs[0] for mine, theirs in zip(reference[0], other[0], strict=True)], covered)
+
+
+def position(tokens: Sequence[int], logarithms: Sequence[float], others: Sequence[int], their: Sequence[float]) -> tuple[float, float]:
+    """The divergence at one position, in nats, and the probability of the tokens that both sides name."""
+    _, mine, theirs = np.intersect1d(tokens, others, assume_unique=True, return_indices=True)
+    p, q = np.asarray(logarithms, dtype=float)[mine], np.asarray(their, dtype=float)[theirs]
+    covered = float(np.exp(p).sum())
+    left, left_theirs = 1 - covered, 1 - float(np.exp(q).sum())
+    found = float((np.exp(p) * (p - q)).sum())
+    if left > ROUNDING:
+        found += left * float(np.log(left / max(left_theirs, ROUNDING)))
+    return max(0.0, found), min(1.0, covered)
+
+
+def sequences(documents: Sequence[Sequence[int]], prefix: int, positions: int, context: int) -> list[tuple[int, list[int]]]:
+    """Sequences of tokens cut from documents, in all at most `positions` tokens: (number of the document, tokens), each after `prefix`.
+
+    They are spread over the documents, a sequence of each in turn.
+    """
+    length = min(SEQUENCE, context)
+    pieces = [
+        [(number, [prefix, *tokens[start : start + length - 1]]) for start in range(0, len(tokens), length - 1)]
+        for number, tokens in enumerate(documents)
+    ]
+    turns = [document[turn] for turn in range(max(map(len, pieces), default=0)) for document in pieces if turn < len(document)]
+    found, left = [], positions
+    for number, tokens in turns:
+        if len(tokens) > left:
+            break
+        if len(tokens) > 1:
+            found.append((number, tokens))
+            left -= len(tokens)
+    return found

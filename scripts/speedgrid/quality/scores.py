@@ -1,0 +1,122 @@
+"""From the answers of the techniques of one group to scores, each against the baseline's on the same items. Pure.
+
+Losses are positive where the technique is worse: a difference for accuracies and other means, a share for bits per byte and perplexities.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from speedgrid import statistics
+from speedgrid.quality import paired
+
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A technique with the rows of its evaluate.parquet."""
+
+    technique: str
+    rows: Sequence[Mapping]
+    is_baseline: bool
+
+    def of(self, kind: str) -> list[Mapping]:
+        return [row for row in self.rows if row["kind"] == kind]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric of a technique as a row of schema.SCORE, and what its items are compared by."""
+
+    row: dict
+    items: Sequence
+
+
+def held_out_figures(answered: Answered) -> list[Figure]:
+    """Bits per byte, and the distance to the reference where there is one."""
+    found = []
+    documents, sequences = answered.of("document"), answered.of("sequence")
+    if documents:
+        size = sum(row["bytes"] for row in documents)
+        nats = [one for row in documents for one in row["window_nats"]]
+        row = _row(HELD_OUT, "bits_per_byte", False, sum(nats) / math.log(2) / size, len(nats))
+        found.append(Figure(row, nats))
+    if sequences:
+        for metric, name, higher in (("kl_divergence", "divergence", False), ("top1_agreement", "agrees", True)):
+            means = [sum(row[name]) / len(row[name]) for row in sequences]
+            # Neighbouring positions are alike; the sequences are what is independent.
+            estimate = statistics.mean_interval(means)
+            value = sum(sum(row[name]) for row in sequences) / sum(len(row[name]) for row in sequences)
+            row = _row(HELD_OUT, metric, higher, value, len(means)) | {"low": estimate.low, "high": estimate.high}
+            found.append(Figure(row, ()))
+    return found
+
+
+def task_figures(name: str, scores: Sequence) -> list[Figure]:
+    """The metrics of a task, as tasks.Score has them."""
+    figures = []
+    for score in scores:
+        row = _row(name, score.metric, score.higher_is_better, score.value, len(score.items))
+        figures.append(Figure(row | {"stderr": score.stderr, "chance": score.chance}, score.items))
+    return figures
+
+
+def compared(own: Sequence[Figure], baselines: Sequence[Figure]) -> list[dict]:
+    """The rows of `own`, each with what it lost against the baseline's figure of the same task and metric, where both have it."""
+    theirs = {(figure.row["task"], figure.row["metric"]): figure for figure in baselines}
+    return [figure.row | _lost(figure, theirs.get((figure.row["task"], figure.row["metric"]))) for figure in own]
+
+
+def _lost(own: Figure, baseline: Figure | None) -> dict:
+    if baseline is None or not own.items or len(own.items) != len(baseline.items):
+        return {}
+    way = _way(own)
+    comparison, negligible = way(own, baseline)
+    return {
+        "test": comparison.test,
+        "loss": comparison.loss,
+        "loss_low": comparison.low,
+        "loss_high": comparison.high,
+        "resolution": comparison.resolution,
+        "p": comparison.p,
+        "verdict": comparison.verdict(negligible),
+    }
+
+
+def _way(own: Figure) -> Callable[[Figure, Figure], tuple[paired.Comparison, float]]:
+    first = own.items[0]
+    if own.row["task"] == HELD_OUT:
+        return _of_windows
+    if isinstance(first, list | tuple):
+        return _of_likelihoods
+    if all(item in (0, 1) for item in own.items) and own.row["better"] == "higher":
+        return _of_hits
+    return _of_means
+
+
+def _of_windows(own: Figure, baseline: Figure) -> tuple[paired.Comparison, float]:
+    """Surprise of the same windows, as a share of the baseline's."""
+    away = paired.bootstrap(own.items, baseline.items)
+    return paired.share(away, sum(baseline.items) / len(baseline.items)), paired.NEGLIGIBLE
+
+
+def _of_likelihoods(own: Figure, baseline: Figure) -> tuple[paired.Comparison, float]:
+    """Documents as (log-likelihood, words or bytes): the share by which perplexity is more, or bits per byte."""
+    nats, theirs = ([-item[0] for item in figure.items] for figure in (own, baseline))
+    if own.row["metric"] == "bits_per_byte":
+        return paired.share(paired.bootstrap(nats, theirs), sum(theirs) / len(theirs)), paired.NEGLIGIBLE
+    return paired.factor(paired.bootstrap(nats, theirs, [item[1] for item in own.items])), paired.NEGLIGIBLE
+
+
+def _of_hits(own: Figure, baseline: Figure) -> tuple[paired.Comparison, float]:
+    return paired.mcnemar([bool(item) for item in own.items], [bool(item) for item in baseline.items]), 0.0
+
+
+def _of_means(own: Figure, baseline: Figure) -> tuple[paired.Comparison, float]:
+    sign = -1 if own.row["better"] == "higher" else 1
+    return paired.bootstrap([sign * item for item in own.items], [sign * item for item in baseline.items]), 0.0
+
+
+def _row(task: str, metric: str, higher_is_better: bool, value: float, items: int) -> dict:
+    return {"task": task, "metric": metric, "better": "higher" if higher_is_better else "lower", "value": value, "items": items}
