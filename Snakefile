@@ -13,6 +13,13 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
+# Short jobs without a device: on a cluster they run where Snakemake does, and wait in no queue.
+localrules:
+    plan,
+    aggregate,
+    report,
+
+
 rule all:
     default_target: True
     input:

@@ -56,9 +56,9 @@ rule evaluate:
         "logs/{gpu}/{experiment}/{model}/{technique}/evaluate.log",
     conda:
         grid.env
-    threads: planning.all_cores(workflow)
+    threads: grid.threads
     resources:
-        gpu=1,
+        **grid.measuring,
     params:
         job=grid.evaluate_job,
     message:

@@ -13,9 +13,9 @@ rule warmup:
         "cell"
     conda:
         grid.env
-    threads: planning.all_cores(workflow)
+    threads: grid.threads
     resources:
-        gpu=1,
+        **grid.measuring,
     params:
         job=grid.warmup_job,
     message:
@@ -40,9 +40,9 @@ rule measure:
         "cell"
     conda:
         grid.env
-    threads: planning.all_cores(workflow)
+    threads: grid.threads
     resources:
-        gpu=1,
+        **grid.measuring,
     params:
         job=grid.measure_job,
     message:
@@ -67,9 +67,9 @@ rule measure_again:
     priority: grid.turn
     conda:
         grid.env
-    threads: planning.all_cores(workflow)
+    threads: grid.threads
     resources:
-        gpu=1,
+        **grid.measuring,
     params:
         job=grid.measure_again_job,
     message:

@@ -12,6 +12,8 @@ rule prepare_model:
     conda:
         "../envs/transformers.yaml"
     threads: planning.all_cores(workflow)
+    resources:
+        **planning.preparing,
     params:
         job=grid.model_job,
     message:

@@ -12,7 +12,7 @@ rule probe:
         "../envs/transformers.yaml"
     threads: planning.all_cores(workflow)
     resources:
-        gpu=1,
+        **grid.probing,
     params:
         job=grid.probe_job,
     message:

@@ -14,7 +14,7 @@ rule quantize:
         grid.transform_env
     threads: planning.all_cores(workflow)
     resources:
-        gpu=1,
+        **grid.quantizing,
     params:
         job=grid.quantize_job,
     message:

@@ -27,6 +27,8 @@ from speedgrid.hardware import CAPABILITIES
 ROOT = Path(__file__).resolve().parent.parent
 FRONTEND = ROOT / "envs" / "uv-frontend"
 REPORT_ENV = "report"  # every study ends in it
+# Three times the seconds after which snakemake-executor-plugin-slurm asks first: below it does not trust `squeue`.
+LEAST_JOB_AGE_S = 120
 DISK_FOR_ENVIRONMENTS = {"cuda": 9e9, "cpu": 3e9}  # bytes; torch takes most of them
 
 
@@ -55,6 +57,9 @@ class Facts:
     made: frozenset[str] = frozenset()  # environments that are there already
     makeable: frozenset[str] = frozenset()  # all that have a file in envs/
     prepared: frozenset[str] = frozenset()  # models that are there already
+    slurm: str = ""  # where a Slurm can be asked: its version; empty without its commands
+    accounting: str = ""  # where Slurm keeps its records of jobs, as `scontrol show config` says it
+    min_job_age: int | None = None  # seconds that Slurm's controller knows a job that has ended
 
 
 # What the facts mean
@@ -76,6 +81,22 @@ def machine_rows(facts: Facts) -> list[tuple[str, str]]:
         ("package index", reach(facts.index, facts.index_reachable)),
         ("model hub", reach(facts.hub, facts.hub_reachable)),
     ]
+
+
+def slurm_rows(facts: Facts) -> list[tuple[str, str]]:
+    """What a run on this cluster must be told; empty where there is no Slurm."""
+    if not facts.slurm:
+        return []
+    rows = [("Slurm", facts.slurm)]
+    if facts.accounting.endswith("/slurmdbd"):
+        return [*rows, ("accounting", "there is a database of jobs: --workflow-profile profiles/slurm needs nothing more")]
+    wanted = "`slurm-status-command: squeue`"
+    rows.append(("accounting", f"no database of jobs: write {wanted} into the profile, else a run waits for ever (docs/cluster.md)"))
+    if facts.min_job_age is not None and facts.min_job_age < LEAST_JOB_AGE_S:
+        first = f"`slurm-init-seconds-before-status-checks: {max(1, facts.min_job_age // 3)}`"
+        said = f"{facts.min_job_age} s: ended jobs are forgotten before they are asked about; write {first} into the profile"
+        rows.append(("MinJobAge", f"{said}, or have it raised to {LEAST_JOB_AGE_S} s"))
+    return rows
 
 
 def technique_rows(registry: Mapping, facts: Facts) -> list[tuple[str, str]]:
@@ -190,6 +211,7 @@ def find_facts() -> Facts:
     recipes = {path.stem: path for path in (ROOT / "envs").glob("*.yaml")}
     memory = psutil.virtual_memory()
     index, hub = index_address(environ), hub_address(environ)
+    slurm, accounting, min_job_age = find_slurm()
     frontend, python, headers = find_python(environ)
     return Facts(
         gpus=hardware.gpus(),
@@ -212,6 +234,9 @@ def find_facts() -> Facts:
         made=frozenset(name for name, path in recipes.items() if environment_folder(path, environments).is_dir()),
         cuda={name: cuda for name, path in recipes.items() if (cuda := cuda_of(path))},
         makeable=frozenset(recipes),
+        slurm=slurm,
+        accounting=accounting,
+        min_job_age=min_job_age,
         prepared=frozenset(path.name for path in (ROOT / "models").glob("*") if path.is_dir()),
     )
 
@@ -235,6 +260,13 @@ def find_python(environ: Mapping) -> tuple[str, str, bool]:
     include = output([python[0], "-c", "import sysconfig; print(sysconfig.get_path('include'))"])
     headers = Path(include, "Python.h").exists()
     return "uv (no conda was found)", f"{python[0]}, {'with' if headers else 'without'} its C headers", headers
+
+
+def find_slurm() -> tuple[str, str, int | None]:
+    """Slurm's version, where it keeps its records of jobs, and MinJobAge; empty without Slurm, or where it does not answer."""
+    told = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", output(["scontrol", "show", "config"]), re.MULTILINE))
+    age = re.match(r"\d+", told.get("MinJobAge", ""))
+    return told.get("SLURM_VERSION", ""), told.get("AccountingStorageType", ""), int(age[0]) if age else None
 
 
 def find_compiler() -> str:
@@ -307,6 +339,8 @@ def main(arguments: list[str]) -> int:
     facts = find_facts()
     print("This machine\n" + table(machine_rows(facts)))
     print("\nTechniques\n" + table(technique_rows(registry, facts)))
+    if facts.slurm:
+        print("\nThis cluster\n" + table(slurm_rows(facts)))
     problems = study_problems(study, registry, facts)
     if problems:
         print("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))

@@ -54,8 +54,9 @@ def lacks_nvidia() -> str:
 
 def lacks_slurm() -> str:
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    missing = [command for command in ("slurmctld", "slurmd", "sbatch") if not shutil.which(command, path=path)]
-    return f"no {', '.join(missing)} (Debian: slurm-wlm)" if missing else ""
+    needed = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "munged", "mariadbd", "mariadb-install-db")
+    missing = [command for command in needed if not shutil.which(command, path=path)]
+    return f"no {', '.join(missing)} (Debian: the packages of .ci/run)" if missing else ""
 
 
 def lacks_network() -> str:

@@ -107,6 +107,11 @@ class Cell:
         """The file that says that the model is prepared; its weights lie beside it."""
         return f"models/{self.model}/prepared.parquet"
 
+    @property
+    def cannot_run(self) -> bool:
+        """Whether planning knows already that its jobs can only write down why it cannot run."""
+        return cannot_run(self.unavailable, self.requires, self.on_gpu)
+
     def job(self, stage: str, run: int = 1) -> str:
         """What the job of `stage` is told, as JSON that is the same for the same meaning; `run` counts those of `measure`.
 
@@ -171,6 +176,8 @@ def plan(study: Mapping, registry: Mapping, where: str = "config.yaml", has_gpu:
         _check_model(name, model, where)
     for name, technique in registry.items():
         _check_technique(name, technique, registry, where)
+    for name, device in study["gpus"].items():
+        _check_site(name, device, study["gpus"], where)
     cells = [cell for name in study["experiments"] for cell in _cells_of(name, study, registry, where, has_gpu)]
     if not cells:
         raise StudyError(f"{where}: experiments: the grid is empty; `exclude` leaves out every cell")
@@ -198,6 +205,17 @@ def origin(model: Mapping) -> str:
     return next(name for name in ORIGINS if name in model)
 
 
+def device_of(gpu: str, study: Mapping) -> dict:
+    """What a job is told of its device: all of the entry but where a cluster has it, which makes no part of a result."""
+    return {key: value for key, value in study["gpus"][gpu].items() if key != "slurm"}
+
+
+def is_gpu(gpu: str, study: Mapping, has_gpu: bool) -> bool:
+    """Whether a device of the study is a GPU, as far as planning can know; `has_gpu` says what `device: auto` is."""
+    device = study["gpus"][gpu]
+    return device["device"] == "cuda" or (device["device"] == "auto" and (has_gpu or "name" in device))
+
+
 def model_job(name: str, study: Mapping) -> str:
     """What the job that prepares a model is told, as JSON."""
     entry = study["models"][name]
@@ -208,7 +226,7 @@ def model_job(name: str, study: Mapping) -> str:
 
 def probe_job(gpu: str, study: Mapping) -> str:
     """What the job that probes a device is told, as JSON."""
-    told = {"gpu": gpu, "device": study["gpus"][gpu], "env": "transformers", "requires": []}
+    told = {"gpu": gpu, "device": device_of(gpu, study), "env": "transformers", "requires": []}
     told |= {"seed": study["seed"], "threads": study["threads"], "schema_version": SCHEMA_VERSION}
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
@@ -283,10 +301,15 @@ def environment(technique: Mapping, on_gpu: bool) -> str:
 
     Where it can run on none of that kind, its jobs only write down why, and take the small environment of the report for that.
     """
-    if technique.get("unavailable") or ("cuda" in technique["requires"] and not on_gpu):
+    if cannot_run(technique.get("unavailable", ""), technique["requires"], on_gpu):
         return "report"
     env = technique["env"]
     return env if isinstance(env, str) else env["cuda" if on_gpu else "cpu"]
+
+
+def cannot_run(unavailable: str, requires: Sequence[str], on_gpu: bool) -> bool:
+    """Whether a technique can run nowhere, or not on this kind of device."""
+    return bool(unavailable) or ("cuda" in requires and not on_gpu)
 
 
 def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu: bool) -> Iterator[Cell]:
@@ -322,8 +345,8 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         *("prompt", "prompt_tokens", "replies", "warmup_replies", "repeat_disturbed"),
         *("max_new_tokens", "batch_size", "ignore_eos", "sampling"),
     )
-    device = study["gpus"][gpu]
-    on_gpu = device["device"] == "cuda" or (device["device"] == "auto" and (has_gpu or "name" in device))
+    device = device_of(gpu, study)
+    on_gpu = is_gpu(gpu, study, has_gpu)
     made_by = entry.get("checkpoint", technique)
     return Cell(
         gpu=gpu,
@@ -350,6 +373,35 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         runs=experiment["baseline_runs"] if technique == experiment["baseline"] else 1,
         random_weights=origin(study["models"][model]) == "architecture",
     )
+
+
+def _check_site(name: str, device: Mapping, gpus: Mapping, where: str) -> None:
+    """Refuse a `slurm` entry that contradicts itself, or that leaves a job no way to tell that it got the right kind of GPU."""
+    slurm = device.get("slurm", {})
+    at = f"{where}: gpus.{name}"
+    if "gres" in slurm and "gpu_model" in slurm:
+        raise StudyError(f"{at}.slurm: has both `gpu_model` and `gres`; both ask for a GPU, so give the one that the cluster takes")
+    asks = next((key for key in ("gpu_model", "gres") if key in slurm), None)
+    if device["device"] == "cpu" and asks:
+        raise StudyError(f"{at}.slurm.{asks}: asks for a GPU, and the device is `cpu`; leave it out")
+    others = [other for other, entry in gpus.items() if other != name and entry["device"] != "cpu"]
+    if "slurm" in device and device["device"] != "cpu" and "name" not in device and others:
+        raise StudyError(
+            f"{at}: needs the key name: on a cluster with several kinds of GPU each job checks by it that it got this one and not"
+            f" {' or '.join(others)}"
+        )
+
+
+def check_nodes(study: Mapping, cells: Sequence[Cell], where: str = "config.yaml") -> None:
+    """Raise StudyError where a cluster may measure a baseline's runs on other nodes than the cells that they judge."""
+    for gpu, device in study["gpus"].items():
+        again = next((cell for cell in cells if cell.gpu == gpu and cell.runs > 1), None)
+        if again and "nodes" not in device.get("slurm", {}):
+            raise StudyError(
+                f"{where}: gpus.{gpu}.slurm: needs the key nodes: the runs of a baseline (experiments.{again.experiment}.baseline_runs is"
+                f" {again.runs}) say how far to trust the cells measured on the same node; name nodes (`sinfo --Node`), or write"
+                " `nodes: any` to count what nodes differ by as noise"
+            )
 
 
 def _check_model(name: str, model: Mapping, where: str) -> None:

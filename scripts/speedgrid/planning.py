@@ -3,23 +3,26 @@
 The rules name these functions as they are, `params: job=grid.measure_job`, so that no rule holds logic of its own.
 """
 
+import functools
 import hashlib
 import json
 import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import hardware
+from speedgrid import hardware, site
 from speedgrid.grid import (
     LOCAL_TASK,
     Cell,
     StudyError,
     check_devices,
+    check_nodes,
     checkpoint_record,
+    device_of,
     environment,
     merge_registry,
     model_job,
@@ -67,22 +70,40 @@ def code(stage: str) -> list[str]:
     return files
 
 
-def all_cores(workflow) -> int:
-    """Every core that Snakemake may use here, so that nothing runs beside a measurement; on a cluster the profile decides."""
-    return workflow.cores or 1
+def all_cores(workflow) -> Callable[[object], int]:
+    """Every core that Snakemake may use here, so that nothing runs beside a measurement; on a cluster `cpus_per_task` counts instead.
+
+    A function of the job, because Snakemake knows its executor only after it has read the rules.
+    """
+    return lambda wildcards: workflow.cores if workflow.local_exec else 1
+
+
+def _by_name(names: list[str], asks: Callable[[object], Mapping]) -> dict[str, Callable]:
+    """For each name of a resource a function, as Snakemake calls it, that takes its answer out of what a job asks for."""
+
+    def answer(name: str) -> Callable:
+        return lambda wildcards, attempt: site.on_attempt(asks(wildcards), attempt).get(name)
+
+    return {name: answer(name) for name in names}
+
+
+# The resources of the jobs that prepare models, which are the same in every study.
+preparing = _by_name(list(site.PREPARE), lambda wildcards: site.PREPARE)
 
 
 class Grid:
-    """The planned cells of a study, and what its rules need to know about each."""
+    """The planned cells of a study, and what its rules need to know about each; `workflow` is Snakemake's, where it asks."""
 
-    def __init__(self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False):
-        self.study, self.registry, self.study_file = study, registry, study_file
+    def __init__(self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False, workflow=None):
+        self.study, self.registry, self.study_file, self._workflow = study, registry, study_file, workflow
         self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
         self._makers = self._plan_checkpoints()
         self._references = {
             cell.reference_record: reference_cell(cell, study, registry, has_gpu) for cell in self.cells if cell.has_reference
         }
+        self._on_gpu = {cell.gpu: cell.on_gpu for cell in self.cells}
+        self._node, self._probed_at = self._plan_nodes()
         # Later turns have lower priorities, all of them above 0, which what needs no quiet machine has.
         order = turns(self.cells)
         self._priority = {(turn.cell.key, turn.run): len(order) - place for place, turn in enumerate(order)}
@@ -216,6 +237,42 @@ class Grid:
     def score_job(self, wildcards) -> str:
         return score_job(self._group(wildcards), self._score_env(wildcards))
 
+    # --- where a job runs: for each name of a resource, a function that answers for a job, as a rule's `resources:` wants it
+
+    @property
+    def measuring(self) -> dict[str, Callable]:
+        """What a job of a cell asks for: its device, alone, unless the cell can only write down why it cannot run."""
+        return self._answers(lambda wildcards: self._asks(self._cell(wildcards)))
+
+    @property
+    def probing(self) -> dict[str, Callable]:
+        """What the job of a device asks for."""
+        return self._answers(lambda wildcards: self._on_device(wildcards.gpu, self._on_gpu[wildcards.gpu], self._probed_at[wildcards.gpu]))
+
+    @property
+    def quantizing(self) -> dict[str, Callable]:
+        """What a job asks for that makes a checkpoint."""
+        return self._answers(lambda wildcards: self._asks(self._maker(wildcards)))
+
+    def threads(self, wildcards) -> int:
+        """The threads that a job of a cell is scheduled with: those of site.threads for the GPUs that Snakemake may use here."""
+        cores = all_cores(self._workflow)(wildcards)
+        limit = self._workflow.global_resources.get("gpu")
+        return site.threads(cores, limit.value if limit else 1, self._cell(wildcards).on_gpu)
+
+    def _asks(self, cell: Cell) -> Mapping[str, int | str]:
+        if cell.cannot_run:
+            return site.LIGHT
+        return self._on_device(cell.gpu, cell.on_gpu, self._node[cell.key[:3]])
+
+    def _on_device(self, gpu: str, on_gpu: bool, node: str) -> Mapping[str, int | str]:
+        return site.on_device(self.study["gpus"][gpu].get("slurm", {}), on_gpu, self._workflow.local_exec, node)
+
+    def _answers(self, asks: Callable[[object], Mapping]) -> dict[str, Callable]:
+        """Only names that a device of the study uses: every one costs time for every job of a large grid."""
+        used = {name for device in self.study["gpus"].values() for name in device.get("slurm", {})}
+        return _by_name([*site.LIGHT, *(name for key, name in site.NAMES.items() if key in used), "slurm_extra"], asks)
+
     # --- the whole grid
 
     def pattern(self, axis: str) -> str:
@@ -256,16 +313,17 @@ class Grid:
             for name, entry in self.study["experiments"].items()
         }
         used = dict.fromkeys(cell.technique for cell in self.cells)
+        gpus = {name: device_of(name, self.study) for name in self.study["gpus"]}
         study = {
             "name": self.study["study"],
             "title": self.study["title"] or self.study["study"],
             "seed": self.study["seed"],
             "compare_with": self.study.get("compare_with", ""),
             "study_file": self.study_file,
-            "study_sha256": hashlib.sha256(json.dumps(self.study, sort_keys=True).encode()).hexdigest(),
+            "study_sha256": hashlib.sha256(json.dumps({**self.study, "gpus": gpus}, sort_keys=True).encode()).hexdigest(),
             "experiments": experiments,
             "models": self.study["models"],
-            "gpus": self.study["gpus"],
+            "gpus": gpus,
             "techniques": {name: self.registry[name] for name in used},
         }
         return json.dumps(
@@ -288,6 +346,16 @@ class Grid:
             "evaluate": cell.evaluate is not None,
             **_quality_records(cell),
         }
+
+    def _plan_nodes(self) -> tuple[dict[site.Group, str], dict[str, str]]:
+        """The node of a cluster for each group of cells, and for the job that probes each device: that of its first group."""
+        groups: dict[str, dict[site.Group, None]] = {}
+        for cell in self.cells:
+            groups.setdefault(cell.gpu, {})[cell.key[:3]] = None
+        node = {}
+        for gpu, own in groups.items():
+            node |= site.nodes(self.study["gpus"][gpu].get("slurm", {}), list(own))
+        return node, {gpu: node[next(iter(own))] for gpu, own in groups.items()}
 
     def _plan_checkpoints(self) -> dict[str, Cell]:
         """For every checkpoint that is made, the cell whose device and environment make it: one on a GPU where there is one.
@@ -336,17 +404,17 @@ def load(config: Mapping, workflow) -> Grid:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
     if config != (read_yaml(given[0]) if given else {}):
         raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
-    return read_grid(given[0] if given else DEFAULT_STUDY)
+    return read_grid(given[0] if given else DEFAULT_STUDY, workflow)
 
 
-def read_grid(study_file: str | Path) -> Grid:
+def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
     where = os.path.relpath(ROOT / study_file, ROOT)
     study = validate(read_yaml(study_file), read_yaml("rules/schemas/study.schema.yaml"), where)
     schema = read_yaml("rules/schemas/techniques.schema.yaml")
     registry = validate(read_yaml("techniques.yaml"), schema, "techniques.yaml")
     own = validate(study["techniques"], schema, f"{where}: techniques")
-    grid = Grid(study, merge_registry(registry, own, where), where, has_gpu())
+    grid = Grid(study, merge_registry(registry, own, where), where, has_gpu(), workflow)
     _check_files(grid)
     return grid
 
@@ -363,6 +431,8 @@ def check_machine(grid: Grid, workflow) -> None:
     """
     if workflow.local_exec:
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
+    else:
+        check_nodes(grid.study, grid.cells, grid.study_file)
     for name, model in grid.study["models"].items():
         if "hub" in model and not (ROOT / f"models/{name}/prepared.parquet").exists():
             _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])
@@ -426,6 +496,7 @@ def _folder(path: str) -> Path:
     return ROOT / Path(path).expanduser()
 
 
+@functools.cache
 def _with_siblings(name: str) -> list[str]:
     """An engine's or transform's file with the engines and transforms that it builds on."""
     found, new = [], [name]
@@ -446,4 +517,9 @@ def _with_siblings(name: str) -> list[str]:
 
 
 def _existing(names: list[str]) -> list[str]:
-    return [f"{PACKAGE}/{name}" for name in names if (ROOT / PACKAGE / name).is_file()]
+    return [f"{PACKAGE}/{name}" for name in names if _is_there(name)]
+
+
+@functools.cache
+def _is_there(name: str) -> bool:
+    return (ROOT / PACKAGE / name).is_file()

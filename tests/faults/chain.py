@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 from speedgrid.engines import base
 
@@ -26,7 +27,8 @@ def fault(place: str) -> None:
     stage, where, kind = os.environ.get("SPEEDGRID_FAULT", "- - -").split()
     if (Path(sys.argv[0]).stem, place) != (stage, where):
         return
-    Path(os.environ["SPEEDGRID_FAULT_AT"]).write_text(str(os.getpid()))
+    at = Path(os.environ["SPEEDGRID_FAULT_AT"])
+    (at / str(os.getpid()) if at.is_dir() else at).write_text(str(os.getpid()))
     if kind == "hang":
         while True:
             time.sleep(0.05)
@@ -52,7 +54,9 @@ class Engine(base.Engine):
         fault("import")
 
     def open(self) -> None:
-        self.text = json.loads((self.checkpoint / "config.json").read_text())["text"]
+        told = json.loads((self.checkpoint / "config.json").read_text())
+        self.text = told.pop("text")
+        self.config = SimpleNamespace(to_json_string=lambda use_diff: json.dumps(told))
 
     def load(self, room: int, batch_size: int = 1) -> None:
         fault("load")

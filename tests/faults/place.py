@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import working_copy
+import yaml
 
 STUDY = {
     "study": "faults",
@@ -35,6 +38,16 @@ STUDY = {
     },
 }
 CELL = "results/cpu/e/chain/plain"
+# Most environments of jobs have no pandas, which pyarrow imports where it is: seconds, for every job.
+LIKE_A_JOB = """
+import sys
+class NoPandas:
+    def find_spec(name, *rest):
+        if name == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+if any(word.endswith(("measure.py", "warmup.py", "evaluate.py", "quantize.py", "prepare_model.py")) for word in sys.orig_argv):
+    sys.meta_path.insert(0, NoPandas)
+"""
 
 
 def safetensors(tensors: dict[str, list[int]]) -> bytes:
@@ -48,6 +61,39 @@ def safetensors(tensors: dict[str, list[int]]) -> bytes:
         offset += size
     text = json.dumps(head).encode()
     return struct.pack("<Q", len(text)) + text + bytes(offset)
+
+
+def make_project(folder: Path, model: Path, study: dict) -> "Project":
+    """A copy of the project in `folder` that knows the engine and the transform of chain.py, and a study of it in study.yaml.
+
+    The model lies in `model`, outside of the project, so that it lies in the same place for every copy.
+    """
+    working_copy.copy_to(folder)
+    package = folder / "scripts" / "speedgrid"
+    for place in ("engines", "transforms"):
+        shutil.copy(Path(__file__).with_name("chain.py"), package / place / "chain.py")
+    schema = folder / "rules/schemas/techniques.schema.yaml"
+    text = schema.read_text()
+    schema.write_text(
+        text.replace("enum: [transformers,", "enum: [chain, transformers,").replace("enum: [bitsandbytes,", "enum: [chain, bitsandbytes,")
+    )
+    (model / "model.safetensors").write_bytes(safetensors({"weight": [64, 64]}))
+    (model / "config.json").write_text(json.dumps({"model_type": "chain", "text": Path(json.__file__).read_text()}))
+    (folder / "held out.txt").write_text("def one():\n    return 1\n" * 20)
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(LIKE_A_JOB)
+    (folder / "study.yaml").write_text(yaml.safe_dump({**study, "models": {"chain": {"local": str(model)}}}, sort_keys=False))
+    return Project(folder)
+
+
+def set_up_launcher(folder: Path) -> None:
+    """A .venv that is up to date, and whose Python is that of the tests."""
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    lock = (folder / "locks" / "run.txt").read_bytes()
+    (folder / ".venv" / "made-from").write_text(sha256(lock).hexdigest())
 
 
 @dataclass

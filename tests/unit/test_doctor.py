@@ -7,7 +7,7 @@ from dataclasses import replace
 import doctor
 import pytest
 import yaml
-from doctor import Facts, machine_rows, study_problems, technique_rows
+from doctor import Facts, machine_rows, slurm_rows, study_problems, technique_rows
 from speedgrid.hardware import Gpu
 
 import studies
@@ -154,3 +154,14 @@ def test_this_machine(root):
     can_run = "The default study can run here" in done.stdout
     assert done.returncode == (0 if can_run else 1)
     assert can_run or "The default study cannot run here" in done.stdout
+
+
+def test_a_cluster_without_accounting_is_told_what_the_profile_needs():
+    cluster = replace(LAPTOP, slurm="22.05.8", accounting="accounting_storage/slurmdbd", min_job_age=2)
+    assert slurm_rows(LAPTOP) == []
+    assert "needs nothing more" in dict(slurm_rows(cluster))["accounting"]
+    for kind in ("accounting_storage/none", "(null)", ""):
+        without = dict(slurm_rows(replace(cluster, accounting=kind)))
+        assert "write `slurm-status-command: squeue` into the profile" in without["accounting"]
+        assert "slurm-init-seconds-before-status-checks: 1`" in without["MinJobAge"]
+    assert "MinJobAge" not in dict(slurm_rows(replace(cluster, accounting="", min_job_age=300)))
