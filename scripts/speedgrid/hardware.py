@@ -6,8 +6,10 @@ PyTorch is asked only where a job uses it; planning and `doctor` do without.
 import os
 import platform
 import shutil
+import socket
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 CAPABILITIES = {"sm80": ((8, 0), "Ampere or newer"), "sm89": ((8, 9), "Ada, Hopper or newer")}
 # The CUDA that the package index's build of each PyTorch in envs/ is for.
 TORCH_CUDA = {"2.13.0": "13.0", "2.2.2": "12.1", "2.1.2": "12.1"}
+# How often a job that waits for a GPU looks whether one is free.
+CLAIM_EVERY_S = 0.2
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -109,6 +113,32 @@ def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Devic
     return Device("cuda", gpu.name, gpu, uses_torch)
 
 
+def claim_gpu(wanted: Mapping, say: Callable[[str], None]) -> socket.socket | None:
+    """Take a free GPU of this machine that an entry of the study's `gpus` means, and let this process and its children see no other.
+
+    Where all are taken by other jobs, of any clone and user here, it waits. The GPU is taken for as long as what is returned is open in
+    some process, so it is free again however they end. None where no such GPU is here: pick_device says what that means.
+    """
+    found = gpus()
+    seen = [gpu for _, gpu in _visible_by_name(found)]
+    if is_cpu(wanted, seen):
+        return None
+    fitting = [(name, gpu) for name, gpu in _visible_by_name(found) if wanted.get("name", "").lower() in gpu.name.lower()]
+    told = False
+    while fitting:
+        for name, gpu in fitting:
+            held = _hold(f"speedgrid {gpu.uuid}")
+            if held:
+                # Numbers as nvidia-smi has them, and not by speed; vLLM takes nothing but numbers.
+                os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name}
+                return held
+        if not told:
+            say(f"waiting: other jobs measure on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
+            told = True
+        time.sleep(CLAIM_EVERY_S)
+    return None
+
+
 def is_cpu(wanted: Mapping, found: list[Gpu]) -> bool:
     """Whether an entry of the study's `gpus` means the CPU of a machine that has the GPUs `found`."""
     return wanted["device"] == "cpu" or (wanted["device"] == "auto" and not wanted.get("name") and not found)
@@ -175,12 +205,28 @@ def used_memory(device: Device) -> int | None:
 
 def _visible(found: list[Gpu]) -> list[Gpu]:
     """Those of `found` that CUDA_VISIBLE_DEVICES leaves to this process, in its order."""
+    return [gpu for _, gpu in _visible_by_name(found)]
+
+
+def _visible_by_name(found: list[Gpu]) -> list[tuple[str, Gpu]]:
+    """The same, each with the name that CUDA_VISIBLE_DEVICES has or could have for it."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is None:
-        return found
+        return [(str(number), gpu) for number, gpu in enumerate(found)]
     names = [name.strip() for name in told.split(",") if name.strip()]
-    chosen = [[gpu for i, gpu in enumerate(found) if name == str(i) or gpu.uuid.startswith(name)] for name in names]
-    return [gpus[0] for gpus in chosen if gpus]
+    chosen = [(name, [gpu for i, gpu in enumerate(found) if name == str(i) or gpu.uuid.startswith(name)]) for name in names]
+    return [(name, gpus[0]) for name, gpus in chosen if gpus]
+
+
+def _hold(name: str) -> socket.socket | None:
+    """Hold a name alone on this machine, or None where another process holds it: the address of a socket that no file stands for."""
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(f"\0{name}")
+    except OSError:
+        held.close()
+        return None
+    return held
 
 
 def _numbers(version: str) -> list[int]:

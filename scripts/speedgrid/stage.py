@@ -107,9 +107,13 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     told = json.loads(arguments.job)
     job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
+    # Held by this process and the one that it watches; the time for it is not the job's.
+    claim = None if _is_out_of_reach(job) else hardware.claim_gpu(told["device"], lambda text: say(f"{job.name}: {text}"))
     started = datetime.now(UTC)
     budget_s, wanted_by = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY))
     end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by)
+    if claim:
+        claim.close()
     if end.phase == ENDING:
         # The result is whole. Some libraries crash or hang when they are unloaded, and that costs no measurement.
         sys.exit(0)
@@ -254,6 +258,14 @@ def _check_reach(job: Job) -> None:
         raise outcomes.Unsupported(job.told["unavailable"])
     if "cuda" in job.told["requires"] and hardware.is_cpu(job.told["device"], hardware.gpus()):
         raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {hardware.cpu_name()}")
+
+
+def _is_out_of_reach(job: Job) -> bool:
+    try:
+        _check_reach(job)
+    except outcomes.Unsupported:
+        return True
+    return False
 
 
 def _check_requirements(job: Job) -> None:

@@ -413,3 +413,47 @@ def test_replies_are_a_number_or_a_precision(replies, said):
     study = studies.small()
     study["experiments"]["generate"]["replies"] = replies
     assert said in complaint(study)
+
+
+def on_cluster(**slurm) -> dict:
+    study = studies.small()
+    study["gpus"] = {"a": {"device": "cuda", "name": "A100", "slurm": slurm}, "h": {"device": "cuda", "name": "H100"}}
+    return study
+
+
+def test_where_a_cluster_has_a_device_reaches_no_job():
+    study, elsewhere = (grid.validate(on_cluster(partition=name), STUDY_SCHEMA, "my.yaml") for name in ("one", "two"))
+    for one, other in zip(*(grid.plan(s, REGISTRY, "my.yaml") for s in (study, elsewhere)), strict=True):
+        assert [one.job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")] == [
+            other.job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")
+        ]
+    assert grid.probe_job("a", study) == grid.probe_job("a", elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda gpus: gpus["a"]["slurm"].update(gres="gpu:a100:1", gpu_model="a100"), "gpus.a.slurm: has both `gpu_model` and `gres`"),
+        (lambda gpus: gpus.update(a={"device": "cpu", "slurm": {"gres": "gpu:1"}}), "gpus.a.slurm.gres: asks for a GPU"),
+        (lambda gpus: gpus["a"].pop("name"), "gpus.a: needs the key name"),
+        (lambda gpus: gpus["a"]["slurm"].update(partition="x; rm -rf /"), "gpus.a.slurm.partition: 'x; rm -rf /' is not allowed"),
+        (lambda gpus: gpus["a"]["slurm"].update(nodes=["n1", "-w"]), "gpus.a.slurm.nodes"),
+        (lambda gpus: gpus["a"]["slurm"].update(nodes=[]), "gpus.a.slurm.nodes"),
+    ],
+)
+def test_a_cluster_entry_that_cannot_be_meant_is_one_line(change, words):
+    study = on_cluster(partition="gpu")
+    change(study["gpus"])
+    assert words in complaint(study)
+
+
+def test_a_baselines_runs_must_not_be_spread_over_nodes_unasked():
+    def check(**slurm):
+        study = grid.validate(on_cluster(**slurm), STUDY_SCHEMA, "my.yaml")
+        study["gpus"]["h"]["slurm"] = {"nodes": ["h1"]}
+        grid.check_nodes(study, grid.plan(study, REGISTRY, "my.yaml"), "my.yaml")
+
+    with pytest.raises(StudyError, match=r"my\.yaml: gpus\.a\.slurm: needs the key nodes"):
+        check()
+    check(nodes="any")
+    check(nodes=["n1", "n2"])

@@ -1,5 +1,11 @@
 """Which device a job is given, and what it is told where that is not the one that was asked for."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from speedgrid import hardware
 from speedgrid.hardware import DeviceError, Gpu
@@ -67,3 +73,60 @@ def test_a_gpu_that_pytorch_cannot_use_is_explained_in_one_line(cuda, driver, wo
     said = hardware.why_no_gpu("2.13.0", cuda, driver)
     assert all(word in said for word in words), said
     assert "\n" not in said
+
+
+CLAIM = """
+import os, sys
+from speedgrid import hardware
+held = hardware.claim_gpu({"device": "auto", "name": sys.argv[1]}, lambda text: print(text, flush=True))
+print(os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER"), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def claims(tmp_path):
+    """Start processes that claim a GPU of a machine with two A100 and a T4, whose driver answers through nvidia-smi."""
+    mine = f"{os.getpid()}-{time.monotonic_ns()}"
+    rows = [(name, f"GPU-{number}-{mine}") for number, name in enumerate(["NVIDIA A100", "Tesla T4", "NVIDIA A100"])]
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\n" + "".join(f"echo '{name}, {uuid}, 580.95.05, 81920, 8.0'\n" for name, uuid in rows))
+    smi.chmod(0o755)
+    running = []
+
+    def claim(name: str, **variables: str) -> subprocess.Popen:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")} | variables
+        environ |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(hardware.__file__).parents[1])}
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen([sys.executable, "-c", CLAIM, name], env=environ, **streams))
+        return running[-1]
+
+    yield claim
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen) -> str:
+    return process.stdout.readline().strip()
+
+
+def test_each_job_has_a_gpu_of_its_own_and_of_its_kind(claims):
+    assert line(claims("A100")) == "0 PCI_BUS_ID"
+    assert line(claims("A100")) == "2 PCI_BUS_ID"
+    assert line(claims("t4")) == "1 PCI_BUS_ID"
+    assert line(claims("H200")) == "None None"
+
+
+def test_a_job_waits_until_a_gpu_is_free_however_it_becomes_free(claims):
+    first, second = claims("A100"), claims("A100")
+    taken = {line(first), line(second)}
+    third = claims("A100")
+    assert line(third) == "waiting: other jobs measure on all 2 GPUs of this machine"
+    second.kill()
+    assert line(third) in taken
+
+
+def test_a_job_takes_no_gpu_that_it_may_not_see(claims):
+    assert line(claims("A100", CUDA_VISIBLE_DEVICES="1,2")) == "2 PCI_BUS_ID"
+    assert line(claims("A100", CUDA_VISIBLE_DEVICES="1")) == "1 None"
