@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, corpus
-from speedgrid.outcomes import ModelError, Unsupported
+from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
 
 # Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
 TRAINING_BYTES = 6_000_000
@@ -130,13 +130,21 @@ def download(repository: str, revision: str, folder: Path, trust_remote_code: bo
         raise ModelError(f"hub: {repository} is gated: accept its licence on the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:
         raise ModelError(f"hub: {repository} does not exist, or is private and HF_TOKEN does not open it") from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except Exception as error:
+        is_the_hubs = isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | HfHubHTTPError | OSError)
+        if getattr(error, "errno", None) in NO_ROOM or not (is_the_hubs or _is_of_the_network(error)):
+            raise
         where = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         raise ModelError(f"hub: {repository} at {revision[:12]} cannot be had from {where}: {str(error).partition(chr(10))[0]}") from None
     if not list(snapshot.glob("*.safetensors")):
         raise Unsupported(f"{repository} at {revision[:12]} has no safetensors; pickled weights can run code when read and are not loaded")
     checkpoints.link(folder, snapshot)
     return {"source": repository, "revision": revision}
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether a connection broke, in the words of the client that the hub's library uses (httpx, whose errors are no OSError)."""
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def _byte_level_bpe(texts: list[str], vocabulary: int, context: int):

@@ -3,8 +3,12 @@
 An expected failure is a result: the job writes a row with its status and reason and exits 0. Everything else is a bug and fails the job.
 """
 
+import errno
 import re
 from signal import Signals
+
+# The file system is full, or will not take a file so large: that says nothing of a cell, so it is no outcome of one.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Outcome(Exception):

@@ -8,7 +8,6 @@ asked to stop writes no result: Snakemake runs it again. What it has counted unt
 """
 
 import argparse
-import errno
 import gc
 import json
 import os
@@ -37,8 +36,6 @@ WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
 # What every job is told beside its own line, by planning.Grid.job_variables: no part of what makes a result.
 TIME_BUDGET, WANTED_BY = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY"
 ENDING = "ending, its result written"
-# The file system is full, or will not take a file so large: nothing about the cell, so no row.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -148,6 +145,9 @@ def _run_watched(
         return 1
     except MemoryError:
         return supervision.NO_MEMORY
+    except ImportError as error:
+        say(f"{job.name}: failed: the environment {sys.prefix} does not work ({error}); if it is damaged, delete it and run again")
+        raise
     except Exception as error:
         if not _is_without_room(error):
             raise
@@ -196,8 +196,8 @@ def _write(job: Job, path: Path, started: datetime, machine: Mapping, peak: int)
 def _is_without_room(error: BaseException) -> bool:
     """Whether the disk is full, also in the words of libraries that have no OSError for it (safetensors, llama.cpp)."""
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in NO_ROOM
-    return any(os.strerror(number) in str(error) for number in NO_ROOM)
+        return error.errno in outcomes.NO_ROOM
+    return any(os.strerror(number) in str(error) for number in outcomes.NO_ROOM)
 
 
 def _first_line(error: BaseException) -> str:

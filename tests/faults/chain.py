@@ -22,6 +22,10 @@ from speedgrid.engines import base
 USES_TORCH = False
 
 
+class OutOfMemoryError(RuntimeError):
+    """As PyTorch's of the same name says it."""
+
+
 def fault(place: str) -> None:
     """Do what SPEEDGRID_FAULT says, where it names this place of this job."""
     stage, where, kind = os.environ.get("SPEEDGRID_FAULT", "- - -").split()
@@ -41,6 +45,8 @@ def fault(place: str) -> None:
         held = []
         while True:
             held.append(bytearray(b"x" * 2**24))
+    elif kind == "device":
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 15.00 GiB. Try less.")
     elif kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     else:

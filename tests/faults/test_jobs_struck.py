@@ -129,6 +129,17 @@ def test_out_of_memory_is_a_row_with_the_phase_and_the_bytes(project):
     assert f"its limit is {2**30:,}" in measured(project).reason
 
 
+@pytest.mark.parametrize(("place", "phase", "counted"), [("load", "loading the checkpoint", 0), ("3", "counting replies", 2)])
+def test_out_of_memory_on_the_device_is_a_row_after_what_was_counted(project, place, phase, counted):
+    project.forget(MEASURED)
+    done = project.job("measure", MEASURED, SPEEDGRID_FAULT=f"measure {place} device")
+    assert done.returncode == 0, done.stdout
+    rows = measured(project).rows
+    assert [row["status"] for row in rows] == ["ok"] * counted + ["oom"]
+    assert rows[-1]["reason"].startswith(f"while {phase}: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has")
+    assert " it held " in rows[-1]["reason"]
+
+
 @pytest.mark.needs("memory-cgroup")
 def test_killed_by_the_kernel_for_memory_is_a_row_too(project, memory_cgroup):
     project.forget(MEASURED)

@@ -9,9 +9,10 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import working_copy
 from place import CELL, is_alive, kill_session, set_up_launcher, wait_for
 from speedgrid import records
-from speedgrid.schema import MEASURE
+from speedgrid.schema import MEASURE, SCHEMA_VERSION
 
 MEASURED = f"{CELL}/measure.parquet"
 SUMMARY = "results/summary.parquet"
@@ -143,3 +144,41 @@ def test_a_damaged_result_is_named_and_nothing_else_is_touched(project, kind, sa
         # What comes after it in the same cell is made again; every other cell is as it was.
         after = {name for name in others if name.startswith((f"{CELL}/measure-", f"{CELL}/evaluate"))}
         complete(project, {name: data for name, data in others.items() if name not in after}, SUMMARY)
+
+
+def test_results_of_an_older_version_of_the_tables_are_made_again(project):
+    """The version is a part of what every job is told, so its results are planned again; nobody reads the old ones as if they were new."""
+    schema = project.folder / "scripts/speedgrid/schema.py"
+    text, now = schema.read_text(), f"SCHEMA_VERSION = {SCHEMA_VERSION}"
+    assert now in text
+    schema.write_text(text.replace(now, f"SCHEMA_VERSION = {SCHEMA_VERSION + 1}"))
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project.folder, "-n", *project.arguments()[:-1]))
+    assert {rule: jobs[rule] for rule in ("prepare_model", "quantize", "warmup", "measure", "evaluate")} == {
+        "prepare_model": 1,
+        "quantize": 1,
+        "warmup": 2,
+        "measure": 2,
+        "evaluate": 2,
+    }
+    others = project.forget()
+    shutil.rmtree(project.folder / ".snakemake" / "metadata")
+    done = project.snakemake(SUMMARY)
+    assert done.returncode != 0
+    assert f"version {SCHEMA_VERSION} of the tables, this is {SCHEMA_VERSION + 1}; delete it and run again" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert project.results() == others
+
+
+def test_a_job_whose_environment_is_damaged_says_so_and_harms_nothing(project):
+    """What every result is written with cannot be loaded any more."""
+    others = project.forget(MEASURED)
+    damaged = project.folder / "site" / "pyarrow" / "__init__.py"
+    damaged.parent.mkdir()
+    damaged.write_text('raise ImportError("libarrow.so.99: cannot open shared object file")')
+    done = launch(project, MEASURED)
+    assert done.returncode != 0
+    assert f"the environment {sys.prefix} does not work (libarrow.so.99: cannot open shared object file)" in done.stdout
+    assert "if it is damaged, delete it and run again" in done.stdout
+    assert project.results() == others
+    shutil.rmtree(damaged.parent)
+    complete(project, others, MEASURED)

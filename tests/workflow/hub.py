@@ -13,8 +13,11 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serving(repositories: Mapping[str, Path]) -> Iterator[str]:
-    """Serve each folder under its repository name, at REVISION alone; gives the address for HF_ENDPOINT."""
+def serving(repositories: Mapping[str, Path], breaks: bool = False) -> Iterator[str]:
+    """Serve each folder under its repository name, at REVISION alone; gives the address for HF_ENDPOINT.
+
+    Where it `breaks`, every connection ends in the middle of a file of weights.
+    """
 
     class Hub(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -48,7 +51,10 @@ def serving(repositories: Mapping[str, Path]) -> Iterator[str]:
             for header, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(header, value)
             self.end_headers()
-            if with_content:
+            if with_content and breaks and len(content) > 20_000:
+                self.wfile.write(content[: len(content) // 2])
+                self.close_connection = True
+            elif with_content:
                 self.wfile.write(content)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)

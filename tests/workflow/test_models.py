@@ -31,12 +31,12 @@ def repositories(project, tmp_path_factory) -> dict[str, Path]:
     return {"someone/good": good, "someone/pickled": pickled}
 
 
-def prepare(project: Path, name: str, model: dict, target: str = "models/{name}/prepared.parquet", **variables: str):
+def prepare(project: Path, name: str, model: dict, target: str = "models/{name}/prepared.parquet", before: str = "", **variables: str):
     study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
     study["models"] = {name: model}
     study["experiments"]["generate"] |= {"models": [name], "techniques": ["baseline"], "exclude": []}
     (project / f"{name}.yaml").write_text(yaml.safe_dump(study))
-    return working_copy.launcher(project, "run", "--study", f"{name}.yaml", target.format(name=name), **variables)
+    return working_copy.launcher(project, "run", "--study", f"{name}.yaml", target.format(name=name), before=before, **variables)
 
 
 def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, repositories, tmp_path):
@@ -74,6 +74,34 @@ def test_a_repository_that_does_not_exist_is_one_line(project, repositories, tmp
     log = (project / "logs/models/missing/prepared.log").read_text()
     assert "hub: no/such does not exist, or is private and HF_TOKEN does not open it" in log
     assert "Traceback" not in log
+
+
+def test_a_download_that_breaks_is_one_line_and_is_taken_up_again(project, repositories, tmp_path):
+    model = {"hub": "someone/good", "revision": hub.REVISION}
+    with hub.serving(repositories, breaks=True) as address:
+        done = prepare(project, "broken", model, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
+    assert done.returncode != 0
+    log = (project / "logs/models/broken/prepared.log").read_text()
+    assert "prepared broken: failed: hub: someone/good at 0123456789ab cannot be had from http://127.0.0.1:" in log
+    assert "Traceback" not in log
+    assert not (project / "models/broken/prepared.parquet").exists()
+    with hub.serving(repositories) as address:
+        done = prepare(project, "broken", model, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    got, original = (records.read(project / f"models/{name}/prepared.parquet", MODEL).rows[0] for name in ("broken", "tiny"))
+    assert got["checkpoint_sha256"] == original["checkpoint_sha256"]
+
+
+def test_a_full_disk_during_a_download_is_one_line(project, repositories, tmp_path):
+    """No file may grow past 64 KiB, so that the weights do not fit."""
+    with hub.serving(repositories) as address:
+        model = {"hub": "someone/good", "revision": hub.REVISION}
+        done = prepare(project, "full", model, before="ulimit -f 64", HF_ENDPOINT=address, HF_HOME=str(tmp_path))
+    assert done.returncode != 0
+    log = (project / "logs/models/full/prepared.log").read_text()
+    assert "prepared full: failed while preparing the model: no room on the disk ([Errno 27] File too large)" in log
+    assert "Traceback" not in log
+    assert not (project / "models/full").exists() or not list((project / "models/full").rglob("*.parquet"))
 
 
 def test_a_local_model_is_used_where_it_lies(project, repositories):

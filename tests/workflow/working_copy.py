@@ -28,11 +28,10 @@ def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
     return subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
 
 
-def launcher(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """The launcher of the copy, as a user calls it."""
-    return subprocess.run(
-        [sys.executable, "speedgrid", *arguments], cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True
-    )
+def launcher(folder: Path, *arguments: str, before: str = "", **variables: str) -> subprocess.CompletedProcess:
+    """The launcher of the copy, as a user calls it; `before` is what the shell does first, such as `ulimit`."""
+    command = ["bash", "-c", f'{before or ":"}; exec "$@"', "bash", sys.executable, "speedgrid", *arguments]
+    return subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
 
 
 def planned_jobs(answer: subprocess.CompletedProcess) -> dict[str, int]:
