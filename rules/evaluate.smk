@@ -33,7 +33,7 @@ rule reference:
         grid.reference_env
     threads: planning.all_cores(workflow)
     resources:
-        gpu=1,
+        **grid.referring,
     params:
         job=grid.reference_job,
     message:

@@ -250,6 +250,11 @@ class Grid:
         return self._answers(lambda wildcards: self._on_device(wildcards.gpu, self._on_gpu[wildcards.gpu], self._probed_at[wildcards.gpu]))
 
     @property
+    def referring(self) -> dict[str, Callable]:
+        """What the job of an unmodified model asks for."""
+        return self._answers(lambda wildcards: self._asks(self._reference(wildcards)))
+
+    @property
     def quantizing(self) -> dict[str, Callable]:
         """What a job asks for that makes a checkpoint."""
         return self._answers(lambda wildcards: self._asks(self._maker(wildcards)))
