@@ -27,6 +27,7 @@ rule aggregate:
         probes=grid.probes(),
     output:
         summary="results/summary.parquet",
+        points="results/points.parquet",
         runs="results/runs.parquet",
     log:
         "logs/aggregate.log",
@@ -35,7 +36,8 @@ rule aggregate:
     message:
         "Gathering the results of every cell"
     shell:
-        "python {input.script:q} --plan {input.plan:q} --summary {output.summary:q} --runs {output.runs:q} 3>&2 > {log:q} 2>&1"
+        "python {input.script:q} --plan {input.plan:q} --summary {output.summary:q} --points {output.points:q}"
+        " --runs {output.runs:q} 3>&2 > {log:q} 2>&1"
 
 
 # The page that people read; offline, one file.
@@ -45,6 +47,7 @@ rule report:
         code=planning.code("report"),
         plan="results/plan.json",
         summary="results/summary.parquet",
+        points="results/points.parquet",
         runs="results/runs.parquet",
         measures=grid.measures(),
         compared=grid.compared(),
@@ -57,5 +60,5 @@ rule report:
     message:
         "Writing the report"
     shell:
-        "python {input.script:q} --plan {input.plan:q} --summary {input.summary:q} --runs {input.runs:q}"
-        " --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python {input.script:q} --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}"
+        " --runs {input.runs:q} --out {output:q} 3>&2 > {log:q} 2>&1"

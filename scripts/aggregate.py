@@ -1,6 +1,8 @@
-"""Gather what every job wrote into two tables: results/summary.parquet, a row a cell, and results/runs.parquet, a row a job.
+"""Gather what every job wrote into tables: results/summary.parquet, a row a cell; results/points.parquet, a row a cell and size;
+results/runs.parquet, a row a job.
 
-    python scripts/aggregate.py --plan results/plan.json --summary results/summary.parquet --runs results/runs.parquet
+    python scripts/aggregate.py --plan results/plan.json --summary results/summary.parquet --points results/points.parquet \\
+        --runs results/runs.parquet
 
 The plan is JSON with the study and its cells (planning.Grid.as_json); paths in it are relative to the current folder.
 """
@@ -12,8 +14,22 @@ from pathlib import Path
 
 from speedgrid import records
 from speedgrid.progress import say
-from speedgrid.report import tables, units
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, PROBE, REFERENCE, REQUESTS, RUNS, SCORE, STATUSES, SUMMARY, WARMUP
+from speedgrid.report import tables, units, work
+from speedgrid.schema import (
+    CHECKPOINT,
+    EVALUATE,
+    MEASURE,
+    MODEL,
+    POINTS,
+    PROBE,
+    REFERENCE,
+    REQUESTS,
+    RUNS,
+    SCORE,
+    STATUSES,
+    SUMMARY,
+    WARMUP,
+)
 
 
 def main() -> None:
@@ -24,6 +40,7 @@ def main() -> None:
         summary = tables.summary_rows(cells)
         study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
         records.write(arguments.summary, SUMMARY, summary)
+        records.write(arguments.points, POINTS, work.point_rows(cells))
         records.write(arguments.runs, RUNS, [study | row for row in tables.run_rows(cells)])
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
@@ -75,10 +92,10 @@ def headlines(summary: list[dict]) -> list[str]:
 
 
 def _figures(row: dict) -> str:
-    if units.is_missing(row["tokens_per_s"]):
+    if units.is_missing(row["rate"]):
         return row["reason"]
-    speed, interval = units.with_interval(row["tokens_per_s"], row["tokens_per_s_low"], row["tokens_per_s_high"])
-    text = f"{speed:>7} token/s {f'({interval})' if interval else '':<15}"
+    speed, interval = units.with_interval(row["rate"], row["rate_low"], row["rate_high"])
+    text = f"{speed:>7} {row['unit']}/s {f'({interval})' if interval else '':<15}"
     if units.is_missing(row["speedup"]):
         return text
     ratio, around = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
@@ -89,6 +106,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--plan", required=True, type=Path, help="results/plan.json")
     parser.add_argument("--summary", required=True, type=Path, help="table to write, a row a cell")
+    parser.add_argument("--points", required=True, type=Path, help="table to write, a row a cell and size")
     parser.add_argument("--runs", required=True, type=Path, help="table to write, a row a job")
     return parser.parse_args()
 

@@ -12,7 +12,9 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from speedgrid import comparison, records
 from speedgrid.comparison import Comparison, Results
@@ -61,20 +63,23 @@ def _read(path: Path) -> Results:
         raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet")
     summary = records.read(folder / "summary.parquet", SUMMARY).rows
     runs = records.read(folder / "runs.parquet", RUNS).rows if (folder / "runs.parquet").is_file() else []
-    return Results(str(path), summary, runs, read_rates(folder))
+    points = {tuple(row[axis] for axis in comparison.KEYS): row["point"] for row in summary}
+    return Results(str(path), summary, runs, read_rates(folder, points))
 
 
-def read_rates(folder: Path) -> dict[comparison.Key, list[list[float]]]:
-    """The token/s of every finished reply, by cell and run; runs of one cell in the order in which they began.
+def read_rates(folder: Path, points: Mapping[comparison.Key, int | None] = MappingProxyType({})) -> dict[comparison.Key, list[list[float]]]:
+    """The speed of every finished reply, step or pass, by cell and run; runs of one cell in the order in which they began. Of a cell that
+    ran at several sizes those of the size in `points`, which its figures in the summary are of.
 
     A run is a file of the table `measure`, wherever it lies in the folder; its rows say which cell it belongs to.
     """
     found: dict[comparison.Key, list[tuple[str, list[float]]]] = {}
     for path in sorted(folder.glob("**/measure*.parquet")):
         record = records.read(path, MEASURE)
-        rates = [row["new_tokens"] / row["reply_s"] for row in record.rows if row["reply"] is not None]
+        key = tuple(record.rows[0][axis] for axis in comparison.KEYS)
+        rows = [row for row in record.rows if row["reply"] is not None and row["point"] == points.get(key)]
+        rates = [(row["new_tokens"] if row["items"] is None else row["items"]) / row["reply_s"] for row in rows]
         if rates and record.status in MEASURED:
-            key = tuple(record.rows[0][axis] for axis in comparison.KEYS)
             found.setdefault(key, []).append((record.facts.get("started_at") or "", rates))
     return {key: [rates for _, rates in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
 

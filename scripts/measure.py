@@ -1,14 +1,16 @@
-"""Count and time the replies of a cell. Writes measure.parquet, one row a reply."""
+"""Count and time the replies of a cell, or the steps or passes of another workload. Writes measure.parquet, one row each."""
 
 import json
 
 from speedgrid import ceilings, meters, monitor, stage, state
 from speedgrid.engines.base import Engine
 from speedgrid.progress import Steps, say
-from speedgrid.workloads import generate
+from speedgrid.workloads import generate, repeat
 
 
 def measure(job: stage.Job) -> str:
+    if job.told["workload"] != "generate":
+        return repeat.measure(job)
     with job.engine() as engine:
         return replies(job, engine)
 

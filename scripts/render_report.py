@@ -1,7 +1,7 @@
 """Make the page: results/report.html, one file that opens with the network off.
 
-    python scripts/render_report.py --plan results/plan.json --summary results/summary.parquet --runs results/runs.parquet \\
-        --out results/report.html
+    python scripts/render_report.py --plan results/plan.json --summary results/summary.parquet --points results/points.parquet \\
+        --runs results/runs.parquet --out results/report.html
 
 Single replies are read from the measure.parquet of every cell of the plan; template, style and script from the folder report/.
 Where the study says `compare_with`, the page compares its cells with those of that folder.
@@ -18,10 +18,10 @@ from aggregate import read_plan, read_replies
 from speedgrid import comparison, records
 from speedgrid.progress import say
 from speedgrid.report import page
-from speedgrid.schema import RUNS, SUMMARY
+from speedgrid.schema import POINTS, RUNS, SUMMARY
 
 SOURCES = Path(__file__).resolve().parent.parent / "report"
-FILES = {"template": "template.html.j2", "style": "style.css", "script": "page.js"}
+FILES = {"template": "template.html.j2", "style": "style.css", "script": "page.js", "published": "published.csv"}
 
 
 def main() -> None:
@@ -29,15 +29,16 @@ def main() -> None:
     plan = read_plan(arguments.plan)
     try:
         summary = records.read(arguments.summary, SUMMARY).rows
+        points = records.read(arguments.points, POINTS).rows
         runs = records.read(arguments.runs, RUNS).rows
         replies = [row for cell in plan["cells"] for row in read_replies(Path(cell["folder"]) / "measure.parquet").rows]
         compared = compare_with(plan["study"]["compare_with"], arguments.summary.parent)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
-    html = page.render(read_parts(), plan["study"], summary, runs, replies, compared)
+    html = page.render(read_parts(), plan["study"], summary, runs, replies, compared, points)
     with records.replacing(arguments.out) as temporary:
         temporary.write_text(html, encoding="utf-8")
-    measured = sum(row["tokens_per_s"] is not None for row in summary)
+    measured = sum(row["rate"] is not None for row in summary)
     say(f"{arguments.out}: {len(html.encode()) / 2**20:.1f} MiB, {len(summary)} cells, {measured} with figures")
 
 
@@ -57,6 +58,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--plan", required=True, type=Path, help="results/plan.json")
     parser.add_argument("--summary", required=True, type=Path, help="results/summary.parquet")
+    parser.add_argument("--points", required=True, type=Path, help="results/points.parquet")
     parser.add_argument("--runs", required=True, type=Path, help="results/runs.parquet")
     parser.add_argument("--out", required=True, type=Path, help="page to write")
     return parser.parse_args()

@@ -5,10 +5,13 @@ which warms up again before it counts.
 """
 
 from speedgrid import meters, stage
+from speedgrid.workloads import repeat
 from speedgrid.workloads.generate import prompt_of, room_for
 
 
 def warm_up(job: stage.Job) -> str:
+    if job.told["workload"] != "generate":
+        return repeat.warm_up(job)
     settings, seed = job.told["settings"], job.told["seed"]
     with job.engine() as engine:
         job.enter("importing packages")

@@ -15,6 +15,7 @@ FAMILIES = {
     "kv-cache": "KV cache",
     "decoding": "Decoding",
     "precision": "Number formats",
+    "memory": "Memory in training",
     "quantization": "Quantization",
     "engine": "Engines",
 }

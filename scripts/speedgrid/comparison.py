@@ -42,7 +42,7 @@ SURROUNDINGS = (
 class Results:
     """One side: its name, the rows of schema.SUMMARY and schema.RUNS, and, where they are there, each cell's rates run by run.
 
-    `rates` holds for a cell the token/s of every reply, a list for each process that measured it, in the order in which they ran.
+    `rates` holds for a cell the speed of every reply or step, a list for each process that measured it, in the order in which they ran.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Change:
-    """What came of one cell. `before` and `after` are token/s, `ratio` is after / before; None where there is no such figure."""
+    """What came of one cell. `before` and `after` are items a second, `ratio` is after / before; None where there is no such figure."""
 
     gpu: str
     experiment: str
@@ -145,7 +145,7 @@ def _levels(side: Results, notes: list[str]) -> dict[Key, list[Level]]:
     """The runs of every cell that has figures, from its replies where they are there, else one run from the summary's interval."""
     found, stale = {}, 0
     for row in side.summary:
-        key, value = tuple(row[axis] for axis in KEYS), row["tokens_per_s"]
+        key, value = tuple(row[axis] for axis in KEYS), row["rate"]
         if value is None or row["status"] not in MEASURED:
             continue
         rates = [run for run in side.rates.get(key, ()) if run]
@@ -160,7 +160,7 @@ def _levels(side: Results, notes: list[str]) -> dict[Key, list[Level]]:
 
 def _level_of(row: Mapping) -> Level:
     """A run as its row of the summary tells it, as if its interval came from very many replies."""
-    value, low, high, n = row["tokens_per_s"], row["tokens_per_s_low"], row["tokens_per_s_high"], int(row["replies"])
+    value, low, high, n = row["rate"], row["rate_low"], row["rate_high"], int(row["replies"])
     if n < 2 or low is None or high is None:
         return Level(value, math.inf, 1.0, 1, 1.0)
     return Level(value, (high - value) / statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf), n - 1.0, n, float(n))

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from speedgrid import workload
 from speedgrid.schema import SCHEMA_VERSION
 
 BASELINE = "baseline"
 # The task of speedgrid's own, made from held-out text.
 LOCAL_TASK = "cloze"
-ORIGINS = ("train", "architecture", "local", "hub")
+ORIGINS = ("train", "architecture", "attention", "local", "hub")
 
 
 class StudyError(ValueError):
@@ -332,6 +333,7 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu:
         if entry.get("technique") == experiment["baseline"] and len(entry) == 1:
             raise StudyError(f"{at}.exclude.{number}: leaves out the baseline itself, so that nothing could be compared")
     _check_tasks(experiment["evaluate"], f"{at}.evaluate")
+    _check_workload(experiment, study, registry, at)
     for gpu in gpus:
         for model in experiment["models"]:
             for technique in experiment["techniques"]:
@@ -341,10 +343,7 @@ def _cells_of(name: str, study: Mapping, registry: Mapping, where: str, has_gpu:
 
 def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, registry: Mapping, has_gpu: bool) -> Cell:
     experiment, entry = study["experiments"][name], registry[technique]
-    settings = (
-        *("prompt", "prompt_tokens", "replies", "warmup_replies", "repeat_disturbed"),
-        *("max_new_tokens", "batch_size", "ignore_eos", "sampling"),
-    )
+    runs = experiment["workload"]
     device = device_of(gpu, study)
     on_gpu = is_gpu(gpu, study, has_gpu)
     made_by = entry.get("checkpoint", technique)
@@ -353,17 +352,17 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         experiment=name,
         model=model,
         technique=technique,
-        workload=experiment["workload"],
+        workload=runs,
         engine=entry["engine"],
         env=environment(entry, on_gpu),
         device=device,
         on_gpu=on_gpu,
-        options={"dtype": experiment["dtype"], **entry["options"]},
+        options=workload.options(experiment, runs, entry["options"]),
         transform=registry[made_by].get("transform"),
         made_by=made_by,
         calibration=study["models"][model]["calibration"],
-        settings={key: experiment[key] for key in settings if key in experiment},
-        evaluate=experiment["evaluate"] or None,
+        settings=_settings(experiment),
+        evaluate=(experiment["evaluate"] or None) if runs == "generate" else None,
         requires=tuple(entry["requires"]),
         unavailable=entry.get("unavailable", ""),
         seed=study["seed"],
@@ -402,6 +401,40 @@ def check_nodes(study: Mapping, cells: Sequence[Cell], where: str = "config.yaml
                 f" {again.runs}) say how far to trust the cells measured on the same node; name nodes (`sinfo --Node`), or write"
                 " `nodes: any` to count what nodes differ by as noise"
             )
+
+
+def _settings(experiment: Mapping) -> dict:
+    """What the jobs that measure are told of the experiment."""
+    if experiment["workload"] != "generate":
+        return workload.settings(experiment, experiment["workload"])
+    keys = (
+        *("prompt", "prompt_tokens", "replies", "warmup_replies", "repeat_disturbed"),
+        *("max_new_tokens", "batch_size", "ignore_eos", "sampling"),
+    )
+    return {key: experiment[key] for key in keys if key in experiment}
+
+
+def _check_workload(experiment: Mapping, study: Mapping, registry: Mapping, at: str) -> None:
+    """Whether keys, techniques and models of an experiment go with its workload."""
+    name = experiment["workload"]
+    wrong = workload.problem(experiment, name)
+    if wrong:
+        raise StudyError(f"{at}.{wrong}")
+    for technique in experiment["techniques"]:
+        entry = registry[technique]
+        if entry["engine"] not in workload.WORKLOADS[name].engines:
+            raise StudyError(
+                f"{at}.techniques: {technique!r} is for the workload {workload.of_engine(entry['engine'])}; this one is {name}"
+            )
+        wrong = workload.technique_problem(experiment, name, workload.options(experiment, name, entry["options"]))
+        if wrong:
+            raise StudyError(f"{at}.techniques: {technique!r} {wrong}")
+    only = workload.WORKLOADS[name].only_models
+    for model in experiment["models"]:
+        found = origin(study["models"][model])
+        if found not in only if only else found == "attention":
+            takes = f"models of `{'` or `'.join(only)}`" if only else "models with weights"
+            raise StudyError(f"{at}.models: {model!r} is one of `{found}`; the workload {name} takes {takes}")
 
 
 def _check_model(name: str, model: Mapping, where: str) -> None:

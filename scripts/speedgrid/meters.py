@@ -3,7 +3,8 @@
 import os
 import resource
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from speedgrid import hardware
@@ -102,6 +103,50 @@ class MemoryMeter:
         import torch
 
         return torch.cuda
+
+
+@contextmanager
+def within(device: Device, room: int | None) -> Iterator[int]:
+    """Hold this process to `room` more bytes than it has now, or to what is free where that is None; gives the room in bytes.
+
+    What does not fit is then an error of the allocator that says how much it asked for, and not the end of the process. On a GPU PyTorch's
+    allocator enforces it, on a CPU the kernel (RLIMIT_DATA), for this process and its threads.
+    """
+    if device.is_gpu and not device.uses_torch:
+        # An engine with an allocator of its own, which says itself what does not fit.
+        yield 0
+        return
+    if device.is_gpu:
+        import torch
+
+        free, total = torch.cuda.mem_get_info()
+        # What the allocator keeps for itself can be had, too.
+        held = torch.cuda.memory_reserved()
+        room = free + held - torch.cuda.memory_allocated() if room is None else room
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_allocated() + room) / total))
+        try:
+            yield room
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        return
+    room = _free() if room is None else room
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = _status(os.getpid(), "VmData") + room
+    limit = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield room
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _free() -> int:
+    """Bytes that this process can still have, of the machine and within the limit of its container."""
+    import psutil
+
+    from speedgrid.probe import container_room
+
+    return min(psutil.virtual_memory().available, container_room(Path("/sys/fs/cgroup")))
 
 
 def process_peak() -> int:

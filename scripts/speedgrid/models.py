@@ -18,6 +18,8 @@ def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None])
 
     Raises outcomes.Unsupported for a checkpoint that must not be loaded, and ModelError where it cannot be had.
     """
+    if "attention" in model:
+        return shape_only(model["attention"], folder)
     if "train" in model:
         found = train(model["train"], folder, seed, say)
     elif "architecture" in model:
@@ -77,18 +79,23 @@ def train(settings: Mapping, folder: Path, seed: int, say: Callable[[str], None]
 
 
 def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
-    """Random weights of a real shape, with a tokenizer of the 256 bytes."""
+    """Random weights of a real shape; of a language model with a tokenizer of the 256 bytes."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClassification
 
     settings = dict(architecture)
     kind = settings.pop("model_type")
     try:
         config = AutoConfig.for_model(kind, **settings)
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        of_images = type(config) in AutoModelForImageClassification._model_mapping
+        model = (AutoModelForImageClassification if of_images else AutoModelForCausalLM).from_config(config, dtype=getattr(torch, dtype))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"architecture: transformers cannot build it: {str(error).partition(chr(10))[0]}") from error
+    if of_images:
+        with checkpoints.replacing(folder) as fresh:
+            model.save_pretrained(fresh)
+        return {"source": f"random weights of a {kind}", "revision": "", "quality_meaningful": False}
     tokenizer = _byte_level_bpe([], 257, getattr(config, "max_position_embeddings", 2048))
     if config.get_text_config().vocab_size < len(tokenizer):
         raise ModelError(f"architecture.vocab_size: needs at least {len(tokenizer)}, one for every byte and one for the end")
@@ -101,6 +108,14 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
     return {"source": f"random weights of a {kind}", "revision": "", "quality_meaningful": False}
+
+
+def shape_only(shape: Mapping, folder: Path) -> dict:
+    """A folder that holds the shape of an attention operation, and no weights."""
+    with checkpoints.replacing(folder) as fresh:
+        (fresh / "config.json").write_text(json.dumps({"model_type": "attention", **shape}))
+    empty = {"parameters": 0, "checkpoint_bytes": 0, "checkpoint_sha256": "", "quality_meaningful": False}
+    return {"model_type": "attention", "source": "an attention operation", "revision": "", **empty}
 
 
 def take_local(source: Path, folder: Path) -> dict:

@@ -61,7 +61,7 @@ def expected(error: BaseException) -> Outcome | None:
         return OutOfMemory(_first_line(error) or "the process ran out of memory")
     if isinstance(error, RuntimeError) and re.search(r"out of memory|can't allocate memory|not enough memory", str(error), re.IGNORECASE):
         return OutOfMemory(_first_line(error))
-    if isinstance(error, RuntimeError) and "No available kernel" in str(error):
+    if isinstance(error, RuntimeError) and re.search("No available kernel|No viable backend", str(error)):
         return Unsupported("the attention kernel that was asked for does not take this model, number format or device")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("speedgrid"):
         return MissingDependency(f"the Python package {error.name} is not installed in this environment")

@@ -3,6 +3,7 @@
 The rules name these functions as they are, `params: job=grid.measure_job`, so that no rule holds logic of its own.
 """
 
+import csv
 import functools
 import hashlib
 import json
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import hardware, site
+from speedgrid import hardware, site, workload
 from speedgrid.grid import (
     LOCAL_TASK,
     Cell,
@@ -47,13 +48,16 @@ CODE = {
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
     "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
-    "plan": ["planning.py", "grid.py"],
+    "plan": ["planning.py", "grid.py", "workload.py"],
     "aggregate": [
         *("records.py", "schema.py", "statistics.py", "ceilings.py"),
-        *("report/tables.py", "report/units.py", "quality/paired.py", "quality/scores.py"),
+        *("report/tables.py", "report/units.py", "report/work.py", "quality/paired.py", "quality/scores.py"),
     ],
     "report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
-    + [f"report/{name}.py" for name in ("answer", "charts", "compared", "page", "tables", "trust", "units")],
+    + [
+        f"report/{name}.py"
+        for name in ("answer", "charts", "compared", "page", "published", "tables", "training", "trust", "units", "work")
+    ],
 }
 PAGE_SOURCES = "report"
 
@@ -147,7 +151,9 @@ class Grid:
     def engine_code(self, wildcards) -> list[str]:
         """The package files that a cell's figures depend on."""
         cell = self._cell(wildcards)
-        return _existing([*JOB_CODE, *_with_siblings(f"engines/{cell.engine}.py"), "workloads/generate.py", "workloads/score.py"])
+        own = ("generate", "score") if cell.workload == "generate" else ("base", "repeat", "generate", cell.workload)
+        own = (*own, *workload.WORKLOADS[cell.workload].builds_on)
+        return _existing([*JOB_CODE, *_with_siblings(f"engines/{cell.engine}.py"), *(f"workloads/{name}.py" for name in own)])
 
     def evaluate_code(self, wildcards) -> list[str]:
         """The package files that a cell's quality depends on."""
@@ -340,6 +346,7 @@ class Grid:
         return {
             **dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)),
             **{name: technique[name] for name in ("label", "family", "engine", "lossless")},
+            "workload": cell.workload,
             "is_baseline": cell.is_baseline,
             "dtype": cell.options["dtype"],
             "use_cache": cell.options.get("use_cache", True),
@@ -473,12 +480,20 @@ def _check_files(grid: Grid) -> None:
         text = experiment["evaluate"]["text"] if experiment["evaluate"] else "stdlib"
         if text != "stdlib" and not (ROOT / text).is_file():
             raise StudyError(f"{grid.study_file}: experiments.{name}.evaluate.text: no such file: {text}")
+        _check_published(experiment.get("published"), f"{grid.study_file}: experiments.{name}.published")
     for name, model in grid.study["models"].items():
         text = model["calibration"].get("text", "stdlib")
         if text != "stdlib" and not (ROOT / Path(text).expanduser()).is_file():
             raise StudyError(f"{grid.study_file}: models.{name}.calibration.text: no such file: {text}")
         if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
             raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
+
+
+def _check_published(study: str | None, at: str) -> None:
+    with open(ROOT / PAGE_SOURCES / "published.csv", encoding="utf-8", newline="") as file:
+        known = list(dict.fromkeys(row["study"] for row in csv.DictReader(file)))
+    if study is not None and study not in known:
+        raise StudyError(f"{at}: {study!r} is unknown; allowed are {', '.join(known)}")
 
 
 def _check_hub(at: str, repository: str) -> None:

@@ -27,12 +27,16 @@ class Record:
 
     @property
     def status(self) -> str:
-        """`ok`, or the first other status among the rows."""
-        return next((row["status"] for row in self.rows if row["status"] != "ok"), "ok")
+        """`ok`, or the first other status among the rows. A row that only says where a series of sizes ended is none of the cell's."""
+        return next((row["status"] for row in self._own if row["status"] != "ok"), "ok")
 
     @property
     def reason(self) -> str:
-        return next((row["reason"] for row in self.rows if row["status"] != "ok"), "") or ""
+        return next((row["reason"] for row in self._own if row["status"] != "ok"), "") or ""
+
+    @property
+    def _own(self) -> list[dict]:
+        return [row for row in self.rows if row.get("point") is None or row.get("reply") is not None]
 
 
 def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mapping | None = None) -> None:

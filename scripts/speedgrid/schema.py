@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # What can come of a cell. All but `ok` and `not_engaged` leave it without figures.
 STATUSES = {
@@ -275,6 +275,44 @@ CEILINGS = (
     Column("prefill_headroom", "double", "×", "Prefill headroom", "How many times faster prefill could still be on this device", "lower"),
     Column("ceiling_reason", "string", "", "Ceiling reason", "Why a cell with figures has no ceiling, in words"),
 )
+# What workloads other than `generate` have beside the general figures, in the summary.
+WORK = (
+    Column(
+        "point",
+        "int64",
+        "",
+        "At",
+        "Size that the figures are of, where a cell ran at several: the largest that all cells finished; of `largest` its own",
+    ),
+    Column(
+        "run_flop",
+        "double",
+        "FLOP",
+        "Operations",
+        "Operations that a step or pass needs; none that a technique does twice count twice",
+        "lower",
+    ),
+    Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over the time", "higher"),
+    Column("run_mfu", "double", "", "MFU of the step", "The same as a share of the device's measured rate of matrix products", "higher"),
+    Column(
+        "growth", "double", "", "Grows as", "Power of the size that the time grows with, fitted over all sizes that were finished", "lower"
+    ),
+    Column("growth_low", "double", "", "… lower bound", "Lower end of its 95 % interval", "lower"),
+    Column("growth_high", "double", "", "… upper bound", "Upper end of its 95 % interval", "lower"),
+    Column("largest", "int64", "", "Largest that fits", "Largest size that was finished", "higher"),
+    Column("loss_first", "double", "nat", "Loss at first", "Of the first counted step; empty where it is not a finite number"),
+    Column(
+        "loss_last",
+        "double",
+        "nat",
+        "Loss at last",
+        "Mean of the last tenth of the counted steps; empty where it is not a finite number",
+        "lower",
+    ),
+    Column(
+        "joule_per_item", "double", "J", "Energy per item", "Energy / items of the counted steps or passes, idle power included", "lower"
+    ),
+)
 PAYS = (
     Column(
         "once_s",
@@ -356,7 +394,7 @@ MODEL = Table(
     (
         Column("model", "string", "", "Model", "Name of the model in the study"),
         *OUTCOME,
-        Column("origin", "string", "", "Origin", "train, architecture, local or hub"),
+        Column("origin", "string", "", "Origin", "train, architecture, attention, local or hub"),
         Column("source", "string", "", "Source", "Hub repository, folder, or what was built"),
         Column("revision", "string", "", "Revision", "Commit of the hub repository, or hash of the training text"),
         Column("model_type", "string", "", "Architecture", "Model type of transformers"),
@@ -414,8 +452,24 @@ MEASURE = Table(
         Column("seed", "int64", "", "Seed", "Seed of the reply's sampling"),
         Column("started_s", "double", "s", "Start", "Start of the reply, since the first counted one started"),
         Column("prompt_tokens", "int64", "", "Prompt tokens", "Tokens of the prompt"),
-        Column("batch_size", "int64", "", "Batch", "Sequences that were generated at once, all from the same prompt"),
+        Column(
+            "batch_size", "int64", "", "Batch", "Sequences that were generated at once, all from the same prompt; or of the step or pass"
+        ),
         Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has, those of all its sequences"),
+        Column("items", "int64", "", "Items", "What a step or pass went through, counted as the fact `unit` says; of a reply its tokens"),
+        Column(
+            "point",
+            "int64",
+            "",
+            "At",
+            "Size of this step or pass where the cell runs at several; in a row without `reply`: where that series ended",
+        ),
+        Column("loss", "double", "nat", "Loss", "Of a training step, before the optimizer's change", "lower"),
+        Column("flop", "double", "FLOP", "Operations", "Operations that a step or pass needs", "lower"),
+        Column(
+            "point_memory", "int64", "B", "Peak memory", "Most held during the runs at this size; `memory_source` says of what", "lower"
+        ),
+        Column("asked_bytes", "int64", "B", "Asked for", "Bytes that were asked for when memory ran out, where the reason tells"),
         Column("steps", "int64", "", "Steps", "Tokens of the longest sequence"),
         Column("reply_s", "double", "s", "Reply time", "Time of the whole reply", "lower"),
         Column("device_s", "double", "s", "Reply time by CUDA", "The same by CUDA events; empty where PyTorch drives no GPU", "lower"),
@@ -436,6 +490,7 @@ MEASURE = Table(
             "Stopped because",
             "`exact`: as many replies as asked for; `precise`: their interval was narrow enough; `maximum`: it was not by then",
         ),
+        Column("unit", "string", "", "Counted in", "What items are: `token`, `image` or `pass`"),
         *SIZES,
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
         *MEMORY,
@@ -623,8 +678,20 @@ SUMMARY = Table(
         Column("is_baseline", "bool", "", "Baseline", "Whether speed-ups are taken against this cell"),
         Column("dtype", "string", "", "Number format", "Of weights and arithmetic"),
         Column("device_name", "string", "", "Device name", "Name of the GPU or processor that was measured on"),
-        Column("replies", "int64", "", "Replies", "Counted replies"),
+        Column("workload", "string", "", "Workload", "What the cell ran"),
+        Column("unit", "string", "", "Counted in", "What its items are: `token`, `image` or `pass`"),
+        Column("replies", "int64", "", "Replies", "Counted replies, or steps or passes"),
         Column("new_tokens", "int64", "", "New tokens", "Tokens of all counted replies"),
+        Column(
+            "rate",
+            "double",
+            "1/s",
+            "Speed",
+            "Mean over the replies, steps or passes of items / time; of replies their tokens per second",
+            "higher",
+        ),
+        Column("rate_low", "double", "1/s", "… lower bound", "Lower end of its 95 % interval", "higher"),
+        Column("rate_high", "double", "1/s", "… upper bound", "Upper end of its 95 % interval", "higher"),
         Column(
             "tokens_per_s",
             "double",
@@ -641,8 +708,8 @@ SUMMARY = Table(
         Column("prefill_tokens_per_s", "double", "token/s", "Prefill", "Mean over the replies of prompt tokens / TTFT", "higher"),
         Column("ttft_s", "double", "s", "TTFT", "Mean time to the first token", "lower"),
         Column("tpot_s", "double", "s", "TPOT", "Mean over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
-        Column("latency_mean_s", "double", "s", "Latency", "Mean reply time", "lower"),
-        Column("latency_std_s", "double", "s", "Latency SD", "Standard deviation of the reply time", "lower"),
+        Column("latency_mean_s", "double", "s", "Latency", "Mean reply time; or time of a step or pass", "lower"),
+        Column("latency_std_s", "double", "s", "Latency SD", "Standard deviation of the same", "lower"),
         *PERCENTILES,
         *TRUST,
         Column(
@@ -650,7 +717,7 @@ SUMMARY = Table(
             "double",
             "×",
             "Speed-up",
-            "Tokens per second over those of the baseline's runs nearest in time",
+            "Speed over that of the baseline's runs nearest in time",
             "higher",
         ),
         Column("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval, noise between runs included", "higher"),
@@ -677,6 +744,7 @@ SUMMARY = Table(
         Column("quality_bytes", "int64", "B", "Scored bytes", "Bytes of held-out text"),
         *QUALITY,
         *CEILINGS,
+        *WORK,
         *PAYS,
         *PROOF,
         *(column for column in STATE if column.name in STATE_SHOWN),
@@ -694,6 +762,31 @@ SUMMARY = Table(
     ),
 )
 
+POINTS = Table(
+    "points",
+    "results/points.parquet: one row a cell and size, of cells that ran at several sizes; a size that did not fit included",
+    (
+        *KEYS,
+        *OUTCOME,
+        Column("label", "string", "", "Technique", "Label of the technique"),
+        Column("is_baseline", "bool", "", "Baseline", "Whether speed-ups are taken against this cell"),
+        Column("engaged", "bool", "", "Engaged", "Whether the technique was active"),
+        Column("point", "int64", "", "At", "The size, such as the length of the sequence"),
+        Column("unit", "string", "", "Counted in", "What items are"),
+        Column("replies", "int64", "", "Replies", "Counted steps or passes"),
+        Column("rate", "double", "1/s", "Speed", "Mean over them of items / time", "higher"),
+        Column("latency_mean_s", "double", "s", "Latency", "Mean time of a step or pass", "lower"),
+        Column("latency_low_s", "double", "s", "… lower bound", "Lower end of its 95 % interval", "lower"),
+        Column("latency_high_s", "double", "s", "… upper bound", "Upper end of its 95 % interval", "lower"),
+        Column("memory_peak", "int64", "B", "Peak memory", "Most held at this size", "lower"),
+        Column("memory_more", "int64", "B", "Memory used", "The same, without what was held before the first size", "lower"),
+        Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over the time", "higher"),
+        Column("mfu", "double", "", "MFU", "The same as a share of the device's measured rate of matrix products", "higher"),
+        Column("speedup", "double", "×", "Speed-up", "Over the baseline's first run at the same size", "higher"),
+        Column("asked_bytes", "int64", "B", "Asked for", "Bytes that were asked for when memory ran out"),
+    ),
+)
+
 RUNS = Table(
     "runs",
     "results/runs.parquet: one row a job, with the machine and the software that it ran on",
@@ -706,4 +799,4 @@ RUNS = Table(
     ),
 )
 
-TABLES = (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE, SUMMARY, RUNS)
+TABLES = (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE, SUMMARY, POINTS, RUNS)

@@ -211,6 +211,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         **keys,
         **{name: getattr(made, name) for name in ("label", "family", "lossless")},
         "engine": "transformers",
+        "workload": "generate",
         "env": "transformers",
         "dtype": "float32",
         "is_baseline": made.technique == "baseline",

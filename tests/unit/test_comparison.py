@@ -147,8 +147,8 @@ def test_replies_that_are_not_those_of_the_summary_are_not_used(tmp_path):
 
 def test_a_cell_of_one_reply_is_unsure():
     row = dict.fromkeys((column.name for column in SUMMARY.columns), None)
-    row |= dict(zip(comparison.KEYS, (*KEY, "x"), strict=True)) | {"status": "ok", "tokens_per_s": 50.0, "replies": 1}
-    (change,) = comparison.compare(Results("a", [row]), Results("b", [row | {"tokens_per_s": 90.0}])).cells
+    row |= dict(zip(comparison.KEYS, (*KEY, "x"), strict=True)) | {"status": "ok", "rate": 50.0, "replies": 1}
+    (change,) = comparison.compare(Results("a", [row]), Results("b", [row | {"rate": 90.0}])).cells
     assert change.outcome == "unsure"
     assert change.ratio.low is None
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
 from speedgrid.grid import StudyError
+from speedgrid.workload import WORKLOADS
 
 import studies
 
@@ -146,9 +147,9 @@ MISTAKES = {
     ),
     "two origins": (
         at("models.tiny.local", "x"),
-        "models.tiny: needs exactly one of train, architecture, local, hub; it has train and local",
+        "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has train and local",
     ),
-    "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, local, hub; it has none"),
+    "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has none"),
     "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: 'revision' is a dependency of 'hub'"),
     "a branch for a revision": (at("models.tiny", {"hub": "a/b", "revision": "main"}), "models.tiny.revision: 'main' is not allowed"),
     "revision of a local model": (
@@ -248,9 +249,10 @@ def test_devices_are_checked_against_those_of_the_machine():
 
 names = st.from_regex(re.compile(r"[a-z][a-z0-9._-]{0,8}", re.ASCII), fullmatch=True)
 axes = st.lists(names, min_size=1, max_size=3, unique=True)
+GENERATE = sorted(name for name, entry in REGISTRY.items() if entry["engine"] in WORKLOADS["generate"].engines)
 
 
-@given(gpus=axes, models=axes, techniques=st.lists(st.sampled_from(sorted(REGISTRY)), min_size=1, unique=True), data=st.data())
+@given(gpus=axes, models=axes, techniques=st.lists(st.sampled_from(GENERATE), min_size=1, unique=True), data=st.data())
 def test_any_valid_study_gives_each_cell_once(gpus, models, techniques, data):
     baseline = data.draw(st.sampled_from(techniques))
     entry = st.fixed_dictionaries({"gpu": st.sampled_from(gpus), "model": st.sampled_from(models)})

@@ -114,7 +114,7 @@ def test_there_is_a_chart_of_each_kind_for_each_group(html):
 def test_a_comparison_with_other_results_has_a_section(tmp_path, html):
     sides = [made.write_group(tmp_path / side, seed=seed) for seed, side in enumerate("ab")]
     older, newer = (tables_of(grid) for grid in sides)
-    slowed = [row | {"tokens_per_s": row["tokens_per_s"] and 2 * row["tokens_per_s"]} for row in older[0]]
+    slowed = [row | {"rate": row["rate"] and 2 * row["rate"]} for row in older[0]]
     compared = comparison.compare(Results("last-month/" + HOSTILE, slowed, older[1]), Results("now", newer[0], newer[1]))
     found = Page(page.render(quick_parts(), made.study(), *newer, compared))
     assert "Compared with other results" in found.text
@@ -220,6 +220,7 @@ def test_another_study_says_so_in_its_command(tmp_path):
 def test_the_command_writes_the_page(tmp_path):
     plan = made.write_plan(tmp_path, made.write_group(tmp_path, made.DEFAULT_CELLS[:2]))
     tables = ["--plan", plan, "--summary", tmp_path / "summary.parquet", "--runs", tmp_path / "runs.parquet"]
+    tables += ["--points", tmp_path / "points.parquet"]
     subprocess.run([sys.executable, aggregate.__file__, *tables], check=True, capture_output=True)
     out = tmp_path / "out" / "report.html"
     done = subprocess.run([sys.executable, render_report.__file__, *tables, "--out", out], capture_output=True, text=True)

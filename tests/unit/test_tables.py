@@ -193,7 +193,8 @@ def test_every_job_has_a_row_and_shared_jobs_have_one(tmp_path):
 
 def run_aggregate(tmp_path, grid):
     plan = made.write_plan(tmp_path, grid)
-    arguments = ["--plan", plan, "--summary", tmp_path / "out/summary.parquet", "--runs", tmp_path / "out/runs.parquet"]
+    arguments = ["--plan", plan, "--summary", tmp_path / "out/summary.parquet", "--points", tmp_path / "out/points.parquet"]
+    arguments += ["--runs", tmp_path / "out/runs.parquet"]
     return subprocess.run([sys.executable, aggregate.__file__, *map(str, arguments)], capture_output=True, text=True)
 
 

@@ -58,11 +58,9 @@ class Proof:
     evidence: dict = field(default_factory=dict)
 
 
-class Engine(ABC):
-    """A model on a device. Heavy packages are imported by `import_packages` and after it, never by importing the module.
-
-    A job calls `import_packages`, `open`, then `load`, and `close` when it is done, whatever came of it.
-    """
+class Runtime(ABC):
+    """What every engine has: a model on a device. Heavy packages are imported by `import_packages` and after it, never by importing the
+    module. `close` is called when a job is done, whatever came of it."""
 
     # Whether the engine computes with PyTorch in this process. Where not, memory is what the process and its children hold, or what
     # the whole device holds more than before; and PyTorch need not be there, or not in a build for the device.
@@ -79,6 +77,24 @@ class Engine(ABC):
     @abstractmethod
     def import_packages(self) -> None:
         """Import what the engine needs; apart from `load` because cold start reports it apart."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """`parameters`, `trainable_parameters` and `model_bytes` of the loaded model; None for what cannot be known."""
+
+    def multiplies_in(self) -> str:
+        """The number format in which the loaded model's linear layers multiply, where neither its dtype nor its configuration tells."""
+        return ""
+
+    def close(self) -> None:  # noqa: B027 - most engines have nothing to do
+        """Let go of processes that the engine has started."""
+
+
+class Engine(Runtime):
+    """A language model that generates and scores text.
+
+    A job calls `import_packages`, `open`, then `load`, and `close` when it is done, whatever came of it.
+    """
 
     def open(self) -> None:
         """Read the tokenizer and the configuration, which lie in the format of transformers beside every engine's weights.
@@ -158,19 +174,8 @@ class Engine(ABC):
         raise Unsupported("this engine does not give the probabilities of next tokens")
 
     @abstractmethod
-    def sizes(self) -> dict[str, int]:
-        """`parameters`, `trainable_parameters` and `model_bytes` of the loaded model; None for what cannot be known."""
-
-    def multiplies_in(self) -> str:
-        """The number format in which the loaded model's linear layers multiply, where neither its dtype nor its configuration tells."""
-        return ""
-
-    @abstractmethod
     def prove(self, prompt: Sequence[int], settings: Mapping) -> Proof:
         """See whether the technique was active; called after the counted replies, it may run further ones."""
-
-    def close(self) -> None:  # noqa: B027 - most engines have nothing to do
-        """Let go of processes that the engine has started."""
 
     def _text_config(self):
         """The configuration of the language model, in a model of several parts too."""

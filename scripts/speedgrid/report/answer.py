@@ -19,6 +19,7 @@ from speedgrid.schema import STATUSES
 OVERHEAD_BOUND_PARAMETERS = 300_000_000
 
 SMALLEST_SAVING = 0.02  # less memory than this share of the baseline's peak is not called a saving
+LOSS_BEHIND = 0.1  # a loss that fell by this share less than the baseline's is told
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
 
 
@@ -41,14 +42,14 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
 
 
 def ties(rows: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
-    """Rows whose token/s cannot be told apart from the best row's: their 95 % intervals overlap, one has no interval, or the difference is
+    """Rows whose speed cannot be told apart from the best row's: their 95 % intervals overlap, one has no interval, or the difference is
     within the noise floor.
 
     Stricter than a test of the difference: intervals that just overlap may still differ.
     """
     others = rows[rows.technique != best.technique]
-    apart = others.tokens_per_s_high < best.tokens_per_s_low  # False where either has no interval
-    within = best.tokens_per_s / others.tokens_per_s - 1 <= others.noise_floor
+    apart = others.rate_high < best.rate_low  # False where either has no interval
+    within = best.rate / others.rate - 1 <= others.noise_floor
     return others[~apart | within]
 
 
@@ -64,7 +65,7 @@ def parameters_in_words(count: float) -> str:
 
 def _headline(group: Group) -> Markup:
     engaged, baseline = group.engaged, group.baseline
-    best = engaged.loc[engaged.tokens_per_s.idxmax()]
+    best = engaged.loc[engaged.rate.idxmax()]
     speed = _speed(best, "95 % interval ")
     if len(engaged) == 1:
         return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
@@ -85,8 +86,11 @@ def _headline(group: Group) -> Markup:
 
 def _speed_points(group: Group) -> list[Markup]:
     engaged, baseline = group.engaged, group.baseline
-    best = engaged.loc[engaged.tokens_per_s.idxmax()]
-    points = [_quality_point(best, baseline), _pays_point(best), trust.ceiling_point(best)]
+    best = engaged.loc[engaged.rate.idxmax()]
+    points = [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group)]
+    points += _growth_points(group)
+    if group.workload == "generate":
+        points.insert(0, _quality_point(best, baseline))
     if baseline is None:
         return points
     others = engaged[~engaged.is_baseline]
@@ -124,6 +128,45 @@ def _pays_point(best: pd.Series) -> Markup | None:
     return Markup("{} starts more slowly, and has made up for it after {} replies like these.").format(
         best.label, units.number(int(best.break_even_replies))
     )
+
+
+def _mfu_point(best: pd.Series) -> Markup | None:
+    """What of the device's arithmetic a training step or a pass used."""
+    if units.is_missing(best.run_mfu):
+        return None
+    return Markup("{} reaches {} % of the rate of matrix products that this device was seen to do in the same number format.").format(
+        best.label, units.number(100 * float(best.run_mfu), 2)
+    )
+
+
+def _growth_points(group: Group) -> list[Markup]:
+    """How the time grows with the size."""
+    if group.workload == "largest":
+        rows = group.engaged.sort_values("largest", ascending=False)
+        sizes = [Markup("{} {}").format(row.label, units.number(int(row.largest))) for row in rows.itertuples()]
+        return [Markup("The largest size that fits, to a sixteenth: {}.").format(_joined(sizes))]
+    rows = group.engaged[group.engaged.growth.notna()]
+    told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
+    return [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))] if told else []
+
+
+def _loss_points(group: Group) -> list[Markup]:
+    """Techniques whose loss did not go where that of the baseline went."""
+    baseline = group.baseline
+    if group.engaged.loss_last.isna().all():
+        return []
+    rows = group.engaged[~group.engaged.is_baseline]
+    lost = rows[rows.loss_last.isna()]
+    points = [Markup("The loss of {} is not a number in the end: it diverged.").format(row.label) for row in lost.itertuples()]
+    if baseline is None or units.is_missing(baseline.loss_last) or baseline.loss_first <= baseline.loss_last:
+        return points
+    fell = baseline.loss_first - baseline.loss_last
+    behind = rows[rows.loss_first - rows.loss_last < (1 - LOSS_BEHIND) * fell]
+    told = [Markup("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in behind.itertuples()]
+    if told:
+        own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
+        points.append(Markup("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, _joined(told)))
+    return points
 
 
 def _memory_points(group: Group) -> list[Markup]:
@@ -167,7 +210,7 @@ def _excluded(group: Group) -> list[Markup]:
 def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     warnings = []
     parameters = group.measured.parameters.max()
-    if not units.is_missing(parameters) and parameters < OVERHEAD_BOUND_PARAMETERS:
+    if group.workload == "generate" and not units.is_missing(parameters) and parameters < OVERHEAD_BOUND_PARAMETERS:
         warnings.append(
             Markup(
                 "<strong>{} has only {} parameters.</strong> In a model of under about {} the fixed costs of every step – Python, "
@@ -191,7 +234,7 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
 
 def _length_warning(group: Group) -> list[Markup]:
     """Techniques whose replies have another length did other work: a longer reply spreads its prefill over more tokens."""
-    lengths = group.engaged.new_tokens / group.engaged.replies
+    lengths = (group.engaged.new_tokens / group.engaged.replies).dropna()
     if len(lengths) < 2 or lengths.max() / lengths.min() - 1 <= LENGTHS_DIFFER:
         return []
     text = "Replies differ in length, from {} to {} tokens on average: the techniques did not do the same work. Compare decode speeds."
@@ -202,7 +245,7 @@ def _length_warning(group: Group) -> list[Markup]:
 
 
 def _speed(row, what: str = "") -> Markup:
-    return _with_interval(row.tokens_per_s, row.tokens_per_s_low, row.tokens_per_s_high, " token/s", what)
+    return _with_interval(row.rate, row.rate_low, row.rate_high, f" {row.unit}/s", what)
 
 
 def _ratio(row) -> Markup:

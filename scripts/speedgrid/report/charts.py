@@ -80,7 +80,7 @@ def speed_figure(group: Group) -> Figure:
         f"More is better. Bars are means over the replies, prefill included; the line is the mean's 95 % interval; {dots}.",
         speed(group.rows, group.replies),
         _state_legend(group),
-        _in_words(measured, "tokens_per_s", " token/s"),
+        _in_words(measured, "rate", " token/s"),
     )
 
 
@@ -179,21 +179,21 @@ def cold_figure(group: Group) -> Figure | None:
 # The charts
 
 
-def speed(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
-    """Mean token/s with its 95 % interval, over the single replies."""
+def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> alt.LayerChart:
+    """Mean speed with its 95 % interval, over the single replies, steps or passes."""
     table = prepare(rows)
-    table["text"] = [units.number(value) for value in table.tokens_per_s]
+    table["text"] = [units.number(value) for value in table.rate]
     dots = _dots(table, replies)
-    table["end"] = table.name.map(dots.groupby("name").tokens_per_s.max()).fillna(table.tokens_per_s)
-    table["interval"] = [_interval(row.tokens_per_s, row.tokens_per_s_low, row.tokens_per_s_high) for row in table.itertuples()]
+    table["end"] = table.name.map(dots.groupby("name").rate.max()).fillna(table.rate)
+    table["interval"] = [_interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
     domain = [0, _largest(table.end)]
-    x = alt.X("tokens_per_s:Q", title="token/s", scale=alt.Scale(domain=domain, nice=False), axis=_ticks())
-    tooltip = _tooltip(interval="token/s, 95 % interval", replies="replies", outcome="status")
-    base = alt.Chart(table).transform_filter("isValid(datum.tokens_per_s)").encode(y=_rows_axis(table))
+    x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=domain, nice=False), axis=_ticks())
+    tooltip = _tooltip(interval=f"{unit}, 95 % interval", replies="replies", outcome="status")
+    base = alt.Chart(table).transform_filter("isValid(datum.rate)").encode(y=_rows_axis(table))
     return _finished(
         base.mark_bar(size=20, opacity=0.22).encode(x=x, color=_state(), tooltip=tooltip),
-        _dot_layer(dots, table, "tokens_per_s", x),
-        base.mark_rule(strokeWidth=3).encode(x=alt.X("tokens_per_s_low:Q"), x2="tokens_per_s_high:Q", color=_state()),
+        _dot_layer(dots, table, "rate", x),
+        base.mark_rule(strokeWidth=3).encode(x=alt.X("rate_low:Q"), x2="rate_high:Q", color=_state()),
         base.mark_point(filled=True, size=64, opacity=1).encode(x=x, color=_state(), tooltip=tooltip),
         base.mark_text(align="left", dx=8, fontWeight=600).encode(x="end:Q", text="text:N", color=_text_ink()),
         _notes(table),
@@ -435,12 +435,12 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     table = rows.assign(state=[state(row) for row in rows.itertuples()], name=rows.label)
     table["outcome"] = [f"{STATUSES.get(row.status, row.status)}{f': {row.reason}' if row.reason else ''}" for row in rows.itertuples()]
     table["row"] = [wrapped(row.label) + _row_note(row.state) for row in table.itertuples()]
-    return table.sort_values("tokens_per_s", ascending=False, na_position="last", kind="stable")
+    return table.sort_values("rate", ascending=False, na_position="last", kind="stable")
 
 
 def state(row) -> str:
     """Which of STATE_INKS a cell has."""
-    if row.status not in MEASURED or units.is_missing(row.tokens_per_s):
+    if row.status not in MEASURED or units.is_missing(row.rate):
         return "failed"
     if row.status == "not_engaged":
         return "not engaged"

@@ -4,7 +4,7 @@ from speedgrid.comparison import KEYS, Change, Comparison
 from speedgrid.report import units
 from speedgrid.statistics import Estimate
 
-HEADER = ("", "cell", "A, token/s", "B, token/s", "B / A", "95 % interval", "")
+HEADER = ("", "cell", "A, per s", "B, per s", "B / A", "95 % interval", "")
 LONGEST_VALUE = 60  # characters of a value that differs
 
 

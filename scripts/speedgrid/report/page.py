@@ -20,7 +20,7 @@ from markupsafe import Markup
 from speedgrid import statistics
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import charts, trust, units
+from speedgrid.report import charts, published, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
@@ -34,7 +34,10 @@ TABLE = (
     *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
     *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies"),
 )
-INTERVALS = {"tokens_per_s": ("tokens_per_s_low", "tokens_per_s_high"), "speedup": ("speedup_low", "speedup_high")}
+INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_per_s")} | {
+    "speedup": ("speedup_low", "speedup_high"),
+    "growth": ("growth_low", "growth_high"),
+}
 PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
 
@@ -51,12 +54,13 @@ SAMPLE_CHARACTERS = 600
 
 @dataclass(frozen=True)
 class Parts:
-    """The sources of the page: template, style sheet, script, and Vega's code."""
+    """The sources of the page: template, style sheet, script, Vega's code, and the published figures as CSV."""
 
     template: str
     style: str
     script: str
     vega: str
+    published: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class Section:
     machine: list[trust.MachineRow] = field(default_factory=list)
     samples: list[dict] = field(default_factory=list)
     prompt: str = ""
+    sizes: list[training.PointTable] = field(default_factory=list)
+    others: list[published.Beside] = field(default_factory=list)
 
 
 def render(
@@ -109,9 +115,11 @@ def render(
     runs: Sequence[Mapping],
     replies: Sequence[Mapping],
     compared: Comparison | None = None,
+    points: Sequence[Mapping] = (),
 ) -> str:
     """The whole page, with a comparison with other results where there is one. The same tables and sources give the same bytes."""
-    context = build(study, summary, runs, replies) | {"compared": compared, "words": compared_words}
+    context = build(study, summary, runs, replies, points, published.read(parts.published))
+    context |= {"compared": compared, "words": compared_words}
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"embedded": embedded, "in_words": in_words, "evidence_words": trust.evidence_words}
@@ -124,10 +132,18 @@ def render(
     )
 
 
-def build(study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], replies: Sequence[Mapping]) -> dict:
-    """Everything that the template shows."""
+def build(
+    study: Mapping,
+    summary: Sequence[Mapping],
+    runs: Sequence[Mapping],
+    replies: Sequence[Mapping],
+    points: Sequence[Mapping] = (),
+    figures: Sequence[published.Figure] = (),
+) -> dict:
+    """Everything that the template shows; `points` are rows of schema.POINTS, `figures` those that others have published."""
     found = list(groups(summary, replies))
-    sections = [_section(number, group, study, runs) for number, group in enumerate(found, 1)]
+    sections = [_section(number, group, study, runs, points, figures) for number, group in enumerate(found, 1)]
+    columns = dict.fromkeys(name for group in found for name in _columns_of(group))
     return {
         "study": study,
         "title": study["title"] or study["name"],
@@ -141,7 +157,9 @@ def build(study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], r
         "environments": environments(summary, runs),
         "span": time_span(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
-        "definitions": [MEANINGS[name] for name in TABLE],
+        "definitions": [MEANINGS[name] for name in columns],
+        "methods": {name: training.methods(settings) for name, settings in study["experiments"].items()},
+        "repeated": any(group.workload != "generate" for group in found),
         "replies_needed": {percent: statistics.percentile_needs(percent / 100) for percent in (95, 99)},
         "bounds": BOUNDS,
         "machine_columns": trust.MACHINE_COLUMNS,
@@ -154,10 +172,15 @@ def build(study: Mapping, summary: Sequence[Mapping], runs: Sequence[Mapping], r
 # A group's section
 
 
-def _section(number: int, group: Group, study: Mapping, runs: Sequence[Mapping]) -> Section:
+def _section(
+    number: int, group: Group, study: Mapping, runs: Sequence[Mapping], points: Sequence[Mapping], others: Sequence[published.Figure]
+) -> Section:
     keys = (group.gpu, group.experiment, group.model)
     devices = frozenset(run["device"] for run in runs if run["device"] and (run["gpu"], run["experiment"], run["model"]) == keys)
-    figures = [(figure, f"chart-{number}-{figure.name}", _spec(figure)) for figure in charts.figures(group)]
+    replies = group.workload == "generate"
+    own = [row for row in points if (row["gpu"], row["experiment"], row["model"]) == keys]
+    made = charts.figures(group) if replies else training.figures(group, own)
+    figures = [(figure, f"chart-{number}-{figure.name}", _spec(figure)) for figure in made]
     settings = study["experiments"].get(group.experiment, {})
     return Section(
         anchor=f"group-{number}",
@@ -167,7 +190,9 @@ def _section(number: int, group: Group, study: Mapping, runs: Sequence[Mapping])
         figures=figures,
         table=result_table(group, study["techniques"]),
         machine=trust.machine_rows(group),
-        samples=_samples(group),
+        samples=_samples(group) if replies else [],
+        sizes=training.point_tables(own),
+        others=published.beside(others, settings.get("published"), group, own),
         prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
     )
 
@@ -180,11 +205,17 @@ def _spec(figure: charts.Figure) -> dict:
 def result_table(group: Group, techniques: Mapping) -> ResultTable:
     """Every cell of the group with every figure; columns that nobody has are left out."""
     rows = group.rows
-    columns = [name for name in TABLE if rows[name].notna().any()]
+    columns = [name for name in _columns_of(group) if rows[name].notna().any()]
     scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
+    if "rate" in scales:
+        scales["rate"] = units.Scale(f"{group.unit}/s")
     headers = [{"label": MEANINGS[name].label, "unit": scales[name].unit, "meaning": MEANINGS[name].meaning} for name in columns]
     table = [_table_row(row, columns, scales, group.baseline, techniques) for _, row in rows.iterrows()]
     return ResultTable(headers, table, _percentile_notes(rows, columns))
+
+
+def _columns_of(group: Group) -> tuple[str, ...]:
+    return TABLE if group.workload == "generate" else training.TABLE
 
 
 def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -> TableRow:
@@ -211,6 +242,8 @@ def _table_cell(row: pd.Series, name: str, scale: units.Scale, baseline: pd.Seri
     if name in INTERVALS:
         text, ends = units.with_interval(value, *(row[end] for end in INTERVALS[name]))
         return TableCell(text, value, ", ".join(filter(None, (ends, row.verdict if name == "speedup" else ""))))
+    if name == "run_mfu":
+        return TableCell(f"{units.number(100 * value, 2)} %", value)
     if name in SHARES:
         return TableCell(f"{units.number(100 * value, 2)} %", value, row[SHARES[name]])
     if name in PERCENTILES:
@@ -230,7 +263,7 @@ def _percentile_ends(row: pd.Series, name: str) -> tuple[float, float]:
 
 def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     """What † means, for the percentiles that some cell's replies do not support."""
-    measured = [row for _, row in rows[rows.tokens_per_s.notna()].iterrows()]
+    measured = [row for _, row in rows[rows.rate.notna()].iterrows()]
     short = [
         q
         for name, q in PERCENTILES.items()

@@ -17,13 +17,14 @@ from speedgrid import ceilings, statistics
 from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.records import Record
+from speedgrid.report import work
 from speedgrid.schema import MEASURED, RUN, STATE_SHOWN, SUMMARY
 
 KEYS = ("gpu", "experiment", "model", "technique")
 GROUP = KEYS[:3]
 
 # What a summary row takes as it is: from the grid, and from the facts of the measuring job.
-FROM_GRID = (*KEYS, "label", "family", "engine", "lossless", "is_baseline", "dtype")
+FROM_GRID = (*KEYS, "label", "family", "engine", "workload", "lossless", "is_baseline", "dtype")
 IDENTITY_FACTS = ("device_name", "env", "engaged", "evidence", "checkpoint_sha256")
 FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
@@ -47,6 +48,11 @@ class CellRecords:
     reference: Record | None = None
     score: Record | None = None
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
+    point: int | None = None  # of a cell that ran at several sizes, the one that its figures are of
+
+    @property
+    def is_generation(self) -> bool:
+        return self.cell["workload"] == "generate"
 
     @property
     def group(self) -> tuple:
@@ -60,12 +66,13 @@ class CellRecords:
     @property
     def replies(self) -> list[dict]:
         """The finished counted replies; the row that says why a cell stopped is not one."""
-        return _finished(self.measure)
+        return _finished(self.measure, self.point)
 
     @property
     def runs(self) -> list["Run"]:
         """The runs that have figures, the cell's own first."""
-        return [Run.of(record) for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record)]
+        records = [record for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record, self.point)]
+        return [Run.of(record, self.point) for record in records]
 
     @property
     def has_figures(self) -> bool:
@@ -75,19 +82,24 @@ class CellRecords:
 
 @dataclass(frozen=True)
 class Run:
-    """A process that measured a cell: when it began, in seconds, and its token/s."""
+    """A process that measured a cell: when it began, in seconds, and its speed."""
 
     at: float
     level: statistics.Level
 
     @classmethod
-    def of(cls, record: Record) -> "Run":
-        rates = [reply["new_tokens"] / reply["reply_s"] for reply in _finished(record)]
+    def of(cls, record: Record, point: int | None = None) -> "Run":
+        rates = [items(reply) / reply["reply_s"] for reply in _finished(record, point)]
         return cls(datetime.fromisoformat(record.facts["started_at"]).timestamp(), statistics.level(rates))
 
 
-def _finished(record: Record) -> list[dict]:
-    return [row for row in record.rows if row["reply"] is not None]
+def items(reply: Mapping) -> int:
+    """What a row of schema.MEASURE went through: tokens of a reply, images, tokens or passes of other workloads."""
+    return reply["new_tokens"] if reply["items"] is None else reply["items"]
+
+
+def _finished(record: Record, point: int | None = None) -> list[dict]:
+    return [row for row in record.rows if row["reply"] is not None and (point is None or row["point"] == point)]
 
 
 # The summary: a row for every cell
@@ -95,6 +107,7 @@ def _finished(record: Record) -> list[dict]:
 
 def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     """The rows of schema.SUMMARY, one for every cell, in the order of `cells`; what a cell does not have is None."""
+    cells = work.at_common_points(cells)
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
     noise = _noise(baselines.values())
     return [_summary_row(cell, baselines.get(cell.group), noise.get(cell.cell["gpu"])) for cell in cells]
@@ -115,13 +128,16 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statist
     row |= {"status": cell.status, "reason": cell.measure.reason, "replies": len(cell.replies)}
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
     row |= _quality(cell)
+    row["unit"] = cell.measure.facts.get("unit") or ("token" if cell.is_generation else None)
     if cell.has_figures:
-        row |= _speed(cell)
+        row |= _speed(cell) if cell.is_generation else _rates(cell)
         row |= _speedup(cell, baseline, noise)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
-        row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else None
+        if not cell.is_generation:
+            return row | work.figures(cell, row)
+        row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
         row |= _ceilings(cell, row)
         row |= _pays(cell, baseline)
     return row
@@ -147,21 +163,27 @@ def reply_figures(reply: Mapping) -> dict:
 
 def _speed(cell: CellRecords) -> dict:
     figures = [reply_figures(reply) for reply in cell.replies]
-    latencies = [reply["reply_s"] for reply in cell.replies]
-    level = statistics.level([figure["tokens_per_s"] for figure in figures])
-    rate, beyond = level.interval(), statistics.outliers(latencies)
+    found = _rates(cell)
     means = {name: _mean_of(figure[name] for figure in figures) for name in figures[0] if name != "tokens_per_s"}
-    return means | {
-        "new_tokens": sum(reply["new_tokens"] for reply in cell.replies),
+    tokens = {f"tokens_per_s{end}": found[f"rate{end}"] for end in ("", "_low", "_high")}
+    return found | means | tokens | {"new_tokens": sum(reply["new_tokens"] for reply in cell.replies)}
+
+
+def _rates(cell: CellRecords) -> dict:
+    """Speed and times, whatever the workload."""
+    latencies, rates = ([value(reply) for reply in cell.replies] for value in (lambda r: r["reply_s"], lambda r: items(r) / r["reply_s"]))
+    level = statistics.level(rates)
+    rate, beyond = level.interval(), statistics.outliers(latencies)
+    return {
         "runs": len(cell.runs),
-        "tokens_per_s": rate.value,
+        "rate": rate.value,
         # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
-        "tokens_per_s_low": rate.low and max(rate.low, 0.0),
-        "tokens_per_s_high": rate.high,
+        "rate_low": rate.low and max(rate.low, 0.0),
+        "rate_high": rate.high,
         "latency_mean_s": statistics.mean(latencies),
         "latency_std_s": statistics.sd(latencies),
         **_percentiles(latencies, level.worth),
-        "autocorrelation": statistics.autocorrelation([figure["tokens_per_s"] for figure in figures]),
+        "autocorrelation": statistics.autocorrelation(rates),
         "replies_worth": level.worth,
         "outliers_slow": beyond.slow,
         "outliers_fast": beyond.fast,
@@ -333,7 +355,7 @@ class Group:
     """What is compared with one another: the cells of one gpu, experiment and model, and their finished replies.
 
     `rows` has the columns of schema.SUMMARY in the order of the plan, with labels that are unique; `replies` one row a reply, with
-    technique, reply, reply_s, tokens_per_s, new_tokens and text.
+    technique, reply, reply_s, rate, tokens_per_s, new_tokens, text, point and loss.
     """
 
     gpu: str
@@ -343,9 +365,18 @@ class Group:
     replies: pd.DataFrame
 
     @property
+    def workload(self) -> str:
+        return self.rows.workload.iloc[0]
+
+    @property
+    def unit(self) -> str:
+        """What its rates count: `token`, `image` or `pass`; empty where nothing was measured."""
+        return next(filter(None, self.measured.unit), "")
+
+    @property
     def measured(self) -> pd.DataFrame:
         """The cells with figures, those whose technique was not active included."""
-        return self.rows[self.rows.tokens_per_s.notna()]
+        return self.rows[self.rows.rate.notna()]
 
     @property
     def engaged(self) -> pd.DataFrame:
@@ -369,18 +400,19 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[G
     finished = _reply_frame(replies)
     for key, cells in rows.groupby(list(GROUP), sort=False):
         own = (finished[list(GROUP)] == list(key)).all(axis=1)
-        yield Group(*key, rows=_with_unique_labels(cells.reset_index(drop=True)), replies=finished[own].reset_index(drop=True))
+        yield Group(*key, rows=_with_unique_labels(cells.reset_index(drop=True).copy()), replies=finished[own].reset_index(drop=True))
 
 
 def _reply_frame(replies: Sequence[Mapping]) -> pd.DataFrame:
-    kept = ("reply", "reply_s", "new_tokens", "text")
+    kept = ("reply", "reply_s", "new_tokens", "text", "point", "loss")
     finished = [reply for reply in replies if reply["reply"] is not None]
     rows = [
         {name: reply[name] for name in (*KEYS, *kept)}
-        | {"tokens_per_s": reply["new_tokens"] / reply["reply_s"], "text": (reply["text"] or [""])[0]}
+        | dict.fromkeys(("rate", "tokens_per_s"), items(reply) / reply["reply_s"])
+        | {"text": (reply["text"] or [""])[0]}
         for reply in finished
     ]
-    return pd.DataFrame(rows, columns=[*KEYS, *kept, "tokens_per_s"])
+    return pd.DataFrame(rows, columns=[*KEYS, *kept, "rate", "tokens_per_s"])
 
 
 def _with_unique_labels(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,8 @@ MISSING = "–"
 # From the smallest: name of the unit, and how many of the base unit it holds.
 _SCALES = {
     "s": (("µs", 1e-6), ("ms", 1e-3), ("s", 1.0)),
+    "FLOP": (("FLOP", 1.0), ("MFLOP", 1e6), ("GFLOP", 1e9), ("TFLOP", 1e12)),
+    "FLOP/s": (("FLOP/s", 1.0), ("MFLOP/s", 1e6), ("GFLOP/s", 1e9), ("TFLOP/s", 1e12)),
     "B": (("B", 1.0), ("KiB", 2.0**10), ("MiB", 2.0**20), ("GiB", 2.0**30), ("TiB", 2.0**40)),
 }
 
@@ -32,7 +34,7 @@ class Scale:
 def scale(unit: str, values: Iterable[float | None]) -> Scale:
     """One unit for all `values`, which are in `unit`: the largest one in which the largest of them is at least 1.
 
-    Seconds become µs, ms or s and bytes become KiB to TiB; every other unit stays.
+    Seconds become µs, ms or s, bytes become KiB to TiB and operations MFLOP to TFLOP; every other unit stays.
     """
     largest = max((abs(value) for value in values if not is_missing(value)), default=0)
     fitting = [(name, size) for name, size in _SCALES.get(unit, ()) if largest >= size]

@@ -1,0 +1,227 @@
+"""PyTorch itself: a model of transformers that is trained or run forward, with the techniques of PyTorch applied to it."""
+
+import os
+from collections import Counter
+from contextlib import nullcontext
+from functools import partial
+
+from speedgrid.engines import base
+from speedgrid.outcomes import Unsupported
+
+# What a product of matrices is computed in, as schema.PROBE names its formats.
+MULTIPLIES_IN = {"fp32": "float32", "tf32": "tf32", "fp16_scaler": "float16", "bf16_autocast": "bfloat16", "bf16_pure": "bfloat16"}
+# Rank of the adapters, the one of QLoRA's experiments with all linear layers.
+RANK = 16
+AUTOCAST = {"fp16_scaler": "float16", "bf16_autocast": "bfloat16"}
+
+
+class Engine(base.Runtime):
+    """A model with `forward`, the call that a technique may have compiled; `model` is the module under it."""
+
+    def import_packages(self) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(self.threads)
+        transformers.utils.logging.disable_progress_bar()
+
+    @property
+    def precision(self) -> str:
+        return self.options["precision"]
+
+    def load(self, training: bool, deterministic: bool) -> None:
+        """Load the checkpoint, for training or for passes. Raises Unsupported where model, device and options do not go together."""
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClassification
+
+        self._set_arithmetic(deterministic)
+        where = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+        config = AutoConfig.from_pretrained(self.checkpoint, **where)
+        self.of_images = type(config) in AutoModelForImageClassification._model_mapping
+        auto = AutoModelForImageClassification if self.of_images else AutoModelForCausalLM
+        if not self.of_images:
+            where["attn_implementation"] = self.options.get("attention", "sdpa")
+        if self.options.get("adapter") == "qlora":
+            where["quantization_config"] = self._four_bits()
+            where["device_map"] = {"": self.device.kind}
+        self.model, report = auto.from_pretrained(
+            self.checkpoint, dtype=getattr(torch, self.options["dtype"]), use_safetensors=True, output_loading_info=True, **where
+        )
+        if report["missing_keys"]:
+            raise Unsupported(f"the checkpoint lacks weights that transformers looks for, such as {min(report['missing_keys'])}")
+        if "quantization_config" not in where:
+            self.model.to(self.device.kind)
+        self.model.train(training)
+        if self.options.get("channels_last"):
+            self._keep_channels_last()
+        if self.options.get("checkpointing"):
+            self._checkpoint_activations()
+        if self.options.get("adapter"):
+            self._add_adapters()
+        self.forward = self.model
+        if self.options.get("compile"):
+            mode, whole = self.options.get("compile_mode", "default"), self.options.get("fullgraph", False)
+            self.forward = torch.compile(self.model, mode=None if mode == "default" else mode, fullgraph=whole)
+
+    def autocast(self):
+        """The context in which the forward pass runs."""
+        import torch
+
+        dtype = AUTOCAST.get(self.precision)
+        return torch.autocast(self.device.kind, getattr(torch, dtype)) if dtype else nullcontext()
+
+    def place(self, images):
+        """Images in the format and layout that the model takes."""
+        import torch
+
+        images = images.to(self.device.kind, getattr(torch, self.options["dtype"]))
+        return images.contiguous(memory_format=torch.channels_last) if self.options.get("channels_last") else images
+
+    def sizes(self) -> dict[str, int]:
+        from speedgrid.engines.transformers import inner_tensors
+
+        tensors = {t.data_ptr(): t for held in (*self.model.parameters(), *self.model.buffers()) for t in inner_tensors(held) if t.numel()}
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        # transformers knows how many weights four bits stand for; the adapters, which it does not know, are those that train.
+        whole = self.model.num_parameters() if not self.options.get("adapter") else self.model.get_base_model().num_parameters()
+        return {
+            "parameters": whole,
+            "trainable_parameters": trainable,
+            "model_bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
+        }
+
+    def multiplies_in(self) -> str:
+        return MULTIPLIES_IN[self.precision]
+
+    def prove(self, run) -> base.Proof:
+        """Watch one `run` of the model: the formats that its matrix products and convolutions give, and how often its layers work."""
+        import torch
+
+        seen: dict = {"weights": str(next(self.model.parameters()).dtype).removeprefix("torch.")}
+        formats, layouts, runs = Counter(), Counter(), Counter()
+
+        def watch(module, inputs, output) -> None:
+            formats[str(output.dtype).removeprefix("torch.")] += 1
+            runs[module] += 1
+            if output.dim() == 4:
+                is_last = output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous()
+                layouts["channels last" if is_last else "channels first"] += 1
+
+        products = [m for m in self.model.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d)) or type(m).__name__ == "Conv1D"]
+        hooks = [module.register_forward_hook(watch) for module in products]
+        compiled, self.forward = self.forward, self.model
+        try:
+            run()
+        finally:
+            self.forward = compiled
+            for hook in hooks:
+                hook.remove()
+        seen["products_in"] = dict(formats)
+        if self.options.get("adapter"):
+            seen |= self._adapters_seen()
+            if not seen["adapters"]:
+                return base.Proof(False, "asked for adapters, and the model has none", seen)
+            if self.options["adapter"] == "qlora" and not seen["four_bit_layers"]:
+                return base.Proof(False, "asked for weights in four bits, and no layer has them", seen)
+        wanted = {"tf32": "float32"}.get(self.precision, MULTIPLIES_IN[self.precision])
+        if wanted not in formats:
+            return base.Proof(False, f"asked for {self.precision}, and no layer gave {wanted}", seen)
+        if self.device.is_gpu and self.options["dtype"] == "float32":
+            seen["tf32"] = torch.backends.cuda.matmul.allow_tf32
+        if self.options.get("channels_last"):
+            seen["layouts"] = dict(layouts)
+            if not layouts["channels last"]:
+                return base.Proof(False, "asked for channels last, and no convolution gave them", seen)
+        if self.options.get("checkpointing"):
+            seen["run_again_in_backward"] = f"{sum(count > 1 for count in runs.values())} of {len(runs)} layers with weights"
+            if max(runs.values()) < 2:
+                return base.Proof(False, "asked for checkpointing, and no layer was run a second time", seen)
+        if self.options.get("compile"):
+            seen["compiled_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            if not seen["compiled_graphs"]:
+                return base.Proof(False, "no compiled code ran", seen)
+        return base.Proof(True, "", seen)
+
+    def _four_bits(self):
+        """NF4 with double quantization, as in QLoRA (T. Dettmers et al., 2023)."""
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        if self.precision not in ("bf16_autocast", "bf16_pure"):
+            raise Unsupported(f"QLoRA computes in bfloat16 here, and the precision asked for is {self.precision}")
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+        )
+
+    def _add_adapters(self) -> None:
+        """LoRA on every linear layer but the output head, with peft's own defaults for the rest (E. Hu et al., 2021)."""
+        from peft import LoraConfig, get_peft_model
+
+        if self.of_images:
+            raise Unsupported("adapters are for language models here; this model takes images")
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        settings = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+        if self.options.get("checkpointing"):
+            # Without a gradient at its input a checkpointed layer would compute none for its adapters.
+            self.model.enable_input_require_grads()
+        self.model = get_peft_model(self.model, settings)
+
+    def _adapters_seen(self) -> dict:
+        from peft.tuners.lora import LoraLayer
+
+        layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
+        four_bits = sum(type(layer.get_base_layer()).__name__ == "Linear4bit" for layer in layers)
+        return {"adapters": len(layers), "four_bit_layers": four_bits}
+
+    def _set_arithmetic(self, deterministic: bool) -> None:
+        import torch
+
+        if self.device.is_gpu:
+            if "bf16" in self.precision and not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise Unsupported(f"{self.device.name} does not compute in bfloat16")
+            if self.precision == "tf32" and self.device.capability < (8, 0):
+                raise Unsupported(f"{self.device.name} does not compute in TF32, which came with compute capability 8.0 (Ampere)")
+        elif self.precision == "tf32":
+            raise Unsupported("TF32 is a format of NVIDIA GPUs; this device is a CPU")
+        # PyTorch lets convolutions use TF32 unless told otherwise, so that what many call float32 is not.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        if deterministic:
+            # Read when cuBLAS starts; without it its products may differ from run to run.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        # Deterministic mode also fills every new tensor, which costs time and guards against errors that are not ours.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+    def _keep_channels_last(self) -> None:
+        import torch
+
+        if not any(isinstance(module, torch.nn.Conv2d) for module in self.model.modules()):
+            raise Unsupported("channels last is a layout of images; this model has no convolutions")
+        self.model.to(memory_format=torch.channels_last)
+
+    def _checkpoint_activations(self) -> None:
+        if not getattr(self.model, "supports_gradient_checkpointing", False):
+            raise Unsupported(f"{type(self.model).__name__} of transformers has no gradient checkpointing")
+        settings: dict = {"use_reentrant": False}
+        if self.options["checkpointing"] == "selective":
+            settings["context_fn"] = partial(_keep_products)
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
+
+
+def _keep_products():
+    """Contexts of selective checkpointing that keep what matrix products and attention give, the dear part, and nothing else."""
+    import torch
+    from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+    aten = torch.ops.aten
+    kept = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default}
+    for name in ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu"):
+        op = getattr(aten, f"_scaled_dot_product_{name}", None)
+        if op is not None:
+            kept.add(op.default)
+
+    def policy(context, op, *arguments, **options):
+        return CheckpointPolicy.MUST_SAVE if op in kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)

@@ -1,0 +1,134 @@
+"""Figures of the workloads `train`, `forward` and `attention`, beside those that they have in common with replies: pure functions from
+records (tables.CellRecords) to columns of schema.SUMMARY, and to the rows of schema.POINTS."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from speedgrid import ceilings, statistics
+from speedgrid.schema import POINTS
+
+LAST_SHARE = 10  # of the counted steps, the last tenth gives the loss at last
+
+
+def at_common_points(cells: Sequence) -> list:
+    """The cells, with the size that figures of a group are of: the largest that all its cells with figures finished. Where the largest
+    size is what was looked for, each cell has its own."""
+    groups: dict[tuple, list] = {}
+    for cell in cells:
+        if cell.has_figures:
+            groups.setdefault(cell.group, []).append(_points(cell))
+    common = {group: max(set.intersection(*map(set, sizes)), default=None) for group, sizes in groups.items()}
+    return [replace(cell, point=_own_largest(cell) or common.get(cell.group)) if _points(cell) else cell for cell in cells]
+
+
+def _own_largest(cell) -> int | None:
+    return max(_points(cell)) if cell.cell["workload"] == "largest" else None
+
+
+def figures(cell, row: Mapping) -> dict:
+    """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far."""
+    runs = cell.replies
+    losses = [run["loss"] for run in runs if run["loss"] is not None]
+    found = {"point": cell.point, "run_flop": runs[0]["flop"], **_rate_of_work(cell, runs)}
+    if losses:
+        last = losses[-max(1, len(losses) // LAST_SHARE) :]
+        found |= {"loss_first": _finite(losses[0]), "loss_last": _finite(sum(last) / len(last))}
+    if cell.point is not None:
+        found["memory_peak"] = runs[0]["point_memory"]
+        found["largest"] = max(_points(cell))
+        grown = growth([(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in _points(cell)])
+        found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
+    elif row["energy_valid"]:
+        # Of a series of sizes the energy is that of all of them together.
+        found["joule_per_item"] = row["energy"] / sum(run["items"] for run in runs)
+    return found
+
+
+def growth(times: Sequence[tuple[int, float]]) -> statistics.Estimate:
+    """The power of the size that the time grows with, from (size, seconds): the slope of a straight line through their logarithms, by least
+    squares, with the 95 % interval of Student's t. No value from fewer than two sizes, no interval from fewer than three.
+
+    What is spent whatever the size pulls it towards 0, so that it is a lower bound for what it becomes at large sizes.
+    """
+    if len(times) < 2:
+        return statistics.Estimate(None)
+    x, y = ([math.log(pair[axis]) for pair in times] for axis in (0, 1))
+    centre, middle = statistics.mean(x), statistics.mean(y)
+    spread = sum((one - centre) ** 2 for one in x)
+    slope = sum((one - centre) * (other - middle) for one, other in zip(x, y, strict=True)) / spread
+    if len(times) < 3:
+        return statistics.Estimate(slope)
+    left = sum((other - middle - slope * (one - centre)) ** 2 for one, other in zip(x, y, strict=True))
+    half = statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, len(times) - 2) * math.sqrt(left / (len(times) - 2) / spread)
+    return statistics.Estimate(slope, slope - half, slope + half)
+
+
+def point_rows(cells: Sequence) -> list[dict]:
+    """The rows of schema.POINTS: every size of every cell that ran at several, and the size that did not fit."""
+    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
+    return [row for cell in cells for row in _rows_of(cell, baselines.get(cell.group))]
+
+
+def _rows_of(cell, baseline) -> list[dict]:
+    found = []
+    for point in _points(cell):
+        runs, others = _runs_at(cell, point), _runs_at(baseline, point) if baseline else []
+        level = statistics.level([run["items"] / run["reply_s"] for run in runs])
+        times = statistics.level([run["reply_s"] for run in runs]).interval()
+        row = _keys(cell) | {"status": runs[0]["status"], "reason": runs[0]["reason"], "point": point, "replies": len(runs)}
+        row |= {"rate": level.value, "latency_mean_s": times.value, "latency_low_s": times.low, "latency_high_s": times.high}
+        row |= {"memory_peak": runs[0]["point_memory"], "memory_more": _more(cell, runs)}
+        work = _rate_of_work(cell, runs)
+        row |= {"flop_per_s": work.get("flop_per_s"), "mfu": work.get("run_mfu")}
+        if others:
+            row["speedup"] = level.value / statistics.mean([run["items"] / run["reply_s"] for run in others])
+        found.append(row)
+    ends = [row for row in cell.measure.rows if row["reply"] is None and row["point"] is not None]
+    columns = ("status", "reason", "point", "asked_bytes")
+    return found + [_keys(cell) | {name: row[name] for name in columns} for row in ends]
+
+
+def _finite(loss: float) -> float | None:
+    """A loss that overflowed is no figure."""
+    return loss if math.isfinite(loss) else None
+
+
+def _keys(cell) -> dict:
+    return (
+        dict.fromkeys(column.name for column in POINTS.columns)
+        | {name: cell.cell[name] for name in ("gpu", "experiment", "model", "technique", "label", "is_baseline")}
+        | {
+            "engaged": cell.measure.facts.get("engaged"),
+            "unit": cell.measure.facts.get("unit"),
+        }
+    )
+
+
+def _more(cell, runs: Sequence[Mapping]) -> int | None:
+    """Memory of a size beyond what the process held before it began."""
+    peak, before = runs[0]["point_memory"], cell.measure.facts.get("memory_before")
+    return None if peak is None or before is None else max(0, peak - before)
+
+
+def _rate_of_work(cell, runs: Sequence[Mapping]) -> dict:
+    """Operations a second, and their share of what the device was seen to do in the same number format."""
+    flop = runs[0]["flop"]
+    if not flop:
+        return {}
+    rate = statistics.mean([flop / run["reply_s"] for run in runs])
+    limits = ceilings.limits(cell.probe.rows, cell.probe.facts)
+    try:
+        most = limits and limits.rate(cell.measure.facts.get("multiplies_in") or "")
+    except KeyError:
+        most = None
+    return {"flop_per_s": rate, "run_mfu": rate / most if most else None}
+
+
+def _points(cell) -> list[int]:
+    """The sizes that a cell finished, in order."""
+    return list(dict.fromkeys(row["point"] for row in cell.measure.rows if row["reply"] is not None and row["point"] is not None))
+
+
+def _runs_at(cell, point: int) -> list[dict]:
+    return [row for row in cell.measure.rows if row["reply"] is not None and row["point"] == point]

@@ -1,0 +1,125 @@
+"""What there is to run: the workloads, the engines that each takes, and the keys of an experiment that are its own. Pure data.
+
+A key that only some workloads have is declared here once; its form is in rules/schemas/study.schema.yaml. `generate` keeps its prompts and
+sampling in the schema alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+REQUIRED = object()
+
+# Number format of the weights under each precision; autocast leaves them in float32.
+WEIGHTS_IN = {"fp32": "float32", "tf32": "float32", "fp16_scaler": "float32", "bf16_autocast": "float32", "bf16_pure": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload: the engines whose techniques it takes, and its own keys of an experiment with their defaults (REQUIRED where the study
+    must say). `of` are the kinds of input, of which a study names exactly one where there are several."""
+
+    engines: tuple[str, ...]
+    keys: Mapping[str, object] = field(default_factory=dict)
+    of: tuple[str, ...] = ()
+    # Origins of models that it takes; where none is named, those with weights.
+    only_models: tuple[str, ...] = ()
+    # Other modules of workloads/ that it is built on.
+    builds_on: tuple[str, ...] = ()
+
+
+TRAINING = {
+    "precision": "fp32",
+    "optimizer": "adamw",
+    "learning_rate": 1e-4,
+    "clip_norm": 1.0,
+    "deterministic": True,
+}
+GENERATING = ("transformers", "transformers_legacy", "vllm", "llamacpp", "onnxruntime", "tensorrt_llm", "sglang")
+# The workloads whose experiments have a prompt.
+PROMPTED = ("generate", "growth")
+WORKLOADS = {
+    "generate": Workload(GENERATING),
+    "growth": Workload(GENERATING, {"lengths": REQUIRED}),
+    "train": Workload(("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence")),
+    "largest": Workload(
+        ("pytorch",),
+        {**TRAINING, "data": "random", "grows": "batch_size", "memory_budget": None},
+        of=("image_size", "sequence"),
+        builds_on=("train",),
+    ),
+    "forward": Workload(("pytorch",), {"precision": "fp32", "deterministic": False}, of=("image_size", "sequence"), builds_on=("train",)),
+    "attention": Workload(
+        ("attention",), {"lengths": REQUIRED, "causal": False, "backward": False, "deterministic": False}, only_models=("attention",)
+    ),
+}
+# Every key that belongs to some workloads and not to others, with the workloads that have it.
+OWNED = {
+    key: [name for name, workload in WORKLOADS.items() if key in workload.keys or key in workload.of]
+    for key in dict.fromkeys(key for workload in WORKLOADS.values() for key in (*workload.keys, *workload.of))
+}
+
+
+def of_engine(engine: str) -> str:
+    """The workloads that take techniques of an engine, in words."""
+    return " and ".join(name for name, workload in WORKLOADS.items() if engine in workload.engines)
+
+
+def problem(experiment: Mapping, name: str) -> str:
+    """What is wrong with the keys of an experiment of the workload `name`, as `key: reason`; empty where nothing is."""
+    workload = WORKLOADS[name]
+    for key, owners in OWNED.items():
+        if key in experiment and name not in owners:
+            return f"{key}: belongs to the workload {' and '.join(owners)}; this one is {name}"
+    for key, default in workload.keys.items():
+        if default is REQUIRED and key not in experiment:
+            return f"{key}: the workload {name} needs it"
+    given = [key for key in workload.of if key in experiment]
+    if name == "largest" and experiment.get("grows") == "sequence" and "image_size" in experiment:
+        return "grows: `sequence` is for language models; this experiment has `image_size`"
+    if workload.of and len(given) != 1:
+        has = " and ".join(given) if given else "neither"
+        return f"{workload.of[0]}: the workload {name} needs exactly one of {' and '.join(workload.of)}; it has {has}"
+    for key in ("prompt", "prompt_tokens"):
+        if key in experiment and name not in PROMPTED:
+            return f"{key}: belongs to the workload {' and '.join(PROMPTED)}; this one is {name}"
+    lengths = experiment.get("lengths", ())
+    for shorter, longer in pairwise(lengths):
+        if longer <= shorter:
+            return f"lengths: {longer} does not come after {shorter}; each must be larger than the one before"
+    return ""
+
+
+def settings(experiment: Mapping, name: str) -> dict:
+    """The settings of a workload other than `generate`, its defaults filled in."""
+    workload = WORKLOADS[name]
+    shared = ("replies", "warmup_replies", "repeat_disturbed", "batch_size")
+    found = {key: experiment[key] for key in shared}
+    if name in PROMPTED:
+        found |= {key: experiment[key] for key in ("prompt", "prompt_tokens", "sampling") if key in experiment}
+    found |= {key: experiment.get(key, default) for key, default in workload.keys.items() if key != "precision"}
+    return found | {key: experiment[key] for key in workload.of if key in experiment}
+
+
+def options(experiment: Mapping, name: str, told: Mapping) -> dict:
+    """The options of a technique under an experiment: what the technique leaves out is the experiment's."""
+    if name not in ("train", "largest", "forward"):
+        return {"dtype": experiment["dtype"], **told}
+    precision = told.get("precision", experiment.get("precision", WORKLOADS[name].keys["precision"]))
+    return {**told, "precision": precision, "dtype": WEIGHTS_IN[precision]}
+
+
+def technique_problem(experiment: Mapping, name: str, options_: Mapping) -> str:
+    """Why a technique of the right engine cannot do what the experiment asks for; empty where it can."""
+    parts, batch = options_.get("accumulate", 1), experiment["batch_size"]
+    if name == "train" and batch % parts:
+        return f"accumulates over {parts} parts, which do not divide batch_size, {batch}"
+    if name == "largest" and batch % parts and experiment.get("grows") == "sequence":
+        return f"accumulates over {parts} parts, which do not divide batch_size, {batch}"
+    if name == "forward":
+        for key in ("accumulate", "checkpointing", "adapter", "optimizer"):
+            if key in options_:
+                return f"has the option `{key}`, which is one of training; the workload here is forward"
+        if options_.get("precision") == "fp16_scaler":
+            return "scales the loss, which is one of training; the workload here is forward"
+    return ""

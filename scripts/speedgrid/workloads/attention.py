@@ -1,0 +1,107 @@
+"""One attention operation at growing lengths, forward or with its gradients, checked against the same in float64."""
+
+import json
+from collections.abc import Sequence
+
+from speedgrid.engines.base import Proof
+from speedgrid.workloads import base
+
+# Relative error against float64 that each format's rounding explains. FlashAttention's own tests allow twice the error of attention
+# written out in the same format, which this holds with room.
+TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
+# The size of the check: short enough for float64 anywhere, and no multiple of the kernels' blocks.
+CHECKED = 200
+
+
+class Work(base.Work):
+    def load(self) -> None:
+        self.shape = json.loads((self.engine.checkpoint / "config.json").read_text())
+        self.engine.load(self.settings["deterministic"])
+        # A kernel that computes something else is not worth timing.
+        self.errors = self._errors()
+
+    def next_point(self, done: Sequence[tuple[int | None, bool]]) -> int | None:
+        """The next longer sequence; none after one that did not fit."""
+        return base.next_length(self.settings["lengths"], done)
+
+    def prepare(self, point: int | None) -> None:
+        self.length = point
+        self.inputs = self.upstream = None
+        self.inputs = self._random(point, self.settings["batch_size"], 3)
+        if self.settings["backward"]:
+            for tensor in self.inputs:
+                tensor.requires_grad_(True)
+            (self.upstream,) = self._random(point, self.settings["batch_size"], 1)
+
+    def run(self):
+        """One pass; with gradients where the experiment asks for them."""
+        with self.engine.kernels():
+            output = self.engine.attend(*self.inputs, self.settings["causal"])
+            if self.upstream is None:
+                return output
+            for tensor in self.inputs:
+                tensor.grad = None
+            output.backward(self.upstream)
+        return None
+
+    def columns(self, output) -> dict:
+        return {"items": 1}
+
+    def flop(self) -> float:
+        """4 · batch · heads · length² · head size forward, half of it where causal, and 2.5 times as much backward (T. Dao,
+        "FlashAttention-2", 2023, section 4.1)."""
+        forward = 4 * self.settings["batch_size"] * self.shape["heads"] * self.length**2 * self.shape["head_dim"]
+        return forward * (0.5 if self.settings["causal"] else 1) * (3.5 if self.settings["backward"] else 1)
+
+    def prove(self) -> Proof:
+        seen: dict = {"differs_from_float64_by": {name: float(f"{error:.3g}") for name, error in self.errors.items()}}
+        seen["checked_at"] = CHECKED
+        if self.engine.options["attention"] == "sdpa":
+            seen["kernels"] = self._kernels_seen()
+        return Proof(True, "", seen)
+
+    def _errors(self) -> dict[str, float]:
+        """Error of output and gradients against float64, relative to their size.
+
+        Raises RuntimeError where rounding does not explain it.
+        """
+        from speedgrid.engines.attention import materialised
+
+        causal, inputs = self.settings["causal"], self._random(CHECKED, 2, 3)
+        exact = [tensor.double().requires_grad_(True) for tensor in inputs]
+        wanted = materialised(*exact, causal)
+        with self.engine.kernels():
+            if not self.settings["backward"]:
+                found = {"output": (self.engine.attend(*inputs, causal), wanted)}
+            else:
+                for tensor in inputs:
+                    tensor.requires_grad_(True)
+                output = self.engine.attend(*inputs, causal)
+                (upstream,) = self._random(CHECKED, 2, 1)
+                output.backward(upstream)
+                wanted.backward(upstream.double())
+                found = {"output": (output, wanted)}
+                found |= {f"d{name}": (a.grad, b.grad) for name, a, b in zip("qkv", inputs, exact, strict=True)}
+        errors = {name: base.relative_difference([a.detach()], [b.detach()]) for name, (a, b) in found.items()}
+        allowed = TOLERANCE[self.engine.options["dtype"]]
+        if not max(errors.values()) <= allowed:
+            said = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
+            raise RuntimeError(f"the kernel differs from float64 by more than {allowed:g}, relative to their size: {said}")
+        return errors
+
+    def _random(self, length: int, batch: int, count: int) -> list:
+        import torch
+
+        device = self.engine.device.kind
+        draw = torch.Generator(device=device).manual_seed(self.seed + count)
+        size = (batch, self.shape["heads"], length, self.shape["head_dim"])
+        return [torch.randn(size, generator=draw, device=device, dtype=self.engine.dtype) for _ in range(count)]
+
+    def _kernels_seen(self) -> list[str]:
+        """The operations of PyTorch that a pass ran and that are attention, as its profiler names them."""
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            self.run()
+        names = {event.key.removeprefix("aten::") for event in seen.key_averages() if "scaled_dot_product" in event.key}
+        return sorted(name for name in names if name.startswith("_"))

@@ -1,0 +1,43 @@
+"""Forward passes without gradients, over one fixed batch."""
+
+from speedgrid.engines.base import Proof
+from speedgrid.workloads import base, train
+
+
+class Work(base.Work):
+    @property
+    def unit(self) -> str:
+        return "image" if "image_size" in self.settings else "token"
+
+    def load(self) -> None:
+        import torch
+
+        torch.manual_seed(self.seed)
+        self.engine.load(False, self.settings["deterministic"])
+        train.check(self.engine, self.settings)
+
+    def prepare(self, point: int | None) -> None:
+        self.batch = train.batch(self.engine, self.settings, self.settings["batch_size"], self.seed)
+
+    def run(self):
+        """One pass; returns the logits."""
+        import torch
+
+        engine = self.engine
+        if engine.options.get("compile_mode") in ("reduce-overhead", "max-autotune"):
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.inference_mode(), engine.autocast():
+            if engine.of_images:
+                return engine.forward(pixel_values=self.batch[0]).logits
+            return engine.forward(input_ids=self.batch[0], use_cache=False).logits
+
+    def columns(self, logits) -> dict:
+        return {"items": train.items(self.settings)}
+
+    def flop(self) -> float | None:
+        return train.needed_flop(self.engine, self.settings, training=False)
+
+    def prove(self) -> Proof:
+        proof = self.engine.prove(self.run)
+        proof.evidence.update(train.flop_evidence(self.engine, self.settings, False, self.run))
+        return proof

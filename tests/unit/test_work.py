@@ -1,0 +1,239 @@
+"""Training, passes and attention in the tables and on the page: losses, rates of work, series of sizes, growth, published figures."""
+
+import json
+import math
+
+import aggregate
+import pytest
+import records_factory as made
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import quick_parts
+from speedgrid import records
+from speedgrid.report import page, published, tables, training, work
+from speedgrid.schema import MEASURE, POINTS, SUMMARY
+from speedgrid.workloads.base import next_length
+from speedgrid.workloads.largest import next_size
+from speedgrid.workloads.repeat import bytes_asked
+
+FLOP = 6e9  # of a step; the probe of the factory saw 60e9 FLOP/s, so that a step takes a tenth of a second at least
+
+
+def step(number: int, seconds: float, loss: float | None = None, point: int | None = None, memory: int = 400 * made.MIB) -> dict:
+    row = {"reply": number, "seed": 7, "batch_size": 8, "items": 8, "reply_s": seconds * (1 + 0.01 * (number % 3)), "loss": loss}
+    return row | {"point": point, "flop": FLOP * (point or 1), "point_memory": memory, "status": "ok", "reason": ""}
+
+
+def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit: str = "image") -> list[dict]:
+    """The cells of a workload other than `generate`, with the given rows of `measure`; the first is the baseline."""
+    cells = [made.Made(name, name.title()) for name in rows]
+    grid = made.write_group(root, cells, evaluate=False)
+    for cell, (name, own) in zip(grid, rows.items(), strict=True):
+        cell |= {"workload": workload, "is_baseline": name == next(iter(rows))}
+        path = f"{cell['folder']}/measure.parquet"
+        keys = {axis: cell[axis] for axis in tables.KEYS}
+        facts = made.facts("measure") | {"unit": unit, "engaged": True, "evidence": json.dumps({"weights": "float32"})}
+        facts |= {"multiplies_in": "float32", "memory_before": 300 * made.MIB, "energy_valid": False}
+        records.write(path, MEASURE, [keys | row for row in own], facts)
+    return grid
+
+
+def summary_of(grid: list[dict]) -> tuple[dict, list[dict]]:
+    cells = [aggregate.read_cell(cell) for cell in grid]
+    return {row["technique"]: row for row in tables.summary_rows(cells)}, work.point_rows(cells)
+
+
+LOSSES = [2.0 - 0.05 * number for number in range(20)]
+
+
+@pytest.fixture
+def trained(tmp_path):
+    return write_cells(
+        tmp_path,
+        {
+            "plain": [step(n, 0.4, loss) for n, loss in enumerate(LOSSES, 1)],
+            "fast": [step(n, 0.2, loss) for n, loss in enumerate(LOSSES, 1)],
+            "stuck": [step(n, 0.2, 2.0) for n in range(1, 21)],
+            "diverged": [step(n, 0.2, 2.0 if n < 10 else math.nan) for n in range(1, 21)],
+        },
+    )
+
+
+def test_steps_have_the_statistics_of_replies(trained):
+    rows, points = summary_of(trained)
+    fast = rows["fast"]
+    assert list(fast) == [column.name for column in SUMMARY.columns]
+    assert fast["rate"] == pytest.approx(8 / 0.2, rel=0.02)
+    assert fast["rate_low"] < fast["rate"] < fast["rate_high"]
+    assert (fast["speedup"], fast["unit"], fast["replies"]) == (pytest.approx(2, rel=0.02), "image", 20)
+    assert fast["tokens_per_s"] is fast["new_tokens"] is fast["bits_per_byte"] is None
+    assert points == []
+
+
+def test_a_steps_work_is_held_against_what_the_device_did(trained):
+    rows, _ = summary_of(trained)
+    assert rows["fast"]["flop_per_s"] == pytest.approx(FLOP / 0.2, rel=0.02)
+    assert rows["fast"]["run_mfu"] == pytest.approx(0.5, rel=0.02)
+
+
+def test_losses_are_told_and_those_that_do_not_fall_are_named(trained):
+    rows, _ = summary_of(trained)
+    assert (rows["plain"]["loss_first"], rows["plain"]["loss_last"]) == (2.0, pytest.approx((LOSSES[-1] + LOSSES[-2]) / 2))
+    text = page_of(trained)
+    assert "The loss falls less than with Plain (from 2.00 to 1.07): Stuck from 2.00 to 2.00." in text
+    assert "The loss of Diverged is not a number in the end: it diverged." in text
+
+
+def page_of(grid: list[dict], others: str | None = None) -> str:
+    """The text of the page, markup left out."""
+    cells = [aggregate.read_cell(cell) for cell in grid]
+    study = made.study(cells=[made.Made(cell["technique"], cell["label"]) for cell in grid])
+    settings = {"workload": grid[0]["workload"], "batch_size": 8, "max_new_tokens": 256, "sampling": {}}
+    study["experiments"] = {"generate": settings | ({"published": others} if others else {})}
+    replies = [row for cell in cells for row in cell.measure.rows]
+    html = page.render(quick_parts(), study, tables.summary_rows(cells), tables.run_rows(cells), replies, points=work.point_rows(cells))
+    import re
+
+    return " ".join(re.sub(r"<[^>]+>", "", html).split())
+
+
+def test_the_page_of_a_training_says_nothing_of_replies_alone(trained):
+    text = page_of(trained)
+    assert "Images per second" in text
+    assert "Loss over the counted steps" in text
+    assert "max_new_tokens" not in text
+    assert "token/s" not in text
+    assert not re_nan(text)
+
+
+def re_nan(text: str) -> bool:
+    import re
+
+    return bool(re.search(r"\b(nan|NaN|None|NaT)\b", text))
+
+
+END = {"status": "oom", "reason": "CUDA out of memory. Tried to allocate 20.00 GiB", "point": 4096, "asked_bytes": 20 * 2**30}
+
+
+@pytest.fixture
+def series(tmp_path):
+    def at(factor: float, points: tuple[int, ...]) -> list[dict]:
+        return [step(n, factor * (p / 1024) ** 2, point=p, memory=(300 + p) * made.MIB) for p in points for n in range(1, 6)]
+
+    return write_cells(
+        tmp_path, {"plain": [*at(0.4, (1024, 2048)), END], "flash": at(0.1, (1024, 2048, 4096))}, workload="attention", unit="pass"
+    )
+
+
+def test_a_series_that_ends_in_want_of_memory_is_a_cell_with_figures(series):
+    rows, points = summary_of(series)
+    assert (rows["plain"]["status"], rows["flash"]["status"]) == ("ok", "ok")
+    # What is compared is what all have done.
+    assert {row["point"] for row in rows.values()} == {2048}
+    assert rows["flash"]["speedup"] == pytest.approx(4, rel=0.02)
+    ended = next(row for row in points if row["status"] == "oom")
+    assert (ended["technique"], ended["point"], ended["asked_bytes"], ended.get("rate")) == ("plain", 4096, 20 * 2**30, None)
+
+
+def test_the_largest_size_is_each_cells_own(tmp_path):
+    def at(*points: int) -> list[dict]:
+        return [step(n, 0.1, point=p) for p in points for n in (1, 2)]
+
+    parts = {"plain": [*at(1, 2, 4), END | {"point": 8}, END | {"point": 6}], "parts": [*at(8, 16, 32), END | {"point": 64}]}
+    grid = write_cells(tmp_path, parts, workload="largest", unit="token")
+    rows, _ = summary_of(grid)
+    assert [(rows[name]["largest"], rows[name]["point"]) for name in parts] == [(4, 4), (32, 32)]
+    assert "The largest size that fits, to a sixteenth: Parts 32 and Plain 4." in page_of(grid)
+
+
+def test_every_size_has_its_row(series, tmp_path):
+    _, points = summary_of(series)
+    measured = {(row["technique"], row["point"]): row for row in points if row["status"] == "ok"}
+    assert set(measured) == {("plain", 1024), ("plain", 2048), ("flash", 1024), ("flash", 2048), ("flash", 4096)}
+    assert measured["flash", 1024]["speedup"] == pytest.approx(4, rel=0.02)
+    assert measured["flash", 4096].get("speedup") is None
+    assert measured["plain", 2048]["memory_more"] == 2048 * made.MIB
+    records.write(tmp_path / "points.parquet", POINTS, points)
+
+
+def test_the_page_shows_where_a_series_ended(series):
+    text = page_of(series)
+    assert "oom, asked for 20.0 GiB" in text
+    assert "Time grows with a power of the size, fitted over all sizes: Plain 2.00" in text
+
+
+@given(st.floats(0.1, 4), st.floats(1e-6, 10), st.lists(st.integers(1, 10**6), min_size=3, max_size=8, unique=True))
+def test_the_growth_of_a_power_is_its_exponent(power, factor, sizes):
+    found = work.growth([(size, factor * float(size) ** power) for size in sizes])
+    assert found.value == pytest.approx(power, rel=1e-6)
+    assert found.low <= found.value + 1e-9
+    assert found.high >= found.value - 1e-9
+
+
+def test_two_sizes_give_no_interval_and_one_no_growth():
+    assert work.growth([(10, 1.0)]).value is None
+    two = work.growth([(10, 1.0), (20, 4.0)])
+    assert (two.value, two.low) == (pytest.approx(2), None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "asked"),
+    [
+        ("while counting: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 23.5 GiB", 20 * 2**30),
+        ("CUDA out of memory. Tried to allocate 512.00 MiB", 512 * 2**20),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17179869184 bytes", 17179869184),
+        ("the process ran out of memory", None),
+    ],
+)
+def test_the_bytes_that_were_asked_for_are_read_from_the_reason(reason, asked):
+    assert bytes_asked(reason) == asked
+
+
+def test_a_series_goes_on_until_a_length_does_not_fit():
+    assert next_length([1, 2, 3], []) == 1
+    assert next_length([1, 2, 3], [(1, True), (2, True)]) == 3
+    assert next_length([1, 2, 3], [(1, True), (2, False)]) is None
+    assert next_length([1], [(1, True)]) is None
+
+
+@given(st.integers(1, 5000), st.integers(1, 8), st.one_of(st.none(), st.integers(8, 3000)))
+def test_the_largest_size_that_fits_is_found_by_bisection(room, step, most):
+    done = []
+    while (size := next_size(done, step, most)) is not None:
+        assert size % step == 0
+        assert most is None or size <= max(most, step)
+        assert size not in [tried for tried, _ in done]
+        done.append((size, size <= room))
+    fitted, failed = (max((s for s, fits in done if fits), default=0), min((s for s, fits in done if not fits), default=None))
+    assert len(done) <= 30
+    if failed is None:
+        assert fitted + step > most // step * step or 2 * fitted > most
+    else:
+        assert not fitted or failed - fitted <= max(step, fitted // 16 + step)
+
+
+def test_published_figures_stand_beside_ours(trained):
+    figures = published.read(
+        "study,device,technique,point,column,value,note\ns,GPU X,fast,,latency_mean_s,0.1,batch 8\ns,GPU X,absent,,rate,5,\n"
+    )
+    cells = [aggregate.read_cell(cell) for cell in trained]
+    (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
+    (row,) = published.beside(figures, "s", group, [])
+    assert (row.label, row.figure, row.published, row.device, row.note) == ("Fast", "Time", "100 ms", "GPU X", "batch 8")
+    assert float(row.ratio) == pytest.approx(2, rel=0.02)
+    assert published.beside(figures, None, group, []) == []
+
+
+def test_the_projects_published_figures_name_techniques_of_the_registry(root):
+    import yaml
+
+    known = yaml.safe_load((root / "techniques.yaml").read_text())
+    figures = published.read((root / "report/published.csv").read_text())
+    assert {figure.technique for figure in figures} <= set(known)
+    assert all(figure.column in published.LABELS for figure in figures)
+
+
+def test_methods_leave_out_what_a_workload_does_not_use():
+    told = {"workload": "train", "batch_size": 8, "sampling": {}, "max_new_tokens": 256}
+    assert training.methods(told) == {"workload": "train", "batch_size": 8}
+    assert training.methods({"workload": "generate", "sampling": {}}) == {"workload": "generate", "sampling": {}}

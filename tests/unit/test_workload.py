@@ -1,0 +1,147 @@
+"""Experiments of the workloads beside `generate`: what they become, and every way to be told that one is wrong."""
+
+import json
+
+import pytest
+from speedgrid import grid, planning
+from speedgrid.grid import StudyError
+
+import studies
+
+SCHEMA = studies.schema("study")
+REGISTRY = grid.validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+
+
+def study(**changes) -> dict:
+    """A study of one experiment, with keys changed, or left out where None."""
+    experiment = {
+        "workload": "train",
+        "models": ["shape"],
+        "techniques": ["torch_eager", "gradient_checkpointing", "accumulate_4", "torch_bf16_pure"],
+        "baseline": "torch_eager",
+        "sequence": 64,
+        "batch_size": 8,
+        "replies": 5,
+    }
+    experiment = {key: value for key, value in (experiment | changes).items() if value is not None}
+    models = {"shape": {"architecture": {"model_type": "gpt2"}}, "op": {"attention": {"heads": 2}}}
+    return {"study": "s", "models": models, "experiments": {"e": experiment}}
+
+
+def planned(told: dict) -> list:
+    return grid.plan(grid.validate(told, SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
+
+
+def test_a_job_is_told_the_settings_of_its_workload_with_defaults():
+    told = json.loads(planned(study())[0].job("measure"))
+    assert told["workload"] == "train"
+    assert told["settings"] == {
+        "replies": 5,
+        "warmup_replies": 3,
+        "repeat_disturbed": 0,
+        "batch_size": 8,
+        "sequence": 64,
+        "optimizer": "adamw",
+        "learning_rate": 1e-4,
+        "clip_norm": 1.0,
+        "deterministic": True,
+        "data": "random",
+    }
+    assert told["options"] == {"attention": "sdpa", "precision": "fp32", "dtype": "float32"}
+
+
+def test_the_precision_of_an_experiment_is_that_of_techniques_without_their_own():
+    cells = {cell.technique: cell.options for cell in planned(study(precision="bf16_autocast"))}
+    assert (cells["torch_eager"]["precision"], cells["torch_eager"]["dtype"]) == ("bf16_autocast", "float32")
+    assert (cells["torch_bf16_pure"]["precision"], cells["torch_bf16_pure"]["dtype"]) == ("bf16_pure", "bfloat16")
+
+
+def test_training_has_no_evaluation():
+    assert all(cell.evaluate is None for cell in planned(study()))
+
+
+ATTENTION = {"workload": "attention", "sequence": None, "techniques": ["attention_materialised"], "baseline": "attention_materialised"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 6}, "experiments.e.techniques: 'accumulate_4' accumulates over 4 parts, which do not divide batch_size, 6"),
+        (
+            {"techniques": ["baseline", "torch_eager"]},
+            "experiments.e.techniques: 'baseline' is for the workload generate and growth; this one is train",
+        ),
+        (
+            {"image_size": 32},
+            "experiments.e.image_size: the workload train needs exactly one of image_size and sequence; it has image_size and",
+        ),
+        ({"sequence": None}, "experiments.e.image_size: the workload train needs exactly one of image_size and sequence; it has neither"),
+        ({"causal": True}, "experiments.e.causal: belongs to the workload attention; this one is train"),
+        ({"prompt": "x"}, "experiments.e.prompt: belongs to the workload generate and growth; this one is train"),
+        (
+            {"workload": "generate", "prompt": "x"},
+            "experiments.e.sequence: belongs to the workload train and largest and forward; this one is generate",
+        ),
+        ({"workload": "forward", "batch_size": 8}, "'gradient_checkpointing' has the option `checkpointing`, which is one of training"),
+        ({"workload": "forward", "precision": "fp16_scaler"}, "'torch_eager' scales the loss, which is one of training"),
+        (
+            {"workload": "largest", "grows": "sequence", "image_size": 32, "sequence": None},
+            "experiments.e.grows: `sequence` is for language",
+        ),
+        (
+            {"workload": "growth", "prompt": "x", "lengths": [4]},
+            "experiments.e.sequence: belongs to the workload train and largest and forward",
+        ),
+        ({"memory_budget": 5}, "experiments.e.memory_budget: belongs to the workload largest; this one is train"),
+        ({"models": ["op"]}, "experiments.e.models: 'op' is one of `attention`; the workload train takes models with weights"),
+        (
+            {**ATTENTION, "lengths": [64]},
+            "experiments.e.models: 'shape' is one of `architecture`; the workload attention takes models of `attention`",
+        ),
+        ({**ATTENTION, "models": ["op"]}, "experiments.e.lengths: the workload attention needs it"),
+        ({**ATTENTION, "models": ["op"], "lengths": [64, 64]}, "experiments.e.lengths: 64 does not come after 64; each must be larger"),
+        (
+            {"precision": "fp8"},
+            "experiments.e.precision: 'fp8' is not allowed; allowed are fp32, tf32, fp16_scaler, bf16_autocast, bf16_pure",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(changes, said):
+    with pytest.raises(StudyError) as caught:
+        planned(study(**changes))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["training-small", "s3"])
+def test_the_ready_studies_can_be_planned(name):
+    cells = planning.read_grid(f"studies/{name}.yaml").cells
+    assert {cell.experiment for cell in cells} >= {"precision", "checkpointing", "accumulation", "compile-vision"}
+    assert all(cell.workload != "generate" or cell.technique in ("baseline", "no_kv_cache") for cell in cells)
+
+
+def test_the_code_of_a_workload_is_what_its_cells_depend_on():
+    planned_grid = planning.read_grid("studies/training-small.yaml")
+    code = planned_grid.engine_code(_wildcards(planned_grid.cells[0]))
+    assert {"scripts/speedgrid/workloads/train.py", "scripts/speedgrid/engines/pytorch.py"} <= set(code)
+    assert "scripts/speedgrid/workloads/attention.py" not in code
+    passes = next(cell for cell in planned_grid.cells if cell.workload == "largest")
+    assert "scripts/speedgrid/workloads/train.py" in planned_grid.engine_code(_wildcards(passes))
+
+
+def _wildcards(cell):
+    class Wildcards:
+        gpu, experiment, model, technique = cell.key
+
+    return Wildcards
+
+
+def test_published_figures_must_be_known(tmp_path):
+    import yaml
+
+    told = yaml.safe_load((studies.ROOT / "studies/training-small.yaml").read_text())
+    told["experiments"]["precision"]["published"] = "dream"
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(told))
+    with pytest.raises(StudyError, match=r"experiments\.precision\.published: 'dream' is unknown; allowed are precision-rtx4090, "):
+        planning.read_grid(path)
