@@ -3,7 +3,7 @@ rule quantize:
     input:
         script="scripts/quantize.py",
         code=grid.transform_code,
-        checkpoint="models/{model}/prepared.parquet",
+        checkpoint=grid.source,
         calibration=grid.calibration_file,
     output:
         "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",

@@ -61,6 +61,7 @@ def read_cell(cell: dict) -> tables.CellRecords:
         cell=cell,
         prepared=records.read(cell["model_record"], MODEL),
         checkpoint=records.read(cell["checkpoint_record"], CHECKPOINT) if has_transform else None,
+        sources=[records.read(path, CHECKPOINT) for path in cell["sources"]],
         warmup=records.read(folder / "warmup.parquet", WARMUP),
         measure=read_replies(folder / "measure.parquet"),
         probe=records.read(cell["probe"], PROBE),

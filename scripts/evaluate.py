@@ -117,7 +117,7 @@ def answer(job: stage.Job, engine: Engine, asked: Sequence[Question]) -> None:
         if seconds - said > 10:
             say(f"{job.name}: {done:,} of {len(asked):,} requests, {done / seconds:,.1f} a second")
             said = seconds
-    job.facts |= {"answering_s": seconds, "requests_per_s": len(asked) / seconds}
+    job.facts |= {"answering_s": seconds, "request_rate": len(asked) / seconds}
 
 
 def likelihood(one: Question, scores) -> dict:
@@ -176,8 +176,8 @@ def headline(job: stage.Job) -> str:
     documents, sequences = ([row for row in job.rows if row["kind"] == kind] for kind in ("document", "sequence"))
     scored = sum(row["bytes"] for row in documents)
     said = [f"{sum(row['nats'] for row in documents) / log(2) / scored:.4f} bits per byte over {scored:,} bytes"]
-    if "requests_per_s" in job.facts:
-        said.append(f"{sum(row['kind'] == 'request' for row in job.rows):,} requests, {job.facts['requests_per_s']:,.1f} a second")
+    if "request_rate" in job.facts:
+        said.append(f"{sum(row['kind'] == 'request' for row in job.rows):,} requests, {job.facts['request_rate']:,.1f} a second")
     if sequences:
         away = [one for row in sequences for one in row["divergence"]]
         said.append(f"KL divergence {sum(away) / len(away):.2g} nat over {len(away):,} positions")

@@ -17,6 +17,7 @@ FAMILIES = {
     "precision": "Number formats",
     "memory": "Memory in training",
     "quantization": "Quantization",
+    "compression": "Pruning and distillation",
     "engine": "Engines",
 }
 NEEDS = {

@@ -44,6 +44,8 @@ class Cell:
     transform: Mapping | None
     # The technique whose checkpoint it loads: its own, or that of another one.
     made_by: str
+    # The technique whose checkpoint that one's transform starts from; empty for the model itself.
+    source: str
     calibration: Mapping
     settings: Mapping
     evaluate: Mapping | None
@@ -360,6 +362,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         options=workload.options(experiment, runs, entry["options"]),
         transform=registry[made_by].get("transform"),
         made_by=made_by,
+        source=registry[made_by].get("from", ""),
         calibration=study["models"][model]["calibration"],
         settings=_settings(experiment),
         evaluate=(experiment["evaluate"] or None) if runs == "generate" else None,
@@ -453,6 +456,7 @@ def _check_model(name: str, model: Mapping, where: str) -> None:
 
 
 def _check_technique(name: str, technique: Mapping, registry: Mapping, where: str) -> None:
+    _check_source(name, technique, registry, where)
     lender = technique.get("checkpoint")
     if lender is None:
         return
@@ -461,6 +465,26 @@ def _check_technique(name: str, technique: Mapping, registry: Mapping, where: st
     if "transform" not in registry.get(lender, {}):
         makers = ", ".join(other for other, entry in registry.items() if "transform" in entry)
         raise StudyError(f"{where}: techniques.{name}.checkpoint: {lender!r} makes no checkpoint; those that do are {makers}")
+
+
+def _check_source(name: str, technique: Mapping, registry: Mapping, where: str) -> None:
+    """What a transform starts from is a checkpoint that another technique makes, and never, in the end, its own."""
+    source, seen = technique.get("from"), [name]
+    if source is None:
+        return
+    at = f"{where}: techniques.{name}.from"
+    if "transform" not in technique:
+        raise StudyError(
+            f"{at}: the technique has no `transform` that could start from it; to load a checkpoint as it is, use `checkpoint`"
+        )
+    while source:
+        if source in seen:
+            raise StudyError(f"{at}: goes round in a circle: {' from '.join([*seen, source])}")
+        if "transform" not in registry.get(source, {}):
+            makers = ", ".join(other for other, entry in registry.items() if "transform" in entry)
+            raise StudyError(f"{at}: {source!r} makes no checkpoint; those that do are {makers}")
+        seen.append(source)
+        source = registry[source].get("from")
 
 
 def _check_tasks(evaluate: Mapping | bool, at: str) -> None:

@@ -199,6 +199,11 @@ class Grid:
         method = self.registry[wildcards.technique]["transform"]["method"]
         return _existing(["checkpoints.py", "corpus.py", *_with_siblings(f"transforms/{method}.py")])
 
+    def source(self, wildcards) -> str:
+        """The record of the checkpoint that a transform starts from: the model's own, or that of another technique."""
+        maker = self._maker(wildcards)
+        return checkpoint_record(maker.model, maker.source, wildcards.dtype) if maker.source else maker.model_record
+
     def calibration_file(self, wildcards) -> list[str]:
         """The text file that a quantization looks at, where the study names one."""
         text = self._maker(wildcards).calibration.get("text", "stdlib")
@@ -295,6 +300,7 @@ class Grid:
         files = [file for cell in self.cells for file in (f"{cell.folder}/warmup.parquet", *cell.measures)]
         files += [f"{cell.folder}/evaluate.parquet" for cell in self.cells if cell.evaluate]
         files += sorted({record for cell in self.cells for record in _quality_records(cell).values() if record})
+        files += sorted({record for cell in self.cells for record in self._sources(cell)})
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
 
     def probes(self) -> list[str]:
@@ -355,6 +361,7 @@ class Grid:
             "again": cell.measures[1:],
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
+            "sources": self._sources(cell),
             "evaluate": cell.evaluate is not None,
             **_quality_records(cell),
         }
@@ -376,16 +383,29 @@ class Grid:
         """
         makers: dict[str, Cell] = {}
         for cell in sorted(self.cells, key=lambda cell: not cell.on_gpu):
-            if cell.transform:
-                entry = self.registry[cell.made_by]
+            name = cell.made_by if cell.transform else ""
+            while name:
+                entry = self.registry[name]
                 maker = replace(
                     cell,
+                    made_by=name,
+                    source=entry.get("from", ""),
+                    transform=entry["transform"],
                     env=environment(entry, cell.on_gpu),
                     requires=tuple(entry["requires"]),
                     unavailable=entry.get("unavailable", ""),
                 )
-                makers.setdefault(cell.checkpoint_record, maker)
+                makers.setdefault(maker.checkpoint_record, maker)
+                name = maker.source
         return makers
+
+    def _sources(self, cell: Cell) -> list[str]:
+        """The records of the checkpoints that the cell's own was made from, the nearest first; that of the model is none of them."""
+        records, name = [], cell.source if cell.transform else ""
+        while name:
+            records.append(checkpoint_record(cell.model, name, cell.options["dtype"]))
+            name = self.registry[name].get("from", "")
+        return records
 
     def _reference(self, wildcards) -> Cell:
         return self._references[f"results/{wildcards.gpu}/{wildcards.experiment}/{wildcards.model}/reference.parquet"]

@@ -222,6 +222,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),
         "evaluate": evaluate,
+        "sources": [],
         "requests": "",
         "reference": "",
         "score": "",

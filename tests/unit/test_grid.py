@@ -99,6 +99,29 @@ def test_a_cell_is_held_against_the_unmodified_model_and_random_weights_against_
     assert (reference.technique, reference.transform, reference.checkpoint_record) == ("baseline", None, "models/tiny/prepared.parquet")
 
 
+def test_a_transform_may_start_from_the_checkpoint_of_another():
+    own = {name: {**REGISTRY["bnb_int8"], "label": name} for name in ("first", "second")}
+    own["second"]["from"] = "first"
+    study = studies.small()
+    study["experiments"]["generate"]["techniques"] = ["baseline", "second"]
+    cell = planned(study, {**REGISTRY, **own})[1]
+    assert (cell.made_by, cell.source, cell.checkpoint_record) == ("second", "first", grid.checkpoint_record("tiny", "second", "float32"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"from": "sdpa"}, r"techniques\.bnb_int8\.from: 'sdpa' makes no checkpoint; those that do are "),
+        ({"from": "bnb_int8"}, r"techniques\.bnb_int8\.from: goes round in a circle: bnb_int8 from bnb_int8"),
+        ({"from": "bnb_nf4", "transform": ...}, r"techniques\.bnb_int8\.from: the technique has no `transform`"),
+    ],
+)
+def test_what_a_transform_starts_from_is_checked(change, words):
+    entry = {key: value for key, value in {**REGISTRY["bnb_int8"], **change}.items() if value is not ...}
+    with pytest.raises(StudyError, match=words):
+        planned(studies.small(), {**REGISTRY, "bnb_int8": entry})
+
+
 def test_a_label_reaches_no_job():
     relabelled = copy.deepcopy(REGISTRY)
     relabelled["sdpa"] |= {"label": "Another", "summary": "Other words."}

@@ -44,6 +44,7 @@ class CellRecords:
     measure: Record
     probe: Record
     evaluate: Record | None
+    sources: Sequence[Record] = ()  # the checkpoints that `checkpoint` was made from, where it was not from the model
     requests: Record | None = None
     reference: Record | None = None
     score: Record | None = None
@@ -73,6 +74,11 @@ class CellRecords:
         """The runs that have figures, the cell's own first."""
         records = [record for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record, self.point)]
         return [Run.of(record, self.point) for record in records]
+
+    @property
+    def made_s(self) -> float:
+        """Seconds that making the checkpoint took, with those that it was made from; 0 for the model as it is."""
+        return sum(record.rows[0]["seconds"] for record in (self.checkpoint, *self.sources) if record)
 
     @property
     def has_figures(self) -> bool:
@@ -134,7 +140,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statist
         row |= _speedup(cell, baseline, noise)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
-        row["quantize_s"] = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else None
+        row["quantize_s"] = cell.made_s if cell.checkpoint else None
         if not cell.is_generation:
             return row | work.figures(cell, row)
         row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
@@ -244,7 +250,7 @@ def _pays(cell: CellRecords, baseline: CellRecords | None) -> dict:
     own = _start(cell, _tokens(baseline or cell))
     if baseline is None or cell is baseline:
         return {"once_s": own.once}
-    other, made = _start(baseline, _tokens(baseline)), cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else 0
+    other, made = _start(baseline, _tokens(baseline)), cell.made_s
     value, low, high = ceilings.break_even_interval(own.once, other.once, own.reply, other.reply)
     again = ceilings.break_even(own.once - made, other.once, own.reply.value, other.reply.value)
     return {
@@ -267,9 +273,8 @@ class _Start:
 def _start(cell: CellRecords, tokens: float) -> _Start:
     """For replies of `tokens` tokens; the early replies are held against warm ones of the cell's own length."""
     cold, speed = cell.warmup.rows[0], cell.runs[0].level.interval()
-    made = cell.checkpoint.rows[0]["seconds"] if cell.checkpoint else 0
     warm = statistics.mean([reply["reply_s"] for reply in cell.replies])
-    once = ceilings.once_s(cold["import_s"], cold["load_s"], (cold["first_reply_s"], cold["second_reply_s"]), warm, made)
+    once = ceilings.once_s(cold["import_s"], cold["load_s"], (cold["first_reply_s"], cold["second_reply_s"]), warm, cell.made_s)
     return _Start(once, ceilings.reply_seconds(tokens, speed))
 
 
@@ -328,8 +333,9 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
         model, technique = cell.cell["model"], cell.cell["technique"]
         shared.setdefault((0, model), _run_row(cell.prepared, {"model": model}))
         if cell.checkpoint:
-            made = (1, cell.cell["checkpoint_record"])
-            shared.setdefault(made, _run_row(cell.checkpoint, {"model": model, "technique": technique}))
+            for path, record in zip((cell.cell["checkpoint_record"], *cell.cell["sources"]), (cell.checkpoint, *cell.sources), strict=True):
+                made = json.loads(record.facts["job"]).get("technique", technique)
+                shared.setdefault((1, path), _run_row(record, {"model": model, "technique": made}))
         group = {axis: cell.cell[axis] for axis in GROUP}
         for order, record, own_keys in (
             (1, cell.requests, {"experiment": group["experiment"]}),

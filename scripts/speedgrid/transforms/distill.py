@@ -1,0 +1,54 @@
+"""Distillation: a smaller model of the same kind, trained on the next tokens that the model expects and on the text itself.
+
+The student starts as what pruning leaves of the teacher, in layers and in width, and not from random weights, which saves most of the
+training (S. Muralidharan et al., "Compact Language Models via Pruning and Knowledge Distillation", 2024, https://arxiv.org/abs/2407.14679).
+"""
+
+import copy
+import math
+
+from speedgrid.outcomes import Unsupported
+from speedgrid.progress import say
+from speedgrid.transforms import Task, pruning
+from speedgrid.transforms.prune import importance_of, load, save, train
+
+DEFAULTS = {"samples": 64, "sequence": 256}
+
+
+def make(task: Task) -> dict:
+    """Write the student's checkpoint, with its tokenizer.
+
+    Settings: size (the student's parameters as a share of the teacher's), train (settings of training.fit: tokens, temperature, soft,
+    learning_rate, batch_size, sequence), samples and sequence (the text that importance is measured on). Raises outcomes.Unsupported where
+    what cannot be cut, such as the embedding, is already larger, or where the model is not built like Llama.
+    """
+    settings = {**DEFAULTS, **task.settings}
+    student, tokenizer = load(task)
+    teacher = copy.deepcopy(student)
+    whole, layers = pruning.parameters(student), sum(map(pruning.parameters, pruning.layers_of(student)))
+    kept = kept_of_layers(settings["size"], whole, layers)
+    importance = importance_of(student, tokenizer, task, settings["samples"], settings["sequence"])
+    count = len(pruning.layers_of(student))
+    depth = max(1, round(math.sqrt(kept) * count))
+    # First the width, while the importance of every layer is at hand; the rounding of the depth is made up for in it.
+    pruning.cut_width(student, min(1.0, kept * count / depth), importance)
+    pruning.cut_depth(student, depth / count, importance)
+    say(f"distillation: a student of {pruning.parameters(student):,} parameters, a teacher of {whole:,}")
+    told = train(student, teacher, tokenizer, settings["train"], task)
+    save(student, tokenizer, task)
+    return {"calibration_tokens": settings["samples"] * settings["sequence"], **told}
+
+
+def kept_of_layers(size: float, whole: int, layers: int) -> float:
+    """The share of the layers' parameters that a student of `size` times `whole` parameters keeps, when the rest stays as it is.
+
+    Raises outcomes.Unsupported where nothing would be left of the layers, or nothing is to be cut.
+    """
+    if not 0 < size < 1:
+        raise Unsupported(f"the student's size lies between 0 and 1, the teacher's; it is {size}")
+    kept = (size * whole - (whole - layers)) / layers
+    if kept <= 0:
+        raise Unsupported(
+            f"a student of {size:.0%} has no room for layers: embedding and head alone are {1 - layers / whole:.0%} of the model"
+        )
+    return kept

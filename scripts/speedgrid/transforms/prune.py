@@ -1,0 +1,81 @@
+"""Structured pruning: a smaller checkpoint of the same kind, without the heads and channels, or the layers, that matter least.
+
+Optionally trained for a short while on the unpruned model's next tokens, to recover.
+"""
+
+import copy
+import json
+
+from speedgrid import checkpoints
+from speedgrid.outcomes import Unsupported
+from speedgrid.progress import say
+from speedgrid.transforms import Task, pruning, training
+
+DEFAULTS = {"axis": "width", "samples": 64, "sequence": 256, "recovery": {}}
+
+
+def make(task: Task) -> dict:
+    """Write the pruned checkpoint, with its tokenizer.
+
+    Settings: axis (`width`, `depth`), share (of the layers' weights, or of the layers, that is cut off), samples and sequence (the text
+    that importance is measured on), recovery (settings of training.fit; none where empty). Raises outcomes.Unsupported for models that are
+    not built like Llama.
+    """
+    settings = {**DEFAULTS, **task.settings}
+    if settings["axis"] not in ("width", "depth"):
+        raise Unsupported(f"pruning has the axes width and depth, not {settings['axis']}")
+    if not 0 < settings["share"] < 1:
+        raise Unsupported(f"the share to prune lies between 0 and 1; it is {settings['share']}")
+    model, tokenizer = load(task)
+    teacher = copy.deepcopy(model) if settings["recovery"] else None
+    before, importance = pruning.parameters(model), importance_of(model, tokenizer, task, settings["samples"], settings["sequence"])
+    cut = pruning.cut_width if settings["axis"] == "width" else pruning.cut_depth
+    cut(model, 1 - settings["share"], importance)
+    say(f"pruning: {before:,} parameters to {pruning.parameters(model):,}")
+    used = settings["samples"] * settings["sequence"]
+    told = train(model, teacher, tokenizer, settings["recovery"], task) if settings["recovery"] else {}
+    save(model, tokenizer, task)
+    return {"calibration_tokens": used, **told}
+
+
+def load(task: Task):
+    """The model in 32 bits, in which it is changed and trained, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(task.threads)
+    torch.manual_seed(task.seed)
+    where = {"local_files_only": True, "trust_remote_code": task.trust_remote_code}
+    checkpoints.weight_files(task.source)
+    model = AutoModelForCausalLM.from_pretrained(
+        task.source, dtype=torch.float32, device_map={"": task.device.kind}, use_safetensors=True, **where
+    )
+    model.eval()
+    pruning.layers_of(model)
+    return model, AutoTokenizer.from_pretrained(task.source, **where)
+
+
+def importance_of(model, tokenizer, task: Task, samples: int, sequence: int) -> pruning.Importance:
+    """Importance over the first `samples` sequences of the calibration text."""
+    sequence = min(sequence, getattr(model.config, "max_position_embeddings", None) or sequence)
+    stream = training.stream_of(task.calibration(), tokenizer, samples * sequence).tolist()
+    cuts = [stream[start : start + sequence] for start in range(0, min(len(stream), samples * sequence), sequence)]
+    return pruning.measure(model, [cut for cut in cuts if len(cut) > 1])
+
+
+def train(student, teacher, tokenizer, told: dict, task: Task) -> dict:
+    """Train the student for the settings `told`; the state of a run that was stopped lies beside the checkpoint."""
+    settings = {**training.DEFAULTS, **told}
+    settings["sequence"] = min(settings["sequence"], getattr(student.config, "max_position_embeddings", None) or settings["sequence"])
+    stream = training.stream_of(task.calibration(), tokenizer, 4 * settings["tokens"])
+    source = checkpoints.facts(task.source)["checkpoint_sha256"]
+    mark = json.dumps({"settings": settings, "all": dict(task.settings), "source": source, "seed": task.seed}, sort_keys=True, default=str)
+    return training.fit(student, teacher, stream, settings, task.seed, task.target.parent / ".training", mark, say)
+
+
+def save(model, tokenizer, task: Task) -> None:
+    """Write the checkpoint in the number format of the cell."""
+    import torch
+
+    model.to(getattr(torch, task.dtype)).save_pretrained(task.target)
+    tokenizer.save_pretrained(task.target)
