@@ -274,7 +274,9 @@ class Grid:
         """The threads that a job of a cell is scheduled with: those of site.threads for the GPUs that Snakemake may use here."""
         cores = all_cores(self._workflow)(wildcards)
         limit = self._workflow.global_resources.get("gpu")
-        return site.threads(cores, limit.value if limit else 1, self._cell(wildcards).on_gpu)
+        # Without a limit of GPUs, as on a cluster, Snakemake has an entry without a value.
+        gpus = (limit.value if limit else None) or 1
+        return site.threads(cores, gpus, self._cell(wildcards).on_gpu)
 
     def _asks(self, cell: Cell) -> Mapping[str, int | str]:
         if cell.cannot_run:
