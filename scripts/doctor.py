@@ -89,9 +89,9 @@ def slurm_rows(facts: Facts) -> list[tuple[str, str]]:
         return []
     rows = [("Slurm", facts.slurm)]
     if facts.accounting.endswith("/slurmdbd"):
-        return [*rows, ("accounting", "there is a database of jobs: --workflow-profile profiles/slurm needs nothing more")]
+        return [*rows, ("accounting", "there is a database of jobs")]
     wanted = "`slurm-status-command: squeue`"
-    rows.append(("accounting", f"no database of jobs: write {wanted} into the profile, else a run waits for ever (docs/cluster.md)"))
+    rows.append(("accounting", f"no database of jobs: leave {wanted} in the profile, else a run waits for ever (docs/cluster.md)"))
     if facts.min_job_age is not None and facts.min_job_age < LEAST_JOB_AGE_S:
         first = f"`slurm-init-seconds-before-status-checks: {max(1, facts.min_job_age // 3)}`"
         said = f"{facts.min_job_age} s: ended jobs are forgotten before they are asked about; write {first} into the profile"

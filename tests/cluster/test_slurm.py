@@ -152,7 +152,7 @@ def test_each_kind_of_gpu_is_looked_for_where_it_is_and_another_is_refused(proje
     targets = [f"results/{gpu}/e/chain/plain/warmup.parquet" for gpu in ("a100", "h100")]
     done = run(project, cluster, "--retries", "0", *targets, study=variant(project, on_gpus))
     assert done.returncode != 0
-    asked = {line.partition("|")[0]: line.split("|")[1:] for line in cluster.jobs("%k|%b|%N") if "00_" in line}
+    asked = {line.partition("|")[0]: line.split("|")[1:] for line in cluster.jobs("%i|%b|%N") if "gres" in line}
     assert sorted(asked.values()) == [["gres:gpu:a100:1", "gpu1"], ["gres:gpu:h100:1", "gpu2"]], asked
     for gpu in ("a100", "h100"):
         said = (project.folder / f"logs/{gpu}/e/chain/plain/warmup.log").read_text()
@@ -199,7 +199,7 @@ def test_without_accounting_the_run_needs_squeue_and_doctor_says_so(project):
         doctor = subprocess.run(asked, cwd=project.folder, env=environ(project, cluster), capture_output=True, text=True)
         assert "slurm-status-command: squeue" in doctor.stdout
         began = time.time()
-        done = run(project, cluster, "--slurm-status-command", "squeue", MEASURED, study=name)
+        done = run(project, cluster, MEASURED, study=name)
         assert done.returncode == 0, done.stderr[-4000:]
         assert [line.split()[1] for line in cluster.jobs()] == ["COMPLETED"]
     results = project.results()

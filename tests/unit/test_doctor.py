@@ -159,9 +159,9 @@ def test_this_machine(root):
 def test_a_cluster_without_accounting_is_told_what_the_profile_needs():
     cluster = replace(LAPTOP, slurm="22.05.8", accounting="accounting_storage/slurmdbd", min_job_age=2)
     assert slurm_rows(LAPTOP) == []
-    assert "needs nothing more" in dict(slurm_rows(cluster))["accounting"]
+    assert dict(slurm_rows(cluster))["accounting"] == "there is a database of jobs"
     for kind in ("accounting_storage/none", "(null)", ""):
         without = dict(slurm_rows(replace(cluster, accounting=kind)))
-        assert "write `slurm-status-command: squeue` into the profile" in without["accounting"]
+        assert "leave `slurm-status-command: squeue` in the profile" in without["accounting"]
         assert "slurm-init-seconds-before-status-checks: 1`" in without["MinJobAge"]
     assert "MinJobAge" not in dict(slurm_rows(replace(cluster, accounting="", min_job_age=300)))
