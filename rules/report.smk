@@ -50,6 +50,7 @@ rule report:
         points="results/points.parquet",
         runs="results/runs.parquet",
         measures=grid.measures(),
+        scores=grid.scores(),
         compared=grid.compared(),
     output:
         "results/report.html",

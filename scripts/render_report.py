@@ -18,7 +18,7 @@ from aggregate import read_plan, read_replies
 from speedgrid import comparison, records
 from speedgrid.progress import say
 from speedgrid.report import page
-from speedgrid.schema import POINTS, RUNS, SUMMARY
+from speedgrid.schema import POINTS, RUNS, SCORE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parent.parent / "report"
 FILES = {"template": "template.html.j2", "style": "style.css", "script": "page.js", "published": "published.csv"}
@@ -32,10 +32,12 @@ def main() -> None:
         points = records.read(arguments.points, POINTS).rows
         runs = records.read(arguments.runs, RUNS).rows
         replies = [row for cell in plan["cells"] for row in read_replies(Path(cell["folder"]) / "measure.parquet").rows]
+        paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
+        scores = [row for path in paths for row in records.read(path, SCORE).rows]
         compared = compare_with(plan["study"]["compare_with"], arguments.summary.parent)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
-    html = page.render(read_parts(), plan["study"], summary, runs, replies, compared, points)
+    html = page.render(read_parts(), plan["study"], summary, runs, replies, compared, points, scores)
     with records.replacing(arguments.out) as temporary:
         temporary.write_text(html, encoding="utf-8")
     measured = sum(row["rate"] is not None for row in summary)

@@ -56,7 +56,7 @@ CODE = {
     "report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
     + [
         f"report/{name}.py"
-        for name in ("answer", "charts", "compared", "page", "published", "tables", "training", "trust", "units", "work")
+        for name in ("answer", "charts", "compared", "page", "published", "quality", "tables", "training", "trust", "units", "work")
     ],
 }
 PAGE_SOURCES = "report"
@@ -308,6 +308,10 @@ class Grid:
     def probes(self) -> list[str]:
         """What each device that has cells can do."""
         return [f"results/{gpu}/probe.parquet" for gpu in dict.fromkeys(cell.gpu for cell in self.cells)]
+
+    def scores(self) -> list[str]:
+        """The scores of every group that has some."""
+        return list(dict.fromkeys(filter(None, (_quality_records(cell)["score"] for cell in self.cells))))
 
     def measures(self) -> list[str]:
         """The raw replies of every cell."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from speedgrid import records
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, WARMUP
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, SCORE, WARMUP
 
 MIB = 2**20
 
@@ -126,7 +126,9 @@ def write_group(
         {**probed, "kind": "gemm", "method": "torch.mm", "dtype": "float32", "size": 2048, "best": 60e9, "median": 55e9},
     ]
     records.write(root / "results" / gpu / "probe.parquet", PROBE, rows, facts("probe", machine))
-    return [_write_cell(root, made, (gpu, experiment, model), model_record, machine, parameters, evaluate, rng) for made in cells]
+    score_record = _write_scores(root, cells, (gpu, experiment, model), machine) if evaluate and quality_meaningful else ""
+    grid = [_write_cell(root, made, (gpu, experiment, model), model_record, machine, parameters, evaluate, rng) for made in cells]
+    return [cell | {"score": score_record} for cell in grid]
 
 
 def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None = None) -> Path:
@@ -177,6 +179,31 @@ def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("
     }
 
 
+def _write_scores(root: Path, cells: Sequence[Made], group: tuple, machine: Mapping) -> str:
+    """Bits per byte as the cells have them, a distance and an accuracy that go with them, and a task that could not be had."""
+    keys = dict(zip(("gpu", "experiment", "model"), group, strict=True)) | {"status": "ok", "reason": ""}
+    rows: list[dict] = [keys | {"task": "nosuch", "status": "unsupported", "reason": "lm-eval has no task 'nosuch'"}]
+    for made in cells:
+        if made.status not in MEASURED or made.bits_per_byte is None:
+            continue
+        loss = made.bits_per_byte / 1.9 - 1
+        row = keys | {"technique": made.technique}
+        against = {"test": "bootstrap", "loss": loss, "loss_low": loss - 0.001, "loss_high": loss + 0.001, "resolution": 0.001}
+        hits = {"test": "mcnemar", "loss": loss, "loss_low": loss - 0.02, "loss_high": loss + 0.02, "resolution": 0.02, "p": 0.5}
+        found = {"verdict": "loss" if loss > 0.001 else "no measurable loss"}
+        bits = {"task": "held_out", "metric": "bits_per_byte", "better": "lower", "value": made.bits_per_byte, "items": 80}
+        rows.append(row | bits | (against | found if made.technique != "baseline" else {}))
+        rows.append(
+            row | {"task": "held_out", "metric": "kl_divergence", "better": "lower", "value": loss, "low": 0.0, "high": 0.1, "items": 16}
+        )
+        right = {"task": "cloze", "metric": "acc", "better": "higher", "value": 0.45 - loss, "stderr": 0.05, "chance": 0.25, "items": 100}
+        same = {"verdict": "no measurable loss"}
+        rows.append(row | right | (hits | same if made.technique != "baseline" else {}))
+    path = root / "results" / "/".join(group) / "score.parquet"
+    records.write(path, SCORE, rows, facts("score", machine))
+    return str(path)
+
+
 def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, parameters, evaluate, rng) -> dict:
     keys = dict(zip(("gpu", "experiment", "model", "technique"), (*group, made.technique), strict=True))
     folder = root / "results" / "/".join((*group, made.technique))
@@ -225,7 +252,6 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "sources": [],
         "requests": "",
         "reference": "",
-        "score": "",
     }
 
 

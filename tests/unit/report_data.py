@@ -8,7 +8,7 @@ import records_factory as made
 import render_report
 from speedgrid import records
 from speedgrid.report import page, tables
-from speedgrid.schema import MEASURE
+from speedgrid.schema import MEASURE, SCORE
 
 
 def tables_of(grid: Sequence[dict]) -> tuple[list[dict], list[dict], list[dict]]:
@@ -27,7 +27,13 @@ def group_of(folder: Path, cells: Sequence[made.Made] = made.DEFAULT_CELLS, **op
 
 def page_of(grid: Sequence[dict], study: dict, parts: page.Parts | None = None) -> str:
     """The page of a grid; `parts` may leave out Vega's code, which takes seconds to bundle."""
-    return page.render(parts or quick_parts(), study, *tables_of(grid))
+    return page.render(parts or quick_parts(), study, *tables_of(grid), scores=scores_of(grid))
+
+
+def scores_of(grid: Sequence[dict]) -> list[dict]:
+    """The scores of the groups of a grid."""
+    paths = dict.fromkeys(cell["score"] for cell in grid if cell["score"])
+    return [row for path in paths for row in records.read(path, SCORE).rows]
 
 
 def quick_parts() -> page.Parts:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from speedgrid import statistics
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import charts, published, training, trust, units
+from speedgrid.report import charts, published, quality, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
@@ -28,7 +28,7 @@ from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
 TABLE = (
-    *("tokens_per_s", "speedup", "bits_per_byte", "memory_peak", "memory_reserved"),
+    *("tokens_per_s", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "memory_peak", "memory_reserved"),
     *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token"),
     *("decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
     *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
@@ -102,6 +102,9 @@ class Section:
     figures: list = field(default_factory=list)
     table: ResultTable | None = None
     machine: list[trust.MachineRow] = field(default_factory=list)
+    scores: list[quality.ScoreRow] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    impact: list[quality.ImpactRow] = field(default_factory=list)
     samples: list[dict] = field(default_factory=list)
     prompt: str = ""
     sizes: list[training.PointTable] = field(default_factory=list)
@@ -116,9 +119,17 @@ def render(
     replies: Sequence[Mapping],
     compared: Comparison | None = None,
     points: Sequence[Mapping] = (),
+    scores: Sequence[Mapping] = (),
 ) -> str:
-    """The whole page, with a comparison with other results where there is one. The same tables and sources give the same bytes."""
+    """The whole page, with a comparison with other results where there is one. The same tables and sources give the same bytes.
+
+    `points` are rows of schema.POINTS, `scores` those of schema.SCORE.
+    """
     context = build(study, summary, runs, replies, points, published.read(parts.published))
+    for section in context["sections"]:
+        section.scores = quality.score_rows(section.group, scores)
+        section.refusals = quality.refusals(section.group, scores)
+        section.impact = quality.impact_rows(section.group)
     context |= {"compared": compared, "words": compared_words}
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)

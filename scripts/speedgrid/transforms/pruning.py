@@ -56,7 +56,8 @@ def sizes_for(kept: float, groups: Sequence[int], channels: int, group_cost: int
     and one channel. Raises outcomes.Unsupported where nothing would be left.
     """
     wanted = kept * (groups[-1] * group_cost + channels * channel_cost)
-    left_groups = min(groups, key=lambda left: abs(left - groups[-1] * kept))
+    # Rounded up: of the two, heads are missed more.
+    left_groups = min(left for left in groups if left >= groups[-1] * kept - 1e-9)
     step = MULTIPLE if channels >= 4 * MULTIPLE else 8
     left_channels = round((wanted - left_groups * group_cost) / channel_cost / step) * step
     if left_channels < step:

@@ -1,0 +1,177 @@
+"""What techniques cost in quality, as tables: every score with how it was held against the baseline, and what is gained for it beside
+what others expect.
+
+Texts here are plain; the template escapes them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from speedgrid.report import units
+from speedgrid.report.tables import GROUP, Group
+
+NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
+SHARES = ("acc", "acc_norm", "top1_agreement", "exact_match")
+# Metrics of which a loss is a share of the baseline's figure, and not a difference of two shares.
+RELATIVE = ("bits_per_byte", "byte_perplexity", "word_perplexity", "perplexity")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a published summary expects of a kind of technique: change of memory, speed-up and loss of accuracy, in its own words."""
+
+    name: str
+    memory: str
+    speedup: str
+    loss: str
+
+
+# The summary of a benchmark framework that ran on an RTX 3090, an RTX 4090 and a CPU; its "expected impact", not figures of one model.
+BF16 = Expected("mixed precision BF16", "−50 %", "2–3×", "")
+FLASH = Expected("FlashAttention-2", "−50–90 %", "2–8×", "")
+COMPILE = Expected("torch.compile", "", "1.5–2.5×", "")
+KV_CACHE = Expected("KV cache, which is off here", "", "10–50× with it", "")
+INT8 = Expected("INT8", "−50 %", "0.9–1.1×", "0–0.5 %")
+INT4 = Expected("INT4 GPTQ/AWQ", "−75 %", "1.3–1.8×", "0.5–1.5 %")
+DISTILLATION = Expected("distillation", "−70–90 %", "5–20×", "5–15 %")
+PRUNING = Expected("structured pruning", "−30–70 %", "2–5×", "2–10 %")
+EXPECTED = {
+    technique: expected
+    for expected, techniques in (
+        (BF16, ["bf16"]),
+        (FLASH, ["sdpa_flash", "flash_attn", "flash_attn_package", "flash_attention_v2", "flash_attention_v2_bettertransformer"]),
+        (COMPILE, ["torch_compile", "max_autotune"]),
+        (KV_CACHE, ["no_kv_cache"]),
+        (INT8, ["bnb_int8", "bnb_int8_compile", "torchao_int8", "torchao_int8_compile", "onnx_int8", "gguf_q8_0"]),
+        (INT4, ["gptq_int4", "awq_int4", "vllm_gptq_int4", "vllm_awq_int4", "gptq_int4_autogptq"]),
+        (INT4, ["bnb_nf4", "bnb_nf4_compile", "torchao_int4", "gguf_q4_k_m"]),
+        (DISTILLATION, ["distill_small"]),
+        (PRUNING, ["prune_30", "prune_50", "prune_50_recovered", "prune_depth_25"]),
+    )
+    for technique in techniques
+}
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric of one technique, in words; `verdict` and `loss` are empty where it was held against nothing."""
+
+    label: str
+    metric: str
+    value: str
+    spread: str
+    loss: str
+    interval: str
+    verdict: str
+    items: str
+    state: str
+
+
+@dataclass(frozen=True)
+class ImpactRow:
+    """What a technique changed against the baseline here, and what is expected of its kind."""
+
+    label: str
+    size: str
+    memory: str
+    speedup: str
+    loss: str
+    verdict: str
+    expected: Expected | None
+
+
+def score_rows(group: Group, scores: Sequence[Mapping]) -> list[ScoreRow]:
+    """Every score of a group, by technique in the order of the plan; `scores` are rows of schema.SCORE of any groups."""
+    labels = dict(zip(group.rows.technique, group.rows.label, strict=True))
+    own = _own(group, scores)
+    known = {technique: [row for row in own if row["technique"] == technique and row["metric"]] for technique in labels}
+    return [_score_row(labels[technique], row) for technique, rows in known.items() for row in rows]
+
+
+def refusals(group: Group, scores: Sequence[Mapping]) -> list[str]:
+    """Why scores are missing, a sentence each; one for all techniques where a task could not be had at all."""
+    labels = dict(zip(group.rows.technique, group.rows.label, strict=True))
+    missing = [row for row in _own(group, scores) if row["status"] != "ok"]
+    # A cell that was not measured has its reason under "What could not run".
+    told = [row for row in missing if row["task"]]
+    return list(dict.fromkeys(f"{row['task']}{_of(labels.get(row['technique']))}: {row['reason']}" for row in told))
+
+
+def impact_rows(group: Group) -> list[ImpactRow]:
+    """Size, memory, speed and quality of every technique against the baseline, beside what is expected of its kind."""
+    baseline = group.baseline
+    if baseline is None:
+        return []
+    others = [row for _, row in group.engaged.iterrows() if not row.is_baseline]
+    return [
+        ImpactRow(
+            label=row.label,
+            size=_change(row.checkpoint_bytes, baseline.checkpoint_bytes),
+            memory=_change(row.memory_peak, baseline.memory_peak),
+            speedup=units.MISSING if units.is_missing(row.speedup) else f"{units.number(row.speedup)}×",
+            loss=units.MISSING if units.is_missing(row.quality_loss) else units.percent(row.quality_loss),
+            verdict=row.quality_verdict or "",
+            expected=EXPECTED.get(row.technique),
+        )
+        for row in others
+    ]
+
+
+def _own(group: Group, scores: Sequence[Mapping]) -> list[Mapping]:
+    key = (group.gpu, group.experiment, group.model)
+    return [row for row in scores if tuple(row[axis] for axis in GROUP) == key]
+
+
+def _of(label: str | None) -> str:
+    return f" of {label}" if label else ""
+
+
+def _score_row(label: str, row: Mapping) -> ScoreRow:
+    metric = row["metric"]
+    name = NAMES.get(metric, f"{row['task']} {metric}")
+    spread = ""
+    if not units.is_missing(row["stderr"]):
+        spread = f"± {_figure(metric, row['stderr'])}"
+    elif not units.is_missing(row["low"]):
+        spread = f"{_figure(metric, row['low'])}–{_figure(metric, row['high'])}"
+    if row["chance"]:
+        spread += f" (chance {_figure(metric, row['chance'])})"
+    interval = ""
+    if not units.is_missing(row["loss_low"]):
+        interval = f"{_loss(metric, row['loss_low'])} to {_loss(metric, row['loss_high'])}"
+    verdict = row["verdict"] or ""
+    if verdict == "no measurable loss":
+        verdict += f" (resolution {_loss(metric, row['resolution']).lstrip('+')})"
+    return ScoreRow(
+        label=label,
+        metric=name,
+        value=_figure(metric, row["value"]),
+        spread=spread,
+        loss="" if units.is_missing(row["loss"]) else _loss(metric, row["loss"]),
+        interval=interval,
+        verdict=verdict,
+        items=f"{row['items']:,}",
+        state=(row["verdict"] or "").replace(" ", "-"),
+    )
+
+
+def _figure(metric: str, value: float) -> str:
+    if metric in SHARES:
+        return f"{100 * value:.1f} %"
+    # A distance of nothing but rounding is none.
+    return "0" if metric == "kl_divergence" and value < 1e-9 else units.number(value, 4 if metric == "bits_per_byte" else 2)
+
+
+def _loss(metric: str, value: float) -> str:
+    """A loss as people write it: a share of the baseline's figure, or points between two shares."""
+    if metric in RELATIVE:
+        return units.percent(value)
+    if metric in SHARES:
+        return f"{100 * value:+.1f} points".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def _change(value: float, baseline: float) -> str:
+    if units.is_missing(value) or units.is_missing(baseline) or not baseline:
+        return units.MISSING
+    return units.percent(value / baseline - 1)

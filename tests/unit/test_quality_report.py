@@ -1,0 +1,86 @@
+"""What the page says of quality, and what the summary takes of the scores."""
+
+import pytest
+import records_factory as made
+import report_data
+from speedgrid.report import quality
+from speedgrid.report.units import percent
+from speedgrid.schema import SCORE
+
+
+@pytest.fixture
+def grid(tmp_path):
+    return made.write_group(tmp_path)
+
+
+@pytest.fixture
+def group(grid):
+    summary, _, replies = report_data.tables_of(grid)
+    (found,) = report_data.tables.groups(summary, replies)
+    return found
+
+
+def summary_of(grid) -> dict:
+    return {row["technique"]: row for row in report_data.tables_of(grid)[0]}
+
+
+def test_the_summary_takes_what_the_scores_say(grid):
+    row = summary_of(grid)["bnb_int8"]
+    assert row["quality_loss"] == pytest.approx(1.92 / 1.9 - 1)
+    assert row["quality_loss_low"] < row["quality_loss"] < row["quality_loss_high"]
+    assert (row["quality_verdict"], row["accuracy_task"]) == ("loss", "cloze")
+    assert row["kl_divergence"] == pytest.approx(1.92 / 1.9 - 1)
+
+
+def test_the_baseline_and_what_has_no_scores_have_no_verdict(grid):
+    summary = summary_of(grid)
+    assert summary["baseline"]["quality_verdict"] is None
+    assert summary["baseline"]["accuracy"] == pytest.approx(0.45)
+    assert {summary["bnb_nf4"][name] for name in ("quality_verdict", "accuracy", "kl_divergence")} == {None}
+
+
+def test_scores_are_said_with_loss_and_resolution(grid, group):
+    rows = {(row.label, row.metric): row for row in quality.score_rows(group, report_data.scores_of(grid))}
+    bits = rows[("bitsandbytes INT8", "bits per byte")]
+    assert (bits.value, bits.verdict) == ("1.920", "loss")
+    assert (bits.loss, bits.interval) == (percent(0.0105), f"{percent(0.0095)} to {percent(0.01153)}")
+    right = rows[("SDPA", "cloze acc")]
+    assert (right.value, right.spread) == ("45.0 %", "± 5.0 % (chance 25.0 %)")
+    assert right.verdict == "no measurable loss (resolution 2.0 points)"
+    assert rows[("Baseline (eager attention)", "bits per byte")].loss == ""
+
+
+def test_a_task_that_could_not_be_had_is_said_once(grid, group):
+    assert quality.refusals(group, report_data.scores_of(grid)) == ["nosuch: lm-eval has no task 'nosuch'"]
+
+
+def test_what_is_gained_stands_beside_what_is_expected(group):
+    rows = {row.label: row for row in quality.impact_rows(group)}
+    assert "Baseline (eager attention)" not in rows
+    int8 = rows["bitsandbytes INT8"]
+    assert (int8.expected, int8.loss, int8.verdict) == (quality.INT8, percent(0.0105), "loss")
+    assert int8.memory.startswith("−")
+    assert rows["SDPA"].expected is None
+
+
+def test_every_technique_with_an_expectation_is_in_the_registry(root):
+    import yaml
+
+    assert set(quality.EXPECTED) <= set(yaml.safe_load((root / "techniques.yaml").read_text()))
+
+
+def test_the_page_shows_the_scores_escaped(grid):
+    scores = [dict.fromkeys(column.name for column in SCORE.columns) | row for row in report_data.scores_of(grid)]
+    scores[0]["reason"] = "<script>alert(1)</script>"
+    study = made.study()
+    html = report_data.page.render(report_data.quick_parts(), study, *report_data.tables_of(grid), scores=scores)
+    assert "What it costs in quality" in html
+    assert "no measurable loss (resolution 2.0 points)" in html
+    assert "expected" in html.lower()
+    assert "<script>alert(1)" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_without_scores_the_page_has_no_such_table(tmp_path):
+    grid = made.write_group(tmp_path / "none", evaluate=False)
+    assert "What it costs in quality" not in report_data.page_of(grid, made.study())
