@@ -215,7 +215,9 @@ def cpu_shares(counters: Sequence[Mapping]) -> dict:
         for pair in pairwise(told)
         if pair[1]["cpu"]["all"] > pair[0]["cpu"]["all"]
     ]
-    shares = (used / everything, others / everything, max(parts), others, _share(stolen, used + stolen), stolen)
+    # The kernel counts in ticks, whose sums are not exact.
+    of_all = [min(1.0, part) for part in (used / everything, others / everything, max(parts))]
+    shares = (*of_all, others, _share(stolen, used + stolen), stolen)
     return dict(zip(names, shares, strict=True))
 
 
