@@ -425,7 +425,7 @@ def _check_workload(experiment: Mapping, study: Mapping, registry: Mapping, at: 
         raise StudyError(f"{at}.{wrong}")
     for technique in experiment["techniques"]:
         entry = registry[technique]
-        if entry["engine"] not in workload.WORKLOADS[name].engines:
+        if not workload.takes(name, entry["engine"]):
             raise StudyError(
                 f"{at}.techniques: {technique!r} is for the workload {workload.of_engine(entry['engine'])}; this one is {name}"
             )

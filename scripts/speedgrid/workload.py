@@ -17,7 +17,10 @@ WEIGHTS_IN = {"fp32": "float32", "tf32": "float32", "fp16_scaler": "float32", "b
 @dataclass(frozen=True)
 class Workload:
     """A workload: the engines whose techniques it takes, and its own keys of an experiment with their defaults (REQUIRED where the study
-    must say). `of` are the kinds of input, of which a study names exactly one where there are several."""
+    must say). `of` are the kinds of input, of which a study names exactly one where there are several.
+
+    Where no engine is named, it takes all those that generate: the ones that no other workload names.
+    """
 
     engines: tuple[str, ...]
     keys: Mapping[str, object] = field(default_factory=dict)
@@ -35,12 +38,11 @@ TRAINING = {
     "clip_norm": 1.0,
     "deterministic": True,
 }
-GENERATING = ("transformers", "transformers_legacy", "vllm", "llamacpp", "onnxruntime", "tensorrt_llm", "sglang")
 # The workloads whose experiments have a prompt.
 PROMPTED = ("generate", "growth")
 WORKLOADS = {
-    "generate": Workload(GENERATING),
-    "growth": Workload(GENERATING, {"lengths": REQUIRED}),
+    "generate": Workload(()),
+    "growth": Workload((), {"lengths": REQUIRED}),
     "train": Workload(("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence")),
     "largest": Workload(
         ("pytorch",),
@@ -62,7 +64,13 @@ OWNED = {
 
 def of_engine(engine: str) -> str:
     """The workloads that take techniques of an engine, in words."""
-    return " and ".join(name for name, workload in WORKLOADS.items() if engine in workload.engines)
+    return " and ".join(name for name in WORKLOADS if takes(name, engine))
+
+
+def takes(name: str, engine: str) -> bool:
+    """Whether the workload `name` takes techniques of an engine."""
+    named = WORKLOADS[name].engines
+    return engine in named if named else all(engine not in workload.engines for workload in WORKLOADS.values())
 
 
 def problem(experiment: Mapping, name: str) -> str:

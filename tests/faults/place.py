@@ -153,7 +153,7 @@ class Project:
         """Delete finished results, and return all others as they are, but for the tables and the page that are made of them."""
         for name in names:
             (self.folder / name).unlink()
-        made_of_all = ("results/summary.parquet", "results/runs.parquet", "results/report.html")
+        made_of_all = ("results/summary.parquet", "results/runs.parquet", "results/points.parquet", "results/report.html")
         for name in made_of_all:
             (self.folder / name).unlink(missing_ok=True)
         return self.results()

@@ -141,8 +141,9 @@ def test_a_damaged_result_is_named_and_nothing_else_is_touched(project, kind, sa
     assert {name: data for name, data in project.results().items() if name != MEASURED} == others
     if kind == "truncated":
         (project.folder / MEASURED).unlink()
-        # What comes after it in the same cell is made again; every other cell is as it was.
-        after = {name for name in others if name.startswith((f"{CELL}/measure-", f"{CELL}/evaluate"))}
+        # What comes after it is made again, in the same cell and in the scores of its group; every other cell is as it was.
+        score = f"{CELL.rpartition('/')[0]}/score.parquet"
+        after = {name for name in others if name.startswith((f"{CELL}/measure-", f"{CELL}/evaluate", score))}
         complete(project, {name: data for name, data in others.items() if name not in after}, SUMMARY)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
 from speedgrid.grid import StudyError
-from speedgrid.workload import WORKLOADS
+from speedgrid.workload import takes
 
 import studies
 
@@ -272,7 +272,7 @@ def test_devices_are_checked_against_those_of_the_machine():
 
 names = st.from_regex(re.compile(r"[a-z][a-z0-9._-]{0,8}", re.ASCII), fullmatch=True)
 axes = st.lists(names, min_size=1, max_size=3, unique=True)
-GENERATE = sorted(name for name, entry in REGISTRY.items() if entry["engine"] in WORKLOADS["generate"].engines)
+GENERATE = sorted(name for name, entry in REGISTRY.items() if takes("generate", entry["engine"]))
 
 
 @given(gpus=axes, models=axes, techniques=st.lists(st.sampled_from(GENERATE), min_size=1, unique=True), data=st.data())

@@ -340,13 +340,14 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
         for order, record, own_keys in (
             (1, cell.requests, {"experiment": group["experiment"]}),
             (1, cell.reference, group),
-            (1, cell.score, group),
+            (2, cell.score, group),
         ):
             if record:
                 shared.setdefault((order, record.facts["stage"], *own_keys.values()), _run_row(record, own_keys))
         keys = {axis: cell.cell[axis] for axis in KEYS}
         own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record]
-    return [shared[key] for key in sorted(shared, key=lambda key: key[0])] + own
+    before = [shared[key] for key in sorted(shared, key=lambda key: key[0]) if key[0] < 2]
+    return before + own + [row for key, row in shared.items() if key[0] == 2]
 
 
 def _run_row(record: Record, keys: Mapping) -> dict:
