@@ -266,7 +266,7 @@ def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     ends = [*dots.time, *table.p95.dropna()]
     room = (max(ends) - min(ends)) * 0.04 or max(ends) * 0.04
     scale = alt.Scale(domain=[max(0, min(ends) - room), max(ends) + room], nice=False)
-    x = alt.X("p50:Q", title=f"reply time ({unit.unit})", scale=scale, axis=_ticks())
+    x = alt.X("p50:Q", title=f"time ({unit.unit})", scale=scale, axis=_ticks())
     base = alt.Chart(table).transform_filter("isValid(datum.p50)").encode(y=_rows_axis(table))
     tooltip = _tooltip(median="median", middle="middle half", tail="95th percentile", replies="replies", outcome="status")
     p95 = base.mark_point(shape="stroke", angle=90, size=160, strokeWidth=3, opacity=1).encode(x="p95:Q", tooltip=tooltip)
