@@ -166,7 +166,15 @@ def test_a_job_over_its_time_limit_and_one_killed_by_hand_are_reported_and_tried
     project.at.mkdir()
     with open(project.folder / "said.txt", "w") as said:
         hangs = environ(project, cluster, SPEEDGRID_FAULT="measure 2 hang")
-        process = subprocess.Popen(command("--retries", "1", late, killed), cwd=project.folder, env=hangs, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            command("--retries", "1", late, killed),
+            cwd=project.folder,
+            env=hangs,
+            stdout=said,
+            stderr=said,
+            # In the background of a shell SIGINT is ignored, and what is started there ignores it too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         first = await_jobs(cluster, process, "cpu1", "cpu2")
         place.wait_for(lambda: process.poll() is not None or len(list(project.at.iterdir())) == 2, WITHIN_S)
