@@ -2,7 +2,7 @@
 
 import json
 
-from speedgrid import ceilings, meters, monitor, stage, state
+from speedgrid import ceilings, meters, monitor, stage
 from speedgrid.engines.base import Engine
 from speedgrid.progress import Steps, say
 from speedgrid.workloads import generate, repeat
@@ -41,26 +41,19 @@ def replies(job: stage.Job, engine: Engine) -> str:
     say(f"{job.name}: warm after {settings['warmup_replies']} replies, {job.facts['warmup_s']:.1f} s")
 
     job.enter("counting replies")
-    repeats, disturbances = 0, []
-    while True:
+
+    def count() -> None:
         job.rows.clear()
         memory.forget_peak()
         steps = Steps(job.name, generate.most_replies(settings))
 
         def keep(row: dict) -> None:
             job.keep(row)
-            steps.done(row["reply"], f"{row['new_tokens'] / row['reply_s']:,.1f} token/s")  # noqa: B023 - called in this turn alone
+            steps.done(row["reply"], f"{row['new_tokens'] / row['reply_s']:,.1f} token/s")
 
-        with monitor.Monitor(job.device, idle.facts) as watch:
-            job.facts["stopped"] = generate.counted(engine, prompt, settings, seed, keep)
-        machine = watch.facts()
-        if machine["disturbed"]:
-            say(f"{job.name}: disturbed: {machine['disturbed']}")
-        if not state.is_repeated(machine, repeats, settings["repeat_disturbed"]):
-            break
-        repeats += 1
-        disturbances.append(machine["disturbed"])
-    job.facts |= {**machine, "repeats": repeats, "repeated_for": disturbances}
+        job.facts["stopped"] = generate.counted(engine, prompt, settings, seed, keep)
+
+    job.facts |= monitor.watched(job.name, job.device, idle.facts, settings["repeat_disturbed"], count)
     job.facts |= {
         "memory_peak": memory.peak(),
         "memory_reserved": memory.reserved_peak(),

@@ -6,10 +6,11 @@ state.py, after the replies.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from speedgrid import sensors, state
 from speedgrid.hardware import Device
+from speedgrid.progress import say
 
 GAUGES_EVERY = 0.5
 COUNTERS_EVERY = 10.0
@@ -158,3 +159,20 @@ def _gpu(device: Device) -> sensors.NvidiaGpu:
     if not device.gpu:
         raise sensors.Unavailable("it is not known which of the driver's GPUs this is")
     return sensors.NvidiaGpu(device.gpu.uuid)
+
+
+def watched(name: str, device: Device, idle: Mapping, most_repeats: int, count: Callable[[], None]) -> dict:
+    """Call `count` under a Monitor, once more after a run that was disturbed and at most `most_repeats` times more.
+
+    Returns what was seen of the last run, with `repeats` and `repeated_for`, what disturbed the runs before it.
+    """
+    disturbances: list[str] = []
+    while True:
+        with Monitor(device, idle) as watch:
+            count()
+        machine = watch.facts()
+        if machine["disturbed"]:
+            say(f"{name}: disturbed: {machine['disturbed']}")
+        if not state.is_repeated(machine, len(disturbances), most_repeats):
+            return {**machine, "repeats": len(disturbances), "repeated_for": disturbances}
+        disturbances.append(machine["disturbed"])

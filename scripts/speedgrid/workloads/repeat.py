@@ -6,7 +6,7 @@ import re
 import time
 from contextlib import nullcontext
 
-from speedgrid import meters, monitor, outcomes, state
+from speedgrid import meters, monitor, outcomes
 from speedgrid.progress import Steps, say
 from speedgrid.stage import Job
 from speedgrid.statistics import stop
@@ -60,20 +60,13 @@ def _measured(job: Job, engine) -> str:
     job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), "unit": work.unit, **engine.sizes()}
     job.facts["multiplies_in"] = engine.multiplies_in()
 
-    repeats, disturbances = 0, []
-    while True:
+    def count() -> None:
         job.rows.clear()
         job.facts["warmup_s"] = 0.0
-        with monitor.Monitor(job.device, idle.facts) as watch, _limit(job, work):
+        with _limit(job, work):
             _series(job, work, memory)
-        machine = watch.facts()
-        if machine["disturbed"]:
-            say(f"{job.name}: disturbed: {machine['disturbed']}")
-        if not state.is_repeated(machine, repeats, settings["repeat_disturbed"]):
-            break
-        repeats += 1
-        disturbances.append(machine["disturbed"])
-    job.facts |= {**machine, "repeats": repeats, "repeated_for": disturbances}
+
+    job.facts |= monitor.watched(job.name, job.device, idle.facts, settings["repeat_disturbed"], count)
     counted = [row for row in job.rows if row.get("reply") is not None]
     job.facts |= {"memory_peak": max(row["point_memory"] for row in counted), "device_memory_used": memory.device_used()}
     job.facts["memory_reserved"] = memory.reserved_peak()
