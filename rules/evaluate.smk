@@ -31,7 +31,7 @@ rule reference:
         "logs/{gpu}/{experiment}/{model}/reference.log",
     conda:
         grid.reference_env
-    threads: planning.all_cores(workflow)
+    threads: grid.reference_threads
     resources:
         **grid.referring,
     params:

@@ -10,7 +10,7 @@ rule probe:
     priority: grid.before_all_turns
     conda:
         "../envs/transformers.yaml"
-    threads: planning.all_cores(workflow)
+    threads: grid.probe_threads
     resources:
         **grid.probing,
     params:

@@ -12,7 +12,7 @@ rule quantize:
     priority: grid.before_all_turns
     conda:
         grid.transform_env
-    threads: planning.all_cores(workflow)
+    threads: grid.quantize_threads
     resources:
         **grid.quantizing,
     params:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,13 +117,13 @@ def claim_gpu(wanted: Mapping, say: Callable[[str], None]) -> socket.socket | No
     """Take a free GPU of this machine that an entry of the study's `gpus` means, and let this process and its children see no other.
 
     Where all are taken by other jobs, of any clone and user here, it waits. The GPU is taken for as long as what is returned is open in
-    some process, so it is free again however they end. None where no such GPU is here: pick_device says what that means.
+    some process, so it is free again however they end. Of several GPUs each has a share of the cores, to which its job keeps, so that jobs
+    side by side leave each other's cores alone. None where no such GPU is here: pick_device says what that means.
     """
-    found = gpus()
-    seen = [gpu for _, gpu in _visible_by_name(found)]
-    if is_cpu(wanted, seen):
+    visible = _visible_by_name(gpus())
+    if is_cpu(wanted, [gpu for _, gpu in visible]):
         return None
-    fitting = [(name, gpu) for name, gpu in _visible_by_name(found) if wanted.get("name", "").lower() in gpu.name.lower()]
+    fitting = [(name, gpu) for name, gpu in visible if wanted.get("name", "").lower() in gpu.name.lower()]
     told = False
     while fitting:
         for name, gpu in fitting:
@@ -131,12 +131,19 @@ def claim_gpu(wanted: Mapping, say: Callable[[str], None]) -> socket.socket | No
             if held:
                 # Numbers as nvidia-smi has them, and not by speed; vLLM takes nothing but numbers.
                 os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name}
+                os.sched_setaffinity(0, share_of_cores(_cores_side_by_side(), visible.index((name, gpu)), len(visible)))
                 return held
         if not told:
             say(f"waiting: other jobs measure on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
             told = True
         time.sleep(CLAIM_EVERY_S)
     return None
+
+
+def share_of_cores(cores: Sequence[int], place: int, places: int) -> list[int]:
+    """The cores of one of `places` jobs side by side: neighbours, as many for each, and at least one."""
+    each = max(1, len(cores) // places)
+    return [cores[(place * each + number) % len(cores)] for number in range(each)]
 
 
 def is_cpu(wanted: Mapping, found: list[Gpu]) -> bool:
@@ -267,8 +274,21 @@ def physical_cores() -> int:
         allowed = os.sched_getaffinity(0)
     except AttributeError:
         return os.cpu_count() or 1
-    siblings = {_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in allowed}
-    return max(1, len(siblings))
+    return max(1, len({_hardware_threads(cpu) for cpu in allowed}))
+
+
+def _hardware_threads(cpu: int) -> str:
+    """The numbers of the hardware threads of a CPU's core."""
+    return _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+
+
+def _cores_side_by_side() -> list[int]:
+    """The CPUs that this process may run on, those of one core beside each other."""
+    allowed = sorted(os.sched_getaffinity(0))
+    first = {}
+    for cpu in allowed:
+        first.setdefault(_hardware_threads(cpu), cpu)
+    return sorted(allowed, key=lambda cpu: (first[_hardware_threads(cpu)], cpu))
 
 
 def memory() -> int:

@@ -102,6 +102,10 @@ class Grid:
         self.study, self.registry, self.study_file, self._workflow = study, registry, study_file, workflow
         self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
+        self._evaluated: dict[site.Group, list[Cell]] = {}
+        for cell in self.cells:
+            if cell.evaluate:
+                self._evaluated.setdefault(cell.key[:3], []).append(cell)
         self._makers = self._plan_checkpoints()
         self._references = {
             cell.reference_record: reference_cell(cell, study, registry, has_gpu) for cell in self.cells if cell.has_reference
@@ -271,17 +275,37 @@ class Grid:
         return self._answers(lambda wildcards: self._asks(self._maker(wildcards)))
 
     def threads(self, wildcards) -> int:
-        """The threads that a job of a cell is scheduled with: those of site.threads for the GPUs that Snakemake may use here."""
-        cores = all_cores(self._workflow)(wildcards)
+        """The threads that a job of a cell is scheduled with."""
+        return self._threads(self._cell(wildcards).on_gpu)
+
+    def quantize_threads(self, wildcards) -> int:
+        """The same for a job that makes a checkpoint."""
+        return self._threads(self._maker(wildcards).on_gpu)
+
+    def reference_threads(self, wildcards) -> int:
+        """The same for the job of an unmodified model."""
+        return self._threads(self._reference(wildcards).on_gpu)
+
+    def probe_threads(self, wildcards) -> int:
+        """The same for the job of a device."""
+        return self._threads(self._on_gpu[wildcards.gpu])
+
+    def _threads(self, on_gpu: bool) -> int:
+        """Those of site.threads for the GPUs that Snakemake may use here."""
+        cores = all_cores(self._workflow)({})
         limit = self._workflow.global_resources.get("gpu")
         # Without a limit of GPUs, as on a cluster, Snakemake has an entry without a value.
         gpus = (limit.value if limit else None) or 1
-        return site.threads(cores, gpus, self._cell(wildcards).on_gpu)
+        return site.threads(cores, gpus, on_gpu)
+
+    def node_of(self, cell: Cell) -> str:
+        """The node of a cluster on which a cell is measured; empty where Slurm chooses."""
+        return self._node[cell.key[:3]]
 
     def _asks(self, cell: Cell) -> Mapping[str, int | str]:
         if cell.cannot_run:
             return site.LIGHT
-        return self._on_device(cell.gpu, cell.on_gpu, self._node[cell.key[:3]])
+        return self._on_device(cell.gpu, cell.on_gpu, self.node_of(cell))
 
     def _on_device(self, gpu: str, on_gpu: bool, node: str) -> Mapping[str, int | str]:
         return site.on_device(self.study["gpus"][gpu].get("slurm", {}), on_gpu, self._workflow.local_exec, node)
@@ -418,8 +442,7 @@ class Grid:
 
     def _group(self, wildcards) -> list[Cell]:
         """The cells of a gpu, experiment and model that are evaluated."""
-        key = (wildcards.gpu, wildcards.experiment, wildcards.model)
-        return [cell for cell in self.cells if cell.key[:3] == key and cell.evaluate]
+        return self._evaluated[(wildcards.gpu, wildcards.experiment, wildcards.model)]
 
     def _score_env(self, wildcards) -> str:
         return "evaluation" if self._group(wildcards)[0].asks_tasks else "report"

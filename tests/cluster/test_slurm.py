@@ -36,7 +36,8 @@ def command(*arguments: str, study: str = "study.yaml") -> list[str]:
 
 def environ(project: place.Project, cluster: slurm.Slurm, **variables: str) -> dict[str, str]:
     # On the machine of the tests the nodes have no GPU either.
-    return {**cluster.environ, "SPEEDGRID_TORCH": "cpu", "SPEEDGRID_FAULT_AT": str(project.at), **variables}
+    told = {"SPEEDGRID_TORCH": "cpu", "SPEEDGRID_FAULT_AT": str(project.at), "HF_TOKEN": working_copy.TOKEN}
+    return {**cluster.environ, **told, **variables}
 
 
 def run(project: place.Project, cluster: slurm.Slurm, *arguments: str, study: str = "study.yaml") -> subprocess.CompletedProcess:
@@ -94,6 +95,12 @@ def test_every_cell_is_measured_on_the_cluster(project):
     summary = pd.read_parquet(project.folder / "results/summary.parquet").set_index(["experiment", "technique"])
     assert dict(summary["status"]) == {("e", "plain"): "ok", ("e", "made"): "ok", ("f", "plain"): "ok"}
     assert (project.folder / "results/report.html").is_file()
+
+
+def test_the_token_for_the_hub_is_in_no_file_of_the_run_and_in_no_job_of_slurm(project, cluster):
+    assert working_copy.holding(project.folder, working_copy.TOKEN) == []
+    assert working_copy.TOKEN not in (project.folder / "jobs.json").read_text()
+    assert working_copy.TOKEN not in cluster.ask("sacct", "--allusers", "--noheader", "--parsable2", "--format=all")
 
 
 def test_a_cell_is_warmed_up_and_measured_in_one_job_alone_on_its_node(project):

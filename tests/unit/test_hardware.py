@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from speedgrid import hardware
 from speedgrid.hardware import DeviceError, Gpu
 
@@ -80,6 +82,7 @@ import os, sys
 from speedgrid import hardware
 held = hardware.claim_gpu({"device": "auto", "name": sys.argv[1]}, lambda text: print(text, flush=True))
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER"), flush=True)
+print(len(os.sched_getaffinity(0)), flush=True)
 sys.stdin.read()
 """
 
@@ -116,6 +119,25 @@ def test_each_job_has_a_gpu_of_its_own_and_of_its_kind(claims):
     assert line(claims("A100")) == "2 PCI_BUS_ID"
     assert line(claims("t4")) == "1 PCI_BUS_ID"
     assert line(claims("H200")) == "None None"
+
+
+def test_each_job_keeps_to_its_share_of_the_cores(claims):
+    cores = len(os.sched_getaffinity(0))
+    for visible, gpus in (("0,1,2", 3), ("1,2", 2), ("1", 1)):
+        job = claims("T4", CUDA_VISIBLE_DEVICES=visible)
+        assert line(job) == "1 PCI_BUS_ID"
+        assert int(line(job)) == max(1, cores // gpus)
+        job.kill()
+        job.wait()
+
+
+@given(st.integers(1, 64), st.integers(1, 16))
+def test_jobs_side_by_side_have_cores_of_their_own_where_there_are_enough(cores, places):
+    shares = [hardware.share_of_cores(range(100, 100 + cores), place, places) for place in range(places)]
+    assert all(share and len(share) == len(shares[0]) == len(set(share)) for share in shares)
+    taken = [core for share in shares for core in share]
+    assert set(taken) <= set(range(100, 100 + cores))
+    assert places > cores or len(set(taken)) == len(taken)
 
 
 def test_a_job_waits_until_a_gpu_is_free_however_it_becomes_free(claims):

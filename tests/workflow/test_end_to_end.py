@@ -45,6 +45,11 @@ def test_every_cell_has_one_row_and_the_right_status(summary):
     assert "no compiled code ran" in summary.loc[("tiny", "torch_compile_naive"), "reason"]
 
 
+def test_the_token_for_the_hub_is_written_nowhere(project):
+    assert working_copy.holding(project, working_copy.TOKEN) == []
+    assert working_copy.TOKEN not in (project / "said.txt").read_text()
+
+
 def test_a_cell_that_could_not_run_has_no_figures(summary):
     row = summary.loc[("tiny", "only_on_a_gpu")]
     assert row[["tokens_per_s", "speedup", "memory_peak", "bits_per_byte", "load_s"]].isna().all()

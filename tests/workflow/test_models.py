@@ -13,9 +13,6 @@ from speedgrid.schema import MEASURE, MODEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
-# Put together, so that this file is not found when everything that was written is searched for it.
-TOKEN = "hf_" + "secret" * 4
-
 
 @pytest.fixture(scope="module")
 def repositories(project, tmp_path_factory) -> dict[str, Path]:
@@ -43,7 +40,7 @@ def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, reposit
     model = {"hub": "someone/good", "revision": hub.REVISION}
     measured = "results/cpu/generate/{name}/baseline/measure.parquet"
     with hub.serving(repositories) as address:
-        done = prepare(project, "from-hub", model, measured, HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_TOKEN=TOKEN)
+        done = prepare(project, "from-hub", model, measured, HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_TOKEN=working_copy.TOKEN)
     assert done.returncode == 0, done.stdout + done.stderr
     row = records.read(project / "models/from-hub/prepared.parquet", MODEL).rows[0]
     original = records.read(project / "models/tiny/prepared.parquet", MODEL).rows[0]
@@ -53,9 +50,8 @@ def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, reposit
     got = {path.name for path in (project / "models/from-hub/checkpoint").iterdir()}
     assert "model.safetensors" in got
     assert not got & {"modeling_evil.py", "pytorch_model.bin"}
-    written = [path for path in project.rglob("*") if path.is_file() and ".venv" not in path.parts]
-    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
-    assert TOKEN not in done.stdout + done.stderr
+    assert working_copy.holding(project, working_copy.TOKEN) == []
+    assert working_copy.TOKEN not in done.stdout + done.stderr
 
 
 def test_pickled_weights_are_a_row_with_the_reason(project, repositories, tmp_path):
@@ -132,3 +128,40 @@ def test_models_that_are_not_whole_are_rows_and_the_others_are_measured(project,
     assert "model.safetensors of the checkpoint is damaged" in found["cut"].reason
     assert "no tokenizer" in found["wordless"].reason
     assert "pickled weights only" in found["pickled"].reason
+
+
+CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+Path({marker!r}).touch()
+
+
+class Config(LlamaConfig):
+    pass
+
+
+class Model(LlamaForCausalLM):
+    config_class = Config
+"""
+
+
+def test_code_beside_a_model_runs_only_where_the_study_trusts_that_model_by_name(project, repositories, tmp_path):
+    models, markers = {}, {}
+    for name in ("trusted", "distrusted"):
+        folder, markers[name] = shutil.copytree(repositories["someone/good"], tmp_path / name), tmp_path / f"{name}-ran"
+        (folder / "custom.py").write_text(CODE.format(marker=str(markers[name])))
+        config = json.loads((folder / "config.json").read_text())
+        config["auto_map"] = {"AutoConfig": "custom.Config", "AutoModelForCausalLM": "custom.Model"}
+        (folder / "config.json").write_text(json.dumps(config))
+        models[name] = {"local": str(folder)}
+    models["trusted"]["trust_remote_code"] = True
+    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
+    study["models"] = models
+    study["experiments"]["generate"] |= {"models": list(models), "techniques": ["baseline"], "exclude": [], "evaluate": False}
+    (project / "code.yaml").write_text(yaml.safe_dump(study))
+    results = {name: f"results/cpu/generate/{name}/baseline/measure.parquet" for name in models}
+    done = working_copy.launcher(project, "run", "--study", "code.yaml", *results.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {name: records.read(project / path, MEASURE).status for name, path in results.items()} == dict.fromkeys(models, "ok")
+    assert {name: marker.exists() for name, marker in markers.items()} == {"trusted": True, "distrusted": False}

@@ -1,5 +1,6 @@
 """The uv frontend makes the environments that Snakemake asks of conda. Nothing is imitated: uv makes them, and jobs run in them."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -8,14 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import pytest
 import uv_conda
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pip_settings import uv_environment, uv_flags
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # one that is surely on this machine
@@ -153,6 +158,57 @@ def test_files_that_cannot_be_honoured_are_refused_by_name(frontend, place, tmp_
     assert answer in done.stderr
     assert done.stderr.count("\n") == 1
     assert environments(place) == []
+
+
+# What a shell, pip or uv could take for more than the name of a package.
+SHARP = st.text(alphabet="abc012=;$`&|><'\"\\ \n\t(){}*?#~!-/.@[]", min_size=1, max_size=30)
+
+
+@given(pins=st.lists(SHARP, max_size=4), python=st.sampled_from([PYTHON, "3.11"]) | SHARP, conda=st.lists(SHARP, max_size=2))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_a_file_says_reaches_no_command_but_the_installers_own_list(monkeypatch, tmp_path_factory, pins, python, conda):
+    """However a file is written, what is started is uv, and the Python that uv found, with arguments of ours alone and no shell."""
+    folder = tmp_path_factory.mktemp("sharp")
+    started, lists = [], []
+
+    class Process:
+        returncode = 0
+
+        def __init__(self, command, **how):
+            started.append([str(part) for part in command])
+            assert not how.get("shell")
+            if "venv" in command:
+                Path(command[-1]).mkdir()
+            if "--requirements" in command:
+                lists.append(Path(command[command.index("--requirements") + 1]).read_text())
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def communicate(self):
+            return sys.executable + "\n", ""
+
+    def run(command, **how):
+        with Process(command, **how):
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(uv_conda.subprocess, "Popen", Process)
+    monkeypatch.setattr(uv_conda.subprocess, "run", run)
+    monkeypatch.setattr(uv_conda, "wants_cpu_index", lambda *told: False)
+    file = environment_file(folder / "sharp.yaml", *pins, python=python, conda=conda)
+    with contextlib.suppress(uv_conda.Refusal):
+        uv_conda.create_environment(file, folder / "env")
+    uv, plain = uv_conda.uv_executable(), re.compile(r"(([<>=!~]=?)[\d.]+(\.\*)?,?)+|>=3")
+    for command in started:
+        assert command[0] in (uv, sys.executable)
+        ours = {"pip", "install", "--compile-bytecode", "--python", "--requirements", "venv", "--relocatable", "--no-project", "--clear"}
+        ours |= {"--managed-python", "python", "find", "--system", "-c", *uv_flags(os.environ)}
+        told = [part for part in command[1:] if part not in ours and not part.startswith((str(folder), tempfile.gettempdir(), "import "))]
+        assert all(plain.fullmatch(part) for part in told), command
+    assert all(found == "\n".join(read) + "\n" for found, read in zip(lists, [uv_conda.read_recipe(file)[1]] * len(lists), strict=True))
 
 
 def test_a_missing_file(frontend, place):

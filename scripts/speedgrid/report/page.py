@@ -102,7 +102,7 @@ class Section:
     figures: list = field(default_factory=list)
     table: ResultTable | None = None
     machine: list[trust.MachineRow] = field(default_factory=list)
-    scores: list[quality.ScoreRow] = field(default_factory=list)
+    scores: quality.ScoreTable | None = None
     refusals: list[str] = field(default_factory=list)
     impact: list[quality.ImpactRow] = field(default_factory=list)
     samples: list[dict] = field(default_factory=list)
@@ -127,7 +127,7 @@ def render(
     """
     context = build(study, summary, runs, replies, points, published.read(parts.published))
     for section in context["sections"]:
-        section.scores = quality.score_rows(section.group, scores)
+        section.scores = quality.score_table(section.group, scores)
         section.refusals = quality.refusals(section.group, scores)
         section.impact = quality.impact_rows(section.group)
     context |= {"compared": compared, "words": compared_words}

@@ -53,18 +53,23 @@ EXPECTED = {
 
 
 @dataclass(frozen=True)
-class ScoreRow:
-    """One metric of one technique, in words; `verdict` and `loss` are empty where it was held against nothing."""
+class Score:
+    """One metric of one technique, in words, and its figure to sort by; what it was not held against is empty."""
 
-    label: str
-    metric: str
+    figure: float
     value: str
     spread: str
     loss: str
     interval: str
     verdict: str
-    items: str
-    state: str
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of a group: the name of each metric with what it was taken on, and each technique's scores in that order."""
+
+    heads: list[tuple[str, str]]
+    rows: list[tuple[str, list[Score | None]]]
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,19 @@ class ImpactRow:
     expected: Expected | None
 
 
-def score_rows(group: Group, scores: Sequence[Mapping]) -> list[ScoreRow]:
-    """Every score of a group, by technique in the order of the plan; `scores` are rows of schema.SCORE of any groups."""
+def score_table(group: Group, scores: Sequence[Mapping]) -> ScoreTable:
+    """Every score of a group, the techniques in the order of the plan; `scores` are rows of schema.SCORE of any groups."""
     labels = dict(zip(group.rows.technique, group.rows.label, strict=True))
-    own = _own(group, scores)
-    known = {technique: [row for row in own if row["technique"] == technique and row["metric"]] for technique in labels}
-    return [_score_row(labels[technique], row) for technique, rows in known.items() for row in rows]
+    known: dict[str, dict[str, Mapping]] = {}
+    for row in _own(group, scores):
+        if row["metric"] and row["technique"] in labels:
+            known.setdefault(_name(row), {})[row["technique"]] = row
+    heads = [(name, _taken_on(list(rows.values()))) for name, rows in known.items()]
+    told = [technique for technique in labels if any(technique in rows for rows in known.values())]
+    table = [
+        (labels[technique], [_score(rows[technique]) if technique in rows else None for rows in known.values()]) for technique in told
+    ]
+    return ScoreTable(heads, table)
 
 
 def refusals(group: Group, scores: Sequence[Mapping]) -> list[str]:
@@ -126,32 +138,39 @@ def _of(label: str | None) -> str:
     return f" of {label}" if label else ""
 
 
-def _score_row(label: str, row: Mapping) -> ScoreRow:
+def _name(row: Mapping) -> str:
+    return NAMES.get(row["metric"], f"{row['task']} {row['metric']}")
+
+
+def _taken_on(rows: Sequence[Mapping]) -> str:
+    """How many items a metric was taken on, and its chance, where these are the same for all techniques."""
+    counts, chances = ({row[key] for row in rows} for key in ("items", "chance"))
+    said = [f"{count:,} item{'s' * (count != 1)}" for count in counts] if len(counts) == 1 else []
+    return ", ".join(said + [f"chance {_figure(rows[0]['metric'], chance)}" for chance in chances if len(chances) == 1 and chance])
+
+
+def _score(row: Mapping) -> Score:
     metric = row["metric"]
-    name = NAMES.get(metric, f"{row['task']} {metric}")
     spread = ""
     if not units.is_missing(row["stderr"]):
         spread = f"± {_figure(metric, row['stderr'])}"
     elif not units.is_missing(row["low"]):
         spread = f"{_figure(metric, row['low'])}–{_figure(metric, row['high'])}"
-    if row["chance"]:
-        spread += f" (chance {_figure(metric, row['chance'])})"
     interval = ""
     if not units.is_missing(row["loss_low"]):
-        interval = f"{_loss(metric, row['loss_low'])} to {_loss(metric, row['loss_high'])}"
+        ends = [_loss(metric, row[end]) for end in ("loss_low", "loss_high")]
+        interval = f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else ""
     verdict = row["verdict"] or ""
     if verdict == "no measurable loss":
-        verdict += f" (resolution {_loss(metric, row['resolution']).lstrip('+')})"
-    return ScoreRow(
-        label=label,
-        metric=name,
+        resolution = _loss(metric, row["resolution"]).lstrip("+")
+        verdict += f" (resolution {resolution.replace('±0.00', 'under 0.01')})"
+    return Score(
+        figure=row["value"],
         value=_figure(metric, row["value"]),
         spread=spread,
         loss="" if units.is_missing(row["loss"]) else _loss(metric, row["loss"]),
         interval=interval,
         verdict=verdict,
-        items=f"{row['items']:,}",
-        state=(row["verdict"] or "").replace(" ", "-"),
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 DIGITS = 3
 MISSING = "–"
+# Below this a number would be mostly zeros.
+TINY = 1e-4
 
 # From the smallest: name of the unit, and how many of the base unit it holds.
 _SCALES = {
@@ -49,11 +51,14 @@ def is_missing(value: object) -> bool:
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:
-    """The value with `digits` significant digits, all those of its whole part, and no trailing exponent: 0.0123, 1.23, 12.3, 1,234."""
+    """The value with `digits` significant digits and all those of its whole part: 0.0123, 1.23, 12.3, 1,234; what is tiny as 1.23e−5."""
     if is_missing(value):
         return MISSING
     if value == 0 or isinstance(value, int):
         return f"{value:,.0f}"
+    if abs(value) < TINY:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
     return fixed(value, digits - 1 - math.floor(math.log10(abs(value))))
 
 

@@ -1,0 +1,38 @@
+"""What the rules are told of the machine that the jobs run on."""
+
+from types import SimpleNamespace
+
+import pytest
+from speedgrid import grid, planning
+
+import studies
+
+
+def on_machine(cores: int, gpus: int | None, local: bool = True) -> planning.Grid:
+    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time."""
+    study = studies.small() | {"gpus": {"fast": {"device": "cuda"}, "slow": {"device": "cpu"}}}
+    study["experiments"]["generate"]["models"] = ["tiny"]
+    resources = {"gpu": SimpleNamespace(value=gpus)} if gpus else {}
+    workflow = SimpleNamespace(cores=cores, local_exec=local, global_resources=resources)
+    study = grid.validate(study, studies.schema("study"), "my.yaml")
+    registry = grid.validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+    return planning.Grid(study, registry, "my.yaml", has_gpu=True, workflow=workflow)
+
+
+def job(gpu: str, technique: str = "bnb_int8") -> SimpleNamespace:
+    return SimpleNamespace(gpu=gpu, experiment="generate", model="tiny", technique=technique, dtype="float32")
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(None, 8), (1, 8), (4, 2), (3, 2), (16, 1)])
+def test_every_kind_of_job_on_one_of_several_gpus_leaves_cores_for_those_beside_it(gpus, share):
+    planned = on_machine(8, gpus)
+    asked = [planned.threads, planned.reference_threads, planned.probe_threads]
+    assert [threads(job("fast")) for threads in asked] == [share] * 3
+    assert [threads(job("slow")) for threads in asked] == [8] * 3
+    # The checkpoint is made once, on the device of the first cell that wants it.
+    assert planned.quantize_threads(job("fast")) == share
+
+
+def test_on_a_cluster_slurm_gives_the_cores():
+    planned = on_machine(100, None, local=False)
+    assert {planned.threads(job("fast")), planned.quantize_threads(job("fast")), planned.probe_threads(job("slow"))} == {1}
