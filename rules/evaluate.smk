@@ -2,7 +2,6 @@
 rule requests:
     input:
         script="scripts/build_requests.py",
-        code=planning.code("requests"),
         text=grid.tasks_text,
     output:
         "results/requests/{experiment}/requests.parquet",
@@ -11,6 +10,7 @@ rule requests:
     conda:
         "../envs/evaluation.yaml"
     params:
+        code=planning.code("requests"),
         job=grid.requests_job,
     message:
         "Building the requests of the tasks of {wildcards.experiment}"
@@ -22,19 +22,20 @@ rule requests:
 rule reference:
     input:
         script="scripts/reference.py",
-        code=grid.reference_code,
         checkpoint="models/{model}/prepared.parquet",
         text=grid.reference_text,
     output:
         "results/{gpu}/{experiment}/{model}/reference.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/reference.log",
+    priority: grid.reference_turn
     conda:
         grid.reference_env
     threads: grid.reference_threads
     resources:
         **grid.referring,
     params:
+        code=planning.contents_of(grid.reference_code),
         job=grid.reference_job,
     message:
         "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
@@ -45,7 +46,6 @@ rule reference:
 rule evaluate:
     input:
         script="scripts/evaluate.py",
-        code=grid.evaluate_code,
         checkpoint=grid.checkpoint,
         after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
         text=grid.evaluation_text,
@@ -54,12 +54,14 @@ rule evaluate:
         "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/evaluate.log",
+    priority: grid.evaluate_turn
     conda:
         grid.env
     threads: grid.threads
     resources:
         **grid.measuring,
     params:
+        code=planning.contents_of(grid.evaluate_code),
         job=grid.evaluate_job,
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
@@ -72,7 +74,6 @@ rule evaluate:
 rule score:
     input:
         script="scripts/score.py",
-        code=planning.code("score"),
         answers=grid.answers,
         requests=grid.requests_of,
         text=grid.reference_text,
@@ -83,6 +84,7 @@ rule score:
     conda:
         grid.score_env
     params:
+        code=planning.code("score"),
         job=grid.score_job,
     message:
         "Scoring the techniques of {wildcards.experiment} ({wildcards.model}, {wildcards.gpu})"

@@ -2,7 +2,6 @@
 rule warmup:
     input:
         script="scripts/warmup.py",
-        code=grid.engine_code,
         checkpoint=grid.checkpoint,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
@@ -17,6 +16,7 @@ rule warmup:
     resources:
         **grid.measuring,
     params:
+        code=planning.contents_of(grid.engine_code),
         job=grid.warmup_job,
     message:
         "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
@@ -28,7 +28,6 @@ rule warmup:
 rule measure:
     input:
         script="scripts/measure.py",
-        code=grid.measure_code,
         checkpoint=grid.checkpoint,
         after=ancient("results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet"),
     output:
@@ -44,6 +43,7 @@ rule measure:
     resources:
         **grid.measuring,
     params:
+        code=planning.contents_of(grid.measure_code),
         job=grid.measure_job,
     message:
         "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
@@ -56,7 +56,6 @@ rule measure:
 rule measure_again:
     input:
         script="scripts/measure.py",
-        code=grid.measure_code,
         checkpoint=grid.checkpoint,
         after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
         beside=grid.beside,
@@ -71,6 +70,7 @@ rule measure_again:
     resources:
         **grid.measuring,
     params:
+        code=planning.contents_of(grid.measure_code),
         job=grid.measure_again_job,
     message:
         "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"

@@ -2,7 +2,6 @@
 rule prepare_model:
     input:
         script="scripts/prepare_model.py",
-        code=planning.code("prepare_model"),
         source=grid.model_files,
     output:
         "models/{model}/prepared.parquet",
@@ -15,6 +14,7 @@ rule prepare_model:
     resources:
         **planning.preparing,
     params:
+        code=planning.code("prepare_model"),
         job=grid.model_job,
     message:
         "Preparing the model {wildcards.model}"

@@ -2,7 +2,6 @@
 rule probe:
     input:
         script="scripts/probe.py",
-        code=planning.code("probe"),
     output:
         "results/{gpu}/probe.parquet",
     log:
@@ -14,6 +13,7 @@ rule probe:
     resources:
         **grid.probing,
     params:
+        code=planning.code("probe"),
         job=grid.probe_job,
     message:
         "Measuring what the device {wildcards.gpu} can do"

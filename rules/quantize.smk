@@ -2,20 +2,20 @@
 rule quantize:
     input:
         script="scripts/quantize.py",
-        code=grid.transform_code,
         checkpoint=grid.source,
         calibration=grid.calibration_file,
     output:
         "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",
     log:
         "logs/quantize/{model}/{technique}/{dtype}.log",
-    priority: grid.before_all_turns
+    priority: grid.quantize_turn
     conda:
         grid.transform_env
     threads: grid.quantize_threads
     resources:
         **grid.quantizing,
     params:
+        code=planning.contents_of(grid.transform_code),
         job=grid.quantize_job,
     message:
         "Making the checkpoint {wildcards.technique} of {wildcards.model}"

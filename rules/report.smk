@@ -2,7 +2,6 @@
 rule plan:
     input:
         script="scripts/write_plan.py",
-        code=planning.code("plan"),
         study=grid.study_file,
         registry="techniques.yaml",
     output:
@@ -11,6 +10,8 @@ rule plan:
         "logs/plan.log",
     conda:
         "../envs/report.yaml"
+    params:
+        code=planning.code("plan"),
     message:
         "Writing down the plan of the grid"
     shell:
@@ -21,7 +22,6 @@ rule plan:
 rule aggregate:
     input:
         script="scripts/aggregate.py",
-        code=planning.code("aggregate"),
         plan="results/plan.json",
         records=grid.records(),
         probes=grid.probes(),
@@ -33,6 +33,8 @@ rule aggregate:
         "logs/aggregate.log",
     conda:
         "../envs/report.yaml"
+    params:
+        code=planning.code("aggregate"),
     message:
         "Gathering the results of every cell"
     shell:
@@ -44,7 +46,6 @@ rule aggregate:
 rule report:
     input:
         script="scripts/render_report.py",
-        code=planning.code("report"),
         plan="results/plan.json",
         summary="results/summary.parquet",
         points="results/points.parquet",
@@ -58,6 +59,8 @@ rule report:
         "logs/report.log",
     conda:
         "../envs/report.yaml"
+    params:
+        code=planning.code("report"),
     message:
         "Writing the report"
     shell:

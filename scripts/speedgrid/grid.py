@@ -20,7 +20,10 @@ ORIGINS = ("train", "architecture", "attention", "local", "hub")
 
 
 class StudyError(ValueError):
-    """A study that cannot be planned; the message is one line for the person who wrote it."""
+    """A study that cannot be planned; the message is one line for the person who wrote it, whatever keys they chose."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 The rules name these functions as they are, `params: job=grid.measure_job`, so that no rule holds logic of its own.
 """
 
+import collections
 import csv
 import functools
 import hashlib
@@ -11,7 +12,7 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from speedgrid.grid import (
     LOCAL_TASK,
     Cell,
     StudyError,
+    Turn,
     check_devices,
     check_nodes,
     checkpoint_record,
@@ -62,8 +64,31 @@ CODE = {
 PAGE_SOURCES = "report"
 
 
-def code(stage: str) -> list[str]:
-    """The package files of a stage that is the same for every cell."""
+@functools.cache
+def contents(files: tuple[str, ...]) -> str:
+    """One text for what is in these files of the project, another one after every edit.
+
+    As a parameter of a rule it makes Snakemake run a job again whose code was edited. As inputs the same files would be most of a large
+    grid's plan: two dozen for each job.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file}\0".encode() + hashlib.sha256((ROOT / file).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def contents_of(files: Callable[[object], list[str]]) -> Callable[[object], str]:
+    """The same for the files that a function names for a job, as a rule's `params:` wants it."""
+    return lambda wildcards: contents(tuple(files(wildcards)))
+
+
+def code(stage: str) -> str:
+    """What the package files of a stage say that is the same for every cell, as contents() has it."""
+    return contents(tuple(stage_files(stage)))
+
+
+def stage_files(stage: str) -> list[str]:
+    """The package files of such a stage."""
     files = _existing(CODE[stage])
     if stage == "report":
         files += [
@@ -112,9 +137,8 @@ class Grid:
         }
         self._on_gpu = {cell.gpu: cell.on_gpu for cell in self.cells}
         self._node, self._probed_at = self._plan_nodes()
-        # Later turns have lower priorities, all of them above 0, which what needs no quiet machine has.
         order = turns(self.cells)
-        self._priority = {(turn.cell.key, turn.run): len(order) - place for place, turn in enumerate(order)}
+        self._places = self._plan_places(order)
         self._beside = {(turn.cell.key, turn.run): turn.beside for turn in order}
 
     # --- one function for each question of a rule; `wildcards` are those of the rule's output
@@ -137,15 +161,39 @@ class Grid:
 
     def turn(self, wildcards) -> float:
         """When it is the cell's turn, as a priority of Snakemake."""
-        return self._priority[(self._cell(wildcards).key, int(wildcards.get("run", 1)))]
+        return self.priority(self._cell(wildcards), int(wildcards.get("run", 1)))
+
+    def priority(self, cell: Cell, run: int = 1) -> int:
+        """When a run of a cell has its turn: later ones have lower priorities, all above 0, which what needs no quiet machine has.
+
+        On one machine the devices come one after another. On a cluster the first turns of all nodes come first, since a limit of jobs in
+        the queue would else fill it with those of one node while the others wait.
+        """
+        place, place_on_node = self._places[(cell.key, run)]
+        return len(self._places) - (place if self._workflow.local_exec else place_on_node)
 
     def turn_after_warmup(self, wildcards) -> float:
         """The same for what follows a cell's warm-up and comes before the next cell's."""
         return self.turn(wildcards) + 0.5
 
+    def quantize_turn(self, wildcards) -> float:
+        """The same for what makes a checkpoint: on one machine before all turns, on a cluster before the first cell that loads it."""
+        return self.before_all_turns(wildcards) if self._workflow.local_exec else self.priority(self._maker(wildcards)) + 0.75
+
+    def evaluate_turn(self, wildcards) -> float:
+        """The same for a cell's quality, which comes after all turns; on a cluster in their order, for the same reason."""
+        return self._after_all_turns(self._cell(wildcards))
+
+    def reference_turn(self, wildcards) -> float:
+        """The same for what the quality of a group is held against."""
+        return self._after_all_turns(self._group(wildcards)[0])
+
+    def _after_all_turns(self, cell: Cell) -> float:
+        return 0 if self._workflow.local_exec else self.priority(cell) / (len(self._places) + 1)
+
     def before_all_turns(self, wildcards) -> float:
         """A priority above those of all cells, for what they start from."""
-        return len(self._priority) + 1
+        return len(self._places) + 1
 
     def measure_code(self, wildcards) -> list[str]:
         """The package files that a cell's figures and what was seen of the machine meanwhile depend on."""
@@ -405,6 +453,15 @@ class Grid:
         for gpu, own in groups.items():
             node |= site.nodes(self.study["gpus"][gpu].get("slurm", {}), list(own))
         return node, {gpu: node[next(iter(own))] for gpu, own in groups.items()}
+
+    def _plan_places(self, order: Sequence[Turn]) -> dict[tuple[tuple, int], tuple[int, int]]:
+        """The place of every run of a cell among all of them, and among those of its device and node."""
+        places, here = {}, collections.Counter()
+        for place, turn in enumerate(order):
+            where = (turn.cell.gpu, self.node_of(turn.cell))
+            places[(turn.cell.key, turn.run)] = (place, here[where])
+            here[where] += 1
+        return places
 
     def _plan_checkpoints(self) -> dict[str, Cell]:
         """For every checkpoint that is made, the cell whose device and environment make it: one on a GPU where there is one.

@@ -78,30 +78,41 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
         gpu["slurm"]["nodes"] = [f"{name}-{number}" for number in range(asked.nodes)]
     schemas = {name: planning.read_yaml(f"rules/schemas/{name}.schema.yaml") for name in ("study", "techniques")}
     registry = grid.validate(planning.read_yaml("techniques.yaml"), schemas["techniques"], "techniques.yaml")
-    plan = planning.Grid(grid.validate(content, schemas["study"], "large.yaml"), registry, "large.yaml", has_gpu=True)
+    plan = planning.Grid(
+        grid.validate(content, schemas["study"], "large.yaml"), registry, "large.yaml", True, SimpleNamespace(local_exec=False)
+    )
     jobs: dict[str, SimpleNamespace] = {}
+    first = plan.before_all_turns(None)
 
     def job(makes: str, rules: tuple[str, ...], node: str, after: list[str], priority: float) -> None:
         jobs.setdefault(makes, SimpleNamespace(makes=makes, rules=rules, node=node, after=after, priority=priority))
 
-    order = grid.turns(plan.cells)
-    for place, turn in enumerate(order):
-        cell, priority = turn.cell, len(order) - place
-        node = plan.node_of(cell)
-        job(cell.model_record, ("prepare_model",), "", [], len(order) + 1)
+    for turn in grid.turns(plan.cells):
+        cell, priority = turn.cell, plan.priority(turn.cell, turn.run)
+        node, asks = (
+            plan.node_of(cell),
+            SimpleNamespace(gpu=cell.gpu, experiment=cell.experiment, model=cell.model, technique=cell.technique),
+        )
+        job(cell.model_record, ("prepare_model",), "", [], first)
         if cell.checkpoint_record != cell.model_record:
-            job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], len(order) + 1)
+            job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], priority + 0.75)
         if turn.run > 1:
-            job(cell.measures[turn.run - 1], ("measure_again",), node, [cell.measures[0], *(one.measures[0] for one in turn.beside)], priority)
+            job(
+                cell.measures[turn.run - 1],
+                ("measure_again",),
+                node,
+                [cell.measures[0], *(one.measures[0] for one in turn.beside)],
+                priority,
+            )
             continue
         # Warm-up and measurement of a cell are one job of Slurm.
         job(cell.measures[0], ("warmup", "measure"), node, [cell.checkpoint_record], priority)
         if cell.evaluate:
             waits = [cell.measures[0]]
             if cell.has_reference:
-                job(cell.reference_record, ("reference",), node, [cell.model_record], 0)
+                job(cell.reference_record, ("reference",), node, [cell.model_record], plan.reference_turn(asks))
                 waits.append(cell.reference_record)
-            job(f"{cell.folder}/evaluate.parquet", ("evaluate",), node, waits, 0)
+            job(f"{cell.folder}/evaluate.parquet", ("evaluate",), node, waits, plan.evaluate_turn(asks))
     return jobs
 
 

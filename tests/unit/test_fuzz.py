@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speedgrid import grid
@@ -44,6 +45,13 @@ def changed_studies(draw):
     return study
 
 
+def test_a_key_that_would_break_the_line_is_shown_escaped():
+    with pytest.raises(StudyError) as caught:
+        grid.plan(grid.validate(studies.small() | {"\n\x1b[2J": 1}, STUDY_SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
+    assert "\\n\\x1b[2J" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 @settings(max_examples=500, deadline=None)
 @given(changed_studies())
 def test_every_study_plans_or_is_refused_in_one_line(study):
@@ -52,7 +60,7 @@ def test_every_study_plans_or_is_refused_in_one_line(study):
         cells = grid.plan(grid.validate(study, STUDY_SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
     except StudyError as error:
         assert str(error).startswith("my.yaml: ")
-        assert "\n" not in str(error)
+        assert str(error).isprintable()
     else:
         assert cells
         assert not any(part in ("", ".", "..") or "/" in part for cell in cells for part in cell.key)

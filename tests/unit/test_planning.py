@@ -36,3 +36,22 @@ def test_every_kind_of_job_on_one_of_several_gpus_leaves_cores_for_those_beside_
 def test_on_a_cluster_slurm_gives_the_cores():
     planned = on_machine(100, None, local=False)
     assert {planned.threads(job("fast")), planned.quantize_threads(job("fast")), planned.probe_threads(job("slow"))} == {1}
+
+
+def order_of(planned: planning.Grid, gpu: str) -> list[tuple]:
+    """The runs of a device's cells as their priorities order them."""
+    runs = [(cell, run) for cell in planned.cells if cell.gpu == gpu for run in range(1, cell.runs + 1)]
+    return [(cell.key, run) for cell, run in sorted(runs, key=lambda one: -planned.priority(*one))]
+
+
+def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_side():
+    here, cluster = on_machine(8, 1), on_machine(100, None, local=False)
+    for planned in (here, cluster):
+        assert order_of(planned, "fast") == order_of(here, "fast")
+        assert order_of(planned, "slow") == order_of(here, "slow")
+        cells = [cell for cell in planned.cells if cell.technique == "bnb_int8"]
+        assert all(planned.quantize_turn(job(cell.gpu)) > planned.priority(cell) for cell in cells if cell.gpu == "fast")
+        assert planned.evaluate_turn(job("fast")) < 1 <= min(planned.priority(cell) for cell in planned.cells)
+    first = {gpu: max(here.priority(cell) for cell in here.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}
+    assert min(here.priority(cell) for cell in here.cells if cell.gpu == "fast") > first["slow"]
+    assert len({max(cluster.priority(cell) for cell in cluster.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}) == 1

@@ -94,9 +94,7 @@ def score_table(group: Group, scores: Sequence[Mapping]) -> ScoreTable:
             known.setdefault(_name(row), {})[row["technique"]] = row
     heads = [(name, _taken_on(list(rows.values()))) for name, rows in known.items()]
     told = [technique for technique in labels if any(technique in rows for rows in known.values())]
-    table = [
-        (labels[technique], [_score(rows[technique]) if technique in rows else None for rows in known.values()]) for technique in told
-    ]
+    table = [(labels[technique], [_score(rows[technique]) if technique in rows else None for rows in known.values()]) for technique in told]
     return ScoreTable(heads, table)
 
 
