@@ -3,7 +3,7 @@
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,9 +57,9 @@ class DeviceTimer:
 class MemoryMeter:
     """Memory in bytes, of what `source` names.
 
-    On a CPU it is what the process and those that it started hold (RSS). On a GPU it is what PyTorch's allocator has given out, or, for
-    an engine with an allocator of its own, what the whole device holds more than when the meter was made. The latter is read when asked
-    and not between: such engines take their memory when they load, and keep it.
+    On a CPU it is what the process and those that it started hold (RSS). On a GPU it is what PyTorch's allocator has given out, and what
+    CUDA graphs keep for their replays; or, for an engine with an allocator of its own, what the whole device holds more than when the
+    meter was made. The latter is read when asked and not between: such engines take their memory when they load, and keep it.
     """
 
     def __init__(self, device: Device, uses_torch: bool = True):
@@ -77,7 +77,11 @@ class MemoryMeter:
         """Most held since `forget_peak`; of several processes the sum of their peaks."""
         if self.source == "process":
             return sum(_status(process, "VmHWM") for process in _family())
-        return self._allocator().max_memory_allocated() if self.source == "allocator" else self._more_than_before()
+        if self.source == "device":
+            return self._more_than_before()
+        # What a recorded CUDA graph works in was given out when it was recorded and counts as free since, but nobody else can have it.
+        given_out = self._allocator().max_memory_allocated() + kept_by_graphs(self._allocator().memory_snapshot())
+        return min(given_out, self._allocator().max_memory_reserved())
 
     def reserved_peak(self) -> int | None:
         """Most that PyTorch's allocator took from the GPU since `forget_peak`; None without it."""
@@ -103,6 +107,15 @@ class MemoryMeter:
         import torch
 
         return torch.cuda
+
+
+def kept_by_graphs(segments: Sequence[Mapping]) -> int:
+    """Bytes that CUDA graphs keep and that do not count as given out, from the segments of `torch.cuda.memory_snapshot`.
+
+    Each graph, or family of them, has a pool of its own; what all others share is the pool (0, 0).
+    """
+    own = [segment for segment in segments if tuple(segment.get("segment_pool_id", (0, 0))) != (0, 0)]
+    return sum(segment["total_size"] - segment["allocated_size"] for segment in own)
 
 
 @contextmanager
