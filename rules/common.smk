@@ -21,6 +21,7 @@ os.environ.update(grid.job_variables())
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 onstart:
+    planning.keep_quiet(workflow)
     try:
         planning.check_machine(grid, workflow)
     except StudyError as error:
