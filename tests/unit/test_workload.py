@@ -4,6 +4,7 @@ import json
 
 import pytest
 from speedgrid import grid, planning
+from speedgrid.report import published
 from speedgrid.grid import StudyError
 
 import studies
@@ -118,6 +119,18 @@ def test_the_ready_studies_can_be_planned(name):
     cells = planning.read_grid(f"studies/{name}.yaml").cells
     assert {cell.experiment for cell in cells} >= {"precision", "checkpointing", "accumulation", "compile-vision"}
     assert all(cell.workload != "generate" or cell.technique in ("baseline", "no_kv_cache") for cell in cells)
+
+
+def test_every_published_figure_stands_beside_a_cell_of_a_ready_study():
+    grids = [planning.read_grid(f"studies/{path.name}") for path in (studies.ROOT / "studies").glob("*.yaml")]
+    asked = {
+        (planned_grid.study["experiments"][cell.experiment].get("published"), cell.technique)
+        for planned_grid in grids
+        for cell in planned_grid.cells
+    }
+    figures = published.read((studies.ROOT / "report/published.csv").read_text(encoding="utf-8"))
+    assert {(figure.study, figure.technique) for figure in figures} <= asked
+    assert {figure.column for figure in figures} <= set(published.LABELS)
 
 
 def test_the_code_of_a_workload_is_what_its_cells_depend_on():

@@ -78,4 +78,6 @@ def _ours(figure: Figure, group: Group, points: Sequence[Mapping]) -> tuple[floa
             return None, "not measured at this size"
         row = found[0]
     value = row[figure.column]
-    return (None, row["status"]) if units.is_missing(value) or row["status"] != "ok" else (float(value), "")
+    if row["status"] != "ok":
+        return None, row["status"]
+    return (None, "not measured") if units.is_missing(value) else (float(value), "")
