@@ -224,15 +224,6 @@ def test_published_figures_stand_beside_ours(trained):
     assert published.beside(figures, None, group, []) == []
 
 
-def test_the_projects_published_figures_name_techniques_of_the_registry(root):
-    import yaml
-
-    known = yaml.safe_load((root / "techniques.yaml").read_text())
-    figures = published.read((root / "report/published.csv").read_text())
-    assert {figure.technique for figure in figures} <= set(known)
-    assert all(figure.column in published.LABELS for figure in figures)
-
-
 def test_methods_leave_out_what_a_workload_does_not_use():
     told = {"workload": "train", "batch_size": 8, "sampling": {}, "max_new_tokens": 256}
     assert training.methods(told) == {"workload": "train", "batch_size": 8}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 from speedgrid import grid, planning
-from speedgrid.report import published
 from speedgrid.grid import StudyError
+from speedgrid.report import published
 
 import studies
 
