@@ -102,6 +102,14 @@ def test_the_page_names_machine_software_and_how_to_reproduce_it(html):
         assert part in text
 
 
+def test_a_device_that_served_several_stacks_is_named_once_at_the_top(tmp_path):
+    summary, runs, replies = tables_of(made.write_group(tmp_path))
+    measured = next(run for run in runs if run["stage"] == "measure")
+    page_html = page.render(quick_parts(), made.study(), summary, [*runs, {**measured, "python": "3.9.1"}], replies)
+    assert len(page.machines([*runs, {**measured, "python": "3.9.1"}])) == 2
+    assert page_html.split("</header>")[0].count(measured["device_name"]) == 1
+
+
 def test_there_is_a_chart_of_each_kind_for_each_group(html):
     found = Page(html)
     charts = [attributes["data-chart"] for attributes in found.named("div") if "data-chart" in attributes]

@@ -165,6 +165,7 @@ def build(
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
         "machines": machines(runs),
+        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", "unknown device") for one in machines(runs))),
         "environments": environments(summary, runs),
         "span": time_span(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
