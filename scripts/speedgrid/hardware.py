@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,12 +114,12 @@ def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Devic
     return Device("cuda", gpu.name, gpu, uses_torch)
 
 
-def claim_gpu(wanted: Mapping, say: Callable[[str], None]) -> socket.socket | None:
+def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) -> ExitStack | None:
     """Take a free GPU of this machine that an entry of the study's `gpus` means, and let this process and its children see no other.
 
     Where all are taken by other jobs, of any clone and user here, it waits. The GPU is taken for as long as what is returned is open in
-    some process, so it is free again however they end. Of several GPUs each has a share of the cores, to which its job keeps, so that jobs
-    side by side leave each other's cores alone. None where no such GPU is here: pick_device says what that means.
+    some process, so it is free again however they end. Where several jobs are to run side by side, this one takes a share of the cores for
+    as long, so that they leave each other's alone. None where no such GPU is here: pick_device says what that means.
     """
     visible = _visible_by_name(gpus())
     if is_cpu(wanted, [gpu for _, gpu in visible]):
@@ -131,13 +132,25 @@ def claim_gpu(wanted: Mapping, say: Callable[[str], None]) -> socket.socket | No
             if held:
                 # Numbers as nvidia-smi has them, and not by speed; vLLM takes nothing but numbers.
                 os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name}
-                os.sched_setaffinity(0, share_of_cores(_cores_side_by_side(), visible.index((name, gpu)), len(visible)))
-                return held
+                taken = ExitStack()
+                taken.callback(held.close)
+                _claim_cores(min(side_by_side, len(visible)), taken)
+                return taken
         if not told:
             say(f"waiting: other jobs measure on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
             told = True
         time.sleep(CLAIM_EVERY_S)
     return None
+
+
+def _claim_cores(places: int, taken: ExitStack) -> None:
+    """Keep to a share of the cores that no other of as many jobs has; to none where runs beside this one have taken them all."""
+    for place in range(places):
+        held = _hold(f"speedgrid cores {place + 1} of {places}")
+        if held:
+            taken.callback(held.close)
+            os.sched_setaffinity(0, share_of_cores(_cores_side_by_side(), place, places))
+            return
 
 
 def share_of_cores(cores: Sequence[int], place: int, places: int) -> list[int]:
@@ -284,11 +297,10 @@ def _hardware_threads(cpu: int) -> str:
 
 def _cores_side_by_side() -> list[int]:
     """The CPUs that this process may run on, those of one core beside each other."""
-    allowed = sorted(os.sched_getaffinity(0))
-    first = {}
-    for cpu in allowed:
-        first.setdefault(_hardware_threads(cpu), cpu)
-    return sorted(allowed, key=lambda cpu: (first[_hardware_threads(cpu)], cpu))
+    cores: dict[str, list[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        cores.setdefault(_hardware_threads(cpu), []).append(cpu)
+    return [cpu for core in cores.values() for cpu in core]
 
 
 def memory() -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import hardware, site, workload
+from speedgrid import corpus, hardware, site, workload
 from speedgrid.grid import (
     LOCAL_TASK,
     Cell,
@@ -70,13 +70,10 @@ PAGE_SOURCES = "report"
 def contents(files: tuple[str, ...]) -> str:
     """One text for what is in these files of the project, another one after every edit.
 
-    As a parameter of a rule it makes Snakemake run a job again whose code was edited. As inputs the same files would be most of a large
-    grid's plan: two dozen for each job.
+    As a parameter of a rule it makes Snakemake run a job again whose code was edited. As inputs the same files, two dozen for each job,
+    were a fifth of the work of planning a large grid.
     """
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file}\0".encode() + hashlib.sha256((ROOT / file).read_bytes()).digest())
-    return digest.hexdigest()
+    return corpus.fingerprint([part for file in files for part in (file, (ROOT / file).read_text(encoding="utf-8"))])
 
 
 def contents_of(files: Callable[[object], list[str]]) -> Callable[[object], str]:
@@ -342,11 +339,14 @@ class Grid:
 
     def _threads(self, on_gpu: bool) -> int:
         """Those of site.threads for the GPUs that Snakemake may use here."""
-        cores = all_cores(self._workflow)({})
+        return site.threads(all_cores(self._workflow)({}), self._gpu_jobs, on_gpu)
+
+    @property
+    def _gpu_jobs(self) -> int:
+        """How many jobs on GPUs Snakemake runs side by side on this machine."""
         limit = self._workflow.global_resources.get("gpu")
         # Without a limit of GPUs, as on a cluster, Snakemake has an entry without a value.
-        gpus = (limit.value if limit else None) or 1
-        return site.threads(cores, gpus, on_gpu)
+        return (limit.value if limit else None) or 1
 
     def node_of(self, cell: Cell) -> str:
         """The node of a cluster on which a cell is measured; empty where Slurm chooses."""
@@ -368,8 +368,11 @@ class Grid:
     # --- the whole grid
 
     def pattern(self, axis: str) -> str:
-        """A regular expression of every name that a wildcard may be."""
-        return "|".join(sorted({re.escape(getattr(cell, axis)) for cell in self.cells}))
+        """A regular expression of every name that a wildcard may be, those of techniques included that only make checkpoints for others."""
+        names = {getattr(cell, axis) for cell in self.cells}
+        if axis == "technique":
+            names |= {maker.made_by for maker in self._makers.values()}
+        return "|".join(sorted(map(re.escape, names)))
 
     def records(self) -> list[str]:
         """Every result file of every cell, and of what the cells start from."""
@@ -400,8 +403,13 @@ class Grid:
         return [str(found)]
 
     def job_variables(self) -> dict[str, str]:
-        """Environment variables for the frame of every job (stage.py): when its time is up, and whose death ends it, this process's."""
-        return {"SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]), "SPEEDGRID_WANTED_BY": str(os.getpid())}
+        """Environment variables for the frame of every job (stage.py): when its time is up, whose death ends it, this process's, and with
+        how many others on GPUs it shares the cores."""
+        return {
+            "SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]),
+            "SPEEDGRID_WANTED_BY": str(os.getpid()),
+            "SPEEDGRID_GPU_JOBS": str(self._gpu_jobs),
+        }
 
     def as_json(self) -> str:
         """The plan as the report's jobs read it: the study in words, and every cell with its files."""

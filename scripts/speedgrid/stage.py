@@ -34,7 +34,7 @@ TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEAS
 # Jobs that compute with no model, in environments without PyTorch.
 WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
 # What every job is told beside its own line, by planning.Grid.job_variables: no part of what makes a result.
-TIME_BUDGET, WANTED_BY = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY"
+TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 ENDING = "ending, its result written"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -104,10 +104,12 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     told = json.loads(arguments.job)
     job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
+    budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY, GPU_JOBS))
     # Held by this process and the one that it watches; the time for it is not the job's.
-    claim = None if _is_out_of_reach(job) else hardware.claim_gpu(told["device"], lambda text: say(f"{job.name}: {text}"))
+    claim = None
+    if not _is_out_of_reach(job):
+        claim = hardware.claim_gpu(told["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
     started = datetime.now(UTC)
-    budget_s, wanted_by = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY))
     end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by)
     if claim:
         claim.close()

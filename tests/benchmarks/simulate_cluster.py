@@ -85,17 +85,15 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
     first = plan.before_all_turns(None)
 
     def job(makes: str, rules: tuple[str, ...], node: str, after: list[str], priority: float) -> None:
-        jobs.setdefault(makes, SimpleNamespace(makes=makes, rules=rules, node=node, after=after, priority=priority))
+        jobs.setdefault(makes, SimpleNamespace(rules=rules, node=node, after=after, priority=priority))
 
     for turn in grid.turns(plan.cells):
         cell, priority = turn.cell, plan.priority(turn.cell, turn.run)
-        node, asks = (
-            plan.node_of(cell),
-            SimpleNamespace(gpu=cell.gpu, experiment=cell.experiment, model=cell.model, technique=cell.technique),
-        )
+        node, asks = plan.node_of(cell), SimpleNamespace(**dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)))
         job(cell.model_record, ("prepare_model",), "", [], first)
         if cell.checkpoint_record != cell.model_record:
-            job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], priority + 0.75)
+            made = SimpleNamespace(model=cell.model, technique=cell.made_by, dtype=cell.options["dtype"])
+            job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], plan.quantize_turn(made))
         if turn.run > 1:
             job(
                 cell.measures[turn.run - 1],
@@ -128,22 +126,21 @@ def play(jobs: dict[str, SimpleNamespace], asked: argparse.Namespace, limit: int
     free = {job.node: asked.gpus for job in jobs.values()} | {"": asked.models}
     queues: dict[str, deque] = defaultdict(deque)
     running: list[tuple[float, str]] = []
-    ended: deque[tuple[float, str]] = deque()
+    ended: deque[str] = deque()
     now = next_poll = next_send = 0.0
     in_slurm = longest_queue = polls = 0
-    busy = 0.0
     while ready or in_slurm:
         # What has ended frees its GPU at once, and lets others follow when Snakemake next asks.
         while running and running[0][0] <= now:
             end, name = heapq.heappop(running)
             free[jobs[name].node] += 1
             start_next(jobs, queues, free, running, jobs[name].node, end)
-            ended.append((end, name))
+            ended.append(name)
         if now >= next_poll:
             polls, next_poll = polls + 1, now + asked.poll
             while ended:
                 in_slurm -= 1
-                for follower in followers[ended.popleft()[1]]:
+                for follower in followers[ended.popleft()]:
                     waits[follower] -= 1
                     if not waits[follower]:
                         heapq.heappush(ready, (-jobs[follower].priority, follower))
@@ -151,28 +148,27 @@ def play(jobs: dict[str, SimpleNamespace], asked: argparse.Namespace, limit: int
             name = heapq.heappop(ready)[1]
             in_slurm, next_send = in_slurm + 1, now + 1 / asked.rate
             queues[jobs[name].node].append(name)
-            busy += jobs[name].seconds * bool(jobs[name].node)
             start_next(jobs, queues, free, running, jobs[name].node, now)
         longest_queue = max(longest_queue, sum(map(len, queues.values())))
         coming = [running[0][0]] if running else []
         coming += [next_poll] if ended else []
         coming += [next_send] if ready and in_slurm < limit else []
         now = max(now, min(coming)) if coming else now
-    nodes = [node for node in free if node]
-    on_node = defaultdict(float)
+    on_node: dict[str, float] = defaultdict(float)
     for job in jobs.values():
-        on_node[job.node] += job.seconds * bool(job.node)
+        if job.node:
+            on_node[job.node] += job.seconds
+    gpus = len(on_node) * asked.gpus
     return {
         "jobs": limit,
-        "gpus": len(nodes) * asked.gpus,
+        "gpus": gpus,
         "slurm_jobs": len(jobs),
         "median_job_s": statistics.median(job.seconds for job in jobs.values()),
         "hours": now / 3600,
         # No schedule is faster than its busiest node.
         "hours_at_least": max(on_node.values()) / asked.gpus / 3600,
-        "gpus_busy": busy / (len(nodes) * asked.gpus * now),
+        "gpus_busy": sum(on_node.values()) / (gpus * now),
         "longest_queue": longest_queue,
-        "sbatch_calls": len(jobs),
         "state_queries": polls,
     }
 

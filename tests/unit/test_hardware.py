@@ -80,7 +80,7 @@ def test_a_gpu_that_pytorch_cannot_use_is_explained_in_one_line(cuda, driver, wo
 CLAIM = """
 import os, sys
 from speedgrid import hardware
-held = hardware.claim_gpu({"device": "auto", "name": sys.argv[1]}, lambda text: print(text, flush=True))
+held = hardware.claim_gpu({"device": "auto", "name": sys.argv[1]}, int(sys.argv[2]), lambda text: print(text, flush=True))
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER"), flush=True)
 print(len(os.sched_getaffinity(0)), flush=True)
 sys.stdin.read()
@@ -97,11 +97,11 @@ def claims(tmp_path):
     smi.chmod(0o755)
     running = []
 
-    def claim(name: str, **variables: str) -> subprocess.Popen:
+    def claim(name: str, side_by_side: int = 1, **variables: str) -> subprocess.Popen:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")} | variables
         environ |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(hardware.__file__).parents[1])}
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen([sys.executable, "-c", CLAIM, name], env=environ, **streams))
+        running.append(subprocess.Popen([sys.executable, "-c", CLAIM, name, str(side_by_side)], env=environ, **streams))
         return running[-1]
 
     yield claim
@@ -123,12 +123,21 @@ def test_each_job_has_a_gpu_of_its_own_and_of_its_kind(claims):
 
 def test_each_job_keeps_to_its_share_of_the_cores(claims):
     cores = len(os.sched_getaffinity(0))
-    for visible, gpus in (("0,1,2", 3), ("1,2", 2), ("1", 1)):
-        job = claims("T4", CUDA_VISIBLE_DEVICES=visible)
+    # One job alone has all of them however many GPUs are there, and no more jobs than GPUs are ever side by side.
+    for visible, side_by_side, shares in (("0,1,2", 3, 3), ("0,1,2", 2, 2), ("0,1,2", 1, 1), ("1,2", 8, 2), ("1", 8, 1)):
+        job = claims("T4", side_by_side, CUDA_VISIBLE_DEVICES=visible)
         assert line(job) == "1 PCI_BUS_ID"
-        assert int(line(job)) == max(1, cores // gpus)
+        assert int(line(job)) == max(1, cores // shares)
         job.kill()
         job.wait()
+
+
+def test_jobs_on_gpus_far_apart_share_no_core(claims):
+    first, second = claims("A100", 2), claims("A100", 2)
+    assert {line(first), line(second)} == {"0 PCI_BUS_ID", "2 PCI_BUS_ID"}
+    assert int(line(first)) == int(line(second)) == max(1, len(os.sched_getaffinity(0)) // 2)
+    used = [os.sched_getaffinity(job.pid) for job in (first, second)]
+    assert len(os.sched_getaffinity(0)) == 1 or not used[0] & used[1]
 
 
 @given(st.integers(1, 64), st.integers(1, 16))

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 from snakemake.cli import get_argument_parser
 from snakemake.scheduling.job_scheduler import JobRateLimiter
-from snakemake.settings.types import MaxJobsPerTimespan
 from speedgrid import grid, planning
 
 import studies
@@ -63,7 +62,6 @@ def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_
 @pytest.mark.parametrize(("asked", "stays"), [([], False), (["--max-jobs-per-timespan", "5/1m"], True)])
 def test_snakemakes_own_limit_of_jobs_per_second_is_taken_away_and_an_asked_one_stays(asked, stays):
     limit = get_argument_parser().parse_args(asked).max_jobs_per_timespan
-    limit = limit if isinstance(limit, MaxJobsPerTimespan) else MaxJobsPerTimespan.parse_choice(limit)
     workflow = SimpleNamespace(
         scheduler=SimpleNamespace(job_rate_limiter=JobRateLimiter(limit)), scheduling_settings=SimpleNamespace(max_jobs_per_timespan=limit)
     )

@@ -66,6 +66,15 @@ def test_without_tasks_and_positions_text_alone_is_scored(project, study):
     assert jobs["score"] == 1
 
 
+def test_a_technique_brings_the_checkpoints_that_it_starts_from(project, study):
+    techniques = ["baseline", "distill_gguf_q4_k_m", "vllm_gptq_int4"]
+    change = {"models": ["tiny"], "techniques": techniques, "exclude": [], "evaluate": False}
+    name = study(lambda s: s["experiments"]["generate"].update(change))
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+    # The student, its GGUF file, and GPTQ's checkpoint; none of the techniques that make the first and the last is measured.
+    assert (jobs["quantize"], jobs["measure"]) == (3, 3)
+
+
 def refusal(answer) -> str:
     """The one line that says what is wrong; fails where there was a traceback, or a job had begun."""
     said = answer.stdout + answer.stderr

@@ -36,11 +36,23 @@ def prepare(project: Path, name: str, model: dict, target: str = "models/{name}/
     return working_copy.launcher(project, "run", "--study", f"{name}.yaml", target.format(name=name), before=before, **variables)
 
 
+def measured(project: Path, models: dict[str, dict]) -> dict[str, records.Record]:
+    """The record of the baseline of each model, in one run that must end well."""
+    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
+    study["models"] = models
+    study["experiments"]["generate"] |= {"models": list(models), "techniques": ["baseline"], "exclude": [], "evaluate": False}
+    (project / "models.yaml").write_text(yaml.safe_dump(study))
+    results = {name: f"results/cpu/generate/{name}/baseline/measure.parquet" for name in models}
+    done = working_copy.launcher(project, "run", "--study", "models.yaml", *results.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: records.read(project / path, MEASURE) for name, path in results.items()}
+
+
 def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, repositories, tmp_path):
     model = {"hub": "someone/good", "revision": hub.REVISION}
-    measured = "results/cpu/generate/{name}/baseline/measure.parquet"
+    target = "results/cpu/generate/{name}/baseline/measure.parquet"
     with hub.serving(repositories) as address:
-        done = prepare(project, "from-hub", model, measured, HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_TOKEN=working_copy.TOKEN)
+        done = prepare(project, "from-hub", model, target, HF_ENDPOINT=address, HF_HOME=str(tmp_path), HF_TOKEN=working_copy.TOKEN)
     assert done.returncode == 0, done.stdout + done.stderr
     row = records.read(project / "models/from-hub/prepared.parquet", MODEL).rows[0]
     original = records.read(project / "models/tiny/prepared.parquet", MODEL).rows[0]
@@ -116,14 +128,7 @@ def test_models_that_are_not_whole_are_rows_and_the_others_are_measured(project,
     for path in folders["wordless"].glob("tokenizer*"):
         path.unlink()
     (folders["pickled"] / "model.safetensors").unlink()
-    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
-    study["models"] = {name: {"local": str(folder)} for name, folder in folders.items()}
-    study["experiments"]["generate"] |= {"models": list(folders), "techniques": ["baseline"], "exclude": [], "evaluate": False}
-    (project / "not-whole.yaml").write_text(yaml.safe_dump(study))
-    results = {name: f"results/cpu/generate/{name}/baseline/measure.parquet" for name in folders}
-    done = working_copy.launcher(project, "run", "--study", "not-whole.yaml", *results.values())
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {name: records.read(project / path, MEASURE) for name, path in results.items()}
+    found = measured(project, {name: {"local": str(folder)} for name, folder in folders.items()})
     assert {name: record.status for name, record in found.items()} == dict.fromkeys(folders, "unsupported") | {"whole": "ok"}
     assert "model.safetensors of the checkpoint is damaged" in found["cut"].reason
     assert "no tokenizer" in found["wordless"].reason
@@ -156,12 +161,5 @@ def test_code_beside_a_model_runs_only_where_the_study_trusts_that_model_by_name
         (folder / "config.json").write_text(json.dumps(config))
         models[name] = {"local": str(folder)}
     models["trusted"]["trust_remote_code"] = True
-    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
-    study["models"] = models
-    study["experiments"]["generate"] |= {"models": list(models), "techniques": ["baseline"], "exclude": [], "evaluate": False}
-    (project / "code.yaml").write_text(yaml.safe_dump(study))
-    results = {name: f"results/cpu/generate/{name}/baseline/measure.parquet" for name in models}
-    done = working_copy.launcher(project, "run", "--study", "code.yaml", *results.values())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert {name: records.read(project / path, MEASURE).status for name, path in results.items()} == dict.fromkeys(models, "ok")
+    assert {name: record.status for name, record in measured(project, models).items()} == dict.fromkeys(models, "ok")
     assert {name: marker.exists() for name, marker in markers.items()} == {"trusted": True, "distrusted": False}

@@ -155,6 +155,7 @@ def build(
     found = list(groups(summary, replies))
     sections = [_section(number, group, study, runs, points, figures) for number, group in enumerate(found, 1)]
     columns = dict.fromkeys(name for group in found for name in _columns_of(group))
+    known = machines(runs)
     return {
         "study": study,
         "title": study["title"] or study["name"],
@@ -164,8 +165,8 @@ def build(
         "failed": [row for row in summary if row["status"] not in MEASURED],
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
-        "machines": machines(runs),
-        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", "unknown device") for one in machines(runs))),
+        "machines": known,
+        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", "unknown device") for one in known)),
         "environments": environments(summary, runs),
         "span": time_span(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
