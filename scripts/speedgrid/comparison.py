@@ -88,7 +88,7 @@ class Difference:
 class Comparison:
     a: str
     b: str
-    noise: Mapping[str, Noise]  # by gpu
+    noise: Mapping[tuple[str, str], Noise]  # by gpu and workload
     cells: Sequence[Change]
     differences: Sequence[Difference]
     notes: Sequence[str]
@@ -106,7 +106,12 @@ class Comparison:
 
     def as_json(self) -> dict:
         """Everything, for json.dumps; what is not finite is None."""
-        told = {"a": self.a, "b": self.b, "counts": self.counts, "noise": {gpu: asdict(noise) for gpu, noise in self.noise.items()}}
+        told = {
+            "a": self.a,
+            "b": self.b,
+            "counts": self.counts,
+            "noise": {", ".join(kind): asdict(noise) for kind, noise in self.noise.items()},
+        }
         told |= {"cells": [asdict(c) for c in self.cells], "differences": [asdict(d) for d in self.differences]}
         return _finite(told | {"notes": list(self.notes)})
 
@@ -115,16 +120,17 @@ def compare(a: Results, b: Results, assumed_floor: float = statistics.ASSUMED_FL
     """Compare B with A. Where no cell of a device ran twice on either side, `assumed_floor` takes the place of a measured floor."""
     notes = []
     levels = [_levels(side, notes) for side in (a, b)]
-    noise = _noise(levels, assumed_floor)
     rows = [{tuple(row[axis] for axis in KEYS): row for row in side.summary} for side in (a, b)]
-    cells = [_change(key, *(side.get(key) for side in rows), *(side.get(key) for side in levels), noise) for key in {**rows[0], **rows[1]}]
+    kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
+    noise = _noise(levels, kinds, assumed_floor)
+    cells = [_change(key, *(side.get(key) for side in (*rows, *levels)), noise.get(kinds[key])) for key in {**rows[0], **rows[1]}]
     both = rows[0].keys() & rows[1].keys()
     if not both:
         notes.append("no cell is in both")
     for side in (a, b):
         if not side.runs:
             notes.append(f"{side.name} has no runs.parquet, so that what differs in machine, software and settings is not known")
-    assumed = [gpu for gpu, one in noise.items() if one.runs == 0]
+    assumed = list(dict.fromkeys(gpu for (gpu, _), one in noise.items() if one.runs == 0))
     if assumed:
         notes.append(
             f"nothing ran twice on {', '.join(assumed)}: a noise floor of {100 * assumed_floor:g} % is assumed (--floor), "
@@ -166,14 +172,16 @@ def _level_of(row: Mapping) -> Level:
     return Level(value, (high - value) / statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf), n - 1.0, n, float(n))
 
 
-def _noise(levels: Sequence[Mapping[Key, Sequence[Level]]], assumed_floor: float) -> dict[str, Noise]:
-    """For each gpu, what the cells that ran more than once on either side say about noise, else the assumed floor."""
-    gpus = dict.fromkeys(key[0] for side in levels for key in side)
-    repeated = {gpu: [[run for run in runs if run.n > 1] for side in levels for key, runs in side.items() if key[0] == gpu] for gpu in gpus}
-    return {gpu: statistics.noise(groups) or statistics.assumed_noise(assumed_floor) for gpu, groups in repeated.items()}
+def _noise(levels: Sequence[Mapping[Key, Sequence[Level]]], kinds: Mapping[Key, tuple[str, str]], assumed_floor: float):
+    """For each gpu and workload, what the cells that ran more than once on either side say about noise, else the assumed floor."""
+    repeated: dict[tuple[str, str], list] = {}
+    for side in levels:
+        for key, runs in side.items():
+            repeated.setdefault(kinds[key], []).append([run for run in runs if run.n > 1])
+    return statistics.noise_of_kinds(repeated, assumed_floor)
 
 
-def _change(key: Key, before: Mapping | None, after: Mapping | None, old, new, noise: Mapping[str, Noise]) -> Change:
+def _change(key: Key, before: Mapping | None, after: Mapping | None, old, new, noise: Noise | None) -> Change:
     statuses = [row["status"] if row else None for row in (before, after)]
     known = dict(zip(KEYS, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
     known |= {"before": _estimate(old), "after": _estimate(new), "reason": ((after or before)["reason"] or "") if before or after else ""}
@@ -182,10 +190,10 @@ def _change(key: Key, before: Mapping | None, after: Mapping | None, old, new, n
     known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
     ratio = None
     if old and new:
-        ratio = statistics.speedup(statistics.evenly(new), statistics.evenly(old), noise[key[0]])
+        ratio = statistics.speedup(statistics.evenly(new), statistics.evenly(old), noise)
     if statuses[0] != statuses[1] or bool(old) != bool(new):
         return Change(**known, ratio=ratio, outcome="status")
-    outcome = statistics.verdict(ratio, noise[key[0]].floor) if ratio else "no figures"
+    outcome = statistics.verdict(ratio, noise.floor) if ratio else "no figures"
     return Change(**known, ratio=ratio, outcome=outcome)
 
 

@@ -11,7 +11,7 @@ Every function takes the measurements themselves, in any unit, and gives figures
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from statistics import NormalDist
@@ -448,6 +448,22 @@ def noise(groups: Sequence[Sequence[Level]]) -> Noise | None:
     spread = math.sqrt(max(variance, within))
     floor = math.expm1(t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(2) * spread)
     return Noise(len(runs), math.sqrt(within), math.sqrt(max(0.0, variance - within)), spread, df, floor)
+
+
+def noise_of_kinds(
+    kinds: Mapping[tuple[str, str], Sequence[Sequence[Level]]], floor: float = ASSUMED_FLOOR
+) -> dict[tuple[str, str], Noise]:
+    """The noise of every device and workload, from groups of runs as `noise` takes them.
+
+    Each workload has its own, because not the same thing makes its runs differ: a loop of small kernels hangs on the processor, a training
+    step on the GPU. Where nothing of a workload ran twice, the runs of all workloads on that device count; where none did, `floor` is
+    assumed.
+    """
+    found = {}
+    for device, workload in kinds:
+        on_device = [runs for (other, _), groups in kinds.items() if other == device for runs in groups]
+        found[(device, workload)] = noise(kinds[(device, workload)]) or noise(on_device) or assumed_noise(floor)
+    return found
 
 
 def assumed_noise(floor: float = ASSUMED_FLOOR) -> Noise:

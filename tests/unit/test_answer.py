@@ -38,6 +38,15 @@ def test_techniques_whose_intervals_overlap_are_not_ranked(tmp_path):
 AGAIN = replace(BASELINE, again=(48.1, 47.9, 48.05))
 
 
+def test_what_is_surely_slower_than_the_fastest_is_no_tie_although_its_interval_is_wide(tmp_path):
+    cells = [AGAIN, replace(SDPA, speed=60, spread=0.2), replace(COMPILED, speed=75, spread=0.2)]
+    headline, _, _ = said(tmp_path, cells)
+    rows = {row.technique: row for row in group_of(tmp_path / "again", cells).measured.itertuples()}
+    assert rows["sdpa"].rate_high > rows["torch_compile"].rate_low
+    assert headline.startswith("torch.compile (static cache) is the fastest")
+    assert {name: row.ties_fastest for name, row in rows.items()} == {"baseline": False, "sdpa": False, "torch_compile": True}
+
+
 def test_what_is_as_fast_as_the_baseline_is_a_tie(tmp_path):
     _, points, _ = said(tmp_path, [AGAIN, COMPILED, replace(SDPA, speed=48.2)])
     assert "As fast as Baseline (eager attention), within the noise: SDPA." in points

@@ -17,6 +17,7 @@ from speedgrid.report import tables
 from speedgrid.schema import MEASURE, RUNS, SUMMARY
 
 KEY = ("local", "generate", "stdlib-llama")
+KIND = ("local", "generate")
 
 
 def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0) -> Path:
@@ -107,11 +108,11 @@ def test_the_floor_is_measured_where_something_ran_twice_and_assumed_where_not(t
     once = results_folder(tmp_path / "once", cells(x=50))
     often = results_folder(tmp_path / "often", cells(x=52), again=4)
     assumed, measured = compared(once, once), compared(once, often)
-    assert (assumed.noise["local"].runs, assumed.noise["local"].floor) == (0, 0.05)
+    assert (assumed.noise[KIND].runs, assumed.noise[KIND].floor) == (0, 0.05)
     assert any("assumed" in note for note in assumed.notes)
-    assert (measured.noise["local"].runs, measured.noise["local"].df) == (5, 4)
-    assert 0.005 < measured.noise["local"].floor < 0.05
-    assert compared(once, once, assumed_floor=0.2).noise["local"].floor == 0.2
+    assert (measured.noise[KIND].runs, measured.noise[KIND].df) == (5, 4)
+    assert 0.005 < measured.noise[KIND].floor < 0.05
+    assert compared(once, once, assumed_floor=0.2).noise[KIND].floor == 0.2
 
 
 def test_repeated_runs_of_a_cell_are_averaged(tmp_path):

@@ -374,6 +374,16 @@ def test_where_nothing_ran_twice_there_is_no_noise_to_find():
     assert math.expm1(stats.norm.ppf(0.975) * math.sqrt(2) * assumed.spread) == pytest.approx(0.05)
 
 
+def test_a_workload_has_the_noise_of_its_own_runs_and_a_lone_one_that_of_its_device():
+    calm, shaky = [[level_at(v, se=0.01) for v in (100, 100.1)]], [[level_at(v) for v in (100, 120, 90)]]
+    kinds = {("gpu", "train"): calm, ("gpu", "generate"): shaky, ("gpu", "growth"): [[level_at(5)]], ("cpu", "growth"): [[level_at(5)]]}
+    found = statistics.noise_of_kinds(kinds, 0.2)
+    assert found[("gpu", "train")] == statistics.noise(calm)
+    assert found[("gpu", "generate")] == statistics.noise(shaky)
+    assert found[("gpu", "growth")] == statistics.noise([*calm, *shaky])
+    assert found[("cpu", "growth")] == statistics.assumed_noise(0.2)
+
+
 @pytest.mark.parametrize(
     ("at", "paired"),
     [(0, [(1, 1.0)]), (12, [(1, 0.8), (0, 0.2)]), (20, [(0, 1.0)]), (25, [(0, 0.5), (2, 0.5)]), (99, [(2, 1.0)])],

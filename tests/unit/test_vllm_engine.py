@@ -81,6 +81,11 @@ def test_kv_cache_is_left_to_vllm_where_layers_keep_something_else():
     assert engine.cache_bytes(SimpleNamespace(num_hidden_layers=2, hidden_size=128), "float16", 256, 1) is None
 
 
+@pytest.mark.parametrize(("capability", "tokens"), [("8.0", 512), ("9.0", 512), ("10.0", 1024), ("10.3", 1024), ("12.0", 512)])
+def test_prompts_are_captured_as_far_as_vllm_does_by_itself(capability, tokens):
+    assert engine.graph_tokens(capability) == tokens
+
+
 def test_threads_are_vllms_rule_for_the_whole_machine_and_else_as_many_cores():
     assert engine.threads_binding(4, physical=4, cores=[0, 2, 4, 6]) == "auto"
     assert engine.threads_binding(2, physical=4, cores=[0, 2, 4, 6]) == "0,2"

@@ -2,6 +2,8 @@
 
 import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import aggregate
 import pytest
@@ -10,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts
 from speedgrid import records
+from speedgrid.hardware import Device
+from speedgrid.meters import MemoryMeter
 from speedgrid.report import page, published, tables, training, work
 from speedgrid.schema import MEASURE, POINTS, SUMMARY
+from speedgrid.stage import Job
+from speedgrid.workloads import repeat
 from speedgrid.workloads.base import next_length
 from speedgrid.workloads.largest import next_size
 from speedgrid.workloads.repeat import bytes_asked
@@ -194,6 +200,41 @@ def test_a_series_goes_on_until_a_length_does_not_fit():
     assert next_length([1, 2, 3], [(1, True), (2, True)]) == 3
     assert next_length([1, 2, 3], [(1, True), (2, False)]) is None
     assert next_length([1], [(1, True)]) is None
+
+
+class Roomy:
+    """A workload of growing sizes, of which those over `room` do not fit."""
+
+    unit, noun, flop, engine = "pass", "pass", lambda self: 1.0, SimpleNamespace(uses_torch=False)
+
+    def __init__(self, room: int):
+        self.room, self.prepared = room, None
+
+    def next_point(self, done):
+        return next_length([1, 2, 4, 8], done)
+
+    def prepare(self, point):
+        self.prepared = point
+        if point > self.room:
+            raise MemoryError
+
+    def run(self):
+        return None
+
+    def columns(self, result):
+        return {"items": 1}
+
+
+@pytest.mark.parametrize(("room", "last"), [(3, 2), (8, 8)])
+def test_the_proof_runs_at_the_last_size_that_had_room(room, last):
+    settings = {"warmup_replies": 1, "replies": 2, "batch_size": 1}
+    told = {"gpu": "cpu", "experiment": "e", "model": "m", "technique": "t", "seed": 1, "settings": settings}
+    job = Job("measure", told, Path("out"), Path("checkpoint"), device=Device("cpu", "a processor"))
+    job.facts["warmup_s"] = 0.0
+    work = Roomy(room)
+    repeat._series(job, work, MemoryMeter(job.device, False))
+    assert work.prepared == last
+    assert {row["point"] for row in job.rows if row["status"] == "ok"} == {size for size in (1, 2, 4, 8) if size <= room}
 
 
 @given(st.integers(1, 5000), st.integers(1, 8), st.one_of(st.none(), st.integers(8, 3000)))

@@ -93,6 +93,8 @@ class Engine(base.Engine):
         cache = cache_bytes(self._text_config(), self.options["dtype"], room, batch_size)
         # vLLM does not start where its share of the memory is not free; nothing is sized by that share where the KV cache has its size.
         memory = {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01} if cache else {}
+        eager = self.options.get("enforce_eager", False)
+        graphs = {} if eager or not self.device.is_gpu else {"max_cudagraph_capture_size": graph_tokens(self.device.gpu.compute_capability)}
         with self._failures("load the model"):
             self.llm = LLM(
                 model=str(self.checkpoint),
@@ -100,7 +102,8 @@ class Engine(base.Engine):
                 load_format="safetensors",
                 dtype=self.options["dtype"],
                 quantization=self.options.get("quantization"),
-                enforce_eager=self.options.get("enforce_eager", False),
+                enforce_eager=eager,
+                compilation_config=graphs,
                 max_model_len=room,
                 max_num_seqs=batch_size,
                 enable_prefix_caching=False,
@@ -278,6 +281,7 @@ class Worker:
             "enforce_eager": bool(self.model_config.enforce_eager),
             "compilation": getattr(compilation.mode, "name", str(compilation.mode)),
             "cuda_graphs": getattr(compilation.cudagraph_mode, "name", str(compilation.cudagraph_mode)),
+            "cuda_graph_tokens": compilation.max_cudagraph_capture_size,
             "fused_sampler": _fused_sampler(self.model_runner),
             "threads": torch.get_num_threads(),
             "model_bytes": None if packed_away else sum(storages.values()),
@@ -320,6 +324,15 @@ def sampling_words(settings: Mapping, ends: Sequence[int]) -> dict:
     if not sampling["do_sample"]:
         return words | {"temperature": 0.0}
     return words | {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": sampling["top_k"]}
+
+
+def graph_tokens(compute_capability: str) -> int:
+    """The most tokens of a step that vLLM captures as a CUDA graph by its defaults, on a GPU such as "9.0".
+
+    Without being told it captures steps of no more than twice `max_num_seqs` tokens, which for one sequence at a time would leave its
+    prompt without a graph; who leaves `max_num_seqs` alone has the most (`VllmConfig._set_cudagraph_sizes`).
+    """
+    return 1024 if compute_capability.startswith("10.") else 512
 
 
 def together(times: Sequence[Sequence[float]]) -> list[float]:

@@ -41,18 +41,6 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     return Answer(_headline(group), points, _warnings(group, devices))
 
 
-def ties(rows: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
-    """Rows whose speed cannot be told apart from the best row's: their 95 % intervals overlap, one has no interval, or the difference is
-    within the noise floor.
-
-    Stricter than a test of the difference: intervals that just overlap may still differ.
-    """
-    others = rows[rows.technique != best.technique]
-    apart = others.rate_high < best.rate_low  # False where either has no interval
-    within = best.rate / others.rate - 1 <= others.noise_floor
-    return others[~apart | within]
-
-
 def parameters_in_words(count: float) -> str:
     for size, word in ((1e9, "billion"), (1e6, "million")):
         if count >= size:
@@ -69,7 +57,7 @@ def _headline(group: Group) -> Markup:
     speed = _speed(best, "95 % interval ")
     if len(engaged) == 1:
         return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
-    tied = ties(engaged, best)
+    tied = engaged[engaged.ties_fastest.astype(bool) & (engaged.technique != best.technique)]
     if best.is_baseline:
         rest = Markup("; {} cannot be told apart from it").format(_names(tied.label)) if len(tied) else ""
         return Markup("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}.").format(best.label, speed, rest)

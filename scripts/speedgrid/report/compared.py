@@ -25,11 +25,12 @@ def counts(compared: Comparison) -> str:
 
 
 def floors(compared: Comparison) -> list[str]:
-    """The noise floor of every device, and where it comes from."""
-    return [
-        f"noise floor on {gpu}: {units.number(100 * noise.floor, 2)} % ({f'from {noise.runs} runs' if noise.runs else 'assumed'})"
-        for gpu, noise in compared.noise.items()
-    ]
+    """The noise floor of every device and workload, and where it comes from."""
+    said = []
+    for (gpu, workload), noise in compared.noise.items():
+        origin = f"from {noise.runs} runs" if noise.runs else "assumed"
+        said.append(f"noise floor on {gpu}, {workload}: {units.number(100 * noise.floor, 2)} % ({origin})")
+    return said
 
 
 def differences(compared: Comparison) -> list[tuple[str, ...]]:

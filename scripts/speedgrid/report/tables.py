@@ -116,15 +116,47 @@ def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     cells = work.at_common_points(cells)
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
     noise = _noise(baselines.values())
-    return [_summary_row(cell, baselines.get(cell.group), noise.get(cell.cell["gpu"])) for cell in cells]
+    fastest = _fastest(cells)
+    rows = []
+    for cell in cells:
+        known = noise.get(_kind(cell))
+        row = _summary_row(cell, baselines.get(cell.group), known)
+        if cell.has_figures and known:
+            row["ties_fastest"] = _ties(cell, fastest.get(cell.group), known)
+        rows.append(row)
+    return rows
 
 
-def _noise(baselines: Iterable[CellRecords]) -> dict[str, statistics.Noise]:
-    """For each gpu the noise between the runs of its baselines; an assumed one where none ran twice."""
-    runs: dict[str, list] = {}
+def _kind(cell: CellRecords) -> tuple[str, str]:
+    return cell.cell["gpu"], cell.cell["workload"]
+
+
+def _noise(baselines: Iterable[CellRecords]) -> dict[tuple[str, str], statistics.Noise]:
+    """The noise between the runs of the baselines, of every gpu and workload."""
+    runs: dict[tuple[str, str], list] = {}
     for cell in baselines:
-        runs.setdefault(cell.cell["gpu"], []).append([run.level for run in cell.runs if run.level.n > 1])
-    return {gpu: statistics.noise(groups) or statistics.assumed_noise() for gpu, groups in runs.items()}
+        runs.setdefault(_kind(cell), []).append([run.level for run in cell.runs if run.level.n > 1])
+    return statistics.noise_of_kinds(runs)
+
+
+def _fastest(cells: Iterable[CellRecords]) -> dict[tuple, CellRecords]:
+    """The cell of each group with the highest mean speed, those left out whose technique was not engaged."""
+    found: dict[tuple, CellRecords] = {}
+    for cell in cells:
+        if cell.status == "ok" and cell.has_figures:
+            best = found.setdefault(cell.group, cell)
+            found[cell.group] = max(best, cell, key=lambda one: one.runs[0].level.value)
+    return found
+
+
+def _ties(cell: CellRecords, fastest: CellRecords | None, noise: statistics.Noise) -> bool | None:
+    """Whether the fastest of its group cannot be told apart from this cell; None where nothing was engaged, so that none is the fastest."""
+    if fastest is None:
+        return None
+    if cell is fastest:
+        return True
+    ratio = statistics.speedup([(fastest.runs[0].level, 1.0)], [(cell.runs[0].level, 1.0)], noise)
+    return statistics.verdict(ratio, noise.floor) != "faster"
 
 
 def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise | None) -> dict:

@@ -89,6 +89,10 @@ def _series(job: Job, work: Work, memory: meters.MemoryMeter) -> None:
     while True:
         point = work.next_point(done)
         if done and point is None:
+            fitted = [size for size, fits in done if fits][-1]
+            if fitted != done[-1][0]:
+                # What proves that the technique was active runs the workload once more, and the last size had no room.
+                work.prepare(fitted)
             return
         try:
             _at(job, work, point, memory)
