@@ -7,6 +7,7 @@ import collections
 import csv
 import functools
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -66,6 +67,15 @@ CODE = {
 PAGE_SOURCES = "report"
 
 
+def looked_up_once(function: Callable) -> Callable:
+    """The same function, whose parameters Snakemake need not look up for every job: that was a quarter of planning a large grid.
+
+    It is what `snakemake.common.overwrite_function_params` does, which the jobs that plan without Snakemake do not have.
+    """
+    function._overwrite_params = inspect.signature(function).parameters
+    return function
+
+
 @functools.cache
 def contents(files: tuple[str, ...]) -> str:
     """One text for what is in these files of the project, another one after every edit.
@@ -78,7 +88,7 @@ def contents(files: tuple[str, ...]) -> str:
 
 def contents_of(files: Callable[[object], list[str]]) -> Callable[[object], str]:
     """The same for the files that a function names for a job, as a rule's `params:` wants it."""
-    return lambda wildcards: contents(tuple(files(wildcards)))
+    return looked_up_once(lambda wildcards: contents(tuple(files(wildcards))))
 
 
 def code(stage: str) -> str:
@@ -103,14 +113,14 @@ def all_cores(workflow) -> Callable[[object], int]:
 
     A function of the job, because Snakemake knows its executor only after it has read the rules.
     """
-    return lambda wildcards: workflow.cores if workflow.local_exec else 1
+    return looked_up_once(lambda wildcards: workflow.cores if workflow.local_exec else 1)
 
 
 def _by_name(names: list[str], asks: Callable[[object], Mapping]) -> dict[str, Callable]:
     """For each name of a resource a function, as Snakemake calls it, that takes its answer out of what a job asks for."""
 
     def answer(name: str) -> Callable:
-        return lambda wildcards, attempt: site.on_attempt(asks(wildcards), attempt).get(name)
+        return looked_up_once(lambda wildcards, attempt: site.on_attempt(asks(wildcards), attempt).get(name))
 
     return {name: answer(name) for name in names}
 
@@ -523,6 +533,11 @@ class Grid:
 
     def _cell(self, wildcards) -> Cell:
         return self._by_key[(wildcards.gpu, wildcards.experiment, wildcards.model, wildcards.technique)]
+
+
+for _question in vars(Grid).values():
+    if inspect.isfunction(_question):
+        looked_up_once(_question)
 
 
 def load(config: Mapping, workflow) -> Grid:

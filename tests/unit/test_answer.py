@@ -47,6 +47,16 @@ def test_what_is_surely_slower_than_the_fastest_is_no_tie_although_its_interval_
     assert {name: row.ties_fastest for name, row in rows.items()} == {"baseline": False, "sdpa": False, "torch_compile": True}
 
 
+def test_on_a_machine_that_drifts_the_fastest_is_the_one_with_the_highest_speedup(tmp_path):
+    began, late = "2025-03-01T10:00:00+00:00", "2025-03-01T10:10:00+00:00"
+    calm = {"spread": 0.001}
+    slowing = replace(BASELINE, speed=60.0, again=(40.0,), **calm)  # at 10:00 and 10:10
+    early = replace(SDPA, speed=66.0, begins=began, **calm)
+    headline, _, _ = said(tmp_path, [slowing, early, replace(COMPILED, speed=62.0, begins=late, **calm)])
+    # 62 is 1.55 times the baseline of its time, and 66 is 1.1 times that of its own.
+    assert headline.startswith("torch.compile (static cache)")
+
+
 def test_what_is_as_fast_as_the_baseline_is_a_tie(tmp_path):
     _, points, _ = said(tmp_path, [AGAIN, COMPILED, replace(SDPA, speed=48.2)])
     assert "As fast as Baseline (eager attention), within the noise: SDPA." in points

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from snakemake.cli import get_argument_parser
+from snakemake.common import get_function_params, get_input_function_aux_params
 from snakemake.scheduling.job_scheduler import JobRateLimiter
 from speedgrid import grid, planning
 
@@ -38,6 +39,15 @@ def test_every_kind_of_job_on_one_of_several_gpus_leaves_cores_for_those_beside_
 def test_on_a_cluster_slurm_gives_the_cores():
     planned = on_machine(100, None, local=False)
     assert {planned.threads(job("fast")), planned.quantize_threads(job("fast")), planned.probe_threads(job("slow"))} == {1}
+
+
+def test_snakemake_takes_the_parameters_of_a_rules_function_from_the_function():
+    planned = on_machine(8, 1)
+    for function in (planned.env, planned.threads, planned.measuring["gpu"], planning.contents_of(planned.engine_code)):
+        assert get_function_params(function) is function._overwrite_params
+    aux = get_input_function_aux_params(planned.measuring["gpu"], {"attempt": 2, "input": [], "threads": 3})
+    assert aux == {"attempt": 2}
+    assert get_input_function_aux_params(planned.threads, {"attempt": 2, "input": []}) == {}
 
 
 def order_of(planned: planning.Grid, gpu: str) -> list[tuple]:

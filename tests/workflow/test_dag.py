@@ -49,7 +49,7 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
 
 def test_a_study_replaces_the_default_one(project):
     jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", STUDY))
-    assert (jobs["prepare_model"], jobs["quantize"], jobs["measure"]) == (2, 4, 15)
+    assert (jobs["prepare_model"], jobs["quantize"], jobs["measure"]) == (3, 4, 19)
 
 
 def test_without_evaluation_nothing_is_evaluated(project, study):
@@ -69,7 +69,7 @@ def test_without_tasks_and_positions_text_alone_is_scored(project, study):
 def test_a_technique_brings_the_checkpoints_that_it_starts_from(project, study):
     techniques = ["baseline", "distill_gguf_q4_k_m", "vllm_gptq_int4"]
     change = {"models": ["tiny"], "techniques": techniques, "exclude": [], "evaluate": False}
-    name = study(lambda s: s["experiments"]["generate"].update(change))
+    name = study(lambda s: s.update(experiments={"generate": {**s["experiments"]["generate"], **change}}))
     jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
     # The student, its GGUF file, and GPTQ's checkpoint; none of the techniques that make the first and the last is measured.
     assert (jobs["quantize"], jobs["measure"]) == (3, 3)

@@ -16,9 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
 STUDY = "tests/studies/tiny.yaml"
 LOSSLESS = ["baseline", "sdpa", "sdpa_flash", "static_cache", "torch_compile", "torch_compile_naive", "no_kv_cache"]
-CELLS = {("tiny", technique) for technique in [*LOSSLESS, "fp16", "bf16", "bnb_int8", "bnb_nf4", "only_on_a_gpu"]} | {
+MEASURED = [*LOSSLESS, "fp16", "bf16", "bnb_int8", "bnb_nf4"]
+GENERATED = {("tiny", technique) for technique in [*MEASURED, "only_on_a_gpu"]} | {
     ("gpt2-shape", technique) for technique in ("baseline", "bnb_int8", "bnb_nf4")
 }
+TRAINED = [("gpt2-shape", "torch_eager"), ("gpt2-shape", "gradient_checkpointing")]
+ATTENDED = [("heads", "attention_materialised"), ("heads", "attention_flash")]
+CELLS = {*GENERATED, *TRAINED, *ATTENDED}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def test_a_cell_that_could_not_run_has_no_figures(summary):
 
 
 def test_counted_tokens_are_those_produced(project):
-    for technique in [*LOSSLESS, "fp16", "bf16", "bnb_int8", "bnb_nf4"]:
+    for technique in MEASURED:
         rows = cell(project, technique).rows
         assert [row["reply"] for row in rows] == [1, 2, 3]
         for row in rows:
@@ -132,6 +136,38 @@ def test_what_was_seen_of_each_technique(project, summary):
     assert evidence["torch_compile"]["compiled_graphs"] > 0
     assert evidence["torch_compile"]["compiled_while_counting"] == 0
     assert evidence["torch_compile_naive"]["compiled_graphs"] == 0
+
+
+def test_each_technique_is_scored_against_the_baseline_on_the_same_items(project):
+    rows = pd.read_parquet(project / "results/cpu/generate/tiny/score.parquet")
+    found = rows[rows["status"] == "ok"].set_index(["technique", "task", "metric"])
+    assert set(found.index.get_level_values("technique")) == set(MEASURED)
+    assert found.index.is_unique
+    for technique in LOSSLESS[1:]:
+        assert found.loc[(technique, "cloze", "acc"), ["loss", "items"]].tolist() == [0, 5]
+        assert found.loc[(technique, "hellaswag", "acc_norm"), ["loss", "items"]].tolist() == [0, 3]
+        assert found.loc[(technique, "held_out", "top1_agreement"), "value"] == 1
+        assert abs(found.loc[(technique, "held_out", "bits_per_byte"), "loss"]) < 1e-4
+    assert 0 < found.loc[("bnb_nf4", "held_out", "kl_divergence"), "value"] < 1
+    refused = rows[rows["task"] == "no_such_task"]
+    assert refused["status"].tolist() == ["unsupported"]
+    assert "no_such_task" in refused["reason"].item()
+
+
+def test_training_steps_and_passes_of_attention_are_measured_too(project, summary):
+    for name in TRAINED:
+        assert (summary.loc[name, "unit"], summary.loc[name, "replies"]) == ("token", 2)
+        assert summary.loc[name, "run_mfu"] > 0
+    losses = {
+        technique: [row["loss"] for row in records.read(project / f"results/cpu/train/{model}/{technique}/measure.parquet", MEASURE).rows]
+        for model, technique in TRAINED
+    }
+    assert losses["gradient_checkpointing"] == pytest.approx(losses["torch_eager"], rel=1e-5)
+    assert json.loads(summary.loc[TRAINED[1], "evidence"])["run_again_in_backward"]
+    points = pd.read_parquet(project / "results/points.parquet")
+    for model, technique in ATTENDED:
+        assert points[(points["model"] == model) & (points["technique"] == technique)]["point"].tolist() == [16, 32]
+    assert json.loads(summary.loc[ATTENDED[1], "evidence"])["kernels"] == ["_scaled_dot_product_flash_attention_for_cpu"]
 
 
 def test_the_run_is_recorded(project):
@@ -235,7 +271,7 @@ def test_more_replies_measure_again_and_quantize_train_and_evaluate_nothing(proj
     edited(STUDY, lambda text: text.replace("replies: 3", "replies: 4"))
     jobs = dry_run(project)
     assert {"measure", "aggregate", "report"} <= set(jobs)
-    assert jobs["measure"] == len(CELLS)
+    assert jobs["measure"] == len(GENERATED)
     assert not {"quantize", "prepare_model", "evaluate", "warmup"} & set(jobs)
 
 

@@ -50,7 +50,6 @@ def load(told: Mapping, documents: Sequence[tuple[str, str]]):
         raise MissingDependency(f"lm-eval's task {name} needs the Python package {error.name}, which the environment lacks") from error
     except Exception as error:
         raise Unsupported(_why_not(name, where, error)) from error
-    task.set_fewshot_seed(seed=EXAMPLES_SEED)
     return task
 
 
@@ -59,6 +58,8 @@ def requests(task, limit: int) -> list[dict]:
 
     Raises outcomes.Unsupported where it has no items, or asks for what no engine here gives.
     """
+    # Each time anew: drawing the examples moves the task's generator on.
+    task.set_fewshot_seed(seed=EXAMPLES_SEED)
     try:
         task.build_all_requests(limit=limit, rank=0, world_size=1)
     except ValueError as error:
@@ -106,6 +107,7 @@ def score(task, limit: int, asked: Sequence[Mapping], answers: Mapping[tuple[int
     task now asks something else than it did: its data changed in between.
     """
     harness = _import()
+    task.set_fewshot_seed(seed=EXAMPLES_SEED)
     replay = harness.replay(asked, answers)
     found = harness.evaluate(
         lm=replay, task_dict={"tasks": {task.config.task: task}}, limit=limit, bootstrap_iters=RESAMPLES, log_samples=True

@@ -53,7 +53,7 @@ def parameters_in_words(count: float) -> str:
 
 def _headline(group: Group) -> Markup:
     engaged, baseline = group.engaged, group.baseline
-    best = engaged.loc[engaged.rate.idxmax()]
+    best = group.fastest
     speed = _speed(best, "95 % interval ")
     if len(engaged) == 1:
         return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
@@ -65,16 +65,15 @@ def _headline(group: Group) -> Markup:
         lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
     else:
         names = _names([best.label, *tied.label])
-        lead = Markup("{} cannot be told apart as the fastest: the highest mean is {}").format(names, speed)
+        lead = Markup("{} cannot be told apart as the fastest; {} has {}").format(names, best.label, speed)
     if baseline is None:
         return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead)
-    subject = "" if len(tied) == 0 else Markup(" of {}").format(best.label)
-    return Markup("{}, a speed-up{} of {} over {}.").format(lead, subject, _ratio(best), baseline.label)
+    return Markup("{}, a speed-up of {} over {}.").format(lead, _ratio(best), baseline.label)
 
 
 def _speed_points(group: Group) -> list[Markup]:
     engaged, baseline = group.engaged, group.baseline
-    best = engaged.loc[engaged.rate.idxmax()]
+    best = group.fastest
     points = [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group)]
     points += _growth_points(group)
     if group.workload == "generate":

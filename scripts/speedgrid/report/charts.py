@@ -184,7 +184,8 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
     table = prepare(rows)
     table["text"] = [units.number(value) for value in table.rate]
     dots = _dots(table, replies)
-    table["end"] = table.name.map(dots.groupby("name").rate.max()).fillna(table.rate)
+    furthest = table.name.map(dots.groupby("name").rate.max()).fillna(table.rate)
+    table["end"] = furthest.where(table.rate_high.isna(), furthest.clip(lower=table.rate_high))
     table["interval"] = [_interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
     domain = [0, _largest(table.end)]
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=domain, nice=False), axis=_ticks())

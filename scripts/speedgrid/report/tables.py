@@ -5,11 +5,13 @@ time would weigh long replies more; the studies that speedgrid reproduces publis
 runs of the baseline that are nearest in time, and its interval has the noise between runs in it.
 """
 
+import collections
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import pandas as pd
 
@@ -30,6 +32,8 @@ FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
     *("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
 )
+# Shares of runs that add up to less than this are none.
+ROUNDING = 1e-9
 COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s")
 
 
@@ -64,12 +68,12 @@ class CellRecords:
     def status(self) -> str:
         return self.measure.status
 
-    @property
+    @cached_property
     def replies(self) -> list[dict]:
         """The finished counted replies; the row that says why a cell stopped is not one."""
         return _finished(self.measure, self.point)
 
-    @property
+    @cached_property
     def runs(self) -> list["Run"]:
         """The runs that have figures, the cell's own first."""
         records = [record for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record, self.point)]
@@ -116,15 +120,23 @@ def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     cells = work.at_common_points(cells)
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
     noise = _noise(baselines.values())
-    fastest = _fastest(cells)
-    rows = []
-    for cell in cells:
-        known = noise.get(_kind(cell))
-        row = _summary_row(cell, baselines.get(cell.group), known)
-        if cell.has_figures and known:
-            row["ties_fastest"] = _ties(cell, fastest.get(cell.group), known)
-        rows.append(row)
+    rows = [_summary_row(cell, baselines.get(cell.group), noise.get(_kind(cell))) for cell in cells]
+    fastest: dict[tuple, int] = {}
+    for at, (cell, row) in enumerate(zip(cells, rows, strict=True)):
+        # Those left out whose technique was not engaged.
+        if row["status"] == "ok" and row["rate"] is not None:
+            ranked = ranked_by(cell.group in baselines)
+            fastest[cell.group] = max(fastest.get(cell.group, at), at, key=lambda one, ranked=ranked: rows[one][ranked])
+    for cell, row in zip(cells, rows, strict=True):
+        if row["rate"] is not None and cell.group in fastest:
+            known = noise.get(_kind(cell)) or statistics.assumed_noise()
+            row["ties_fastest"] = _ties(cells[fastest[cell.group]], cell, baselines.get(cell.group), known)
     return rows
+
+
+def ranked_by(has_baseline: bool) -> str:
+    """The column that ranks the cells of a group: the speed-up, free of the machine's drift, or without a baseline the speed."""
+    return "speedup" if has_baseline else "rate"
 
 
 def _kind(cell: CellRecords) -> tuple[str, str]:
@@ -139,24 +151,21 @@ def _noise(baselines: Iterable[CellRecords]) -> dict[tuple[str, str], statistics
     return statistics.noise_of_kinds(runs)
 
 
-def _fastest(cells: Iterable[CellRecords]) -> dict[tuple, CellRecords]:
-    """The cell of each group with the highest mean speed, those left out whose technique was not engaged."""
-    found: dict[tuple, CellRecords] = {}
-    for cell in cells:
-        if cell.status == "ok" and cell.has_figures:
-            best = found.setdefault(cell.group, cell)
-            found[cell.group] = max(best, cell, key=lambda one: one.runs[0].level.value)
-    return found
-
-
-def _ties(cell: CellRecords, fastest: CellRecords | None, noise: statistics.Noise) -> bool | None:
-    """Whether the fastest of its group cannot be told apart from this cell; None where nothing was engaged, so that none is the fastest."""
-    if fastest is None:
-        return None
+def _ties(fastest: CellRecords, cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise) -> bool:
+    """Whether the fastest of its group cannot be told apart from this cell."""
     if cell is fastest:
         return True
-    ratio = statistics.speedup([(fastest.runs[0].level, 1.0)], [(cell.runs[0].level, 1.0)], noise)
-    return statistics.verdict(ratio, noise.floor) != "faster"
+    return statistics.verdict(_ratio(fastest.runs[0], cell.runs[0], baseline.runs if baseline else [], noise), noise.floor) != "faster"
+
+
+def _ratio(one: "Run", other: "Run", baselines: Sequence["Run"], noise: statistics.Noise) -> statistics.Estimate:
+    """How much faster one run is than another, each held against the baseline's runs nearest to it in time, so that drift cancels."""
+    shares = collections.Counter({one: 1.0, other: -1.0})
+    for run, sign in ((other, 1), (one, -1)):
+        for which, share in statistics.nearest(run.at, [each.at for each in baselines]) if baselines else ():
+            shares[baselines[which]] += sign * share
+    sides = ([(run.level, sign * share) for run, share in shares.items() if sign * share > ROUNDING] for sign in (1, -1))
+    return statistics.speedup(*sides, noise)
 
 
 def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise | None) -> dict:
@@ -248,9 +257,7 @@ def _speedup(cell: CellRecords, baseline: CellRecords | None, noise: statistics.
     found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}
-    own = cell.runs[0]
-    paired = statistics.nearest(own.at, [run.at for run in baseline.runs])
-    ratio = statistics.speedup([(own.level, 1.0)], [(baseline.runs[which].level, share) for which, share in paired], noise)
+    ratio = _ratio(cell.runs[0], baseline.runs[0], baseline.runs, noise)
     verdict = statistics.verdict(ratio, noise.floor)
     return found | {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
 
@@ -421,6 +428,11 @@ class Group:
     def engaged(self) -> pd.DataFrame:
         """The cells whose figures are those of their technique."""
         return self.measured[self.measured.status == "ok"]
+
+    @property
+    def fastest(self) -> pd.Series:
+        """The fastest of the engaged cells, of which there must be one."""
+        return self.engaged.loc[self.engaged[ranked_by(self.baseline is not None)].idxmax()]
 
     @property
     def baseline(self) -> pd.Series | None:

@@ -70,7 +70,8 @@ def fixed(value: float, decimals: int) -> str:
 def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 
-    The interval's half width is at least one and a half of the last digit, and the value has at most five digits.
+    The interval's half width is at least one and a half of the last digit, and the value has at most five digits. What is never negative
+    has at least one digit that is not 0, however wide its interval is.
     """
     if is_missing(value):
         return MISSING, ""
@@ -79,6 +80,8 @@ def with_interval(value: float, low: float | None, high: float | None) -> tuple[
     most = 4 - math.floor(math.log10(abs(value))) if value else 2
     half = (high - low) / 2
     decimals = min(most, -math.floor(math.log10(half / 1.5))) if half > 0 else 2 - math.floor(math.log10(abs(value) or 1))
+    if value > 0 and low >= 0:
+        decimals = max(decimals, -math.floor(math.log10(value)))
     return fixed(value, decimals), f"{fixed(low, decimals)}–{fixed(high, decimals)}"
 
 

@@ -113,7 +113,7 @@ class Work(base.Work):
             raise RuntimeError(
                 f"the technique changed the result: loss by {loss:.2g}, gradients by {gradients:.2g} of their size; allowed is {allowed:g}"
             )
-        return {"loss_differs_by": loss, "gradients_differ_by": gradients}
+        return {"loss_differs_by": float(f"{loss:.3g}"), "gradients_differ_by": float(f"{gradients:.3g}")}
 
     def _gradients(self, batches: list) -> tuple[float, list]:
         """Loss and gradients without dropout, which draws other numbers in another order of work."""
