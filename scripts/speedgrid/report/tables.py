@@ -121,16 +121,7 @@ def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
     noise = _noise(baselines.values())
     rows = [_summary_row(cell, baselines.get(cell.group), noise.get(_kind(cell))) for cell in cells]
-    fastest: dict[tuple, int] = {}
-    for at, (cell, row) in enumerate(zip(cells, rows, strict=True)):
-        # Those left out whose technique was not engaged.
-        if row["status"] == "ok" and row["rate"] is not None:
-            ranked = ranked_by(cell.group in baselines)
-            fastest[cell.group] = max(fastest.get(cell.group, at), at, key=lambda one, ranked=ranked: rows[one][ranked])
-    for cell, row in zip(cells, rows, strict=True):
-        if row["rate"] is not None and cell.group in fastest:
-            known = noise.get(_kind(cell)) or statistics.assumed_noise()
-            row["ties_fastest"] = _ties(cells[fastest[cell.group]], cell, baselines.get(cell.group), known)
+    _mark_fastest(cells, rows, baselines, noise)
     return rows
 
 
@@ -151,19 +142,35 @@ def _noise(baselines: Iterable[CellRecords]) -> dict[tuple[str, str], statistics
     return statistics.noise_of_kinds(runs)
 
 
-def _ties(fastest: CellRecords, cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise) -> bool:
-    """Whether the fastest of its group cannot be told apart from this cell."""
-    if cell is fastest:
-        return True
-    return statistics.verdict(_ratio(fastest.runs[0], cell.runs[0], baseline.runs if baseline else [], noise), noise.floor) != "faster"
+def _mark_fastest(
+    cells: Sequence[CellRecords],
+    rows: Sequence[dict],
+    baselines: Mapping[tuple, CellRecords],
+    noise: Mapping[tuple[str, str], statistics.Noise],
+) -> None:
+    """Fill in for each cell whether the fastest of its group cannot be told apart from it. What was not engaged is never the fastest."""
+    groups: dict[tuple, list[tuple[CellRecords, dict]]] = {}
+    for cell, row in zip(cells, rows, strict=True):
+        if cell.has_figures:
+            groups.setdefault(cell.group, []).append((cell, row))
+    for group, members in groups.items():
+        runs, ranked = baselines[group].runs if group in baselines else [], ranked_by(group in baselines)
+        engaged = [member for member in members if member[0].status == "ok"]
+        fastest = max(engaged, key=lambda member, ranked=ranked: member[1][ranked])[0] if engaged else None
+        for cell, row in members if fastest else ():
+            row["ties_fastest"] = cell is fastest
+            if cell is not fastest:
+                known = noise.get(_kind(cell)) or statistics.assumed_noise()
+                row["ties_fastest"] = statistics.verdict(_ratio(fastest.runs[0], cell.runs[0], runs, known), known.floor) != "faster"
 
 
 def _ratio(one: "Run", other: "Run", baselines: Sequence["Run"], noise: statistics.Noise) -> statistics.Estimate:
     """How much faster one run is than another, each held against the baseline's runs nearest to it in time, so that drift cancels."""
-    shares = collections.Counter({one: 1.0, other: -1.0})
-    for run, sign in ((other, 1), (one, -1)):
+    shares: dict[Run, float] = collections.Counter()
+    for run, sign in ((one, 1), (other, -1)):
+        shares[run] += sign
         for which, share in statistics.nearest(run.at, [each.at for each in baselines]) if baselines else ():
-            shares[baselines[which]] += sign * share
+            shares[baselines[which]] -= sign * share
     sides = ([(run.level, sign * share) for run, share in shares.items() if sign * share > ROUNDING] for sign in (1, -1))
     return statistics.speedup(*sides, noise)
 
