@@ -29,8 +29,8 @@ _DRAWS_AT_ONCE = 2_000_000
 # The floor that is assumed where nothing ran twice, so that none could be measured.
 ASSUMED_FLOOR = 0.05
 
-# Where not even twice the speed could be told from noise, nothing is called the same.
-HOPELESS_FLOOR = 1.0
+# Where not even half as much speed again could be told from noise, nothing is called the same.
+HOPELESS_FLOOR = 0.5
 
 Verdict = Literal["faster", "slower", "same", "unsure"]
 
@@ -394,8 +394,8 @@ def verdict(speedup: Estimate, floor: float) -> Verdict:
     """What a speed-up comes to, where differences below `floor` (a share, as of Noise.floor) cannot be told apart.
 
     `faster` or `slower`: its interval is all on one side of 1, and it is further from 1 than the floor. `same`, a tie: it is no further
-    from 1 than the floor, and its interval rules out more than twice the floor. Else, or with a hopeless floor, `unsure`: these replies
-    cannot say.
+    from 1 than the floor, and its interval is all within the floor, or holds 1 and rules out more than twice the floor. Else, or with a
+    hopeless floor, `unsure`: these replies cannot say.
     """
     if speedup.low is None or speedup.high is None:
         return "unsure"
@@ -403,7 +403,8 @@ def verdict(speedup: Estimate, floor: float) -> Verdict:
     if abs(away) > edge:
         return "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "unsure"
     reach = max(math.log(speedup.high), -math.log(speedup.low)) if speedup.low > 0 else math.inf
-    return "same" if reach <= 2 * edge and floor < HOPELESS_FLOOR else "unsure"
+    tie = reach <= edge or (speedup.low <= 1 <= speedup.high and reach <= 2 * edge)
+    return "same" if tie and floor < HOPELESS_FLOOR else "unsure"
 
 
 # Runs: several processes that measured the same
