@@ -90,9 +90,9 @@ class CellRecords:
         return self.status in MEASURED and bool(self.replies)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A process that measured a cell: when it began, in seconds, and its speed."""
+    """A process that measured a cell: when it began, in seconds, and its speed. Two that look alike are two."""
 
     at: float
     level: statistics.Level
