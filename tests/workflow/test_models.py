@@ -28,20 +28,21 @@ def repositories(project, tmp_path_factory) -> dict[str, Path]:
     return {"someone/good": good, "someone/pickled": pickled}
 
 
+def write_study(path: Path, models: dict[str, dict], **changes) -> None:
+    """The tiny study with the baseline of these models alone."""
+    study = yaml.safe_load((working_copy.ROOT / "tests/studies/tiny.yaml").read_text())
+    generate = study["experiments"]["generate"] | {"models": list(models), "techniques": ["baseline"], "exclude": []} | changes
+    path.write_text(yaml.safe_dump(study | {"models": models, "experiments": {"generate": generate}}))
+
+
 def prepare(project: Path, name: str, model: dict, target: str = "models/{name}/prepared.parquet", before: str = "", **variables: str):
-    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
-    study["models"] = {name: model}
-    study["experiments"]["generate"] |= {"models": [name], "techniques": ["baseline"], "exclude": []}
-    (project / f"{name}.yaml").write_text(yaml.safe_dump(study))
+    write_study(project / f"{name}.yaml", {name: model})
     return working_copy.launcher(project, "run", "--study", f"{name}.yaml", target.format(name=name), before=before, **variables)
 
 
 def measured(project: Path, models: dict[str, dict]) -> dict[str, records.Record]:
     """The record of the baseline of each model, in one run that must end well."""
-    study = yaml.safe_load((project / "tests/studies/tiny.yaml").read_text())
-    study["models"] = models
-    study["experiments"]["generate"] |= {"models": list(models), "techniques": ["baseline"], "exclude": [], "evaluate": False}
-    (project / "models.yaml").write_text(yaml.safe_dump(study))
+    write_study(project / "models.yaml", models, evaluate=False)
     results = {name: f"results/cpu/generate/{name}/baseline/measure.parquet" for name in models}
     done = working_copy.launcher(project, "run", "--study", "models.yaml", *results.values())
     assert done.returncode == 0, done.stdout + done.stderr
