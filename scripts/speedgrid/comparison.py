@@ -177,7 +177,7 @@ def _noise(levels: Sequence[Mapping[Key, Sequence[Level]]], kinds: Mapping[Key, 
     repeated: dict[tuple[str, str], list] = {}
     for side in levels:
         for key, runs in side.items():
-            repeated.setdefault(kinds[key], []).append([run for run in runs if run.n > 1])
+            repeated.setdefault(kinds[key], []).append(runs)
     return statistics.noise_of_kinds(repeated, assumed_floor)
 
 

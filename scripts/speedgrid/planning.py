@@ -68,7 +68,7 @@ PAGE_SOURCES = "report"
 
 
 def looked_up_once(function: Callable) -> Callable:
-    """The same function, whose parameters Snakemake need not look up for every job: that was a quarter of planning a large grid.
+    """The same function, whose parameters Snakemake need not look up for every job: that was a fifth of planning a large grid.
 
     It is what `snakemake.common.overwrite_function_params` does, which the jobs that plan without Snakemake do not have.
     """

@@ -402,8 +402,8 @@ def verdict(speedup: Estimate, floor: float) -> Verdict:
     away, edge = math.log(speedup.value), math.log1p(floor)
     if abs(away) > edge:
         return "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "unsure"
-    reach = max(math.log(speedup.high), -math.log(speedup.low)) if speedup.low > 0 else math.inf
-    tie = reach <= edge or (speedup.low <= 1 <= speedup.high and reach <= 2 * edge)
+    reach = max(speedup.high, 1 / speedup.low) if speedup.low > 0 else math.inf
+    tie = reach <= 1 + floor or (speedup.low <= 1 <= speedup.high and reach <= (1 + floor) ** 2)
     return "same" if tie and floor < HOPELESS_FLOOR else "unsure"
 
 
@@ -454,16 +454,18 @@ def noise(groups: Sequence[Sequence[Level]]) -> Noise | None:
 def noise_of_kinds(
     kinds: Mapping[tuple[str, str], Sequence[Sequence[Level]]], floor: float = ASSUMED_FLOOR
 ) -> dict[tuple[str, str], Noise]:
-    """The noise of every device and workload, from groups of runs as `noise` takes them.
+    """The noise of every device and workload, from groups of runs as `noise` takes them; runs of a single reply say nothing of
+    it and are left out.
 
     Each workload has its own, because not the same thing makes its runs differ: a loop of small kernels hangs on the processor, a training
     step on the GPU. Where nothing of a workload ran twice, the runs of all workloads on that device count; where none did, `floor` is
     assumed.
     """
+    known = {kind: [[run for run in runs if run.n > 1] for runs in groups] for kind, groups in kinds.items()}
     found = {}
-    for device, workload in kinds:
-        on_device = [runs for (other, _), groups in kinds.items() if other == device for runs in groups]
-        found[(device, workload)] = noise(kinds[(device, workload)]) or noise(on_device) or assumed_noise(floor)
+    for device, workload in known:
+        on_device = [runs for (other, _), groups in known.items() if other == device for runs in groups]
+        found[(device, workload)] = noise(known[(device, workload)]) or noise(on_device) or assumed_noise(floor)
     return found
 
 

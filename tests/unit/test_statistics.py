@@ -434,11 +434,12 @@ def test_the_interval_of_a_speedup_has_the_noise_between_runs_in_it():
         (1.2, 1.15, 1.25, 0.03, "faster"),
         (0.8, 0.75, 0.85, 0.03, "slower"),
         (1.02, 0.99, 1.05, 0.03, "same"),
-        (1.015, 1.005, 1.025, 0.03, "same"),  # told from none, but under the floor
+        (1.02, 1.01, 1.03, 0.03, "same"),  # told from none, but under the floor
         (1.10, 0.95, 1.27, 0.03, "unsure"),  # a noisy technique
         (1.00, 0.80, 1.25, 0.03, "unsure"),  # might be a tie, might be a quarter
         (0.70, 0.55, 0.89, 0.49, "unsure"),  # slower if anything, and under a high floor
         (1.00, 0.75, 1.33, 0.60, "unsure"),  # a machine that cannot tell half as much again
+        (1.00, 0.60, 1.67, 2.00, "unsure"),  # a machine that cannot tell twice the speed
         (1.5, None, None, 0.03, "unsure"),
     ],
 )

@@ -138,7 +138,7 @@ def _noise(baselines: Iterable[CellRecords]) -> dict[tuple[str, str], statistics
     """The noise between the runs of the baselines, of every gpu and workload."""
     runs: dict[tuple[str, str], list] = {}
     for cell in baselines:
-        runs.setdefault(_kind(cell), []).append([run.level for run in cell.runs if run.level.n > 1])
+        runs.setdefault(_kind(cell), []).append([run.level for run in cell.runs])
     return statistics.noise_of_kinds(runs)
 
 
