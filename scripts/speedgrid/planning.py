@@ -4,6 +4,7 @@ The rules name these functions as they are, `params: job=grid.measure_job`, so t
 """
 
 import collections
+import contextlib
 import csv
 import functools
 import hashlib
@@ -540,8 +541,19 @@ for _question in vars(Grid).values():
         looked_up_once(_question)
 
 
+def spare_lookups() -> None:
+    """Let Snakemake look up once, and not for every resource of every job, what parameters its own function takes that asks a resource for
+    its value: an eighth of planning a large grid. Without effect where a Snakemake has no such function."""
+    with contextlib.suppress(ImportError):
+        from snakemake.common import overwrite_function_params
+        from snakemake.resources import Resource
+
+        overwrite_function_params(Resource.evaluate, inspect.signature(Resource("", 0).evaluate).parameters)
+
+
 def load(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
+    spare_lookups()
     given = list(workflow.configfiles)
     if len(given) > 1:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")

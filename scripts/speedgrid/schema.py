@@ -300,6 +300,7 @@ WORK = (
     Column("growth_low", "double", "", "… lower bound", "Lower end of its 95 % interval", "lower"),
     Column("growth_high", "double", "", "… upper bound", "Upper end of its 95 % interval", "lower"),
     Column("largest", "int64", "", "Largest that fits", "Largest size that was finished", "higher"),
+    Column("grows", "string", "", "What grows", "In `largest`: `batch_size`, `sequence` or `layers`; empty elsewhere"),
     Column("loss_first", "double", "nat", "Loss at first", "Of the first counted step; empty where it is not a finite number"),
     Column(
         "loss_last",

@@ -140,7 +140,7 @@ def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None =
 
 def facts(stage: str, machine: Mapping = MACHINE) -> dict:
     times = {"started_at": "2025-03-01T10:00:00+00:00", "ended_at": "2025-03-01T10:02:00+00:00"}
-    return {**machine, "stage": stage, **times, "job": json.dumps({"stage": stage}), "rss_peak": 900 * MIB}
+    return {**machine, "stage": stage, **times, "job": json.dumps({"stage": stage, "settings": {}}), "rss_peak": 900 * MIB}
 
 
 def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("stdlib-llama",), cells=DEFAULT_CELLS) -> dict:

@@ -8,6 +8,7 @@ PROMPT = 24
 SHORT = {"first_step_positions": PROMPT, "last_step_positions": 1, "cache": "DynamicCache", "sdpa_kernels": {}}
 EAGER = {"attention": "eager", **SHORT}
 SDPA = {**SHORT, "attention": "sdpa", "sdpa_kernels": {"flash": 16}}
+PACKAGE = {**SHORT, "attention": "flash_attention_2"}
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ SDPA = {**SHORT, "attention": "sdpa", "sdpa_kernels": {"flash": 16}}
         (SDPA, {"attention": "sdpa"}),
         (SDPA, {"attention": "sdpa", "sdpa_kernel": "flash"}),
         (EAGER | {"last_step_positions": PROMPT + 3, "cache": "none"}, {"attention": "eager", "use_cache": False}),
+        (PACKAGE | {"flash_attn_calls": 64}, {"attention": "flash_attention_2"}),
         (SDPA | {"cache": "StaticCache"}, {"attention": "sdpa", "cache": "static"}),
         # Compiled code may hold attention that is no call of SDPA any more.
         ({"attention": "sdpa", "compiled_graphs": 1, "sdpa_kernels": {}}, {"attention": "sdpa", "compile": "static_cache"}),
@@ -33,6 +35,7 @@ def test_what_was_asked_for_and_seen_is_engaged(seen, options):
         (EAGER, {"attention": "sdpa"}, "asked for sdpa attention and got eager"),
         (SDPA | {"sdpa_kernels": {}}, {"attention": "sdpa"}, "SDPA was never called"),
         (SDPA | {"sdpa_kernels": {"math": 16}}, {"attention": "sdpa", "sdpa_kernel": "flash"}, "its kernel math, not flash alone"),
+        (PACKAGE, {"attention": "flash_attention_2"}, "none of its operators ran"),
         (SDPA | {"sdpa_kernels": {"math": 1, "flash": 9}}, {"attention": "sdpa", "sdpa_kernel": "flash"}, "flash and math"),
         (EAGER | {"first_step_positions": 1}, {"attention": "eager"}, "the first step computed 1 of the prompt's 24 tokens"),
         (EAGER | {"last_step_positions": 27}, {"attention": "eager"}, "the last step computed 27 positions"),

@@ -30,7 +30,7 @@ def step(number: int, seconds: float, loss: float | None = None, point: int | No
     return row | {"point": point, "flop": FLOP * (point or 1), "point_memory": memory, "status": "ok", "reason": ""}
 
 
-def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit: str = "image") -> list[dict]:
+def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit: str = "image", **settings) -> list[dict]:
     """The cells of a workload other than `generate`, with the given rows of `measure`; the first is the baseline."""
     cells = [made.Made(name, name.title()) for name in rows]
     grid = made.write_group(root, cells, evaluate=False)
@@ -39,7 +39,8 @@ def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit
         path = f"{cell['folder']}/measure.parquet"
         keys = {axis: cell[axis] for axis in tables.KEYS}
         facts = made.facts("measure") | {"unit": unit, "engaged": True, "evidence": json.dumps({"weights": "float32"})}
-        facts |= {"multiplies_in": "float32", "memory_before": 300 * made.MIB, "energy_valid": False}
+        facts |= {"multiplies_in": "float32", "memory_before": 300 * made.MIB, "energy_valid": False, "parameters": 5_140_000}
+        facts["job"] = json.dumps({"stage": "measure", "settings": settings})
         records.write(path, MEASURE, [keys | row for row in own], facts)
     return grid
 
@@ -141,15 +142,34 @@ def test_a_series_that_ends_in_want_of_memory_is_a_cell_with_figures(series):
     assert (ended["technique"], ended["point"], ended["asked_bytes"], ended.get("rate")) == ("plain", 4096, 20 * 2**30, None)
 
 
-def test_the_largest_size_is_each_cells_own(tmp_path):
-    def at(*points: int) -> list[dict]:
-        return [step(n, 0.1, point=p) for p in points for n in (1, 2)]
+def at_sizes(*points: int) -> list[dict]:
+    return [step(n, 0.1, point=p) for p in points for n in (1, 2)]
 
+
+def test_the_largest_size_is_each_cells_own(tmp_path):
+    at = at_sizes
     parts = {"plain": [*at(1, 2, 4), END | {"point": 8}, END | {"point": 6}], "parts": [*at(8, 16, 32), END | {"point": 64}]}
-    grid = write_cells(tmp_path, parts, workload="largest", unit="token")
+    grid = write_cells(tmp_path, parts, workload="largest", unit="token", grows="batch_size")
     rows, _ = summary_of(grid)
     assert [(rows[name]["largest"], rows[name]["point"]) for name in parts] == [(4, 4), (32, 32)]
-    assert "The largest size that fits, to a sixteenth: Parts 32 and Plain 4." in page_of(grid)
+    text = page_of(grid)
+    assert "The largest batch that fits, to a sixteenth: Parts 32 and Plain 4." in text
+    assert "Parts takes the largest batch: 32, 8.0 times that of Plain, 4." in text
+
+
+def test_the_largest_model_is_told_with_its_parameters(tmp_path):
+    grid = write_cells(
+        tmp_path, {"plain": at_sizes(4), "also": at_sizes(4), "less": at_sizes(2)}, workload="largest", unit="token", grows="layers"
+    )
+    text = page_of(grid)
+    assert "Nothing here takes a larger model than Plain, the baseline: 4 layers with 5.1 million parameters." in text
+    assert "Less 2 layers" in text
+
+
+def test_several_techniques_may_take_the_largest(tmp_path):
+    rows = {"plain": at_sizes(16), "one": at_sizes(48), "other": at_sizes(48)}
+    text = page_of(write_cells(tmp_path, rows, workload="largest", unit="token", grows="sequence"))
+    assert "One and Other take the largest sequence: 48 tokens, 3.0 times that of Plain, 16 tokens." in text
 
 
 def test_every_size_has_its_row(series, tmp_path):

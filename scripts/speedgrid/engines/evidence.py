@@ -11,6 +11,8 @@ SDPA_OPERATORS = {
     "aten::_scaled_dot_product_cudnn_attention": "cudnn",
     "aten::_scaled_dot_product_attention_math": "math",
 }
+# The operators of the package flash-attn (since 2.7), which are not SDPA's.
+FLASH_ATTN = "flash_attn::"
 # How the profiler names the replay of a CUDA graph.
 GRAPH_LAUNCHES = ("cudaGraphLaunch", "cuGraphLaunch")
 # So many of the kernels that took most of the time are kept, and so many characters of their names, which templates make long.
@@ -18,7 +20,8 @@ MOST, NAME = 5, 80
 
 
 def profiled(reply: Callable[[], object], on_gpu: bool) -> dict:
-    """Run `reply` under PyTorch's profiler: `sdpa_kernels` with their calls, `top_kernels`, and `cuda_graph_launches` on a GPU.
+    """Run `reply` under PyTorch's profiler: `sdpa_kernels` with their calls, `top_kernels`, `flash_attn_calls` where there were any, and
+    `cuda_graph_launches` on a GPU.
 
     `top_kernels` are the kernels of the device, on a CPU the operators, that took most of its time, with their share of it in %.
     """
@@ -29,6 +32,8 @@ def profiled(reply: Callable[[], object], on_gpu: bool) -> dict:
     events = watched.key_averages()
     calls = {event.key: event.count for event in events}
     seen = {"sdpa_kernels": sdpa_kernels(calls), "top_kernels": top([(event.key, _own_time(event, on_gpu)) for event in events])}
+    if flash_attn := sum(count for name, count in calls.items() if name.startswith(FLASH_ATTN)):
+        seen["flash_attn_calls"] = flash_attn
     if on_gpu:
         seen["cuda_graph_launches"] = sum(calls.get(name, 0) for name in GRAPH_LAUNCHES)
     return seen

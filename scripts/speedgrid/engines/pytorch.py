@@ -1,5 +1,7 @@
 """PyTorch itself: a model of transformers that is trained or run forward, with the techniques of PyTorch applied to it."""
 
+import copy
+import gc
 import os
 from collections import Counter
 from contextlib import nullcontext
@@ -36,8 +38,8 @@ class Engine(base.Runtime):
 
         self._set_arithmetic(deterministic)
         where = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
-        config = AutoConfig.from_pretrained(self.checkpoint, **where)
-        self.of_images = type(config) in AutoModelForImageClassification._model_mapping
+        self.config = AutoConfig.from_pretrained(self.checkpoint, **where)
+        self.of_images = type(self.config) in AutoModelForImageClassification._model_mapping
         auto = AutoModelForImageClassification if self.of_images else AutoModelForCausalLM
         if not self.of_images:
             where["attn_implementation"] = self.options.get("attention", "sdpa")
@@ -51,6 +53,34 @@ class Engine(base.Runtime):
             raise Unsupported(f"the checkpoint lacks weights that transformers looks for, such as {min(report['missing_keys'])}")
         if "quantization_config" not in where:
             self.model.to(self.device.kind)
+        self._apply(training)
+
+    def take_layers(self, layers: int) -> None:
+        """Put a model of the same shape with as many layers in the place of the loaded one, which is let go first, its weights random: they
+        change neither time nor memory. Raises Unsupported where the shape has no number of layers, or four bits are asked for."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        config = copy.deepcopy(self.config)
+        shape = config.get_text_config()
+        if self.options.get("adapter") == "qlora":
+            raise Unsupported("the four bits of QLoRA are those of a checkpoint, and a model that grows by layers has none")
+        if not hasattr(shape, "num_hidden_layers"):
+            raise Unsupported(f"a model of the family {config.model_type} has no number of layers that could grow")
+        shape.num_hidden_layers = layers
+        if kinds := getattr(shape, "layer_types", None):
+            shape.layer_types = [kinds[number % len(kinds)] for number in range(layers)]
+        self.model = self.forward = None
+        gc.collect()
+        kind = {"attn_implementation": self.options.get("attention", "sdpa"), "dtype": getattr(torch, self.options["dtype"])}
+        with torch.device(self.device.kind):
+            self.model = AutoModelForCausalLM.from_config(config, trust_remote_code=self.trust_remote_code, **kind)
+        self._apply(training=True)
+
+    def _apply(self, training: bool) -> None:
+        """Do to the model what the technique asks for, and make `forward` of it."""
+        import torch
+
         self.model.train(training)
         if self.options.get("channels_last"):
             self._keep_channels_last()

@@ -300,6 +300,8 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
         return ""
     if asked == "sdpa" and not seen["sdpa_kernels"]:
         return "asked for sdpa attention, and SDPA was never called"
+    if asked == "flash_attention_2" and not seen.get("flash_attn_calls"):
+        return "asked for the kernels of flash-attn, and none of its operators ran"
     kernel = options.get("sdpa_kernel")
     if kernel and set(seen["sdpa_kernels"]) != {kernel}:
         return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"

@@ -20,6 +20,8 @@ OVERHEAD_BOUND_PARAMETERS = 300_000_000
 
 SMALLEST_SAVING = 0.02  # less memory than this share of the baseline's peak is not called a saving
 LOSS_BEHIND = 0.1  # a loss that fell by this share less than the baseline's is told
+# What grows in the workload `largest`, in words, and what its sizes count.
+GROWN = {"batch_size": ("batch", ""), "sequence": ("sequence", " tokens"), "layers": ("model", " layers")}
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
 
 
@@ -52,6 +54,8 @@ def parameters_in_words(count: float) -> str:
 
 
 def _headline(group: Group) -> Markup:
+    if group.workload == "largest":
+        return _largest_headline(group)
     engaged, baseline = group.engaged, group.baseline
     best = group.fastest
     speed = _speed(best, "95 % interval ")
@@ -69,6 +73,27 @@ def _headline(group: Group) -> Markup:
     if baseline is None:
         return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead)
     return Markup("{}, a speed-up of {} over {}.").format(lead, _ratio(best), baseline.label)
+
+
+def _largest_headline(group: Group) -> Markup:
+    engaged, baseline = group.engaged, group.baseline
+    grown, _ = GROWN[engaged.grows.iloc[0]]
+    most = engaged[engaged.largest == engaged.largest.max()]
+    size = _size(most.iloc[0])
+    if most.is_baseline.any():
+        return Markup("Nothing here takes a larger {} than <strong>{}</strong>, the baseline: {}.").format(grown, baseline.label, size)
+    takes = "takes" if len(most) == 1 else "take"
+    lead = Markup("<strong>{}</strong> {} the largest {}: {}").format(_names(most.label), takes, grown, size)
+    if baseline is None:
+        return Markup("{}. The baseline has no figures.").format(lead)
+    times = units.number(float(most.largest.iloc[0] / baseline.largest), 2)
+    return Markup("{}, {} times that of {}, {}.").format(lead, times, baseline.label, _size(baseline))
+
+
+def _size(row) -> str:
+    """The largest size of a cell in words; of a model with its parameters."""
+    said = f"{units.number(int(row.largest))}{GROWN[row.grows][1]}"
+    return f"{said} with {parameters_in_words(row.parameters)} parameters" if row.grows == "layers" else said
 
 
 def _speed_points(group: Group) -> list[Markup]:
@@ -130,8 +155,9 @@ def _growth_points(group: Group) -> list[Markup]:
     """How the time grows with the size."""
     if group.workload == "largest":
         rows = group.engaged.sort_values("largest", ascending=False)
-        sizes = [Markup("{} {}").format(row.label, units.number(int(row.largest))) for row in rows.itertuples()]
-        return [Markup("The largest size that fits, to a sixteenth: {}.").format(_joined(sizes))]
+        sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
+        grown, _ = GROWN[rows.grows.iloc[0]]
+        return [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, _joined(sizes))]
     rows = group.engaged[group.engaged.growth.notna()]
     told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
     return [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))] if told else []

@@ -1,6 +1,7 @@
 """Figures of the workloads `train`, `forward` and `attention`, beside those that they have in common with replies: pure functions from
 records (tables.CellRecords) to columns of schema.SUMMARY, and to the rows of schema.POINTS."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ def figures(cell, row: Mapping) -> dict:
     if cell.point is not None:
         found["memory_peak"] = runs[0]["point_memory"]
         found["largest"] = max(_points(cell))
+        found["grows"] = json.loads(cell.measure.facts["job"])["settings"].get("grows")
         grown = growth([(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in _points(cell)])
         found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
     elif row["energy_valid"]:

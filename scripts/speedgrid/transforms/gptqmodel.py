@@ -42,7 +42,12 @@ def make(task: Task) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(task.source, local_files_only=True, trust_remote_code=task.trust_remote_code)
     # Without a fallback: a layer that the text does not reach must not be rounded to the nearest value without a word.
     common = {"bits": bits, "group_size": group_size, "fallback": None, "offload_to_disk": False}
-    config, backend = (GPTQConfig(**common), BACKEND.GPTQ_TORCH) if kind == "gptq" else (AWQConfig(**common), BACKEND.AWQ_TORCH)
+    if kind == "gptq":
+        config, backend = GPTQConfig(**common), BACKEND.GPTQ_TORCH
+    else:
+        # With zero points, as the method's authors have it. GPT-QModel leaves them out unless told, and vLLM then has none of its fast
+        # kernels for the checkpoint on a GPU.
+        config, backend = AWQConfig(**common, sym=False), BACKEND.AWQ_TORCH
     random.seed(task.seed)
     torch.manual_seed(task.seed)
     try:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from speedgrid.engines.base import Proof
+from speedgrid.engines.evidence import FLASH_ATTN
 from speedgrid.workloads import base
 
 # Relative error against float64 that each format's rounding explains. FlashAttention's own tests allow twice the error of attention
@@ -56,7 +57,7 @@ class Work(base.Work):
     def prove(self) -> Proof:
         seen: dict = {"differs_from_float64_by": {name: float(f"{error:.3g}") for name, error in self.errors.items()}}
         seen["checked_at"] = CHECKED
-        if self.engine.options["attention"] == "sdpa":
+        if self.engine.options["attention"] in ("sdpa", "flash_attention_2"):
             seen["kernels"] = self._kernels_seen()
         return Proof(True, "", seen)
 
@@ -103,5 +104,5 @@ class Work(base.Work):
 
         with profile(activities=[ProfilerActivity.CPU]) as seen:
             self.run()
-        names = {event.key.removeprefix("aten::") for event in seen.key_averages() if "scaled_dot_product" in event.key}
-        return sorted(name for name in names if name.startswith("_"))
+        names = {event.key.removeprefix("aten::") for event in seen.key_averages()}
+        return sorted(name for name in names if name.startswith(("_scaled_dot_product", FLASH_ATTN)))

@@ -1,4 +1,4 @@
-"""The largest batch or sequence that a training step takes within a memory budget, found by bisection with real out-of-memory errors."""
+"""The largest batch, sequence or model that a training step takes within a memory budget: bisection with real out-of-memory errors."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,11 @@ class Work(train.Work):
     def load(self) -> None:
         super().load()
         self.told = self.settings
-        self.step = self.parts if self.told["grows"] == "batch_size" else TOKENS
-        # A model of images has no longest sequence, and a batch no largest size.
+        self.step = {"batch_size": self.parts, "sequence": TOKENS, "layers": 1}[self.told["grows"]]
+        # A model of images has no longest sequence, and neither a batch nor a model has a largest size.
         self.most = getattr(self.engine.model.config, "max_position_embeddings", None) if self.told["grows"] == "sequence" else None
+        if self.told["grows"] == "layers":
+            self._take_layers(self.step)
 
     def room(self) -> int | None:
         """What the budget leaves beside the weights."""
@@ -38,11 +40,20 @@ class Work(train.Work):
 
         # After an error for want of memory nothing of the step that failed may be left.
         self.batch = self.batches = None
+        if self.told["grows"] == "layers":
+            self._take_layers(point)
         self.optimizer.zero_grad(set_to_none=True)
         scaled = self.scaler.is_enabled()
         self.scaler = torch.amp.GradScaler(self.engine.device.kind, init_scale=self.scaler.get_scale() if scaled else 1.0, enabled=scaled)
-        self.settings = {**self.told, self.told["grows"]: point}
+        if self.told["grows"] != "layers":
+            self.settings = {**self.told, self.told["grows"]: point}
         super().prepare(point)
+
+    def _take_layers(self, layers: int) -> None:
+        # It holds the weights of the model before.
+        self.optimizer = None
+        self.engine.take_layers(layers)
+        self.make_optimizer()
 
     def columns(self, loss) -> dict:
         return super().columns(loss) | {"batch_size": self.settings["batch_size"]}

@@ -67,6 +67,8 @@ def _measured(job: Job, engine) -> str:
             _series(job, work, memory)
 
     job.facts |= monitor.watched(job.name, job.device, idle.facts, settings["repeat_disturbed"], count)
+    # Where it is the model that grows, of the largest one that was finished.
+    job.facts |= engine.sizes()
     counted = [row for row in job.rows if row.get("reply") is not None]
     job.facts |= {"memory_peak": max(row["point_memory"] for row in counted), "device_memory_used": memory.device_used()}
     job.facts["memory_reserved"] = memory.reserved_peak()

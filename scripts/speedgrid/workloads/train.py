@@ -37,9 +37,14 @@ class Work(base.Work):
         name = engine.options.get("optimizer", settings["optimizer"])
         if "8bit" in name and not engine.device.is_gpu:
             raise Unsupported("optimizers of bitsandbytes with eight bits or paged memory need a GPU; this device is a CPU")
-        self.optimizer = optimizer(name, [p for p in engine.model.parameters() if p.requires_grad], settings["learning_rate"])
+        self.optimizer_name = name
+        self.make_optimizer()
         self.scaler = torch.amp.GradScaler(engine.device.kind, enabled=engine.precision == "fp16_scaler")
         self.scale_at_first = self.scaler.get_scale()
+
+    def make_optimizer(self) -> None:
+        trained = [p for p in self.engine.model.parameters() if p.requires_grad]
+        self.optimizer = optimizer(self.optimizer_name, trained, self.settings["learning_rate"])
 
     def prepare(self, point: int | None) -> None:
         self.batch = batch(self.engine, self.settings, self.settings["batch_size"], self.seed)
