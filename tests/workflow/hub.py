@@ -1,4 +1,4 @@
-"""A model hub on loopback that serves folders as repositories, in the few calls that a download makes."""
+"""A hub on loopback that serves folders as repositories of models or data, in the few calls that a download makes."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 def serving(repositories: Mapping[str, Path], breaks: bool = False) -> Iterator[str]:
     """Serve each folder under its repository name, at REVISION alone; gives the address for HF_ENDPOINT.
 
-    Where it `breaks`, every connection ends in the middle of a file of weights.
+    A name that begins with `datasets/` is one of a data set. Where it `breaks`, every connection ends in the middle of a file of weights.
     """
 
     class Hub(BaseHTTPRequestHandler):
@@ -34,10 +34,13 @@ def serving(repositories: Mapping[str, Path], breaks: bool = False) -> Iterator[
         def _answer(self, with_content: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             for name, folder in repositories.items():
-                if path == f"/api/models/{name}/tree/{REVISION}":
-                    files = [file for file in sorted(folder.iterdir()) if file.is_file()]
-                    listing = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": etag(f.read_bytes())} for f in files]
-                    return self._send(200, json.dumps(listing).encode(), with_content, {"Content-Type": "application/json"})
+                api = f"/api/{name}" if name.startswith("datasets/") else f"/api/models/{name}"
+                if path == f"{api}/revision/{REVISION}":
+                    files = [{"rfilename": str(file.relative_to(folder))} for file in sorted(folder.rglob("*")) if file.is_file()]
+                    return self._send_json({"id": name, "sha": REVISION, "private": False, "siblings": files}, with_content)
+                if path.startswith(f"{api}/tree/{REVISION}"):
+                    inside = folder / path.removeprefix(f"{api}/tree/{REVISION}").strip("/")
+                    return self._send_json([entry(file, folder) for file in sorted(inside.iterdir())], with_content)
                 prefix = f"/{name}/resolve/{REVISION}/"
                 if path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
                     content = (folder / path.removeprefix(prefix)).read_bytes()
@@ -45,6 +48,9 @@ def serving(repositories: Mapping[str, Path], breaks: bool = False) -> Iterator[
             known = path == "/" or any(f"/{name}/" in path for name in repositories)
             error = {} if path == "/" else {"X-Error-Code": "EntryNotFound" if known else "RepoNotFound"}
             return self._send(200 if path == "/" else 404, b"", with_content, error)
+
+        def _send_json(self, answer: object, with_content: bool) -> None:
+            self._send(200, json.dumps(answer).encode(), with_content, {"Content-Type": "application/json"})
 
         def _send(self, status: int, content: bytes, with_content: bool, headers: Mapping[str, str]) -> None:
             self.send_response(status)
@@ -63,6 +69,14 @@ def serving(repositories: Mapping[str, Path], breaks: bool = False) -> Iterator[
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
+
+
+def entry(file: Path, folder: Path) -> dict:
+    """A file or folder of a repository as the hub lists it."""
+    path = str(file.relative_to(folder))
+    if file.is_dir():
+        return {"type": "directory", "path": path, "oid": etag(path.encode())}
+    return {"type": "file", "path": path, "size": file.stat().st_size, "oid": etag(file.read_bytes())}
 
 
 def etag(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Where models come from: a hub, played by a server on loopback, and local folders."""
+"""Where models and the data of tasks come from: a hub, played by a server on loopback, and local folders."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import working_copy
 import yaml
 from speedgrid import records
-from speedgrid.schema import MEASURE, MODEL
+from speedgrid.schema import MEASURE, MODEL, REQUESTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
@@ -164,3 +164,57 @@ def test_code_beside_a_model_runs_only_where_the_study_trusts_that_model_by_name
     models["trusted"]["trust_remote_code"] = True
     assert {name: record.status for name, record in measured(project, models).items()} == dict.fromkeys(models, "ok")
     assert {name: marker.exists() for name, marker in markers.items()} == {"trusted": True, "distrusted": False}
+
+
+# An item of HellaSwag as the hub has it, made up here.
+ITEM = {
+    "activity_label": "Reading",
+    "ctx_a": "A woman opens a letter.",
+    "ctx_b": "she",
+    "ctx": "A woman opens a letter. she",
+    "endings": ["reads it slowly.", "eats the table.", "melts in the sun.", "is a letter herself."],
+    "source_id": "made~up",
+    "split_type": "indomain",
+    "label": "0",
+}
+
+
+@pytest.fixture
+def hellaswag(tmp_path) -> Path:
+    """A repository with three items to answer, each in a folder and named in its README, as the real one has them."""
+    folder = tmp_path / "hellaswag"
+    (folder / "data").mkdir(parents=True)
+    parts = {"train": 2, "validation": 3}
+    for part, count in parts.items():
+        items = [json.dumps(ITEM | {"ind": number, "split": part}) for number in range(count)]
+        (folder / f"data/{part}.jsonl").write_text("\n".join(items))
+    files = [{"split": part, "path": f"data/{part}.jsonl"} for part in parts]
+    card = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]})
+    (folder / "README.md").write_text(f"---\n{card}---\n")
+    return folder
+
+
+def asked(project: Path, revision: str, **variables: str) -> list[dict]:
+    """What the task HellaSwag asks, its data taken from the hub at this revision, in a run that must end well."""
+    evaluate = {"text": "stdlib", "positions": 0, "tasks": [{"task": "hellaswag", "limit": 2, "dataset": {"revision": revision}}]}
+    study = yaml.safe_load((working_copy.ROOT / "tests/studies/tiny.yaml").read_text())
+    write_study(project / "task.yaml", {"tiny": study["models"]["tiny"]}, evaluate=evaluate)
+    target = project / "results/requests/generate/requests.parquet"
+    target.unlink(missing_ok=True)
+    done = working_copy.launcher(project, "run", "--study", "task.yaml", str(target.relative_to(project)), **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return records.read(target, REQUESTS).rows
+
+
+def test_the_data_of_a_task_come_from_the_hub_at_their_revision_and_then_from_its_cache(project, hellaswag, tmp_path):
+    home = {"HF_HOME": str(tmp_path / "home")}
+    with hub.serving({"datasets/Rowan/hellaswag": hellaswag}) as address:
+        online = asked(project, hub.REVISION, HF_ENDPOINT=address, **home)
+    assert [(row["item"], row["request"], row["status"]) for row in online] == [(i, r, "ok") for i in (0, 1) for r in range(4)]
+    assert [row["continuation"].strip() for row in online[:4]] == ITEM["endings"]
+    offline = asked(project, hub.REVISION, HF_ENDPOINT=address, HF_HUB_OFFLINE="1", **home)
+    assert offline == online
+    (missing,) = asked(project, "f" * 40, HF_ENDPOINT=address, HF_HUB_OFFLINE="1", **home)
+    assert missing["status"] == "unsupported"
+    assert "cannot be had" in missing["reason"]
+    assert "go online once" in missing["reason"]

@@ -6,6 +6,7 @@ lm-eval builds every request, and later scores every answer, as if it had asked 
 import difflib
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ def load(told: Mapping, documents: Sequence[tuple[str, str]]):
         raise MissingDependency(f"lm-eval's task {name} needs the Python package {error.name}, which the environment lacks") from error
     except Exception as error:
         raise Unsupported(_why_not(name, where, error)) from error
+    others = _commits_in_cache(task) - {told["dataset"].get("revision")}
+    if "revision" in told["dataset"] and others:
+        raise Unsupported(
+            f"the data set of {name}, {where}, cannot be had: the hub cannot be reached, and the cache has it at {min(others)[:12]}; "
+            "go online once, or give a copy of it as dataset.folder"
+        )
     return task
 
 
@@ -151,6 +158,13 @@ def _dataset(config: Mapping, told: Mapping) -> dict:
     # A copy of the hub's repository says in its README which files are which part; in any other folder their names do.
     named = {} if (folder / "README.md").is_file() else {"dataset_name": None}
     return {"dataset_path": str(folder), "dataset_kwargs": {}, **named}
+
+
+def _commits_in_cache(task) -> set[str]:
+    """The commits of the hub whose data a task has, which are folders of the cache. Where the hub cannot be reached, the library `datasets`
+    takes whichever commit it has, and says so in a line of its log alone."""
+    files = [file["filename"] for part in (task.dataset or {}).values() for file in part.cache_files]
+    return {name for file in files for name in Path(file).parts if re.fullmatch("[0-9a-f]{40}", name)}
 
 
 def _why_not(name: str, where: str, error: Exception) -> str:

@@ -20,7 +20,7 @@ def make(task: Task) -> dict:
 
     Settings: size (the student's parameters as a share of the teacher's), train (settings of training.fit: tokens, temperature, soft,
     learning_rate, batch_size, sequence), samples and sequence (the text that importance is measured on). Raises outcomes.Unsupported where
-    what cannot be cut, such as the embedding, is already larger, or where the model is not built like Llama.
+    what cannot be cut, such as the embedding, is already larger, or where the model is built neither like Llama nor like GPT-2.
     """
     settings = {**DEFAULTS, **task.settings}
     student, tokenizer = load(task)

@@ -19,7 +19,7 @@ def make(task: Task) -> dict:
 
     Settings: axis (`width`, `depth`), share (of the layers' weights, or of the layers, that is cut off), samples and sequence (the text
     that importance is measured on), recovery (settings of training.fit; none where empty). Raises outcomes.Unsupported for models that are
-    not built like Llama.
+    built neither like Llama nor like GPT-2.
     """
     settings = {**DEFAULTS, **task.settings}
     if settings["axis"] not in ("width", "depth"):

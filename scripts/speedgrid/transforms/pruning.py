@@ -1,4 +1,4 @@
-"""Which attention heads, channels and layers of a Llama-like model matter least, and a smaller model without them.
+"""Which attention heads, channels and layers of a model like Llama or GPT-2 matter least, and a smaller model without them.
 
 Importance is measured by what a calibration text makes of the model, in passes without gradients, as in S. Muralidharan et al., "Compact
 Language Models via Pruning and Knowledge Distillation", 2024 (https://arxiv.org/abs/2407.14679), section 2.2: of a channel or head, the
@@ -13,8 +13,50 @@ from speedgrid.outcomes import Unsupported
 
 # Widths are rounded to a multiple of this, which kernels and block formats of four bits want.
 MULTIPLE = 64
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
-FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the models of a family keep their layers, and what is cut in them: names of modules, and of the feed-forward width."""
+
+    stack: tuple[str, str]
+    attention: str
+    outgoing: str
+    up: tuple[str, ...]
+    down: str
+    width: str
+    # What gives the heads, where heads can be cut off.
+    heads: tuple[str, ...] = ()
+    network: str = "mlp"
+
+    def list_in(self, model) -> list:
+        """The layers of a model of this family; empty where it is none."""
+        layers = list(getattr(getattr(model, self.stack[0], None), self.stack[1], []))
+        wanted = [(self.attention, name) for name in (*self.heads, self.outgoing)]
+        wanted += [(self.network, name) for name in (*self.up, self.down)]
+        fits = all(hasattr(getattr(layer, part, None), name) for layer in layers for part, name in wanted)
+        return layers if fits else []
+
+    def out_of_attention(self, layer):
+        return getattr(getattr(layer, self.attention), self.outgoing)
+
+    def out_of_network(self, layer):
+        return getattr(getattr(layer, self.network), self.down)
+
+
+LAYOUTS = (
+    Layout(
+        ("model", "layers"),
+        "self_attn",
+        "o_proj",
+        ("gate_proj", "up_proj"),
+        "down_proj",
+        "intermediate_size",
+        heads=("q_proj", "k_proj", "v_proj"),
+    ),
+    # GPT-2 has no width of a head apart from that of the stream over the number of heads, so that none can be cut off: channels alone.
+    Layout(("transformer", "h"), "attn", "c_proj", ("c_fc",), "c_proj", "n_inner"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,23 +67,20 @@ class Sizes:
     channels: int
 
 
-def layers_of(model) -> list:
-    """The layers of a model whose attention and feed-forward network are those of Llama. Raises outcomes.Unsupported for others."""
-    layers = list(getattr(getattr(model, "model", None), "layers", []))
-    fits = [
-        all(
-            hasattr(getattr(layer, part, None), name)
-            for part, names in (("self_attn", PROJECTIONS), ("mlp", FEED_FORWARD))
-            for name in names
-        )
-        for layer in layers
-    ]
-    if not layers or not all(fits):
-        kind = model.config.model_type
+def layout_of(model) -> Layout:
+    """How a model is built. Raises outcomes.Unsupported for models of other families."""
+    found = next((layout for layout in LAYOUTS if layout.list_in(model)), None)
+    if found is None:
         raise Unsupported(
-            f"pruning here takes models with Llama's attention and feed-forward layers (Llama, Mistral, Qwen2, …), not {kind}"
+            "pruning here takes models with the attention and feed-forward layers of Llama (Llama, Mistral, Qwen2, …) or GPT-2, "
+            f"not {model.config.model_type}"
         )
-    return layers
+    return found
+
+
+def layers_of(model) -> list:
+    """The layers of a model. Raises outcomes.Unsupported for models of families that are not known here."""
+    return layout_of(model).list_in(model)
 
 
 def parameters(module) -> int:
@@ -61,7 +100,7 @@ def sizes_for(kept: float, groups: Sequence[int], channels: int, group_cost: int
     step = MULTIPLE if channels >= 4 * MULTIPLE else 8
     left_channels = round((wanted - left_groups * group_cost) / channel_cost / step) * step
     if left_channels < step:
-        raise Unsupported(f"to keep {kept:.0%} of the layers leaves no feed-forward channels beside one group of attention heads")
+        raise Unsupported(f"to keep {kept:.0%} of the layers leaves no feed-forward channels beside the attention heads that stay")
     return Sizes(left_groups, min(channels, left_channels))
 
 
@@ -78,10 +117,10 @@ def measure(model, sequences: Sequence[Sequence[int]]) -> Importance:
     """The importance of everything that can be cut off, over sequences of tokens."""
     import torch
 
-    layers, config = layers_of(model), model.config
-    groups = config.num_key_value_heads
-    heads = [torch.zeros(layers[0].self_attn.o_proj.in_features, dtype=torch.float64) for _ in layers]
-    channels = [torch.zeros(layers[0].mlp.down_proj.in_features, dtype=torch.float64) for _ in layers]
+    layout = layout_of(model)
+    layers = layout.list_in(model)
+    heads = [torch.zeros(_inputs(layout.out_of_attention(layer)), dtype=torch.float64) for layer in layers]
+    channels = [torch.zeros(_inputs(layout.out_of_network(layer)), dtype=torch.float64) for layer in layers]
     turns, hooks = [0.0] * len(layers), []
 
     def add(total):
@@ -99,8 +138,8 @@ def measure(model, sequences: Sequence[Sequence[int]]) -> Importance:
         return hook
 
     for number, layer in enumerate(layers):
-        hooks.append(layer.self_attn.o_proj.register_forward_pre_hook(add(heads[number])))
-        hooks.append(layer.mlp.down_proj.register_forward_pre_hook(add(channels[number])))
+        hooks.append(layout.out_of_attention(layer).register_forward_pre_hook(add(heads[number])))
+        hooks.append(layout.out_of_network(layer).register_forward_pre_hook(add(channels[number])))
         hooks.append(layer.register_forward_hook(turn(number), with_kwargs=True))
     try:
         with torch.inference_mode():
@@ -110,63 +149,100 @@ def measure(model, sequences: Sequence[Sequence[int]]) -> Importance:
         for hook in hooks:
             hook.remove()
     for number, layer in enumerate(layers):
-        heads[number] *= layer.self_attn.o_proj.weight.detach().double().norm(dim=0).cpu()
-        channels[number] *= layer.mlp.down_proj.weight.detach().double().norm(dim=0).cpu()
-    return Importance([head.view(groups, -1).sum(dim=1) for head in heads], channels, turns)
+        heads[number] *= _outgoing_norms(layout.out_of_attention(layer))
+        channels[number] *= _outgoing_norms(layout.out_of_network(layer))
+    return Importance([head.view(_groups(model.config), -1).sum(dim=1) for head in heads], channels, turns)
 
 
 def cut_width(model, kept: float, importance: Importance) -> None:
-    """Cut groups of heads and channels off every layer, until the share `kept` of the layers' weights is left."""
-    import torch
+    """Cut groups of heads, where the family can do without some, and channels off every layer, until the share `kept` of the layers'
+    weights is left."""
 
-    layers, config = layers_of(model), model.config
-    attention, network = layers[0].self_attn, layers[0].mlp
-    rows_of_group = {name: getattr(attention, name).out_features // config.num_key_value_heads for name in ("q_proj", "k_proj", "v_proj")}
-    rows_of_group["o_proj"] = rows_of_group["q_proj"]
-    cost = sum(rows_of_group.values()) * config.hidden_size
-    queries = config.num_attention_heads // config.num_key_value_heads
+    layout, config = layout_of(model), model.config
+    layers, groups = layout.list_in(model), _groups(config)
+    queries, channels = config.num_attention_heads // groups, _inputs(layout.out_of_network(layers[0]))
     # transformers takes no Llama whose width is not a multiple of its heads, even where a head's own width is written down.
-    possible = [left for left in range(1, config.num_key_value_heads + 1) if config.hidden_size % (left * queries) == 0]
-    if config.num_key_value_heads not in possible:
-        possible.append(config.num_key_value_heads)
-    sizes = sizes_for(kept, possible, network.down_proj.in_features, cost, 3 * config.hidden_size)
-    for layer, groups, channels in zip(layers, importance.groups, importance.channels, strict=True):
-        best = groups.topk(sizes.groups).indices.sort().values
-        for name, width in rows_of_group.items():
-            chosen = torch.cat([torch.arange(int(group) * width, (int(group) + 1) * width) for group in best])
-            _keep(getattr(layer.self_attn, name), chosen, inputs=name == "o_proj")
-        chosen = channels.topk(sizes.channels).indices.sort().values
-        for name in FEED_FORWARD:
-            _keep(getattr(layer.mlp, name), chosen, inputs=name == "down_proj")
-    # Written down, since the width of a head no longer follows from the number of heads.
-    config.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    config.num_attention_heads, config.num_key_value_heads, config.intermediate_size = queries * sizes.groups, sizes.groups, sizes.channels
+    possible = [left for left in range(1, groups + 1) if layout.heads and config.hidden_size % (left * queries) == 0]
+    if groups not in possible:
+        possible.append(groups)
+    group_cost = _matrices(getattr(layers[0], layout.attention)) // groups
+    sizes = sizes_for(kept, possible, channels, group_cost, _matrices(getattr(layers[0], layout.network)) // channels)
+    for layer, of_groups, of_channels in zip(layers, importance.groups, importance.channels, strict=True):
+        if layout.heads:
+            _keep_groups(getattr(layer, layout.attention), layout, of_groups.topk(sizes.groups).indices.sort().values, groups)
+        chosen = of_channels.topk(sizes.channels).indices.sort().values
+        for name in layout.up:
+            _keep(getattr(getattr(layer, layout.network), name), chosen, inputs=False)
+        _keep(layout.out_of_network(layer), chosen, inputs=True)
+    setattr(config, layout.width, sizes.channels)
+    if layout.heads:
+        # Written down, since the width of a head no longer follows from the number of heads.
+        config.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        config.num_attention_heads, config.num_key_value_heads = queries * sizes.groups, sizes.groups
 
 
 def cut_depth(model, kept: float, importance: Importance) -> None:
     """Take out the layers that turn the stream least, until the share `kept` of them is left, at least one."""
     from torch.nn import ModuleList
 
-    layers = layers_of(model)
+    layout = layout_of(model)
+    layers = layout.list_in(model)
     count = max(1, round(kept * len(layers)))
     best = sorted(sorted(range(len(layers)), key=lambda number: -importance.layers[number])[:count])
-    model.model.layers = ModuleList([layers[number] for number in best])
-    for place, layer in enumerate(model.model.layers):
-        layer.self_attn.layer_idx = place
+    left = ModuleList([layers[number] for number in best])
+    setattr(getattr(model, layout.stack[0]), layout.stack[1], left)
+    for place, layer in enumerate(left):
+        getattr(layer, layout.attention).layer_idx = place
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[number] for number in best]
+
+
+def _groups(config) -> int:
+    """Groups of attention heads that share keys and values: each head its own where the family has no such sharing."""
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+
+
+def _is_transposed(linear) -> bool:
+    """Whether this is GPT-2's linear layer of transformers, which keeps inputs by outputs."""
+    return type(linear).__name__ == "Conv1D"
+
+
+def _inputs(linear) -> int:
+    return linear.weight.shape[0 if _is_transposed(linear) else 1]
+
+
+def _outgoing_norms(linear):
+    """Of each input of a linear layer the norm of the weights that take it on."""
+    return linear.weight.detach().double().norm(dim=1 if _is_transposed(linear) else 0).cpu()
+
+
+def _matrices(module) -> int:
+    """Parameters of the matrices in a module."""
+    return sum(weight.numel() for weight in module.parameters() if weight.dim() == 2)
+
+
+def _keep_groups(attention, layout: Layout, kept, groups: int) -> None:
+    """Keep the groups of heads with the numbers `kept`, of `groups`."""
+    import torch
+
+    def of(width: int):
+        each = width // groups
+        return torch.cat([torch.arange(int(group) * each, (int(group) + 1) * each) for group in kept])
+
+    for name in layout.heads:
+        _keep(getattr(attention, name), of(getattr(attention, name).out_features), inputs=False)
+    outgoing = getattr(attention, layout.outgoing)
+    _keep(outgoing, of(outgoing.in_features), inputs=True)
 
 
 def _keep(linear, chosen, inputs: bool) -> None:
     """Keep the chosen inputs or outputs of a linear layer."""
     from torch.nn import Parameter
 
-    chosen = chosen.to(linear.weight.device)
-    linear.weight = Parameter(linear.weight.detach().index_select(1 if inputs else 0, chosen).contiguous())
-    if inputs:
-        linear.in_features = len(chosen)
-        return
-    linear.out_features = len(chosen)
-    if linear.bias is not None:
+    chosen, transposed = chosen.to(linear.weight.device), _is_transposed(linear)
+    linear.weight = Parameter(linear.weight.detach().index_select(int(inputs != transposed), chosen).contiguous())
+    names = ("nx", "nf") if transposed else ("in_features", "out_features")
+    setattr(linear, names[0 if inputs else 1], len(chosen))
+    if not inputs and linear.bias is not None:
         linear.bias = Parameter(linear.bias.detach().index_select(0, chosen).contiguous())
