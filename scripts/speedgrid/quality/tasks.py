@@ -4,11 +4,12 @@ lm-eval builds every request, and later scores every answer, as if it had asked 
 """
 
 import difflib
+import functools
 import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,20 +34,21 @@ def load(told: Mapping, documents: Sequence[tuple[str, str]]):
     name = told["task"]
     if name == CLOZE:
         return _cloze(harness, documents, told["limit"])
-    entry = harness.manager.task_index.get(name)
+    manager = harness.manager()
+    entry = manager.task_index.get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, harness.manager.all_subtasks, 3)
+        near = difflib.get_close_matches(name, manager.all_subtasks, 3)
         raise Unsupported(f"lm-eval {harness.version} has no task {name!r}" + (f"; near are {', '.join(near)}" if near else ""))
-    if name not in harness.manager.all_subtasks:
+    if name not in manager.all_subtasks:
         raise Unsupported(f"{name} is a group of tasks in lm-eval {harness.version}; name its tasks one by one")
     more: dict = {"num_fewshot": told["fewshot"]} if "fewshot" in told else {}
-    config = harness.manager._factory._load_full_config(entry)
+    config = manager._factory._load_full_config(entry)
     if config.get("unsafe_code"):
         raise Unsupported(f"{name} runs code that the model wrote, which speedgrid does not do")
     more |= _dataset(config, told["dataset"])
     where = f"{more.get('dataset_path', config.get('dataset_path'))}" + (f" at {told['dataset'].get('revision', '')[:12]}").rstrip(" at")
     try:
-        task = harness.manager._factory.build(entry, overrides=more, registry=harness.manager.task_index)
+        task = manager._factory.build(entry, overrides=more, registry=manager.task_index)
     except ModuleNotFoundError as error:
         raise MissingDependency(f"lm-eval's task {name} needs the Python package {error.name}, which the environment lacks") from error
     except Exception as error:
@@ -194,14 +196,15 @@ def _cloze(harness, documents: Sequence[tuple[str, str]], limit: int):
         "target_delimiter": "",
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],
     }
-    (task,) = harness.manager.load(config)["tasks"].values()
+    (task,) = harness.manager(include_defaults=False).load(config)["tasks"].values()
     return task
 
 
 @dataclass(frozen=True)
 class _Harness:
     version: str
-    manager: object
+    # With no arguments it knows lm-eval's own tasks, which are some 27,000 files to look through.
+    manager: Callable[..., object]
     evaluate: object
     replay: object
 
@@ -249,5 +252,5 @@ def _import() -> _Harness:
                 raise RecordError(f"the task {request.task_name} asks something else than was answered; delete its requests and run again")
             return self.answers[key]
 
-    _harness = _Harness(version("lm-eval"), TaskManager(), evaluate, Replay)
+    _harness = _Harness(version("lm-eval"), functools.cache(TaskManager), evaluate, Replay)
     return _harness
