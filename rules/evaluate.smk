@@ -47,7 +47,9 @@ rule evaluate:
     input:
         script="scripts/evaluate.py",
         checkpoint=grid.checkpoint,
-        after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
+        # Not after the measurement, which counts more replies without any change of quality. And not `ancient`: where the job before runs
+        # again, Snakemake does not look for a change of this one's own (its issue 4166), and would keep what belongs to other settings.
+        after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
         text=grid.evaluation_text,
         asked=grid.asked,
     output:

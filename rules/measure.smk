@@ -29,7 +29,7 @@ rule measure:
     input:
         script="scripts/measure.py",
         checkpoint=grid.checkpoint,
-        after=ancient("results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet"),
+        after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
     log:
@@ -57,7 +57,7 @@ rule measure_again:
     input:
         script="scripts/measure.py",
         checkpoint=grid.checkpoint,
-        after=ancient("results/{gpu}/{experiment}/{model}/{technique}/measure.parquet"),
+        after="results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
         beside=grid.beside,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/measure-{run}.parquet",

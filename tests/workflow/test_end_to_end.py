@@ -275,6 +275,16 @@ def test_more_replies_measure_again_and_quantize_train_and_evaluate_nothing(proj
     assert not {"quantize", "prepare_model", "evaluate", "warmup"} & set(jobs)
 
 
+def test_what_changes_every_step_of_a_cell_runs_every_step_in_one_go(project, edited):
+    before = dry_run(project)
+    edited(STUDY, lambda text: text.replace("max_new_tokens: 6", "max_new_tokens: 5"))
+    jobs = dry_run(project)
+    assert before == {}
+    assert jobs["warmup"] == jobs["measure"] == len(GENERATED)
+    assert jobs["measure_again"] > 0
+    assert "evaluate" in jobs
+
+
 def test_a_new_technique_adds_only_its_own_jobs(project, edited):
     own = "  sdpa_again: {label: Again, family: attention, summary: The same., engine: transformers, env: transformers}\n"
     edited(
