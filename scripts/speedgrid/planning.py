@@ -543,7 +543,7 @@ for _question in vars(Grid).values():
 
 def spare_lookups() -> None:
     """Let Snakemake look up once, and not for every resource of every job, what parameters its own function takes that asks a resource for
-    its value: an eighth of planning a large grid. Without effect where a Snakemake has no such function."""
+    its value: a tenth of planning a large grid. Without effect where a Snakemake has no such function."""
     with contextlib.suppress(ImportError):
         from snakemake.common import overwrite_function_params
         from snakemake.resources import Resource
