@@ -164,6 +164,9 @@ def test_the_largest_model_is_told_with_its_parameters(tmp_path):
     text = page_of(grid)
     assert "Nothing here takes a larger model than Plain, the baseline: 4 layers with 5.1 million parameters." in text
     assert "Less 2 layers" in text
+    rows, _ = summary_of(grid)
+    assert rows["also"]["speedup"] == pytest.approx(1, rel=0.02)
+    assert (rows["less"]["speedup"], rows["less"]["verdict"], rows["less"]["rate"] > 0) == (None, None, True)
 
 
 def test_several_techniques_may_take_the_largest(tmp_path):

@@ -166,7 +166,7 @@ def _growth_points(group: Group) -> list[Markup]:
 def _loss_points(group: Group) -> list[Markup]:
     """Techniques whose loss did not go where that of the baseline went."""
     baseline = group.baseline
-    if group.engaged.loss_last.isna().all():
+    if group.engaged.loss_last.isna().all() or (group.engaged.grows == "layers").any():
         return []
     rows = group.engaged[~group.engaged.is_baseline]
     lost = rows[rows.loss_last.isna()]

@@ -155,11 +155,11 @@ def _mark_fastest(
             groups.setdefault(cell.group, []).append((cell, row))
     for group, members in groups.items():
         runs, ranked = baselines[group].runs if group in baselines else [], ranked_by(group in baselines)
-        engaged = [member for member in members if member[0].status == "ok"]
+        engaged = [(cell, row) for cell, row in members if cell.status == "ok" and row[ranked] is not None]
         fastest = max(engaged, key=lambda member, ranked=ranked: member[1][ranked])[0] if engaged else None
         for cell, row in members if fastest else ():
             row["ties_fastest"] = cell is fastest
-            if cell is not fastest:
+            if cell is not fastest and row[ranked] is not None:
                 known = noise.get(_kind(cell)) or statistics.assumed_noise()
                 row["ties_fastest"] = statistics.verdict(_ratio(fastest.runs[0], cell.runs[0], runs, known), known.floor) != "faster"
 
@@ -264,6 +264,9 @@ def _speedup(cell: CellRecords, baseline: CellRecords | None, noise: statistics.
     found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}
+    if work.has_own_model(cell) and cell.point != baseline.point:
+        # Tokens of another model are no speed-up.
+        return found
     ratio = _ratio(cell.runs[0], baseline.runs[0], baseline.runs, noise)
     verdict = statistics.verdict(ratio, noise.floor)
     return found | {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}

@@ -27,6 +27,15 @@ def _own_largest(cell) -> int | None:
     return max(_points(cell)) if cell.cell["workload"] == "largest" else None
 
 
+def has_own_model(cell) -> bool:
+    """Whether the cell ran models of growing size, so that its largest is another one than other cells'."""
+    return cell.cell["workload"] == "largest" and _what_grows(cell) == "layers"
+
+
+def _what_grows(cell) -> str | None:
+    return json.loads(cell.measure.facts["job"])["settings"].get("grows")
+
+
 def figures(cell, row: Mapping) -> dict:
     """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far."""
     runs = cell.replies
@@ -38,7 +47,7 @@ def figures(cell, row: Mapping) -> dict:
     if cell.point is not None:
         found["memory_peak"] = runs[0]["point_memory"]
         found["largest"] = max(_points(cell))
-        found["grows"] = json.loads(cell.measure.facts["job"])["settings"].get("grows")
+        found["grows"] = _what_grows(cell)
         grown = growth([(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in _points(cell)])
         found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
     elif row["energy_valid"]:
