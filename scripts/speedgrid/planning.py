@@ -545,10 +545,9 @@ def spare_lookups() -> None:
     """Let Snakemake look up once, and not for every resource of every job, what parameters its own function takes that asks a resource for
     its value: a tenth of planning a large grid. Without effect where a Snakemake has no such function."""
     with contextlib.suppress(ImportError):
-        from snakemake.common import overwrite_function_params
         from snakemake.resources import Resource
 
-        overwrite_function_params(Resource.evaluate, inspect.signature(Resource("", 0).evaluate).parameters)
+        looked_up_once(Resource.evaluate)
 
 
 def load(config: Mapping, workflow) -> Grid:

@@ -83,8 +83,8 @@ def problem(experiment: Mapping, name: str) -> str:
         if default is REQUIRED and key not in experiment:
             return f"{key}: the workload {name} needs it"
     given = [key for key in workload.of if key in experiment]
-    if name == "largest" and experiment.get("grows") in ("sequence", "layers") and "image_size" in experiment:
-        return f"grows: `{experiment['grows']}` is for language models; this experiment has `image_size`"
+    if name == "largest" and _grows(experiment) != "batch_size" and "image_size" in experiment:
+        return f"grows: `{_grows(experiment)}` is for language models; this experiment has `image_size`"
     if workload.of and len(given) != 1:
         has = " and ".join(given) if given else "neither"
         return f"{workload.of[0]}: the workload {name} needs exactly one of {' and '.join(workload.of)}; it has {has}"
@@ -96,6 +96,10 @@ def problem(experiment: Mapping, name: str) -> str:
         if longer <= shorter:
             return f"lengths: {longer} does not come after {shorter}; each must be larger than the one before"
     return ""
+
+
+def _grows(experiment: Mapping) -> str:
+    return experiment.get("grows", WORKLOADS["largest"].keys["grows"])
 
 
 def settings(experiment: Mapping, name: str) -> dict:
@@ -120,9 +124,8 @@ def options(experiment: Mapping, name: str, told: Mapping) -> dict:
 def technique_problem(experiment: Mapping, name: str, options_: Mapping) -> str:
     """Why a technique of the right engine cannot do what the experiment asks for; empty where it can."""
     parts, batch = options_.get("accumulate", 1), experiment["batch_size"]
-    if name == "train" and batch % parts:
-        return f"accumulates over {parts} parts, which do not divide batch_size, {batch}"
-    if name == "largest" and batch % parts and experiment.get("grows") in ("sequence", "layers"):
+    keeps_batch = name == "train" or (name == "largest" and _grows(experiment) != "batch_size")
+    if keeps_batch and batch % parts:
         return f"accumulates over {parts} parts, which do not divide batch_size, {batch}"
     if name == "forward":
         for key in ("accumulate", "checkpointing", "adapter", "optimizer"):

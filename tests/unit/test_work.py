@@ -147,8 +147,7 @@ def at_sizes(*points: int) -> list[dict]:
 
 
 def test_the_largest_size_is_each_cells_own(tmp_path):
-    at = at_sizes
-    parts = {"plain": [*at(1, 2, 4), END | {"point": 8}, END | {"point": 6}], "parts": [*at(8, 16, 32), END | {"point": 64}]}
+    parts = {"plain": [*at_sizes(1, 2, 4), END | {"point": 8}, END | {"point": 6}], "parts": [*at_sizes(8, 16, 32), END | {"point": 64}]}
     grid = write_cells(tmp_path, parts, workload="largest", unit="token", grows="batch_size")
     rows, _ = summary_of(grid)
     assert [(rows[name]["largest"], rows[name]["point"]) for name in parts] == [(4, 4), (32, 32)]

@@ -53,12 +53,9 @@ def load(told: Mapping, documents: Sequence[tuple[str, str]]):
         raise MissingDependency(f"lm-eval's task {name} needs the Python package {error.name}, which the environment lacks") from error
     except Exception as error:
         raise Unsupported(_why_not(name, where, error)) from error
-    others = _commits_in_cache(task) - {told["dataset"].get("revision")}
-    if "revision" in told["dataset"] and others:
-        raise Unsupported(
-            f"the data set of {name}, {where}, cannot be had: the hub cannot be reached, and the cache has it at {min(others)[:12]}; "
-            "go online once, or give a copy of it as dataset.folder"
-        )
+    revision = told["dataset"].get("revision")
+    if revision and (others := _commits_in_cache(task) - {revision}):
+        raise Unsupported(_not_had(name, where, f"the hub cannot be reached, and the cache has it at {min(others)[:12]}"))
     return task
 
 
@@ -174,8 +171,12 @@ def _why_not(name: str, where: str, error: Exception) -> str:
     if isinstance(error, IndexError) or "corresponds to no data" in line or "doesn't contain any data files" in line:
         return f"{name} has no items: its data set {where} is empty ({line})"
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("datasets", "huggingface_hub", "requests", "httpx"):
-        return f"the data set of {name}, {where}, cannot be had: {line}; go online once, or give a copy of it as dataset.folder"
+        return _not_had(name, where, line)
     return f"lm-eval cannot build {name} from the data set {where}: {type(error).__name__}: {line}"
+
+
+def _not_had(name: str, where: str, why: str) -> str:
+    return f"the data set of {name}, {where}, cannot be had: {why}; go online once, or give a copy of it as dataset.folder"
 
 
 def _cloze(harness, documents: Sequence[tuple[str, str]], limit: int):

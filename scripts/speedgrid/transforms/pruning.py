@@ -157,7 +157,6 @@ def measure(model, sequences: Sequence[Sequence[int]]) -> Importance:
 def cut_width(model, kept: float, importance: Importance) -> None:
     """Cut groups of heads, where the family can do without some, and channels off every layer, until the share `kept` of the layers'
     weights is left."""
-
     layout, config = layout_of(model), model.config
     layers, groups = layout.list_in(model), _groups(config)
     queries, channels = config.num_attention_heads // groups, _inputs(layout.out_of_network(layers[0]))

@@ -42,11 +42,11 @@ class Work(train.Work):
         self.batch = self.batches = None
         if self.told["grows"] == "layers":
             self._take_layers(point)
+        else:
+            self.settings = {**self.told, self.told["grows"]: point}
         self.optimizer.zero_grad(set_to_none=True)
         scaled = self.scaler.is_enabled()
         self.scaler = torch.amp.GradScaler(self.engine.device.kind, init_scale=self.scaler.get_scale() if scaled else 1.0, enabled=scaled)
-        if self.told["grows"] != "layers":
-            self.settings = {**self.told, self.told["grows"]: point}
         super().prepare(point)
 
     def _take_layers(self, layers: int) -> None:
