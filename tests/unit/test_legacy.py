@@ -1,9 +1,11 @@
 """The engine `transformers_legacy`: how newer checkpoints are written the old way, what is refused, and what counts as engaged."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from speedgrid.engines import transformers_legacy as legacy
+from speedgrid.engines.transformers import packed_parameters
 from speedgrid.hardware import Device
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import autogptq
@@ -147,6 +149,16 @@ def test_engaged(options, seen):
 )
 def test_not_engaged(options, seen, kind, reason):
     assert reason in why(options, seen, kind)
+
+
+@pytest.mark.parametrize("names", [("infeatures", "outfeatures"), ("in_features", "out_features")], ids=["AutoGPTQ", "GPT-QModel"])
+def test_the_parameters_of_packed_layers_are_counted_however_their_sizes_are_spelt(names):
+    layer = SimpleNamespace(qweight=None, bias=None, **dict(zip(names, (256, 512), strict=True)))
+    assert packed_parameters(layer) == 256 * 512
+    layer.bias = SimpleNamespace(numel=lambda: 512)
+    assert packed_parameters(layer) == 257 * 512
+    # An ordinary layer's are parameters to PyTorch, and counted as such.
+    assert packed_parameters(SimpleNamespace(in_features=256, out_features=512)) == 0
 
 
 def test_shapes_that_the_kernels_of_autogptq_do_not_take():

@@ -181,10 +181,9 @@ class Engine(base.Engine):
         held = chain.from_iterable(map(inner_tensors, chain(self.model.parameters(), self.model.buffers())))
         tensors = {t.data_ptr(): t for t in held if t.numel()}
         # Four-bit weights are packed two to a byte, so the loaded tensors cannot count parameters; transformers knows better, but for
-        # the layers of GPT-QModel, which have buffers for weights.
-        packed = (m.in_features * m.out_features for m in self.model.modules() if hasattr(m, "qweight"))
+        # layers that have buffers in place of parameters.
         return {
-            "parameters": self.model.num_parameters() + sum(packed),
+            "parameters": self.model.num_parameters() + sum(map(packed_parameters, self.model.modules())),
             "trainable_parameters": self.model.num_parameters(only_trainable=True),
             "model_bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
         }
@@ -320,6 +319,16 @@ def quantized_kind(module) -> str | None:
         if type(thing).__module__.partition(".")[0] in ("bitsandbytes", "gptqmodel", "torchao") and hasattr(module, "in_features"):
             return type(thing).__name__
     return None
+
+
+def packed_parameters(layer) -> int:
+    """The parameters of a layer of GPT-QModel or AutoGPTQ, whose weights and biases are buffers; 0 of any other module."""
+    if not hasattr(layer, "qweight"):
+        return 0
+    # AutoGPTQ spells them together.
+    inputs, outputs = (getattr(layer, name, None) or getattr(layer, name.replace("_", "")) for name in ("in_features", "out_features"))
+    bias = getattr(layer, "bias", None)
+    return inputs * outputs + (0 if bias is None else bias.numel())
 
 
 def inner_tensors(tensor) -> list:

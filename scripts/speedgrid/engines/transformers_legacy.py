@@ -79,14 +79,6 @@ class Engine(transformers.Engine):
         self.compilation = evidence.Compiled()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
 
-    def sizes(self) -> dict[str, int]:
-        sizes = super().sizes()
-        # transformers counts what is a parameter to PyTorch, and the packed weights of auto-gptq are not, nor their biases.
-        packed = [module for module in self.model.modules() if hasattr(module, "qweight")]
-        biases = sum(layer.bias.numel() for layer in packed if layer.bias is not None)
-        weights = sum(layer.infeatures * layer.outfeatures for layer in packed)
-        return sizes | {"parameters": sizes["parameters"] + weights + biases}
-
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
         kinds = Counter(type(module).__name__ for module in self.model.modules())
         seen: dict = {
