@@ -301,6 +301,7 @@ WORK = (
     Column("growth_high", "double", "", "… upper bound", "Upper end of its 95 % interval", "lower"),
     Column("largest", "int64", "", "Largest that fits", "Largest size that was finished", "higher"),
     Column("grows", "string", "", "What grows", "In `largest`: `batch_size`, `sequence` or `layers`; empty elsewhere"),
+    Column("ended_by", "string", "", "Ended by", "In `largest`: `memory`, or `model` where the longest sequence that it takes fitted"),
     Column("loss_first", "double", "nat", "Loss at first", "Of the first counted step; empty where it is not a finite number"),
     Column(
         "loss_last",

@@ -174,6 +174,16 @@ def test_several_techniques_may_take_the_largest(tmp_path):
     assert "One and Other take the largest sequence: 48 tokens, 3.0 times that of Plain, 16 tokens." in text
 
 
+def test_what_ended_the_search_is_told(tmp_path):
+    parts = {"plain": [*at_sizes(16, 32), END | {"point": 48}], "other": at_sizes(32, 64)}
+    grid = write_cells(tmp_path, parts, workload="largest", unit="token", grows="sequence")
+    rows, _ = summary_of(grid)
+    assert [rows[name]["ended_by"] for name in parts] == ["memory", "model"]
+    text = page_of(grid)
+    assert "Other: memory has room for more, and the model takes no longer sequence." in text
+    assert "Plain: memory has room" not in text
+
+
 def test_every_size_has_its_row(series, tmp_path):
     _, points = summary_of(series)
     measured = {(row["technique"], row["point"]): row for row in points if row["status"] == "ok"}

@@ -157,7 +157,10 @@ def _growth_points(group: Group) -> list[Markup]:
         rows = group.engaged.sort_values("largest", ascending=False)
         sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
         grown, _ = GROWN[rows.grows.iloc[0]]
-        return [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, _joined(sizes))]
+        points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, _joined(sizes))]
+        if len(roomy := rows[rows.ended_by == "model"]):
+            points.append(Markup("{}: memory has room for more, and the model takes no longer {}.").format(_names(roomy.label), grown))
+        return points
     rows = group.engaged[group.engaged.growth.notna()]
     told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
     return [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))] if told else []

@@ -48,6 +48,8 @@ def figures(cell, row: Mapping) -> dict:
         found["memory_peak"] = runs[0]["point_memory"]
         found["largest"] = max(_points(cell))
         found["grows"] = _what_grows(cell)
+        if cell.cell["workload"] == "largest":
+            found["ended_by"] = "memory" if _ends(cell) else "model"
         grown = growth([(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in _points(cell)])
         found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
     elif row["energy_valid"]:
@@ -95,9 +97,13 @@ def _rows_of(cell, baseline) -> list[dict]:
         if others:
             row["speedup"] = level.value / statistics.mean([run["items"] / run["reply_s"] for run in others])
         found.append(row)
-    ends = [row for row in cell.measure.rows if row["reply"] is None and row["point"] is not None]
     columns = ("status", "reason", "point", "asked_bytes")
-    return found + [_keys(cell) | {name: row[name] for name in columns} for row in ends]
+    return found + [_keys(cell) | {name: row[name] for name in columns} for row in _ends(cell)]
+
+
+def _ends(cell) -> list[Mapping]:
+    """The rows of sizes that did not fit."""
+    return [row for row in cell.measure.rows if row["reply"] is None and row["point"] is not None]
 
 
 def _finite(loss: float) -> float | None:
