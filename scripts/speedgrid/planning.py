@@ -458,6 +458,7 @@ class Grid:
             "probe": f"results/{cell.gpu}/probe.parquet",
             "folder": cell.folder,
             "again": cell.measures[1:],
+            "job": json.loads(cell.job("measure")),
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
             "sources": self._sources(cell),

@@ -764,6 +764,7 @@ SUMMARY = Table(
         ),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
         Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
+        Column("outdated", "string", "", "Outdated", "Keys that the study has otherwise since it was measured; empty where none"),
     ),
 )
 

@@ -14,6 +14,8 @@ from speedgrid import records
 from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, SCORE, WARMUP
 
 MIB = 2**20
+# What the jobs were told, of which the tables read the settings.
+JOB = {"settings": {}}
 
 MACHINE = {
     "host": "bench-01",
@@ -140,7 +142,7 @@ def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None =
 
 def facts(stage: str, machine: Mapping = MACHINE) -> dict:
     times = {"started_at": "2025-03-01T10:00:00+00:00", "ended_at": "2025-03-01T10:02:00+00:00"}
-    return {**machine, "stage": stage, **times, "job": json.dumps({"stage": stage, "settings": {}}), "rss_peak": 900 * MIB}
+    return {**machine, "stage": stage, **times, "job": json.dumps(JOB), "rss_peak": 900 * MIB}
 
 
 def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("stdlib-llama",), cells=DEFAULT_CELLS) -> dict:
@@ -246,6 +248,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "probe": str(root / "results" / group[0] / "probe.parquet"),
         "folder": str(folder),
         "again": again,
+        "job": JOB,
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),
         "evaluate": evaluate,

@@ -1,5 +1,6 @@
 """The answer in words: which sentences are said follows from the rows."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -92,6 +93,13 @@ def test_a_disturbed_run_is_named_with_what_disturbed_it(tmp_path):
     busy = replace(SDPA, facts={"disturbed": "other processes used 31 % of the CPUs", "shared": True})
     _, _, warnings = said(tmp_path, [BASELINE, busy])
     assert "SDPA was disturbed while it was measured: other processes used 31 % of the CPUs." in warnings
+
+
+def test_figures_from_before_a_change_of_the_study_are_named(tmp_path):
+    other = json.dumps({"seed": 1, "settings": {"replies": 5}})
+    _, _, warnings = said(tmp_path, [BASELINE, replace(SDPA, facts={"job": other}), COMPILED])
+    assert "SDPA was measured with other settings than the study has now (seed, settings.replies)" in warnings
+    assert warnings.count("other settings") == 1
 
 
 def test_many_disturbed_runs_are_one_sentence(tmp_path):

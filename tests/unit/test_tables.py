@@ -4,13 +4,15 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import aggregate
 import pytest
 import records_factory as made
+import report_data
 from speedgrid import records, statistics
 from speedgrid.report import tables
-from speedgrid.schema import MEASURE, MEASURED, RUNS, STATUSES, SUMMARY
+from speedgrid.schema import EVALUATE, MEASURE, MEASURED, RUNS, STATUSES, SUMMARY
 
 FIGURES = ("tokens_per_s", "speedup", "latency_p50_s", "memory_peak", "cold_start_s", "parameters")
 
@@ -131,6 +133,19 @@ def test_only_measured_cells_have_figures(tmp_path, status):
     assert {row[name] is not None for name in FIGURES} == {status in MEASURED}
     assert row["label"] == "SDPA"
     assert row["device_name"] == made.MACHINE["device_name"]
+
+
+def test_a_cell_whose_measurement_alone_failed_keeps_its_quality(tmp_path):
+    cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], status="timeout", reason="the time budget ran out")]
+    grid = made.write_group(tmp_path, cells)
+    measured, failed = (Path(cell["folder"], "evaluate.parquet") for cell in grid)
+    scored = records.read(measured, EVALUATE)
+    records.write(failed, EVALUATE, [row | {"technique": "sdpa"} for row in scored.rows], scored.facts)
+    row = tables.summary_rows([aggregate.read_cell(cell) for cell in grid])[1]
+    assert (row["technique"], row["status"], row["tokens_per_s"]) == ("sdpa", "timeout", None)
+    assert row["bits_per_byte"] == pytest.approx(made.DEFAULT_CELLS[0].bits_per_byte)
+    text = report_data.page_of(grid, made.study())
+    assert "the time budget ran out" in text
 
 
 def test_a_cell_that_never_began_has_no_replies(default):

@@ -35,12 +35,12 @@ def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit
     cells = [made.Made(name, name.title()) for name in rows]
     grid = made.write_group(root, cells, evaluate=False)
     for cell, (name, own) in zip(grid, rows.items(), strict=True):
-        cell |= {"workload": workload, "is_baseline": name == next(iter(rows))}
+        cell |= {"workload": workload, "is_baseline": name == next(iter(rows)), "job": {"settings": settings}}
         path = f"{cell['folder']}/measure.parquet"
         keys = {axis: cell[axis] for axis in tables.KEYS}
         facts = made.facts("measure") | {"unit": unit, "engaged": True, "evidence": json.dumps({"weights": "float32"})}
         facts |= {"multiplies_in": "float32", "memory_before": 300 * made.MIB, "energy_valid": False, "parameters": 5_140_000}
-        facts["job"] = json.dumps({"stage": "measure", "settings": settings})
+        facts["job"] = json.dumps(cell["job"])
         records.write(path, MEASURE, [keys | row for row in own], facts)
     return grid
 
