@@ -3,7 +3,7 @@
 import pytest
 import records_factory as made
 import report_data
-from speedgrid.report import quality
+from speedgrid.report import published, quality
 from speedgrid.report.units import percent
 from speedgrid.schema import SCORE
 
@@ -37,6 +37,14 @@ def test_the_baseline_and_what_has_no_scores_have_no_verdict(grid):
     assert summary["baseline"]["quality_verdict"] is None
     assert summary["baseline"]["accuracy"] == pytest.approx(0.45)
     assert {summary["bnb_nf4"][name] for name in ("quality_verdict", "accuracy", "kl_divergence")} == {None}
+
+
+def test_accuracy_is_held_against_a_published_one_of_the_same_task_alone(group):
+    head = "study,device,technique,point,column,value,note\n"
+    figures = published.read(head + "s,GPU X,baseline,,accuracy,0.9,cloze\ns,GPU X,baseline,,accuracy,0.82,HellaSwag\n")
+    same, other = published.beside(figures, "s", group, [])
+    assert (same.ours, same.ratio) == ("0.450", "0.500")
+    assert (other.ours, other.published, other.ratio) == ("measured on cloze", "0.820", "")
 
 
 def test_scores_are_said_with_loss_and_resolution(grid, group):

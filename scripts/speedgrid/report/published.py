@@ -80,4 +80,6 @@ def _ours(figure: Figure, group: Group, points: Sequence[Mapping]) -> tuple[floa
     value = row[figure.column]
     if row["status"] != "ok":
         return None, row["status"]
+    if figure.column == "accuracy" and not units.is_missing(value) and row["accuracy_task"].lower() != figure.note.lower():
+        return None, f"measured on {row['accuracy_task']}"
     return (None, "not measured") if units.is_missing(value) else (float(value), "")
