@@ -286,6 +286,9 @@ class Level:
 _PHI = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SHARE = (0.0, 0.25, 0.5, 0.75)
 _INDEPENDENT = 0.3
+# Of a long series only so many of its slowest waves are looked at. (Chosen by the coverage of real series of 600 and 2,000 replies: of the
+# intervals from 300 of them 93 % hold the mean, and 81 % where all waves count; with 32 and 64 it is 93 %, too.)
+_SLOWEST = 48
 
 
 def level(series: Sequence[float]) -> Level:
@@ -294,11 +297,13 @@ def level(series: Sequence[float]) -> Level:
     How alike they are is not known, and from twenty values cannot be known well. So no one model is picked: the interval is the average
     over all models of `_PHI` and `_SHARE`, each weighted by how well it explains the series (Bayes' rule). Likelihoods are those of the
     series' cosine transform, whose terms are nearly independent, with the model's spectrum as their variances (P. Whittle, "Estimation and
-    Information in Stationary Time Series", Arkiv för Matematik 2, 1953; for cosine weights, and for averaging over models of what lingers,
-    U. K. Müller and M. W. Watson, "Measuring Uncertainty about Long-Run Predictions", Review of Economic Studies 83, 2016). Under each
-    model the mean's error is a t of n - 1 degrees of freedom (A. Zellner and G. C. Tiao, "Bayesian Analysis of the Regression Model with
-    Autocorrelated Errors", JASA 59, 1964). The average has longer tails; it is given as the t that agrees with it in its 68 % and its
-    95 % interval. Where the values are few and alike, the interval becomes very wide: they do not say more.
+    Information in Stationary Time Series", Arkiv för Matematik 2, 1953). Of a long series the first `_SLOWEST` terms count alone: a mean's
+    error comes of how a series wanders over long times, of which models that must explain the likeness of neighbours, too, know little
+    (for that, for cosine weights and for averaging over models of what lingers, U. K. Müller and M. W. Watson, "Measuring Uncertainty about
+    Long-Run Predictions", Review of Economic Studies 83, 2016). Under each model the mean's error is a t of as many degrees of freedom as
+    there are terms, n - 1 at most (A. Zellner and G. C. Tiao, "Bayesian Analysis of the Regression Model with Autocorrelated Errors", JASA
+    59, 1964). The average has longer tails; it is given as the t that agrees with it in its 68 % and its 95 % interval. Where the values
+    are few and alike, the interval becomes very wide: they do not say more.
 
     Raises ValueError for no values and for those that are not finite.
     """
@@ -310,15 +315,16 @@ def level(series: Sequence[float]) -> Level:
     if np.ptp(values) <= abs(mean_) * 1e-12:
         return Level(mean_, 0.0, n - 1.0, n, float(n))
     spectra, inflations, prior = _models(n)
-    power = _cosines(values) ** 2
+    terms = spectra.shape[1]
+    power = _cosines(values)[:terms] ** 2
     fit = (power / spectra).sum(axis=1)
-    weight = np.log(prior) - np.log(spectra).sum(axis=1) / 2 - (n - 1) / 2 * np.log(fit)
+    weight = np.log(prior) - np.log(spectra).sum(axis=1) / 2 - terms / 2 * np.log(fit)
     weight = np.exp(weight - weight.max())
-    scales = np.sqrt(inflations / n * fit / (n - 1))
-    inner, outer = (_mixture_quantile(p, n - 1, scales, weight / weight.sum()) for p in (_INNER, (1 + CONFIDENCE) / 2))
+    scales = np.sqrt(inflations / n * fit / terms)
+    inner, outer = (_mixture_quantile(p, terms, scales, weight / weight.sum()) for p in (_INNER, (1 + CONFIDENCE) / 2))
     dfs, ratios = _t_shapes()
     # Two digits of it are plenty.
-    df = min(float(f"{np.exp(np.interp(-outer / inner, -ratios, np.log(dfs))):.2g}"), n - 1.0)
+    df = min(float(f"{np.exp(np.interp(-outer / inner, -ratios, np.log(dfs))):.2g}"), float(terms))
     se = outer / t_quantile((1 + CONFIDENCE) / 2, df)
     return Level(mean_, se, df, n, min(float(n), float(values.var(ddof=1)) / se**2))
 
@@ -341,9 +347,10 @@ def _cosines(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _models(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each model of n values of variance 1: its spectrum at the cosines, n times the variance of the mean, and its prior weight."""
-    angles = np.pi * np.arange(1, n) / n
-    spectra, inflations = [np.ones(n - 1)], [1.0]
+    """For each model of n values of variance 1: its spectrum at the cosines that count, n times the variance of the mean, and its prior
+    weight."""
+    angles = np.pi * np.arange(1, min(n, _SLOWEST + 1)) / n
+    spectra, inflations = [np.ones(len(angles))], [1.0]
     for phi in _PHI:
         spectrum = (1 - phi**2) / (1 + phi**2 - 2 * phi * np.cos(angles))
         inflation = (1 + phi) / (1 - phi) - 2 * phi * (1 - phi**n) / (n * (1 - phi) ** 2)

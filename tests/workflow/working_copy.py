@@ -36,6 +36,14 @@ def launcher(folder: Path, *arguments: str, before: str = "", **variables: str) 
     return subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
 
 
+def python_of(env: str) -> Path:
+    """The Python of an environment that the launcher has made: Snakemake keeps the recipe beside it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    made = Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or cache / "speedgrid/envs")
+    recipe = (ROOT / "envs" / f"{env}.yaml").read_bytes()
+    return next(path.with_suffix("") / "bin/python" for path in made.glob("*.yaml") if path.read_bytes() == recipe)
+
+
 def holding(folder: Path, secret: str) -> list[str]:
     """The files in a project, its Python environment left out, that hold a text."""
     written = [path for path in folder.rglob("*") if path.is_file() and ".venv" not in path.parts]
