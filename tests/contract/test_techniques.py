@@ -5,6 +5,7 @@
 It makes every environment that this machine's device can use (some 20 GB), and is not part of `./speedgrid test`.
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -42,9 +43,12 @@ def summary(project) -> pd.DataFrame:
     return pd.read_parquet(project / "results/summary.parquet").set_index(["experiment", "model", "technique"])
 
 
+def rows_of(project, experiment: str, model: str, technique: str) -> list:
+    return records.read(project / f"results/local/{experiment}/{model}/{technique}/measure.parquet", MEASURE).rows
+
+
 def tokens(project, experiment: str, model: str, technique: str) -> list:
-    path = project / f"results/local/{experiment}/{model}/{technique}/measure.parquet"
-    return [row["token_ids"] for row in records.read(path, MEASURE).rows]
+    return [row["token_ids"] for row in rows_of(project, experiment, model, technique)]
 
 
 def test_the_study_asks_for_every_technique():
@@ -66,6 +70,9 @@ def test_a_technique_gives_the_tokens_of_the_reference_or_says_why_not(project, 
     assert [len(ids) for reply in found for ids in reply] == [len(ids) for reply in expected for ids in reply]
     if entry["lossless"]:
         assert found == expected
+    # The engine's time of a reply lies within that of the loop around it.
+    for row, following in itertools.pairwise(rows_of(project, experiment, model, technique)):
+        assert 0 < row["token_s"][0] <= row["token_s"][-1] <= row["reply_s"] <= following["started_s"] - row["started_s"]
     kind = "lossless" if entry["lossless"] else entry["family"] if entry["family"] in TOLERANCE else "lossy"
     if not math.isnan(reference["bits_per_byte"]) and row["quality_status"] != "unsupported":
         assert math.isclose(row["bits_per_byte"], reference["bits_per_byte"], rel_tol=TOLERANCE[kind])

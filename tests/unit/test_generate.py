@@ -1,7 +1,10 @@
 """Replies are counted until there are enough, and each is what the engine gave."""
 
+import ast
+from pathlib import Path
+
 import pytest
-from speedgrid import hardware, statistics
+from speedgrid import engines, hardware, statistics
 from speedgrid.engines.base import Reply
 from speedgrid.workloads import generate
 
@@ -39,6 +42,18 @@ def test_a_number_of_replies_is_that_many_each_with_a_seed_of_its_own():
     assert talker.seeds == [row["seed"] for row in rows] == list(range(101, 108))
     assert {row["new_tokens"] for row in rows} == {4}
     assert {row["device_s"] for row in rows} == {None}
+
+
+def test_every_engine_reads_the_same_clock():
+    read = set()
+    for path in Path(engines.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.module == "time"), path.name
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
+                read.add((path.stem, node.attr))
+    assert {clock for _, clock in read} == {"perf_counter"}
+    # The others take that of transformers.
+    assert {engine for engine, _ in read} == {"transformers", "vllm", "llamacpp"}
 
 
 def test_steady_replies_are_soon_enough():

@@ -1,5 +1,6 @@
 """A tiny grid, run as a user runs it: every step, in real environments, and what must be true of the results."""
 
+import itertools
 import json
 import math
 import shutil
@@ -69,6 +70,9 @@ def test_counted_tokens_are_those_produced(project):
             assert row["token_s"] == sorted(row["token_s"])
             assert 0 < row["ttft_s"] == row["token_s"][0]
             assert row["token_s"][-1] <= row["reply_s"]
+        # The engine's time of a reply lies within that of the loop around it.
+        for row, following in itertools.pairwise(rows):
+            assert row["reply_s"] <= following["started_s"] - row["started_s"]
 
 
 def test_the_same_seed_gives_the_same_tokens_in_every_lossless_technique(project):
