@@ -239,9 +239,9 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     names = group.measured.device_name.dropna().unique()
     if len(names) > 1:
         warnings.append(Markup("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
-    for row in group.measured[group.measured.outdated.fillna("") != ""].itertuples():
-        text = "<strong>{} was measured with other settings than the study has now</strong> ({}): run it without --rerun-triggers."
-        warnings.append(Markup(text).format(row.label, row.outdated))
+    for keys, rows in group.measured[group.measured.outdated.fillna("") != ""].groupby("outdated"):
+        text = "<strong>Measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
+        warnings.append(Markup(text).format(keys, _names(rows.label)))
     warnings += _length_warning(group) + trust.warnings(group)
     if group.baseline is not None and group.baseline.status == "not_engaged":
         warnings.append(Markup("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
