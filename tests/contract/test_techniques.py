@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import shutil
+import subprocess
 
 import pandas as pd
 import pytest
@@ -96,6 +97,23 @@ def test_what_cannot_be_had_or_needs_a_gpu_says_so(summary, experiment, model, t
     elif "cuda" in entry.get("requires", []) and not hardware.gpus():
         assert row["status"] == "unsupported"
         assert "needs an NVIDIA GPU" in row["reason"]
+
+
+@pytest.mark.parametrize("technique", ["baseline", "baseline_torch21", "gguf_f16", "onnx_fp32", "vllm"])
+def test_a_prompt_that_was_there_before_is_not_answered_sooner(project, technique):
+    measured = f"results/local/greedy/tiny/{technique}/measure.parquet"
+    record = records.read(project / measured, MEASURE)
+    if record.status not in MEASURED:
+        pytest.skip(record.reason)
+    made = [*(project / f"results/checkpoints/tiny/{technique}").glob("*/checkpoint"), project / "models/tiny/checkpoint"]
+    script = "tests/benchmarks/hidden_cache.py"
+    command = [working_copy.python_of(record.facts["env"]), script, measured, made[0], "--prompt-tokens", "100", "--json"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (same, *_), (control, *_) = json.loads(done.stdout.splitlines()[-1]).values()
+    # A kept prompt would be seen; this one is nearer to one that is new.
+    assert control > 1.2
+    assert same < control**0.5
 
 
 def test_a_gguf_file_that_is_cut_short_is_a_row_with_the_reason(project, tmp_path):
