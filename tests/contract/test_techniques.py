@@ -72,8 +72,8 @@ def test_a_technique_gives_the_tokens_of_the_reference_or_says_why_not(project, 
     if entry["lossless"]:
         assert found == expected
     # The engine's time of a reply lies within that of the loop around it.
-    for row, following in itertools.pairwise(rows_of(project, experiment, model, technique)):
-        assert 0 < row["token_s"][0] <= row["token_s"][-1] <= row["reply_s"] <= following["started_s"] - row["started_s"]
+    for reply, following in itertools.pairwise(rows_of(project, experiment, model, technique)):
+        assert 0 < reply["token_s"][0] <= reply["token_s"][-1] <= reply["reply_s"] <= following["started_s"] - reply["started_s"]
     kind = "lossless" if entry["lossless"] else entry["family"] if entry["family"] in TOLERANCE else "lossy"
     if not math.isnan(reference["bits_per_byte"]) and row["quality_status"] != "unsupported":
         assert math.isclose(row["bits_per_byte"], reference["bits_per_byte"], rel_tol=TOLERANCE[kind])
