@@ -250,7 +250,7 @@ def _packages(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
 
 def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
     """What the jobs were told, by its place in their JSON, with the number of cells that it holds for."""
-    told = [{tuple(run[axis] for axis in KEYS): _flat(json.loads(run["job"] or "{}")) for run in side} for side in sides]
+    told = [{tuple(run[axis] for axis in KEYS): flat(json.loads(run["job"] or "{}")) for run in side} for side in sides]
     found: Counter = Counter()
     for key in told[0].keys() & told[1].keys():
         before, after = (side[key] for side in told)
@@ -261,10 +261,11 @@ def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
     return [Difference(*difference, cells=count) for difference, count in sorted(found.items())]
 
 
-def _flat(value: object, place: str = "") -> dict[str, object]:
+def flat(value: object, place: str = "") -> dict[str, object]:
+    """What a job was told by its place in it, such as {"settings.replies": 20}."""
     if not isinstance(value, Mapping):
         return {place: value}
-    parts = [_flat(inner, f"{place}.{name}" if place else str(name)) for name, inner in value.items()]
+    parts = [flat(inner, f"{place}.{name}" if place else str(name)) for name, inner in value.items()]
     return {name: inner for part in parts for name, inner in part.items()}
 
 

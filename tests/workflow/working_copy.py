@@ -1,5 +1,6 @@
 """A copy of the project to run in, so that a test never touches the results of whoever runs it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -42,6 +43,15 @@ def python_of(env: str) -> Path:
     made = Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or cache / "speedgrid/envs")
     recipe = (ROOT / "envs" / f"{env}.yaml").read_bytes()
     return next(path.with_suffix("") / "bin/python" for path in made.glob("*.yaml") if path.read_bytes() == recipe)
+
+
+def hidden_cache(folder: Path, env: str, measured: str, checkpoint: str | Path, prompt_tokens: int) -> tuple[float, float]:
+    """How much sooner a cell's engine answers a prompt that was there before than a new one, and how much sooner if it had kept it."""
+    command = [python_of(env), "tests/benchmarks/hidden_cache.py", measured, checkpoint, "--prompt-tokens", str(prompt_tokens), "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ratios = json.loads(done.stdout.splitlines()[-1])
+    return ratios["same"][0], ratios["control"][0]
 
 
 def holding(folder: Path, secret: str) -> list[str]:

@@ -16,6 +16,7 @@ from functools import cached_property
 import pandas as pd
 
 from speedgrid import ceilings, statistics
+from speedgrid.comparison import flat
 from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.records import Record
@@ -180,7 +181,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statist
     row |= {name: cell.cell[name] for name in FROM_GRID}
     row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
     row |= {"status": cell.status, "reason": cell.measure.reason, "replies": len(cell.replies)}
-    row["outdated"] = ", ".join(_differences(cell.cell["job"], json.loads(cell.measure.facts["job"])))
+    row["outdated"] = ", ".join(_outdated(cell))
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
     row |= _quality(cell)
     row["unit"] = cell.measure.facts.get("unit") or ("token" if cell.is_generation else None)
@@ -198,16 +199,10 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statist
     return row
 
 
-def _differences(asked: Mapping, done: Mapping, within: str = "") -> list[str]:
-    """The keys, with dots, that two jobs differ in. Snakemake measures again what changed, unless it is told to look at times alone."""
-    found = []
-    for key in sorted({*asked, *done}):
-        one, other = asked.get(key), done.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += _differences(one, other, f"{within}{key}.")
-        elif one != other:
-            found.append(f"{within}{key}")
-    return found
+def _outdated(cell: CellRecords) -> list[str]:
+    """The keys that the study has otherwise by now: Snakemake measures again what changed, unless it is told to look at times alone."""
+    asked, done = flat(cell.cell["job"]), flat(json.loads(cell.measure.facts["job"]))
+    return sorted(key for key in asked.keys() | done.keys() if asked.get(key) != done.get(key))
 
 
 def reply_figures(reply: Mapping) -> dict:
