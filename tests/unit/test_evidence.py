@@ -1,8 +1,10 @@
 """What counts as engaged in the engine `transformers`, from what was seen of a reply."""
 
+from urllib.error import URLError
+
 import pytest
 from speedgrid.engines import evidence
-from speedgrid.engines.transformers import not_as_asked
+from speedgrid.engines.transformers import not_as_asked, why_no_kernel
 
 PROMPT = 24
 SHORT = {"first_step_positions": PROMPT, "last_step_positions": 1, "cache": "DynamicCache", "sdpa_kernels": {}}
@@ -48,6 +50,30 @@ def test_what_was_asked_for_and_seen_is_engaged(seen, options):
 )
 def test_what_was_asked_for_and_not_seen_is_told(seen, options, reason):
     assert reason in not_as_asked(seen, options, PROMPT)
+
+
+def test_a_kernel_of_gptqmodel_that_could_not_be_built_says_what_it_lacked_and_what_needs_no_compiler():
+    # As GPT-QModel 7.6.0 said it on an H200 whose nvcc had been killed.
+    error = ModuleNotFoundError(
+        "Marlin torch.ops kernels are not properly installed. Error: Marlin bf16: failed to build torch.ops JIT extension: Error building"
+        " extension 'gptqmodel_marlin_bf16_ops': [1/11] /opt/gcc/bin/g++ -MMD -MF marlin_torch_bf16.o.d"
+    )
+    reason = why_no_kernel(error, "NVIDIA H200", "awq")
+    assert "could not build its kernel Marlin for NVIDIA H200" in reason
+    assert "nvcc" in reason
+    assert "kernel: awq_torch" in reason
+    assert "/opt/gcc" not in reason
+
+
+def test_a_kernel_of_gptqmodel_whose_sources_cannot_be_downloaded_says_where_to_put_them():
+    reason = why_no_kernel(URLError("no route to host"), "NVIDIA H200", "gptq")
+    assert "no route to host" in reason
+    assert "GPTQMODEL_CUTLASS_DIR" in reason
+    assert "gptq_marlin" in reason
+
+
+def test_another_missing_module_is_not_taken_for_a_kernel():
+    assert why_no_kernel(ModuleNotFoundError("No module named 'flash_attn'", name="flash_attn"), "NVIDIA H200", "gptq") == ""
 
 
 def test_the_kernels_of_sdpa_are_told_from_all_operators():

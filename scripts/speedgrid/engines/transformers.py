@@ -11,6 +11,9 @@ from speedgrid.outcomes import MissingDependency, Unsupported
 # Our names of PyTorch's SDPA kernels, and PyTorch's own.
 SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH", "cudnn": "CUDNN_ATTENTION"}
 
+# Kernels of GPT-QModel that need no compiler.
+KERNELS_AS_THEY_ARE = {"gptq": "gptq_triton", "awq": "awq_torch"}
+
 # Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
@@ -92,12 +95,11 @@ class Engine(base.Engine):
                 attn_implementation=self.options.get("attention", "sdpa"),
                 trust_remote_code=self.trust_remote_code,
             ).model
-        except URLError as error:
-            # The kernel that it takes for Hopper and newer is built here, from sources that no package holds.
-            raise MissingDependency(
-                f"GPT-QModel builds its kernel for {self.device.name} from CUTLASS, which it cannot download ({error.reason}); set"
-                f" GPTQMODEL_CUTLASS_DIR to a copy, or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
-            ) from error
+        except (URLError, ModuleNotFoundError) as error:
+            reason = why_no_kernel(error, self.device.name, method)
+            if not reason:
+                raise
+            raise MissingDependency(reason) from error
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
@@ -305,6 +307,27 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
     if kernel and set(seen["sdpa_kernels"]) != {kernel}:
         return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"
     return ""
+
+
+def why_no_kernel(error: Exception, device: str, method: str) -> str:
+    """What a kernel of GPT-QModel for checkpoints of `method` lacked to be built, when its loading ended with `error`.
+
+    It builds its kernels for a GPU where they are first used, and picks one before it knows whether that will go well. Empty where the
+    error is about something else.
+    """
+    if hasattr(error, "reason"):
+        return (
+            f"GPT-QModel builds its kernel for {device} from CUTLASS, which it cannot download ({error.reason}); set"
+            f" GPTQMODEL_CUTLASS_DIR to a copy, or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
+        )
+    kernel, is_not_built, _ = str(error).partition(" torch.ops kernels are not properly installed")
+    if not is_not_built:
+        return ""
+    return (
+        f"GPT-QModel could not build its kernel {kernel} for {device}, which wants nvcc of the CUDA that PyTorch was built for and a C++"
+        f" compiler (the log holds their messages); install them, or give the technique a kernel that needs none, such as"
+        f" `options: {{kernel: {KERNELS_AS_THEY_ARE[method]}}}`"
+    )
 
 
 def rows_at_once(longest: int, vocabulary: int, gpu: bool) -> int:
