@@ -19,6 +19,9 @@ except StudyError as error:
 os.environ.update(grid.job_variables())
 
 
+planning.skip_what_is_not_shown(workflow)
+
+
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 onstart:
     planning.keep_quiet(workflow)

@@ -1,7 +1,6 @@
 # Quality of the very checkpoint and engine that were timed: lm-eval asks, the technique's engine answers, lm-eval scores.
 rule requests:
     input:
-        script="scripts/build_requests.py",
         text=grid.tasks_text,
     output:
         "results/requests/{experiment}/requests.parquet",
@@ -10,18 +9,17 @@ rule requests:
     conda:
         "../envs/evaluation.yaml"
     params:
-        code=planning.code("requests"),
+        code=planning.code("build_requests"),
         job=grid.requests_job,
     message:
         "Building the requests of the tasks of {wildcards.experiment}"
     shell:
-        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/build_requests.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # What the unmodified model expects next, which every technique is held against.
 rule reference:
     input:
-        script="scripts/reference.py",
         checkpoint="models/{model}/prepared.parquet",
         text=grid.reference_text,
     output:
@@ -35,17 +33,16 @@ rule reference:
     resources:
         **grid.referring,
     params:
-        code=planning.contents_of(grid.reference_code),
+        code=planning.code("reference", grid.reference_code),
         job=grid.reference_job,
     message:
         "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
     shell:
-        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/reference.py --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        script="scripts/evaluate.py",
         checkpoint=grid.checkpoint,
         # Not after the measurement, which counts more replies without any change of quality. And not `ancient`: where the job before runs
         # again, Snakemake does not look for a change of this one's own (its issue 4166), and would keep what belongs to other settings.
@@ -63,19 +60,18 @@ rule evaluate:
     resources:
         **grid.measuring,
     params:
-        code=planning.contents_of(grid.evaluate_code),
+        code=planning.code("evaluate", grid.evaluate_code),
         job=grid.evaluate_job,
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        "python scripts/evaluate.py --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
         " --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # Every technique against the baseline, on the same items.
 rule score:
     input:
-        script="scripts/score.py",
         answers=grid.answers,
         requests=grid.requests_of,
         text=grid.reference_text,
@@ -91,4 +87,4 @@ rule score:
     message:
         "Scoring the techniques of {wildcards.experiment} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/score.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -1,7 +1,6 @@
 # Cold start of a cell, and what lasts of it on the disk.
 rule warmup:
     input:
-        script="scripts/warmup.py",
         checkpoint=grid.checkpoint,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
@@ -16,18 +15,17 @@ rule warmup:
     resources:
         **grid.measuring,
     params:
-        code=planning.contents_of(grid.engine_code),
+        code=planning.code("warmup", grid.engine_code),
         job=grid.warmup_job,
     message:
         "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/warmup.py --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # The counted replies of a cell, alone on its device.
 rule measure:
     input:
-        script="scripts/measure.py",
         checkpoint=grid.checkpoint,
         after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
     output:
@@ -43,19 +41,18 @@ rule measure:
     resources:
         **grid.measuring,
     params:
-        code=planning.contents_of(grid.measure_code),
+        code=planning.code("measure", grid.measure_code),
         job=grid.measure_job,
     message:
         "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        "python scripts/measure.py --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
         " --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # The baseline once more, between and after the other cells of its device: what such runs differ by is noise.
 rule measure_again:
     input:
-        script="scripts/measure.py",
         checkpoint=grid.checkpoint,
         after="results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
         beside=grid.beside,
@@ -70,10 +67,10 @@ rule measure_again:
     resources:
         **grid.measuring,
     params:
-        code=planning.contents_of(grid.measure_code),
+        code=planning.code("measure", grid.measure_code),
         job=grid.measure_again_job,
     message:
         "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        "python scripts/measure.py --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
         " --out {output:q} 3>&2 > {log:q} 2>&1"

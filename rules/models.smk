@@ -1,7 +1,6 @@
 # Train, build, find or download a model.
 rule prepare_model:
     input:
-        script="scripts/prepare_model.py",
         source=grid.model_files,
     output:
         "models/{model}/prepared.parquet",
@@ -19,4 +18,4 @@ rule prepare_model:
     message:
         "Preparing the model {wildcards.model}"
     shell:
-        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/prepare_model.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"

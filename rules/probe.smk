@@ -1,7 +1,5 @@
 # What a device can do, once for each: the ceilings that its cells are held against.
 rule probe:
-    input:
-        script="scripts/probe.py",
     output:
         "results/{gpu}/probe.parquet",
     log:
@@ -18,4 +16,4 @@ rule probe:
     message:
         "Measuring what the device {wildcards.gpu} can do"
     shell:
-        "python {input.script:q} --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/probe.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"

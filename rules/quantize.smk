@@ -1,7 +1,6 @@
 # Make the checkpoint of a technique that has a transform.
 rule quantize:
     input:
-        script="scripts/quantize.py",
         checkpoint=grid.source,
         calibration=grid.calibration_file,
     output:
@@ -15,9 +14,9 @@ rule quantize:
     resources:
         **grid.quantizing,
     params:
-        code=planning.contents_of(grid.transform_code),
+        code=planning.code("quantize", grid.transform_code),
         job=grid.quantize_job,
     message:
         "Making the checkpoint {wildcards.technique} of {wildcards.model}"
     shell:
-        "python {input.script:q} --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/quantize.py --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -1,7 +1,6 @@
 # The plan as a file, for the jobs of the report; that of a large grid would be too long for a command line.
 rule plan:
     input:
-        script="scripts/write_plan.py",
         study=grid.study_file,
         registry="techniques.yaml",
     output:
@@ -11,17 +10,16 @@ rule plan:
     conda:
         "../envs/report.yaml"
     params:
-        code=planning.code("plan"),
+        code=planning.code("write_plan"),
     message:
         "Writing down the plan of the grid"
     shell:
-        "python {input.script:q} --study {input.study:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/write_plan.py --study {input.study:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # One row for every cell of the grid, and one for every job.
 rule aggregate:
     input:
-        script="scripts/aggregate.py",
         plan="results/plan.json",
         records=grid.records(),
         probes=grid.probes(),
@@ -38,14 +36,13 @@ rule aggregate:
     message:
         "Gathering the results of every cell"
     shell:
-        "python {input.script:q} --plan {input.plan:q} --summary {output.summary:q} --points {output.points:q}"
+        "python scripts/aggregate.py --plan {input.plan:q} --summary {output.summary:q} --points {output.points:q}"
         " --runs {output.runs:q} 3>&2 > {log:q} 2>&1"
 
 
 # The page that people read; offline, one file.
 rule report:
     input:
-        script="scripts/render_report.py",
         plan="results/plan.json",
         summary="results/summary.parquet",
         points="results/points.parquet",
@@ -60,9 +57,9 @@ rule report:
     conda:
         "../envs/report.yaml"
     params:
-        code=planning.code("report"),
+        code=planning.code("render_report"),
     message:
         "Writing the report"
     shell:
-        "python {input.script:q} --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}"
+        "python scripts/render_report.py --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}"
         " --runs {input.runs:q} --out {output:q} 3>&2 > {log:q} 2>&1"

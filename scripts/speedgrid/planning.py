@@ -52,14 +52,14 @@ JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
 CODE = {
     "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
-    "requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
+    "build_requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
     "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
-    "plan": ["planning.py", "grid.py", "workload.py"],
+    "write_plan": ["planning.py", "grid.py", "workload.py"],
     "aggregate": [
         *("records.py", "schema.py", "statistics.py", "ceilings.py"),
         *("report/tables.py", "report/units.py", "report/work.py", "quality/paired.py", "quality/scores.py"),
     ],
-    "report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
+    "render_report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
     + [
         f"report/{name}.py"
         for name in ("answer", "charts", "compared", "page", "published", "quality", "tables", "training", "trust", "units", "work")
@@ -87,20 +87,20 @@ def contents(files: tuple[str, ...]) -> str:
     return corpus.fingerprint([part for file in files for part in (file, (ROOT / file).read_text(encoding="utf-8"))])
 
 
-def contents_of(files: Callable[[object], list[str]]) -> Callable[[object], str]:
-    """The same for the files that a function names for a job, as a rule's `params:` wants it."""
-    return looked_up_once(lambda wildcards: contents(tuple(files(wildcards))))
+def code(script: str, files: Callable[[object], list[str]] | None = None) -> str | Callable[[object], str]:
+    """What a script of scripts/ and the package files that it depends on say, as contents() has it: a parameter of the script's rule.
+
+    The files are those of CODE, or those that a function names for a job.
+    """
+    own = f"scripts/{script}.py"
+    if files is None:
+        return contents((own, *_script_files(script)))
+    return looked_up_once(lambda wildcards: contents((own, *files(wildcards))))
 
 
-def code(stage: str) -> str:
-    """What the package files of a stage say that is the same for every cell, as contents() has it."""
-    return contents(tuple(stage_files(stage)))
-
-
-def stage_files(stage: str) -> list[str]:
-    """The package files of such a stage."""
-    files = _existing(CODE[stage])
-    if stage == "report":
+def _script_files(script: str) -> list[str]:
+    files = _existing(CODE[script])
+    if script == "render_report":
         files += [
             "scripts/aggregate.py",
             "scripts/compare.py",
@@ -374,7 +374,8 @@ class Grid:
     def _answers(self, asks: Callable[[object], Mapping]) -> dict[str, Callable]:
         """Only names that a device of the study uses: every one costs time for every job of a large grid."""
         used = {name for device in self.study["gpus"].values() for name in device.get("slurm", {})}
-        return _by_name([*site.LIGHT, *(name for key, name in site.NAMES.items() if key in used), "slurm_extra"], asks)
+        extra = ["slurm_extra"] * (any(self._node.values()) or not all(self._on_gpu.values()))
+        return _by_name([*site.LIGHT, *(name for key, name in site.NAMES.items() if key in used), *extra], asks)
 
     # --- the whole grid
 
@@ -589,6 +590,26 @@ def keep_quiet(workflow) -> None:
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limiter and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def skip_what_is_not_shown(workflow) -> None:
+    """Let a dry run that shows its summary alone (`-n --quiet rules`) leave out what it would say of every job.
+
+    Snakemake 9 has that option for large workflows, works out its message, files, resources and shell line for every job all the
+    same, and drops them: a third of planning a large grid.
+    """
+    from snakemake.jobs import Job
+    from snakemake.settings.enums import Quietness
+
+    shown = Job.log_info
+    quiet = getattr(getattr(getattr(workflow, "logger_manager", None), "settings", None), "quiet", None) or ()
+
+    def log_info(job, *arguments, **settings):
+        if not workflow.dryrun:
+            shown(job, *arguments, **settings)
+
+    if Quietness.RULES in quiet or Quietness.ALL in quiet:
+        Job.log_info = log_info
 
 
 def check_machine(grid: Grid, workflow) -> None:

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import pytest
 from snakemake.cli import get_argument_parser
 from snakemake.common import get_function_params, get_input_function_aux_params
+from snakemake.jobs import Job
 from snakemake.scheduling.job_scheduler import JobRateLimiter
+from snakemake.settings.enums import Quietness
 from speedgrid import grid, planning
 
 import studies
@@ -43,7 +45,7 @@ def test_on_a_cluster_slurm_gives_the_cores():
 
 def test_snakemake_takes_the_parameters_of_a_rules_function_from_the_function():
     planned = on_machine(8, 1)
-    for function in (planned.env, planned.threads, planned.measuring["gpu"], planning.contents_of(planned.engine_code)):
+    for function in (planned.env, planned.threads, planned.measuring["gpu"], planning.code("warmup", planned.engine_code)):
         assert get_function_params(function) is function._overwrite_params
     aux = get_input_function_aux_params(planned.measuring["gpu"], {"attempt": 2, "input": [], "threads": 3})
     assert aux == {"attempt": 2}
@@ -77,3 +79,16 @@ def test_snakemakes_own_limit_of_jobs_per_second_is_taken_away_and_an_asked_one_
     )
     planning.keep_quiet(workflow)
     assert (workflow.scheduler.job_rate_limiter is not None) == stays
+
+
+@pytest.mark.parametrize(
+    ("quiet", "is_dry_run", "shown"),
+    [({Quietness.RULES}, True, 0), ({Quietness.ALL}, True, 0), ({Quietness.RULES}, False, 1), (set(), True, 1), (None, True, 1)],
+)
+def test_only_a_dry_run_that_shows_its_summary_alone_leaves_out_what_it_would_say_of_a_job(monkeypatch, quiet, is_dry_run, shown):
+    said = []
+    monkeypatch.setattr(Job, "log_info", lambda job, indent=False: said.append(indent))
+    workflow = SimpleNamespace(dryrun=is_dry_run, logger_manager=SimpleNamespace(settings=SimpleNamespace(quiet=quiet)))
+    planning.skip_what_is_not_shown(workflow)
+    Job.log_info(None, indent=True)
+    assert said == [True] * shown

@@ -47,6 +47,12 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
     }
 
 
+def test_a_dry_run_lists_every_job_unless_its_summary_alone_is_asked_for(project):
+    listed, summary = (working_copy.snakemake(project, "-n", *options) for options in ([], ["--quiet", "rules"]))
+    assert working_copy.planned_jobs(listed) == working_copy.planned_jobs(summary)
+    assert [("Measuring bnb_nf4" in f"{said.stdout}{said.stderr}") for said in (listed, summary)] == [True, False]
+
+
 def test_a_study_replaces_the_default_one(project):
     jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", STUDY))
     assert (jobs["prepare_model"], jobs["quantize"], jobs["measure"]) == (3, 4, 19)
