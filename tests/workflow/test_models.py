@@ -67,6 +67,20 @@ def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, reposit
     assert working_copy.TOKEN not in done.stdout + done.stderr
 
 
+def test_a_model_that_is_trained_here_is_the_same_with_any_number_of_threads(project):
+    """From four threads on PyTorch adds up the products of matrices of this size in another order."""
+    sums = set()
+    for threads in (1, 4):
+        name = f"taught-by-{threads}"
+        write_study(project / f"{name}.yaml", {name: {"train": {"steps": 3, "vocabulary": 300}}})
+        told = yaml.safe_load((project / f"{name}.yaml").read_text()) | {"threads": threads}
+        (project / f"{name}.yaml").write_text(yaml.safe_dump(told))
+        done = working_copy.launcher(project, "run", "--study", f"{name}.yaml", f"models/{name}/prepared.parquet")
+        assert done.returncode == 0, done.stdout + done.stderr
+        sums.add(records.read(project / f"models/{name}/prepared.parquet", MODEL).rows[0]["checkpoint_sha256"])
+    assert len(sums) == 1
+
+
 def test_pickled_weights_are_a_row_with_the_reason(project, repositories, tmp_path):
     with hub.serving(repositories) as address:
         done = prepare(project, "pickled", {"hub": "someone/pickled", "revision": hub.REVISION}, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
