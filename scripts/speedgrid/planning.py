@@ -394,6 +394,11 @@ class Grid:
         files += sorted({record for cell in self.cells for record in self._sources(cell)})
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
 
+    def brought(self) -> list[str]:
+        """What a study has from elsewhere: its models, and the items of its tasks."""
+        asked = {_quality_records(cell)["requests"] for cell in self.cells} - {""}
+        return sorted({cell.model_record for cell in self.cells} | asked)
+
     def probes(self) -> list[str]:
         """What each device that has cells can do."""
         return [f"results/{gpu}/probe.parquet" for gpu in dict.fromkeys(cell.gpu for cell in self.cells)]

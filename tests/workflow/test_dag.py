@@ -47,6 +47,10 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
     }
 
 
+def test_prepare_asks_for_what_comes_from_elsewhere_alone(project):
+    assert set(working_copy.planned_jobs(working_copy.snakemake(project, "-n", "prepare"))) == {"prepare_model", "requests", "prepare"}
+
+
 def test_a_dry_run_lists_every_job_unless_its_summary_alone_is_asked_for(project):
     listed, summary = (working_copy.snakemake(project, "-n", *options) for options in ([], ["--quiet", "rules"]))
     assert working_copy.planned_jobs(listed) == working_copy.planned_jobs(summary)

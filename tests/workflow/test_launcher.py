@@ -99,12 +99,12 @@ def test_help_is_short(root, arguments):
     done = speedgrid(root, *arguments)
     assert done.returncode == 0
     assert "run      measure a study" in done.stdout
-    assert len(done.stdout.splitlines()) <= 24
+    assert len(done.stdout.splitlines()) <= 26
     assert max(map(len, done.stdout.splitlines())) <= 110
 
 
 def test_an_unknown_command(root):
-    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, test, compare or doctor")
+    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, prepare, test, compare or doctor")
 
 
 def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):

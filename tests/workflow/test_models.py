@@ -81,6 +81,14 @@ def test_a_model_that_is_trained_here_is_the_same_with_any_number_of_threads(pro
     assert len(sums) == 1
 
 
+def test_prepare_brings_the_models_and_measures_nothing(project):
+    write_study(project / "ahead.yaml", {"ahead": {"train": {"steps": 3, "vocabulary": 300}}})
+    done = working_copy.launcher(project, "prepare", "--study", "ahead.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert records.read(project / "models/ahead/prepared.parquet", MODEL).status == "ok"
+    assert not (project / "results/cpu/generate/ahead").exists()
+
+
 def test_pickled_weights_are_a_row_with_the_reason(project, repositories, tmp_path):
     with hub.serving(repositories) as address:
         done = prepare(project, "pickled", {"hub": "someone/pickled", "revision": hub.REVISION}, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
