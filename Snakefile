@@ -26,3 +26,9 @@ rule all:
     default_target: True
     input:
         "results/report.html",
+
+
+# All that a study has from elsewhere, for jobs on nodes without a network: what `./speedgrid prepare` asks for.
+rule prepare:
+    input:
+        grid.brought(),

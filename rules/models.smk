@@ -19,9 +19,3 @@ rule prepare_model:
         "Preparing the model {wildcards.model}"
     shell:
         "python scripts/prepare_model.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
-
-
-# All that a study has from elsewhere, for jobs on nodes without a network: what `./speedgrid prepare` asks for.
-rule prepare:
-    input:
-        grid.brought(),
