@@ -1,8 +1,11 @@
 """Prepare a model: train it, build it, find it in a folder, or download it. Writes models/{model}/prepared.parquet."""
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 
-from speedgrid import models, stage
+from speedgrid import corpus, models, stage
+from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
 
 
@@ -12,10 +15,21 @@ def prepare(job: stage.Job) -> str:
     entry = job.told["entry"]
     found = models.prepare(entry, job.out.parent / "checkpoint", job.told["seed"], say)
     seconds = time.perf_counter() - began
+    bring_calibration(entry["calibration"])
     job.keep({"model": job.told["model"], "origin": job.told["origin"], "seconds": seconds, **found})
     # Only of safetensors is it known how many weights they hold.
     parameters = f"{found['parameters'] / 1e6:,.1f} M parameters, " if found["parameters"] else ""
     return f"{parameters}{found['checkpoint_bytes'] / 2**20:,.0f} MiB, {seconds:.0f} s"
+
+
+def bring_calibration(source: Mapping) -> None:
+    """Calibration data of the hub into its cache, while there may be a network: what quantizes on a GPU may have none.
+
+    Where they cannot be had, what wants them says so; the model is none the worse.
+    """
+    if "dataset" in source:
+        with suppress(Unsupported):
+            corpus.calibration_text(source)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None])
 def train(settings: Mapping, folder: Path, seed: int, say: Callable[[str], None]) -> dict:
     """Train a small Llama with its own byte-level BPE tokenizer on the standard library's source code.
 
-    Always on the CPU, in float32 and with as many threads, so that the same text and seed give the same model whatever GPU and however
-    many cores are there.
+    Always on the CPU, in float32 and with TRAINING_THREADS threads, so that the same text and seed give the same model whatever GPU and
+    however many cores are there.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -395,7 +395,7 @@ class Grid:
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
 
     def brought(self) -> list[str]:
-        """What a study has from elsewhere: its models, and the items of its tasks."""
+        """What a study has from elsewhere: its models, with what calibrates them, and the items of its tasks."""
         asked = {_quality_records(cell)["requests"] for cell in self.cells} - {""}
         return sorted({cell.model_record for cell in self.cells} | asked)
 
@@ -600,21 +600,22 @@ def keep_quiet(workflow) -> None:
 def skip_what_is_not_shown(workflow) -> None:
     """Let a dry run that shows its summary alone (`-n --quiet rules`) leave out what it would say of every job.
 
-    Snakemake 9 has that option for large workflows, works out its message, files, resources and shell line for every job all the
-    same, and drops them: a third of planning a large grid.
+    Snakemake 9 has that option for large workflows, works out message, files, resources and shell line of every job all the same, and
+    drops them: a third of planning a large grid.
     """
     from snakemake.jobs import Job
     from snakemake.settings.enums import Quietness
 
+    if not {Quietness.RULES, Quietness.ALL} & set(workflow.logger_manager.settings.quiet or ()):
+        return
     shown = Job.log_info
-    quiet = getattr(getattr(getattr(workflow, "logger_manager", None), "settings", None), "quiet", None) or ()
 
     def log_info(job, *arguments, **settings):
+        # Which executor there is, Snakemake knows only after it has read the rules.
         if not workflow.dryrun:
             shown(job, *arguments, **settings)
 
-    if Quietness.RULES in quiet or Quietness.ALL in quiet:
-        Job.log_info = log_info
+    Job.log_info = log_info
 
 
 def check_machine(grid: Grid, workflow) -> None:

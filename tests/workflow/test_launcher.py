@@ -99,7 +99,7 @@ def test_help_is_short(root, arguments):
     done = speedgrid(root, *arguments)
     assert done.returncode == 0
     assert "run      measure a study" in done.stdout
-    assert len(done.stdout.splitlines()) <= 26
+    assert len(done.stdout.splitlines()) <= 24
     assert max(map(len, done.stdout.splitlines())) <= 110
 
 

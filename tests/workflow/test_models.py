@@ -81,12 +81,21 @@ def test_a_model_that_is_trained_here_is_the_same_with_any_number_of_threads(pro
     assert len(sums) == 1
 
 
-def test_prepare_brings_the_models_and_measures_nothing(project):
-    write_study(project / "ahead.yaml", {"ahead": {"train": {"steps": 3, "vocabulary": 300}}})
-    done = working_copy.launcher(project, "prepare", "--study", "ahead.yaml")
+def test_prepare_brings_models_and_their_calibration_data_and_measures_nothing(project, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "some.jsonl").write_text('{"text": "import os"}\n')
+    dataset = {"hub": "someone/texts", "revision": hub.REVISION, "file": "some.jsonl", "column": "text"}
+    model = {"train": {"steps": 3, "vocabulary": 300}, "calibration": {"dataset": dataset}}
+    lost = model | {"calibration": {"dataset": dataset | {"file": "lost.jsonl"}}}
+    write_study(project / "ahead.yaml", {"ahead": model, "ahead-without": lost})
+    home = tmp_path / "home"
+    with hub.serving({"datasets/someone/texts": tmp_path / "texts"}) as address:
+        done = working_copy.launcher(project, "prepare", "--study", "ahead.yaml", HF_ENDPOINT=address, HF_HOME=str(home))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert records.read(project / "models/ahead/prepared.parquet", MODEL).status == "ok"
-    assert not (project / "results/cpu/generate/ahead").exists()
+    assert [path.read_text() for path in home.rglob("some.jsonl")] == ['{"text": "import os"}\n']
+    for name in ("ahead", "ahead-without"):
+        assert records.read(project / f"models/{name}/prepared.parquet", MODEL).status == "ok"
+        assert not (project / f"results/cpu/generate/{name}").exists()
 
 
 def test_pickled_weights_are_a_row_with_the_reason(project, repositories, tmp_path):

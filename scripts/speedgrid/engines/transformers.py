@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from urllib.error import URLError
 
 from speedgrid.engines import base, evidence
 from speedgrid.outcomes import MissingDependency, Unsupported
@@ -76,7 +77,6 @@ class Engine(base.Engine):
         takes apart (Phi-3, Mixtral, Falcon).
         """
         import os
-        from urllib.error import URLError
 
         import torch
 
@@ -315,7 +315,7 @@ def why_no_kernel(error: Exception, device: str, method: str) -> str:
     It builds its kernels for a GPU where they are first used, and picks one before it knows whether that will go well. Empty where the
     error is about something else.
     """
-    if hasattr(error, "reason"):
+    if isinstance(error, URLError):
         return (
             f"GPT-QModel builds its kernel for {device} from CUTLASS, which it cannot download ({error.reason}); set"
             f" GPTQMODEL_CUTLASS_DIR to a copy, or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
