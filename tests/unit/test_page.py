@@ -240,3 +240,21 @@ def test_the_command_writes_the_page(tmp_path):
 
 def test_no_missing_value_is_shown_as_one_of_pandas(html):
     assert not re.search(r"\b(nan|NaN|None|NaT|<NA>)\b", Page(html).text)
+
+
+@pytest.mark.parametrize(("measured_on", "warned"), [("cuda", False), ("cpu", True)])
+def test_a_page_says_measured_on_a_processor_only_where_that_is_so(tmp_path, measured_on, warned):
+    summary, runs, replies = tables_of(made.write_group(tmp_path))
+    # A study of a GPU prepares its models and scores its answers on the CPU all the same.
+    runs = [run | {"device": measured_on if run["stage"] in ("warmup", "measure", "evaluate") else "cpu"} for run in runs]
+    assert "score" in {run["stage"] for run in runs}
+    text = Page(page.render(quick_parts(), made.study(), summary, runs, replies)).text
+    assert ("Measured on a processor" in text) == warned
+
+
+def test_a_cell_that_took_no_device_is_not_a_machine_of_its_own(tmp_path):
+    _, runs, _ = tables_of(made.write_group(tmp_path, machine=made.GPU_MACHINE))
+    nothing = dict.fromkeys(("device", "device_name", "device_uuid", "device_memory", "driver", "cuda"))
+    inherited = next(run for run in runs if run["stage"] == "measure") | nothing
+    assert page.machines([*runs, inherited]) == page.machines(runs)
+    assert len(page.machines([inherited])) == 1

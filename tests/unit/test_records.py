@@ -1,5 +1,7 @@
 """Result files: what is written is read back, and nothing half-written or foreign is taken for a result."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,13 @@ def test_another_version_of_the_tables_is_refused(tmp_path, monkeypatch):
     records.write(tmp_path / "w.parquet", WARMUP, [KEYS])
     monkeypatch.undo()
     with pytest.raises(RecordError, match="version 999 of the tables"):
+        records.read(tmp_path / "w.parquet", WARMUP)
+
+
+def test_a_file_of_an_older_table_names_the_columns_that_it_lacks(tmp_path):
+    older = replace(WARMUP, columns=[column for column in WARMUP.columns if column.name != "load_s"])
+    records.write(tmp_path / "w.parquet", older, [KEYS])
+    with pytest.raises(RecordError, match="of an older speedgrid: it lacks `load_s`; delete it and run again"):
         records.read(tmp_path / "w.parquet", WARMUP)
 
 

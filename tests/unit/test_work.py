@@ -198,6 +198,24 @@ def test_the_page_shows_where_a_series_ended(series):
     text = page_of(series)
     assert "oom, asked for 20.0 GiB" in text
     assert "Time grows with a power of the size, fitted over all sizes: Plain 2.00" in text
+    assert "Between the two largest sizes alone: Flash 2.00." in text
+
+
+def test_the_power_at_last_shows_what_fixed_costs_hide(tmp_path):
+    def times(fixed: float) -> list[dict]:
+        return [step(n, fixed + (p / 1024) ** 2, point=p) for p in (64, 256, 1024, 4096, 16384) for n in (1, 2)]
+
+    rows, _ = summary_of(write_cells(tmp_path, {"plain": times(0), "heavy": times(1.0)}, workload="growth", unit="token"))
+    assert rows["plain"]["growth"] == pytest.approx(2) == rows["plain"]["growth_last"]
+    assert rows["heavy"]["growth"] < 1.2
+    assert rows["heavy"]["growth_last"] > 1.9
+
+
+def test_a_table_by_size_with_nothing_in_it_is_left_out(series):
+    _, points = summary_of(series)
+    assert "Rate by size" in [table.title for table in training.point_tables(points)]
+    unknown = [row | {"flop_per_s": None} for row in points]
+    assert [table.title for table in training.point_tables(unknown)] == ["Time by size", "Speed-up by size", "Memory by size"]
 
 
 @given(st.floats(0.1, 4), st.floats(1e-6, 10), st.lists(st.integers(1, 10**6), min_size=3, max_size=8, unique=True))

@@ -162,8 +162,13 @@ def _growth_points(group: Group) -> list[Markup]:
             points.append(Markup("{}: memory has room for more, and the model takes no longer {}.").format(_names(roomy.label), grown))
         return points
     rows = group.engaged[group.engaged.growth.notna()]
+    if not len(rows):
+        return []
     told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
-    return [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))] if told else []
+    points = [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))]
+    # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
+    last = [Markup("{} {}").format(row.label, units.number(row.growth_last)) for row in rows[rows.growth_low.notna()].itertuples()]
+    return points + ([Markup("Between the two largest sizes alone: {}.").format(_joined(last))] if last else [])
 
 
 def _loss_points(group: Group) -> list[Markup]:
@@ -234,7 +239,7 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
                 "speed up. The ranking here says little about a model of 7 billion parameters: <a href='#own-model'>measure your own</a>."
             ).format(group.model, parameters_in_words(parameters), parameters_in_words(OVERHEAD_BOUND_PARAMETERS))
         )
-    if "cpu" in devices:
+    if devices == {"cpu"}:
         warnings.append(Markup("Measured on a processor. On a GPU the ranking may be another one."))
     names = group.measured.device_name.dropna().unique()
     if len(names) > 1:

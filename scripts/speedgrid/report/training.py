@@ -115,7 +115,9 @@ def point_tables(points: Sequence[Mapping]) -> list[PointTable]:
         ),
     )
     heads = [f"{size:,}" for size in sizes]
-    return [PointTable(title, caption, heads, _point_rows(points, sizes, text)) for title, caption, text in shown]
+    # Of replies no operations are counted, and a table of nothing but gaps is none.
+    told = [(title, caption, text) for title, caption, text in shown if any(text(row) != units.MISSING for row in points)]
+    return [PointTable(title, caption, heads, _point_rows(points, sizes, text)) for title, caption, text in told]
 
 
 def methods(settings: Mapping) -> dict:

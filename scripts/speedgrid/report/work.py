@@ -50,8 +50,9 @@ def figures(cell, row: Mapping) -> dict:
         found["grows"] = _what_grows(cell)
         if cell.cell["workload"] == "largest":
             found["ended_by"] = "memory" if _ends(cell) else "model"
-        grown = growth([(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in _points(cell)])
-        found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
+        times = [(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in sorted(_points(cell))]
+        grown = growth(times)
+        found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high, "growth_last": growth(times[-2:]).value}
     elif row["energy_valid"]:
         # Of a series of sizes the energy is that of all of them together.
         found["joule_per_item"] = row["energy"] / sum(run["items"] for run in runs)
