@@ -282,7 +282,7 @@ WORK = (
         "int64",
         "",
         "At",
-        "Size that the figures are of, where a cell ran at several: the largest that all cells finished; of `largest` its own",
+        "Size that the figures are of, where a cell ran at several: the largest that all cells of the group finished",
     ),
     Column(
         "run_flop",

@@ -146,25 +146,40 @@ def at_sizes(*points: int) -> list[dict]:
     return [step(n, 0.1, point=p) for p in points for n in (1, 2)]
 
 
-def test_the_largest_size_is_each_cells_own(tmp_path):
-    parts = {"plain": [*at_sizes(1, 2, 4), END | {"point": 8}, END | {"point": 6}], "parts": [*at_sizes(8, 16, 32), END | {"point": 64}]}
+def test_the_largest_size_is_each_cells_own_and_what_is_compared_is_common(tmp_path):
+    losing = [step(n, 0.2, 2.0 - n / 10, point=4) for n in (1, 2)]
+    more = [step(n, 9.0, 2.0 - n / 100, point=p) for p in (8, 16, 32) for n in (1, 2)]
+    parts = {
+        "plain": [*at_sizes(1, 2), *(row | {"reply_s": row["reply_s"] / 2} for row in losing), END | {"point": 8}, END | {"point": 6}],
+        "parts": [*at_sizes(1, 2), *losing, *more, END | {"point": 64}],
+    }
     grid = write_cells(tmp_path, parts, workload="largest", unit="token", grows="batch_size")
     rows, _ = summary_of(grid)
-    assert [(rows[name]["largest"], rows[name]["point"]) for name in parts] == [(4, 4), (32, 32)]
+    assert [(rows[name]["largest"], rows[name]["point"]) for name in parts] == [(4, 4), (32, 4)]
+    # Half as fast on the same batch, whatever it does with a larger one; and losses of other batches are other losses.
+    assert rows["parts"]["speedup"] == pytest.approx(0.5, rel=0.02)
+    assert rows["parts"]["loss_last"] == rows["plain"]["loss_last"]
     text = page_of(grid)
+    assert "Speeds, memory and losses are compared at 4, the largest size that all finished." in text
+    assert "The loss falls less" not in text
     assert "The largest batch that fits, to a sixteenth: Parts 32 and Plain 4." in text
     assert "Parts takes the largest batch: 32, 8.0 times that of Plain, 4." in text
 
 
 def test_the_largest_model_is_told_with_its_parameters(tmp_path):
     grid = write_cells(
-        tmp_path, {"plain": at_sizes(4), "also": at_sizes(4), "less": at_sizes(2)}, workload="largest", unit="token", grows="layers"
+        tmp_path, {"plain": at_sizes(2, 4), "also": at_sizes(2, 4), "less": at_sizes(2)}, workload="largest", unit="token", grows="layers"
     )
     text = page_of(grid)
     assert "Nothing here takes a larger model than Plain, the baseline: 4 layers with 5.1 million parameters." in text
     assert "Less 2 layers" in text
     rows, _ = summary_of(grid)
-    assert rows["also"]["speedup"] == pytest.approx(1, rel=0.02)
+    assert [(row["point"], row["speedup"]) for row in rows.values()] == [(2, pytest.approx(1, rel=0.02))] * 3
+
+
+def test_without_a_size_in_common_there_is_no_speedup(tmp_path):
+    parts = {"plain": at_sizes(4), "less": at_sizes(2)}
+    rows, _ = summary_of(write_cells(tmp_path, parts, workload="largest", unit="token", grows="layers"))
     assert (rows["less"]["speedup"], rows["less"]["verdict"], rows["less"]["rate"] > 0) == (None, None, True)
 
 
@@ -198,7 +213,7 @@ def test_the_page_shows_where_a_series_ended(series):
     text = page_of(series)
     assert "oom, asked for 20.0 GiB" in text
     assert "Time grows with a power of the size, fitted over all sizes: Plain 2.00" in text
-    assert "Between the two largest sizes alone: Flash 2.00." in text
+    assert "Between the two largest sizes alone: Flash 2.0." in text
 
 
 def test_the_power_at_last_shows_what_fixed_costs_hide(tmp_path):

@@ -152,7 +152,14 @@ def _mfu_point(best: pd.Series) -> Markup | None:
 
 
 def _growth_points(group: Group) -> list[Markup]:
-    """How the time grows with the size."""
+    """Which size is compared, what the largest is, and how the time grows with the size."""
+    compared = group.engaged.point.dropna().unique()
+    at = Markup("Speeds, memory and losses are compared at {}, the largest size that all finished.")
+    told = [at.format(units.number(int(compared[0])))] if len(compared) == 1 else []
+    return told + _series_points(group)
+
+
+def _series_points(group: Group) -> list[Markup]:
     if group.workload == "largest":
         rows = group.engaged.sort_values("largest", ascending=False)
         sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
@@ -167,14 +174,14 @@ def _growth_points(group: Group) -> list[Markup]:
     told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
     points = [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))]
     # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
-    last = [Markup("{} {}").format(row.label, units.number(row.growth_last)) for row in rows[rows.growth_low.notna()].itertuples()]
+    last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in rows[rows.growth_low.notna()].itertuples()]
     return points + ([Markup("Between the two largest sizes alone: {}.").format(_joined(last))] if last else [])
 
 
 def _loss_points(group: Group) -> list[Markup]:
     """Techniques whose loss did not go where that of the baseline went."""
     baseline = group.baseline
-    if group.engaged.loss_last.isna().all() or (group.engaged.grows == "layers").any():
+    if group.engaged.loss_last.isna().all():
         return []
     rows = group.engaged[~group.engaged.is_baseline]
     lost = rows[rows.loss_last.isna()]

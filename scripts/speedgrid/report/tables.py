@@ -272,8 +272,8 @@ def _speedup(cell: CellRecords, baseline: CellRecords | None, noise: statistics.
     found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}
-    if work.has_own_model(cell) and cell.point != baseline.point:
-        # Tokens of another model are no speed-up.
+    if cell.point != baseline.point:
+        # More tokens a second of another size are no speed-up.
         return found
     ratio = _ratio(cell.runs[0], baseline.runs[0], baseline.runs, noise)
     verdict = statistics.verdict(ratio, noise.floor)

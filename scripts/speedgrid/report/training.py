@@ -76,9 +76,10 @@ def time_by_size(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Time of a pass against the size, both on logarithmic axes."""
     table = _measured_points(group, points)
     table["ms"] = table.latency_mean_s * 1e3
-    y = alt.Y("ms:Q", title="time (ms)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g"))
+    y = alt.Y("ms:Q", title="time (ms)", scale=alt.Scale(type="log"), axis=alt.Axis(format=",~g"))
     caption = "Less is better. Both axes are logarithmic, where a power of the size is a straight line."
-    return Figure("time", "Time by size", caption, _lines(table, _size_axis(), y), _line_legend(table.label), _words(table, "ms", "ms"))
+    chart = _lines(table, _size_axis(table), y)
+    return Figure("time", "Time by size", caption, chart, _line_legend(table.label), _words(table, "ms", "ms"))
 
 
 def memory_by_size(group: Group, points: Sequence[Mapping]) -> Figure | None:
@@ -88,11 +89,10 @@ def memory_by_size(group: Group, points: Sequence[Mapping]) -> Figure | None:
     if table.empty:
         return None
     table["mib"] = table.memory_more / 2**20
-    y = alt.Y("mib:Q", title="memory (MiB)", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g"))
+    y = alt.Y("mib:Q", title="memory (MiB)", scale=alt.Scale(type="log"), axis=alt.Axis(format=",~g"))
     caption = "Less is better. The most that was held at a size, without what was held before the first one. Both axes are logarithmic."
-    return Figure(
-        "memory-size", "Memory by size", caption, _lines(table, _size_axis(), y), _line_legend(table.label), _words(table, "mib", "MiB")
-    )
+    chart = _lines(table, _size_axis(table), y)
+    return Figure("memory-size", "Memory by size", caption, chart, _line_legend(table.label), _words(table, "mib", "MiB"))
 
 
 def point_tables(points: Sequence[Mapping]) -> list[PointTable]:
@@ -170,8 +170,10 @@ def _dash(number: int) -> list[int]:
     return [[1, 0], [6, 3], [2, 2]][number // SERIES % 3]
 
 
-def _size_axis() -> alt.X:
-    return alt.X("point:Q", title="size", scale=alt.Scale(type="log", base=2, nice=False), axis=alt.Axis(format="~s"))
+def _size_axis(table: pd.DataFrame) -> alt.X:
+    """The sizes that were measured, as numbers: 1024 is no 1.024k."""
+    axis = alt.Axis(values=sorted(set(table.point.tolist())), format=",d", labelOverlap="greedy", labelFlush=False)
+    return alt.X("point:Q", title="size", scale=alt.Scale(type="log", base=2, nice=False), axis=axis)
 
 
 def _loose() -> alt.Scale:

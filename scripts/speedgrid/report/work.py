@@ -13,23 +13,14 @@ LAST_SHARE = 10  # of the counted steps, the last tenth gives the loss at last
 
 
 def at_common_points(cells: Sequence) -> list:
-    """The cells, with the size that figures of a group are of: the largest that all its cells with figures finished. Where the largest
-    size is what was looked for, each cell has its own."""
+    """The cells, with the size that figures of a group are of: the largest that all its cells with figures finished, so that all have done
+    the same work. Where they have none in common, each has its own."""
     groups: dict[tuple, list] = {}
     for cell in cells:
         if cell.has_figures:
             groups.setdefault(cell.group, []).append(_points(cell))
     common = {group: max(set.intersection(*map(set, sizes)), default=None) for group, sizes in groups.items()}
-    return [replace(cell, point=_own_largest(cell) or common.get(cell.group)) if _points(cell) else cell for cell in cells]
-
-
-def _own_largest(cell) -> int | None:
-    return max(_points(cell)) if cell.cell["workload"] == "largest" else None
-
-
-def has_own_model(cell) -> bool:
-    """Whether the cell ran models of growing size, so that its largest is another one than other cells'."""
-    return cell.cell["workload"] == "largest" and _what_grows(cell) == "layers"
+    return [replace(cell, point=common.get(cell.group) or max(points)) if (points := _points(cell)) else cell for cell in cells]
 
 
 def _what_grows(cell) -> str | None:
