@@ -1,12 +1,13 @@
 """Our engine `llamacpp` against llama.cpp's own llama-bench: prefill and decoding, token/s, in one run on one machine.
 
-    python tests/benchmarks/peers/llama_bench.py CHECKPOINT [--prompt 512] [--new-tokens 64] [--rounds 5] [--threads N]
+    python tests/benchmarks/peers/llama_bench.py CHECKPOINT [--prompt 512] [--new-tokens 64] [--rounds 12] [--threads N]
         [--build FOLDER] [--sources llama_cpp_python-VERSION.tar.gz]
 
 Run it with the Python of the environment `llamacpp`, on a folder that the transform `gguf` has written. llama-bench is built once, into
 `--build`, from the pinned sources of the bindings and with the flags of the installed build; that takes minutes.
 
-Rounds of ours and of the peer alternate, so that a machine that slows down does so for both. What is compared:
+Rounds of ours and of the peer alternate, and so does which comes first, so that a machine that slows down does so for both. Both load the
+weights anew every round, so that neither is tied to where these come to lie in memory. What is compared, round by round:
 
 - prefill: tokens of the prompt over the time to the first token; the peer's `-p P -n 0`. Ours also samples that one token.
 - decoding: steps after the first token over their time; the peer's `-p 0 -n N -d P`, from the same position. Ours samples the most
@@ -31,6 +32,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import hardware  # noqa: E402
 from speedgrid.engines.llamacpp import Batch, Engine, share, weights  # noqa: E402
+from speedgrid.statistics import percentile_interval  # noqa: E402
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 WITHIN = (0.97, 1.03)
@@ -43,31 +45,35 @@ def main() -> None:
     device = hardware.pick_device({"device": "auto"}, "local", uses_torch=False)
     prompt = [i % 250 for i in range(arguments.prompt)]
     steps = arguments.new_tokens
-    engine = Engine(arguments.checkpoint, device, {}, arguments.threads)
-    engine.import_packages()
-    engine.open()
-    engine.load(len(prompt) + steps + 1)
     settings = {"batch_size": 1, "max_new_tokens": steps + 1, "ignore_eos": True, "sampling": GREEDY}
+    one_token = {**settings, "max_new_tokens": 1}
+    model = weights(arguments.checkpoint)
 
     ours: dict[str, list[float]] = {"prefill": [], "decode": []}
     peers: dict[str, list[float]] = {"prefill": [], "decode": []}
-    engine.generate(prompt, settings, 0)
-    one_token = {**settings, "max_new_tokens": 1}
-    model = weights(arguments.checkpoint)
-    for _ in range(arguments.rounds):
+    for number in range(1, arguments.rounds + 1):
+        engine = Engine(arguments.checkpoint, device, {}, arguments.threads)
+        engine.import_packages()
+        engine.open()
+        engine.load(len(prompt) + steps + 1)
+        engine.generate(prompt, settings, 0)
         for kind, count, wanted in (
             ("prefill", len(prompt), ["-p", len(prompt), "-n", 0]),
             ("decode", steps, ["-p", 0, "-n", steps, "-d", len(prompt)]),
         ):
             run = [bench, "-m", model, *wanted, *common_options(arguments.threads, device.is_gpu)]
-            peers[kind] += bench_samples(run, arguments.replies)
+            peers_first = number % 2 == 1
+            if peers_first:
+                peers[kind] += bench_samples(run, arguments.replies)
             for _ in range(arguments.replies):
                 reply = engine.generate(prompt, one_token if kind == "prefill" else settings, 0)
                 ours[kind].append(count / (reply.ttft_s if kind == "prefill" else reply.token_s[-1] - reply.token_s[0]))
-    sampling_s = sampling_cost(engine)
-    proof = engine.prove(prompt, settings)
-    engine.close()
-    report(arguments, device, ours, peers, sampling_s, proof)
+            if not peers_first:
+                peers[kind] += bench_samples(run, arguments.replies)
+        if number == arguments.rounds:
+            costs, proof = (sampling_cost(engine), share_outside(engine, prompt, settings)), engine.prove(prompt, settings)
+        engine.close()
+    report(arguments, device, ours, peers, costs, proof)
 
 
 def sampling_cost(engine: Engine) -> float:
@@ -85,6 +91,26 @@ def sampling_cost(engine: Engine) -> float:
     engine.lib.llama_sampler_free(sampler)
     batch.free()
     return statistics.median(times)
+
+
+def share_outside(engine: Engine, prompt: list[int], settings: dict) -> float:
+    """The share of a decoding step that passes outside of `llama_decode`: sampling, and what Python does between the steps."""
+    inside: list[float] = []
+    decode = engine._decode
+
+    def timed(batch: Batch) -> None:
+        started = time.perf_counter()
+        decode(batch)
+        inside.append(time.perf_counter() - started)
+
+    engine._decode = timed
+    shares = []
+    for _ in range(10):
+        inside.clear()
+        reply = engine.generate(prompt, settings, 0)
+        shares.append(1 - sum(inside[1:]) / (reply.token_s[-1] - reply.token_s[0]))
+    del engine._decode
+    return statistics.median(shares)
 
 
 def common_options(threads: int, gpu: bool) -> list:
@@ -134,28 +160,39 @@ def step(command: list) -> None:
         sys.exit(f"llama-bench could not be built:\n{done.stdout[-3000:]}")
 
 
-def report(arguments, device, ours: dict, peers: dict, sampling_s: float, proof) -> None:
+def report(arguments, device, ours: dict, peers: dict, costs: tuple[float, float], proof) -> None:
     seen = proof.evidence
     print(f"{weights(arguments.checkpoint)}: {seen['file_type']}, tensors {seen['tensors']}")
     print(f"{device.name}, {arguments.threads} threads, flash attention {seen['flash_attention']}, build {seen['build']}")
     print(f"prompt {arguments.prompt}, {arguments.new_tokens} decoding steps, {arguments.rounds} rounds of {arguments.replies}")
-    row = "{:<28}{:>12}{:>14}{:>9}{:>9}   {}"
-    print(row.format("token/s, median", "ours", "llama-bench", "ratio", "of best", "quartiles of ours / of llama-bench"))
+    row = "{:<28}{:>12}{:>14}{:>9}{:>16}   {}"
+    print(row.format("token/s, median", "ours", "llama-bench", "ratio", "95 % interval", "quartiles of ours / of llama-bench"))
     found = {}
     for kind in ours:
+        rounds = [_medians(values, arguments.replies) for values in (ours[kind], peers[kind])]
+        bounds = percentile_interval([mine / theirs for mine, theirs in zip(*rounds, strict=True)], 0.5)
+        if bounds is None:
+            sys.exit("the median of so few rounds has no interval; take more --rounds")
+        found[kind] = bounds.value
+        between = ", ".join("?" if bound is None else f"{bound:.3f}" for bound in (bounds.low, bounds.high))
         mine, theirs = statistics.median(ours[kind]), statistics.median(peers[kind])
-        found[kind] = mine / theirs
         spread = " / ".join(", ".join(f"{q:,.1f}" for q in statistics.quantiles(values)[::2]) for values in (ours[kind], peers[kind]))
-        # Where others use the machine, the best of each is the least disturbed.
-        best = f"{max(ours[kind]) / max(peers[kind]):.3f}"
-        print(row.format(kind, f"{mine:,.2f}", f"{theirs:,.2f}", f"{found[kind]:.3f}", best, spread))
+        print(row.format(kind, f"{mine:,.2f}", f"{theirs:,.2f}", f"{bounds.value:.3f}", between, spread))
         if kind == "decode":
-            bare = 1 / (1 / mine - sampling_s)
-            found["decode, sampling left out"] = bare / theirs
-            print(row.format("decode, sampling left out", f"{bare:,.2f}", f"{theirs:,.2f}", f"{bare / theirs:.3f}", "", ""))
-            print(f"sampling the most likely token: {sampling_s * 1e6:,.1f} µs, {sampling_s * mine:.2%} of a decoding step")
+            sampling_s, outside = costs
+            share = sampling_s * mine
+            found["decode, sampling left out"] = bounds.value / (1 - share)
+            print(row.format("decode, sampling left out", "", "", f"{bounds.value / (1 - share):.3f}", "", ""))
+            print(
+                f"sampling the most likely token: {sampling_s * 1e6:,.1f} µs, {share:.2%} of a decoding step; {outside:.2%} of it pass outside of llama.cpp"
+            )
     outside = [kind for kind, ratio in found.items() if not WITHIN[0] <= ratio <= WITHIN[1]]
     print(f"outside {WITHIN[0]}–{WITHIN[1]}: {', '.join(outside)}" if outside else f"all within {WITHIN[0]}–{WITHIN[1]}")
+
+
+def _medians(values: list[float], replies: int) -> list[float]:
+    """The median of each round."""
+    return [statistics.median(values[i : i + replies]) for i in range(0, len(values), replies)]
 
 
 def parse() -> argparse.Namespace:
@@ -163,7 +200,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="folder with a GGUF file and its tokenizer")
     parser.add_argument("--prompt", type=int, default=512, help="tokens of the prompt")
     parser.add_argument("--new-tokens", type=int, default=64, help="decoding steps after the first token")
-    parser.add_argument("--rounds", type=int, default=5, help="times that ours and the peer alternate")
+    parser.add_argument("--rounds", type=int, default=12, help="times that ours and the peer alternate")
     parser.add_argument("--replies", type=int, default=3, help="counted repetitions in each round")
     parser.add_argument("--threads", type=int, default=hardware.physical_cores())
     parser.add_argument(
