@@ -212,6 +212,7 @@ def test_every_size_has_its_row(series, tmp_path):
 def test_the_page_shows_where_a_series_ended(series):
     text = page_of(series)
     assert "oom, asked for 20.0 GiB" in text
+    assert "Speeds and memory are compared at 2,048, the largest size that all finished." in text
     assert "Time grows with a power of the size, fitted over all sizes: Plain 2.00" in text
     assert "Between the two largest sizes alone: Flash 2.0." in text
 

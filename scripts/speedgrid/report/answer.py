@@ -154,8 +154,9 @@ def _mfu_point(best: pd.Series) -> Markup | None:
 def _growth_points(group: Group) -> list[Markup]:
     """Which size is compared, what the largest is, and how the time grows with the size."""
     compared = group.engaged.point.dropna().unique()
-    at = Markup("Speeds, memory and losses are compared at {}, the largest size that all finished.")
-    told = [at.format(units.number(int(compared[0])))] if len(compared) == 1 else []
+    figures = "Speeds and memory" if group.engaged.loss_last.isna().all() else "Speeds, memory and losses"
+    at = Markup("{} are compared at {}, the largest size that all finished.")
+    told = [at.format(figures, units.number(int(compared[0])))] if len(compared) == 1 else []
     return told + _series_points(group)
 
 
