@@ -72,6 +72,28 @@ def test_a_kernel_of_gptqmodel_whose_sources_cannot_be_downloaded_says_where_to_
     assert "gptq_marlin" in reason
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        # As GPT-QModel 7.6.0 says it.
+        (
+            "Machete: GPTQMODEL_CUTLASS_DIR is authoritative and must point to a read-only, compatible CUTLASS v4.7.1 checkout: Machete: "
+            "CUTLASS checkout `/opt/cutlass` is incomplete; GPTQModel requires CUTLASS v4.7.1.",
+            "must point to a read-only, compatible CUTLASS v4.7.1 checkout",
+        ),
+        (
+            "Machete: GPTQMODEL_OFFLINE=1 and no verified CUTLASS v4.7.1 source cache is available; archive `a` is missing.",
+            "GPTQMODEL_OFFLINE=1",
+        ),
+    ],
+)
+def test_a_copy_of_the_sources_that_gptqmodel_does_not_take_is_told_in_its_words(said, told):
+    reason = why_no_kernel(RuntimeError(said), "NVIDIA H200", "gptq")
+    assert told in reason
+    assert "gptq_marlin" in reason
+    assert why_no_kernel(RuntimeError("CUDA error: an illegal memory access was encountered"), "NVIDIA H200", "gptq") == ""
+
+
 def test_another_missing_module_is_not_taken_for_a_kernel():
     assert why_no_kernel(ModuleNotFoundError("No module named 'flash_attn'", name="flash_attn"), "NVIDIA H200", "gptq") == ""
 

@@ -14,6 +14,8 @@ SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", 
 
 # Kernels of GPT-QModel that need no compiler.
 KERNELS_AS_THEY_ARE = {"gptq": "gptq_triton", "awq": "awq_torch"}
+# How GPT-QModel begins what it says of its kernel for Hopper, where the copy of CUTLASS is not one that it takes.
+MACHETE = "Machete: "
 
 # Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
@@ -95,7 +97,7 @@ class Engine(base.Engine):
                 attn_implementation=self.options.get("attention", "sdpa"),
                 trust_remote_code=self.trust_remote_code,
             ).model
-        except (URLError, ModuleNotFoundError) as error:
+        except (URLError, ModuleNotFoundError, RuntimeError) as error:
             reason = why_no_kernel(error, self.device.name, method)
             if not reason:
                 raise
@@ -315,11 +317,15 @@ def why_no_kernel(error: Exception, device: str, method: str) -> str:
     It builds its kernels for a GPU where they are first used, and picks one before it knows whether that will go well. Empty where the
     error is about something else.
     """
+    other = f"or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
     if isinstance(error, URLError):
         return (
             f"GPT-QModel builds its kernel for {device} from CUTLASS, which it cannot download ({error.reason}); set"
-            f" GPTQMODEL_CUTLASS_DIR to a copy, or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
+            f" GPTQMODEL_CUTLASS_DIR to a copy of the version that the log names, {other}"
         )
+    if str(error).startswith(MACHETE):
+        wrong = str(error).removeprefix(MACHETE).partition("\n")[0].rstrip(".")
+        return f"GPT-QModel builds its kernel for {device} from CUTLASS, and cannot: {wrong}; do as it says, {other}"
     kernel, is_not_built, _ = str(error).partition(" torch.ops kernels are not properly installed")
     if not is_not_built:
         return ""
