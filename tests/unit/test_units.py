@@ -19,10 +19,19 @@ from speedgrid.report import units
         (0, "0"),
         (-2.5, "−2.50"),
         (None, "–"),
+        (0.99996, "1.00"),
+        (9.9999, "10.0"),
+        (-99.99, "−100"),
     ],
 )
 def test_number_has_three_significant_digits_and_its_whole_part(value, text):
     assert units.number(value) == text
+
+
+@given(st.floats(1e-3, 99.9), st.integers(2, 4))
+def test_a_number_has_as_many_digits_wherever_it_is_rounded_to(value, digits):
+    written = units.number(value, digits).lstrip("0.").replace(".", "")
+    assert len(written) == max(digits, len(f"{value:.0f}"))
 
 
 def test_number_of_nan_is_missing():

@@ -59,7 +59,9 @@ def number(value: float | None, digits: int = DIGITS) -> str:
     if abs(value) < TINY:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    return fixed(value, digits - 1 - math.floor(math.log10(abs(value))))
+    # Of the rounded value, or 0.9999 would be 1.000 and 1 be 1.00.
+    rounded = float(f"{value:.{digits - 1}e}")
+    return fixed(value, digits - 1 - math.floor(math.log10(abs(rounded))))
 
 
 def fixed(value: float, decimals: int) -> str:
