@@ -183,6 +183,21 @@ def test_without_a_size_in_common_there_is_no_speedup(tmp_path):
     assert (rows["less"]["speedup"], rows["less"]["verdict"], rows["less"]["rate"] > 0) == (None, None, True)
 
 
+def test_other_sizes_than_the_baselines_have_no_losses_and_no_memory_to_compare(tmp_path):
+    def losing(point: int, by: float, memory: int) -> list[dict]:
+        return [step(n, 0.2, 2.0 - by * n, point=point, memory=memory * made.MIB) for n in (1, 2, 3)]
+
+    parts = {"plain": losing(4, 0.3, 800), "alike": losing(4, 0.01, 700), "parts": losing(8, 0.01, 100)}
+    text = page_of(write_cells(tmp_path, {name: parts[name] for name in ("plain", "parts")}, workload="largest", grows="batch_size"))
+    assert "The loss falls less" not in text
+    assert "memory saved" not in text
+    text = page_of(
+        write_cells(tmp_path / "as-large", {name: parts[name] for name in ("plain", "alike")}, workload="largest", grows="batch_size")
+    )
+    assert "The loss falls less than with Plain" in text
+    assert "Most memory saved: Alike peaks at 700 MiB instead of 800 MiB" in text
+
+
 def test_several_techniques_may_take_the_largest(tmp_path):
     rows = {"plain": at_sizes(16), "one": at_sizes(48), "other": at_sizes(48)}
     text = page_of(write_cells(tmp_path, rows, workload="largest", unit="token", grows="sequence"))

@@ -100,7 +100,7 @@ def _speed_points(group: Group) -> list[Markup]:
     engaged, baseline = group.engaged, group.baseline
     best = group.fastest
     points = [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group)]
-    points += _growth_points(group)
+    points += _series_points(group)
     if group.workload == "generate":
         points.insert(0, _quality_point(best, baseline))
     if baseline is None:
@@ -151,24 +151,28 @@ def _mfu_point(best: pd.Series) -> Markup | None:
     )
 
 
-def _growth_points(group: Group) -> list[Markup]:
-    """Which size is compared, what the largest is, and how the time grows with the size."""
+def _series_points(group: Group) -> list[Markup]:
+    """Of cells that ran at several sizes: which size is compared, and what came out of the series."""
     compared = group.engaged.point.dropna().unique()
     figures = "Speeds and memory" if group.engaged.loss_last.isna().all() else "Speeds, memory and losses"
     at = Markup("{} are compared at {}, the largest size that all finished.")
     told = [at.format(figures, units.number(int(compared[0])))] if len(compared) == 1 else []
-    return told + _series_points(group)
+    return told + (_largest_points(group) if group.workload == "largest" else _growth_points(group))
 
 
-def _series_points(group: Group) -> list[Markup]:
-    if group.workload == "largest":
-        rows = group.engaged.sort_values("largest", ascending=False)
-        sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
-        grown, _ = GROWN[rows.grows.iloc[0]]
-        points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, _joined(sizes))]
-        if len(roomy := rows[rows.ended_by == "model"]):
-            points.append(Markup("{}: memory has room for more, and the model takes no longer {}.").format(_names(roomy.label), grown))
-        return points
+def _largest_points(group: Group) -> list[Markup]:
+    """How large a size each technique takes, and whether memory ended the search."""
+    rows = group.engaged.sort_values("largest", ascending=False)
+    sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
+    grown, _ = GROWN[rows.grows.iloc[0]]
+    points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, _joined(sizes))]
+    if len(roomy := rows[rows.ended_by == "model"]):
+        points.append(Markup("{}: memory has room for more, and the model takes no longer {}.").format(_names(roomy.label), grown))
+    return points
+
+
+def _growth_points(group: Group) -> list[Markup]:
+    """How the time grows with the size."""
     rows = group.engaged[group.engaged.growth.notna()]
     if not len(rows):
         return []
@@ -179,12 +183,19 @@ def _series_points(group: Group) -> list[Markup]:
     return points + ([Markup("Between the two largest sizes alone: {}.").format(_joined(last))] if last else [])
 
 
+def _as_large(group: Group) -> pd.DataFrame:
+    """The cells at the baseline's size, of a series; all, where sizes are no matter or the baseline has none."""
+    rows, baseline = group.engaged, group.baseline
+    return rows if baseline is None or units.is_missing(baseline.point) else rows[rows.point == baseline.point]
+
+
 def _loss_points(group: Group) -> list[Markup]:
     """Techniques whose loss did not go where that of the baseline went."""
     baseline = group.baseline
     if group.engaged.loss_last.isna().all():
         return []
-    rows = group.engaged[~group.engaged.is_baseline]
+    rows = _as_large(group)
+    rows = rows[~rows.is_baseline]
     lost = rows[rows.loss_last.isna()]
     points = [Markup("The loss of {} is not a number in the end: it diverged.").format(row.label) for row in lost.itertuples()]
     if baseline is None or units.is_missing(baseline.loss_last) or baseline.loss_first <= baseline.loss_last:
@@ -199,7 +210,8 @@ def _loss_points(group: Group) -> list[Markup]:
 
 
 def _memory_points(group: Group) -> list[Markup]:
-    engaged, baseline = group.engaged[group.engaged.memory_peak.notna()], group.baseline
+    engaged, baseline = _as_large(group), group.baseline
+    engaged = engaged[engaged.memory_peak.notna()]
     if baseline is None or units.is_missing(baseline.memory_peak) or len(engaged) < 2:
         return []
     least = engaged.loc[engaged.memory_peak.idxmin()]
