@@ -29,7 +29,7 @@ def bring_calibration(source: Mapping) -> None:
     """
     if "dataset" in source:
         with suppress(Unsupported):
-            corpus.calibration_text(source)
+            corpus.dataset_file(source["dataset"])
 
 
 if __name__ == "__main__":

@@ -70,14 +70,22 @@ def fingerprint(texts: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _dataset(source: Mapping) -> list[str]:
+def dataset_file(source: Mapping) -> Path:
+    """The file of a data set of the hub, in its cache or downloaded into it. Raises outcomes.Unsupported where it cannot be had."""
     from huggingface_hub import hf_hub_download
 
-    where = f"calibration data {source['hub']}/{source['file']} at {source['revision'][:12]}"
     try:
-        path = Path(hf_hub_download(source["hub"], source["file"], repo_type="dataset", revision=source["revision"]))
+        return Path(hf_hub_download(source["hub"], source["file"], repo_type="dataset", revision=source["revision"]))
     except Exception as error:  # the hub's own errors share no base class with those of the network
-        raise Unsupported(f"{where}: cannot be had: {str(error).partition(chr(10))[0]}") from None
+        raise Unsupported(f"{_where(source)}: cannot be had: {str(error).partition(chr(10))[0]}") from None
+
+
+def _where(source: Mapping) -> str:
+    return f"calibration data {source['hub']}/{source['file']} at {source['revision'][:12]}"
+
+
+def _dataset(source: Mapping) -> list[str]:
+    path, where = dataset_file(source), _where(source)
     try:
         rows = _rows(path)
         texts = [row[source["column"]] for row in rows if row[source["column"]].strip()]

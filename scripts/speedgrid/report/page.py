@@ -189,7 +189,7 @@ def _section(
     number: int, group: Group, study: Mapping, runs: Sequence[Mapping], points: Sequence[Mapping], others: Sequence[published.Figure]
 ) -> Section:
     keys = (group.gpu, group.experiment, group.model)
-    measured = [run for run in runs if run["stage"] == "measure" and (run["gpu"], run["experiment"], run["model"]) == keys]
+    devices = frozenset(run["device"] for run in _measuring(runs) if (run["gpu"], run["experiment"], run["model"]) == keys)
     replies = group.workload == "generate"
     own = [row for row in points if (row["gpu"], row["experiment"], row["model"]) == keys]
     made = charts.figures(group) if replies else training.figures(group, own)
@@ -199,7 +199,7 @@ def _section(
         anchor=f"group-{number}",
         group=group,
         title=f"{group.model} · {group.experiment} · {group.gpu}",
-        answer=answer(group, frozenset(run["device"] for run in measured if run["device"])),
+        answer=answer(group, devices),
         figures=figures,
         table=result_table(group, study["techniques"]),
         machine=trust.machine_rows(group),
@@ -305,11 +305,15 @@ def _cut(text: str) -> str:
 def machines(runs: Sequence[Mapping]) -> list[dict]:
     """Each machine that was measured on, as labels with values; what a machine lacks is left out."""
     known = {}
-    # A job that ended like the one before it took no device, and would look like a machine without one.
-    for run in [run for run in runs if run["stage"] == "measure" and run["device"]] or runs:
+    for run in _measuring(runs) or runs:
         facts = {name: run[name] for name in MACHINE if name != "device_name" or run["device"] != "cpu"}
         known.setdefault(json.dumps(facts, sort_keys=True), facts)
     return [{name: _fact(name, value) for name, value in facts.items() if value not in (None, "")} for facts in known.values()]
+
+
+def _measuring(runs: Sequence[Mapping]) -> list[Mapping]:
+    """The jobs that measured. One that ended like the job before it took no device, and would look like a machine without one."""
+    return [run for run in runs if run["stage"] == "measure" and run["device"]]
 
 
 def _fact(name: str, value: object) -> str:

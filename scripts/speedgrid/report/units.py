@@ -56,12 +56,11 @@ def number(value: float | None, digits: int = DIGITS) -> str:
         return MISSING
     if value == 0 or isinstance(value, int):
         return f"{value:,.0f}"
+    # The exponent of the rounded value: that of 0.9999 itself would make 1.000 of it, where 1 is 1.00.
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     if abs(value) < TINY:
-        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    # Of the rounded value, or 0.9999 would be 1.000 and 1 be 1.00.
-    rounded = float(f"{value:.{digits - 1}e}")
-    return fixed(value, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return fixed(value, digits - 1 - int(exponent))
 
 
 def fixed(value: float, decimals: int) -> str:
