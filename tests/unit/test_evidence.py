@@ -1,5 +1,6 @@
 """What counts as engaged in the engine `transformers`, from what was seen of a reply."""
 
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -92,6 +93,38 @@ def test_a_copy_of_the_sources_that_gptqmodel_does_not_take_is_told_in_its_words
     assert told in reason
     assert "gptq_marlin" in reason
     assert why_no_kernel(RuntimeError("CUDA error: an illegal memory access was encountered"), "NVIDIA H200", "gptq") == ""
+
+
+@pytest.mark.parametrize(
+    ("calls", "count"),
+    [
+        ({"aten::mm": 9, "aten::_scaled_dot_product_flash_attention": 16}, 0),
+        # flash-attn 2.5 has no operators yet, and 2.7 has both.
+        ({"FlashAttnFunc": 64, "aten::mm": 9}, 64),
+        ({"FlashAttnFunc": 64, "flash_attn::_flash_attn_forward": 64}, 64),
+        ({"flash_attn::_flash_attn_forward": 60, "flash_attn::_flash_attn_varlen_forward": 4}, 64),
+    ],
+)
+def test_calls_of_the_package_flash_attn_are_counted_once(calls, count):
+    assert evidence.flash_attn_calls(calls) == count
+
+
+def averages(name, device, microseconds, *, old=False, **more):
+    """What PyTorch's profiler says of a kernel or an operator, by the names of PyTorch before 2.4 or since."""
+    times = {"self_cpu_time_total": 7.0, "self_cuda_time_total" if old else "self_device_time_total": microseconds}
+    return SimpleNamespace(key=name, device_type=SimpleNamespace(name=device), **times, **more)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_time_on_a_gpu_is_that_of_its_kernels_and_not_also_of_the_operators_that_started_them(old):
+    events = [
+        averages("aten::mm", "CPU", 30.0, old=old),
+        averages("gemm", "CUDA", 30.0, old=old),
+        averages("softmax", "CUDA", 10.0, old=old, is_user_annotation=False),
+        averages("a part of the model", "CUDA", 40.0, old=old, is_user_annotation=True),
+    ]
+    assert evidence.top(evidence.own_times(events, on_gpu=True)) == {"gemm": "75 %", "softmax": "25 %"}
+    assert ("aten::mm", 7.0) in evidence.own_times(events, on_gpu=False)
 
 
 def test_another_missing_module_is_not_taken_for_a_kernel():

@@ -128,6 +128,7 @@ def why(options, seen, kind="cuda"):
         ({"expected_kernel": "flash"}, {"attention": "sdpa", "sdpa_kernels": {"flash": 8}}),
         ({"compile": "module"}, {"compiled_graphs": 3}),
         ({}, {"quantized_layers": {"QuantLinear": 4}}),
+        ({"attention": "flash_attention_2"}, {"attention": "flash_attention_2", "flash_attn_calls": 64}),
     ],
 )
 def test_engaged(options, seen):
@@ -145,6 +146,7 @@ def test_engaged(options, seen):
         ({"sdpa_kernel": "flash"}, {"sdpa_kernels": {"flash": 8}}, "cpu", "on this CPU"),
         ({"compile": "module"}, {"compiled_graphs": 0}, "cuda", "no compiled code ran"),
         ({}, {"quantized_layers": {}}, "cuda", "no quantized layer"),
+        ({"attention": "flash_attention_2"}, {"attention": "flash_attention_2"}, "cuda", "kernels of flash-attn, and none"),
     ],
 )
 def test_not_engaged(options, seen, kind, reason):

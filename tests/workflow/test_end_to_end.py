@@ -179,7 +179,7 @@ def test_training_steps_and_passes_of_attention_are_measured_too(project, summar
     points = pd.read_parquet(project / "results/points.parquet")
     for model, technique in ATTENDED:
         assert points[(points["model"] == model) & (points["technique"] == technique)]["point"].tolist() == [16, 32]
-    assert json.loads(summary.loc[ATTENDED[1], "evidence"])["kernels"] == ["_scaled_dot_product_flash_attention_for_cpu"]
+    assert json.loads(summary.loc[ATTENDED[1], "evidence"])["sdpa_kernels"] == {"flash": 1}
 
 
 def test_the_run_is_recorded(project):

@@ -1,7 +1,7 @@
 """What PyTorch itself says of a reply: the kernels that ran, whether CUDA graphs were replayed, what was compiled and when."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 # The operators that SDPA may end in, as PyTorch's profiler names them. On a CPU the name of the first means a kernel for CPUs.
 SDPA_OPERATORS = {
@@ -11,10 +11,12 @@ SDPA_OPERATORS = {
     "aten::_scaled_dot_product_cudnn_attention": "cudnn",
     "aten::_scaled_dot_product_attention_math": "math",
 }
-# The operators of the package flash-attn (since 2.7), which are not SDPA's.
-FLASH_ATTN = "flash_attn::"
+# How PyTorch's profiler names what the package flash-attn calls, none of it SDPA's: its operators since 2.7, its autograd functions always.
+FLASH_ATTN_OPERATORS, FLASH_ATTN_FUNCTIONS = "flash_attn::", "FlashAttn"
 # How the profiler names the replay of a CUDA graph.
 GRAPH_LAUNCHES = ("cudaGraphLaunch", "cuGraphLaunch")
+# What a kernel's own time is called, since PyTorch 2.4 and before.
+DEVICE_TIMES = ("self_device_time_total", "self_cuda_time_total")
 # So many of the kernels that took most of the time are kept, and so many characters of their names, which templates make long.
 MOST, NAME = 5, 80
 
@@ -31,8 +33,8 @@ def profiled(reply: Callable[[], object], on_gpu: bool) -> dict:
         reply()
     events = watched.key_averages()
     calls = {event.key: event.count for event in events}
-    seen = {"sdpa_kernels": sdpa_kernels(calls), "top_kernels": top([(event.key, _own_time(event, on_gpu)) for event in events])}
-    if flash_attn := sum(count for name, count in calls.items() if name.startswith(FLASH_ATTN)):
+    seen = {"sdpa_kernels": sdpa_kernels(calls), "top_kernels": top(own_times(events, on_gpu))}
+    if flash_attn := flash_attn_calls(calls):
         seen["flash_attn_calls"] = flash_attn
     if on_gpu:
         seen["cuda_graph_launches"] = sum(calls.get(name, 0) for name in GRAPH_LAUNCHES)
@@ -46,6 +48,25 @@ def sdpa_kernels(calls: dict[str, int]) -> dict[str, int]:
         if calls.get(operator):
             found[kernel] += calls[operator]
     return dict(found)
+
+
+def flash_attn_calls(calls: dict[str, int]) -> int:
+    """From the calls of every operator those of the package flash-attn; an operator within one of its functions counts once."""
+    operators, functions = (
+        sum(count for name, count in calls.items() if name.startswith(start)) for start in (FLASH_ATTN_OPERATORS, FLASH_ATTN_FUNCTIONS)
+    )
+    return operators or functions
+
+
+def attention_not_as_asked(asked: str, kernel: str | None, seen: Mapping) -> str:
+    """What of the attention that was `asked` for, and of the kernel of SDPA, is not among what `profiled` has seen; empty where all is."""
+    if asked == "flash_attention_2" and not seen.get("flash_attn_calls"):
+        return "asked for the kernels of flash-attn, and none of its operators ran"
+    if asked == "sdpa" and not seen["sdpa_kernels"]:
+        return "asked for sdpa attention, and SDPA was never called"
+    if kernel and set(seen["sdpa_kernels"]) != {kernel}:
+        return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"
+    return ""
 
 
 def top(times: Sequence[tuple[str, float]]) -> dict[str, str]:
@@ -82,8 +103,13 @@ class Compiled:
         return self.graphs[-1] - (self.graphs[replies - 1] if replies else 0) if len(self.graphs) > replies else 0
 
 
-def _own_time(event, on_gpu: bool) -> float:
-    """Time of an event without what it called, in microseconds; PyTorch renamed that of the device in 2.4."""
+def own_times(events: Sequence, on_gpu: bool) -> list[tuple[str, float]]:
+    """The names and own times, in microseconds, of the kernels of the GPU among the profiler's averages, or of the operators on a CPU.
+
+    An operator has the time of the kernels that it started as its own on the device, and so has a range of code that somebody named:
+    either would be counted beside the kernels themselves. PyTorch's own table leaves both out of its sum, too.
+    """
     if not on_gpu:
-        return event.self_cpu_time_total
-    return event.self_device_time_total if hasattr(event, "self_device_time_total") else event.self_cuda_time_total
+        return [(event.key, event.self_cpu_time_total) for event in events]
+    kernels = [event for event in events if event.device_type.name != "CPU" and not getattr(event, "is_user_annotation", False)]
+    return [(event.key, getattr(event, next(name for name in DEVICE_TIMES if hasattr(event, name)))) for event in kernels]

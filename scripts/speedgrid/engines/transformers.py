@@ -301,14 +301,7 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
         return f"asked for a static cache and got {seen['cache']}"
     if "first_step_positions" not in seen:
         return ""
-    if asked == "sdpa" and not seen["sdpa_kernels"]:
-        return "asked for sdpa attention, and SDPA was never called"
-    if asked == "flash_attention_2" and not seen.get("flash_attn_calls"):
-        return "asked for the kernels of flash-attn, and none of its operators ran"
-    kernel = options.get("sdpa_kernel")
-    if kernel and set(seen["sdpa_kernels"]) != {kernel}:
-        return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"
-    return ""
+    return evidence.attention_not_as_asked(asked, options.get("sdpa_kernel"), seen)
 
 
 def why_no_kernel(error: Exception, device: str, method: str) -> str:

@@ -110,8 +110,8 @@ class Engine(transformers.Engine):
         kernel = self.options.get("sdpa_kernel") or self.options.get("expected_kernel")
         if kernel and not seen["sdpa_kernels"]:
             return f"transformers 4.40 writes the attention of {self.config.model_type} out in PyTorch; SDPA was never called"
-        if kernel and set(seen["sdpa_kernels"]) != {kernel}:
-            return f"SDPA ran its kernel {' and '.join(sorted(seen['sdpa_kernels']))}, not {kernel} alone"
+        if reason := evidence.attention_not_as_asked(asked, kernel, seen):
+            return reason
         if kernel == "flash" and not self.device.is_gpu:
             return "FlashAttention is a kernel for NVIDIA GPUs; on this CPU, PyTorch ran a fused kernel of its own"
         if seen.get("compiled_graphs") == 0:

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from speedgrid.engines import evidence
 from speedgrid.engines.base import Proof
-from speedgrid.engines.evidence import FLASH_ATTN
 from speedgrid.workloads import base
 
 # Relative error against float64 that each format's rounding explains. FlashAttention's own tests allow twice the error of attention
@@ -57,9 +57,11 @@ class Work(base.Work):
     def prove(self) -> Proof:
         seen: dict = {"differs_from_float64_by": {name: float(f"{error:.3g}") for name, error in self.errors.items()}}
         seen["checked_at"] = CHECKED
-        if self.engine.options["attention"] in ("sdpa", "flash_attention_2"):
-            seen["kernels"] = self._kernels_seen()
-        return Proof(True, "", seen)
+        seen |= evidence.profiled(self.run, self.engine.device.is_gpu)
+        options = self.engine.options
+        # Compiled code may hold attention that is no call of SDPA any more.
+        reason = "" if options.get("compile") else evidence.attention_not_as_asked(options["attention"], options.get("sdpa_kernel"), seen)
+        return Proof(not reason, reason, seen)
 
     def _errors(self) -> dict[str, float]:
         """Error of output and gradients against float64, relative to their size.
@@ -97,12 +99,3 @@ class Work(base.Work):
         draw = torch.Generator(device=device).manual_seed(self.seed + count)
         size = (batch, self.shape["heads"], length, self.shape["head_dim"])
         return [torch.randn(size, generator=draw, device=device, dtype=self.engine.dtype) for _ in range(count)]
-
-    def _kernels_seen(self) -> list[str]:
-        """The operations of PyTorch that a pass ran and that are attention, as its profiler names them."""
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
-            self.run()
-        names = {event.key.removeprefix("aten::") for event in seen.key_averages()}
-        return sorted(name for name in names if name.startswith(("_scaled_dot_product", FLASH_ATTN)))
