@@ -5,14 +5,11 @@ which warms up again before it counts.
 """
 
 from speedgrid import meters, stage
-from speedgrid.workloads import repeat
-from speedgrid.workloads.generate import prompt_of, room_for
+from speedgrid.workloads import generate, repeat
 
 
 def warm_up(job: stage.Job) -> str:
-    if job.told["workload"] != "generate":
-        return repeat.warm_up(job)
-    settings, seed = job.told["settings"], job.told["seed"]
+    load = generate.loaded if job.told["workload"] == "generate" else repeat.loaded
     with job.engine() as engine:
         job.enter("importing packages")
         clock = meters.Stopwatch(job.device)
@@ -20,15 +17,13 @@ def warm_up(job: stage.Job) -> str:
         import_s = job.device_s + clock.seconds()
         job.enter("loading the checkpoint")
         clock.restart()
-        engine.open()
-        prompt = prompt_of(engine, settings, seed)
-        engine.load(room_for(prompt, settings), settings["batch_size"])
+        runs = load(job, engine)
         load_s = clock.seconds()
-        job.enter("generating the first replies")
-        first, second = (engine.generate(prompt, settings, seed).reply_s for _ in range(2))
+        job.enter("running for the first time")
+        first, second = next(runs), next(runs)
     row = {"import_s": import_s, "load_s": load_s, "first_reply_s": first, "second_reply_s": second}
     job.keep(row | {"cold_start_s": import_s + load_s + first})
-    return f"cold start {import_s + load_s + first:.1f} s, first reply {first:.2f} s, second {second:.2f} s"
+    return f"cold start {import_s + load_s + first:.1f} s, first run {first:.2f} s, second {second:.2f} s"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Text generation: replies to one fixed prompt, each timed alone."""
 
+import itertools
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from speedgrid.engines.base import Engine, Reply
 from speedgrid.meters import DeviceTimer
+from speedgrid.stage import Job
 from speedgrid.statistics import Precision, stop
 
 
@@ -20,6 +22,15 @@ def prompt_of(engine: Engine, settings: Mapping, seed: int) -> list[int]:
 def room_for(prompt: list[int], settings: Mapping) -> int:
     """Tokens of the longest sequence that a reply can become."""
     return len(prompt) + settings["max_new_tokens"]
+
+
+def loaded(job: Job, engine: Engine) -> Iterator[float]:
+    """Load the checkpoint, and return the seconds of one reply after another."""
+    settings, seed = job.told["settings"], job.told["seed"]
+    engine.open()
+    prompt = prompt_of(engine, settings, seed)
+    engine.load(room_for(prompt, settings), settings["batch_size"])
+    return (engine.generate(prompt, settings, seed).reply_s for _ in itertools.count())
 
 
 def warm_up(engine: Engine, prompt: list[int], settings: Mapping, seed: int) -> list[Reply]:

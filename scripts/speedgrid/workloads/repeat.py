@@ -1,9 +1,10 @@
-"""The jobs of every workload that does one thing again and again (base.Work): the cold start, and the counted runs."""
+"""The counted runs of every workload that does one thing again and again (base.Work), and its first ones in a cold start."""
 
 import gc
 import json
 import re
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 from speedgrid import meters, monitor, outcomes
@@ -17,24 +18,11 @@ PLURALS = {"pass": "passes", "step": "steps", "reply": "replies"}
 _BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
-def warm_up(job: Job) -> str:
-    """Cold start in a fresh process: import, load, first run. Fills the row of schema.WARMUP."""
-    with job.engine() as engine:
-        job.enter("importing packages")
-        clock = meters.Stopwatch(job.device)
-        engine.import_packages()
-        import_s = job.device_s + clock.seconds()
-        job.enter("loading the checkpoint")
-        clock.restart()
-        work = _work(job, engine)
-        work.load()
-        load_s = clock.seconds()
-        job.enter("running for the first time")
-        work.prepare(work.next_point([]))
-        first, second = (_timed(work, clock) for _ in range(2))
-    row = {"import_s": import_s, "load_s": load_s, "first_reply_s": first, "second_reply_s": second}
-    job.keep(row | {"cold_start_s": import_s + load_s + first})
-    return f"cold start {import_s + load_s + first:.1f} s, first {work.noun} {first:.2f} s, second {second:.2f} s"
+def loaded(job: Job, engine) -> Iterator[float]:
+    """Load what is run, and return the seconds of one run after another, at the first size."""
+    work = _work(job, engine)
+    work.load()
+    return _runs(work, meters.Stopwatch(job.device))
 
 
 def measure(job: Job) -> str:
@@ -171,12 +159,13 @@ def _limit(job: Job, work: Work):
     return nullcontext() if work.next_point([]) is None else meters.within(job.device, work.room())
 
 
-def _timed(work: Work, clock: meters.Stopwatch) -> float:
-    clock.restart()
-    result = work.run()
-    seconds = clock.seconds()
-    work.columns(result)
-    return seconds
+def _runs(work: Work, clock: meters.Stopwatch) -> Iterator[float]:
+    work.prepare(work.next_point([]))
+    while True:
+        clock.restart()
+        result = work.run()
+        yield clock.seconds()
+        work.columns(result)
 
 
 def _let_go(job: Job) -> None:
