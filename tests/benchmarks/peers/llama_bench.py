@@ -1,10 +1,11 @@
 """Our engine `llamacpp` against llama.cpp's own llama-bench: prefill and decoding, token/s, in one run on one machine.
 
     python tests/benchmarks/peers/llama_bench.py CHECKPOINT [--prompt 512] [--new-tokens 64] [--rounds 12] [--threads N]
-        [--build FOLDER] [--sources llama_cpp_python-VERSION.tar.gz]
+        [--build FOLDER] [--sources llama_cpp_python-VERSION.tar.gz] [--share-ggml]
 
 Run it with the Python of the environment `llamacpp`, on a folder that the transform `gguf` has written. llama-bench is built once, into
-`--build`, from the pinned sources of the bindings and with the flags of the installed build; that takes minutes.
+`--build`, from the pinned sources of the bindings and with the flags of the installed build; that takes minutes, most of them for ggml's
+CUDA kernels, which `--share-ggml` takes from the installed build. With CUDA_VISIBLE_DEVICES set to nothing the CPU is compared.
 
 Rounds of ours and of the peer alternate, and so does which comes first, so that a machine that slows down does so for both. Both load the
 weights anew every round, so that neither is tied to where these come to lie in memory. What is compared, round by round:
@@ -25,6 +26,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +43,9 @@ WITHIN = (0.97, 1.03)
 def main() -> None:
     arguments = parse()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    bench = build_bench(arguments.build, arguments.sources)
+    bench = build_bench(arguments.build, arguments.sources, arguments.share_ggml)
+    # As a job does, so that none of a study measures on the same GPU.
+    claimed = hardware.claim_gpu({"device": "auto"}, 1, print)
     device = hardware.pick_device({"device": "auto"}, "local", uses_torch=False)
     prompt = [i % 250 for i in range(arguments.prompt)]
     steps = arguments.new_tokens
@@ -74,6 +78,8 @@ def main() -> None:
             outside, proof = share_outside(engine, prompt, settings), engine.prove(prompt, settings)
         engine.close()
     report(arguments, device, ours, peers, outside, proof)
+    if claimed:
+        claimed.close()
 
 
 def share_outside(engine: Engine, prompt: list[int], settings: dict) -> float:
@@ -112,7 +118,7 @@ def bench_samples(run: list, replies: int) -> list[float]:
     return test["samples_ts"]
 
 
-def build_bench(folder: Path, sources: Path | None) -> Path:
+def build_bench(folder: Path, sources: Path | None, share_ggml: bool) -> Path:
     """llama-bench of the version and flags of the installed llama.cpp; built where `folder` does not hold it yet."""
     bench = folder / "build" / "bin" / "llama-bench"
     if bench.is_file():
@@ -131,6 +137,9 @@ def build_bench(folder: Path, sources: Path | None) -> Path:
     unwanted = [f"-DLLAMA_BUILD_{part}=OFF" for part in ("EXAMPLES", "TESTS", "SERVER", "APP")]
     tools = Path(sys.prefix) / "bin"
     flags = [*(share() / "cmake-flags.txt").read_text().split(), f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}"]
+    if share_ggml:
+        installed = Path(find_spec("llama_cpp").submodule_search_locations[0])
+        flags += ["-DLLAMA_USE_SYSTEM_GGML=ON", f"-Dggml_DIR={installed / 'lib/cmake/ggml'}"]
     code = folder / f"llama_cpp_python-{version}" / "vendor" / "llama.cpp"
     step([tools / "cmake", "-S", code, "-B", folder / "build", "-G", "Ninja", *flags, *unwanted, "-DLLAMA_OPENSSL=OFF"])
     step([tools / "cmake", "--build", folder / "build", "--target", "llama-bench", "--parallel", str(len(os.sched_getaffinity(0)))])
@@ -186,6 +195,7 @@ def parse() -> argparse.Namespace:
         "--build", type=Path, default=Path(tempfile.gettempdir()) / "speedgrid-llama-bench", help="where llama-bench is built"
     )
     parser.add_argument("--sources", type=Path, help="the pinned sources, where they are here already")
+    parser.add_argument("--share-ggml", action="store_true", help="build llama-bench on the installed ggml, not on one of its own")
     arguments = parser.parse_args()
     if not shutil.which("c++") and not shutil.which("g++"):
         parser.error("building llama-bench needs a C++ compiler (g++)")
