@@ -87,6 +87,13 @@ def test_the_ends_of_an_interval_are_read_back_within_its_width(value, spread):
 
 
 @pytest.mark.parametrize(
+    ("floor", "text"), [(0.05, "5.0 %"), (0.994, "99 %"), (1.0, "a factor of 2.0"), (1.24, "a factor of 2.2"), (31.4, "a factor of 32")]
+)
+def test_a_noise_floor_of_twofold_or_more_is_a_factor(floor, text):
+    assert units.noise_floor(floor) == text
+
+
+@pytest.mark.parametrize(
     ("change", "text"), [(0.0213, "+2.1 %"), (-0.133, "−13 %"), (0.00213, "+0.21 %"), (0.00001, "±0.00 %"), (12, "+1,200 %")]
 )
 def test_percent(change, text):

@@ -29,7 +29,7 @@ def floors(compared: Comparison) -> list[str]:
     said = []
     for (gpu, workload), noise in compared.noise.items():
         origin = f"from {noise.runs} runs" if noise.runs else "assumed"
-        said.append(f"noise floor on {gpu}, {workload}: {units.number(100 * noise.floor, 2)} % ({origin})")
+        said.append(f"noise floor on {gpu}, {workload}: {units.noise_floor(noise.floor)} ({origin})")
     return said
 
 

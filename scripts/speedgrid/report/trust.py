@@ -33,8 +33,7 @@ def noise_sentence(group: Group) -> Markup:
     rows = group.measured[group.measured.noise_floor.notna()]
     if rows.empty:
         return Markup("")
-    floor, runs = rows.noise_floor.iloc[0], int(rows.noise_runs.iloc[0])
-    shown = units.number(100 * float(floor), 2)
+    shown, runs = units.noise_floor(float(rows.noise_floor.iloc[0])), int(rows.noise_runs.iloc[0])
     if not runs:
         return Markup(
             "No baseline was measured twice, so that the noise between runs is not known:"

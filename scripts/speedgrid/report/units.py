@@ -68,6 +68,11 @@ def fixed(value: float, decimals: int) -> str:
     return f"{value:,.{max(0, decimals)}f}".replace("-", "−")
 
 
+def noise_floor(floor: float) -> str:
+    """The smallest share by which two runs must differ to be told apart: in %, and where that is twofold or more as the factor."""
+    return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
+
+
 def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 
