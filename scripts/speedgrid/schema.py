@@ -361,6 +361,7 @@ PERCENTILES = (*_percentile(50, "Median"), *_percentile(95, "95th percentile"), 
 # How sure the figures of a cell are, in the summary.
 TRUST = (
     Column("runs", "int64", "", "Runs", "Processes that measured the cell; figures are those of the first"),
+    Column("run_rates", "list<double>", "", "Speed of each run", "Mean rate of each of them, the first first", "higher"),
     Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s with those of the reply before"),
     Column("replies_worth", "double", "", "Worth", "How many independent replies would give as narrow an interval", "higher"),
     Column("outliers_slow", "int64", "", "Slow outliers", "Replies slower than Tukey's fence; they count in every figure", "lower"),

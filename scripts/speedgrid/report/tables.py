@@ -238,6 +238,7 @@ def _rates(cell: CellRecords) -> dict:
     rate, beyond = level.interval(), statistics.outliers(latencies)
     return {
         "runs": len(cell.runs),
+        "run_rates": [run.level.value for run in cell.runs],
         "rate": rate.value,
         # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
         "rate_low": rate.low and max(rate.low, 0.0),

@@ -42,7 +42,18 @@ def noise_sentence(group: Group) -> Markup:
     text = "Noise floor: {} %, from {} runs of the baseline in processes of their own. Smaller differences are ties."
     if runs < FEW_RUNS:
         text += " More runs (<code>baseline_runs</code>) would lower it."
-    return Markup(text).format(shown, runs)
+    return Markup(text).format(shown, runs) + _run_after_run(group)
+
+
+def _run_after_run(group: Group) -> Markup:
+    """The speed of every run of the baseline, whose own figures are those of the first."""
+    rates = [] if group.baseline is None else group.baseline.run_rates
+    if len(rates) < 2:
+        return Markup("")
+    first, *others = [units.number(float(rate)) for rate in rates]
+    return Markup(" The baseline's figures are those of its first run, {} {}/s; it had {} later.").format(
+        first, group.unit, units.listed(others)
+    )
 
 
 def warnings(group: Group) -> list[Markup]:

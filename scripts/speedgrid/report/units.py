@@ -1,7 +1,7 @@
 """Numbers for people: the unit that reads best, and as many digits as mean something."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 DIGITS = 3
@@ -71,6 +71,11 @@ def fixed(value: float, decimals: int) -> str:
 def noise_floor(floor: float) -> str:
     """The smallest share by which two runs must differ to be told apart: in %, and where that is twofold or more as the factor."""
     return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as a list in a sentence: 1, 1 and 2, 1, 2 and 3."""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1]))) if texts else ""
 
 
 def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
