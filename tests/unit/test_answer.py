@@ -74,14 +74,20 @@ def test_a_difference_within_the_noise_floor_is_not_ranked(tmp_path):
     shaky = replace(BASELINE, again=(40.0, 56.0, 47.0))
     headline, points, _ = said(tmp_path, [shaky, replace(SDPA, speed=53), replace(COMPILED, speed=56)])
     assert "cannot be told apart as the fastest" in headline
-    assert "Noise floor: " in points
+    assert re.search(r"Noise floor: \d\d %, from 4 runs of the baseline", points)
     # Its bar alone would hide why a technique that looks slower than the baseline can be ahead of it.
     assert re.search(r"figures are those of its first run, 48\.\d token/s; it had 40\.\d, 55\.\d and 47\.\d later\.", points)
+
+
+def test_runs_that_are_far_apart_have_a_factor_as_their_floor(tmp_path):
+    _, points, _ = said(tmp_path, [replace(BASELINE, again=(20.0,)), SDPA])
+    assert re.search(r"Noise floor: a factor of [\d,]+, from 2 runs", points)
 
 
 def test_without_a_second_run_the_floor_is_said_to_be_assumed(tmp_path):
     _, points, _ = said(tmp_path, made.DEFAULT_CELLS)
     assert "No baseline was measured twice" in points
+    assert "5.0 % is assumed" in points
 
 
 def test_a_machine_that_drifts_is_said_to(tmp_path):

@@ -87,7 +87,7 @@ def test_the_ends_of_an_interval_are_read_back_within_its_width(value, spread):
 
 
 @pytest.mark.parametrize(
-    ("floor", "text"), [(0.05, "5.0 %"), (0.994, "99 %"), (1.0, "a factor of 2.0"), (1.24, "a factor of 2.2"), (31.4, "a factor of 32")]
+    ("floor", "text"), [(0.05, "5.0 %"), (0.994, "99 %"), (1.0, "a factor of 2.0"), (1.24, "a factor of 2.2"), (31.4, "a factor of 32")]
 )
 def test_a_noise_floor_of_twofold_or_more_is_a_factor(floor, text):
     assert units.noise_floor(floor) == text

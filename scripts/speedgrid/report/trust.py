@@ -36,10 +36,9 @@ def noise_sentence(group: Group) -> Markup:
     shown, runs = units.noise_floor(float(rows.noise_floor.iloc[0])), int(rows.noise_runs.iloc[0])
     if not runs:
         return Markup(
-            "No baseline was measured twice, so that the noise between runs is not known:"
-            " {} % is assumed, and smaller differences are ties."
+            "No baseline was measured twice, so that the noise between runs is not known: {} is assumed, and smaller differences are ties."
         ).format(shown)
-    text = "Noise floor: {} %, from {} runs of the baseline in processes of their own. Smaller differences are ties."
+    text = "Noise floor: {}, from {} runs of the baseline in processes of their own. Smaller differences are ties."
     if runs < FEW_RUNS:
         text += " More runs (<code>baseline_runs</code>) would lower it."
     return Markup(text).format(shown, runs) + _run_after_run(group)

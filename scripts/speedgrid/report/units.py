@@ -70,7 +70,7 @@ def fixed(value: float, decimals: int) -> str:
 
 def noise_floor(floor: float) -> str:
     """The smallest share by which two runs must differ to be told apart: in %, and where that is twofold or more as the factor."""
-    return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
+    return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
 
 
 def listed(texts: Sequence[str]) -> str:
