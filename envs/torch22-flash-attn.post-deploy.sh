@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds flash-attn for the PyTorch of this environment. PyPI has its sources only; its setup takes a finished wheel from the project's
-# releases on GitHub where that can be reached, and compiles for half an hour or more where not. Both want nvcc of CUDA 12.
+# releases on GitHub where that can be reached, and compiles where not: 48 files of three to eight minutes each. Both want nvcc of CUDA 12.
 # Where it cannot be built the environment stays without it, and its technique says `missing_dependency`.
 set -uo pipefail
 
