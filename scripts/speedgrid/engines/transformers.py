@@ -67,6 +67,10 @@ class Engine(base.Engine):
         self.model.eval()
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
         self.model.generation_config = GenerationConfig()
+        if self.options.get("compile") and method == "bitsandbytes" and not self.device.is_gpu:
+            # Its first pass on a CPU with AVX-512 BF16 lays the four-bit weights out anew, which what is compiled before does not know.
+            with torch.no_grad():
+                self.model(torch.zeros((1, 1), dtype=torch.long))
         self.compilation = evidence.Compiled()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
         if self.options.get("compile") == "forward":
