@@ -113,7 +113,7 @@ def _speed_points(group: Group) -> list[Markup]:
         points.append(Markup("Faster or slower than {}, these runs cannot say: {}.").format(baseline.label, _names(unsure.label)))
     if len(slower):
         told = [Markup("{} {}").format(row.label, _ratio(row)) for row in slower.sort_values("speedup").itertuples()]
-        points.append(Markup("Slower than {}: {}.").format(baseline.label, _joined(told)))
+        points.append(Markup("Slower than {}: {}.").format(baseline.label, units.listed(told)))
     return points
 
 
@@ -165,7 +165,7 @@ def _largest_points(group: Group) -> list[Markup]:
     rows = group.engaged.sort_values("largest", ascending=False)
     sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
     grown, _ = GROWN[rows.grows.iloc[0]]
-    points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, _joined(sizes))]
+    points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, units.listed(sizes))]
     if len(roomy := rows[rows.ended_by == "model"]):
         points.append(Markup("{}: memory has room for more, and the model takes no longer {}.").format(_names(roomy.label), grown))
     return points
@@ -177,10 +177,10 @@ def _growth_points(group: Group) -> list[Markup]:
     if not len(rows):
         return []
     told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
-    points = [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(_joined(told))]
+    points = [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))]
     # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
     last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in rows[rows.growth_low.notna()].itertuples()]
-    return points + ([Markup("Between the two largest sizes alone: {}.").format(_joined(last))] if last else [])
+    return points + ([Markup("Between the two largest sizes alone: {}.").format(units.listed(last))] if last else [])
 
 
 def _as_large(group: Group) -> pd.DataFrame:
@@ -205,7 +205,7 @@ def _loss_points(group: Group) -> list[Markup]:
     told = [Markup("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in behind.itertuples()]
     if told:
         own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
-        points.append(Markup("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, _joined(told)))
+        points.append(Markup("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
     return points
 
 
@@ -241,7 +241,7 @@ def _excluded(group: Group) -> list[Markup]:
     failed = group.rows[~group.rows.status.isin(("ok", "not_engaged"))]
     if len(failed):
         told = [Markup("{} ({})").format(row.label, STATUSES.get(row.status, row.status)) for row in failed.itertuples()]
-        points.append(Markup("Could not be measured: {}; <a href='#failed'>why</a>.").format(_joined(told)))
+        points.append(Markup("Could not be measured: {}; <a href='#failed'>why</a>.").format(units.listed(told)))
     return points
 
 
@@ -304,13 +304,7 @@ def _with_interval(value: float, low: float | None, high: float | None, unit: st
 
 
 def _names(names) -> Markup:
-    return _joined([Markup("<strong>{}</strong>").format(name) for name in names])
-
-
-def _joined(parts: list[Markup]) -> Markup:
-    if len(parts) < 2:
-        return Markup("").join(parts)
-    return Markup(", ").join(parts[:-1]) + Markup(" and ") + parts[-1]
+    return units.listed([Markup("<strong>{}</strong>").format(name) for name in names])
 
 
 def _sentence(reason: str | None) -> Markup:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 DIGITS = 3
 MISSING = "–"
 # Below this a number would be mostly zeros.
@@ -73,9 +75,11 @@ def noise_floor(floor: float) -> str:
     return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
 
 
-def listed(texts: Sequence[str]) -> str:
-    """Texts as a list in a sentence: 1, 1 and 2, 1, 2 and 3."""
-    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1]))) if texts else ""
+def listed(parts: Sequence[str]) -> Markup:
+    """Parts of a sentence as HTML: 1, 1 and 2, 1, 2 and 3; what is not Markup yet is escaped."""
+    if len(parts) < 2:
+        return Markup("").join(parts)
+    return Markup(", ").join(parts[:-1]) + Markup(" and ") + parts[-1]
 
 
 def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
