@@ -41,6 +41,10 @@ step() {
 
 command -v c++ g++ clang++ > /dev/null || leave_out "llama.cpp is built from its sources, and there is no C++ compiler (Debian, Ubuntu: g++)"
 
+# Where the compiler links its C++ runtime statically, each library would show its copy to the others, and those of Python's other packages
+# theirs: llama.cpp then ends in SIGSEGV, where it first writes a number. Hidden, each keeps to its own.
+export LDFLAGS="${LDFLAGS:-} -Wl,--exclude-libs,ALL"
+
 flags=(-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON)
 if [ "${SPEEDGRID_TORCH:-}" = cuda ] || { [ "${SPEEDGRID_TORCH:-}" != cpu ] && nvidia-smi -L > /dev/null 2>&1; }; then
   if command -v nvcc > /dev/null; then
