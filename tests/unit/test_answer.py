@@ -104,6 +104,14 @@ def test_a_disturbed_run_is_named_with_what_disturbed_it(tmp_path):
     assert "SDPA was disturbed while it was measured: other processes used 31 % of the CPUs." in warnings
 
 
+def test_what_picking_tokens_takes_is_said_where_llama_bench_would_show_more(tmp_path):
+    picks = [replace(cell, facts={"evidence": json.dumps({"sampling_share": share})}) for cell, share in ((SDPA, 0.284), (COMPILED, 0.012))]
+    _, _, warnings = said(tmp_path, [BASELINE, *picks])
+    assert "takes part of each decoding step: 28 % (SDPA). llama-bench picks none" in warnings
+    _, _, warnings = said(tmp_path / "slow", [BASELINE, picks[1]])
+    assert "llama-bench" not in warnings
+
+
 def test_figures_from_before_a_change_of_the_study_are_named(tmp_path):
     other = json.dumps({"seed": 1, "settings": {"replies": 5}})
     cells = [BASELINE, replace(SDPA, facts={"job": other}), replace(COMPILED, facts={"job": other})]

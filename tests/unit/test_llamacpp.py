@@ -186,3 +186,26 @@ def test_a_library_that_cannot_be_loaded_is_missing(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependency, match=r"cannot be loaded: libcuda\.so\.1"):
         llamacpp.bindings()
+
+
+@pytest.mark.parametrize(("parts", "steps", "expected"), [(1, 4, (0.04, 0.25)), (2, 4, (0.0204, 0.25)), (1, 0, (0.04, 0.0))])
+def test_the_share_of_sampling_is_what_passes_outside_of_llama_decode(monkeypatch, parts, steps, expected):
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(llamacpp, "time", clock)
+    engine = llamacpp.Engine.__new__(llamacpp.Engine)
+    engine.lib, computing = SimpleNamespace(llama_synchronize=lambda _: None), {"prompt": 24.0, "step": 3.0}
+
+    def decode(batch):
+        clock.now += computing[batch]
+
+    def generate(prompt, settings, seed):
+        started, token_s = clock.now, []
+        for batch, picks in [*[("prompt", 0)] * (parts - 1), ("prompt", 1), *[("step", 1)] * steps]:
+            engine._decode(batch)
+            clock.now += picks
+            if picks:
+                token_s.append(clock.now - started)
+        return SimpleNamespace(token_s=token_s)
+
+    engine._decode, engine.generate = decode, generate
+    assert engine.sampling_shares([1, 2], {}) == expected

@@ -27,6 +27,8 @@ INSTRUCTION_SETS = {
 LOG_DEBUG, LOG_ERROR, LOG_CONTINUED = 1, 4, 5
 # Bytes of logits that scoring holds at once: a row has four for every token of the vocabulary.
 LOGITS_BYTES = 64 * 2**20
+# Decoding steps of the reply that tells which share of a step is llama.cpp's computing.
+STEPS_TIMED = 32
 
 
 class Engine(base.Engine):
@@ -177,8 +179,35 @@ class Engine(base.Engine):
         seen = {"build": self.build, "threads": self.lib.llama_n_threads(self.native_context), **loaded(self.log.text)}
         if unused := sorted(set(hardware.instruction_sets()) & (set(INSTRUCTION_SETS.values()) - built_for(self.build))):
             seen["instruction_sets_not_built_for"] = unused
+        short = {**settings, "max_new_tokens": min(settings["max_new_tokens"], 1 + STEPS_TIMED)}
+        _, seen["sampling_share"] = self.sampling_shares(prompt, short)
         reason = not_as_asked(seen, self.threads, self.options.get("flash_attention", "auto"), self.device.is_gpu)
         return base.Proof(not reason, reason, seen)
+
+    def sampling_shares(self, prompt: Sequence[int], settings: Mapping) -> tuple[float, float]:
+        """The shares of the time to the first token, and of the decoding steps after it, that pass outside of `llama_decode` in one reply;
+        0 where it has no further steps.
+
+        Nearly all of it is llama.cpp's sampler, which picks tokens on the CPU, from the logits of the whole vocabulary: on a fast GPU
+        that shows. llama-bench picks none, so that its figures are to be compared with what is left.
+        """
+        inside: list[float] = []
+        decode = self._decode
+
+        def timed(batch: Batch) -> None:
+            started = time.perf_counter()
+            decode(batch)
+            self.lib.llama_synchronize(self.native_context)
+            inside.append(time.perf_counter() - started)
+
+        self._decode = timed
+        try:
+            token_s = self.generate(prompt, settings, 0).token_s
+        finally:
+            del self._decode
+        steps = len(token_s) - 1
+        step_s, first = token_s[-1] - token_s[0], sum(inside[: len(inside) - steps])
+        return round(1 - first / token_s[0], 4), round(1 - sum(inside[len(inside) - steps :]) / step_s, 4) if steps else 0.0
 
     def close(self) -> None:
         if self.step:

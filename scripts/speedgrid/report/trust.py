@@ -12,6 +12,7 @@ from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
 from speedgrid.report.tables import Group
 
+TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
 FEW_RUNS = 4  # with fewer runs of the baseline the factor of Student's t makes most of the noise floor
 
 
@@ -74,6 +75,7 @@ def warnings(group: Group) -> list[Markup]:
         if late:
             words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
             found.append(Markup(words).format(row.label, late))
+    found += _sampling_warning(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     if len(disturbed) > 2:
         first = disturbed.iloc[0]
@@ -83,6 +85,16 @@ def warnings(group: Group) -> list[Markup]:
         for row in disturbed.itertuples():
             found.append(Markup("{} was disturbed while it was measured: {}.").format(row.label, row.disturbed))
     return found
+
+
+def _sampling_warning(group: Group) -> list[Markup]:
+    """What readers who hold a figure of llama.cpp against llama-bench's have to know, where it is more than they would take for noise."""
+    shares = {row.label: json.loads(row.evidence or "{}").get("sampling_share") or 0 for row in group.engaged.itertuples()}
+    shown = [f"{_share(share)} ({label})" for label, share in shares.items() if share >= TOLD_SHARE]
+    if not shown:
+        return []
+    words = "llama.cpp picks tokens on the processor, which takes part of each decoding step: {}. llama-bench picks none, so it shows more."
+    return [Markup(words).format(units.listed(shown))]
 
 
 def ceiling_point(row) -> Markup | None:

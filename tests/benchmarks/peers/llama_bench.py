@@ -10,9 +10,11 @@ CUDA kernels, which `--share-ggml` takes from the installed build. With CUDA_VIS
 Rounds of ours and of the peer alternate, and so does which comes first, so that a machine that slows down does so for both. Both load the
 weights anew every round, so that neither is tied to where these come to lie in memory. What is compared, round by round:
 
-- prefill: tokens of the prompt over the time to the first token; the peer's `-p P -n 0`. Ours also samples that one token.
-- decoding: steps after the first token over their time; the peer's `-p 0 -n N -d P`, from the same position. Ours samples the most
-  likely token of each step and hands it back, and the peer takes random ones: the last figure leaves out what that takes.
+- prefill: tokens of the prompt over the time to the first token; the peer's `-p P -n 0`. Ours also picks that one token.
+- decoding: steps after the first token over their time; the peer's `-p 0 -n N -d P`, from the same position. Ours picks the most
+  likely token of each step and hands it back, and the peer takes random ones.
+
+"llama.cpp alone" leaves out what passes outside of `llama_decode`, nearly all of it for picking tokens.
 """
 
 import argparse
@@ -25,7 +27,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import hardware  # noqa: E402
-from speedgrid.engines.llamacpp import Batch, Engine, share, weights  # noqa: E402
+from speedgrid.engines.llamacpp import Engine, share, weights  # noqa: E402
 from speedgrid.statistics import percentile_interval  # noqa: E402
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
@@ -75,32 +76,12 @@ def main() -> None:
             if not peers_first:
                 peers[kind] += bench_samples(run, arguments.replies)
         if number == arguments.rounds:
-            outside, proof = share_outside(engine, prompt, settings), engine.prove(prompt, settings)
+            shares = zip(*(engine.sampling_shares(prompt, settings) for _ in range(10)), strict=True)
+            outside, proof = dict(zip(ours, map(statistics.median, shares), strict=True)), engine.prove(prompt, settings)
         engine.close()
     report(arguments, device, ours, peers, outside, proof)
     if claimed:
         claimed.close()
-
-
-def share_outside(engine: Engine, prompt: list[int], settings: dict) -> float:
-    """The share of a decoding step that passes outside of `llama_decode`: sampling, and what Python does between the steps."""
-    inside: list[float] = []
-    decode = engine._decode
-
-    def timed(batch: Batch) -> None:
-        started = time.perf_counter()
-        decode(batch)
-        engine.lib.llama_synchronize(engine.native_context)
-        inside.append(time.perf_counter() - started)
-
-    engine._decode = timed
-    shares = []
-    for _ in range(10):
-        inside.clear()
-        reply = engine.generate(prompt, settings, 0)
-        shares.append(1 - sum(inside[1:]) / (reply.token_s[-1] - reply.token_s[0]))
-    del engine._decode
-    return statistics.median(shares)
 
 
 def common_options(threads: int, gpu: bool) -> list:
@@ -153,7 +134,7 @@ def step(command: list) -> None:
         sys.exit(f"llama-bench could not be built:\n{done.stdout[-3000:]}")
 
 
-def report(arguments, device, ours: dict, peers: dict, outside: float, proof) -> None:
+def report(arguments, device, ours: dict, peers: dict, outside: dict, proof) -> None:
     seen = proof.evidence
     print(f"{weights(arguments.checkpoint)}: {seen['file_type']}, tensors {seen['tensors']}")
     print(f"{device.name}, {arguments.threads} threads, flash attention {seen['flash_attention']}, build {seen['build']}")
@@ -171,9 +152,8 @@ def report(arguments, device, ours: dict, peers: dict, outside: float, proof) ->
         mine, theirs = statistics.median(ours[kind]), statistics.median(peers[kind])
         spread = " / ".join(", ".join(f"{q:,.1f}" for q in statistics.quantiles(values)[::2]) for values in (ours[kind], peers[kind]))
         print(row.format(kind, f"{mine:,.2f}", f"{theirs:,.2f}", f"{bounds.value:.3f}", between, spread))
-        if kind == "decode":
-            found["decode, llama.cpp alone"] = alone = bounds.value / (1 - outside)
-            print(row.format("decode, llama.cpp alone", "", "", f"{alone:.3f}", "", f"{outside:.2%} of a step are spent outside of it"))
+        found[f"{kind}, llama.cpp alone"] = alone = bounds.value / (1 - outside[kind])
+        print(row.format(f"{kind}, llama.cpp alone", "", "", f"{alone:.3f}", "", f"{outside[kind]:.2%} of the time passes outside of it"))
     beyond = [kind for kind, ratio in found.items() if not WITHIN[0] <= ratio <= WITHIN[1]]
     print(f"outside {WITHIN[0]}–{WITHIN[1]}: {', '.join(beyond)}" if beyond else f"all within {WITHIN[0]}–{WITHIN[1]}")
 
