@@ -62,7 +62,7 @@ def replies(job: stage.Job, engine: Engine) -> str:
 
     job.enter("proving that the technique was active")
     proof = engine.prove(prompt, settings)
-    job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence, sort_keys=True)}
+    job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence)}
     if not proof.engaged:
         for row in job.rows:
             row |= {"status": "not_engaged", "reason": proof.reason}

@@ -78,6 +78,18 @@ def test_a_technique_gives_the_tokens_of_the_reference_or_says_why_not(project, 
         assert math.isclose(row["bits_per_byte"], reference["bits_per_byte"], rel_tol=TOLERANCE[kind])
 
 
+@pytest.mark.parametrize("technique", STUDY["experiments"]["batch"]["techniques"])
+def test_every_sequence_of_a_batch_has_the_tokens_of_one_alone(project, summary, technique):
+    row, count = summary.loc[("batch", "tiny", technique)], STUDY["experiments"]["batch"]["batch_size"]
+    if row["status"] not in MEASURED:
+        assert len(row["reason"]) > 15
+        return
+    alone = "baseline" if REGISTRY[technique]["lossless"] else technique
+    assert tokens(project, "batch", "tiny", technique) == [reply * count for reply in tokens(project, "greedy", "tiny", alone)]
+    # What proves the technique is a batch, too.
+    assert json.loads(row["evidence"]).get("sequences", count) == count
+
+
 @pytest.mark.parametrize(("experiment", "model", "technique"), [cell for cell in CELLS if cell not in GENERATED])
 def test_a_technique_trains_or_runs_or_says_why_not(summary, experiment, model, technique):
     row = summary.loc[(experiment, model, technique)]

@@ -149,22 +149,23 @@ class Engine(base.Engine):
         """
         import torch
 
-        ids = torch.tensor([list(prompt)], device=self.model.device)
+        ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.model.device)
         self.model = None
         with tempfile.TemporaryDirectory(prefix="speedgrid-") as scratch:
             self.model = open_model(self.checkpoint, self.device, self.threads, profile=Path(scratch) / "profile")
-            widths, forward = [], self.model.forward
+            shapes, forward = [], self.model.forward
 
             @wraps(forward)
             def watched(input_ids, **named):
-                widths.append(input_ids.shape[1])
+                shapes.append(tuple(input_ids.shape))
                 return forward(input_ids, **named)
 
             self.model.forward = watched
             self.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=self._generation_config(settings))
             self.model.forward = forward
             events = json.loads(Path(self.model.session.end_profiling()).read_text())
-        return {"first_step_positions": widths[0], "last_step_positions": widths[-1], **operators(events)}
+        (sequences, first), (_, last) = shapes[0], shapes[-1]
+        return {"sequences": sequences, "first_step_positions": first, "last_step_positions": last, **operators(events)}
 
 
 def prepare_cuda(device: Device) -> None:

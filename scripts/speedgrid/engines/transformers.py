@@ -215,7 +215,7 @@ class Engine(base.Engine):
         return base.Proof(not reason, reason, seen)
 
     def _short_reply(self, prompt: Sequence[int], settings: Mapping) -> dict:
-        """Of one more reply, a short one: the kernels that ran, and the positions that its passes computed.
+        """Of one more reply, a short one: the kernels that ran, its sequences, and the positions that its passes computed of each.
 
         The first pass computes the whole prompt, unless something of the reply before was kept; the last one position where there is a
         KV cache, all where there is none.
@@ -223,8 +223,9 @@ class Engine(base.Engine):
         found: list = []
         short = {**settings, "max_new_tokens": 4, "ignore_eos": True}
         kernels = evidence.profiled(lambda: found.append(self._watched_reply(prompt, short)), self.device.is_gpu)
-        widths, cache = found[0]
-        return {"first_step_positions": widths[0], "last_step_positions": widths[-1], "cache": cache, **kernels}
+        shapes, cache = found[0]
+        (sequences, first), (_, last) = shapes[0], shapes[-1]
+        return {"sequences": sequences, "first_step_positions": first, "last_step_positions": last, "cache": cache, **kernels}
 
     def _generation_config(self, settings: Mapping):
         from transformers import CompileConfig, GenerationConfig
@@ -256,16 +257,16 @@ class Engine(base.Engine):
 
     def _lookup_evidence(self, prompt: Sequence[int], settings: Mapping) -> dict:
         """Prompt lookup is active where some pass checked guessed tokens, so that it computed more than one position."""
-        widths, cache = self._watched_reply(prompt, settings)
-        return {"cache": cache, "passes": len(widths), "passes_with_guesses": sum(width > 1 for width in widths[1:])}
+        shapes, cache = self._watched_reply(prompt, settings)
+        return {"cache": cache, "passes": len(shapes), "passes_with_guesses": sum(positions > 1 for _, positions in shapes[1:])}
 
-    def _watched_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[int], str]:
-        """The positions that each pass of one more reply computed, and the class of its cache."""
+    def _watched_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[tuple[int, int]], str]:
+        """The sequences of each pass of one more reply with the positions that it computed, and the class of its cache."""
         import torch
 
-        widths = []
-        hook = self.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: widths.append(inputs[0].shape[1]))
-        ids = torch.tensor([list(prompt)], device=self.device.kind)
+        shapes = []
+        hook = self.model.get_input_embeddings().register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape)))
+        ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.device.kind)
         config = self._generation_config(settings)
         config.return_dict_in_generate = True
         try:
@@ -274,7 +275,7 @@ class Engine(base.Engine):
         finally:
             hook.remove()
         cache = output.past_key_values
-        return widths, "none" if cache is None else type(cache).__name__
+        return shapes, "none" if cache is None else type(cache).__name__
 
     def _attention_kernels(self):
         """The kernels that SDPA may choose from: all of them, or the one that the technique insists on."""

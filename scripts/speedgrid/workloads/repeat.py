@@ -63,7 +63,7 @@ def _measured(job: Job, engine) -> str:
 
     job.enter("proving that the technique was active")
     proof = work.prove()
-    job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence, sort_keys=True)}
+    job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence)}
     if not proof.engaged:
         for row in counted:
             row |= {"status": "not_engaged", "reason": proof.reason}
