@@ -4,12 +4,14 @@ results/runs.parquet, a row a job.
     python scripts/aggregate.py --plan results/plan.json --summary results/summary.parquet --points results/points.parquet \\
         --runs results/runs.parquet
 
-The plan is JSON with the study and its cells (planning.Grid.as_json); paths in it are relative to the current folder.
+The plan is JSON with the study, its cells and the jobs that they share (planning.Grid.as_json); paths in it are relative to the current
+folder.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import records
@@ -36,7 +38,7 @@ def main() -> None:
     arguments = _parse()
     try:
         plan = read_plan(arguments.plan)
-        cells = [read_cell(cell) for cell in plan["cells"]]
+        cells = [read_cell(cell, plan["jobs"]) for cell in plan["cells"]]
         summary = tables.summary_rows(cells)
         study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
         records.write(arguments.summary, SUMMARY, summary)
@@ -49,23 +51,26 @@ def main() -> None:
 
 
 def read_plan(path: Path) -> dict:
-    """The plan: `study`, what the page says of it, and `cells` with their files, in order."""
+    """The plan: `study`, what the page says of it, `cells` with their files, in order, and `jobs` by the record that they write."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_cell(cell: dict) -> tables.CellRecords:
-    """Read the records of one cell of the grid. Raises RecordError for a file that is missing or damaged."""
-    folder = Path(cell["folder"])
-    has_transform = cell["checkpoint_record"] != cell["model_record"]
+def read_cell(cell: dict, jobs: Mapping[str, Mapping]) -> tables.CellRecords:
+    """Read the records of one cell of the grid, for which `jobs` has what they would be told now. Raises RecordError for a file that is
+    missing or damaged."""
+    folder, model = Path(cell["folder"]), cell["model_record"]
+    made = [path for path in (cell["checkpoint_record"], *cell["sources"]) if path != model]
+    prepared, checkpoints = records.read(model, MODEL), [records.read(path, CHECKPOINT) for path in made]
     return tables.CellRecords(
         cell=cell,
-        prepared=records.read(cell["model_record"], MODEL),
-        checkpoint=records.read(cell["checkpoint_record"], CHECKPOINT) if has_transform else None,
-        sources=[records.read(path, CHECKPOINT) for path in cell["sources"]],
+        prepared=prepared,
+        checkpoint=checkpoints[0] if checkpoints else None,
+        sources=checkpoints[1:],
+        asked=[(record, jobs[path]) for path, record in zip([model, *made], [prepared, *checkpoints], strict=True)],
         warmup=records.read(folder / "warmup.parquet", WARMUP),
         measure=read_replies(folder / "measure.parquet"),
         probe=records.read(cell["probe"], PROBE),
-        evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] else None,
+        evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] is not None else None,
         requests=records.read(cell["requests"], REQUESTS) if cell["requests"] else None,
         reference=without_tables(records.read(cell["reference"], REFERENCE)) if cell["reference"] else None,
         score=records.read(cell["score"], SCORE) if cell["score"] else None,

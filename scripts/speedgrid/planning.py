@@ -429,7 +429,8 @@ class Grid:
         }
 
     def as_json(self) -> str:
-        """The plan as the report's jobs read it: the study in words, and every cell with its files."""
+        """The plan as the report's jobs read it: the study in words, every cell with its files, and by record what the jobs are told that
+        make the models and checkpoints, which cells share."""
         experiments = {
             name: {key: value for key, value in entry.items() if key not in ("techniques", "models")}
             for name, entry in self.study["experiments"].items()
@@ -448,9 +449,14 @@ class Grid:
             "gpus": gpus,
             "techniques": {name: self.registry[name] for name in used},
         }
-        return json.dumps(
-            {"study": study, "cells": [self._as_entry(cell) for cell in self.cells]}, ensure_ascii=False, sort_keys=True, indent=1
-        )
+        models = {cell.model_record: model_job(cell.model, self.study) for cell in self.cells}
+        checkpoints = {record: maker.job("quantize") for record, maker in self._makers.items()}
+        plan = {
+            "study": study,
+            "cells": [self._as_entry(cell) for cell in self.cells],
+            "jobs": {record: json.loads(job) for record, job in (models | checkpoints).items()},
+        }
+        return json.dumps(plan, ensure_ascii=False, sort_keys=True, indent=1)
 
     def _as_entry(self, cell: Cell) -> dict:
         technique = self.registry[cell.technique]
@@ -468,7 +474,7 @@ class Grid:
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
             "sources": self._sources(cell),
-            "evaluate": cell.evaluate is not None,
+            "evaluate": json.loads(cell.job("evaluate"))["evaluate"] if cell.evaluate else None,
             **_quality_records(cell),
         }
 

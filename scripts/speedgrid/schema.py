@@ -773,7 +773,13 @@ SUMMARY = Table(
         ),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
         Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
-        Column("outdated", "string", "", "Outdated", "Keys that the study has otherwise since it was measured; empty where none"),
+        Column(
+            "outdated",
+            "string",
+            "",
+            "Outdated",
+            "Keys that the study has otherwise since the cell was measured, or what it uses was made",
+        ),
     ),
 )
 

@@ -4,6 +4,7 @@ The figures follow from a few numbers per technique and a fixed seed, so that a 
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,6 +17,9 @@ from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PRO
 MIB = 2**20
 # What the jobs were told, of which the tables read the settings.
 JOB = {"settings": {}}
+EVALUATED = {"text": "stdlib", "max_bytes": 65536}
+# What the jobs of models and checkpoints would be told now, by their records.
+JOBS: Mapping[str, dict] = defaultdict(lambda: JOB)
 
 MACHINE = {
     "host": "bench-01",
@@ -136,7 +140,8 @@ def write_group(
 def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None = None) -> Path:
     """Write the plan of a study with the cells of `grid`."""
     path = root / "plan.json"
-    path.write_text(json.dumps({"study": study_told or study(), "cells": list(grid)}), encoding="utf-8")
+    jobs = {record: JOB for cell in grid for record in (cell["model_record"], cell["checkpoint_record"], *cell["sources"])}
+    path.write_text(json.dumps({"study": study_told or study(), "cells": list(grid), "jobs": jobs}), encoding="utf-8")
     return path
 
 
@@ -235,7 +240,8 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
     if evaluate:
         nats = (made.bits_per_byte or 0) * np.log(2)
         scored = [{**keys, "status": "ok", "document": f"d{i}.py", "bytes": 8000, "tokens": 2500, "nats": 8000 * nats} for i in range(8)]
-        records.write(folder / "evaluate.parquet", EVALUATE, failed or scored, facts("evaluate", machine))
+        told = facts("evaluate", machine) | {"job": json.dumps({"evaluate": EVALUATED})}
+        records.write(folder / "evaluate.parquet", EVALUATE, failed or scored, told)
     return {
         **keys,
         **{name: getattr(made, name) for name in ("label", "family", "lossless")},
@@ -251,7 +257,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "job": JOB,
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),
-        "evaluate": evaluate,
+        "evaluate": EVALUATED if evaluate else None,
         "sources": [],
         "requests": "",
         "reference": "",

@@ -116,7 +116,7 @@ def test_figures_from_before_a_change_of_the_study_are_named(tmp_path):
     other = json.dumps({"seed": 1, "settings": {"replies": 5}})
     cells = [BASELINE, replace(SDPA, facts={"job": other}), replace(COMPILED, facts={"job": other})]
     _, _, warnings = said(tmp_path, cells)
-    told = "Measured with other settings than the study has now (seed, settings.replies): SDPA and torch.compile (static cache)."
+    told = "Made or measured with other settings than the study has now (seed, settings.replies): SDPA and torch.compile (static cache)."
     assert warnings.count("other settings") == warnings.count(told) == 1
 
 

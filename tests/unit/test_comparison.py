@@ -22,7 +22,7 @@ KIND = ("local", "generate")
 
 def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0) -> Path:
     """A results folder as a run leaves it; with the baseline run `again` times more, in files of their own."""
-    grid = [aggregate.read_cell(cell) for cell in made.write_group(root, cells, machine=machine, seed=seed)]
+    grid = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(root, cells, machine=machine, seed=seed)]
     folder = root / "results"
     records.write(folder / "summary.parquet", SUMMARY, tables.summary_rows(grid))
     records.write(folder / "runs.parquet", RUNS, [{"study": "default"} | row for row in tables.run_rows(grid)])

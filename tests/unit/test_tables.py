@@ -18,7 +18,7 @@ FIGURES = ("tokens_per_s", "speedup", "latency_p50_s", "memory_peak", "cold_star
 
 
 def summarise(tmp_path, cells=made.DEFAULT_CELLS, **group):
-    read = [aggregate.read_cell(cell) for cell in made.write_group(tmp_path, cells, **group)]
+    read = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path, cells, **group)]
     return {row["technique"]: row for row in tables.summary_rows(read)}
 
 
@@ -49,7 +49,7 @@ def test_a_reply_without_a_decode_phase_has_no_decode_figure(reply):
 
 def test_a_figure_of_a_cell_is_the_mean_over_its_replies(tmp_path):
     grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
-    cell = aggregate.read_cell(grid[0])
+    cell = aggregate.read_cell(grid[0], made.JOBS)
     (row,) = tables.summary_rows([cell])
     rates = [reply["new_tokens"] / reply["reply_s"] for reply in cell.replies]
     assert row["tokens_per_s"] == pytest.approx(sum(rates) / 20)
@@ -120,7 +120,7 @@ def test_every_measured_cell_has_a_ceiling_or_a_reason(tmp_path, default):
 def test_groups_do_not_share_a_baseline(tmp_path):
     slow = made.write_group(tmp_path, made.DEFAULT_CELLS[:2])
     fast = made.write_group(tmp_path, [replace(cell, speed=cell.speed * 10) for cell in made.DEFAULT_CELLS[:2]], model="other")
-    rows = tables.summary_rows([aggregate.read_cell(cell) for cell in (*slow, *fast)])
+    rows = tables.summary_rows([aggregate.read_cell(cell, made.JOBS) for cell in (*slow, *fast)])
     assert [row["speedup"] for row in rows] == pytest.approx([1, 50.5 / 48, 1, 50.5 / 48], rel=0.02)
 
 
@@ -141,7 +141,7 @@ def test_a_cell_whose_measurement_alone_failed_keeps_its_quality(tmp_path):
     measured, failed = (Path(cell["folder"], "evaluate.parquet") for cell in grid)
     scored = records.read(measured, EVALUATE)
     records.write(failed, EVALUATE, [row | {"technique": "sdpa"} for row in scored.rows], scored.facts)
-    row = tables.summary_rows([aggregate.read_cell(cell) for cell in grid])[1]
+    row = tables.summary_rows([aggregate.read_cell(cell, made.JOBS) for cell in grid])[1]
     assert (row["technique"], row["status"], row["tokens_per_s"]) == ("sdpa", "timeout", None)
     assert row["bits_per_byte"] == pytest.approx(made.DEFAULT_CELLS[0].bits_per_byte)
     text = report_data.page_of(grid, made.study())
@@ -192,7 +192,7 @@ def test_cold_start_and_checkpoint_costs_are_in_the_summary(default):
 
 
 def test_every_job_has_a_row_and_shared_jobs_have_one(tmp_path):
-    cells = [aggregate.read_cell(cell) for cell in made.write_group(tmp_path)]
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path)]
     rows = tables.run_rows(cells)
     stages = [row["stage"] for row in rows]
     assert stages[:3] == ["prepare_model", "quantize", "quantize"]
@@ -242,10 +242,29 @@ def test_the_command_names_a_file_that_is_missing_or_damaged_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("of", ["model", "checkpoint"])
+def test_what_a_cell_uses_is_outdated_where_the_study_has_it_otherwise(tmp_path, of):
+    grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0], next(cell for cell in made.DEFAULT_CELLS if cell.transform)])
+    jobs = {cell[f"{record}_record"]: made.JOB for cell in grid for record in ("model", "checkpoint")}
+    outdated = [row["outdated"] for row in tables.summary_rows([aggregate.read_cell(cell, jobs) for cell in grid])]
+    assert outdated == ["", ""]
+    jobs[grid[1][f"{of}_record"]] = made.JOB | {"seed": 2, "calibration": {"sequences": 64}}
+    outdated = [row["outdated"] for row in tables.summary_rows([aggregate.read_cell(cell, jobs) for cell in grid])]
+    changed = "calibration.sequences, seed"
+    assert outdated == ([changed, changed] if of == "model" else ["", changed])
+
+
+def test_quality_is_outdated_where_the_study_scores_another_text(tmp_path):
+    (cell,) = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
+    cell["evaluate"] = made.EVALUATED | {"max_bytes": 5}
+    (row,) = tables.summary_rows([aggregate.read_cell(cell, made.JOBS)])
+    assert row["outdated"] == "evaluate.max_bytes"
+
+
 def test_groups_keep_the_order_of_the_plan_and_make_labels_unique(tmp_path):
     cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], label=made.DEFAULT_CELLS[0].label)]
     grid = [*made.write_group(tmp_path, cells, model="z"), *made.write_group(tmp_path, cells, model="a")]
-    read = [aggregate.read_cell(cell) for cell in grid]
+    read = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
     replies = [row for cell in grid for row in records.read(f"{cell['folder']}/measure.parquet", MEASURE).rows]
     found = list(tables.groups(tables.summary_rows(read), replies))
     assert [group.model for group in found] == ["z", "a"]

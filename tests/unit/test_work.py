@@ -46,7 +46,7 @@ def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit
 
 
 def summary_of(grid: list[dict]) -> tuple[dict, list[dict]]:
-    cells = [aggregate.read_cell(cell) for cell in grid]
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
     return {row["technique"]: row for row in tables.summary_rows(cells)}, work.point_rows(cells)
 
 
@@ -93,7 +93,7 @@ def test_losses_are_told_and_those_that_do_not_fall_are_named(trained):
 
 def page_of(grid: list[dict], others: str | None = None) -> str:
     """The text of the page, markup left out."""
-    cells = [aggregate.read_cell(cell) for cell in grid]
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
     study = made.study(cells=[made.Made(cell["technique"], cell["label"]) for cell in grid])
     settings = {"workload": grid[0]["workload"], "batch_size": 8, "max_new_tokens": 256, "sampling": {}}
     study["experiments"] = {"generate": settings | ({"published": others} if others else {})}
@@ -338,7 +338,7 @@ def test_published_figures_stand_beside_ours(trained):
     figures = published.read(
         "study,device,technique,point,column,value,note\ns,GPU X,fast,,latency_mean_s,0.1,batch 8\ns,GPU X,absent,,rate,5,\n"
     )
-    cells = [aggregate.read_cell(cell) for cell in trained]
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
     (row,) = published.beside(figures, "s", group, [])
     assert (row.label, row.figure, row.published, row.device, row.note) == ("Fast", "Time", "100 ms", "GPU X", "batch 8")

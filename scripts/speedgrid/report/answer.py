@@ -265,7 +265,7 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     if len(names) > 1:
         warnings.append(Markup("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
     for keys, rows in group.measured[group.measured.outdated.fillna("") != ""].groupby("outdated"):
-        text = "<strong>Measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
+        text = "<strong>Made or measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
         warnings.append(Markup(text).format(keys, _names(rows.label)))
     warnings += _length_warning(group) + trust.warnings(group)
     if group.baseline is not None and group.baseline.status == "not_engaged":

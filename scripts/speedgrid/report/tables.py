@@ -53,6 +53,7 @@ class CellRecords:
     requests: Record | None = None
     reference: Record | None = None
     score: Record | None = None
+    asked: Sequence[tuple[Record, Mapping]] = ()  # the model and the checkpoints, with what their jobs would be told now
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
     point: int | None = None  # of a cell that ran at several sizes, the one that its figures are of
 
@@ -200,9 +201,13 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statist
 
 
 def _outdated(cell: CellRecords) -> list[str]:
-    """The keys that the study has otherwise by now: Snakemake measures again what changed, unless it is told to look at times alone."""
-    asked, done = flat(cell.cell["job"]), flat(json.loads(cell.measure.facts["job"]))
-    return sorted(key for key in asked.keys() | done.keys() if asked.get(key) != done.get(key))
+    """The keys that the study has otherwise by now, for the model, its checkpoint, the measurement or the quality: Snakemake does again
+    what changed, unless it is told to look at times alone."""
+    pairs = [(asked, json.loads(record.facts["job"])) for record, asked in ((cell.measure, cell.cell["job"]), *cell.asked)]
+    if cell.evaluate:
+        pairs.append(tuple({"evaluate": told["evaluate"]} for told in (cell.cell, json.loads(cell.evaluate.facts["job"]))))
+    both = [(flat(asked), flat(done)) for asked, done in pairs]
+    return sorted({key for asked, done in both for key in asked.keys() | done.keys() if asked.get(key) != done.get(key)})
 
 
 def reply_figures(reply: Mapping) -> dict:
