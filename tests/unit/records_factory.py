@@ -92,7 +92,7 @@ DEFAULT_CELLS = (
     Made(
         *("torch_compile_naive", "torch.compile (one line)", "compile", 48.3),
         status="not_engaged",
-        reason="generate called the original module; no compiled graph ran",
+        reason="no compiled code ran: `generate` called the original module",
     ),
     Made("no_kv_cache", "No KV cache", "kv-cache", speed=14.0, peak=930),
     Made("bf16", "bfloat16", "precision", speed=61.0, spread=0.05, peak=780, bits_per_byte=1.904, lossless=False),

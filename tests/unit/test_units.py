@@ -98,3 +98,7 @@ def test_a_noise_floor_of_twofold_or_more_is_a_factor(floor, text):
 )
 def test_percent(change, text):
     assert units.percent(change).replace("\u00a0", " ") == text
+
+
+def test_what_stands_between_backticks_is_code_and_all_of_it_is_escaped():
+    assert units.coded("`a<b>` & `c`, a lone ` too") == "<code>a&lt;b&gt;</code> &amp; <code>c</code>, a lone ` too"

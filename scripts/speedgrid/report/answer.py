@@ -7,7 +7,7 @@ their names escaped.
 from dataclasses import dataclass
 
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from speedgrid.report import trust, units
 from speedgrid.report.tables import Group
@@ -310,4 +310,4 @@ def _names(names) -> Markup:
 def _sentence(reason: str | None) -> Markup:
     """A reason as a sentence of its own."""
     text = (reason or "No reason was recorded").strip()
-    return escape(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))
+    return units.coded(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))

@@ -133,7 +133,7 @@ def render(
     context |= {"compared": compared, "words": compared_words}
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"embedded": embedded, "in_words": in_words, "evidence_words": trust.evidence_words}
+    environment.filters |= {"embedded": embedded, "in_words": in_words, "evidence_words": trust.evidence_words, "coded": units.coded}
     return environment.from_string(parts.template).render(
         **context,
         style=Markup(parts.style),

@@ -1,10 +1,11 @@
 """Numbers for people: the unit that reads best, and as many digits as mean something."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 DIGITS = 3
 MISSING = "–"
@@ -73,6 +74,12 @@ def fixed(value: float, decimals: int) -> str:
 def noise_floor(floor: float) -> str:
     """The smallest share by which two runs must differ to be told apart: in %, and where that is twofold or more as the factor."""
     return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
+
+
+def coded(text: str) -> Markup:
+    """A text as HTML, in which what stands between backticks is code; the rest is escaped, and so is what is code."""
+    # As a plain string: Markup would escape the tags, too.
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def listed(parts: Sequence[str]) -> Markup:
