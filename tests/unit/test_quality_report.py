@@ -1,9 +1,10 @@
 """What the page says of quality, and what the summary takes of the scores."""
 
+import pandas as pd
 import pytest
 import records_factory as made
 import report_data
-from speedgrid.report import published, quality
+from speedgrid.report import page, published, quality, units
 from speedgrid.report.units import percent
 from speedgrid.schema import SCORE
 
@@ -95,3 +96,9 @@ def test_the_page_shows_the_scores_escaped(grid):
 def test_without_scores_the_page_has_no_such_table(tmp_path):
     grid = made.write_group(tmp_path / "none", evaluate=False)
     assert "What it costs in quality" not in report_data.page_of(grid, made.study())
+
+
+def test_a_distance_of_nothing_but_rounding_is_none_in_both_tables():
+    assert [quality.figure("kl_divergence", value) for value in (5.4e-14, 1.18e-5)] == ["0", "1.2e−5"]
+    row = pd.Series({"kl_divergence": 5.4e-14})
+    assert page._table_cell(row, "kl_divergence", units.Scale("nat"), None) == page.TableCell("0", 5.4e-14)

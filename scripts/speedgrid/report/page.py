@@ -267,7 +267,7 @@ def _table_cell(row: pd.Series, name: str, scale: units.Scale, baseline: pd.Seri
     if name == "bits_per_byte":
         against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
         return TableCell(units.number(value, 4), value, "" if units.is_missing(against) else units.percent(value / against - 1))
-    return TableCell(units.number(scale(value)), value)
+    return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
 
 
 def _percentile_ends(row: pd.Series, name: str) -> tuple[float, float]:

@@ -144,16 +144,16 @@ def _taken_on(rows: Sequence[Mapping]) -> str:
     """How many items a metric was taken on, and its chance, where these are the same for all techniques."""
     counts, chances = ({row[key] for row in rows} for key in ("items", "chance"))
     said = [f"{count:,} item{'s' * (count != 1)}" for count in counts] if len(counts) == 1 else []
-    return ", ".join(said + [f"chance {_figure(rows[0]['metric'], chance)}" for chance in chances if len(chances) == 1 and chance])
+    return ", ".join(said + [f"chance {figure(rows[0]['metric'], chance)}" for chance in chances if len(chances) == 1 and chance])
 
 
 def _score(row: Mapping) -> Score:
     metric = row["metric"]
     spread = ""
     if not units.is_missing(row["stderr"]):
-        spread = f"± {_figure(metric, row['stderr'])}"
+        spread = f"± {figure(metric, row['stderr'])}"
     elif not units.is_missing(row["low"]):
-        spread = f"{_figure(metric, row['low'])}–{_figure(metric, row['high'])}"
+        spread = f"{figure(metric, row['low'])}–{figure(metric, row['high'])}"
     interval = ""
     if not units.is_missing(row["loss_low"]):
         ends = [_loss(metric, row[end]) for end in ("loss_low", "loss_high")]
@@ -164,7 +164,7 @@ def _score(row: Mapping) -> Score:
         verdict += f" (resolution {resolution.replace('±0.00', 'under 0.01')})"
     return Score(
         figure=row["value"],
-        value=_figure(metric, row["value"]),
+        value=figure(metric, row["value"]),
         spread=spread,
         loss="" if units.is_missing(row["loss"]) else _loss(metric, row["loss"]),
         interval=interval,
@@ -172,7 +172,8 @@ def _score(row: Mapping) -> Score:
     )
 
 
-def _figure(metric: str, value: float) -> str:
+def figure(metric: str, value: float) -> str:
+    """A score as it is shown, by the name of its metric."""
     if metric in SHARES:
         return f"{100 * value:.1f} %"
     # A distance of nothing but rounding is none.
