@@ -122,6 +122,10 @@ def test_a_quantized_checkpoint_is_smaller_and_holds_quantized_layers(project, s
     assert layers == {"bnb_int8": {"Linear8bitLt": 14}, "bnb_nf4": {"Linear4bit": 14}}
 
 
+def test_what_was_just_made_is_as_the_study_has_it(summary):
+    assert set(summary["outdated"]) == {""}
+
+
 def test_what_was_seen_of_each_technique(project, summary):
     evidence = summary.loc["tiny", "evidence"].dropna().map(json.loads)
     assert evidence["baseline"]["attention"] == "eager"
