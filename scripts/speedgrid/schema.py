@@ -778,7 +778,7 @@ SUMMARY = Table(
             "string",
             "",
             "Outdated",
-            "Keys that the study has otherwise since the cell was measured, or what it uses was made",
+            "Keys that the study has otherwise since the cell was measured, or what it uses was made; empty where none",
         ),
     ),
 )

@@ -15,8 +15,8 @@ weights anew every round, so that neither is tied to where these come to lie in 
   likely token of each step and hands it back, and the peer takes random ones.
 
 "llama.cpp alone" leaves out what passes outside of `llama_decode`, nearly all of it for picking tokens. On a GPU the decoding is also
-given without its first steps: each of our replies computes its prompt, after which llama.cpp records its CUDA graphs anew, and the peer
-takes the prompt from a copy of the KV cache.
+given without its first steps: each of our replies computes its prompt, after which these take longer (llama.cpp seems to record its CUDA
+graphs anew), and the peer takes the prompt from a copy of the KV cache.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from speedgrid.statistics import percentile_interval  # noqa: E402
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 WITHIN = (0.97, 1.03)
-# After every prompt, llama.cpp records the CUDA graphs of decoding anew in so many steps.
+# On a GPU so many steps after a prompt take half as long again as the rest; llama.cpp seems to record its CUDA graphs anew.
 CAPTURES = 2
 
 
