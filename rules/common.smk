@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from speedgrid import planning
+from speedgrid import environments, planning
 from speedgrid.grid import StudyError
 
 try:
@@ -20,6 +20,7 @@ os.environ.update(grid.job_variables())
 
 
 planning.skip_what_is_not_shown(workflow)
+environments.take_turns()
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.

@@ -12,7 +12,6 @@ machine loses power.
 import argparse
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -22,7 +21,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
@@ -99,16 +97,6 @@ def parse_create(options):
 # The environment file
 
 
-def await_recipe(path, seconds=5.0):
-    """Give another Snakemake that shares the folder of environments time to put the file back.
-
-    Each copies the environment file there under the same name, and deletes what it finds first.
-    """
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not (path.is_file() and path.stat().st_size):
-        time.sleep(0.05)
-
-
 def read_recipe(path):
     """(specifier of the Python, lines for pip) of an environment file; refuses the rest by name."""
     try:
@@ -165,7 +153,6 @@ def split_conda_spec(spec):
 
 
 def create_environment(file, prefix):
-    await_recipe(file)
     python, for_pip = read_recipe(file)
     recipe = file.read_bytes()
     prefix = Path(os.path.abspath(prefix))
@@ -183,23 +170,9 @@ def create_environment(file, prefix):
         try:
             install(building, python, for_pip)
             (building / RECIPE).write_bytes(recipe)
-            if nothing_follows(recipe, prefix):
-                # Snakemake deletes a folder without this mark as a broken environment. Set before
-                # the rename, a second Snakemake cannot delete what the first has just made.
-                prefix.with_name(prefix.name + ".env_setup_done").touch()
             building.rename(prefix)
         finally:
             remove(building)
-
-
-def nothing_follows(recipe, prefix):
-    """Whether Snakemake will call the environment done as it is, with no post-deploy script to run.
-
-    The folder's name tells: Snakemake makes it of the parent folder, the recipe and such a script.
-    """
-    parent = os.path.realpath(prefix.parent).encode()
-    digest = hashlib.md5(parent + recipe, usedforsecurity=False).hexdigest()
-    return prefix.name == digest + "_"
 
 
 @contextlib.contextmanager

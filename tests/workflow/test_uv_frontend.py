@@ -22,6 +22,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pip_settings import uv_environment, uv_flags
+from working_copy import copy_to
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # one that is surely on this machine
 SLOW_PINS = ["numpy==2.2.6"]  # long enough in the making to be interrupted
@@ -529,23 +530,49 @@ def test_snakemake_shows_why_a_pin_fails(frontend, workflow, place):
     assert environments(place) == []
 
 
-def test_a_file_that_another_run_is_putting_back_is_waited_for(tmp_path):
-    file = tmp_path / "shared.yaml"
-    file.touch()
-    threading.Timer(0.2, environment_file, (file,)).start()
-    uv_conda.await_recipe(file, seconds=30)
-    assert uv_conda.read_recipe(file) == (f"=={PYTHON}.*", ["pip"])
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_two_runs_at_once_share_an_environment(root, frontend, workflow, tmp_path):
+    """It is made once, with what follows: in the time that takes, the other run would find it incomplete and delete it."""
+    place, deployed, go_on = tmp_path / "envs", tmp_path / "deployed", tmp_path / "go on"
+    place.mkdir()  # without a space in its path: Snakemake does not quote that of a post-deploy script
+    path = f"import sys\nsys.path.insert(0, {str(root / 'scripts')!r})\n"
+    takes_turns = "from speedgrid import environments\nenvironments.take_turns()\n"
+    (workflow / "Snakefile").write_text(path + takes_turns + SNAKEFILE)
+    waits = f'for second in $(seq 60); do test -e "{go_on}" && break; sleep 1; done'
+    steps = ["#!bash", f"echo begins >> {deployed}", waits, 'touch "$CONDA_PREFIX/deployed"', f"echo ends >> {deployed}"]
+    (workflow / "new.post-deploy.sh").write_text("\n".join(steps))
+    other = tmp_path / "a second clone"
+    shutil.copytree(workflow, other)
+    first = start_snakemake(frontend, workflow, place, "new.txt")
+    wait_for(deployed.exists)
+    second = start_snakemake(frontend, other, place, "new.txt")
+    said = ""
+    while "Waiting for another run that makes conda environment" not in said:
+        line = second.stdout.readline()
+        assert line, f"the second run waited for nothing:\n{said}"
+        said += line
+    go_on.touch()
+    outputs = [process.communicate()[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], "\n".join(outputs)
+    assert deployed.read_text().splitlines() == ["begins", "ends"]
+    assert [(place / name / "deployed").exists() for name in environments(place)] == [True]
+    assert (other / "new.txt").read_text() == "1.17.0\n"
 
 
 @pytest.mark.slow
 @pytest.mark.needs("network")
-def test_two_runs_at_once_share_their_environments(frontend, workflow, place, tmp_path):
-    other = tmp_path / "a second clone"
-    shutil.copytree(workflow, other)
-    both = [start_snakemake(frontend, folder, place) for folder in (workflow, other)]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
-    assert len(environments(place)) == 2
+def test_runs_of_a_study_take_turns(frontend, place, tmp_path):
+    """A run leaves the file that it held while it made an environment; nothing is deleted that another may hold."""
+    project = copy_to(tmp_path / "a clone")
+    for script in project.glob("envs/*.post-deploy.sh"):
+        script.unlink()
+    for file in project.glob("envs/*.yaml"):
+        environment_file(file, "six==1.17.0")
+    code, output = snakemake(frontend, project, place, "--conda-create-envs-only", "--configfile", "tests/studies/tiny.yaml")
+    assert code == 0, output
+    (made,) = environments(place)
+    assert (place / f"{made}.making").exists()
 
 
 @pytest.mark.slow
@@ -560,18 +587,3 @@ def test_a_run_that_was_killed_while_it_made_an_environment(frontend, workflow, 
     assert code == 0, output
     assert (workflow / "new.txt").read_text() == "1.17.0\n"
     assert not any(place.glob("*.creating"))
-
-
-@pytest.mark.slow
-@pytest.mark.needs("network")
-def test_the_done_mark_waits_for_a_post_deploy_script(frontend, workflow, tmp_path):
-    place = tmp_path / "envs"  # Snakemake does not quote the path of such a script
-    place.mkdir()
-    (workflow / "new.post-deploy.sh").write_text('#!bash\ntouch "$CONDA_PREFIX/deployed"\n')
-    code, output = snakemake(frontend, workflow, place)
-    assert code == 0, output
-    made = [path for path in place.iterdir() if path.is_dir()]
-    (deployed,) = (path for path in made if (path / "deployed").exists())
-    (plain,) = (path for path in made if path != deployed)
-    assert not uv_conda.nothing_follows((deployed / uv_conda.RECIPE).read_bytes(), deployed)
-    assert uv_conda.nothing_follows((plain / uv_conda.RECIPE).read_bytes(), plain)
