@@ -134,6 +134,7 @@ def test_the_profile_counts_each_node_once_however_often_it_ran():
 
 SEEN = {
     "providers": [CPU],
+    "tf32": False,
     "products": {f"MatMul on {CPU}": 3},
     "quantized_products": 0,
     "threads": 2,
@@ -154,6 +155,8 @@ def test_what_was_asked_for_is_engaged():
     [
         ({}, {"provider": CUDA}, "fell back to CPUExecutionProvider"),
         ({"providers": [CUDA, CPU]}, {"provider": CUDA}, "ran MatMul on CPUExecutionProvider"),
+        ({"tf32": True}, {}, "asked for float32, and onnxruntime multiplies in TF32"),
+        ({}, {"tf32": True}, "asked for TF32, and onnxruntime multiplies in float32"),
         ({"threads": 0}, {}, "asked for 2 threads"),
         ({"cache_inputs": 0}, {}, "no KV cache"),
         ({"last_step_positions": 17}, {}, "computed 17 positions"),

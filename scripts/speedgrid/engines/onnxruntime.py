@@ -51,7 +51,13 @@ class Engine(base.Engine):
         self.graph = graph_facts(self.checkpoint / WEIGHTS)
         if "int8" in self.graph["weights"] and not has_vnni(hardware.instruction_sets()):
             raise Unsupported("the INT8 weights were made for processors with VNNI; this one lacks it and would compute wrongly")
-        self.model = open_model(self.checkpoint, self.device, self.threads)
+        if self.tf32 and not self.device.is_gpu:
+            raise Unsupported("TF32 is a format of NVIDIA GPUs; this device is a CPU")
+        self.model = open_model(self.checkpoint, self.device, self.threads, tf32=self.tf32)
+
+    @property
+    def tf32(self) -> bool:
+        return self.options.get("tf32", False)
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
@@ -107,12 +113,15 @@ class Engine(base.Engine):
         }
 
     def multiplies_in(self) -> str:
+        if self.tf32:
+            return "tf32"
         return "int8" if self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.quantization", "none") != "none" else ""
 
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
         seen = {
             "onnxruntime": self.version,
             "providers": self.model.session.get_providers(),
+            "tf32": self.model.session.get_provider_options()[PROVIDERS[self.device.kind]].get("use_tf32", "0") == "1",
             "io_binding": self.model.use_io_binding,
             "threads": self.model.session.get_session_options().intra_op_num_threads,
             "weights": self.graph["weights"],
@@ -120,7 +129,7 @@ class Engine(base.Engine):
         }
         seen |= self._profiled_reply(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True})
         asked = self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.quantization", "none")
-        reason = not_as_asked(seen, PROVIDERS[self.device.kind], self.threads, self.options["dtype"], asked)
+        reason = not_as_asked(seen, PROVIDERS[self.device.kind], self.threads, self.options["dtype"], asked, self.tf32)
         return base.Proof(not reason, reason, seen)
 
     def close(self) -> None:
@@ -152,7 +161,7 @@ class Engine(base.Engine):
         ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.model.device)
         self.model = None
         with tempfile.TemporaryDirectory(prefix="speedgrid-") as scratch:
-            self.model = open_model(self.checkpoint, self.device, self.threads, profile=Path(scratch) / "profile")
+            self.model = open_model(self.checkpoint, self.device, self.threads, Path(scratch) / "profile", tf32=self.tf32)
             shapes, forward = [], self.model.forward
 
             @wraps(forward)
@@ -178,9 +187,10 @@ def prepare_cuda(device: Device) -> None:
     onnxruntime.preload_dlls()
 
 
-def open_model(folder: Path, device: Device, threads: int, config=None, profile: Path | None = None):
-    """The ONNX model of a folder in a session of onnxruntime; `config` where the folder holds none yet, `profile` to record what runs.
+def open_model(folder: Path, device: Device, threads: int, profile: Path | None = None, config=None, tf32: bool = False):
+    """The ONNX model of a folder in a session of onnxruntime; `profile` to record what runs, `config` where the folder holds none yet.
 
+    `tf32`: let a GPU multiply float32 in TF32, with 10 bits of mantissa. onnxruntime does that unless told otherwise, and PyTorch does not.
     Raises outcomes.Unsupported where onnxruntime cannot load the graph, and outcomes.OutOfMemory where memory does not suffice.
     """
     from onnxruntime import SessionOptions
@@ -201,6 +211,7 @@ def open_model(folder: Path, device: Device, threads: int, config=None, profile:
             # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
             generation_config=GenerationConfig(),
             provider=provider,
+            provider_options={"use_tf32": str(int(tf32))} if device.is_gpu else {},
             session_options=options,
             local_files_only=True,
         )
@@ -275,10 +286,12 @@ def operators(events: Iterable[Mapping]) -> dict:
     }
 
 
-def not_as_asked(seen: Mapping, provider: str, threads: int, dtype: str, quantization: str) -> str:
+def not_as_asked(seen: Mapping, provider: str, threads: int, dtype: str, quantization: str, tf32: bool = False) -> str:
     """Why what was seen is not what was asked for; empty where it is."""
     if seen["providers"][0] != provider:
         return f"asked for {provider}, and onnxruntime fell back to {seen['providers'][0]}"
+    if seen["tf32"] != tf32:
+        return "asked for TF32, and onnxruntime multiplies in float32" if tf32 else "asked for float32, and onnxruntime multiplies in TF32"
     elsewhere = [product for product in seen["products"] if not product.endswith(provider)]
     if elsewhere:
         return f"asked for {provider}, and onnxruntime ran {elsewhere[0]}"
