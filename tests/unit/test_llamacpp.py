@@ -195,17 +195,17 @@ def test_the_share_of_sampling_is_what_passes_outside_of_llama_decode(monkeypatc
     engine = llamacpp.Engine.__new__(llamacpp.Engine)
     engine.lib, computing = SimpleNamespace(llama_synchronize=lambda _: None), {"prompt": 24.0, "step": 3.0}
 
-    def decode(batch):
+    def compute(batch):
         clock.now += computing[batch]
 
-    def generate(prompt, settings, seed):
+    def reply(prompt, settings, seed, decode):
         started, token_s = clock.now, []
         for batch, picks in [*[("prompt", 0)] * (parts - 1), ("prompt", 1), *[("step", 1)] * steps]:
-            engine._decode(batch)
+            decode(batch)
             clock.now += picks
             if picks:
                 token_s.append(clock.now - started)
         return SimpleNamespace(token_s=token_s)
 
-    engine._decode, engine.generate = decode, generate
+    engine._decode, engine._reply = compute, reply
     assert engine.sampling_shares([1, 2], {}) == expected

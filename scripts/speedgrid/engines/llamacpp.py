@@ -5,7 +5,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +86,10 @@ class Engine(base.Engine):
         self.step = Batch(lib, batch_size)
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
+        return self._reply(prompt, settings, seed, self._decode)
+
+    def _reply(self, prompt: Sequence[int], settings: Mapping, seed: int, decode: Callable[["Batch"], None]) -> base.Reply:
+        """A reply whose batches are computed by `decode`."""
         lib, count, sampling = self.lib, settings["batch_size"], settings["sampling"]
         ends = set() if settings["ignore_eos"] else set(self.end_tokens())
         replies: list[list[int]] = [[] for _ in range(count)]
@@ -98,7 +102,7 @@ class Engine(base.Engine):
         lib.llama_synchronize(self.native_context)
 
         def run(batch: Batch) -> None:
-            self._decode(batch)
+            decode(batch)
             for row, sequence in batch.outputs:
                 # Sampling reads the logits, and so waits until the device has computed them.
                 replies[sequence].append(lib.llama_sampler_sample(samplers[sequence], self.native_context, row))
@@ -192,19 +196,14 @@ class Engine(base.Engine):
         that shows. llama-bench picks none, so that its figures are to be compared with what is left.
         """
         inside: list[float] = []
-        decode = self._decode
 
         def timed(batch: Batch) -> None:
             started = time.perf_counter()
-            decode(batch)
+            self._decode(batch)
             self.lib.llama_synchronize(self.native_context)
             inside.append(time.perf_counter() - started)
 
-        self._decode = timed
-        try:
-            token_s = self.generate(prompt, settings, 0).token_s
-        finally:
-            del self._decode
+        token_s = self._reply(prompt, settings, 0, timed).token_s
         steps = len(token_s) - 1
         step_s, first = token_s[-1] - token_s[0], sum(inside[: len(inside) - steps])
         return round(1 - first / token_s[0], 4), round(1 - sum(inside[len(inside) - steps :]) / step_s, 4) if steps else 0.0
