@@ -7,7 +7,7 @@ A second Snakemake meanwhile deletes the recipe under the first one's hands, or 
 import contextlib
 import fcntl
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -34,7 +34,7 @@ def take_turns() -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path, say_waiting) -> Iterator[None]:
+def alone(path: Path, say_waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a file, and call `say_waiting` first where another process holds it; the system lets go of it however this process ends."""
     with open(path, "w") as handle:
         try:

@@ -118,10 +118,11 @@ class Engine(base.Engine):
         return "int8" if self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.quantization", "none") != "none" else ""
 
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
+        provider = PROVIDERS[self.device.kind]
         seen = {
             "onnxruntime": self.version,
             "providers": self.model.session.get_providers(),
-            "tf32": self.model.session.get_provider_options()[PROVIDERS[self.device.kind]].get("use_tf32", "0") == "1",
+            "tf32": self.model.session.get_provider_options().get(provider, {}).get("use_tf32") == "1",
             "io_binding": self.model.use_io_binding,
             "threads": self.model.session.get_session_options().intra_op_num_threads,
             "weights": self.graph["weights"],
@@ -129,7 +130,7 @@ class Engine(base.Engine):
         }
         seen |= self._profiled_reply(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True})
         asked = self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.quantization", "none")
-        reason = not_as_asked(seen, PROVIDERS[self.device.kind], self.threads, self.options["dtype"], asked, self.tf32)
+        reason = not_as_asked(seen, provider, self.threads, self.options["dtype"], asked, self.tf32)
         return base.Proof(not reason, reason, seen)
 
     def close(self) -> None:
