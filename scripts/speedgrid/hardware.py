@@ -191,6 +191,14 @@ def driver_problem(cuda: str, driver: str) -> str:
     return f"CUDA {cuda}, which needs driver {needed} or newer; this one is {driver}; update it{other}"
 
 
+def check_tf32(device: Device) -> None:
+    """Raise outcomes.Unsupported for a device that does not compute in TF32."""
+    if not device.is_gpu:
+        raise Unsupported("TF32 is a format of NVIDIA GPUs; this device is a CPU")
+    if device.capability < (8, 0):
+        raise Unsupported(f"{device.name} does not compute in TF32, which came with compute capability 8.0 (Ampere)")
+
+
 def device_facts(device: Device) -> dict:
     """Columns of schema.RUN that describe the device."""
     if not device.is_gpu:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import hardware
 from speedgrid.hardware import DeviceError, Gpu
+from speedgrid.outcomes import Unsupported
 
 A100 = Gpu("NVIDIA A100-SXM4-80GB", "GPU-aaaa", "580.95.05", 80 * 2**30, "8.0")
 T4 = Gpu("Tesla T4", "GPU-tttt", "535.104.12", 16 * 2**30, "7.5")
@@ -37,6 +38,15 @@ def test_auto_is_the_gpu_where_there_is_one(machine):
     assert not pick(device="cpu").is_gpu
     machine()
     assert (pick().kind, pick().capability) == ("cpu", (0, 0))
+
+
+@pytest.mark.parametrize(("there", "reason"), [([T4], "Tesla T4 does not compute in TF32"), ([], "this device is a CPU")])
+def test_tf32_is_refused_where_the_device_has_none(machine, there, reason):
+    machine(A100)
+    hardware.check_tf32(pick())
+    machine(*there)
+    with pytest.raises(Unsupported, match=reason):
+        hardware.check_tf32(pick())
 
 
 @pytest.mark.parametrize(

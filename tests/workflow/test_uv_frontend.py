@@ -530,21 +530,37 @@ def test_snakemake_shows_why_a_pin_fails(frontend, workflow, place):
     assert environments(place) == []
 
 
+@pytest.fixture
+def taking_turns(root, workflow):
+    """The workflow, whose runs make environments one after another, as those of a study do."""
+    path = f"import sys\nsys.path.insert(0, {str(root / 'scripts')!r})\n"
+    (workflow / "Snakefile").write_text(path + "from speedgrid import environments\nenvironments.take_turns()\n" + SNAKEFILE)
+    return workflow
+
+
 @pytest.mark.slow
 @pytest.mark.needs("network")
-def test_two_runs_at_once_share_an_environment(root, frontend, workflow, tmp_path):
+def test_two_runs_at_once_share_their_environments(frontend, taking_turns, place, tmp_path):
+    other = tmp_path / "a second clone"
+    shutil.copytree(taking_turns, other)
+    both = [start_snakemake(frontend, folder, place) for folder in (taking_turns, other)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
+    assert len(environments(place)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_what_follows_a_deployment_is_waited_for(frontend, taking_turns, tmp_path):
     """It is made once, with what follows: in the time that takes, the other run would find it incomplete and delete it."""
     place, deployed, go_on = tmp_path / "envs", tmp_path / "deployed", tmp_path / "go on"
     place.mkdir()  # without a space in its path: Snakemake does not quote that of a post-deploy script
-    path = f"import sys\nsys.path.insert(0, {str(root / 'scripts')!r})\n"
-    takes_turns = "from speedgrid import environments\nenvironments.take_turns()\n"
-    (workflow / "Snakefile").write_text(path + takes_turns + SNAKEFILE)
     waits = f'for second in $(seq 60); do test -e "{go_on}" && break; sleep 1; done'
     steps = ["#!bash", f"echo begins >> {deployed}", waits, 'touch "$CONDA_PREFIX/deployed"', f"echo ends >> {deployed}"]
-    (workflow / "new.post-deploy.sh").write_text("\n".join(steps))
+    (taking_turns / "new.post-deploy.sh").write_text("\n".join(steps))
     other = tmp_path / "a second clone"
-    shutil.copytree(workflow, other)
-    first = start_snakemake(frontend, workflow, place, "new.txt")
+    shutil.copytree(taking_turns, other)
+    first = start_snakemake(frontend, taking_turns, place, "new.txt")
     wait_for(deployed.exists)
     second = start_snakemake(frontend, other, place, "new.txt")
     said = ""

@@ -51,8 +51,8 @@ class Engine(base.Engine):
         self.graph = graph_facts(self.checkpoint / WEIGHTS)
         if "int8" in self.graph["weights"] and not has_vnni(hardware.instruction_sets()):
             raise Unsupported("the INT8 weights were made for processors with VNNI; this one lacks it and would compute wrongly")
-        if self.tf32 and not self.device.is_gpu:
-            raise Unsupported("TF32 is a format of NVIDIA GPUs; this device is a CPU")
+        if self.tf32:
+            hardware.check_tf32(self.device)
         self.model = open_model(self.checkpoint, self.device, self.threads, tf32=self.tf32)
 
     @property

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import nullcontext
 from functools import partial
 
+from speedgrid import hardware
 from speedgrid.engines import base
 from speedgrid.outcomes import Unsupported
 
@@ -207,13 +208,10 @@ class Engine(base.Runtime):
     def _set_arithmetic(self, deterministic: bool) -> None:
         import torch
 
-        if self.device.is_gpu:
-            if "bf16" in self.precision and not torch.cuda.is_bf16_supported(including_emulation=False):
-                raise Unsupported(f"{self.device.name} does not compute in bfloat16")
-            if self.precision == "tf32" and self.device.capability < (8, 0):
-                raise Unsupported(f"{self.device.name} does not compute in TF32, which came with compute capability 8.0 (Ampere)")
-        elif self.precision == "tf32":
-            raise Unsupported("TF32 is a format of NVIDIA GPUs; this device is a CPU")
+        if self.device.is_gpu and "bf16" in self.precision and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise Unsupported(f"{self.device.name} does not compute in bfloat16")
+        if self.precision == "tf32":
+            hardware.check_tf32(self.device)
         # PyTorch lets convolutions use TF32 unless told otherwise, so that what many call float32 is not.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
         if deterministic:
