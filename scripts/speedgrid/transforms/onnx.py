@@ -47,6 +47,8 @@ def make(task: Task) -> dict:
     quantization = task.settings["quantization"]
     if reason := refusal(quantization, task.dtype, task.device.is_gpu):
         raise Unsupported(reason)
+    if task.device.is_gpu:
+        engine.prepare_cuda(task.device)
     checkpoints.weight_files(task.source)
     if not any((task.source / name).is_file() for name in TOKENIZER_FILES):
         raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
