@@ -291,7 +291,8 @@ def _measured(made: Made, machine: Mapping, parameters: int) -> dict:
         return {}
     on_gpu = machine["device"] == "cuda"
     before = 0 if on_gpu else 610 * MIB
-    memory = {"memory_before": before, "memory_loaded": before + 120 * MIB, "memory_peak": int(made.peak * MIB)}
+    memory = {"memory_source": "allocator" if on_gpu else "process", "memory_before": before}
+    memory |= {"memory_loaded": before + 120 * MIB, "memory_peak": int(made.peak * MIB)}
     memory |= {"memory_load_peak": int(made.peak * MIB), "memory_reserved": int(made.peak * 1.2 * MIB) if on_gpu else None}
     evidence = json.dumps({"attention": made.family, "compiled_graphs": 0 if made.status == "not_engaged" else 2})
     sizes = dict.fromkeys(("parameters", "trainable_parameters"), parameters)

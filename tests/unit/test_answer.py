@@ -176,6 +176,17 @@ def test_memory_is_called_saved_only_where_it_is(tmp_path):
     assert "No technique lowers peak memory by 2 % or more" in points
 
 
+def test_memory_of_the_whole_device_is_not_held_against_that_of_pytorch(tmp_path):
+    whole = replace(COMPILED, peak=200, facts={"memory_source": "device"})
+    _, points, warnings = said(tmp_path, [BASELINE, replace(SDPA, peak=450), whole], devices=["cuda"], machine=made.GPU_MACHINE)
+    assert "Most memory saved: SDPA peaks at 450 MiB instead of 900 MiB" in points
+    assert "Peak memory of torch.compile (static cache) is that of the whole device" in warnings
+    _, points, _ = said(tmp_path / "alone", [BASELINE, whole], devices=["cuda"], machine=made.GPU_MACHINE)
+    assert "peak" not in points
+    _, _, warnings = said(tmp_path / "alike", [BASELINE, SDPA], devices=["cuda"], machine=made.GPU_MACHINE)
+    assert "whole device" not in warnings
+
+
 @pytest.mark.parametrize(("parameters", "warned"), [(5_140_000, True), (299_000_000, True), (300_000_000, False), (8_000_000_000, False)])
 def test_a_small_model_comes_with_a_warning(tmp_path, parameters, warned):
     _, _, warnings = said(tmp_path, [BASELINE, SDPA], devices=["cuda"], parameters=parameters)

@@ -211,8 +211,10 @@ def _loss_points(group: Group) -> list[Markup]:
 
 def _memory_points(group: Group) -> list[Markup]:
     engaged, baseline = _as_large(group), group.baseline
-    engaged = engaged[engaged.memory_peak.notna()]
-    if baseline is None or units.is_missing(baseline.memory_peak) or len(engaged) < 2:
+    if baseline is None or units.is_missing(baseline.memory_peak):
+        return []
+    engaged = engaged[engaged.memory_peak.notna() & (engaged.memory_source == baseline.memory_source)]
+    if len(engaged) < 2:
         return []
     least = engaged.loc[engaged.memory_peak.idxmin()]
     saving = 1 - least.memory_peak / baseline.memory_peak

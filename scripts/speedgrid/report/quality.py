@@ -117,7 +117,7 @@ def impact_rows(group: Group) -> list[ImpactRow]:
         ImpactRow(
             label=row.label,
             size=_change(row.checkpoint_bytes, baseline.checkpoint_bytes),
-            memory=_change(row.memory_peak, baseline.memory_peak),
+            memory=_change(row.memory_peak, baseline.memory_peak) if row.memory_source == baseline.memory_source else units.MISSING,
             speedup=units.MISSING if units.is_missing(row.speedup) else f"{units.number(row.speedup)}×",
             loss=units.MISSING if units.is_missing(row.quality_loss) else units.percent(row.quality_loss),
             verdict=row.quality_verdict or "",

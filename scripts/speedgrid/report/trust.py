@@ -76,6 +76,7 @@ def warnings(group: Group) -> list[Markup]:
             words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
             found.append(Markup(words).format(row.label, late))
     found += _sampling_warning(group)
+    found += _memory_warning(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     if len(disturbed) > 2:
         first = disturbed.iloc[0]
@@ -95,6 +96,17 @@ def _sampling_warning(group: Group) -> list[Markup]:
         return []
     words = "llama.cpp picks tokens on the processor, which takes part of each decoding step: {}. llama-bench picks none, so it shows more."
     return [Markup(words).format(units.listed(shown))]
+
+
+def _memory_warning(group: Group) -> list[Markup]:
+    """That peaks of memory on one page mean two things, where PyTorch's allocator told some and the device the others."""
+    measured = group.measured[group.measured.memory_peak.notna()]
+    whole = measured[measured.memory_source == "device"].label
+    if whole.empty or not (measured.memory_source == "allocator").any():
+        return []
+    words = "Peak memory of {} is that of the whole device, with what CUDA itself takes there (often about 0.5 GiB); of the others it is"
+    words += " what PyTorch gave out. The one is not held against the other."
+    return [Markup(words).format(units.listed(whole))]
 
 
 def ceiling_point(row) -> Markup | None:
