@@ -147,3 +147,22 @@ def test_a_gguf_file_that_is_cut_short_is_a_row_with_the_reason(project, tmp_pat
     reasons = {name: records.read(project / path, MEASURE) for name, path in results.items()}
     assert {record.status for record in reasons.values()} == {"unsupported"}
     assert "llama.cpp cannot load" in reasons["as_it_is"].reason
+
+
+def test_a_graph_that_one_message_of_protobuf_cannot_hold_is_exported_and_quantized(tmp_path):
+    folder = working_copy.copy_to(tmp_path)
+    # 1.1 GiB of embeddings, and as much again for the last layer until the export has found out that they are the same.
+    tied = {"model_type": "llama", "vocab_size": 143360, "hidden_size": 2048, "tie_word_embeddings": True, "intermediate_size": 256}
+    tied |= {"num_hidden_layers": 1, "num_attention_heads": 16, "max_position_embeddings": 256}
+    generate = {"workload": "generate", "models": ["large"], "techniques": ["baseline", "onnx_fp32", "onnx_int8"], "dtype": "float32"}
+    generate |= {"prompt_tokens": 8, "max_new_tokens": 4, "replies": 2, "sampling": {"do_sample": False}, "evaluate": False}
+    study = {"study": "large", "gpus": {"local": {"device": "auto"}}, "experiments": {"generate": generate}}
+    study["models"] = {"large": {"architecture": tied, "dtype": "float32"}}
+    (folder / "large.yaml").write_text(yaml.safe_dump(study))
+    results = {name: f"results/local/generate/large/{name}/measure.parquet" for name in generate["techniques"]}
+    done = working_copy.launcher(folder, "run", "--study", "large.yaml", *results.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {name: records.read(folder / path, MEASURE) for name, path in results.items()}
+    assert [found[name].status for name in ("baseline", "onnx_fp32")] == ["ok", "ok"], found["onnx_fp32"].reason
+    assert found["onnx_int8"].status == ("unsupported" if hardware.gpus() else "ok"), found["onnx_int8"].reason
+    assert [row["token_ids"] for row in found["onnx_fp32"].rows] == [row["token_ids"] for row in found["baseline"].rows]

@@ -178,9 +178,10 @@ def test_memory_is_called_saved_only_where_it_is(tmp_path):
 
 def test_memory_of_the_whole_device_is_not_held_against_that_of_pytorch(tmp_path):
     whole = replace(COMPILED, peak=200, facts={"memory_source": "device"})
-    _, points, warnings = said(tmp_path, [BASELINE, replace(SDPA, peak=450), whole], devices=["cuda"], machine=made.GPU_MACHINE)
+    other = replace(NAIVE, status="ok", reason="", facts={"memory_source": "device"})
+    _, points, warnings = said(tmp_path, [BASELINE, replace(SDPA, peak=450), whole, other], devices=["cuda"], machine=made.GPU_MACHINE)
     assert "Most memory saved: SDPA peaks at 450 MiB instead of 900 MiB" in points
-    assert "Peak memory of torch.compile (static cache) is that of the whole device" in warnings
+    assert "Peak memory of torch.compile (static cache) and torch.compile (one line) is that of the whole device" in warnings
     _, points, _ = said(tmp_path / "alone", [BASELINE, whole], devices=["cuda"], machine=made.GPU_MACHINE)
     assert "peak" not in points
     _, _, warnings = said(tmp_path / "alike", [BASELINE, SDPA], devices=["cuda"], machine=made.GPU_MACHINE)

@@ -101,8 +101,8 @@ def _sampling_warning(group: Group) -> list[Markup]:
 def _memory_warning(group: Group) -> list[Markup]:
     """That peaks of memory on one page mean two things, where PyTorch's allocator told some and the device the others."""
     measured = group.measured[group.measured.memory_peak.notna()]
-    whole = measured[measured.memory_source == "device"].label
-    if whole.empty or not (measured.memory_source == "allocator").any():
+    whole = list(measured[measured.memory_source == "device"].label)
+    if not whole or not (measured.memory_source == "allocator").any():
         return []
     words = "Peak memory of {} is that of the whole device, with what CUDA itself takes there (often about 0.5 GiB); of the others it is"
     words += " what PyTorch gave out. The one is not held against the other."
