@@ -121,7 +121,7 @@ def ceiling_point(row) -> Markup | None:
     return Markup(
         "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had without other"
         " weights: {}."
-    ).format(row.label, share, units.number(float(row.decode_headroom), 2), BOUNDS[row.decode_bound])
+    ).format(row.label, share, units.number(float(f"{row.decode_headroom:.1e}"), 2), BOUNDS[row.decode_bound])
 
 
 def machine_rows(group: Group) -> list[MachineRow]:

@@ -93,7 +93,7 @@ def with_interval(value: float, low: float | None, high: float | None) -> tuple[
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 
     The interval's half width is at least one and a half of the last digit, and the value has at most five digits. What is never negative
-    has at least one digit that is not 0, however wide its interval is.
+    has at least one digit that is not 0, however wide its interval is; so has its lower end where it is above 0.
     """
     if is_missing(value):
         return MISSING, ""
@@ -104,7 +104,9 @@ def with_interval(value: float, low: float | None, high: float | None) -> tuple[
     decimals = min(most, -math.floor(math.log10(half / 1.5))) if half > 0 else 2 - math.floor(math.log10(abs(value) or 1))
     if value > 0 and low >= 0:
         decimals = max(decimals, -math.floor(math.log10(value)))
-    return fixed(value, decimals), f"{fixed(low, decimals)}–{fixed(high, decimals)}"
+    vanishes = low > 0 and round(low, max(0, decimals)) == 0
+    lower = number(low, 1) if vanishes else fixed(low, decimals)
+    return fixed(value, decimals), f"{lower}–{fixed(high, decimals)}"
 
 
 def percent(change: float) -> str:
