@@ -51,6 +51,17 @@ def tokens(project, experiment: str, model: str, technique: str) -> list:
     return [row["token_ids"] for row in rows_of(project, experiment, model, technique)]
 
 
+def measured(folder, study: dict) -> dict:
+    """The records, by technique, of a study with one model and the experiment `generate`, run in a copy of the project."""
+    name, generate = f"{study['study']}.yaml", study["experiments"]["generate"]
+    (model,) = generate["models"]
+    (folder / name).write_text(yaml.safe_dump(study))
+    results = {technique: f"results/local/generate/{model}/{technique}/measure.parquet" for technique in generate["techniques"]}
+    done = working_copy.launcher(folder, "run", "--study", name, *results.values())
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {technique: records.read(folder / path, MEASURE) for technique, path in results.items()}
+
+
 def test_the_study_asks_for_every_technique():
     asked = {technique for _, _, technique in CELLS}
     assert set(REGISTRY) == asked, f"{STUDY_FILE}: " + ", ".join(set(REGISTRY) ^ asked)
@@ -140,17 +151,12 @@ def test_a_gguf_file_that_is_cut_short_is_a_row_with_the_reason(project, tmp_pat
         "evaluate": False,
     }
     study |= {"techniques": {"as_it_is": technique}, "experiments": {"generate": generate}}
-    (project / "cut.yaml").write_text(yaml.safe_dump(study))
-    results = {name: f"results/local/generate/cut/{name}/measure.parquet" for name in generate["techniques"]}
-    done = working_copy.launcher(project, "run", "--study", "cut.yaml", *results.values())
-    assert done.returncode == 0, done.stdout + done.stderr
-    reasons = {name: records.read(project / path, MEASURE) for name, path in results.items()}
+    reasons = measured(project, study)
     assert {record.status for record in reasons.values()} == {"unsupported"}
     assert "llama.cpp cannot load" in reasons["as_it_is"].reason
 
 
 def test_a_graph_that_one_message_of_protobuf_cannot_hold_is_exported_and_quantized(tmp_path):
-    folder = working_copy.copy_to(tmp_path)
     # 1.1 GiB of embeddings, and as much again for the last layer until the export has found out that they are the same.
     tied = {"model_type": "llama", "vocab_size": 143360, "hidden_size": 2048, "tie_word_embeddings": True, "intermediate_size": 256}
     tied |= {"num_hidden_layers": 1, "num_attention_heads": 16, "max_position_embeddings": 256}
@@ -158,11 +164,7 @@ def test_a_graph_that_one_message_of_protobuf_cannot_hold_is_exported_and_quanti
     generate |= {"prompt_tokens": 8, "max_new_tokens": 4, "replies": 2, "sampling": {"do_sample": False}, "evaluate": False}
     study = {"study": "large", "gpus": {"local": {"device": "auto"}}, "experiments": {"generate": generate}}
     study["models"] = {"large": {"architecture": tied, "dtype": "float32"}}
-    (folder / "large.yaml").write_text(yaml.safe_dump(study))
-    results = {name: f"results/local/generate/large/{name}/measure.parquet" for name in generate["techniques"]}
-    done = working_copy.launcher(folder, "run", "--study", "large.yaml", *results.values())
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {name: records.read(folder / path, MEASURE) for name, path in results.items()}
+    found = measured(working_copy.copy_to(tmp_path), study)
     assert [found[name].status for name in ("baseline", "onnx_fp32")] == ["ok", "ok"], found["onnx_fp32"].reason
     assert found["onnx_int8"].status == ("unsupported" if hardware.gpus() else "ok"), found["onnx_int8"].reason
     assert [row["token_ids"] for row in found["onnx_fp32"].rows] == [row["token_ids"] for row in found["baseline"].rows]

@@ -1,9 +1,13 @@
 """The pure parts of the transform `onnx` and of the engine `onnxruntime`."""
 
+import sys
+from types import ModuleType
+
 import pytest
 from speedgrid import outcomes
 from speedgrid.engines import engine_class
-from speedgrid.engines.onnxruntime import failures, has_vnni, not_as_asked, operators
+from speedgrid.engines.onnxruntime import failures, has_vnni, not_as_asked, operators, prepare
+from speedgrid.hardware import Device, Gpu
 from speedgrid.transforms.onnx import config_for_transformers_4, refusal, refuse_changing_rope, tokenizer_for_transformers_4
 
 KNOWN = {"hidden_size", "num_attention_heads", "rope_theta", "rope_scaling", "vocab_size"}
@@ -195,3 +199,41 @@ def test_other_failures_are_bugs():
 
 def test_the_engine_is_found_and_imports_nothing_heavy():
     assert engine_class("onnxruntime").uses_torch is False
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """Stands in for the package onnxruntime: a build with these providers, for CUDA 13 where there is a CUDA provider."""
+
+    def make(*providers: str) -> list:
+        package, about, loaded = ModuleType("onnxruntime"), ModuleType("onnxruntime.capi.build_and_package_info"), []
+        package.__version__, package.get_available_providers = "1.31.1", lambda: list(providers)
+        package.preload_dlls = lambda: loaded.append("libraries")
+        if CUDA in providers:  # a build for CPUs has no such name
+            about.cuda_version = "13.0"
+        for module in (package, ModuleType("onnxruntime.capi"), about):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        return loaded
+
+    return make
+
+
+def gpu(driver: str) -> Device:
+    return Device("cuda", "NVIDIA H200", Gpu("NVIDIA H200", "GPU-aaaa", driver, 141 * 2**30, "9.0"))
+
+
+def test_onnxruntime_finds_the_libraries_of_cuda_before_it_needs_them(build):
+    loaded = build(CPU, CUDA)
+    prepare(Device("cpu", "a processor"))
+    assert loaded == []
+    prepare(gpu("580.95.05"))
+    assert loaded == ["libraries"]
+
+
+def test_a_build_for_cpus_and_an_old_driver_are_said_with_what_is_missing(build):
+    build(CPU)
+    with pytest.raises(outcomes.MissingDependency, match="a build without CUDAExecutionProvider"):
+        prepare(gpu("580.95.05"))
+    build(CPU, CUDA)
+    with pytest.raises(outcomes.Unsupported, match=r"onnxruntime 1.31.1 is built for CUDA 13.0, which needs driver"):
+        prepare(gpu("535.104.12"))

@@ -75,6 +75,13 @@ def test_what_is_gained_stands_beside_what_is_expected(group):
     assert rows["SDPA"].expected is None
 
 
+def test_memory_of_the_whole_device_is_no_change_of_what_pytorch_gave_out(group):
+    group.rows.loc[group.rows.technique == "bnb_int8", "memory_source"] = "device"
+    rows = {row.label: row for row in quality.impact_rows(group)}
+    assert rows["bitsandbytes INT8"].memory == units.MISSING
+    assert rows["bfloat16"].memory.startswith("−")
+
+
 def test_every_technique_with_an_expectation_is_in_the_registry(root):
     import yaml
 

@@ -41,11 +41,8 @@ class Engine(base.Engine):
         logging.getLogger("optimum").setLevel(logging.ERROR)
         torch.set_num_threads(self.threads)
         transformers.utils.logging.disable_progress_bar()
-        self.version, wanted = onnxruntime.__version__, PROVIDERS[self.device.kind]
-        if wanted not in onnxruntime.get_available_providers():
-            raise MissingDependency(f"onnxruntime {self.version} in this environment is a build without {wanted}")
-        if self.device.is_gpu:
-            prepare_cuda(self.device)
+        self.version = onnxruntime.__version__
+        prepare(self.device)
 
     def load(self, room: int, batch_size: int = 1) -> None:
         self.graph = graph_facts(self.checkpoint / WEIGHTS)
@@ -178,9 +175,18 @@ class Engine(base.Engine):
         return {"sequences": sequences, "first_step_positions": first, "last_step_positions": last, **operators(events)}
 
 
-def prepare_cuda(device: Device) -> None:
-    """Let onnxruntime find the libraries of CUDA that PyTorch's packages bring. Raises outcomes.Unsupported for a driver too old."""
+def prepare(device: Device) -> None:
+    """See that onnxruntime can compute on a device, and on a GPU let it find the libraries of CUDA that PyTorch's packages bring.
+
+    Raises outcomes.MissingDependency where this build of onnxruntime is not for the device, and outcomes.Unsupported for a driver too old.
+    """
     import onnxruntime
+
+    wanted = PROVIDERS[device.kind]
+    if wanted not in onnxruntime.get_available_providers():
+        raise MissingDependency(f"onnxruntime {onnxruntime.__version__} in this environment is a build without {wanted}")
+    if not device.is_gpu:
+        return
     from onnxruntime.capi.build_and_package_info import cuda_version
 
     if device.gpu and (problem := hardware.driver_problem(cuda_version, device.gpu.driver)):

@@ -39,16 +39,16 @@ def make(task: Task) -> dict:
     quantization (`none`, or `dynamic_int8`: weights of all linear layers in 8 bits, each column with a scale of its own, and activations
     quantized anew at every product).
 
-    Raises Unsupported where the model cannot be exported, and where the exported graph does not compute what the model does.
+    Raises Unsupported where the model cannot be exported, and where the exported graph does not compute what the model does, and what
+    the engine's `prepare` raises.
     """
     import accelerate  # noqa: F401 - without it optimum stores tied weights twice, and says so in a log only
-    import onnxruntime  # noqa: F401 - where it is missing, say so before the minutes that an export takes
 
     quantization = task.settings["quantization"]
     if reason := refusal(quantization, task.dtype, task.device.is_gpu):
         raise Unsupported(reason)
-    if task.device.is_gpu:
-        engine.prepare_cuda(task.device)
+    # Before the minutes that an export takes.
+    engine.prepare(task.device)
     checkpoints.weight_files(task.source)
     if not any((task.source / name).is_file() for name in TOKENIZER_FILES):
         raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
