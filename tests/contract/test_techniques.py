@@ -156,6 +156,25 @@ def test_a_gguf_file_that_is_cut_short_is_a_row_with_the_reason(project, tmp_pat
     assert "llama.cpp cannot load" in reasons["as_it_is"].reason
 
 
+def test_a_function_that_torch_compile_gives_up_is_counted_by_an_old_pytorch_too(project):
+    assert working_copy.compiled_too_often(project, "torch21")["functions_given_up"] == 1
+
+
+def test_what_is_compiled_is_compiled_whole_in_a_model_of_many_layers(tmp_path):
+    # More layers than PyTorch compiles one function for, so that a layer at which a graph ends leaves some of them as they were.
+    deep = {"model_type": "llama", "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 10}
+    deep |= {"num_attention_heads": 4, "max_position_embeddings": 128}
+    compiled = ["torch_compile", "bnb_int8_compile", "bnb_nf4_compile", "torchao_int8_compile"]
+    generate = {"workload": "generate", "models": ["deep"], "techniques": compiled, "dtype": "bfloat16", "prompt_tokens": 16}
+    generate |= {"max_new_tokens": 8, "replies": 2, "sampling": {"do_sample": False}, "evaluate": False, "baseline": "torch_compile"}
+    study = {"study": "deep", "gpus": {"local": {"device": "auto"}}, "experiments": {"generate": generate}}
+    study["models"] = {"deep": {"architecture": deep, "dtype": "bfloat16"}}
+    found = measured(working_copy.copy_to(tmp_path), study)
+    assert {name: record.status for name, record in found.items()} == dict.fromkeys(compiled, "ok")
+    seen = {name: json.loads(record.facts["evidence"]) for name, record in found.items()}
+    assert {name: (of["graph_breaks"], of["functions_given_up"]) for name, of in seen.items()} == dict.fromkeys(compiled, (0, 0))
+
+
 def test_a_graph_that_one_message_of_protobuf_cannot_hold_is_exported_and_quantized(tmp_path):
     # 1.1 GiB of embeddings, and as much again for the last layer until the export has found out that they are the same.
     tied = {"model_type": "llama", "vocab_size": 143360, "hidden_size": 2048, "tie_word_embeddings": True, "intermediate_size": 256}

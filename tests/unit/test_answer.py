@@ -112,6 +112,13 @@ def test_what_picking_tokens_takes_is_said_where_llama_bench_would_show_more(tmp
     assert "llama-bench" not in warnings
 
 
+def test_a_technique_that_is_compiled_in_part_is_said_to_be(tmp_path):
+    seen = {"compiled_graphs": 45, "graph_breaks": 54, "functions_given_up": 2}
+    cells = [replace(cell, facts={"evidence": json.dumps(seen | given)}) for cell, given in ((SDPA, {}), (COMPILED, {"functions_given_up": 0}))]
+    _, _, warnings = said(tmp_path, [BASELINE, *cells])
+    assert warnings.count("torch.compile gave up") == warnings.count("torch.compile gave up a part of SDPA,") == 1
+
+
 def test_figures_from_before_a_change_of_the_study_are_named(tmp_path):
     other = json.dumps({"seed": 1, "settings": {"replies": 5}})
     cells = [BASELINE, replace(SDPA, facts={"job": other}), replace(COMPILED, facts={"job": other})]

@@ -144,6 +144,11 @@ def test_what_was_seen_of_each_technique(project, summary):
     assert evidence["torch_compile"]["compiled_graphs"] > 0
     assert evidence["torch_compile"]["compiled_while_counting"] == 0
     assert evidence["torch_compile_naive"]["compiled_graphs"] == 0
+    assert {evidence["torch_compile"][name] for name in ("graph_breaks", "functions_given_up")} == {0}
+
+
+def test_a_function_that_torch_compile_gives_up_is_counted(project):
+    assert working_copy.compiled_too_often(project, "transformers")["functions_given_up"] == 1
 
 
 def test_a_prompt_that_was_there_before_is_not_answered_sooner(project):

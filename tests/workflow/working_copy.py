@@ -54,6 +54,16 @@ def hidden_cache(folder: Path, env: str, measured: str, checkpoint: str | Path, 
     return ratios["same"][0], ratios["control"][0]
 
 
+def compiled_too_often(folder: Path, env: str) -> dict:
+    """What `evidence.compiled` says in an environment where torch.compile meets one function at more ranks than it may compile it for."""
+    calls = "import json, torch; f = torch.compile(lambda x: x + 1, backend='eager'); [f(torch.zeros([1] * n)) for n in range(1, 80)]"
+    code = f"{calls}; from speedgrid.engines import evidence; print(json.dumps(evidence.compiled()))"
+    variables = {**os.environ, "PYTHONPATH": str(folder / "scripts")}
+    done = subprocess.run([python_of(env), "-c", code], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def holding(folder: Path, secret: str) -> list[str]:
     """The files in a project, its Python environment left out, that hold a text."""
     written = [path for path in folder.rglob("*") if path.is_file() and ".venv" not in path.parts]

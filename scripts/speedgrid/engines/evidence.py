@@ -1,5 +1,6 @@
 """What PyTorch itself says of a reply: the kernels that ran, whether CUDA graphs were replayed, what was compiled and when."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +18,8 @@ FLASH_ATTN_OPERATORS, FLASH_ATTN_FUNCTIONS = "flash_attn::", "FlashAttn"
 GRAPH_LAUNCHES = ("cudaGraphLaunch", "cuGraphLaunch")
 # What a kernel's own time is called, since PyTorch 2.4 and before.
 DEVICE_TIMES = ("self_device_time_total", "self_cuda_time_total")
+# How torch.compile words that it gives a function up: since 2.7, and before.
+GIVEN_UP = re.compile("recompile limit exceeded|cache_size_limit reached")
 # So many of the kernels that took most of the time are kept, and so many characters of their names, which templates make long.
 MOST, NAME = 5, 80
 
@@ -76,6 +79,21 @@ def top(times: Sequence[tuple[str, float]]) -> dict[str, str]:
     return {name[:NAME]: f"{100 * time / whole:.0f} %" for name, time in ranked if whole and time > 0}
 
 
+def compiled() -> dict[str, int]:
+    """What torch.compile has made in this process, by its own counters.
+
+    `compiled_graphs`; `graph_breaks`, where a graph ended early; and `functions_given_up`: those that it would have had to compile more
+    often than `torch._dynamo.config.recompile_limit` allows, and runs as they are wherever what it has does not fit.
+    """
+    from torch._dynamo.utils import counters
+
+    return {
+        "compiled_graphs": counters["stats"]["unique_graphs"],
+        "graph_breaks": sum(counters["graph_break"].values()),
+        "functions_given_up": sum(count for words, count in counters["unimplemented"].items() if GIVEN_UP.search(words)),
+    }
+
+
 class Compiled:
     """What torch.compile has made, looked at after each reply: whether it was still compiling when replies were counted."""
 
@@ -89,14 +107,8 @@ class Compiled:
         self.graphs.append(counters["stats"]["unique_graphs"])
 
     def evidence(self, warmup_replies: int) -> dict:
-        """`compiled_graphs`, `graph_breaks`, and `compiled_while_counting`: the graphs that came after the warm-up replies."""
-        from torch._dynamo.utils import counters
-
-        return {
-            "compiled_graphs": counters["stats"]["unique_graphs"],
-            "graph_breaks": sum(counters["graph_break"].values()),
-            "compiled_while_counting": self.since(warmup_replies),
-        }
+        """What `compiled` says, and `compiled_while_counting`: the graphs that came after the warm-up replies."""
+        return {**compiled(), "compiled_while_counting": self.since(warmup_replies)}
 
     def since(self, replies: int) -> int:
         """The graphs that came after so many replies."""

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from speedgrid import hardware
-from speedgrid.engines import base
+from speedgrid.engines import base, evidence
 from speedgrid.outcomes import Unsupported
 
 # What a product of matrices is computed in, as schema.PROBE names its formats.
@@ -168,7 +168,7 @@ class Engine(base.Runtime):
             if max(runs.values()) < 2:
                 return base.Proof(False, "asked for checkpointing, and no layer was run a second time", seen)
         if self.options.get("compile"):
-            seen["compiled_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            seen |= evidence.compiled()
             if not seen["compiled_graphs"]:
                 return base.Proof(False, "no compiled code ran", seen)
         return base.Proof(True, "", seen)

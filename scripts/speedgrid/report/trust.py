@@ -71,10 +71,13 @@ def warnings(group: Group) -> list[Markup]:
                 ).format(units.percent(drift))
             )
     for row in group.engaged.itertuples():
-        late = json.loads(row.evidence or "{}").get("compiled_while_counting", 0)
-        if late:
+        seen = json.loads(row.evidence or "{}")
+        if late := seen.get("compiled_while_counting", 0):
             words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
             found.append(Markup(words).format(row.label, late))
+        if seen.get("functions_given_up"):
+            words = "torch.compile gave up a part of {}, which it would have had to compile too often, and ran it as it is: its log says"
+            found.append(Markup(words + " which function and why.").format(row.label))
     found += _sampling_warning(group)
     found += _memory_warning(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
