@@ -373,8 +373,8 @@ def inner_tensors(tensor) -> list:
 def copy_out_of_file(tensors: Iterable) -> None:
     """Copy what tensors of torchao are made of from the mapped file of the checkpoint into memory of PyTorch's own.
 
-    In the file they start at any multiple of 8 bytes. On a CPU, PyTorch 2.13's product of bfloat16 with weights in int8, which compiled code
-    calls, reads 16 bytes at once where several rows are multiplied, and ends the process where weights start in between.
+    In the file they start at any multiple of 8 bytes. On a CPU, PyTorch 2.13's product of bfloat16 with weights in int8, which compiled
+    code calls, reads 16 bytes at once where several rows are multiplied, and ends the process where weights start in between.
     """
     for tensor in tensors:
         if type(tensor).__module__.startswith("torchao"):
