@@ -18,7 +18,7 @@ FLASH_ATTN_OPERATORS, FLASH_ATTN_FUNCTIONS = "flash_attn::", "FlashAttn"
 GRAPH_LAUNCHES = ("cudaGraphLaunch", "cuGraphLaunch")
 # What a kernel's own time is called, since PyTorch 2.4 and before.
 DEVICE_TIMES = ("self_device_time_total", "self_cuda_time_total")
-# How torch.compile words that it gives a function up: since 2.7, and before.
+# How torch.compile words that it gives a function up: in PyTorch 2.11 and 2.13, and in 2.1.
 GIVEN_UP = re.compile("recompile limit exceeded|cache_size_limit reached")
 # So many of the kernels that took most of the time are kept, and so many characters of their names, which templates make long.
 MOST, NAME = 5, 80

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from urllib.error import URLError
 
@@ -65,17 +65,17 @@ class Engine(base.Engine):
             # torchao sets these when it quantizes, not when it loads.
             recommended_inductor_config_setter()
             if not self.device.is_gpu:
-                copy_out_of_file(self.model.parameters())
+                copy_out_of_file(self.model)
         self.model.eval()
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
         self.model.generation_config = GenerationConfig()
-        if self.options.get("compile") and method == "bitsandbytes" and not self.device.is_gpu:
-            # Its first pass on a CPU with AVX-512 BF16 lays the four-bit weights out anew, which what is compiled before does not know.
-            with torch.no_grad():
-                self.model(torch.zeros((1, 1), dtype=torch.long))
         if self.options.get("compile") and method == "bitsandbytes":
             # How many outliers an INT8 layer finds is known only as it runs; unless told, PyTorch ends a graph at each such layer.
             torch._dynamo.config.capture_dynamic_output_shape_ops = True
+            if not self.device.is_gpu:
+                # The first pass on a CPU with AVX-512 BF16 lays four-bit weights out anew, which what is compiled before does not know.
+                with torch.no_grad():
+                    self.model(torch.zeros((1, 1), dtype=torch.long))
         self.compilation = evidence.Compiled()
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
         if self.options.get("compile") == "forward":
@@ -370,16 +370,15 @@ def inner_tensors(tensor) -> list:
     return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
 
 
-def copy_out_of_file(tensors: Iterable) -> None:
-    """Copy what tensors of torchao are made of from the mapped file of the checkpoint into memory of PyTorch's own.
+def copy_out_of_file(model) -> None:
+    """Copy weights from the mapped file of their checkpoint into memory of PyTorch's own: all, since one alone keeps the file in memory.
 
     In the file they start at any multiple of 8 bytes. On a CPU, PyTorch 2.13's product of bfloat16 with weights in int8, which compiled
     code calls, reads 16 bytes at once where several rows are multiplied, and ends the process where weights start in between.
     """
-    for tensor in tensors:
-        if type(tensor).__module__.startswith("torchao"):
-            for name in tensor.__tensor_flatten__()[0]:
-                setattr(tensor, name, getattr(tensor, name).clone())
+    for parameter in model.parameters():
+        for tensor in inner_tensors(parameter):
+            tensor.data = tensor.data.clone()
 
 
 def until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
