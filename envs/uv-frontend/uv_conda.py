@@ -32,6 +32,7 @@ CONDA_VERSION = "24.7.1"  # the oldest conda that Snakemake 9 accepts
 SERVED = "info, --version, config --get channel_priority, env create, clean"
 RECIPE = "environment.yaml"  # the file an environment was made from, kept inside it
 TORCH_IS_CPU_BUILD = "torch-is-cpu-build"  # `activate` warns where it meets a GPU
+CONDA_META = "conda-meta"  # a folder without it is no environment to conda, which may be the one that activates it tomorrow
 TORCH_PACKAGES = {"torch", "torchvision", "torchaudio"}
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu/"
 
@@ -202,6 +203,7 @@ def install(folder, python, for_pip):
         environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # what pip does
 
     make_python(folder, python, environ)
+    (folder / CONDA_META).mkdir()
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
         requirements.write("\n".join(for_pip) + "\n")
         requirements.flush()

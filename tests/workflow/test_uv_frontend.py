@@ -42,7 +42,7 @@ def place(tmp_path):
 
 
 def environment_file(path, *pins, python=PYTHON, conda=()):
-    content = {"channels": ["conda-forge", "nodefaults"], "dependencies": [f"python={python}", *conda, "pip", {"pip": list(pins)}]}
+    content = {"channels": ["conda-forge"], "dependencies": [f"python={python}", *conda, "pip", {"pip": list(pins)}]}
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -241,15 +241,35 @@ def test_an_environment_and_its_activation_where_paths_have_spaces(frontend, pla
     version = in_environment(frontend, prefix, "python -c 'import six, sys; print(six.__version__, sys.prefix)'")
     assert version.stdout == f"1.16.0 {prefix}\n"
     assert in_environment(frontend, prefix, 'command -v python; echo "$CONDA_PREFIX"').stdout == f"{prefix}/bin/python\n{prefix}\n"
+    assert (prefix / "conda-meta").is_dir()  # else conda's own activation refuses it
     # Scripts of packages work too: they were written when the environment still had another path.
     assert f"from {prefix}" in in_environment(frontend, prefix, "pip --version").stdout
 
 
-def test_activation_of_what_is_not_there(frontend, place):
-    done = in_environment(frontend, place / "none", "echo never")
+@pytest.mark.parametrize("left", ["nothing", "a Python that is gone"])
+def test_a_failed_activation_ends_the_shell_that_snakemake_would_let_go_on(place, left):
+    """Snakemake writes `source …/activate ENV; set -euo pipefail; COMMAND`: without an end the command would run in another Python."""
+    if left != "nothing":
+        (place / "none" / "bin").mkdir(parents=True)
+        (place / "none" / "bin" / "python").symlink_to("/nowhere/python")
+    script = f"source {uv_conda.info()['conda_prefix']}/bin/activate '{place}/none'; set -euo pipefail; echo never"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"activate: there is no environment at '{place}/none'; run Snakemake again with --use-conda to make it\n"
+    told = f"activate: there is no environment at '{place}/none', or its Python is gone; run Snakemake again with --use-conda to make it\n"
+    assert done.stderr == told
+
+
+def test_what_condas_packages_set_is_set_by_our_activation_too(frontend, place):
+    made_by_conda = place / "conda's"
+    scripts = made_by_conda / "etc" / "conda" / "activate.d"
+    scripts.mkdir(parents=True)
+    (made_by_conda / "bin").mkdir()
+    (made_by_conda / "bin" / "python").symlink_to(sys.executable)
+    (scripts / "certificates.sh").write_text('export SSL_CERT_FILE="$CONDA_PREFIX/ssl/cacert.pem"\n')
+    script = f'source {uv_conda.info()["conda_prefix"]}/bin/activate "{made_by_conda}"; set -euo pipefail; echo "$SSL_CERT_FILE"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{made_by_conda}/ssl/cacert.pem\n", "")
 
 
 @pytest.mark.needs("network")
