@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from speedgrid import environments, planning
-from speedgrid.grid import StudyError
+from speedgrid.study import StudyError
 
 try:
     grid = planning.load(config, workflow)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from speedgrid import planning, records
-from speedgrid.grid import StudyError
 from speedgrid.progress import say
+from speedgrid.study import StudyError
 
 
 def main() -> None:

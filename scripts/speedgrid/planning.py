@@ -20,16 +20,12 @@ from pathlib import Path
 
 from speedgrid import corpus, hardware, site, workload
 from speedgrid.grid import (
-    LOCAL_TASK,
     Cell,
-    StudyError,
     Turn,
-    check_devices,
     check_nodes,
     checkpoint_record,
     device_of,
     environment,
-    merge_registry,
     model_job,
     plan,
     probe_job,
@@ -37,8 +33,8 @@ from speedgrid.grid import (
     requests_job,
     score_job,
     turns,
-    validate,
 )
+from speedgrid.study import LOCAL_TASK, StudyError, check_devices, merge_registry, read, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "scripts/speedgrid"
@@ -54,7 +50,7 @@ CODE = {
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "build_requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
     "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
-    "write_plan": ["planning.py", "grid.py", "workload.py"],
+    "write_plan": ["planning.py", "grid.py", "study.py", "workload.py"],
     "aggregate": [
         *("records.py", "schema.py", "statistics.py", "ceilings.py"),
         *("report/tables.py", "report/units.py", "report/work.py", "quality/paired.py", "quality/scores.py"),
@@ -640,14 +636,7 @@ def check_machine(grid: Grid, workflow) -> None:
 
 def read_yaml(path: str | Path) -> object:
     """A YAML file, its path absolute or from the project's folder. Raises StudyError where it cannot be read."""
-    import yaml
-
-    try:
-        return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise StudyError(f"{path}: {error.strerror}") from None
+    return read(ROOT / path, path)
 
 
 def _quality_records(cell: Cell) -> dict[str, str]:

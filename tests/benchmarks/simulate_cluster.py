@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
 
 from planning import study as large_study  # noqa: E402
 from speedgrid import grid, planning  # noqa: E402
+from speedgrid.study import validate  # noqa: E402
 
 # Jobs that run where Snakemake does and hold no GPU are not played; they are short.
 PLAYED = ("prepare_model", "quantize", "reference", "warmup", "measure", "measure_again", "evaluate")
@@ -77,10 +78,8 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
     for name, gpu in content["gpus"].items():
         gpu["slurm"]["nodes"] = [f"{name}-{number}" for number in range(asked.nodes)]
     schemas = {name: planning.read_yaml(f"rules/schemas/{name}.schema.yaml") for name in ("study", "techniques")}
-    registry = grid.validate(planning.read_yaml("techniques.yaml"), schemas["techniques"], "techniques.yaml")
-    plan = planning.Grid(
-        grid.validate(content, schemas["study"], "large.yaml"), registry, "large.yaml", True, SimpleNamespace(local_exec=False)
-    )
+    registry = validate(planning.read_yaml("techniques.yaml"), schemas["techniques"], "techniques.yaml")
+    plan = planning.Grid(validate(content, schemas["study"], "large.yaml"), registry, "large.yaml", True, SimpleNamespace(local_exec=False))
     jobs: dict[str, SimpleNamespace] = {}
     first = plan.before_all_turns(None)
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speedgrid import grid
-from speedgrid.grid import StudyError
+from speedgrid.study import StudyError, validate
 
 import studies
 
 STUDY_SCHEMA = studies.schema("study")
-REGISTRY = grid.validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+REGISTRY = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
 # What YAML can hold; keys as well as texts may be anything, and keys need not be texts.
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["$(x)", "../..", "a/b", "auto"])
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3))
@@ -47,7 +47,7 @@ def changed_studies(draw):
 
 def test_a_key_that_would_break_the_line_is_shown_escaped():
     with pytest.raises(StudyError) as caught:
-        grid.plan(grid.validate(studies.small() | {"\n\x1b[2J": 1}, STUDY_SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
+        grid.plan(validate(studies.small() | {"\n\x1b[2J": 1}, STUDY_SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
     assert "\\n\\x1b[2J" in str(caught.value)
     assert str(caught.value).isprintable()
 
@@ -57,7 +57,7 @@ def test_a_key_that_would_break_the_line_is_shown_escaped():
 def test_every_study_plans_or_is_refused_in_one_line(study):
     before = copy.deepcopy(study)
     try:
-        cells = grid.plan(grid.validate(study, STUDY_SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
+        cells = grid.plan(validate(study, STUDY_SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
     except StudyError as error:
         assert str(error).startswith("my.yaml: ")
         assert str(error).isprintable()

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
-from speedgrid.grid import StudyError
+from speedgrid.study import StudyError, check_devices, merge_registry, validate
 from speedgrid.workload import takes
 
 import studies
 
 STUDY_SCHEMA, TECHNIQUES_SCHEMA = studies.schema("study"), studies.schema("techniques")
-REGISTRY = grid.validate(studies.registry(), TECHNIQUES_SCHEMA, "techniques.yaml")
+REGISTRY = validate(studies.registry(), TECHNIQUES_SCHEMA, "techniques.yaml")
 
 
 def planned(study, registry=REGISTRY):
-    return grid.plan(grid.validate(study, STUDY_SCHEMA, "my.yaml"), registry, "my.yaml")
+    return grid.plan(validate(study, STUDY_SCHEMA, "my.yaml"), registry, "my.yaml")
 
 
 def complaint(study) -> str:
@@ -61,10 +61,10 @@ def test_a_technique_overrides_the_number_format_of_the_experiment():
 
 def test_a_study_may_add_techniques_but_not_redefine_them():
     own = {"mine": {"label": "Mine", "family": "attention", "summary": "s", "engine": "transformers", "env": "transformers"}}
-    own = grid.validate(own, TECHNIQUES_SCHEMA, "my.yaml: techniques")
-    assert "mine" in grid.merge_registry(REGISTRY, own, "my.yaml")
+    own = validate(own, TECHNIQUES_SCHEMA, "my.yaml: techniques")
+    assert "mine" in merge_registry(REGISTRY, own, "my.yaml")
     with pytest.raises(StudyError, match=r"techniques\.sdpa: the registry has this name already"):
-        grid.merge_registry(REGISTRY, {"sdpa": own["mine"]}, "my.yaml")
+        merge_registry(REGISTRY, {"sdpa": own["mine"]}, "my.yaml")
 
 
 def test_each_stage_is_told_only_what_it_uses():
@@ -93,7 +93,7 @@ def test_a_cell_is_held_against_the_unmodified_model_and_random_weights_against_
     assert told["requests"] == "results/requests/generate/requests.parquet"
     assert told["reference"] == "results/local/generate/tiny/reference.parquet"
     assert [json.loads(shape.job("evaluate"))[name] for name in ("requests", "reference")] == ["", ""]
-    valid = grid.validate(study, STUDY_SCHEMA, "config.yaml")
+    valid = validate(study, STUDY_SCHEMA, "config.yaml")
     reference = grid.reference_cell(tiny, valid, REGISTRY)
     # The baseline of this experiment is quantized itself, and no reference.
     assert (reference.technique, reference.transform, reference.checkpoint_record) == ("baseline", None, "models/tiny/prepared.parquet")
@@ -262,12 +262,12 @@ def test_every_property_of_the_schemas_is_described(schema):
 
 def test_devices_are_checked_against_those_of_the_machine():
     here = ["NVIDIA H200"]
-    grid.check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}, "c": {"device": "cuda", "name": "h200"}}, here)
-    grid.check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}}, [])
+    check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}, "c": {"device": "cuda", "name": "h200"}}, here)
+    check_devices({"a": {"device": "auto"}, "b": {"device": "cpu"}}, [])
     with pytest.raises(StudyError, match=r"gpus\.a\.name: no GPU of this machine is called 'A100'; it has NVIDIA H200"):
-        grid.check_devices({"a": {"device": "auto", "name": "A100"}}, here)
+        check_devices({"a": {"device": "auto", "name": "A100"}}, here)
     with pytest.raises(StudyError, match=r"gpus\.a\.device: `cuda` was asked for and this machine has no NVIDIA GPU"):
-        grid.check_devices({"a": {"device": "cuda"}}, [])
+        check_devices({"a": {"device": "cuda"}}, [])
 
 
 names = st.from_regex(re.compile(r"[a-z][a-z0-9._-]{0,8}", re.ASCII), fullmatch=True)
@@ -334,15 +334,15 @@ OWN = {"family": "engine", "summary": "s", "engine": "transformers", "label": "L
 
 
 def own_registry(**techniques):
-    own = grid.validate({name: OWN | entry for name, entry in techniques.items()}, TECHNIQUES_SCHEMA, "my.yaml: techniques")
-    return grid.merge_registry(REGISTRY, own, "my.yaml")
+    own = validate({name: OWN | entry for name, entry in techniques.items()}, TECHNIQUES_SCHEMA, "my.yaml: techniques")
+    return merge_registry(REGISTRY, own, "my.yaml")
 
 
 def cells_of(registry, technique, has_gpu):
     study = studies.small()
     study["gpus"] |= {"a100": {"device": "cuda"}}
     study["experiments"]["generate"]["techniques"] = ["baseline", technique]
-    cells = grid.plan(grid.validate(study, STUDY_SCHEMA, "my.yaml"), registry, "my.yaml", has_gpu)
+    cells = grid.plan(validate(study, STUDY_SCHEMA, "my.yaml"), registry, "my.yaml", has_gpu)
     return {cell.gpu: cell for cell in cells if (cell.technique, cell.model) == (technique, "tiny")}
 
 
@@ -447,7 +447,7 @@ def on_cluster(**slurm) -> dict:
 
 
 def test_where_a_cluster_has_a_device_reaches_no_job():
-    study, elsewhere = (grid.validate(on_cluster(partition=name), STUDY_SCHEMA, "my.yaml") for name in ("one", "two"))
+    study, elsewhere = (validate(on_cluster(partition=name), STUDY_SCHEMA, "my.yaml") for name in ("one", "two"))
     for one, other in zip(*(grid.plan(s, REGISTRY, "my.yaml") for s in (study, elsewhere)), strict=True):
         assert [one.job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")] == [
             other.job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")
@@ -474,7 +474,7 @@ def test_a_cluster_entry_that_cannot_be_meant_is_one_line(change, words):
 
 def test_a_baselines_runs_must_not_be_spread_over_nodes_unasked():
     def check(**slurm):
-        study = grid.validate(on_cluster(**slurm), STUDY_SCHEMA, "my.yaml")
+        study = validate(on_cluster(**slurm), STUDY_SCHEMA, "my.yaml")
         study["gpus"]["h"]["slurm"] = {"nodes": ["h1"]}
         grid.check_nodes(study, grid.plan(study, REGISTRY, "my.yaml"), "my.yaml")
 

@@ -8,7 +8,8 @@ from snakemake.common import get_function_params, get_input_function_aux_params
 from snakemake.jobs import Job
 from snakemake.scheduling.job_scheduler import JobRateLimiter
 from snakemake.settings.enums import Quietness
-from speedgrid import grid, planning
+from speedgrid import planning
+from speedgrid.study import validate
 
 import studies
 
@@ -19,8 +20,8 @@ def on_machine(cores: int, gpus: int | None, local: bool = True) -> planning.Gri
     study["experiments"]["generate"]["models"] = ["tiny"]
     resources = {"gpu": SimpleNamespace(value=gpus)} if gpus else {}
     workflow = SimpleNamespace(cores=cores, local_exec=local, global_resources=resources)
-    study = grid.validate(study, studies.schema("study"), "my.yaml")
-    registry = grid.validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+    study = validate(study, studies.schema("study"), "my.yaml")
+    registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
     return planning.Grid(study, registry, "my.yaml", has_gpu=True, workflow=workflow)
 
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 from speedgrid import grid, planning
-from speedgrid.grid import StudyError
 from speedgrid.report import published
+from speedgrid.study import StudyError, validate
 
 import studies
 
 SCHEMA = studies.schema("study")
-REGISTRY = grid.validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+REGISTRY = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
 
 
 def study(**changes) -> dict:
@@ -30,7 +30,7 @@ def study(**changes) -> dict:
 
 
 def planned(told: dict) -> list:
-    return grid.plan(grid.validate(told, SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
+    return grid.plan(validate(told, SCHEMA, "my.yaml"), REGISTRY, "my.yaml")
 
 
 def test_a_job_is_told_the_settings_of_its_workload_with_defaults():

@@ -1,0 +1,295 @@
+"""Reads a study and checks it, before anything is planned from it. Pure but for reading the file.
+
+Everything that can be wrong with a study is found here, before any job starts, and said in one line that names the file, the key and what
+is allowed there.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+from speedgrid import workload
+
+# The task of speedgrid's own, made from held-out text.
+LOCAL_TASK = "cloze"
+ORIGINS = ("train", "architecture", "attention", "local", "hub")
+
+
+class StudyError(ValueError):
+    """A study that cannot be planned; the message is one line for the person who wrote it, whatever keys they chose."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message))
+
+
+def read(path: Path, where: str | Path) -> object:
+    """What a YAML file says; `where` is its name in messages. Raises StudyError where it cannot be read."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise StudyError(f"{where}: {error.strerror}") from None
+
+
+def validate(document: object, schema: Mapping, where: str) -> dict:
+    """Check a study or registry against its JSON schema and fill in the defaults.
+
+    Raises StudyError with the first problem: the file, the key and what is allowed there.
+    """
+    import jsonschema
+
+    if not isinstance(document, Mapping):
+        raise StudyError(f"{where}: expected keys and values at the top, found {_kind(document)}")
+    filled = _with_defaults(copy.deepcopy(dict(document)), schema, schema)
+    problems = sorted(jsonschema.Draft202012Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))
+    if problems:
+        raise StudyError(f"{where}: {_in_words(problems[0])}")
+    return filled
+
+
+def merge_registry(registry: Mapping, own: Mapping, where: str) -> dict:
+    """The registry with a study's own techniques added; a study may not redefine a technique that the registry has."""
+    for name in own:
+        if name in registry:
+            raise StudyError(f"{where}: techniques.{name}: the registry has this name already; give your variant another one")
+    return {**registry, **own}
+
+
+def check(study: Mapping, registry: Mapping, where: str = "config.yaml") -> None:
+    """Raise StudyError where keys of a validated study contradict each other or name what does not exist."""
+    for name, model in study["models"].items():
+        _check_model(name, model, where)
+    for name, technique in registry.items():
+        _check_technique(name, technique, registry, where)
+    for name, device in study["gpus"].items():
+        _check_site(name, device, study["gpus"], where)
+    for name in study["experiments"]:
+        _check_experiment(name, study, registry, where)
+
+
+def check_devices(gpus: Mapping, found: list[str], where: str = "config.yaml") -> None:
+    """Raise StudyError where a device of the study is not among `found`, the names of this machine's GPUs."""
+    here = ", ".join(found) if found else "no NVIDIA GPU"
+    for gpu, device in gpus.items():
+        wanted = device.get("name")
+        if device["device"] != "cpu" and wanted and not any(wanted.lower() in name.lower() for name in found):
+            raise StudyError(
+                f"{where}: gpus.{gpu}.name: no GPU of this machine is called {wanted!r}; it has {here}."
+                " Use `device: auto` for whatever is here"
+            )
+        if device["device"] == "cuda" and not found:
+            wish = "`cuda` was asked for and this machine has"
+            raise StudyError(f"{where}: gpus.{gpu}.device: {wish} {here}; use `auto` or `cpu`")
+
+
+def origin(model: Mapping) -> str:
+    """Where a model comes from: the one of ORIGINS that its entry has."""
+    return next(name for name in ORIGINS if name in model)
+
+
+def _check_experiment(name: str, study: Mapping, registry: Mapping, where: str) -> None:
+    experiment = study["experiments"][name]
+    at = f"{where}: experiments.{name}"
+    gpus = experiment.get("gpus", list(study["gpus"]))
+    _check_names(gpus, study["gpus"], f"{at}.gpus")
+    _check_names(experiment["models"], study["models"], f"{at}.models")
+    _check_names(experiment["techniques"], registry, f"{at}.techniques")
+    if experiment["baseline"] not in experiment["techniques"]:
+        raise StudyError(
+            f"{at}.baseline: {experiment['baseline']!r} is not one of the experiment's techniques: {', '.join(experiment['techniques'])}"
+        )
+    if isinstance(experiment["replies"], Mapping) and experiment["replies"]["at_least"] > experiment["replies"]["at_most"]:
+        raise StudyError(f"{at}.replies: at_least is {experiment['replies']['at_least']}, more than at_most")
+    for number, entry in enumerate(experiment["exclude"]):
+        for axis, allowed in (("gpu", gpus), ("model", experiment["models"]), ("technique", experiment["techniques"])):
+            if axis in entry:
+                _check_names([entry[axis]], allowed, f"{at}.exclude.{number}.{axis}")
+        if entry.get("technique") == experiment["baseline"] and len(entry) == 1:
+            raise StudyError(f"{at}.exclude.{number}: leaves out the baseline itself, so that nothing could be compared")
+    _check_tasks(experiment["evaluate"], f"{at}.evaluate")
+    _check_workload(experiment, study, registry, at)
+
+
+def _check_workload(experiment: Mapping, study: Mapping, registry: Mapping, at: str) -> None:
+    """Whether keys, techniques and models of an experiment go with its workload."""
+    name = experiment["workload"]
+    wrong = workload.problem(experiment, name)
+    if wrong:
+        raise StudyError(f"{at}.{wrong}")
+    for technique in experiment["techniques"]:
+        entry = registry[technique]
+        if not workload.takes(name, entry["engine"]):
+            raise StudyError(
+                f"{at}.techniques: {technique!r} is for the workload {workload.of_engine(entry['engine'])}; this one is {name}"
+            )
+        wrong = workload.technique_problem(experiment, name, workload.options(experiment, name, entry["options"]))
+        if wrong:
+            raise StudyError(f"{at}.techniques: {technique!r} {wrong}")
+    only = workload.WORKLOADS[name].only_models
+    for model in experiment["models"]:
+        found = origin(study["models"][model])
+        if found not in only if only else found == "attention":
+            takes = f"models of `{'` or `'.join(only)}`" if only else "models with weights"
+            raise StudyError(f"{at}.models: {model!r} is one of `{found}`; the workload {name} takes {takes}")
+
+
+def _check_model(name: str, model: Mapping, where: str) -> None:
+    at = f"{where}: models.{name}"
+    if "revision" in model and "hub" not in model:
+        raise StudyError(f"{at}.revision: only a `hub` model has one; this one is `{origin(model)}`")
+    train = model.get("train")
+    if not train:
+        return
+    if train["heads"] % train["kv_heads"]:
+        raise StudyError(f"{at}.train.kv_heads: {train['kv_heads']} does not divide heads, {train['heads']}")
+    if train["hidden_size"] % (2 * train["heads"]):
+        raise StudyError(f"{at}.train.hidden_size: {train['hidden_size']} is not a multiple of twice the heads, {train['heads']}")
+    if train["sequence"] > train["context"]:
+        raise StudyError(f"{at}.train.sequence: {train['sequence']} is longer than context, {train['context']}")
+
+
+def _check_technique(name: str, technique: Mapping, registry: Mapping, where: str) -> None:
+    _check_source(name, technique, registry, where)
+    lender = technique.get("checkpoint")
+    if lender is None:
+        return
+    if "transform" in technique:
+        raise StudyError(f"{where}: techniques.{name}: has both `transform` and `checkpoint`; it can make a checkpoint or borrow one")
+    if "transform" not in registry.get(lender, {}):
+        makers = ", ".join(other for other, entry in registry.items() if "transform" in entry)
+        raise StudyError(f"{where}: techniques.{name}.checkpoint: {lender!r} makes no checkpoint; those that do are {makers}")
+
+
+def _check_source(name: str, technique: Mapping, registry: Mapping, where: str) -> None:
+    """What a transform starts from is a checkpoint that another technique makes, and never, in the end, its own."""
+    source, seen = technique.get("from"), [name]
+    if source is None:
+        return
+    at = f"{where}: techniques.{name}.from"
+    if "transform" not in technique:
+        raise StudyError(
+            f"{at}: the technique has no `transform` that could start from it; to load a checkpoint as it is, use `checkpoint`"
+        )
+    while source:
+        if source in seen:
+            raise StudyError(f"{at}: goes round in a circle: {' from '.join([*seen, source])}")
+        if "transform" not in registry.get(source, {}):
+            makers = ", ".join(other for other, entry in registry.items() if "transform" in entry)
+            raise StudyError(f"{at}: {source!r} makes no checkpoint; those that do are {makers}")
+        seen.append(source)
+        source = registry[source].get("from")
+
+
+def _check_site(name: str, device: Mapping, gpus: Mapping, where: str) -> None:
+    """Refuse a `slurm` entry that contradicts itself, or that leaves a job no way to tell that it got the right kind of GPU."""
+    slurm = device.get("slurm", {})
+    at = f"{where}: gpus.{name}"
+    if "gres" in slurm and "gpu_model" in slurm:
+        raise StudyError(f"{at}.slurm: has both `gpu_model` and `gres`; both ask for a GPU, so give the one that the cluster takes")
+    asks = next((key for key in ("gpu_model", "gres") if key in slurm), None)
+    if device["device"] == "cpu" and asks:
+        raise StudyError(f"{at}.slurm.{asks}: asks for a GPU, and the device is `cpu`; leave it out")
+    others = [other for other, entry in gpus.items() if other != name and entry["device"] != "cpu"]
+    if "slurm" in device and device["device"] != "cpu" and "name" not in device and others:
+        raise StudyError(
+            f"{at}: needs the key name: on a cluster with several kinds of GPU each job checks by it that it got this one and not"
+            f" {' or '.join(others)}"
+        )
+
+
+def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
+    """Each task once, and each with the data set that it takes: `cloze` is made from the held-out text."""
+    tasks = evaluate["tasks"] if evaluate else []
+    names = [task["task"] for task in tasks]
+    for number, task in enumerate(tasks):
+        if task["task"] in names[:number]:
+            raise StudyError(f"{at}.tasks.{number}.task: {task['task']!r} is there twice")
+        if task["task"] == LOCAL_TASK and {"dataset", "fewshot"} & set(task):
+            raise StudyError(f"{at}.tasks.{number}: {LOCAL_TASK} is made from the held-out text; it takes `limit` and no other key")
+        if task["task"] != LOCAL_TASK and "dataset" not in task:
+            raise StudyError(f"{at}.tasks.{number}: {task['task']} needs the key dataset: its `revision` on the hub, or a local `folder`")
+
+
+def _check_names(names: list[str], allowed, at: str) -> None:
+    for name in names:
+        if name not in allowed:
+            raise StudyError(f"{at}: {name!r} is unknown; allowed are {', '.join(allowed)}")
+
+
+def _with_defaults(value: object, schema: Mapping, root: Mapping) -> object:
+    """`value` with every default of `schema` that it leaves out; wrong types are left for the validator to name."""
+    if "$ref" in schema:
+        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+    if "oneOf" in schema and isinstance(value, Mapping):
+        objects = [_resolved(option, root) for option in schema["oneOf"]]
+        schema = {**next((option for option in objects if option.get("type") == "object"), {}), **schema}
+    if not isinstance(value, dict):
+        return value
+    for key, child in schema.get("properties", {}).items():
+        default = _resolved(child, root).get("default", child.get("default"))
+        if key not in value and default is not None:
+            value[key] = copy.deepcopy(default)
+    for key in value:
+        child = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+        if isinstance(child, Mapping):
+            value[key] = _with_defaults(value[key], child, root)
+    return value
+
+
+def _resolved(schema: Mapping, root: Mapping) -> Mapping:
+    return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def _in_words(problem) -> str:
+    """One line for a validation error of jsonschema: key, problem, what is allowed."""
+    key = ".".join(map(str, problem.absolute_path))
+    at = f"{key}: " if key else ""
+    rule, value = problem.validator, problem.validator_value
+    if rule == "additionalProperties":
+        unknown = sorted(set(map(str, problem.instance)) - set(problem.schema.get("properties", {})))
+        return f"{at}unknown key {', '.join(unknown)}; allowed are {', '.join(problem.schema['properties'])}"
+    if rule == "required":
+        missing = [name for name in value if name not in problem.instance]
+        return f"{at}needs the key {', '.join(missing)}"
+    if rule == "dependentRequired":
+        return f"{at}{problem.message}"
+    if rule == "enum":
+        return f"{at}{problem.instance!r} is not allowed; allowed are {', '.join(map(str, value))}"
+    if rule == "type":
+        return f"{at}expected {value if isinstance(value, str) else ' or '.join(value)}, found {_kind(problem.instance)}"
+    if rule == "minItems" or rule == "minProperties":
+        return f"{at}must not be empty"
+    if rule == "oneOf":
+        return _oneof_in_words(problem, at)
+    if rule == "pattern":
+        return f"{at}{problem.instance!r} is not allowed; it must match {value}"
+    return f"{at}{problem.message}"
+
+
+def _oneof_in_words(problem, at: str) -> str:
+    options = problem.validator_value
+    keys = [name for option in options for name in option.get("required", [])]
+    if keys:
+        given = [name for name in keys if name in problem.instance]
+        return f"{at}needs exactly one of {', '.join(keys)}; it has {' and '.join(given) if given else 'none'}"
+    # Of several forms, the one that takes such a value tells most about what is wrong with it.
+    inside = [error for error in problem.context if error.path or error.validator not in ("type", "const", "required")]
+    if inside:
+        return _in_words(inside[0])
+    named = [
+        "a whole number"
+        if option.get("type") == "integer"
+        else str(option["const"]).lower()
+        if "const" in option
+        else option.get("type", "keys and values")
+        for option in options
+    ]
+    return f"{at}{problem.instance!r} is not allowed; allowed is {' or '.join(named)}"
+
+
+def _kind(value: object) -> str:
+    kinds = {type(None): "nothing", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return kinds.get(type(value), "keys and values") + (f" ({value!r})" if isinstance(value, int | float | str) else "")
