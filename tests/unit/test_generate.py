@@ -53,7 +53,7 @@ def test_every_engine_reads_the_same_clock():
                 read.add((path.stem, node.attr))
     assert {clock for _, clock in read} == {"perf_counter"}
     # The others take that of transformers.
-    assert {engine for engine, _ in read} == {"transformers", "vllm", "llamacpp"}
+    assert {engine for engine, _ in read} == {"transformers", "transformers_loop", "vllm", "llamacpp"}
 
 
 def test_steady_replies_are_soon_enough():

@@ -164,8 +164,8 @@ class Engine(base.Engine):
         """
         import torch
 
-        compiled = self.options.get("compile") in ("static_cache", "forward")
-        forward = torch.compile(self.model.forward) if self.options.get("compile") == "static_cache" else self.model.forward
+        compiled = self.options.get("compile") in ("static_cache", "loop", "forward")
+        forward = torch.compile(self.model.forward) if compiled and self.options["compile"] != "forward" else self.model.forward
         longest = max(map(len, sequences))
         rows = rows_at_once(longest, self._text_config().vocab_size, self.device.is_gpu) if self._rows_are_apart() else 1
         order = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
