@@ -1,14 +1,21 @@
-"""Checkpoint folders: written whole, counted and hashed."""
+"""Checkpoint folders: written whole, counted and hashed, and replaced only where speedgrid made them.
+
+Beside each folder or link that is made here lies its mark, `.NAME.speedgrid`, which says what was made. What has no mark, or holds anything
+that its mark does not tell of, belongs to somebody else: it is never removed.
+"""
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 
-from speedgrid.outcomes import Unsupported
+from speedgrid import inputs, records
+from speedgrid.outcomes import ModelError, Unsupported
+from speedgrid.schema import Table
 
 # The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
@@ -118,31 +125,112 @@ def tensors(path: Path) -> dict[str, dict]:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder to write a checkpoint into; it takes the place of `folder` if nothing went wrong, and is removed otherwise."""
+    """A new folder to write a checkpoint into; it takes the place of `folder` if nothing went wrong, and is removed otherwise.
+
+    Raises ModelError where something is in that place that speedgrid did not make.
+    """
     fresh = folder.with_name(f".{folder.name}.new")
+    check_own(folder)
     remove(fresh)
-    fresh.mkdir(parents=True)
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    _mark(fresh, {"being_written": True})
+    fresh.mkdir()
     try:
         yield fresh
         remove(folder)
+        _mark(folder, {"files": _contents(fresh)})
         fresh.rename(folder)
+        mark(fresh).unlink()
     except BaseException:
-        remove(fresh)
+        with suppress(OSError):
+            remove(fresh)
         raise
 
 
 def link(folder: Path, source: Path) -> None:
-    """Let `folder` stand for a checkpoint that lies elsewhere, without a copy of its gigabytes."""
+    """Let `folder` stand for a checkpoint that lies elsewhere, without a copy of its gigabytes.
+
+    Raises ModelError where one of them lies in the other, or where something is in that place that speedgrid did not make.
+    """
+    if relation := inputs.overlap(source, folder):
+        raise ModelError(f"{source}: {relation} {folder}, which speedgrid writes itself; move the weights elsewhere")
     remove(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.symlink_to(source.resolve(), target_is_directory=True)
+    goal = source.resolve()
+    _mark(folder, {"link": str(goal)})
+    folder.symlink_to(goal, target_is_directory=True)
 
 
 def remove(folder: Path) -> None:
+    """Remove a folder or link that speedgrid made, and its mark. Raises ModelError where something is there that it did not make."""
+    check_own(folder)
     if folder.is_symlink():
         folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        shutil.rmtree(folder)
+    mark(folder).unlink(missing_ok=True)
+
+
+def check_own(folder: Path) -> None:
+    """Raise ModelError where something is at `folder` that speedgrid did not make, or that holds more than what it made."""
+    if foreign := _foreign(folder):
+        raise ModelError(f"{folder}: {foreign}, so it is not removed; move it elsewhere, or delete it, and run again")
+
+
+def mark(folder: Path) -> Path:
+    """The file that says what speedgrid made at `folder`."""
+    return folder.with_name(f".{folder.name}.speedgrid")
+
+
+def adopt(folder: Path, record: Path, table: Table) -> None:
+    """Mark what an earlier speedgrid made, which wrote no marks, where the record beside it tells of it."""
+    if mark(folder).exists() or not (folder.is_symlink() or folder.is_dir()) or not (row := records.first_row(record, table)):
+        return
+    if folder.is_symlink():
+        # Nothing but a local or downloaded model was a link, and removing a link removes no weights.
+        if row.get("origin") in ("local", "hub") and (goal := folder.resolve()).is_dir():
+            _mark(folder, {"link": str(goal)})
+    elif row.get("checkpoint_sha256") and row.get("checkpoint_bytes") == size(folder):
+        _mark(folder, {"weights_sha256": row["checkpoint_sha256"]})
+
+
+def _foreign(folder: Path) -> str:
+    """Why what is at `folder` is not speedgrid's, in words; empty where it is, or where nothing is there."""
+    if not folder.is_symlink() and not folder.exists():
+        return ""
+    told = _json(mark(folder)) if mark(folder).is_file() else None
+    if not isinstance(told, dict):
+        return "was not made by speedgrid"
+    if folder.is_symlink():
+        return "" if str(told.get("link")) == os.readlink(folder) else "is a link that speedgrid did not make"
+    if not folder.is_dir():
+        return "is a file that speedgrid did not make"
+    if told.get("being_written"):
+        return ""
+    if "weights_sha256" in told:
+        same = size(folder) and facts(folder)["checkpoint_sha256"] == told["weights_sha256"]
+        return "" if same else "holds other weights than speedgrid made"
+    made = told.get("files")
+    if not isinstance(made, dict):
+        return "was not made by speedgrid"
+    other = sorted(name for name, content in _contents(folder).items() if made.get(name) != content)
+    return f"holds {other[0]}, which speedgrid did not write" if other else ""
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """What every file and link in a folder holds, by its path in it."""
+    found = {}
+    for at, folders, names in os.walk(folder):
+        for name in (*names, *(name for name in folders if Path(at, name).is_symlink())):
+            path = Path(at, name)
+            held = f"link to {os.readlink(path)}" if path.is_symlink() else inputs.content(path) if path.is_file() else "no file"
+            found[path.relative_to(folder).as_posix()] = held
+    return found
+
+
+def _mark(folder: Path, made: dict) -> None:
+    with records.replacing(mark(folder)) as temporary:
+        temporary.write_text(json.dumps({"made_by": "speedgrid", **made}, ensure_ascii=False), encoding="utf-8")
 
 
 def _json(path: Path) -> object:

@@ -123,7 +123,7 @@ def shape_only(shape: Mapping, folder: Path) -> dict:
 
 
 def take_local(source: Path, folder: Path) -> dict:
-    """A checkpoint folder of transformers, used where it lies."""
+    """A checkpoint folder of transformers, used where it lies. Raises ModelError where that is no folder of the user's own."""
     if not (source / "config.json").is_file():
         raise ModelError(f"local: {source} is not a checkpoint folder: it has no config.json")
     checkpoints.check(source)

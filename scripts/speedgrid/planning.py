@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import corpus, hardware, site, workload
+from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, site, workload
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -34,6 +34,7 @@ from speedgrid.grid import (
     score_job,
     turns,
 )
+from speedgrid.schema import CHECKPOINT, MODEL
 from speedgrid.study import LOCAL_TASK, StudyError, check_devices, merge_registry, read, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -390,6 +391,11 @@ class Grid:
         files += sorted({record for cell in self.cells for record in self._sources(cell)})
         return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
 
+    def checkpoints(self) -> dict[str, str]:
+        """The record of every checkpoint that is prepared or made, with the key of the study that asks for it."""
+        models = {cell.model_record: f"models.{cell.model}" for cell in self.cells}
+        return models | {record: f"techniques.{maker.made_by}" for record, maker in self._makers.items()}
+
     def brought(self) -> list[str]:
         """What a study has from elsewhere: its models, with what calibrates them, and the items of its tasks."""
         asked = {_quality_records(cell)["requests"] for cell in self.cells} - {""}
@@ -625,6 +631,9 @@ def check_machine(grid: Grid, workflow) -> None:
 
     On a cluster the GPUs are on other machines; there each job checks its own. Raises StudyError.
     """
+    for record in grid.checkpoints():
+        # While the record is there: Snakemake removes it before the job that writes it anew.
+        checkpoints.adopt(ROOT / _beside(record), ROOT / record, MODEL if record.startswith("models/") else CHECKPOINT)
     if workflow.local_exec:
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
     else:
@@ -664,6 +673,31 @@ def _check_files(grid: Grid) -> None:
             raise StudyError(f"{grid.study_file}: models.{name}.calibration.text: no such file: {text}")
         if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
             raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
+    _check_weights_of_others(grid)
+
+
+def _check_weights_of_others(grid: Grid) -> None:
+    """Nothing that a job writes may take the place of weights that speedgrid did not make, nor lie in a folder of such weights."""
+    records = grid.checkpoints()
+    for name, model in grid.study["models"].items():
+        for record in records if "local" in model else ():
+            folder = _beside(record)
+            if relation := inputs.overlap(_folder(model["local"]), ROOT / folder):
+                raise StudyError(
+                    f"{grid.study_file}: models.{name}.local: {model['local']} {relation} {folder}, which speedgrid writes and replaces;"
+                    " keep the weights outside of it"
+                )
+    for record, key in records.items():
+        try:
+            if not (ROOT / record).exists():
+                checkpoints.check_own(ROOT / _beside(record))
+        except outcomes.ModelError as error:
+            raise StudyError(f"{grid.study_file}: {key}: {str(error).replace(f'{ROOT}/', '')}") from None
+
+
+def _beside(record: str) -> str:
+    """The folder of weights that a record tells of."""
+    return os.path.join(os.path.dirname(record), "checkpoint")
 
 
 def _check_published(study: str | None, at: str) -> None:

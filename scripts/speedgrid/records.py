@@ -86,6 +86,19 @@ def read(path: str | Path, table: Table) -> Record:
     return Record(content.to_pylist(), head["facts"])
 
 
+def first_row(path: str | Path, table: Table) -> dict:
+    """The first row of a file of this table, of whatever version; empty where there is no such file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError):
+        return {}
+    head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    return content.slice(0, 1).to_pylist()[0] if head.get("table") == table.name and content.num_rows else {}
+
+
 def arrow_schema(columns: Sequence[Column]):
     """The Arrow schema of `columns`, with unit and meaning as the metadata of each field."""
     import pyarrow as pa

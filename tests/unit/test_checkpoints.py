@@ -1,8 +1,18 @@
-"""Checkpoint folders: safetensors only, and whole or not at all."""
+"""Checkpoint folders: safetensors only, whole or not at all, and never in the place of what speedgrid did not make."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
-from speedgrid import checkpoints
-from speedgrid.outcomes import Unsupported
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from speedgrid import checkpoints, inputs, models, records
+from speedgrid.outcomes import ModelError, Unsupported
+from speedgrid.schema import CHECKPOINT, MODEL
 
 
 def test_pickled_weights_are_refused_with_the_reason(tmp_path):
@@ -34,7 +44,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
         (fresh / "model.safetensors").write_bytes(b"new")
         raise OSError("disk full")
     assert (folder / "model.safetensors").read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [folder]
+    assert set(tmp_path.iterdir()) == {folder, checkpoints.mark(folder)}
 
 
 def test_a_link_is_replaced_and_its_target_never_deleted(tmp_path):
@@ -47,3 +57,224 @@ def test_a_link_is_replaced_and_its_target_never_deleted(tmp_path):
         (fresh / "model.safetensors").write_bytes(b"other")
     assert (source / "model.safetensors").read_bytes() == b"mine"
     assert not folder.is_symlink()
+
+
+def weights(folder: Path, content: bytes = b"mine") -> Path:
+    """A folder with a small safetensors file that holds `content`, as somebody's own checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = json.dumps({"w": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + content)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    return folder
+
+
+def made(folder: Path, content: bytes = b"made") -> Path:
+    """The same, made by speedgrid."""
+    with checkpoints.replacing(folder) as fresh:
+        weights(fresh, content)
+    return folder
+
+
+def test_weights_in_the_place_of_a_models_checkpoint_are_not_emptied_for_a_link_to_themselves(tmp_path):
+    own = weights(tmp_path / "models/mine/checkpoint")
+    before = held(tmp_path)
+    with pytest.raises(ModelError, match=r"is .*which speedgrid writes itself; move the weights elsewhere"):
+        models.take_local(own, own)
+    assert held(tmp_path) == before
+
+
+@pytest.mark.parametrize("write", [lambda f: checkpoints.replacing(f).__enter__(), checkpoints.remove])
+def test_what_speedgrid_did_not_make_is_not_removed_and_the_line_says_what_to_do(tmp_path, write):
+    own = weights(tmp_path / "checkpoint")
+    with pytest.raises(ModelError) as caught:
+        write(own)
+    assert str(caught.value) == (f"{own}: was not made by speedgrid, so it is not removed; move it elsewhere, or delete it, and run again")
+    assert held(own) == held(weights(tmp_path / "again"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "notes.txt").write_text("my notes"), "holds notes.txt, which speedgrid did not write"),
+        (lambda f: weights(f, b"mine"), "holds model.safetensors, which speedgrid did not write"),
+        (lambda f: (f / "deep").symlink_to(f.parent), "holds deep, which speedgrid did not write"),
+        (lambda f: (shutil.move(f, f.parent / "moved"), f.symlink_to(f.parent / "moved")), "is a link that speedgrid did not make"),
+        (lambda f: (shutil.rmtree(f), f.write_text("a file")), "is a file that speedgrid did not make"),
+    ],
+)
+def test_a_folder_that_speedgrid_made_and_somebody_changed_is_kept(tmp_path, change, said):
+    folder = made(tmp_path / "checkpoint")
+    change(folder)
+    before = held(tmp_path)
+    with pytest.raises(ModelError, match=said):
+        checkpoints.remove(folder)
+    assert held(tmp_path) == before
+
+
+def test_a_copy_of_what_speedgrid_made_with_other_times_is_still_its_own(tmp_path):
+    made(tmp_path / "there/checkpoint")
+    shutil.copytree(tmp_path / "there", tmp_path / "here", copy_function=shutil.copyfile)
+    checkpoints.remove(tmp_path / "here/checkpoint")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_what_an_interrupted_job_left_is_written_over(tmp_path):
+    folder = tmp_path / "checkpoint"
+    killed = checkpoints.replacing(folder)  # never left, as of a process that was killed
+    (killed.__enter__() / "half").write_text("half")
+    assert (tmp_path / ".checkpoint.new/half").is_file()
+    made(folder)
+    assert set(tmp_path.iterdir()) == {folder, checkpoints.mark(folder)}
+
+
+def test_a_checkpoint_of_an_earlier_speedgrid_is_taken_over_where_its_record_tells_of_it(tmp_path):
+    folder, record = weights(tmp_path / "checkpoint", b"quantized"), tmp_path / "quantize.parquet"
+    row = {"model": "m", "technique": "t", "status": "ok", "reason": "", **checkpoints.facts(folder)}
+    records.write(record, CHECKPOINT, [row])
+    with pytest.raises(ModelError):
+        checkpoints.check_own(folder)
+    checkpoints.adopt(folder, record, CHECKPOINT)
+    checkpoints.check_own(folder)
+    weights(folder, b"ownweight")  # as many bytes
+    with pytest.raises(ModelError, match="holds other weights than speedgrid made"):
+        checkpoints.remove(folder)
+    weights(folder, b"quantized")
+    checkpoints.remove(folder)
+    assert not folder.exists()
+
+
+def test_weights_beside_a_record_of_others_are_not_taken_over(tmp_path):
+    folder, record = weights(tmp_path / "checkpoint", b"my own weights"), tmp_path / "prepared.parquet"
+    row = {"model": "m", "status": "ok", "reason": "", "origin": "train", "checkpoint_bytes": 7, "checkpoint_sha256": "ab"}
+    for content in (b"no record", None):
+        if content is None:
+            records.write(record, MODEL, [row])
+        else:
+            record.write_bytes(content)
+        checkpoints.adopt(folder, record, MODEL)
+        with pytest.raises(ModelError, match="was not made by speedgrid"):
+            checkpoints.remove(folder)
+
+
+# Any layout of folders and links
+
+PLACES = ("data", "data/sub", "models", "models/mine", "models/mine/checkpoint", "models/other/checkpoint", "models/mine/checkpoint/sub")
+LAYOUT = st.lists(
+    st.tuples(st.sampled_from(PLACES), st.sampled_from(["own", "made", "link", "relative", "adopted"]), st.sampled_from(PLACES)), max_size=6
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "make", "fail", "remove"]),
+        st.sampled_from(["models/mine/checkpoint", "models/other/checkpoint"]),
+        st.sampled_from([*PLACES, "models/mine/../other/checkpoint", "data/../models/mine/checkpoint", "."]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def held(root: Path) -> dict[str, str | bytes]:
+    """What every file and link below a folder holds."""
+    found = {}
+    for at, folders, names in os.walk(root):
+        for path in (Path(at, name) for name in (*names, *folders)):
+            if path.is_symlink() or path.is_file():
+                found[str(path.relative_to(root))] = os.readlink(path) if path.is_symlink() else path.read_bytes()
+    return found
+
+
+def lay_out(root: Path, layout) -> None:
+    for place, kind, goal in layout:
+        path = root / place
+        with contextlib.suppress(OSError, ModelError, RuntimeError):
+            if kind == "own":
+                weights(path, f"own of {place}".encode())
+            elif kind == "made" and not os.path.lexists(path):
+                made(path)
+            elif kind == "adopted" and not os.path.lexists(path):
+                checkpoints.link(path, root / goal)
+            elif not os.path.lexists(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.symlink_to(os.path.relpath(root / goal, path.parent) if kind == "relative" else root / goal)
+
+
+def not_made(root: Path) -> dict[str, str | bytes]:
+    """What is below a folder but for what speedgrid marked as made by itself: files by what was written there, links by their marks."""
+    marked = set(root.rglob(".*.speedgrid"))
+    told = {path.with_name(path.name[1 : -len(".speedgrid")]): json.loads(path.read_text()) for path in marked}
+    found = held(root)
+    for folder, mark in told.items():
+        name = str(folder.relative_to(root))
+        if "link" in mark and found.get(name) == mark["link"]:
+            del found[name]
+        for inside in mark.get("files", {}):
+            path = folder / inside
+            if path.is_file() and not folder.is_symlink() and inputs.content.__wrapped__(path) == mark["files"][inside]:
+                found.pop(f"{name}/{inside}", None)
+    return {name: value for name, value in found.items() if root / name not in marked}
+
+
+@settings(max_examples=300, deadline=None)
+@given(layout=LAYOUT, steps=STEPS)
+def test_whatever_the_layout_what_speedgrid_did_not_make_stays_as_it_is(tmp_path_factory, layout, steps):
+    root = tmp_path_factory.mktemp("layout")
+    lay_out(root, layout)
+    before = not_made(root)
+    for step, target, source in steps:
+        with contextlib.suppress(ModelError, Unsupported, OSError, RuntimeError, ZeroDivisionError):
+            if step == "take":
+                models.take_local(root / source, root / target)
+            elif step == "remove":
+                checkpoints.remove(root / target)
+            else:
+                with checkpoints.replacing(root / target) as fresh:
+                    weights(fresh, b"made now")
+                    if step == "fail":
+                        raise ZeroDivisionError
+    after = held(root)
+    assert {name: after.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("source", "relation"),
+    [
+        ("models/mine/checkpoint", "is"),
+        ("models/mine/checkpoint/sub", "lies in"),
+        ("models/mine", "holds"),
+        (".", "holds"),
+        ("models/other/../mine/checkpoint", "is"),
+        ("link", "is"),
+        ("through/mine/checkpoint/sub", "lies in"),
+        ("data", ""),
+        ("models/other", ""),
+        ("models/mine/checkpoint2", ""),
+    ],
+)
+def test_how_weights_lie_to_a_folder_that_speedgrid_writes_is_seen_through_links_and_dots(tmp_path, source, relation):
+    for folder in ("models/mine/checkpoint/sub", "models/other", "models/mine/checkpoint2", "data"):
+        weights(tmp_path / folder)
+    (tmp_path / "link").symlink_to("twice")
+    (tmp_path / "twice").symlink_to(tmp_path / "models/mine/checkpoint")
+    (tmp_path / "through").symlink_to("models")
+    assert inputs.overlap(tmp_path / source, tmp_path / "models/mine/checkpoint") == relation
+
+
+def test_a_path_through_a_link_that_speedgrid_makes_is_seen_and_what_it_links_to_is_the_users(tmp_path):
+    target = tmp_path / "models/mine/checkpoint"
+    checkpoints.link(target, weights(tmp_path / "data"))
+    (tmp_path / "latest").symlink_to(target)
+    assert [inputs.overlap(tmp_path / source, target) for source in ("data", "models/mine/checkpoint", "latest")] == [
+        *("", "goes through", "goes through")
+    ]
+
+
+def test_a_folder_that_is_mounted_at_two_places_is_one_folder(tmp_path):
+    target, other = weights(tmp_path / "models/mine/checkpoint"), tmp_path / "elsewhere"
+    (target / "sub").mkdir()
+    other.mkdir()
+    if subprocess.run(["mount", "--bind", target, other], capture_output=True).returncode:
+        pytest.skip("no folder may be mounted here (it needs root)")
+    try:
+        assert [inputs.overlap(source, target) for source in (other, other / "sub")] == ["is", "lies in"]
+    finally:
+        subprocess.run(["umount", other], check=True)

@@ -5,11 +5,11 @@ text of a step follows from the seed and its number, so that a run that was stop
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from speedgrid import checkpoints
 from speedgrid.outcomes import Interrupted, Timeout, Unsupported
 
 SAVE_EVERY_S = 120.0
@@ -123,18 +123,14 @@ class State:
     def save(self, done: int, losses: Sequence[float]) -> None:
         from safetensors.torch import save_file
 
-        fresh = self.folder.with_name(f"{self.folder.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
         tensors = {}
         for number, weight in enumerate(self.weights):
             moments = self.optimizer.state.get(weight, {})
             tensors[f"{number}.weight"] = weight.detach()
             tensors |= {f"{number}.{name}": moments[name] for name in ("exp_avg", "exp_avg_sq") if name in moments}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh / "state.safetensors")
-        (fresh / "state.json").write_text(json.dumps({"mark": self.mark, "done": done, "losses": list(losses)}))
-        shutil.rmtree(self.folder, ignore_errors=True)
-        fresh.rename(self.folder)
+        with checkpoints.replacing(self.folder) as fresh:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh / "state.safetensors")
+            (fresh / "state.json").write_text(json.dumps({"mark": self.mark, "done": done, "losses": list(losses)}))
 
     def restore(self) -> tuple[int, list[float]]:
         """Steps that were done and their last losses, after putting weights and optimizer as they were; 0 where there is no such state."""
@@ -155,4 +151,4 @@ class State:
         return told["done"], told["losses"]
 
     def forget(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        checkpoints.remove(self.folder)
