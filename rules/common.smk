@@ -20,7 +20,7 @@ os.environ.update(grid.job_variables())
 
 
 planning.skip_what_is_not_shown(workflow)
-environments.take_turns()
+environments.look_after(workflow)
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.

@@ -254,7 +254,12 @@ def lacks_headers(version, environ):
 def uv(arguments, environ):
     """Run uv to its end; a signal that ends this process ends uv too."""
     command = [uv_executable(), *map(str, arguments)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    streams = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "errors": "replace",
+    }  # compilers speak the locale's code
     with subprocess.Popen(command, env=environ, close_fds=False, **streams) as process:
         try:
             output, _ = process.communicate()

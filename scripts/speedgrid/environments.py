@@ -1,36 +1,125 @@
-"""Runs that share a folder of environments make each of them one after another; the second finds what the first has made.
+"""What Snakemake's environments lack: each job runs in its own or not at all, whatever the machine has become since they were made.
 
-Snakemake asks whether an environment is there, copies its recipe, lets it be made and runs what follows a deployment as if nobody else did.
-A second Snakemake meanwhile deletes the recipe under the first one's hands, or the environment, whose script still runs, as incomplete.
+- Runs that share a folder of environments make each of them one after another. Snakemake asks whether an environment is there, copies its
+  recipe, lets it be made and runs its post-deploy script as if nobody else did: a second run deletes the recipe under the first one's
+  hands, or the environment, whose script still runs, as incomplete.
+- An environment whose Python no longer runs is made again.
+- A job's shell ends where the activation of its environment did not work. Snakemake writes `source activate ENV; COMMAND`, so that the
+  command would run in whatever Python is there.
 """
 
 import contextlib
 import fcntl
 import functools
-from collections.abc import Callable, Iterator
+import locale
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+FRONTEND = Path(__file__).resolve().parents[2] / "envs" / "uv-frontend"
+UV_CONDA = "uv_conda.py"
+# Fails where the Python is of another version than the environment's packages, as a link to the system's may be after its upgrade.
+HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
+# What a job's shell says of the environment that was activated for it; not there where jobs use the user's own Python.
+ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
+# What Snakemake writes into its shell lines between quotes.
+SHARP = "'\"$`\\"
 
-def take_turns() -> None:
-    """Let Snakemake make no environment, with conda or with uv, that another run on the same file system is making."""
-    from snakemake.deployment.conda import Env, get_env_setup_done_flag_file
-    from snakemake.logging import logger
 
-    make = Env.create
-    if hasattr(make, "__wrapped__"):  # a second workflow in this process
+def look_after(workflow) -> None:
+    """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
+    from snakemake.deployment.conda import Conda, Env
+    from snakemake.settings.types import DeploymentMethod
+
+    uses_environments = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    os.environ.update(variables(uses_environments))
+    if uses_environments:
+        os.environ.pop("PYTHONHOME", None)  # of another Python
+    if hasattr(Env.create, "__wrapped__"):  # a second workflow in this process
         return
+    Env.create = _in_turn(Env.create)
+    Env.execute_deployment_script = _run_script
+    Conda.shellcmd = _checked(Conda.shellcmd)
+
+
+def variables(uses_environments: bool) -> dict[str, str]:
+    """What every job and every script that finishes an environment finds set.
+
+    Python and what it starts speak UTF-8, whatever the locale; and where jobs have environments, ~/.local is none of them: a package there
+    would be taken for that of the environment, and pip would uninstall it.
+    """
+    told = {"PYTHONUTF8": "1"}
+    if locale.nl_langinfo(locale.CODESET).upper() not in ("UTF-8", "UTF8") and _has_locale("C.UTF-8"):
+        told["LC_ALL"] = "C.UTF-8"
+    return told | ({"PYTHONNOUSERSITE": "1"} if uses_environments else {})
+
+
+def _has_locale(name: str) -> bool:
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, name)
+    except locale.Error:
+        return False
+    locale.setlocale(locale.LC_CTYPE, before)
+    return True
+
+
+# Making them
+
+
+def _in_turn(make: Callable) -> Callable:
+    """`Env.create` that no other run on the same file system does at the same time for the same environment."""
+    from snakemake.deployment.conda import Env, get_env_setup_done_flag_file
+    from snakemake.exceptions import WorkflowError
+    from snakemake.logging import logger
 
     @functools.wraps(make)
     def create(env: Env, dryrun: bool = False) -> str | None:
         folder = Path(env.address)
-        is_made = folder.exists() and get_env_setup_done_flag_file(folder).exists()
-        if dryrun or is_made or env.is_containerized:
-            return make(env, dryrun)  # makes nothing; the folder may be one where nothing can be written
-        waiting = f"Waiting for another run that makes conda environment {env.file.simplify_path()}..."
-        with alone(folder.with_name(f"{folder.name}.making"), lambda: logger.info(waiting)):
-            return make(env, dryrun)
+        if any(sign in SHARP for sign in str(folder)):
+            raise WorkflowError(
+                f"{folder.parent}: environments cannot be kept in a folder with quotes or $ in its name; set SNAKEMAKE_CONDA_PREFIX"
+            )
 
-    Env.create = create
+        def is_made() -> bool:
+            return folder.exists() and get_env_setup_done_flag_file(folder).exists()
+
+        # Only the process that starts the jobs takes an environment for broken: on the node of a job the folder may be mounted otherwise.
+        is_broken = env.workflow.is_main_process and not dryrun and not env.is_containerized and is_made() and not runs(folder)
+        if dryrun or env.is_containerized or (is_made() and not is_broken):
+            return make(env, dryrun)  # makes nothing; the folder may be one where nothing can be written
+        name = env.file.simplify_path()
+        with alone(
+            folder.with_name(f"{folder.name}.making"),
+            lambda: logger.info(f"Waiting for another run that makes conda environment {name}..."),
+        ):
+            if is_made() and not runs(folder):
+                logger.info(f"The Python of conda environment {name} is gone or of another version; it is made again.")
+                try:
+                    get_env_setup_done_flag_file(folder).unlink()
+                    shutil.rmtree(folder)
+                except OSError as error:
+                    raise WorkflowError(f"{folder}: its Python does not run, and it cannot be deleted to make it again: {error}") from None
+            with _cpu_builds_in_reach(env):
+                return make(env, dryrun)
+
+    return create
+
+
+def runs(environment: Path) -> bool:
+    """Whether the Python of an environment is there, and finds the packages of the environment."""
+    python = environment / "bin" / "python"
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    try:
+        return subprocess.run([python, "-I", "-c", HAS_PACKAGES], env=environ, capture_output=True, timeout=120).returncode == 0
+    except OSError:
+        return False
+    except subprocess.TimeoutExpired:
+        return True  # a machine that is this slow says nothing of the environment
 
 
 @contextlib.contextmanager
@@ -45,3 +134,88 @@ def alone(path: Path, say_waiting: Callable[[], None]) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks: go on without
         yield
+
+
+@contextlib.contextmanager
+def _cpu_builds_in_reach(env) -> Iterator[None]:
+    """Let conda's pip know PyTorch's index of CPU builds where there is no NVIDIA driver, as the uv frontend lets uv know it."""
+    index = cpu_index(Path(env.file.get_path_or_uri(secret_free=True)), os.environ)
+    before = os.environ.get("PIP_EXTRA_INDEX_URL")
+    if index:
+        os.environ["PIP_EXTRA_INDEX_URL"] = index
+    try:
+        yield
+    finally:
+        if index and before is None:
+            del os.environ["PIP_EXTRA_INDEX_URL"]
+        elif index:
+            os.environ["PIP_EXTRA_INDEX_URL"] = before
+
+
+def cpu_index(recipe: Path, environ: Mapping[str, str]) -> str:
+    """The extra indexes to tell the pip of a real conda for an environment file: those that it has, and PyTorch's for CPUs.
+
+    Empty where nothing is to be told: the file has no PyTorch, the machine has an NVIDIA driver, SPEEDGRID_TORCH is `cuda`, the index
+    cannot be reached, pip may ask none, or it is the uv frontend that makes the environment.
+    """
+    if str(FRONTEND) not in sys.path:
+        sys.path.insert(0, str(FRONTEND))
+    import uv_conda
+    from pip_settings import pip_settings, uv_flags
+
+    conda = shutil.which("conda", path=environ.get("PATH"))
+    is_frontend = conda and Path(conda).resolve().parent.with_name(UV_CONDA).is_file()  # of this clone or of another
+    if not conda or is_frontend or uv_flags(environ):
+        return ""
+    try:
+        _, for_pip = uv_conda.read_recipe(recipe)
+    except uv_conda.Refusal:  # a file for conda alone
+        return ""
+    if not uv_conda.wants_cpu_index(for_pip, environ):
+        return ""
+    known = pip_settings(environ).get("extra-index-url", "").split()
+    return " ".join([*known, uv_conda.TORCH_CPU_INDEX])
+
+
+def _run_script(env, env_file: str, deploy_file: str) -> None:
+    """`Env.execute_deployment_script` for folders with a space in their name, too."""
+    from snakemake.logging import logger
+    from snakemake.shell import shell
+
+    logger.info(f"Running post-deploy script {os.path.relpath(deploy_file)}...")
+    command = env.conda.shellcmd(env.address, f"bash {shlex.quote(str(deploy_file))}")
+    shell.check_output(command, stderr=subprocess.STDOUT, text=True, errors="replace")
+
+
+# Running jobs in them
+
+
+def _checked(write: Callable) -> Callable:
+    """`Conda.shellcmd` whose command runs in the environment that it names, or not at all."""
+
+    @functools.wraps(write)
+    def shellcmd(conda, env_address: str, cmd: str) -> str:
+        return write(conda, env_address, guard(env_address) + cmd)
+
+    return shellcmd
+
+
+def guard(environment: str) -> str:
+    """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder."""
+    said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
+    advice = "; delete that folder and run again"
+    return (
+        f"export {ENVIRONMENT}={shlex.quote(environment)}; speedgrid_python=$(command -v python || :); "
+        f'[ "${{speedgrid_python%/*}}" -ef {shlex.quote(environment + "/bin")} ] || '
+        f'{{ echo {shlex.quote(said)}"${{speedgrid_python:-no Python at all}}"{shlex.quote(advice)} >&2; exit 1; }}; '
+    )
+
+
+def check_python() -> None:
+    """End this process with one line where it is not the Python of the environment that was activated for it."""
+    expected = os.environ.get(ENVIRONMENT)
+    if expected and not (os.path.isdir(expected) and os.path.samefile(sys.prefix, expected)):
+        sys.exit(
+            f"speedgrid: this job is for the Python of {expected}, and runs in that of {sys.prefix} ({sys.executable}); "
+            "unset PYTHONHOME, or delete that folder and run again"
+        )

@@ -317,13 +317,19 @@ def memory() -> int:
 
 
 def git_commit() -> str:
-    """Commit of the project that runs, with `+` where files that git tracks were changed; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """Commit of the project that runs, with `+` where files that git tracks were changed; empty outside a checkout of the project.
+
+    An unpacked archive may lie in a checkout of something else, whose commit says nothing of what runs.
+    """
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=30).stdout.strip()
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30).stdout.strip()
 
     try:
+        top = git("rev-parse", "--show-toplevel")
+        if not top or not os.path.samefile(top, root):
+            return ""
         commit = git("rev-parse", "--verify", "--quiet", "HEAD")
         return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.TimeoutExpired):

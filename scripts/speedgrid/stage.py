@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from speedgrid import checkpoints, hardware, meters, outcomes, records, supervision
+from speedgrid import checkpoints, environments, hardware, meters, outcomes, records, supervision
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
@@ -100,6 +100,7 @@ class Job:
 def run(stage: str, work: Callable[[Job], str]) -> None:
     """Run a stage's job from its command line; `work` fills the job's rows and facts and returns its headline figure."""
     arguments = _parse(stage)
+    environments.check_python()
     if find_spec("pyarrow") is None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     told = json.loads(arguments.job)

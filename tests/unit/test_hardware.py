@@ -1,6 +1,7 @@
 """Which device a job is given, and what it is told where that is not the one that was asked for."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -171,3 +172,32 @@ def test_a_job_waits_until_a_gpu_is_free_however_it_becomes_free(claims):
 def test_a_job_takes_no_gpu_that_it_may_not_see(claims):
     assert line(claims("A100", CUDA_VISIBLE_DEVICES="1,2")) == "2 PCI_BUS_ID"
     assert line(claims("A100", CUDA_VISIBLE_DEVICES="1")) == "1 None"
+
+
+def test_the_commit_is_that_of_the_project_and_not_of_a_checkout_around_it(root, tmp_path):
+    """As an archive of the project is unpacked into somebody's repository, or a home folder is kept in git."""
+
+    def git(*arguments):
+        told = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "-C", str(tmp_path / "own"), *arguments]
+        return subprocess.run(told, capture_output=True, text=True, check=True).stdout.strip()
+
+    project = tmp_path / "own" / "tools" / "speedgrid"
+    shutil.copytree(root / "scripts" / "speedgrid", project / "scripts" / "speedgrid", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def commit_of_the_project():
+        code = "from speedgrid import hardware; print(hardware.git_commit())"
+        environ = os.environ | {"PYTHONPATH": str(project / "scripts"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "mine")
+    assert commit_of_the_project() == ""
+    git("-C", str(project), "init", "--quiet")
+    git("-C", str(project), "add", "--all")
+    git("-C", str(project), "commit", "--quiet", "--message", "ours")
+    ours = git("-C", str(project), "rev-parse", "HEAD")
+    assert commit_of_the_project() == ours
+    with open(project / "scripts" / "speedgrid" / "__init__.py", "a") as file:
+        file.write("# changed\n")
+    assert commit_of_the_project() == f"{ours}+"

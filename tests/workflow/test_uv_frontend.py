@@ -551,19 +551,19 @@ def test_snakemake_shows_why_a_pin_fails(frontend, workflow, place):
 
 
 @pytest.fixture
-def taking_turns(root, workflow):
-    """The workflow, whose runs make environments one after another, as those of a study do."""
+def looked_after(root, workflow):
+    """The workflow, whose environments and jobs are looked after as those of a study are."""
     path = f"import sys\nsys.path.insert(0, {str(root / 'scripts')!r})\n"
-    (workflow / "Snakefile").write_text(path + "from speedgrid import environments\nenvironments.take_turns()\n" + SNAKEFILE)
+    (workflow / "Snakefile").write_text(path + "from speedgrid import environments\nenvironments.look_after(workflow)\n" + SNAKEFILE)
     return workflow
 
 
 @pytest.mark.slow
 @pytest.mark.needs("network")
-def test_two_runs_at_once_share_their_environments(frontend, taking_turns, place, tmp_path):
+def test_two_runs_at_once_share_their_environments(frontend, looked_after, place, tmp_path):
     other = tmp_path / "a second clone"
-    shutil.copytree(taking_turns, other)
-    both = [start_snakemake(frontend, folder, place) for folder in (taking_turns, other)]
+    shutil.copytree(looked_after, other)
+    both = [start_snakemake(frontend, folder, place) for folder in (looked_after, other)]
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], "\n".join(outputs)
     assert len(environments(place)) == 2
@@ -571,16 +571,15 @@ def test_two_runs_at_once_share_their_environments(frontend, taking_turns, place
 
 @pytest.mark.slow
 @pytest.mark.needs("network")
-def test_what_follows_a_deployment_is_waited_for(frontend, taking_turns, tmp_path):
+def test_what_follows_a_deployment_is_waited_for(frontend, looked_after, place, tmp_path):
     """It is made once, with what follows: in the time that takes, the other run would find it incomplete and delete it."""
-    place, deployed, go_on = tmp_path / "envs", tmp_path / "deployed", tmp_path / "go on"
-    place.mkdir()  # without a space in its path: Snakemake does not quote that of a post-deploy script
+    deployed, go_on = tmp_path / "deployed", tmp_path / "go on"
     waits = f'for second in $(seq 60); do test -e "{go_on}" && break; sleep 1; done'
     steps = ["#!bash", f"echo begins >> {deployed}", waits, 'touch "$CONDA_PREFIX/deployed"', f"echo ends >> {deployed}"]
-    (taking_turns / "new.post-deploy.sh").write_text("\n".join(steps))
+    (looked_after / "new.post-deploy.sh").write_text("\n".join(steps))
     other = tmp_path / "a second clone"
-    shutil.copytree(taking_turns, other)
-    first = start_snakemake(frontend, taking_turns, place, "new.txt")
+    shutil.copytree(looked_after, other)
+    first = start_snakemake(frontend, looked_after, place, "new.txt")
     wait_for(deployed.exists)
     second = start_snakemake(frontend, other, place, "new.txt")
     said = ""
@@ -594,6 +593,60 @@ def test_what_follows_a_deployment_is_waited_for(frontend, taking_turns, tmp_pat
     assert deployed.read_text().splitlines() == ["begins", "ends"]
     assert [(place / name / "deployed").exists() for name in environments(place)] == [True]
     assert (other / "new.txt").read_text() == "1.17.0\n"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_an_environment_whose_python_is_gone_is_made_again(frontend, looked_after, place):
+    """As an upgrade of the distribution leaves it; and nothing that ran in another Python stands as a result."""
+    code, output = snakemake(frontend, looked_after, place, "new.txt")
+    assert code == 0, output
+    (made,) = environments(place)
+    python = place / made / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.0")
+    (looked_after / "new.txt").unlink()
+    code, output = snakemake(frontend, looked_after, place, "--dry-run", "new.txt")
+    assert code == 0, output
+    assert python.is_symlink()  # a dry run makes nothing, and deletes nothing
+    code, output = snakemake(frontend, looked_after, place, "new.txt")
+    assert code == 0, output
+    assert output.count("is gone or of another version; it is made again") == 1
+    assert (looked_after / "new.txt").read_text() == "1.17.0\n"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_a_job_whose_environment_is_not_activated_fails_and_runs_once_it_is(frontend, looked_after, place, tmp_path):
+    """Conda's activation of a folder that is no environment to it returns an error, and Snakemake's line goes on."""
+    refusing = tmp_path / "refusing" / "uv-frontend"
+    shutil.copytree(frontend, refusing)
+    (refusing / "bin" / "activate").write_text("echo EnvironmentLocationNotFound >&2\nreturn 1\n")
+    code, output = snakemake(refusing, looked_after, place, "new.txt")
+    assert code == 1
+    (made,) = environments(place)
+    (told,) = [line for line in output.splitlines() if line.startswith("speedgrid: this job is for the Python of ")]
+    gave = f"its activation gave {shutil.which('python')}; delete that folder and run again"
+    assert told == f"speedgrid: this job is for the Python of {place / made}, and {gave}"
+    assert not (looked_after / "new.txt").exists()
+    code, output = snakemake(frontend, looked_after, place, "new.txt")
+    assert code == 0, output
+    assert (looked_after / "new.txt").read_text() == "1.17.0\n"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_jobs_speak_utf8_and_see_nothing_of_the_users_own_packages(frontend, looked_after, place, tmp_path):
+    """Also where Snakemake is started by hand, with a locale of the last century."""
+    shell = "python -c 'import os, six, sys; print(six.__version__, sys.flags.utf8_mode, sys.flags.no_user_site)' > {output} 2> {log}"
+    snakefile = (looked_after / "Snakefile").read_text()
+    (looked_after / "Snakefile").write_text(snakefile.replace("python -c 'import six; print(six.__version__)' > {output} 2> {log}", shell))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--use-conda", "--conda-prefix", place, "new.txt"]
+    path = f"{frontend / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    more = {"LC_ALL": "POSIX", "PYTHONHOME": "", "PYTHONNOUSERSITE": "", "PYTHONUTF8": ""}
+    done = subprocess.run(command, cwd=looked_after, env=variables(PATH=path) | more, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (looked_after / "new.txt").read_text() == "1.17.0 1 1\n"
 
 
 @pytest.mark.slow

@@ -1,0 +1,137 @@
+"""The environments of jobs: what is activated is what a job runs in, and conda's pip knows PyTorch's builds for CPUs."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import uv_conda
+from speedgrid import environments
+
+
+def environment(folder):
+    """The smallest environment: a `python` that says its name."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").write_text('#!/bin/sh\necho "$0"\n')
+    (folder / "bin" / "python").chmod(0o755)
+    return folder
+
+
+def run_guarded(of, path, shell="bash"):
+    """A job's line with the folders `path` on PATH in place of an activation."""
+    line = f"set -euo pipefail; {environments.guard(str(of))}python" if shell == "bash" else f"{environments.guard(str(of))}python"
+    return subprocess.run([shutil.which(shell), "-c", line], env={"PATH": path}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+@pytest.mark.parametrize("name", ["env", "an env", "O'Brien's", "$HOME;touch pwned"])
+def test_a_job_runs_in_its_own_environment_or_not_at_all(tmp_path, name, shell):
+    own, other = environment(tmp_path / name), environment(tmp_path / "another")
+    done = run_guarded(own, f"{own}/bin:{other}/bin", shell)
+    assert (done.returncode, done.stdout) == (0, f"{own}/bin/python\n"), done.stderr
+
+    done = run_guarded(own, f"{other}/bin:{own}/bin", shell)
+    assert (done.returncode, done.stdout) == (1, "")
+    told = f"speedgrid: this job is for the Python of {own}, and its activation gave {other}/bin/python; delete that folder and run again\n"
+    assert done.stderr == told
+
+
+def test_no_python_at_all_and_one_that_is_gone(tmp_path):
+    own = tmp_path / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "bin" / "python").symlink_to("/nowhere/python")
+    done = run_guarded(own, f"{own}/bin")
+    assert done.returncode == 1
+    assert "its activation gave no Python at all; delete that folder" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_environment_by_another_name_of_its_folder_is_the_same(tmp_path):
+    own = environment(tmp_path / "own")
+    (tmp_path / "link").symlink_to(own)
+    assert run_guarded(tmp_path / "link", f"{own}/bin").returncode == 0
+
+
+@pytest.mark.parametrize(("told", "passes"), [(None, True), ("this", True), ("another", False), ("none", False)])
+def test_a_python_that_is_not_that_of_the_environment_ends_in_one_line(tmp_path, told, passes):
+    """Though it was found in the right folder: PYTHONHOME names another, or the link in bin leads elsewhere."""
+    prefixes = {"this": sys.prefix, "another": str(environment(tmp_path / "another")), "none": str(tmp_path / "none")}
+    environ = {name: value for name, value in os.environ.items() if name != environments.ENVIRONMENT}
+    environ["PYTHONPATH"] = str(environments.FRONTEND.parents[1] / "scripts")
+    if told:
+        environ[environments.ENVIRONMENT] = prefixes[told]
+    code = "from speedgrid import environments; environments.check_python(); print('runs')"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    if passes:
+        assert (done.returncode, done.stdout) == (0, "runs\n"), done.stderr
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"speedgrid: this job is for the Python of {prefixes[told]}, and runs in that of {sys.prefix} (")
+        assert done.stderr.count("\n") == 1
+
+
+def test_whether_an_environments_python_runs(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", tmp_path / "env"], check=True)
+    assert environments.runs(tmp_path / "env")
+    packages = next((tmp_path / "env" / "lib").glob("python3*"))
+    packages.rename(packages.with_name("python3.0"))  # the system's Python is another one by now
+    assert not environments.runs(tmp_path / "env")
+    packages.with_name("python3.0").rename(packages)
+    for python in (tmp_path / "env" / "bin").glob("python*"):
+        python.unlink()
+    assert not environments.runs(tmp_path / "env")
+
+
+def test_what_jobs_find_set(monkeypatch):
+    monkeypatch.setattr(environments.locale, "nl_langinfo", lambda _: "UTF-8")
+    assert environments.variables(uses_environments=False) == {"PYTHONUTF8": "1"}
+    assert environments.variables(uses_environments=True) == {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
+    monkeypatch.setattr(environments.locale, "nl_langinfo", lambda _: "ISO-8859-1")
+    monkeypatch.setattr(environments, "_has_locale", lambda name: True)
+    assert environments.variables(uses_environments=False)["LC_ALL"] == "C.UTF-8"
+    monkeypatch.setattr(environments, "_has_locale", lambda name: False)
+    assert "LC_ALL" not in environments.variables(uses_environments=False)
+
+
+# Which PyTorch
+
+
+@pytest.fixture
+def conda(tmp_path, monkeypatch):
+    """A conda on PATH, on a machine without a GPU, from which PyTorch's index can be reached."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "conda").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "conda").chmod(0o755)
+    monkeypatch.setattr(uv_conda, "has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(uv_conda, "reachable", lambda url: True)
+    return {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+
+
+def test_condas_pip_is_told_of_builds_for_cpus_beside_what_it_knows(conda, root, tmp_path):
+    with_torch = root / "envs" / "vllm-cpu.yaml"
+    assert environments.cpu_index(with_torch, conda) == uv_conda.TORCH_CPU_INDEX
+    known = conda | {"PIP_EXTRA_INDEX_URL": "https://own/simple"}
+    assert environments.cpu_index(with_torch, known) == f"https://own/simple {uv_conda.TORCH_CPU_INDEX}"
+    (tmp_path / "pip.conf").write_text("[global]\nextra-index-url =\n  https://a\n  https://b\n")
+    by_file = conda | {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    assert environments.cpu_index(with_torch, by_file) == f"https://a https://b {uv_conda.TORCH_CPU_INDEX}"
+
+
+@pytest.mark.parametrize("why", ["no torch", "GPU", "cuda asked for", "out of reach", "no index", "uv", "no conda", "conda's own packages"])
+def test_and_of_nothing_where_that_would_be_wrong(conda, root, tmp_path, monkeypatch, why):
+    file = root / "envs" / ("report.yaml" if why == "no torch" else "transformers.yaml")
+    if why == "GPU":
+        monkeypatch.setattr(uv_conda, "has_nvidia_driver", lambda: True)
+    if why == "out of reach":
+        monkeypatch.setattr(uv_conda, "reachable", lambda url: False)
+    if why == "conda's own packages":
+        file = tmp_path / "own.yaml"
+        file.write_text("dependencies: [python=3.11, gcc, pip, {pip: [torch==2.13.0]}]")
+    more = {
+        "cuda asked for": {"SPEEDGRID_TORCH": "cuda"},
+        "no index": {"PIP_NO_INDEX": "1"},
+        "uv": {"PATH": f"{environments.FRONTEND}/bin:{conda['PATH']}"},
+        "no conda": {"PATH": "/usr/bin"},
+    }
+    assert environments.cpu_index(file, conda | more.get(why, {})) == ""
