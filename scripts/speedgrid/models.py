@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus
+from speedgrid import checkpoints, corpus, random_weights
 from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
 
 # Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
@@ -93,7 +93,9 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
         config = AutoConfig.for_model(kind, **settings)
         torch.manual_seed(seed)
         of_images = type(config) in AutoModelForImageClassification._model_mapping
-        model = (AutoModelForImageClassification if of_images else AutoModelForCausalLM).from_config(config, dtype=getattr(torch, dtype))
+        kind_of_model = AutoModelForImageClassification if of_images else AutoModelForCausalLM
+        with random_weights.drawn_on_all_cores(seed):
+            model = kind_of_model.from_config(config, dtype=getattr(torch, dtype))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"architecture: transformers cannot build it: {str(error).partition(chr(10))[0]}") from error
     if of_images:

@@ -1,7 +1,9 @@
 """Where models and the data of tasks come from: a hub, played by a server on loopback, and local folders."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import hub
@@ -79,6 +81,30 @@ def test_a_model_that_is_trained_here_is_the_same_with_any_number_of_threads(pro
         assert done.returncode == 0, done.stdout + done.stderr
         sums.add(records.read(project / f"models/{name}/prepared.parquet", MODEL).rows[0]["checkpoint_sha256"])
     assert len(sums) == 1
+
+
+def test_random_weights_are_the_same_on_any_number_of_cores_and_as_many_as_drawn_on_one(project, tmp_path):
+    # One tensor of ten pieces and one smaller than a piece; the seed decides, not the cores.
+    code = """
+import hashlib, sys, torch
+from speedgrid import random_weights
+torch.manual_seed(5)
+with random_weights.drawn_on_all_cores(int(sys.argv[1])):
+    large, small = torch.nn.Parameter(torch.empty(10, random_weights.PIECE)), torch.empty(1000)
+    torch.nn.init.normal_(large, 3.0, 0.5)
+    small.uniform_(-1, 1)
+pieces = large.detach()
+assert (pieces.mean(1) - 3).abs().max() < 0.002 and (pieces.std(1) - 0.5).abs().max() < 0.002, "each piece has the distribution"
+apart = torch.corrcoef(pieces) - torch.eye(10)
+assert apart.abs().max() < 0.003, "no piece repeats another"
+print(hashlib.sha256(pieces.numpy().tobytes() + small.numpy().tobytes()).hexdigest())
+"""
+    environ = {**os.environ, "PYTHONPATH": str(project / "scripts")}
+    python = working_copy.python_of("transformers")
+    commands = [[python, "-c", code, "7"], ["taskset", "-c", "0", python, "-c", code, "7"], [python, "-c", code, "8"]]
+    done = [subprocess.run(command, env=environ, capture_output=True, text=True) for command in commands]
+    assert [answer.returncode for answer in done] == [0, 0, 0], done[0].stderr
+    assert done[0].stdout == done[1].stdout != done[2].stdout
 
 
 def test_prepare_brings_models_and_their_calibration_data_and_measures_nothing(project, tmp_path):

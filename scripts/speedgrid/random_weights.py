@@ -1,0 +1,42 @@
+"""Random weights of large models on all cores: PyTorch draws those of a tensor on one, which takes minutes for billions of them."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+# Numbers that are drawn as one piece; tensors up to this size are left to PyTorch.
+PIECE = 1 << 22
+
+
+@contextmanager
+def drawn_on_all_cores(seed: int) -> Iterator[None]:
+    """Let PyTorch's `normal_` and `uniform_` fill large tensors of the CPU piece by piece, on as many threads as there are cores.
+
+    Each piece has a generator of its own, seeded by `seed` and its place, so the numbers do not depend on how many cores there are.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    fills = {torch.ops.aten.normal_.default: torch.Tensor.normal_, torch.ops.aten.uniform_.default: torch.Tensor.uniform_}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+
+        class OnAllCores(TorchDispatchMode):
+            place = 0
+
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                fill, kwargs = fills.get(func), kwargs or {}
+                if fill is None or kwargs or args[0].numel() <= PIECE or args[0].device.type != "cpu" or not args[0].is_contiguous():
+                    return func(*args, **kwargs)
+                pieces = args[0].detach().view(-1).split(PIECE)
+                places = range(self.place, self.place + len(pieces))
+                self.place += len(pieces)
+
+                def draw(piece, place: int) -> None:
+                    fill(piece, *args[1:], generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
+
+                list(pool.map(draw, pieces, places))
+                return args[0]
+
+        with OnAllCores():
+            yield
