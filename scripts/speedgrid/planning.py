@@ -47,7 +47,7 @@ DEFAULT_RATE = (100, 1)
 # files (schema, records) is covered by the version in what each job is told; what only speaks (progress) changes no figure.
 JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
 CODE = {
-    "prepare_model": ["models.py", "corpus.py", "checkpoints.py"],
+    "prepare_model": ["models.py", "random_weights.py", "corpus.py", "checkpoints.py"],
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "build_requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
     "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
