@@ -20,9 +20,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-import yaml
-from speedgrid import hardware
+from speedgrid import hardware, planning
 from speedgrid.hardware import CAPABILITIES
+from speedgrid.study import StudyError
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONTEND = ROOT / "envs" / "uv-frontend"
@@ -319,29 +319,21 @@ def without_password(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def read(name: str) -> Mapping:
-    try:
-        content = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
-    except OSError as error:
-        sys.exit(f"doctor: {name}: cannot be read: {error.strerror}")
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        sys.exit(f"doctor: {name}: not valid YAML: {' '.join(str(error).split())}")
-    if not isinstance(content, Mapping):
-        sys.exit(f"doctor: {name}: has no keys")
-    return content
-
-
 def main(arguments: list[str]) -> int:
     if arguments:
         print(__doc__.strip())
         return 0 if arguments[0] in ("-h", "--help") else 2
-    registry, study = read("techniques.yaml"), read("config.yaml")
     facts = find_facts()
     print("This machine\n" + table(machine_rows(facts)))
-    print("\nTechniques\n" + table(technique_rows(registry, facts)))
-    if facts.slurm:
-        print("\nThis cluster\n" + table(slurm_rows(facts)))
-    problems = study_problems(study, registry, facts)
+    try:
+        registry = planning.read_registry()
+        print("\nTechniques\n" + table(technique_rows(registry, facts)))
+        if facts.slurm:
+            print("\nThis cluster\n" + table(slurm_rows(facts)))
+        study, _, _ = planning.read_study(planning.DEFAULT_STUDY)
+        problems = study_problems(study, registry, facts)
+    except StudyError as error:
+        problems = [str(error)]
     if problems:
         print("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
         return 1

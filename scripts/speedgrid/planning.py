@@ -40,6 +40,7 @@ from speedgrid.study import LOCAL_TASK, StudyError, check_devices, merge_registr
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "scripts/speedgrid"
 DEFAULT_STUDY = "config.yaml"
+TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
 # Snakemake's own limit of jobs that begin in so many seconds.
 DEFAULT_RATE = (100, 1)
 
@@ -51,7 +52,7 @@ CODE = {
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "build_requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
     "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
-    "write_plan": ["planning.py", "grid.py", "study.py", "workload.py"],
+    "write_plan": ["planning.py", "grid.py", "study.py", "strict_yaml.py", "validation.py", "workload.py"],
     "aggregate": [
         *("records.py", "schema.py", "statistics.py", "ceilings.py"),
         *("report/tables.py", "report/units.py", "report/work.py", "quality/paired.py", "quality/scores.py"),
@@ -578,14 +579,26 @@ def load(config: Mapping, workflow) -> Grid:
 
 def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
-    where = os.path.relpath(ROOT / study_file, ROOT)
-    study = validate(read_yaml(study_file), read_yaml("rules/schemas/study.schema.yaml"), where)
-    schema = read_yaml("rules/schemas/techniques.schema.yaml")
-    registry = validate(read_yaml("techniques.yaml"), schema, "techniques.yaml")
-    own = validate(study["techniques"], schema, f"{where}: techniques")
-    grid = Grid(study, merge_registry(registry, own, where), where, has_gpu(), workflow)
+    study, registry, where = read_study(study_file)
+    grid = Grid(study, registry, where, has_gpu(), workflow)
     _check_files(grid)
     return grid
+
+
+def read_study(study_file: str | Path) -> tuple[dict, dict, str]:
+    """The study of a file with its defaults filled in, the registry with the study's own techniques, and the file's name in messages.
+
+    Raises StudyError.
+    """
+    where = os.path.relpath(ROOT / study_file, ROOT)
+    study = validate(read_yaml(study_file), read_yaml("rules/schemas/study.schema.yaml"), where)
+    own = validate(study["techniques"], read_yaml(TECHNIQUES_SCHEMA), f"{where}: techniques")
+    return study, merge_registry(read_registry(), own, where), where
+
+
+def read_registry() -> dict:
+    """The project's techniques. Raises StudyError."""
+    return validate(read_yaml("techniques.yaml"), read_yaml(TECHNIQUES_SCHEMA), "techniques.yaml")
 
 
 def has_gpu() -> bool:

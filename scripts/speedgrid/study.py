@@ -4,11 +4,10 @@ Everything that can be wrong with a study is found here, before any job starts, 
 is allowed there.
 """
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import workload
+from speedgrid import strict_yaml, validation, workload
 
 # The task of speedgrid's own, made from held-out text.
 LOCAL_TASK = "cloze"
@@ -23,15 +22,16 @@ class StudyError(ValueError):
 
 
 def read(path: Path, where: str | Path) -> object:
-    """What a YAML file says; `where` is its name in messages. Raises StudyError where it cannot be read."""
-    import yaml
-
+    """What a YAML file says; `where` is its name in messages. Raises StudyError where it cannot be read, or says what no study may say."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise StudyError(f"{where}: {error.strerror}") from None
+        return strict_yaml.parse(path.read_bytes().decode("utf-8-sig"))
+    except strict_yaml.Refused as error:
+        raise StudyError(f"{where}: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise StudyError(f"{where}: line {line}: is not UTF-8; save the file in that encoding") from None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def validate(document: object, schema: Mapping, where: str) -> dict:
@@ -39,15 +39,12 @@ def validate(document: object, schema: Mapping, where: str) -> dict:
 
     Raises StudyError with the first problem: the file, the key and what is allowed there.
     """
-    import jsonschema
-
     if not isinstance(document, Mapping):
-        raise StudyError(f"{where}: expected keys and values at the top, found {_kind(document)}")
-    filled = _with_defaults(copy.deepcopy(dict(document)), schema, schema)
-    problems = sorted(jsonschema.Draft202012Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))
-    if problems:
-        raise StudyError(f"{where}: {_in_words(problems[0])}")
-    return filled
+        raise StudyError(f"{where}: expected keys and values at the top, found {validation.kind(document)}")
+    try:
+        return validation.validated(document, schema)
+    except validation.Problem as problem:
+        raise StudyError(f"{where}: {problem}") from None
 
 
 def merge_registry(registry: Mapping, own: Mapping, where: str) -> dict:
@@ -216,80 +213,4 @@ def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
 def _check_names(names: list[str], allowed, at: str) -> None:
     for name in names:
         if name not in allowed:
-            raise StudyError(f"{at}: {name!r} is unknown; allowed are {', '.join(allowed)}")
-
-
-def _with_defaults(value: object, schema: Mapping, root: Mapping) -> object:
-    """`value` with every default of `schema` that it leaves out; wrong types are left for the validator to name."""
-    if "$ref" in schema:
-        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
-    if "oneOf" in schema and isinstance(value, Mapping):
-        objects = [_resolved(option, root) for option in schema["oneOf"]]
-        schema = {**next((option for option in objects if option.get("type") == "object"), {}), **schema}
-    if not isinstance(value, dict):
-        return value
-    for key, child in schema.get("properties", {}).items():
-        default = _resolved(child, root).get("default", child.get("default"))
-        if key not in value and default is not None:
-            value[key] = copy.deepcopy(default)
-    for key in value:
-        child = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
-        if isinstance(child, Mapping):
-            value[key] = _with_defaults(value[key], child, root)
-    return value
-
-
-def _resolved(schema: Mapping, root: Mapping) -> Mapping:
-    return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-
-
-def _in_words(problem) -> str:
-    """One line for a validation error of jsonschema: key, problem, what is allowed."""
-    key = ".".join(map(str, problem.absolute_path))
-    at = f"{key}: " if key else ""
-    rule, value = problem.validator, problem.validator_value
-    if rule == "additionalProperties":
-        unknown = sorted(set(map(str, problem.instance)) - set(problem.schema.get("properties", {})))
-        return f"{at}unknown key {', '.join(unknown)}; allowed are {', '.join(problem.schema['properties'])}"
-    if rule == "required":
-        missing = [name for name in value if name not in problem.instance]
-        return f"{at}needs the key {', '.join(missing)}"
-    if rule == "dependentRequired":
-        return f"{at}{problem.message}"
-    if rule == "enum":
-        return f"{at}{problem.instance!r} is not allowed; allowed are {', '.join(map(str, value))}"
-    if rule == "type":
-        return f"{at}expected {value if isinstance(value, str) else ' or '.join(value)}, found {_kind(problem.instance)}"
-    if rule == "minItems" or rule == "minProperties":
-        return f"{at}must not be empty"
-    if rule == "oneOf":
-        return _oneof_in_words(problem, at)
-    if rule == "pattern":
-        return f"{at}{problem.instance!r} is not allowed; it must match {value}"
-    return f"{at}{problem.message}"
-
-
-def _oneof_in_words(problem, at: str) -> str:
-    options = problem.validator_value
-    keys = [name for option in options for name in option.get("required", [])]
-    if keys:
-        given = [name for name in keys if name in problem.instance]
-        return f"{at}needs exactly one of {', '.join(keys)}; it has {' and '.join(given) if given else 'none'}"
-    # Of several forms, the one that takes such a value tells most about what is wrong with it.
-    inside = [error for error in problem.context if error.path or error.validator not in ("type", "const", "required")]
-    if inside:
-        return _in_words(inside[0])
-    named = [
-        "a whole number"
-        if option.get("type") == "integer"
-        else str(option["const"]).lower()
-        if "const" in option
-        else option.get("type", "keys and values")
-        for option in options
-    ]
-    return f"{at}{problem.instance!r} is not allowed; allowed is {' or '.join(named)}"
-
-
-def _kind(value: object) -> str:
-    kinds = {type(None): "nothing", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return kinds.get(type(value), "keys and values") + (f" ({value!r})" if isinstance(value, int | float | str) else "")
+            raise StudyError(f"{at}: {validation.shown(name)} is unknown; {validation.unknown(name, allowed)}")

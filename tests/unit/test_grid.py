@@ -147,20 +147,20 @@ def at(path, value):
 MISTAKES = {
     "unknown technique": (
         at("experiments.generate.techniques", ["baseline", "flash9"]),
-        "experiments.generate.techniques: 'flash9' is unknown; allowed are baseline,",
+        "experiments.generate.techniques: 'flash9' is unknown; did you mean sdpa_flash or ",
     ),
     "unknown model": (at("experiments.generate.models", ["big"]), "experiments.generate.models: 'big' is unknown; allowed are tiny, shape"),
     "unknown gpu": (at("experiments.generate.gpus", ["a100"]), "experiments.generate.gpus: 'a100' is unknown; allowed are local, cpu"),
-    "unknown key": (at("experiments.generate.repliez", 3), "experiments.generate: unknown key repliez; allowed are workload, models,"),
-    "unknown key at the top": (at("modles", {}), "my.yaml: unknown key modles; allowed are study, title,"),
+    "unknown key": (at("experiments.generate.repliez", 3), "experiments.generate: unknown key repliez; did you mean replies"),
+    "unknown key at the top": (at("modles", {}), "my.yaml: unknown key modles; did you mean models?"),
     "unknown sampling key": (at("experiments.generate.sampling", {"temp": 1}), "experiments.generate.sampling: unknown key temp"),
     "wrong type": (
         at("experiments.generate.replies", "many"),
         "experiments.generate.replies: 'many' is not allowed; allowed is a whole number or auto or keys and values",
     ),
-    "a list for a mapping": (at("models", ["tiny"]), "models: expected object, found a list"),
-    "negative count": (at("experiments.generate.replies", -3), "experiments.generate.replies: -3 is less than the minimum of 1"),
-    "no warm-up": (at("experiments.generate.warmup_replies", 0), "experiments.generate.warmup_replies: 0 is less than the minimum of 1"),
+    "a list for a mapping": (at("models", ["tiny"]), "models: expected keys and values, found a list"),
+    "negative count": (at("experiments.generate.replies", -3), "experiments.generate.replies: -3 is too small; the least is 1"),
+    "no warm-up": (at("experiments.generate.warmup_replies", 0), "experiments.generate.warmup_replies: 0 is too small; the least is 1"),
     "no models": (at("models", ...), "my.yaml: needs the key models"),
     "no techniques": (at("experiments.generate.techniques", []), "experiments.generate.techniques: must not be empty"),
     "no prompt": (at("experiments.generate.prompt", ...), "experiments.generate: needs exactly one of prompt, prompt_tokens; it has none"),
@@ -173,7 +173,7 @@ MISTAKES = {
         "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has train and local",
     ),
     "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has none"),
-    "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: 'revision' is a dependency of 'hub'"),
+    "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: needs the key revision beside hub: "),
     "a branch for a revision": (at("models.tiny", {"hub": "a/b", "revision": "main"}), "models.tiny.revision: 'main' is not allowed"),
     "revision of a local model": (
         at("models.tiny", {"local": "x", "revision": "0" * 40}),
@@ -192,7 +192,7 @@ MISTAKES = {
         "experiments.generate.exclude.0.model: 'no' is unknown",
     ),
     "exclusion of the baseline": (at("experiments.generate.exclude", [{"technique": "baseline"}]), "leaves out the baseline itself"),
-    "bad name": (at("gpus", {"../up": {}}), "gpus: '../up' is not allowed; it must match"),
+    "bad name": (at("gpus", {"../up": {}}), "gpus: '../up' is not allowed; a name has letters, digits,"),
     "bad number format": (
         at("experiments.generate.dtype", "int3"),
         "experiments.generate.dtype: 'int3' is not allowed; allowed are float32,",
@@ -428,9 +428,9 @@ def test_each_run_of_the_baseline_has_a_file_and_a_job_of_its_own():
 @pytest.mark.parametrize(
     ("replies", "said"),
     [
-        (0, "experiments.generate.replies: 0 is less than the minimum of 1"),
+        (0, "experiments.generate.replies: 0 is too small; the least is 1"),
         ("many", "'many' is not allowed; allowed is a whole number or auto or keys and values"),
-        ({"share": 0}, "experiments.generate.replies.share: 0 is less than or equal to the minimum of 0"),
+        ({"share": 0}, "experiments.generate.replies.share: 0 is too small; it must be more than 0"),
         ({"at_least": 50, "at_most": 40}, "experiments.generate.replies: at_least is 50, more than at_most"),
     ],
 )

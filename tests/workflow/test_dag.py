@@ -99,7 +99,7 @@ def refusal(answer) -> str:
 def test_a_mistake_in_a_study_is_one_line(project, study):
     name = study(lambda s: s["experiments"]["generate"].update(replies=-1))
     line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
-    assert line == "speedgrid: variant.yaml: experiments.generate.replies: -1 is less than the minimum of 1"
+    assert line == "speedgrid: variant.yaml: experiments.generate.replies: -1 is too small; the least is 1"
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "tests"])
@@ -117,7 +117,7 @@ def test_a_mistake_in_the_registry_is_one_line(project):
         line = refusal(working_copy.snakemake(project, "-n"))
         assert line.startswith("speedgrid: techniques.yaml: odd.engine: 'steam' is not allowed; allowed are transformers, ")
         path.write_text(before + "\nodd: [unclosed\n")
-        assert "techniques.yaml: not readable as YAML: " in refusal(working_copy.snakemake(project, "-n"))
+        assert "techniques.yaml: is not YAML: " in refusal(working_copy.snakemake(project, "-n"))
     finally:
         path.write_text(before)
 
@@ -127,7 +127,7 @@ def test_an_unreadable_default_study_is_one_line(project):
     before = path.read_text()
     try:
         path.write_text("study: [unclosed\nmodels: {}\n")
-        assert "config.yaml: not readable as YAML: " in refusal(working_copy.snakemake(project, "-n"))
+        assert "config.yaml: is not YAML: " in refusal(working_copy.snakemake(project, "-n"))
         path.write_text("")
         assert "config.yaml: expected keys and values at the top, found nothing" in refusal(working_copy.snakemake(project, "-n"))
     finally:

@@ -172,11 +172,13 @@ def test_a_study_that_is_not_there_or_not_a_file(clone):
 @pytest.mark.parametrize(
     ("content", "answer"),
     [
-        (b"a: [1", "not valid YAML"),
+        (b"a: [1", "the file ends inside of a bracket"),
+        (b"a: 1\nb: 2\na: 3\n", "line 3: the key 'a' is there twice"),
+        (b"a: &a [*a]\n", "line 1: *a lies inside of what it stands for"),
         (b"a:\n\t- b", "line 2"),
         (b"- a\n", "it has no keys"),
         (b"", "it has no keys"),
-        (b"\xff\xfe\xff", "cannot be read"),
+        (b"\xff\xfe\xff", "line 1: is not UTF-8"),
     ],
 )
 def test_a_study_that_cannot_be_read(clone, tmp_path, content, answer):
