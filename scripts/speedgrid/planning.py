@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, site, workload
+from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, site, techniques, workload
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -52,7 +52,7 @@ CODE = {
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
     "build_requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
     "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
-    "write_plan": ["planning.py", "grid.py", "study.py", "strict_yaml.py", "validation.py", "workload.py"],
+    "write_plan": ["planning.py", "grid.py", "study.py", "strict_yaml.py", "techniques.py", "validation.py", "workload.py"],
     "aggregate": [
         *("records.py", "schema.py", "statistics.py", "ceilings.py"),
         *("report/tables.py", "report/units.py", "report/work.py", "quality/paired.py", "quality/scores.py"),
@@ -581,6 +581,7 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
     study, registry, where = read_study(study_file)
     grid = Grid(study, registry, where, has_gpu(), workflow)
+    techniques.check_cells(grid.cells, where)
     _check_files(grid)
     return grid
 
@@ -593,7 +594,9 @@ def read_study(study_file: str | Path) -> tuple[dict, dict, str]:
     where = os.path.relpath(ROOT / study_file, ROOT)
     study = validate(read_yaml(study_file), read_yaml("rules/schemas/study.schema.yaml"), where)
     own = validate(study["techniques"], read_yaml(TECHNIQUES_SCHEMA), f"{where}: techniques")
-    return study, merge_registry(read_registry(), own, where), where
+    registry = merge_registry(read_registry(), own, where)
+    techniques.check(own, [path.stem for path in (ROOT / "envs").glob("*.yaml")], where)
+    return study, registry, where
 
 
 def read_registry() -> dict:

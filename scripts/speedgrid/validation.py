@@ -40,7 +40,9 @@ def validated(document: Mapping, schema: Mapping) -> dict:
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Those of `known`, two at most, that a mistyped name most likely means; none where none is near."""
     by_lower = {_loose(one): one for one in known}
-    return [by_lower[found] for found in difflib.get_close_matches(_loose(name), by_lower, n=2, cutoff=0.6)]
+    found = difflib.get_close_matches(_loose(name), by_lower, n=2, cutoff=0.6)
+    alike = [difflib.SequenceMatcher(None, _loose(name), one).ratio() for one in found]
+    return [by_lower[one] for one, ratio in zip(found, alike, strict=True) if ratio > max(alike) - 0.1]
 
 
 def unknown(name: str, known: Iterable[str]) -> str:

@@ -101,10 +101,9 @@ def test_tokenizer_settings_of_transformers_4():
         (("none", "float16", True), ""),
         (("dynamic_int8", "float32", False), ""),
         (("none", "float16", False), "does not compute in float16 on a CPU"),
-        (("none", "bfloat16", True), "does not compute in bfloat16 on a GPU"),
+        (("none", "bfloat16", True), "does not compute in bfloat16"),
         (("dynamic_int8", "float32", True), "on CPUs only"),
         (("dynamic_int8", "bfloat16", False), "bfloat16"),
-        (("int3", "float32", False), "not int3"),
     ],
 )
 def test_what_onnxruntime_cannot_run(asked, reason):

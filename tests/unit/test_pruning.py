@@ -48,11 +48,6 @@ def test_a_student_has_the_size_that_was_asked_for(size, layers, rest):
     assert kept * layers + rest == pytest.approx(size * (layers + rest))
 
 
-def test_a_student_is_smaller_than_its_teacher():
-    with pytest.raises(Unsupported, match="between 0 and 1"):
-        distill.kept_of_layers(1.0, 10, 5)
-
-
 @given(tokens=st.integers(1, 10**7), batch=st.integers(1, 64), sequence=st.integers(2, 4096))
 def test_steps_see_the_tokens_that_were_asked_for_and_less_than_a_step_more(tokens, batch, sequence):
     steps = training.steps_for(tokens, batch, sequence)

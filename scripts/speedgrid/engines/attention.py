@@ -1,8 +1,10 @@
 """Attention alone: one operation softmax(q kᵀ / √d) v, by the kernel that a technique names."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
+from typing import ClassVar
 
 from speedgrid.engines import base
 from speedgrid.engines.transformers import SDPA_KERNELS
@@ -11,6 +13,16 @@ from speedgrid.outcomes import MissingDependency, Unsupported
 
 class Engine(base.Runtime):
     """`attend(q, k, v, causal)` for tensors of (batch, heads, length, head size)."""
+
+    OPTIONS: ClassVar = {"attention": None, "dtype": None, "sdpa_kernel": None, "compile": ("module",), "compile_mode": None}
+
+    @classmethod
+    def problem(cls, options: Mapping, batch_size: int) -> str:
+        if "attention" not in options:
+            return "needs the option `attention`, the kernel that is measured"
+        if options["attention"] == "flash_attention_2" and options["dtype"] == "float32":
+            return "the kernels of flash-attn take bfloat16 or float16, not float32"
+        return base.attention_problem(options)
 
     def import_packages(self) -> None:
         import torch
@@ -29,8 +41,6 @@ class Engine(base.Runtime):
         if kind == "flash_attention_2":
             if not find_spec("flash_attn"):
                 raise MissingDependency("the Python package flash-attn is not installed in this environment")
-            if self.options["dtype"] == "float32":
-                raise Unsupported("the kernels of flash-attn take bfloat16 or float16, not float32")
             self.attend = _flash_attn
         elif kind == "flex_attention":
             self.attend = _Flex(self.device.kind)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from speedgrid import checkpoints
 from speedgrid.hardware import Device
@@ -58,6 +58,13 @@ class Proof:
     evidence: dict = field(default_factory=dict)
 
 
+def attention_problem(options: Mapping) -> str:
+    """Why options of attention do not go together; empty where they do."""
+    if "sdpa_kernel" in options and options.get("attention", "sdpa") != "sdpa":
+        return f"`sdpa_kernel` is one of `attention: sdpa`, and attention is {options['attention']}"
+    return ""
+
+
 class Runtime(ABC):
     """What every engine has: a model on a device. Heavy packages are imported by `import_packages` and after it, never by importing the
     module. `close` is called when a job is done, whatever came of it."""
@@ -67,12 +74,22 @@ class Runtime(ABC):
     uses_torch = True
     # Whether the weights that it loads are safetensors; an engine with a format of its own looks for that itself.
     loads_safetensors = True
+    # What a technique may tell the engine (`options`): each option with the values that it takes, all of the schema's where None.
+    OPTIONS: ClassVar[Mapping[str, tuple | None]] = {"dtype": None}
     # Sequences that `load` must make room for when texts are scored: several for an engine that schedules its own batches.
     scored_at_once = 1
 
     def __init__(self, checkpoint: Path, device: Device, options: Mapping, threads: int, trust_remote_code: bool = False):
         self.checkpoint, self.device, self.options = checkpoint, device, options
         self.threads, self.trust_remote_code = threads, trust_remote_code
+
+    @classmethod
+    def problem(cls, options: Mapping, batch_size: int) -> str:
+        """Why options that the engine takes do not go together, or not with a batch, whatever the model and device; empty where they do.
+
+        Asked when a study is planned, with the number format of the cell among the options.
+        """
+        return ""
 
     @abstractmethod
     def import_packages(self) -> None:

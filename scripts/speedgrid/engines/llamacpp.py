@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base
@@ -32,6 +33,7 @@ STEPS_TIMED = 32
 
 
 class Engine(base.Engine):
+    OPTIONS: ClassVar = {"dtype": None, "flash_attention": None}
     uses_torch = False
     loads_safetensors = False
     native_model = native_context = step = None

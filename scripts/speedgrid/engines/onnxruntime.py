@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from functools import wraps
 from pathlib import Path
+from typing import ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base
@@ -26,6 +27,7 @@ PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits", *QUANTI
 
 
 class Engine(base.Engine):
+    OPTIONS: ClassVar = {"dtype": None, "tf32": None}
     uses_torch = False
     loads_safetensors = False
     model = None

@@ -4,8 +4,10 @@ import copy
 import gc
 import os
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
+from typing import ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base, evidence
@@ -15,11 +17,30 @@ from speedgrid.outcomes import Unsupported
 MULTIPLIES_IN = {"fp32": "float32", "tf32": "tf32", "fp16_scaler": "float16", "bf16_autocast": "bfloat16", "bf16_pure": "bfloat16"}
 # Rank of the adapters, the one of QLoRA's experiments with all linear layers.
 RANK = 16
+QLORA_PRECISIONS = ("bf16_autocast", "bf16_pure")
 AUTOCAST = {"fp16_scaler": "float16", "bf16_autocast": "bfloat16"}
 
 
 class Engine(base.Runtime):
     """A model with `forward`, the call that a technique may have compiled; `model` is the module under it."""
+
+    # Not `dtype`: that is the precision's.
+    OPTIONS: ClassVar = {
+        **dict.fromkeys(("precision", "channels_last", "checkpointing", "accumulate", "optimizer", "adapter")),
+        "attention": ("eager", "sdpa", "flex_attention"),
+        "compile": ("module",),
+        "compile_mode": None,
+        "fullgraph": None,
+    }
+
+    @classmethod
+    def problem(cls, options: Mapping, batch_size: int) -> str:
+        if options.get("adapter") == "qlora" and options["precision"] not in QLORA_PRECISIONS:
+            return f"QLoRA computes in bfloat16 here, and the precision asked for is {options['precision']}"
+        told = [name for name in ("compile_mode", "fullgraph") if name in options]
+        if told and "compile" not in options:
+            return f"`{told[0]}` belongs to `compile`, which is not asked for"
+        return ""
 
     def import_packages(self) -> None:
         import torch
@@ -178,8 +199,6 @@ class Engine(base.Runtime):
         import torch
         from transformers import BitsAndBytesConfig
 
-        if self.precision not in ("bf16_autocast", "bf16_pure"):
-            raise Unsupported(f"QLoRA computes in bfloat16 here, and the precision asked for is {self.precision}")
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
         )

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from typing import ClassVar
 from urllib.error import URLError
 
 from speedgrid.engines import base, evidence
@@ -22,6 +23,28 @@ ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 
 class Engine(base.Engine):
+    OPTIONS: ClassVar = {
+        "attention": None,
+        "dtype": None,
+        "sdpa_kernel": None,
+        "cache": None,
+        "use_cache": None,
+        "compile": ("static_cache", "forward", "module"),
+        "compile_mode": None,
+        "prompt_lookup": None,
+        "kernel": None,
+    }
+
+    @classmethod
+    def problem(cls, options: Mapping, batch_size: int) -> str:
+        if batch_size > 1 and options.get("prompt_lookup"):
+            return "`prompt_lookup`: prompt lookup decoding of transformers takes one sequence at a time, and batch_size is more"
+        if options.get("use_cache") is False and ("cache" in options or options.get("compile") == "static_cache"):
+            return "`use_cache` is false, and a static cache is asked for"
+        if "compile_mode" in options and options.get("compile") in (None, "module"):
+            return "`compile_mode` belongs to `compile: static_cache` or `compile: forward`"
+        return base.attention_problem(options)
+
     def import_packages(self) -> None:
         import logging
 
@@ -38,8 +61,6 @@ class Engine(base.Engine):
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
-        if batch_size > 1 and self.options.get("prompt_lookup"):
-            raise Unsupported("prompt lookup decoding of transformers takes one sequence at a time, not a batch")
         if self.options.get("attention") == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
         method = (getattr(self.config, "quantization_config", None) or {}).get("quant_method")

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 from speedgrid.engines import base, evidence, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
@@ -21,6 +22,22 @@ class Engine(transformers.Engine):
     """Options besides those of the engine `transformers`: `bettertransformer`, and `expected_kernel`, the kernel of SDPA that must be
     seen at work where SDPA is free to choose. Without `attention`, transformers chooses: SDPA where it has it for the model, else eager.
     """
+
+    OPTIONS: ClassVar = {
+        "attention": ("eager", "sdpa", "flash_attention_2"),
+        "dtype": None,
+        "sdpa_kernel": None,
+        "expected_kernel": None,
+        "use_cache": None,
+        "compile": ("module",),
+        "bettertransformer": None,
+    }
+
+    @classmethod
+    def problem(cls, options: Mapping, batch_size: int) -> str:
+        if options.get("bettertransformer") and options.get("sdpa_kernel") == "flash" and batch_size > 1:
+            return "BetterTransformer gives SDPA a mask for a batch of several sequences, which the flash kernel does not take"
+        return super().problem(options, batch_size)
 
     def import_packages(self) -> None:
         super().import_packages()
@@ -47,8 +64,6 @@ class Engine(transformers.Engine):
         attention = self.options.get("attention")
         if attention == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
-        if self.options.get("bettertransformer") and self.options.get("sdpa_kernel") == "flash" and batch_size > 1:
-            raise Unsupported("BetterTransformer gives SDPA a mask for a batch of several sequences, which the flash kernel does not take")
         window = getattr(self.config, "sliding_window", None) if getattr(self.config, "use_sliding_window", True) else None
         if window and room > window:
             raise Unsupported(f"transformers 4.40 does not keep to a sliding window of {window} tokens; this needs room for {room}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base
@@ -57,6 +58,7 @@ class Engine(base.Engine):
     On a CPU vLLM leaves one of the job's cores to its scheduler, which never sleeps, and computes on the others.
     """
 
+    OPTIONS: ClassVar = {"dtype": None, "quantization": None, "enforce_eager": None}
     uses_torch = False
     scored_at_once = 16
 

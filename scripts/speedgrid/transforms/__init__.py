@@ -1,5 +1,9 @@
 """The transforms: one module each, with a function `make(task)` that writes a new checkpoint and returns further columns of
-schema.CHECKPOINT."""
+schema.CHECKPOINT, and `SETTINGS`, the JSON schema of what a technique may tell it.
+
+What a schema cannot say, a module says in a function `problem(settings, dtype)`: why it would refuse settings that fit the schema, or a
+number format, whatever the model and device; empty where it would not. Both are held against every study when it is planned.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +35,18 @@ class Task:
 def transform(name: str) -> Callable[[Task], dict]:
     """The transform of this name; importing it imports nothing heavy."""
     return import_module(f"speedgrid.transforms.{name}").make
+
+
+def settings_schema(name: str) -> Mapping:
+    """The JSON schema of the settings of a transform, those of `transform` in a technique without `method`."""
+    return import_module(f"speedgrid.transforms.{name}").SETTINGS
+
+
+def problem(name: str, settings: Mapping, dtype: str) -> str:
+    """Why a transform refuses settings that fit its schema, or the number format of the cell, whatever the model; empty where it does
+    not."""
+    module = import_module(f"speedgrid.transforms.{name}")
+    return module.problem(settings, dtype) if hasattr(module, "problem") else ""
 
 
 def uses_torch(name: str) -> bool:

@@ -7,24 +7,35 @@ from collections.abc import Mapping
 from speedgrid.engines.transformers_legacy import Engine
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
-from speedgrid.transforms.gptqmodel import DEFAULTS, sequences
+from speedgrid.transforms.gptqmodel import DEFAULTS, SHORTEST, sequences
 
 # What lies beside the weights and is not the model's configuration: taken over as it is, so that every stack finds its own.
 BESIDE = ("token*.json", "special_tokens_map.json", "generation_config.json", "vocab.*", "merges.txt", "*.model", "*.jinja", "*.py")
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "bits": {"description": "Bits of a weight; 4 where left out.", "type": "integer", "enum": [2, 3, 4, 8]},
+        "group_size": {
+            "description": "Weights along a layer's input that share a scale, or -1 for all of them; 128 where left out.",
+            "oneOf": [{"const": -1}, {"type": "integer", "minimum": 1}],
+        },
+        "desc_act": {"description": "Take the weights in the order of their activations; no where left out.", "type": "boolean"},
+        "samples": {"description": "The most sequences of the calibration text; 128 where left out.", "type": "integer", "minimum": 1},
+        "sequence": {"description": "Tokens of such a sequence; 512 where left out.", "type": "integer", "minimum": SHORTEST},
+    },
+}
 
 
 def make(task: Task) -> dict:
     """Write the quantized checkpoint, with its tokenizer.
 
-    Settings as those of `gptqmodel` for GPTQ, and desc_act (take the weights in the order of their activations; off unless told).
     Raises outcomes.Unsupported where AutoGPTQ does not take the model, or where transformers would not load what it makes.
     """
     settings = {**DEFAULTS, "desc_act": False, **task.settings}
     import torch
     from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig
 
-    if settings["bits"] not in (2, 3, 4, 8):
-        raise Unsupported(f"AutoGPTQ has 2, 3, 4 and 8 bits, not {settings['bits']}")
     random.seed(task.seed)
     torch.manual_seed(task.seed)
     # The engine that will load the result knows how to read a newer checkpoint, and which it must refuse.

@@ -1,11 +1,24 @@
 """bitsandbytes: linear layers in 8 bits (LLM.int8()) or 4 bits (NF4, FP4), quantized while loading and saved as such."""
 
+from collections.abc import Mapping
+
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["bits"],
+    "properties": {
+        "bits": {"description": "Bits of a weight: 8 for LLM.int8(), 4 for NF4 and FP4.", "type": "integer", "enum": [4, 8]},
+        "quant_type": {"description": "Form of the 4 bits; nf4 where left out.", "enum": ["nf4", "fp4"]},
+        "double_quant": {"description": "Quantize the scales of 4 bits too; no where left out.", "type": "boolean"},
+    },
+}
+
 
 def make(task: Task) -> dict:
-    """Write the quantized checkpoint, with its tokenizer. Settings: bits (8 or 4), quant_type (`nf4` or `fp4`), double_quant."""
+    """Write the quantized checkpoint, with its tokenizer."""
     import bitsandbytes  # noqa: F401 - where it is missing, say so and not what transformers makes of it
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -13,15 +26,13 @@ def make(task: Task) -> dict:
     settings, device, dtype = task.settings, task.device, getattr(torch, task.dtype)
     if settings["bits"] == 8:
         config = BitsAndBytesConfig(load_in_8bit=True)
-    elif settings["bits"] == 4:
+    else:
         config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=settings.get("quant_type", "nf4"),
             bnb_4bit_use_double_quant=settings.get("double_quant", False),
             bnb_4bit_compute_dtype=dtype,
         )
-    else:
-        raise Unsupported(f"bitsandbytes has 8 and 4 bits, not {settings['bits']}")
     model = AutoModelForCausalLM.from_pretrained(
         task.source,
         quantization_config=config,
@@ -37,6 +48,11 @@ def make(task: Task) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(task.source, local_files_only=True, trust_remote_code=task.trust_remote_code)
     tokenizer.save_pretrained(task.target)
     return {"calibration_tokens": 0}
+
+
+def problem(settings: Mapping, dtype: str) -> str:
+    of_four = [name for name in ("quant_type", "double_quant") if name in settings]
+    return f"{of_four[0]} belongs to 4 bits, and bits is 8" if settings["bits"] == 8 and of_four else ""
 
 
 def _refuse_odd_widths(model) -> None:

@@ -9,18 +9,38 @@ import math
 
 from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
-from speedgrid.transforms import Task, pruning
+from speedgrid.transforms import Task, pruning, training
 from speedgrid.transforms.prune import importance_of, load, save, train
 
 DEFAULTS = {"samples": 64, "sequence": 256}
+
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["size", "train"],
+    "properties": {
+        "size": {
+            "description": "Parameters of the student, as a share of the teacher's.",
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "exclusiveMaximum": 1,
+        },
+        "train": {**training.SETTINGS, "description": "How the student is trained."},
+        "samples": {
+            "description": "Sequences of the calibration text that importance is measured on; 64 where left out.",
+            "type": "integer",
+            "minimum": 1,
+        },
+        "sequence": {"description": "Tokens of such a sequence; 256 where left out.", "type": "integer", "minimum": 2},
+    },
+}
 
 
 def make(task: Task) -> dict:
     """Write the student's checkpoint, with its tokenizer.
 
-    Settings: size (the student's parameters as a share of the teacher's), train (settings of training.fit: tokens, temperature, soft,
-    learning_rate, batch_size, sequence), samples and sequence (the text that importance is measured on). Raises outcomes.Unsupported where
-    what cannot be cut, such as the embedding, is already larger, or where the model is built neither like Llama nor like GPT-2.
+    Raises outcomes.Unsupported where what cannot be cut, such as the embedding, is already larger, or where the model is built neither like
+    Llama nor like GPT-2.
     """
     settings = {**DEFAULTS, **task.settings}
     student, tokenizer = load(task)
@@ -44,8 +64,6 @@ def kept_of_layers(size: float, whole: int, layers: int) -> float:
 
     Raises outcomes.Unsupported where nothing would be left of the layers, or nothing is to be cut.
     """
-    if not 0 < size < 1:
-        raise Unsupported(f"the student's size lies between 0 and 1, the teacher's; it is {size}")
     kept = (size * whole - (whole - layers)) / layers
     if kept <= 0:
         raise Unsupported(

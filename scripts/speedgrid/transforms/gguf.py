@@ -20,6 +20,17 @@ USES_TORCH = False
 CONVERTED = ("f32", "f16", "bf16")
 # The converter's name of the number format that a checkpoint is in.
 FORMATS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+# The types of llama.cpp that need no matrix of importances, which its own tools make of a text.
+TYPES = (
+    *("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q5_1", "q4_k_m", "q4_k_s", "q4_0", "q4_1", "iq4_nl", "iq4_xs"),
+    *("q3_k_l", "q3_k_m", "q3_k_s", "iq3_m", "iq3_s", "iq3_xs", "q2_k", "tq2_0", "tq1_0", "mxfp4_moe"),
+)
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["type"],
+    "properties": {"type": {"description": "llama.cpp's name of the format of weights, in small letters.", "enum": list(TYPES)}},
+}
 # The byte-level BPE of GPT-2, as the package tokenizers writes it: the text is cut by GPT-2's pattern and nothing else.
 GPT2_PRE_TOKENIZER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 # Files beside the weights that no engine reads from a GGUF checkpoint.
@@ -72,8 +83,7 @@ converter.main()
 
 
 def make(task: Task) -> dict:
-    """Write model.gguf, with the tokenizer and configuration of the source beside it. Settings: type, a name of llama.cpp's quantization
-    types in small letters, such as `q4_k_m`, `q8_0` or `f16`.
+    """Write model.gguf, with the tokenizer and configuration of the source beside it.
 
     Weights are rounded once: a quantized type is made from a file in the source's own number format. Raises Unsupported with the
     converter's or the quantizer's own words where llama.cpp does not take the model.

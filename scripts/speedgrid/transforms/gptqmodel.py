@@ -3,7 +3,7 @@
 import os
 import random
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
@@ -12,25 +12,31 @@ DEFAULTS = {"bits": 4, "group_size": 128, "samples": 128, "sequence": 512}
 BITS = {"gptq": (2, 3, 4, 8), "awq": (4,)}
 # GPT-QModel leaves out sequences of fewer than ten tokens by itself, and its count would then not be ours.
 SHORTEST = 16
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["format"],
+    "properties": {
+        "format": {"description": "The method, and the format of the checkpoint.", "enum": list(BITS)},
+        "bits": {"description": "Bits of a weight; 4 where left out.", "type": "integer", "enum": list(BITS["gptq"])},
+        "group_size": {
+            "description": "Weights along a layer's input that share a scale, or -1 for all of them; 128 where left out.",
+            "oneOf": [{"const": -1}, {"type": "integer", "minimum": 1}],
+        },
+        "samples": {"description": "The most sequences of the calibration text; 128 where left out.", "type": "integer", "minimum": 1},
+        "sequence": {"description": "Tokens of such a sequence; 512 where left out.", "type": "integer", "minimum": SHORTEST},
+    },
+}
 # AWQ looks for the best clipping of this many outputs of a layer at a time, and fails where some are left over.
 AWQ_OUTPUTS = 64
 
 
 def make(task: Task) -> dict:
-    """Write the quantized checkpoint, with its tokenizer.
-
-    Settings: format (`gptq` or `awq`), bits, group_size (weights along a layer's input that share a scale), samples and sequence (the
-    calibration is at most `samples` sequences of `sequence` tokens). Raises outcomes.Unsupported where the method does not take the model.
-    """
+    """Write the quantized checkpoint, with its tokenizer. Raises outcomes.Unsupported where the method does not take the model."""
     settings = {**DEFAULTS, **task.settings}
     kind, bits, group_size = settings["format"], settings["bits"], settings["group_size"]
-    if kind not in BITS:
-        raise Unsupported(f"gptqmodel makes {' and '.join(BITS)} checkpoints here, not {kind}")
-    if bits not in BITS[kind]:
-        raise Unsupported(f"{kind} has {', '.join(map(str, BITS[kind]))} bits, not {bits}")
-    if kind == "awq" and task.dtype == "float32":
-        # Its search undoes its trial scalings from a copy, which in float32 is no copy: the model that comes out is broken.
-        raise Unsupported("awq takes a model in bfloat16 or float16, not in float32")
+    if reason := problem(task.settings, task.dtype):
+        raise Unsupported(reason)
     # Read when the package is imported, which does not start with fewer than two.
     os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, task.threads))
     import torch
@@ -79,6 +85,16 @@ def make(task: Task) -> dict:
     tokenizer.save_pretrained(task.target)
     _restore_generation_config(task)
     return {"calibration_tokens": sum(map(len, calibration))}
+
+
+def problem(settings: Mapping, dtype: str) -> str:
+    kind, bits = settings["format"], settings.get("bits", DEFAULTS["bits"])
+    if bits not in BITS[kind]:
+        return f"{kind} has {' or '.join(map(str, BITS[kind]))} bits, not {bits}"
+    if kind == "awq" and dtype == "float32":
+        # Its search undoes its trial scalings from a copy, which in float32 is no copy: the model that comes out is broken.
+        return "awq takes a model in bfloat16 or float16, not in float32"
+    return ""
 
 
 def sequences(texts: Iterable[Sequence[int]], samples: int, length: int) -> list[list[int]]:

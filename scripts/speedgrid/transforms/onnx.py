@@ -22,6 +22,18 @@ from speedgrid.transforms import Task
 SURROUNDINGS = (".json", ".model", ".txt", ".jinja", ".py")
 WRITTEN_ANEW = ("config.json", "tokenizer_config.json")
 QUANTIZATIONS = ("none", "dynamic_int8")
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["quantization"],
+    "properties": {
+        "quantization": {
+            "description": "`none`, or `dynamic_int8`: weights of all linear layers in 8 bits, each column with a scale of its own, and"
+            " activations quantized anew at every product.",
+            "enum": list(QUANTIZATIONS),
+        },
+    },
+}
 # Above this, the weights lie in a file beside the graph: protobuf takes no more than 2 GiB.
 ONE_FILE_BYTES = 2**30
 # Tokens of the text on which graph and model are compared, and how far apart their log-probabilities may be.
@@ -35,9 +47,7 @@ NO_MATTER = ("auto_map", "quantization_config", "architectures", "transformers_v
 
 
 def make(task: Task) -> dict:
-    """Write model.onnx, with the configuration and tokenizer of the source beside it, as transformers 4 reads them. Settings:
-    quantization (`none`, or `dynamic_int8`: weights of all linear layers in 8 bits, each column with a scale of its own, and activations
-    quantized anew at every product).
+    """Write model.onnx, with the configuration and tokenizer of the source beside it, as transformers 4 reads them.
 
     Raises Unsupported where the model cannot be exported, and where the exported graph does not compute what the model does, and what
     the engine's `prepare` raises.
@@ -70,13 +80,17 @@ def make(task: Task) -> dict:
 
 def refusal(quantization: str, dtype: str, on_gpu: bool) -> str:
     """Why onnxruntime cannot run a combination of quantization, number format and device; empty where it can."""
-    if quantization not in QUANTIZATIONS:
-        return f"the ONNX export has the quantizations {', '.join(QUANTIZATIONS)}, not {quantization}"
-    if dtype == "bfloat16" or (dtype == "float16" and not on_gpu):
-        return f"onnxruntime does not compute in {dtype} on a {'GPU' if on_gpu else 'CPU'}"
+    if dtype == "float16" and not on_gpu:
+        return "onnxruntime does not compute in float16 on a CPU"
     if quantization == "dynamic_int8" and on_gpu:
         return "onnxruntime quantizes activations (DynamicQuantizeLinear) on CPUs only; on a GPU it would copy them to the CPU and back"
-    if quantization == "dynamic_int8" and dtype != "float32":
+    return problem({"quantization": quantization}, dtype)
+
+
+def problem(settings: Mapping, dtype: str) -> str:
+    if dtype == "bfloat16":
+        return "onnxruntime does not compute in bfloat16"
+    if settings["quantization"] == "dynamic_int8" and dtype != "float32":
         return f"onnxruntime's dynamic quantization starts from float32, not from {dtype}"
     return ""
 

@@ -7,25 +7,42 @@ import copy
 import json
 
 from speedgrid import checkpoints
-from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
 from speedgrid.transforms import Task, pruning, training
 
+# Nothing, or the settings of a training.
+RECOVERY = {**training.SETTINGS, "required": [], "dependentRequired": {name: ["tokens"] for name in training.DEFAULTS}}
 DEFAULTS = {"axis": "width", "samples": 64, "sequence": 256, "recovery": {}}
+
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["share"],
+    "properties": {
+        "axis": {"description": "What is cut: heads and channels, or whole layers; width where left out.", "enum": ["width", "depth"]},
+        "share": {
+            "description": "Share of the layers' weights, or of the layers, that is cut off.",
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "exclusiveMaximum": 1,
+        },
+        "samples": {
+            "description": "Sequences of the calibration text that importance is measured on; 64 where left out.",
+            "type": "integer",
+            "minimum": 1,
+        },
+        "sequence": {"description": "Tokens of such a sequence; 256 where left out.", "type": "integer", "minimum": 2},
+        "recovery": {**RECOVERY, "description": "Training on the unpruned model afterwards; none where left out or empty."},
+    },
+}
 
 
 def make(task: Task) -> dict:
     """Write the pruned checkpoint, with its tokenizer.
 
-    Settings: axis (`width`, `depth`), share (of the layers' weights, or of the layers, that is cut off), samples and sequence (the text
-    that importance is measured on), recovery (settings of training.fit; none where empty). Raises outcomes.Unsupported for models that are
-    built neither like Llama nor like GPT-2.
+    Raises outcomes.Unsupported for models that are built neither like Llama nor like GPT-2.
     """
     settings = {**DEFAULTS, **task.settings}
-    if settings["axis"] not in ("width", "depth"):
-        raise Unsupported(f"pruning has the axes width and depth, not {settings['axis']}")
-    if not 0 < settings["share"] < 1:
-        raise Unsupported(f"the share to prune lies between 0 and 1; it is {settings['share']}")
     model, tokenizer = load(task)
     teacher = copy.deepcopy(model) if settings["recovery"] else None
     before, importance = pruning.parameters(model), importance_of(model, tokenizer, task, settings["samples"], settings["sequence"])

@@ -5,12 +5,29 @@ from collections.abc import Mapping
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["scheme"],
+    "properties": {
+        "scheme": {
+            "description": "`int8`: weights only, one scale a row; `int4`: weights only, one scale for `group_size` weights; `fp8`: weights"
+            " and activations, one scale a row.",
+            "enum": ["int8", "int4", "fp8"],
+        },
+        "group_size": {
+            "description": "Weights of int4 that share a scale; 128 where left out.",
+            "type": "integer",
+            "enum": [32, 64, 128, 256],
+        },
+    },
+}
+
 
 def make(task: Task) -> dict:
     """Write the quantized checkpoint, with its tokenizer.
 
-    Settings: scheme (`int8`: weights only, one scale a row; `int4`: weights only, one scale for `group_size` weights; `fp8`: weights and
-    activations, one scale a row). Raises outcomes.Unsupported where the scheme does not take the model, device or number format.
+    Raises outcomes.Unsupported where the scheme does not take the model, device or number format.
     """
     config = _config(task.settings, task.device.is_gpu, task.dtype)
     import torch
@@ -33,15 +50,20 @@ def make(task: Task) -> dict:
 
 
 def refuse(scheme: str, is_gpu: bool, dtype: str) -> None:
-    """Raise Unsupported for a scheme that does not exist, or that the device or number format cannot do."""
-    if scheme not in ("int8", "int4", "fp8"):
-        raise Unsupported(f"torchao makes int8, int4 and fp8 here, not {scheme}")
-    if scheme == "int8":
-        return
-    if not is_gpu:
+    """Raise Unsupported for a scheme that the device or number format cannot do."""
+    if scheme != "int8" and not is_gpu:
         raise Unsupported(f"torchao's {scheme} needs an NVIDIA GPU")
-    if dtype != "bfloat16":
-        raise Unsupported(f"torchao's {scheme} computes in bfloat16, not in {dtype}")
+    if reason := problem({"scheme": scheme}, dtype):
+        raise Unsupported(reason)
+
+
+def problem(settings: Mapping, dtype: str) -> str:
+    scheme = settings["scheme"]
+    if scheme != "int4" and "group_size" in settings:
+        return f"group_size belongs to int4; {scheme} has one scale a row"
+    if scheme != "int8" and dtype != "bfloat16":
+        return f"torchao's {scheme} computes in bfloat16, not in {dtype}"
+    return ""
 
 
 def _config(settings: Mapping, is_gpu: bool, dtype: str):

@@ -13,6 +13,28 @@ from speedgrid import checkpoints
 from speedgrid.outcomes import Interrupted, Timeout, Unsupported
 
 SAVE_EVERY_S = 120.0
+SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["tokens"],
+    "properties": {
+        "tokens": {"description": "Tokens that are trained on.", "type": "integer", "minimum": 1},
+        "batch_size": {"description": "Sequences of a step; 4 where left out.", "type": "integer", "minimum": 1},
+        "sequence": {"description": "Tokens of a sequence; 256 where left out.", "type": "integer", "minimum": 2},
+        "learning_rate": {"description": "Peak learning rate of AdamW; 0.001 where left out.", "type": "number", "exclusiveMinimum": 0},
+        "temperature": {
+            "description": "What teacher and student are softened by; 2.0 where left out.",
+            "type": "number",
+            "exclusiveMinimum": 0,
+        },
+        "soft": {
+            "description": "Share of the teacher in the loss, the text itself having the rest; 0.9 where left out.",
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+        },
+    },
+}
 DEFAULTS = {"batch_size": 4, "sequence": 256, "learning_rate": 1e-3, "temperature": 2.0, "soft": 0.9}
 
 

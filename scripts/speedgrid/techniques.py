@@ -1,0 +1,69 @@
+"""Holds techniques against what their engines and transforms take, before any job starts. Pure.
+
+What an engine takes is declared in its module (`OPTIONS`, `problem`), what a transform takes in its own (`SETTINGS`, `problem`).
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+
+from speedgrid import transforms, validation
+from speedgrid.engines import engine_class
+from speedgrid.grid import Cell
+from speedgrid.study import StudyError
+
+
+def check(registry: Mapping, environments: Iterable[str], where: str) -> None:
+    """Raise StudyError for a technique that names no environment, or tells its engine or transform what that does not take.
+
+    `environments` are the names of the files of envs/.
+    """
+    for name, technique in registry.items():
+        at = f"{where}: techniques.{name}"
+        _check_environment(technique["env"], sorted(environments), f"{at}.env")
+        if "transform" in technique:
+            _check_settings(technique["transform"], f"{at}.transform")
+        if "unavailable" not in technique:
+            _check_options(technique["engine"], technique["options"], at)
+
+
+def check_cells(cells: Iterable[Cell], where: str) -> None:
+    """Raise StudyError where a technique does not go with the number format or the batch of its experiment, whatever the model and device:
+    what its job would refuse, after the jobs before it."""
+    told = {(cell.experiment, cell.technique): cell for cell in cells if not cell.unavailable}
+    for (experiment, technique), cell in told.items():
+        wrong = engine_class(cell.engine).problem(cell.options, cell.settings["batch_size"])
+        if cell.transform and not wrong:
+            method, settings = _parts(cell.transform)
+            wrong = transforms.problem(method, settings, cell.options["dtype"])
+        if wrong:
+            raise StudyError(f"{where}: experiments.{experiment}.techniques: {technique!r}: {wrong}")
+
+
+def _check_environment(env: str | Mapping, known: list[str], at: str) -> None:
+    for name in [env] if isinstance(env, str) else env.values():
+        if name not in known:
+            raise StudyError(f"{at}: {validation.shown(name)} is no file of envs/; {validation.unknown(name, known)}")
+
+
+def _check_settings(transform: Mapping, at: str) -> None:
+    method, settings = _parts(transform)
+    schema = transforms.settings_schema(method)
+    try:
+        validation.validated({"transform": settings}, {"properties": {"transform": schema}})
+    except validation.Problem as problem:
+        raise StudyError(at.removesuffix("transform") + str(problem)) from None
+
+
+def _parts(transform: Mapping) -> tuple[str, dict]:
+    return transform["method"], {name: value for name, value in transform.items() if name != "method"}
+
+
+def _check_options(engine: str, options: Mapping, at: str) -> None:
+    if find_spec(f"speedgrid.engines.{engine}") is None:
+        raise StudyError(f"{at}.engine: there is no code for the engine {engine}; a technique of it says why in `unavailable`")
+    takes = engine_class(engine).OPTIONS
+    for name, value in options.items():
+        if name not in takes:
+            raise StudyError(f"{at}.options: the engine {engine} has no option {name}; {validation.unknown(name, takes)}")
+        if takes[name] is not None and value not in takes[name]:
+            raise StudyError(f"{at}.options.{name}: the engine {engine} has no {value!r}; allowed are {', '.join(map(str, takes[name]))}")
