@@ -7,6 +7,7 @@ gpt-fast (https://github.com/meta-pytorch/gpt-fast) around a model of transforme
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from speedgrid.engines import base, transformers
 from speedgrid.outcomes import Unsupported
@@ -16,7 +17,15 @@ AHEAD = 2
 
 
 class Engine(transformers.Engine):
-    """Options as for the engine `transformers`; `compile` is `loop`, and the cache is always static."""
+    """The cache is always static, and the step always compiled."""
+
+    OPTIONS: ClassVar = {"attention": None, "dtype": None, "sdpa_kernel": None, "compile": ("loop",), "compile_mode": None}
+
+    @classmethod
+    def problem(cls, options: Mapping, batch_size: int) -> str:
+        if "compile" not in options:
+            return "needs `compile: loop`, which is what this engine does"
+        return base.attention_problem(options)
 
     def load(self, room: int, batch_size: int = 1) -> None:
         import torch
