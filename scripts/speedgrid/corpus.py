@@ -3,6 +3,7 @@
 The split goes by a hash of a file's name, so that it is the same on every machine and a new file moves no other one.
 """
 
+import codecs
 import functools
 import hashlib
 import json
@@ -42,8 +43,13 @@ def all_held_out(source: str) -> list[tuple[str, str]]:
 
 
 def text_file(path: Path, max_bytes: int) -> list[tuple[str, str]]:
-    """A UTF-8 text file as one document, cut after `max_bytes`. Raises UnicodeDecodeError and OSError."""
-    return [(path.name, _cut(path.read_text(encoding="utf-8"), max_bytes))]
+    """A UTF-8 text file as one document, cut after `max_bytes`; what comes long after them is not read. Raises UnicodeDecodeError and
+    OSError."""
+    with open(path, "rb") as file:
+        raw = file.read(2 * max_bytes)  # line ends of two bytes become one
+        whole = not file.read(1)
+    text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=whole)
+    return [(path.name, _cut(text.replace("\r\n", "\n").replace("\r", "\n"), max_bytes))]
 
 
 def calibration_text(source: Mapping) -> list[str]:
@@ -57,7 +63,7 @@ def calibration_text(source: Mapping) -> list[str]:
     if source["text"] == "stdlib":
         return training_text(CALIBRATION_BYTES)
     try:
-        return [_cut(Path(source["text"]).expanduser().read_text(encoding="utf-8"), CALIBRATION_BYTES)]
+        return [text for _, text in text_file(Path(source["text"]).expanduser(), CALIBRATION_BYTES)]
     except (OSError, UnicodeDecodeError) as error:
         raise Unsupported(f"calibration text {source['text']}: {error}") from None
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, site, techniques, workload
+from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, site, techniques, validation, workload
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -675,21 +675,57 @@ def _quality_records(cell: Cell) -> dict[str, str]:
 
 
 def _check_files(grid: Grid) -> None:
-    for path in grid.compared():
-        if not Path(path).is_file():
-            raise StudyError(f"{grid.study_file}: compare_with: {grid.study['compare_with']} is no results folder and no summary.parquet")
-    for name, experiment in grid.study["experiments"].items():
-        text = experiment["evaluate"]["text"] if experiment["evaluate"] else "stdlib"
-        if text != "stdlib" and not (ROOT / text).is_file():
-            raise StudyError(f"{grid.study_file}: experiments.{name}.evaluate.text: no such file: {text}")
-        _check_published(experiment.get("published"), f"{grid.study_file}: experiments.{name}.published")
-    for name, model in grid.study["models"].items():
-        text = model["calibration"].get("text", "stdlib")
-        if text != "stdlib" and not (ROOT / Path(text).expanduser()).is_file():
-            raise StudyError(f"{grid.study_file}: models.{name}.calibration.text: no such file: {text}")
-        if "local" in model and not (_folder(model["local"]) / "config.json").is_file():
-            raise StudyError(f"{grid.study_file}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
+    """Raise StudyError for what the study names and this machine does not have, or cannot read."""
+    study, where = grid.study, grid.study_file
+    if "compare_with" in study:
+        at = f"{where}: compare_with"
+        _path(study["compare_with"], at)
+        if not all(Path(path).is_file() for path in grid.compared()):
+            raise StudyError(f"{at}: {study['compare_with']} is no results folder and no summary.parquet")
+    for name, experiment in study["experiments"].items():
+        at = f"{where}: experiments.{name}"
+        evaluate = experiment["evaluate"] or {"text": "stdlib", "tasks": []}
+        _check_text(evaluate["text"], f"{at}.evaluate.text")
+        for number, task in enumerate(evaluate["tasks"]):
+            folder = task.get("dataset", {}).get("folder")
+            if folder is not None and not _path(folder, f"{at}.evaluate.tasks.{number}.dataset.folder").is_dir():
+                raise StudyError(f"{at}.evaluate.tasks.{number}.dataset.folder: no such folder: {folder}")
+        _check_published(experiment.get("published"), f"{at}.published")
+    for name, model in study["models"].items():
+        _check_text(model["calibration"].get("text", "stdlib"), f"{where}: models.{name}.calibration.text")
+        if "local" in model and not (_path(model["local"], f"{where}: models.{name}.local") / "config.json").is_file():
+            raise StudyError(f"{where}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
     _check_weights_of_others(grid)
+
+
+def _path(text: str, at: str) -> Path:
+    """A path of a study, relative to the project or absolute. Raises StudyError for one that cannot even be looked for."""
+    try:
+        path = ROOT / Path(text).expanduser()
+        path.exists()
+    except RuntimeError:
+        raise StudyError(f"{at}: there is no user {text.partition('/')[0]} on this machine, so that the path means nothing") from None
+    except OSError as error:
+        raise StudyError(f"{at}: {validation.shown(text)} cannot be looked for: {error.strerror}") from None
+    return path
+
+
+def _check_text(text: str, at: str) -> None:
+    """Raise StudyError for a text file that its jobs could not read, or that says nothing."""
+    if text == "stdlib":
+        return
+    path = _path(text, at)
+    if not path.exists():
+        raise StudyError(f"{at}: no such file: {text}")
+    try:
+        content = corpus.text_file(path, corpus.CALIBRATION_BYTES)[0][1]
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{error.object[error.start]:02x} at {error.start:,}"
+        raise StudyError(f"{at}: {text} is not UTF-8 ({wrong}); save it in that encoding") from None
+    except OSError as error:
+        raise StudyError(f"{at}: {text} cannot be read: {error.strerror}") from None
+    if not content.strip():
+        raise StudyError(f"{at}: {text} is empty")
 
 
 def _check_weights_of_others(grid: Grid) -> None:

@@ -4,13 +4,17 @@ Everything that can be wrong with a study is found here, before any job starts, 
 is allowed there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from speedgrid import strict_yaml, validation, workload
 
 # The task of speedgrid's own, made from held-out text.
 LOCAL_TASK = "cloze"
+# Endings of the files that lie beside the folders which names become, in results/ and logs/.
+RESULT_ENDINGS = (".parquet", ".json", ".html", ".log")
+# Folders beside those of the devices there.
+RESERVED = {"gpus": ("requests", "checkpoints", "models", "quantize")}
 ORIGINS = ("train", "architecture", "attention", "local", "hub")
 
 
@@ -57,6 +61,13 @@ def merge_registry(registry: Mapping, own: Mapping, where: str) -> dict:
 
 def check(study: Mapping, registry: Mapping, where: str = "config.yaml") -> None:
     """Raise StudyError where keys of a validated study contradict each other or name what does not exist."""
+    for axis, names in (
+        ("gpus", study["gpus"]),
+        ("models", study["models"]),
+        ("experiments", study["experiments"]),
+        ("techniques", registry),
+    ):
+        _check_new_names(axis, names, where)
     for name, model in study["models"].items():
         _check_model(name, model, where)
     for name, technique in registry.items():
@@ -208,6 +219,21 @@ def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
             raise StudyError(f"{at}.tasks.{number}: {LOCAL_TASK} is made from the held-out text; it takes `limit` and no other key")
         if task["task"] != LOCAL_TASK and "dataset" not in task:
             raise StudyError(f"{at}.tasks.{number}: {task['task']} needs the key dataset: its `revision` on the hub, or a local `folder`")
+
+
+def _check_new_names(axis: str, names: Iterable[str], where: str) -> None:
+    """Names become folders: none may be that of a file or folder beside, nor be told from another one by its capitals alone."""
+    seen: dict[str, str] = {}
+    for name in names:
+        lower = name.lower()
+        at = f"{where}: {axis}.{name}"
+        if lower in RESERVED.get(axis, ()) or lower.endswith(RESULT_ENDINGS):
+            raise StudyError(f"{at}: this name is that of a file or folder of the results; take another one")
+        if lower in seen:
+            raise StudyError(
+                f"{at}: differs from {seen[lower]} by capitals alone; a disk that does not tell them apart has one folder for both"
+            )
+        seen[lower] = name
 
 
 def _check_names(names: list[str], allowed, at: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
+from speedgrid import study as study_checks
 from speedgrid.study import StudyError, check_devices, merge_registry, validate
 from speedgrid.workload import takes
 
@@ -236,6 +237,38 @@ def test_a_mistake_is_one_line_that_names_file_and_key(name):
     assert line.startswith("my.yaml: ")
     assert "\n" not in line
     assert expected in line
+
+
+def patterns_of_rules() -> list[list[str]]:
+    """The parts of every path that a rule writes: results, logs and models."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (studies.ROOT / "rules").glob("*.smk"))
+    return [path.split("/") for path in sorted(set(re.findall(r'"((?:results|logs|models)/[^"]+)"', text)))]
+
+
+def fits(one: str, other: str) -> bool:
+    return one == other or "{" in one or "{" in other
+
+
+def test_no_name_can_be_that_of_another_file_of_the_results():
+    axes = {"gpu": "gpus", "experiment": "experiments", "model": "models", "technique": "techniques"}
+    taken = {
+        (axis, literal)
+        for one, other in product(patterns_of_rules(), repeat=2)
+        for at, (part, literal) in enumerate(zip(one, other, strict=False))
+        if (axis := axes.get(part.strip("{}"))) and "{" not in literal and all(map(fits, one[:at], other[:at]))
+    }
+    assert {("gpus", "summary.parquet"), ("gpus", "requests"), ("experiments", "probe.parquet"), ("techniques", "score.parquet")} <= taken
+    for axis, name in taken | {("gpus", "Plan.JSON"), ("gpus", "CHECKPOINTS")}:
+        with pytest.raises(StudyError, match="this name is that of a file or folder of the results"):
+            study_checks.check(
+                {"gpus": {}, "models": {}, "experiments": {}, axis: {name: {}}}, {name: {}} if axis == "techniques" else {}, "f"
+            )
+
+
+def test_names_that_a_disk_may_not_tell_apart_are_refused():
+    study = studies.small()
+    study["models"]["Tiny"] = study["models"]["tiny"]
+    assert complaint(study).startswith("my.yaml: models.Tiny: differs from tiny by capitals alone; ")
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 3])

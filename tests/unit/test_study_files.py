@@ -1,0 +1,84 @@
+"""What a study names on this machine: looked at when it is planned, and said in one line."""
+
+import os
+
+import pytest
+import yaml
+from speedgrid import planning
+from speedgrid.study import StudyError
+
+import studies
+
+
+def planned(tmp_path, change) -> planning.Grid:
+    study = studies.small()
+    change(study)
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return planning.read_grid(file)
+
+
+def complaint(tmp_path, change) -> str:
+    with pytest.raises(StudyError) as caught:
+        planned(tmp_path, change)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def evaluates(text):
+    return lambda study: study["experiments"]["generate"].update(evaluate={"text": str(text)})
+
+
+def calibrates(text):
+    return lambda study: study["models"]["tiny"].update(calibration={"text": str(text)})
+
+
+def takes(path):
+    return lambda study: study["models"].update(tiny={"local": str(path)})
+
+
+def compares(path):
+    return lambda study: study.update(compare_with=str(path))
+
+
+@pytest.mark.parametrize("names", [evaluates, calibrates])
+def test_a_text_that_its_jobs_could_not_read_is_refused_when_the_study_is_planned(tmp_path, names):
+    file = tmp_path / "text.txt"
+    key = "evaluate.text: " if names is evaluates else "calibration.text: "
+    assert f"{key}no such file: " in complaint(tmp_path, names(file))
+    assert f"{key}{tmp_path} cannot be read: Is a directory" in complaint(tmp_path, names(tmp_path))
+    file.write_bytes(b"")
+    assert f"{key}{file} is empty" in complaint(tmp_path, names(file))
+    file.write_bytes(b" \n\t\n")
+    assert f"{key}{file} is empty" in complaint(tmp_path, names(file))
+    file.write_bytes("Grüße".encode("latin-1"))
+    assert f"{key}{file} is not UTF-8 (byte 0xfc at 2)" in complaint(tmp_path, names(file))
+    file.write_text("Grüße", encoding="utf-8")
+    assert planned(tmp_path, names(file))
+    if os.geteuid():
+        file.chmod(0)
+        assert f"{key}{file} cannot be read: Permission denied" in complaint(tmp_path, names(file))
+
+
+@pytest.mark.parametrize("names", [evaluates, calibrates, takes, compares])
+def test_a_path_that_cannot_be_looked_for_is_one_line(tmp_path, names):
+    assert "there is no user ~nosuchuser on this machine" in complaint(tmp_path, names("~nosuchuser/x"))
+    assert "cannot be looked for: File name too long" in complaint(tmp_path, names("x" * 300))
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert str(loop) in complaint(tmp_path, names(loop))
+
+
+def test_a_folder_with_a_data_set_is_looked_for(tmp_path):
+    def change(study):
+        task = {"task": "hellaswag", "dataset": {"folder": str(tmp_path / "nowhere")}}
+        study["experiments"]["generate"]["evaluate"] = {"tasks": [task]}
+
+    assert "evaluate.tasks.0.dataset.folder: no such folder: " in complaint(tmp_path, change)
+
+
+def test_a_name_that_is_no_environment_is_said_with_the_nearest(tmp_path):
+    def change(study):
+        study["techniques"] = {"mine": {"label": "M", "family": "engine", "summary": "s", "engine": "vllm", "env": "vlm"}}
+
+    assert "techniques.mine.env: 'vlm' is no file of envs/; did you mean vllm" in complaint(tmp_path, change)
