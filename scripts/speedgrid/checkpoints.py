@@ -19,7 +19,7 @@ from speedgrid.schema import Table
 
 # The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
-INDEX = "model.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What the package safetensors takes for the head of a file, and no more.
 LONGEST_HEAD = 100_000_000
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -28,10 +28,14 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors, GGUF or ONNX files of a checkpoint, in order of name; one of them is its format.
 
-    Raises Unsupported where there are none; a pickle can run code when it is read, so it is never loaded.
+    Of safetensors those that transformers reads: the one file, or the files that the index names. Others beside them hold the same weights
+    once more, as `consolidated.safetensors` does. Raises Unsupported where there are none; a pickle can run code when it is read, so it is
+    never loaded.
     """
     for patterns in FORMATS:
         files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+        if patterns == FORMATS[0] and (read := {WHOLE} & {path.name for path in files} or set(indexed(folder).values())):
+            files = [path for path in files if path.name in read]
         if files:
             break
     else:
@@ -39,6 +43,20 @@ def weight_files(folder: Path) -> list[Path]:
         held = f"it holds pickled weights only ({pickles[0]}), which can run code when read" if pickles else "it holds no weights"
         raise Unsupported(f"{folder.name}: no safetensors file; {held}")
     return files
+
+
+def indexed(folder: Path) -> dict[str, str]:
+    """The file of every weight by its name, as the index of a checkpoint in several files says; empty where there is none.
+
+    Raises Unsupported for an index that is damaged.
+    """
+    if not (folder / INDEX).is_file():
+        return {}
+    index = _json(folder / INDEX)
+    found = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(name, str) and Path(name).name == name for name in found.values()):
+        raise Unsupported(f"{INDEX} of the checkpoint is damaged: it has no `weight_map` from weights to files")
+    return found
 
 
 def size(folder: Path) -> int:
@@ -82,21 +100,20 @@ def check(folder: Path) -> None:
     for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
         if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
             raise Unsupported(f"{name} of the checkpoint is damaged: it is no JSON object")
+    named = {} if (folder / WHOLE).is_file() else indexed(folder)
+    missing = sorted({name for name in named.values() if not (folder / name).is_file()})
+    if missing:
+        raise Unsupported(f"the checkpoint is not complete: {INDEX} names {missing[0]}, which is not there ({len(missing)} missing)")
     files = weight_files(folder)
     if files[0].suffix == ".safetensors":
-        for path in files:
-            tensors(path)
+        held = {name for path in files for name in tensors(path)}
+        if lacking := sorted(set(named) - held):
+            raise Unsupported(f"the checkpoint is not complete: {INDEX} names {lacking[0]}, which no file holds ({len(lacking)} missing)")
     elif files[0].suffix == ".gguf":
         for path in files:
             with open(path, "rb") as weights:
                 if weights.read(4) != b"GGUF":
                     raise Unsupported(f"{path.name} of the checkpoint is damaged: it does not begin as a GGUF file")
-    index = _json(folder / INDEX) if (folder / INDEX).is_file() else {"weight_map": {}}
-    if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
-        raise Unsupported(f"{INDEX} of the checkpoint is damaged: it has no `weight_map`")
-    missing = sorted({str(name) for name in index["weight_map"].values() if not (folder / str(name)).is_file()})
-    if missing:
-        raise Unsupported(f"the checkpoint is not complete: {INDEX} names {missing[0]}, which is not there ({len(missing)} missing)")
 
 
 def tensors(path: Path) -> dict[str, dict]:

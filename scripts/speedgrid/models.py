@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, corpus, random_weights
@@ -12,7 +12,7 @@ from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
 TRAINING_BYTES = 6_000_000
 # Enough for a model so small; 16 threads, on a busy machine of 32 cores, had not taught it in eleven minutes.
 TRAINING_THREADS = 2
-HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
 def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None]) -> dict:
@@ -144,9 +144,15 @@ def download(repository: str, revision: str, folder: Path, trust_remote_code: bo
         RepositoryNotFoundError,
     )
 
-    patterns = [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
+    def take(files: Iterable[str]) -> Path:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+
     try:
-        snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+        snapshot = take([*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES)
+        # Many a repository holds its weights twice, in one file and in several, or in the format of its makers beside that of transformers.
+        take(set(checkpoints.indexed(snapshot).values()) or [checkpoints.WHOLE])
+        if not list(snapshot.glob("*.safetensors")):
+            take(["*.safetensors"])
     except GatedRepoError:
         raise ModelError(f"hub: {repository} is gated: accept its licence on the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:

@@ -46,7 +46,7 @@ DEFAULT_RATE = (100, 1)
 
 # The package files that each job's figures depend on: an edit to one of them runs these jobs again and no others. What only shapes the
 # files (schema, records) is covered by the version in what each job is told; what only speaks (progress) changes no figure.
-JOB_CODE = ["stage.py", "hardware.py", "meters.py", "engines/base.py"]
+JOB_CODE = ["stage.py", "hardware.py", "meters.py", "loading.py", "engines/base.py"]
 CODE = {
     "prepare_model": ["models.py", "random_weights.py", "corpus.py", "checkpoints.py"],
     "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
@@ -257,7 +257,7 @@ class Grid:
     def transform_code(self, wildcards) -> list[str]:
         """The package files that a quantized checkpoint depends on."""
         method = self.registry[wildcards.technique]["transform"]["method"]
-        return _existing(["checkpoints.py", "corpus.py", *_with_siblings(f"transforms/{method}.py")])
+        return _existing(["checkpoints.py", "loading.py", "corpus.py", *_with_siblings(f"transforms/{method}.py")])
 
     def source(self, wildcards) -> str:
         """The record of the checkpoint that a transform starts from: the model's own, or that of another technique."""

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from speedgrid import checkpoints
+from speedgrid import checkpoints, loading
 from speedgrid.hardware import Device
 from speedgrid.outcomes import Unsupported
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 
 
 @dataclass(frozen=True)
@@ -117,19 +115,12 @@ class Engine(Runtime):
         """Read the tokenizer and the configuration, which lie in the format of transformers beside every engine's weights.
 
         One tokenizer for all engines makes prompts and scored text the same tokens in each. Raises outcomes.Unsupported for a
-        checkpoint that lacks them.
+        checkpoint that lacks them or is of a kind that transformers does not know.
         """
-        from transformers import AutoConfig, AutoTokenizer
-
-        if not (self.checkpoint / "config.json").is_file():
-            raise Unsupported("the checkpoint has no config.json")
-        if not any((self.checkpoint / name).is_file() for name in TOKENIZER_FILES):
-            raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
         if self.loads_safetensors:
             checkpoints.require_safetensors(self.checkpoint, "this engine")
-        where = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
-        self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, **where)
-        self.config = AutoConfig.from_pretrained(self.checkpoint, **where)
+        self.config = loading.read_config(self.checkpoint, self.trust_remote_code)
+        self.tokenizer = loading.read_tokenizer(self.checkpoint, self.trust_remote_code)
 
     @abstractmethod
     def load(self, room: int, batch_size: int = 1) -> None:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import ClassVar
 
-from speedgrid import hardware
+from speedgrid import hardware, loading
 from speedgrid.engines import base, evidence
 from speedgrid.outcomes import Unsupported
 
@@ -56,23 +56,20 @@ class Engine(base.Runtime):
     def load(self, training: bool, deterministic: bool) -> None:
         """Load the checkpoint, for training or for passes. Raises Unsupported where model, device and options do not go together."""
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClassification
+        from transformers import AutoModelForImageClassification
 
         self._set_arithmetic(deterministic)
-        where = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
-        self.config = AutoConfig.from_pretrained(self.checkpoint, **where)
+        self.config = loading.read_config(self.checkpoint, self.trust_remote_code)
         self.of_images = type(self.config) in AutoModelForImageClassification._model_mapping
-        auto = AutoModelForImageClassification if self.of_images else AutoModelForCausalLM
+        where: dict = {"config": self.config, "dtype": getattr(torch, self.options["dtype"]), "trust_remote_code": self.trust_remote_code}
         if not self.of_images:
             where["attn_implementation"] = self.options.get("attention", "sdpa")
         if self.options.get("adapter") == "qlora":
+            loading.unquantized(self.checkpoint, "QLoRA")
+            loading.check(self.checkpoint, self.trust_remote_code)
             where["quantization_config"] = self._four_bits()
             where["device_map"] = {"": self.device.kind}
-        self.model, report = auto.from_pretrained(
-            self.checkpoint, dtype=getattr(torch, self.options["dtype"]), use_safetensors=True, output_loading_info=True, **where
-        )
-        if report["missing_keys"]:
-            raise Unsupported(f"the checkpoint lacks weights that transformers looks for, such as {min(report['missing_keys'])}")
+        self.model = loading.read_model(self.checkpoint, AutoModelForImageClassification if self.of_images else None, **where)
         if "quantization_config" not in where:
             self.model.to(self.device.kind)
         self._apply(training)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import ClassVar
 from urllib.error import URLError
 
+from speedgrid import loading
 from speedgrid.engines import base, evidence
 from speedgrid.outcomes import MissingDependency, Unsupported
 
@@ -59,7 +60,7 @@ class Engine(base.Engine):
 
     def load(self, room: int, batch_size: int = 1) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, GenerationConfig
+        from transformers import GenerationConfig
 
         if self.options.get("attention") == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
@@ -67,19 +68,14 @@ class Engine(base.Engine):
         if method in ("gptq", "awq"):
             self.model = self._load_with_gptqmodel(method)
         else:
-            self.model, report = AutoModelForCausalLM.from_pretrained(
+            self.model = loading.read_model(
                 self.checkpoint,
+                config=self.config,
                 dtype=getattr(torch, self.options["dtype"]),
                 attn_implementation=self.options.get("attention", "sdpa"),
                 device_map={"": self.device.kind},
-                use_safetensors=True,
                 trust_remote_code=self.trust_remote_code,
-                local_files_only=True,
-                output_loading_info=True,
             )
-            # transformers makes up weights that it does not find, with no more than a warning.
-            if report["missing_keys"]:
-                raise Unsupported(f"the checkpoint lacks weights that transformers looks for, such as {min(report['missing_keys'])}")
         if method == "torchao":
             from torchao.quantization.utils import recommended_inductor_config_setter
 

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
+from speedgrid import loading
 from speedgrid.engines import base, evidence, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
 
@@ -48,12 +49,7 @@ class Engine(transformers.Engine):
         if (self.checkpoint / "config.json").is_file():
             self.links = tempfile.TemporaryDirectory(prefix="speedgrid-")
             self.checkpoint = written_the_old_way(self.checkpoint, Path(self.links.name))
-        try:
-            super().open()
-        except ValueError as error:
-            if "does not recognize this architecture" in str(error):
-                raise Unsupported("transformers 4.40 does not know this kind of model") from error
-            raise
+        super().open()
         kind = type(self.config)
         refuse_unknown_settings(json.loads((self.checkpoint / "config.json").read_text()), {*kind().to_dict(), *kind.attribute_map})
 
@@ -76,15 +72,17 @@ class Engine(transformers.Engine):
                 trust_remote_code=self.trust_remote_code,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,
                 **({"attn_implementation": attention} if attention else {}),
             )
         except ValueError as error:
             if "does not support" in str(error) and attention:
                 raise Unsupported(f"transformers 4.40 has no {attention} attention for {self.config.model_type}") from error
             raise
-        left = [*found["missing_keys"], *found["unexpected_keys"], *found["mismatched_keys"]]
-        if left and not self._quantization():
-            raise Unsupported(f"transformers 4.40 does not read this checkpoint whole: {len(left)} weights such as {left[0]}")
+        if not self._quantization():
+            loading.require_whole(self.model, found)
+            if left := found["unexpected_keys"]:
+                raise Unsupported(f"transformers 4.40 does not read this checkpoint whole: {len(left)} weights such as {left[0]}")
         self.model.eval()
         self._refuse_wrong_mask()
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.

@@ -4,6 +4,7 @@ import random
 import shutil
 from collections.abc import Mapping
 
+from speedgrid import loading
 from speedgrid.engines.transformers_legacy import Engine
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
@@ -36,6 +37,7 @@ def make(task: Task) -> dict:
     import torch
     from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig
 
+    loading.unquantized(task.source, "AutoGPTQ")
     random.seed(task.seed)
     torch.manual_seed(task.seed)
     # The engine that will load the result knows how to read a newer checkpoint, and which it must refuse.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from speedgrid import loading
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
@@ -21,7 +22,7 @@ def make(task: Task) -> dict:
     """Write the quantized checkpoint, with its tokenizer."""
     import bitsandbytes  # noqa: F401 - where it is missing, say so and not what transformers makes of it
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     settings, device, dtype = task.settings, task.device, getattr(torch, task.dtype)
     if settings["bits"] == 8:
@@ -33,19 +34,15 @@ def make(task: Task) -> dict:
             bnb_4bit_use_double_quant=settings.get("double_quant", False),
             bnb_4bit_compute_dtype=dtype,
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        task.source,
-        quantization_config=config,
-        dtype=dtype,
-        device_map={"": device.kind},
-        use_safetensors=True,
-        trust_remote_code=task.trust_remote_code,
-        local_files_only=True,
+    tokenizer = loading.read_tokenizer(task.source, task.trust_remote_code)
+    loading.unquantized(task.source, "bitsandbytes")
+    loading.check(task.source, task.trust_remote_code)
+    model = loading.read_model(
+        task.source, quantization_config=config, dtype=dtype, device_map={"": device.kind}, trust_remote_code=task.trust_remote_code
     )
     if settings["bits"] == 4 and not device.is_gpu:
         _refuse_odd_widths(model)
     model.save_pretrained(task.target)
-    tokenizer = AutoTokenizer.from_pretrained(task.source, local_files_only=True, trust_remote_code=task.trust_remote_code)
     tokenizer.save_pretrained(task.target)
     return {"calibration_tokens": 0}
 

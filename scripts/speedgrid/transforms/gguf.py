@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from speedgrid import checkpoints
-from speedgrid.engines.base import TOKENIZER_FILES
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
+from speedgrid.loading import TOKENIZER_FILES
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
 from speedgrid.transforms import Task
 

@@ -5,6 +5,7 @@ import random
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from speedgrid import loading
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
@@ -42,10 +43,12 @@ def make(task: Task) -> dict:
     import torch
     from gptqmodel import BACKEND, GPTQModel
     from gptqmodel.quantization import AWQConfig, GPTQConfig
-    from transformers import AutoTokenizer
 
     _survive_failing_workers()
-    tokenizer = AutoTokenizer.from_pretrained(task.source, local_files_only=True, trust_remote_code=task.trust_remote_code)
+    tokenizer = loading.read_tokenizer(task.source, task.trust_remote_code)
+    loading.unquantized(task.source, "GPT-QModel")
+    # GPT-QModel looks at no weight that is missing or odd.
+    loading.check(task.source, task.trust_remote_code)
     # Without a fallback: a layer that the text does not reach must not be rounded to the nearest value without a word.
     common = {"bits": bits, "group_size": group_size, "fallback": None, "offload_to_disk": False}
     if kind == "gptq":

@@ -11,9 +11,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import checkpoints, hardware
+from speedgrid import checkpoints, hardware, loading
 from speedgrid.engines import onnxruntime as engine
-from speedgrid.engines.base import TOKENIZER_FILES
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
@@ -60,8 +59,9 @@ def make(task: Task) -> dict:
     # Before the minutes that an export takes.
     engine.prepare(task.device)
     checkpoints.weight_files(task.source)
-    if not any((task.source / name).is_file() for name in TOKENIZER_FILES):
-        raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+    if not any((task.source / name).is_file() for name in loading.TOKENIZER_FILES):
+        raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(loading.TOKENIZER_FILES)})")
+    loading.unquantized(task.source, "the ONNX export")
     model = _load(task)
     with tempfile.TemporaryDirectory(dir=task.target) as scratch:
         # Embeddings that are also the last layer's weights are stored once, and turned when the graph is loaded; to be quantized,
@@ -154,18 +154,11 @@ def _says_nothing(name: str, config: Mapping) -> bool:
 def _load(task: Task):
     """The source as a PyTorch model, in words of transformers 4."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     where = {"local_files_only": True, "trust_remote_code": task.trust_remote_code}
     said = json.loads((task.source / "config.json").read_text())
-    if said.get("quantization_config"):
-        raise Unsupported("the checkpoint is quantized already; an ONNX graph is exported from a whole one")
-    try:
-        kind = type(AutoConfig.from_pretrained(task.source, **where))
-    except ValueError as error:
-        if "does not recognize this architecture" in str(error):
-            raise Unsupported(f"transformers 4 does not know the kind of model {said.get('model_type')}") from error
-        raise
+    kind = type(loading.read_config(task.source, task.trust_remote_code))
     _check_exporter(kind.model_type)
     config = kind.from_dict(config_for_transformers_4(said, {*kind().to_dict(), *kind.attribute_map}))
     refuse_changing_rope(config.to_dict())
@@ -177,10 +170,11 @@ def _load(task: Task):
         attn_implementation="eager",
         use_safetensors=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,
         **where,
     )
-    left = [*found["missing_keys"], *found["unexpected_keys"], *found["mismatched_keys"]]
-    if left:
+    loading.require_whole(model, found)
+    if left := sorted(found["unexpected_keys"]):
         raise Unsupported(f"transformers 4 does not read this checkpoint whole: {len(left)} weights such as {left[0]}")
     # optimum writes it beside the graph, and checks it; the source's own is copied.
     model.generation_config = GenerationConfig()

@@ -6,7 +6,7 @@ Optionally trained for a short while on the unpruned model's next tokens, to rec
 import copy
 import json
 
-from speedgrid import checkpoints
+from speedgrid import checkpoints, loading
 from speedgrid.progress import say
 from speedgrid.transforms import Task, pruning, training
 
@@ -58,18 +58,17 @@ def make(task: Task) -> dict:
 def load(task: Task):
     """The model in 32 bits, in which it is changed and trained, and its tokenizer."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
-    where = {"local_files_only": True, "trust_remote_code": task.trust_remote_code}
-    checkpoints.weight_files(task.source)
-    model = AutoModelForCausalLM.from_pretrained(
-        task.source, dtype=torch.float32, device_map={"": task.device.kind}, use_safetensors=True, **where
+    tokenizer = loading.read_tokenizer(task.source, task.trust_remote_code)
+    loading.unquantized(task.source, "pruning")
+    model = loading.read_model(
+        task.source, dtype=torch.float32, device_map={"": task.device.kind}, trust_remote_code=task.trust_remote_code
     )
     model.eval()
     pruning.layers_of(model)
-    return model, AutoTokenizer.from_pretrained(task.source, **where)
+    return model, tokenizer
 
 
 def importance_of(model, tokenizer, task: Task, samples: int, sequence: int) -> pruning.Importance:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from speedgrid import loading
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
@@ -31,20 +32,20 @@ def make(task: Task) -> dict:
     """
     config = _config(task.settings, task.device.is_gpu, task.dtype)
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TorchAoConfig
+    from transformers import TorchAoConfig
 
-    model = AutoModelForCausalLM.from_pretrained(
+    tokenizer = loading.read_tokenizer(task.source, task.trust_remote_code)
+    loading.unquantized(task.source, "torchao")
+    loading.check(task.source, task.trust_remote_code)
+    model = loading.read_model(
         task.source,
         quantization_config=TorchAoConfig(config),
         dtype=getattr(torch, task.dtype),
         device_map={"": task.device.kind},
-        use_safetensors=True,
         trust_remote_code=task.trust_remote_code,
-        local_files_only=True,
     )
     _refuse_left_out(model, task.settings)
     model.save_pretrained(task.target)
-    tokenizer = AutoTokenizer.from_pretrained(task.source, local_files_only=True, trust_remote_code=task.trust_remote_code)
     tokenizer.save_pretrained(task.target)
     return {"calibration_tokens": 0}
 

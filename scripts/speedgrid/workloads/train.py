@@ -8,7 +8,7 @@ quickly, so that a precision that diverges is seen.
 import math
 from collections.abc import Callable
 
-from speedgrid import ceilings
+from speedgrid import ceilings, loading
 from speedgrid.engines.base import Proof
 from speedgrid.outcomes import Unsupported
 from speedgrid.workloads import base
@@ -179,13 +179,12 @@ def batch(engine, settings, size: int, seed: int) -> tuple:
 def text_tokens(engine, size: int, sequence: int, draw):
     """Random windows of the training part of Python's standard library, tokenized by the model's own tokenizer."""
     import torch
-    from transformers import AutoTokenizer
 
     from speedgrid import corpus
 
     # Some five characters a token at most, and windows that differ.
     texts = corpus.training_text(max(200_000, 10 * size * sequence))
-    tokenizer = AutoTokenizer.from_pretrained(engine.checkpoint, local_files_only=True, trust_remote_code=engine.trust_remote_code)
+    tokenizer = loading.read_tokenizer(engine.checkpoint, engine.trust_remote_code)
     stream = torch.tensor(tokenizer("\n".join(texts), add_special_tokens=False, verbose=False)["input_ids"])
     if len(stream) <= sequence:
         raise Unsupported(f"the standard library has {len(stream)} tokens, and the experiment asks for a sequence of {sequence}")

@@ -1,0 +1,243 @@
+"""Models and tokenizers of transformers, read from a checkpoint whole or not at all.
+
+transformers makes up a weight that it does not find, and passes over one that it has no place for, with no more than a warning; the figures
+would be those of another model. Every engine and transform that reads a model with transformers reads it here.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from speedgrid import checkpoints
+from speedgrid.outcomes import MissingDependency, Outcome, Unsupported
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
+SENTENCEPIECE = ("tokenizer.model", "spiece.model")
+# The files of weights that transformers looks for; it reads no other name.
+WEIGHTS = (checkpoints.WHOLE, checkpoints.INDEX)
+# The ways of quantizing whose checkpoints hold tensors that are no floating-point numbers, so that one without any is not quantized.
+PACKED = ("bitsandbytes", "gptq", "awq", "torchao")
+FLOATS = ("F64", "F32", "F16", "BF16")
+# What earlier releases saved beside the weights and computes nothing: masks and frequencies that follow from the configuration.
+BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|num_batches_tracked|embed_positions\.weights)$")
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+def read_tokenizer(folder: Path, trust_remote_code: bool = False):
+    """The tokenizer of a checkpoint. Raises Unsupported where there is none or it cannot be read, and MissingDependency where a package
+    for it is missing."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+    pieces = next((name for name in SENTENCEPIECE if (folder / name).is_file()), None)
+    if pieces and not (folder / "tokenizer.json").is_file() and not find_spec("sentencepiece"):
+        raise MissingDependency(
+            f"the tokenizer is {pieces} alone, which needs the Python package sentencepiece, and this environment has none; where it is"
+            " installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes the tokenizer.json that needs none"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except MemoryError:
+        raise
+    except Exception as error:  # tokenizers raises no narrower class for a file that it cannot read
+        known = _refusal(error, folder)
+        raise known or Unsupported(f"the tokenizer of the checkpoint cannot be read: {_line(error)}") from error
+
+
+def read_config(folder: Path, trust_remote_code: bool = False):
+    """The configuration of a checkpoint. Raises Unsupported where transformers does not know this kind of model, or finds something in
+    config.json wrong."""
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise Unsupported("the checkpoint has no config.json")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except MemoryError:
+        raise
+    except Exception as error:  # huggingface_hub, which checks the types of settings, has classes of its own
+        known = _refusal(error, folder)
+        raise known or Unsupported(f"config.json of the checkpoint cannot be read: {_line(error)}") from error
+
+
+def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool = False, **how):
+    """A model of transformers with all weights of a checkpoint.
+
+    `auto` is its class, AutoModelForCausalLM unless told; `config` its configuration where that is read already; `how` goes to
+    `from_pretrained`. Raises Unsupported, with the name of a weight, where one is missing, has another shape than the configuration says,
+    or has no place in the model; where the model is of another kind; and where transformers refuses what `how` asks for.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = config or read_config(folder, trust_remote_code)
+    if auto is None and getattr(config, "is_encoder_decoder", False):
+        raise Unsupported(f"{config.model_type} models have an encoder, and only what generates with a decoder alone is measured here")
+    refuse_files(folder, config)
+    # A configuration that is handed over obeys `how`; one that transformers reads itself has a say of its own in the attention.
+    where = {"config": config, "use_safetensors": True, "local_files_only": True, "trust_remote_code": trust_remote_code}
+    try:
+        model, report = (auto or AutoModelForCausalLM).from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
+        )
+    except (ImportError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        if known := _refusal(error, folder, how.get("attn_implementation", "")):
+            raise known from error
+        raise
+    require_whole(model, report)
+    return model
+
+
+def check(folder: Path, trust_remote_code: bool = False) -> None:
+    """Raise Unsupported unless transformers reads a checkpoint of a language model whole; no weight is kept.
+
+    For what loads the checkpoint in a way that looks at fewer weights: transformers itself compares no shape of what it quantizes.
+    """
+    read_model(folder, trust_remote_code=trust_remote_code, device_map={"": "meta"})
+
+
+def unquantized(folder: Path, what: str) -> None:
+    """Raise Unsupported where a checkpoint is quantized, or says so, and `what` starts from whole weights."""
+    told = _read(folder / "config.json").get("quantization_config")
+    if told:
+        _refuse_leftover(told, checkpoints.weight_files(folder))
+        raise Unsupported(
+            f"the checkpoint is quantized already ({quantization(told)}); {what} starts from whole weights, those of the model it came from"
+        )
+
+
+def quantization(told: Mapping | None) -> str:
+    """How a `quantization_config` says that weights are quantized, in words; empty where there is none."""
+    if not told:
+        return ""
+    method = str(told.get("quant_method") or "bitsandbytes")
+    if told.get("load_in_8bit") or told.get("_load_in_8bit"):
+        return f"{method}, INT8"
+    if told.get("load_in_4bit") or told.get("_load_in_4bit"):
+        return f"{method}, {str(told.get('bnb_4bit_quant_type', '4 bits')).upper()}"
+    return f"{method}, {told['bits']} bits" if told.get("bits") else method
+
+
+def refuse_files(folder: Path, config) -> None:
+    """Raise Unsupported where the files of weights are not those that transformers reads, or not quantized as the configuration says."""
+    files = checkpoints.weight_files(folder)
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise Unsupported(f"transformers reads {' or '.join(WEIGHTS)}, and the checkpoint has neither; it holds {files[0].name}")
+    told = getattr(config, "quantization_config", None) or {}
+    _refuse_leftover(told if isinstance(told, Mapping) else told.to_dict(), files)
+
+
+def _refuse_leftover(told: Mapping, files: Iterable[Path]) -> None:
+    """Raise Unsupported where a `quantization_config` tells of weights that are whole, as after merging an adapter into them."""
+    if told.get("quant_method") in PACKED or told.get("load_in_8bit") or told.get("load_in_4bit"):
+        held = {entry["dtype"] for path in files for entry in checkpoints.tensors(path).values()}
+        if held <= set(FLOATS):
+            raise Unsupported(
+                f"config.json says that the weights are quantized ({quantization(told)}), and they are not ({', '.join(sorted(held))});"
+                " remove its `quantization_config`"
+            )
+
+
+def require_whole(model, report: Mapping) -> None:
+    """Raise Unsupported where the loading report of transformers names a weight that was made up, or one that would change the model and
+    was passed over."""
+    kind = type(model).__name__
+    if names := sorted(name for name in report["missing_keys"] if not name.endswith("num_batches_tracked")):
+        raise Unsupported(f"the checkpoint lacks weights that {kind} has, such as {names[0]} ({len(names)} missing)")
+    if report["mismatched_keys"]:
+        name, held, wanted = min(report["mismatched_keys"])
+        raise Unsupported(
+            f"config.json does not fit the weights: {name} is {_shape(held)} in the checkpoint and {_shape(wanted)} by the configuration"
+            f" ({len(report['mismatched_keys'])} such weights)"
+        )
+    if left := unused(report["unexpected_keys"], (name for name, _ in model.named_modules()), model.base_model_prefix):
+        raise Unsupported(f"the checkpoint holds weights that {kind} has no place for, such as {left[0]} ({len(left)} such weights)")
+
+
+def unused(names: Iterable[str], modules: Iterable[str], prefix: str = "") -> list[str]:
+    """The weights among the `names` that a model passes over and that belong to a part that it has, so that it is not the model of the
+    checkpoint: a layer more, a bias, an adapter, a scale.
+
+    A part of its own beside the model, such as a head for another task or the tower of another modality, changes nothing of what the
+    model computes. `modules` are the model's, `prefix` is the name of its base model.
+    """
+    known = set(modules) - {"", prefix}
+    lists = {name.rpartition(".")[0] for name in known if name.rpartition(".")[2].isdigit()}
+
+    def belongs(name: str) -> bool:
+        parts = name.split(".")[:-1]
+        inside = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        # Saved without the base model's name, or with it where the model has none.
+        inside |= {f"{prefix}.{part}" for part in inside} | {part.removeprefix(f"{prefix}.") for part in inside}
+        return bool(inside & (known | lists))
+
+    return sorted(name for name in names if not BUFFERS.search(name) and belongs(name))
+
+
+def gap(names: Iterable[str]) -> str:
+    """The weight that one of several numbered siblings (experts of a layer) lacks and the others have; empty where none does."""
+    siblings: dict[tuple[str, str], set[int]] = defaultdict(set)
+    counts: dict[str, set[int]] = defaultdict(set)
+    for name in names:
+        if numbers := list(NUMBER.finditer(name)):
+            place = numbers[-1]
+            before, number, after = name[: place.start()], int(place.group()), name[place.end() :]
+            siblings[before, after].add(number)
+            counts[before].add(number)
+    lacking = [f"{before}{min(counts[before] - held)}{after}" for (before, after), held in siblings.items() if counts[before] - held]
+    return min(lacking, default="")
+
+
+def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | None:
+    """The expected failure that an error of transformers over a checkpoint stands for; None where it is none that is known."""
+    said, kind = str(error), _read(folder / "config.json").get("model_type")
+    if "trust_remote_code" in said:
+        return Unsupported(
+            f"the checkpoint (model type {kind}) runs Python code that came with it, which the study does not allow; read the code, and if"
+            " you trust it, set `trust_remote_code: true` for the model in the study (models.NAME.trust_remote_code)"
+        )
+    if "does not recognize this architecture" in said:
+        return Unsupported(f"transformers {_version()} does not know the model type {kind} of config.json")
+    if "Should have a `model_type` key" in said:
+        return Unsupported("config.json of the checkpoint names no `model_type`, or none that transformers knows")
+    if "Unrecognized configuration class" in said:
+        return Unsupported(f"transformers has no causal language model of the type {kind}: a model of another kind, or of several parts")
+    if "does not support an attention implementation" in said or "does not support Flash Attention" in said:
+        return Unsupported(f"transformers has no {attention} attention for {kind}")
+    if "conversion of the weights" in said:
+        lacking = gap(name for path in checkpoints.weight_files(folder) for name in checkpoints.tensors(path))
+        why = f"{lacking} is missing" if lacking else "the log says which do not fit"
+        return Unsupported(f"transformers cannot put the weights of the checkpoint together: {why}")
+    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+        return MissingDependency(_line(error))
+    if named := re.search(r"`?(\w+)`? is required to read", said):
+        return MissingDependency(f"the tokenizer needs the Python package {named.group(1)}, which is not installed in this environment")
+    return None
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error that says anything."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return " × ".join(map(str, shape)) or "a single number"
+
+
+def _version() -> str:
+    from transformers import __version__
+
+    return __version__
+
+
+def _read(path: Path) -> dict:
+    """What a JSON file holds; empty where it is no object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,133 @@
+"""Which weights of a checkpoint a model may lack, have too many of or of another shape: what transformers itself passes over."""
+
+import json
+import struct
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid import loading
+from speedgrid.outcomes import MissingDependency, Unsupported
+
+MODULES = ["", "model", "model.embed_tokens", "model.layers", "lm_head"]
+MODULES += [f"model.layers.{n}{part}" for n in range(2) for part in ("", ".self_attn", ".self_attn.q_proj", ".mlp", ".mlp.up_proj")]
+NO_KEYS = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()}
+
+
+def model_with(modules):
+    """What `require_whole` asks of a model."""
+    return SimpleNamespace(named_modules=lambda: [(name, None) for name in modules], base_model_prefix="model")
+
+
+def write_weights(path, **tensors: str):
+    """A safetensors file of tensors of one number, each with its number format."""
+    sizes = {"F32": 4, "BF16": 2, "U8": 1, "I8": 1}
+    head, data = {}, b""
+    for name, dtype in tensors.items():
+        head[name.replace("__", ".")] = {"dtype": dtype, "shape": [1], "data_offsets": [len(data), len(data) + sizes[dtype]]}
+        data += bytes(sizes[dtype])
+    text = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.2.mlp.up_proj.weight",  # a layer more than the configuration says
+        "model.layers.0.self_attn.q_proj.bias",  # a bias that the configuration leaves out
+        "model.layers.0.self_attn.q_proj.lora_A.weight",  # an adapter that was not merged
+        "model.layers.0.self_attn.q_norm.weight",  # a norm of another family
+        "model.layers.1.mlp.up_proj.weight_scale",  # the scale of a number format that config.json does not name
+        "layers.2.mlp.up_proj.weight",  # saved without the base model's name
+        "lm_head.bias",
+    ],
+)
+def test_a_weight_of_a_part_that_the_model_has_is_not_passed_over(name):
+    assert loading.unused([name, "v_head.weight"], MODULES, "model") == [name]
+    with pytest.raises(Unsupported, match="has no place for, such as " + name.replace(".", r"\.")):
+        loading.require_whole(model_with(MODULES), {**NO_KEYS, "unexpected_keys": {name}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v_head.summary.weight",
+        "score.weight",
+        "mtp.layers.0.mlp.up_proj.weight",
+        "vision_tower.encoder.layers.0.mlp.up_proj.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.layers.0.attn.masked_bias",
+    ],
+)
+def test_what_changes_nothing_of_the_model_may_lie_beside_it(name):
+    assert loading.unused([name], MODULES, "model") == []
+    loading.require_whole(model_with(MODULES), {**NO_KEYS, "unexpected_keys": {name}})
+
+
+def test_missing_and_odd_weights_are_refused_by_name():
+    with pytest.raises(Unsupported, match=r"lacks weights that SimpleNamespace has, such as a\.weight \(2 missing\)"):
+        loading.require_whole(model_with(MODULES), {**NO_KEYS, "missing_keys": {"b.weight", "a.weight"}})
+    odd = {("a.weight", (64, 128), (64, 192)), ("b.weight", (1,), (2,))}
+    with pytest.raises(Unsupported, match=r"a\.weight is 64 × 128 in the checkpoint and 64 × 192 by the configuration \(2 such weights\)"):
+        loading.require_whole(model_with(MODULES), {**NO_KEYS, "mismatched_keys": odd})
+    loading.require_whole(model_with(MODULES), {**NO_KEYS, "missing_keys": {"bn.num_batches_tracked"}})
+
+
+def test_the_expert_that_is_missing_is_named():
+    names = [f"layers.{layer}.experts.{expert}.w{part}" for layer in range(3) for expert in range(4) for part in (1, 2)]
+    names = [f"{name}.weight" for name in names]
+    assert loading.gap(names) == ""
+    assert loading.gap(set(names) - {"layers.1.experts.2.w1.weight"}) == "layers.1.experts.2.w1.weight"
+
+
+@given(st.integers(1, 4), st.integers(2, 6), st.data())
+def test_a_gap_is_one_of_those_that_were_taken_away(layers, experts, data):
+    names = {f"h.{layer}.experts.{expert}.{part}.w" for layer in range(layers) for expert in range(experts) for part in ("up", "down")}
+    taken = data.draw(st.sampled_from(sorted(names)))
+    assert loading.gap(names - {taken}) == taken
+
+
+def test_a_quantization_config_over_whole_weights_is_to_be_removed(tmp_path):
+    told = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": told}))
+    write_weights(tmp_path / "model.safetensors", lm_head__weight="BF16", norm__weight="F32")
+    said = r"quantized \(bitsandbytes, NF4\), and they are not \(BF16, F32\); remove its `quantization_config`"
+    with pytest.raises(Unsupported, match=said):
+        loading.refuse_files(tmp_path, SimpleNamespace(quantization_config=told))
+    with pytest.raises(Unsupported, match=said):
+        loading.unquantized(tmp_path, "pruning")
+    write_weights(tmp_path / "model.safetensors", lm_head__weight="U8", norm__weight="F32")
+    loading.refuse_files(tmp_path, SimpleNamespace(quantization_config=told))
+    with pytest.raises(Unsupported, match=r"quantized already \(bitsandbytes, NF4\); pruning starts from whole weights"):
+        loading.unquantized(tmp_path, "pruning")
+
+
+def test_files_under_a_name_that_transformers_does_not_read_are_named(tmp_path):
+    write_weights(tmp_path / "model-00001-of-00002.safetensors", a="F32")
+    with pytest.raises(Unsupported, match=r"reads model\.safetensors or model\.safetensors\.index\.json, .* holds model-00001-of-00002"):
+        loading.refuse_files(tmp_path, SimpleNamespace())
+
+
+def test_a_tokenizer_of_sentencepiece_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace(AutoTokenizer=None))
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(Unsupported, match="no tokenizer"):
+        loading.read_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    with pytest.raises(MissingDependency, match=r"tokenizer\.model alone, .* sentencepiece"):
+        loading.read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (None, ""),
+        ({"load_in_8bit": True}, "bitsandbytes, INT8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}, "bitsandbytes, FP4"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq, 4 bits"),
+        ({"quant_method": "mxfp4"}, "mxfp4"),
+    ],
+)
+def test_how_weights_are_quantized_is_said_in_words(told, words):
+    assert loading.quantization(told) == words
