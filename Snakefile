@@ -26,6 +26,10 @@ rule all:
     default_target: True
     input:
         "results/report.html",
+        # What the report is made of, too: where a file of it is gone, it is made again.
+        grid.tables(),
+        grid.probes(),
+        grid.records(),
 
 
 # All that a study has from elsewhere, for jobs on nodes without a network: what `./speedgrid prepare` asks for.

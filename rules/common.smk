@@ -19,6 +19,7 @@ except StudyError as error:
 os.environ.update(grid.job_variables())
 
 
+planning.take_back_failures(grid, workflow)
 planning.skip_what_is_not_shown(workflow)
 environments.look_after(workflow)
 
@@ -28,6 +29,14 @@ onstart:
     planning.keep_quiet(workflow)
     try:
         planning.check_machine(grid, workflow)
+    except StudyError as error:
+        sys.exit(f"speedgrid: {error}")
+
+
+# A job that failed leaves a row, so that all others run; the run as a whole has failed.
+onsuccess:
+    try:
+        planning.end(grid)
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
 

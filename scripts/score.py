@@ -35,7 +35,8 @@ def task_figures(job: stage.Job, told: dict, answered: list[scores.Answered], fo
     from speedgrid.quality import tasks
 
     name = told["task"]
-    asked = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["task"] == name]
+    # A row without a task says why there are no requests at all.
+    asked = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["task"] in (name, None)]
     refused = [row for row in asked if row["status"] != "ok"]
     if refused or not answered:
         for row in refused:

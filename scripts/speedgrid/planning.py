@@ -6,6 +6,7 @@ The rules name these functions as they are, `params: job=grid.measure_job`, so t
 import collections
 import contextlib
 import csv
+import filecmp
 import functools
 import hashlib
 import inspect
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, site, techniques, validation, workload
+from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, records, site, techniques, validation, workload
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -41,6 +42,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "scripts/speedgrid"
 DEFAULT_STUDY = "config.yaml"
 TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
+# How many files the last line of a run with failures names.
+FAILURES_NAMED = 6
 # Snakemake's own limit of jobs that begin in so many seconds.
 DEFAULT_RATE = (100, 1)
 
@@ -397,6 +400,11 @@ class Grid:
         models = {cell.model_record: f"models.{cell.model}" for cell in self.cells}
         return models | {record: f"techniques.{maker.made_by}" for record, maker in self._makers.items()}
 
+    def failures(self) -> list[str]:
+        """The result files that hold a failure which nobody expected: each is the same as its twin (records.failed)."""
+        twins = ((path, records.failed(path)) for path in (*self.probes(), *self.records()))
+        return [path for path, twin in twins if twin.exists() and Path(path).exists() and filecmp.cmp(path, twin, shallow=False)]
+
     def brought(self) -> list[str]:
         """What a study has from elsewhere: its models, with what calibrates them, and the items of its tasks."""
         asked = {_quality_records(cell)["requests"] for cell in self.cells} - {""}
@@ -405,6 +413,11 @@ class Grid:
     def probes(self) -> list[str]:
         """What each device that has cells can do."""
         return [f"results/{gpu}/probe.parquet" for gpu in dict.fromkeys(cell.gpu for cell in self.cells)]
+
+    @staticmethod
+    def tables() -> list[str]:
+        """What the report's own jobs write beside the page."""
+        return [f"results/{name}.parquet" for name in ("summary", "points", "runs")]
 
     def scores(self) -> list[str]:
         """The scores of every group that has some."""
@@ -619,6 +632,25 @@ def keep_quiet(workflow) -> None:
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limiter and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def take_back_failures(grid: Grid, workflow) -> None:
+    """Let what failed in an earlier run be done again: take its results away, of which their twins are kept for the page.
+
+    Not while another run is going on, whose jobs read these files: Snakemake has its lock then. And not in the jobs of a run itself.
+    """
+    if workflow.is_main_process and not any(Path(".snakemake/locks").glob("*.lock")):
+        for path in grid.failures():
+            Path(path).unlink(missing_ok=True)
+
+
+def end(grid: Grid) -> None:
+    """After the last job: whether all is well. Raises StudyError with a line that names what failed."""
+    failed = grid.failures()
+    if failed:
+        named = ", ".join(failed[:FAILURES_NAMED]) + (f" and {len(failed) - FAILURES_NAMED:,} more" if len(failed) > FAILURES_NAMED else "")
+        jobs = "1 job" if len(failed) == 1 else f"{len(failed):,} jobs"
+        raise StudyError(f"{jobs} failed; the report says why, all others are done, and the next run tries again: {named}")
 
 
 def skip_what_is_not_shown(workflow) -> None:

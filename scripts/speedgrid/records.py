@@ -109,6 +109,11 @@ def arrow_schema(columns: Sequence[Column]):
     return pa.schema([pa.field(c.name, types[c.type], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns])
 
 
+def failed(path: str | Path) -> Path:
+    """The twin of a result file that holds a failure which nobody expected."""
+    return Path(path).with_suffix(".failed.parquet")
+
+
 class replacing:
     """Context manager for writing a file whole: gives a temporary path, and renames it to `path` if nothing went wrong."""
 

@@ -19,6 +19,8 @@ STATUSES = {
     "unsupported": "not possible for this model, device or engine",
     "missing_dependency": "a package or tool is missing",
     "timeout": "the time budget ran out",
+    "failed": "ended by a bug or by something unknown; the next run tries the cell again",
+    "not_run": "no job has come to it yet",
     "interrupted": "stopped from outside; never a cell's result, the cell is measured again",
 }
 MEASURED = ("ok", "not_engaged")

@@ -1,7 +1,11 @@
 """The frame of every job: what it was told, what it says, and a result file whatever comes of it.
 
 A script hands `run` the work of its stage. `run` reads the arguments, picks the device, and ends in one of three ways: the result file
-holds figures; or it holds a row with the status and reason of an expected failure; or the job fails, loudly, because of a bug.
+holds figures; or it holds a row with the status and reason of a failure, expected or not, so that one bad cell stops no other; or, where
+the machine is at fault (no room on the disk, no such GPU), the job fails without a result.
+
+A bug is a row with the status `failed`, and the traceback is in the log. It is no result for ever: the file has a twin beside it,
+`NAME.failed.parquet`, by which the end of the run knows of it and the next run does the job again (planning.take_back_failures).
 
 The work runs in a child process (supervision.py), so that there is a row too where that process is killed or never returns. A job that is
 asked to stop writes no result: Snakemake runs it again. What it has counted until then is kept beside, marked as interrupted.
@@ -15,7 +19,9 @@ import resource
 import shutil
 import signal
 import sys
+import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +42,7 @@ WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
 # What every job is told beside its own line, by planning.Grid.job_variables: no part of what makes a result.
 TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 ENDING = "ending, its result written"
+NO_RESULT = "ending without a result"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -122,7 +129,10 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
         _exit_like(end, job)
     # The row of a process that could not write it.
     job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
-    _write(job, arguments.out, started, hardware.machine_facts(), end.peak)
+    try:
+        _write_result(job, started, hardware.machine_facts(), end.peak)
+    except (ImportError, OSError) as error:
+        sys.exit(_cannot_write(job, error))
     say(f"{job.name}: {outcome.status}: {outcome}")
 
 
@@ -139,23 +149,23 @@ def _run_watched(
         headline = _attempt(job, work, arguments)
         supervision.finish_undisturbed()
         job.enter("writing the result")
-        _write(job, arguments.out, started, machine, meters.process_peak())
+        _write_result(job, started, machine, meters.process_peak())
     except outcomes.Interrupted as stop:
         _keep_interrupted(job, stop, started, machine)
+        job.enter(NO_RESULT)
         return 128 + stop.number
-    except (hardware.DeviceError, outcomes.ModelError, records.RecordError) as error:
-        say(f"{job.name}: failed: {error}")
-        return 1
     except MemoryError:
         return supervision.NO_MEMORY
-    except ImportError as error:
-        say(f"{job.name}: failed: the environment {sys.prefix} does not work ({error}); if it is damaged, delete it and run again")
-        raise
-    except Exception as error:
-        if not _is_without_room(error):
-            raise
-        say(f"{job.name}: failed while {job.phase}: no room on the disk ({_first_line(error)}); make some and run again")
+    except hardware.DeviceError as error:
+        say(f"{job.name}: failed: {error}")
+        job.enter(NO_RESULT)
         return 1
+    except Exception as error:
+        if not isinstance(error, ImportError) and not _is_without_room(error):
+            raise
+        said = _cannot_write(job, error)
+        job.enter(NO_RESULT)
+        return said
     _interrupted(job.out).unlink(missing_ok=True)
     say(f"{job.name}: {headline}")
     job.enter(ENDING)
@@ -170,13 +180,30 @@ def _outcome_of(end: supervision.End, budget_s: float | None) -> outcomes.Outcom
     if end.no_memory:
         killed = " and was killed by the kernel" if end.status == -signal.SIGKILL else ""
         return outcomes.OutOfMemory(f"the process ran out of memory{at}{killed}; {_held(end.peak)}")
-    return None
+    if end.asked or end.phase == NO_RESULT or end.status == -signal.SIGKILL:
+        # Somebody's wish, or the machine's fault: it says nothing of the cell.
+        return None
+    how = f"was ended by {signal.Signals(-end.status).name}" if end.status < 0 else f"ended with exit status {end.status}"
+    return outcomes.Failed(f"the process {how}{at}{_see_log()}")
 
 
 def _exit_like(end: supervision.End, job: Job) -> None:
     if end.status < 0:
         say(f"{job.name}: failed: ended by {signal.Signals(-end.status).name} while {end.phase or job.phase}; its log may say more")
     sys.exit(end.status if end.status >= 0 else 128 - end.status)
+
+
+def _cannot_write(job: Job, error: Exception) -> int:
+    """Say why there can be no result, and return the exit status."""
+    if isinstance(error, ImportError):
+        say(f"{job.name}: failed: {_broken_environment(error)}")
+    else:
+        say(f"{job.name}: failed while {job.phase}: no room on the disk ({_first_line(error)}); make some and run again")
+    return 1
+
+
+def _broken_environment(error: ImportError) -> str:
+    return f"the environment {sys.prefix} does not work ({outcomes.in_one_line(error)}); if it is damaged, delete it and run again"
 
 
 def _keep_interrupted(job: Job, stop: outcomes.Interrupted, started: datetime, machine: Mapping) -> None:
@@ -190,6 +217,18 @@ def _keep_interrupted(job: Job, stop: outcomes.Interrupted, started: datetime, m
 
 def _interrupted(out: Path) -> Path:
     return out.with_suffix(".interrupted.parquet")
+
+
+def _write_result(job: Job, started: datetime, machine: Mapping, peak: int) -> None:
+    """The result file; one that holds a failure that nobody expected has a twin, whose name says so."""
+    twin = records.failed(job.out)
+    if any(row["status"] == outcomes.Failed.status for row in job.rows):
+        _write(job, twin, started, machine, peak)
+        with records.replacing(job.out) as temporary:
+            shutil.copyfile(twin, temporary)
+    else:
+        _write(job, job.out, started, machine, peak)
+        twin.unlink(missing_ok=True)
 
 
 def _write(job: Job, path: Path, started: datetime, machine: Mapping, peak: int) -> None:
@@ -223,16 +262,37 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         _check_requirements(job)
         _check_checkpoint(job, arguments.checkpoint)
         return work(job)
-    except (Exception, MemoryError) as error:
-        outcome = outcomes.expected(error)
-        if outcome is None:
+    except BaseException as error:
+        # Not Exception: a library in Rust panics, and any library may call sys.exit.
+        if isinstance(error, (outcomes.Interrupted, hardware.DeviceError)) or _is_without_room(error):
             raise
+        outcome = outcomes.expected(error, job.told.get("model", "NAME")) or _unexpected(error, job)
         reason = _reason(outcome, job)
         status = outcome.status
     # The error is forgotten here, and with it the frames that hold what filled the memory: the row is yet to be written.
     gc.collect()
     job.rows.append({**job.keys, "status": status, "reason": reason})
     return f"{status}: {reason}"
+
+
+def _unexpected(error: BaseException, job: Job) -> outcomes.Failed:
+    """What nobody foresaw, in one line; the traceback goes to the log."""
+    if isinstance(error, outcomes.ModelError | records.RecordError):
+        return outcomes.Failed(str(error))
+    traceback.print_exception(error)
+    if isinstance(error, ImportError):
+        return outcomes.Failed(_broken_environment(error))
+    said = textwrap.shorten(outcomes.in_one_line(error), outcomes.REASON_CHARACTERS, placeholder=" ...")
+    return outcomes.Failed(f"{type(error).__name__}{f': {said}' if said else ''}, while {job.phase}{_see_log()}")
+
+
+def _see_log() -> str:
+    """Where the job's output goes, where that is a file: `; see logs/...`."""
+    try:
+        log = os.readlink("/proc/self/fd/1")
+    except OSError:
+        return ""
+    return f"; see {os.path.relpath(log)}" if os.path.isfile(log) else ""
 
 
 def _reason(outcome: outcomes.Outcome, job: Job) -> str:

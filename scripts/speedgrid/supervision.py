@@ -34,7 +34,8 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 class End:
     """How the work ended: its exit status, or minus the signal that ended it; what it was doing; its peak memory in bytes (RSS).
 
-    `late` where the time budget ran out and the work did not end well; `no_memory` where it ran out of memory and could not write so.
+    `late` where the time budget ran out and the work did not end well; `no_memory` where it ran out of memory and could not write so;
+    `asked` where it was asked to stop.
     """
 
     status: int
@@ -42,6 +43,7 @@ class End:
     peak: int
     late: bool
     no_memory: bool
+    asked: bool = False
 
 
 def watch(work: Callable[[Callable[[str], None]], int], budget_s: float | None, wanted_by: int | None) -> End:
@@ -63,9 +65,10 @@ def watch(work: Callable[[Callable[[str], None]], int], budget_s: float | None, 
         _hear_requests(budget_s)
         sys.exit(work(lambda phase: os.write(writer, f"{phase}\n".encode())))
     os.close(writer)
-    status, phase, peak, late = _Watch(child, reader, budget_s, wanted_by).until_the_end()
+    watch = _Watch(child, reader, budget_s, wanted_by)
+    status, phase, peak, late = watch.until_the_end()
     no_memory = status == NO_MEMORY or (status == -signal.SIGKILL and not late and _killed_for_memory() > killed_before)
-    return End(status, phase, peak, late, no_memory)
+    return End(status, phase, peak, late, no_memory, watch.asked)
 
 
 def finish_undisturbed() -> None:
@@ -82,7 +85,7 @@ class _Watch:
         self.born = _birth(wanted_by) if wanted_by else None
         self.deadline = None if budget_s is None else time.monotonic() + budget_s
         self.force_at: float | None = None
-        self.late = self.forced = False
+        self.late = self.forced = self.asked = False
         self.said = b""
         for number in ASKED_TO_STOP:
             signal.signal(number, lambda number, _: self.ask(number))
@@ -112,6 +115,7 @@ class _Watch:
     def ask(self, number: int) -> None:
         """Ask the child to end, once; and set the time after which it is not asked any more."""
         if self.force_at is None and not self.forced:
+            self.asked = number != TIME_IS_UP
             self.force_at = time.monotonic() + GRACE_S
             os.kill(self.child, number)
 

@@ -26,6 +26,10 @@ class OutOfMemoryError(RuntimeError):
     """As PyTorch's of the same name says it."""
 
 
+class PanicException(BaseException):
+    """As libraries written in Rust raise it: no Exception."""
+
+
 def fault(place: str) -> None:
     """Do what SPEEDGRID_FAULT says, where it names this place of this job."""
     stage, where, kind = os.environ.get("SPEEDGRID_FAULT", "- - -").split()
@@ -49,6 +53,12 @@ def fault(place: str) -> None:
         raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 15.00 GiB. Try less.")
     elif kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    elif kind == "bug":
+        raise IndexError("index 7 is out of range\nfor a list of 7")
+    elif kind == "panic":
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+    elif kind == "exit":
+        sys.exit("a library gave up")
     else:
         raise AssertionError(f"no such fault: {kind}")
 

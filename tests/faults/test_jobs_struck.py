@@ -1,14 +1,16 @@
 """A job that is killed, stopped, starved or stuck: what it leaves, what it says, and that it can be run again."""
 
+import shlex
 import signal
 import subprocess
 
 import pytest
 from place import CELL, is_alive, wait_for
 from speedgrid import records
-from speedgrid.schema import CHECKPOINT, MEASURE
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE
 
 MEASURED, PARTIAL = f"{CELL}/measure.parquet", f"{CELL}/measure.interrupted.parquet"
+TWIN = f"{CELL}/measure.failed.parquet"
 MADE = "results/checkpoints/chain/made/bfloat16"
 
 
@@ -50,12 +52,43 @@ def test_killed_in_the_final_write_it_leaves_no_half_of_a_file(project):
     assert len(measured(project).rows) == 5
 
 
-def test_a_crash_in_native_code_is_no_result(project):
+@pytest.mark.parametrize(
+    ("kind", "counted", "reason"),
+    [
+        ("crash", 0, "the process was ended by SIGSEGV while counting replies"),
+        ("bug", 1, "IndexError: index 7 is out of range for a list of 7, while counting replies"),
+        ("panic", 1, "PanicException: called `Option::unwrap()` on a `None` value, while counting replies"),
+        ("exit", 1, "SystemExit: a library gave up, while counting replies"),
+    ],
+)
+def test_a_bug_is_a_row_with_a_twin_until_the_job_is_done_again(project, kind, counted, reason):
+    """The log, which the row names, has the traceback; here the job's output goes into a file as in its rule."""
     others = project.forget(MEASURED)
-    done = project.job("measure", MEASURED, SPEEDGRID_FAULT="measure 2 crash")
-    assert done.returncode == 128 + signal.SIGSEGV
-    assert "measure cpu/e/chain/plain: failed: ended by SIGSEGV while counting replies" in done.stdout
-    assert project.results() == others
+    log = project.folder / "logs" / "bug.log"
+    done = project.job("measure", MEASURED, before=f"exec > {shlex.quote(str(log))} 2>&1", SPEEDGRID_FAULT=f"measure 2 {kind}")
+    assert done.returncode == 0
+    assert f"measure cpu/e/chain/plain: failed: {reason}; see logs/bug.log" in log.read_text()
+    assert ("Traceback" in log.read_text()) == (kind != "crash")
+    rows = measured(project).rows
+    assert [row["status"] for row in rows] == ["ok"] * counted + ["failed"]
+    assert rows[-1]["reason"] == f"{reason}; see logs/bug.log"
+    assert set(project.results()) == {*others, MEASURED, TWIN}
+    assert (project.folder / TWIN).read_bytes() == (project.folder / MEASURED).read_bytes()
+    assert project.job("measure", MEASURED).returncode == 0
+    assert measured(project).status == "ok"
+    assert set(project.results()) == {*others, MEASURED}
+
+
+def test_what_comes_after_a_bug_ends_like_it(project):
+    after = f"{CELL}/evaluate.parquet"
+    project.forget(MEASURED, after)
+    assert project.job("measure", MEASURED, SPEEDGRID_FAULT="measure load bug").returncode == 0
+    done = project.job("evaluate", after)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout
+    record = records.read(project.folder / after, EVALUATE)
+    assert (record.status, record.reason) == ("failed", measured(project).reason)
+    assert records.failed(project.folder / after).is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import working_copy
 from place import CELL, is_alive, kill_session, set_up_launcher, wait_for
-from speedgrid import records
+from speedgrid import records, schema
 from speedgrid.schema import MEASURE, SCHEMA_VERSION
 
 MEASURED = f"{CELL}/measure.parquet"
@@ -75,6 +75,38 @@ def test_a_job_is_killed(project):
     assert "failed: ended by SIGKILL while counting replies" in (project.folder / "said.txt").read_text()
     assert project.results() == others
     complete(project, others, MEASURED)
+
+
+def test_a_bug_in_one_cell_stops_no_other_and_is_tried_again(project):
+    """The checkpoint of one technique cannot be made. The run fails, and its page is there, with every other cell."""
+    whole = "results/cpu/e/chain/made"
+    shutil.rmtree(project.folder / "results")
+    done = launch(project, "all", SPEEDGRID_FAULT="quantize make bug")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert "quantize chain/made: failed: IndexError: index 7 is out of range for a list of 7, while making the checkpoint" in done.stdout
+    (last,) = (line for line in lines if line.startswith("speedgrid: "))
+    assert " jobs failed; the report says why, all others are done, and the next run tries again: " in last
+    assert "Traceback" not in done.stdout
+    made, plain = sorted(summary(project), key=lambda row: row["technique"])
+    assert (made["status"], made["rate"]) == ("failed", None)
+    assert made["reason"].endswith("while making the checkpoint; see logs/quantize/chain/made/bfloat16.log")
+    assert plain["status"] == "ok"
+    assert min(plain["rate"], plain["bits_per_byte"]) > 0
+    assert plain["runs"] > 1, "the baseline did not run again"
+    assert made["reason"].partition(";")[0] in (project.folder / "results/report.html").read_text()
+    project.at.unlink()
+    others = {name: data for name, data in project.results().items() if name.startswith("models/") or name == f"{CELL}/warmup.parquet"}
+    again = launch(project, "all")
+    assert again.returncode == 0, again.stdout
+    assert {name: project.results()[name] for name in others} == others
+    assert [row["status"] for row in summary(project)] == ["ok", "ok"]
+    assert not list((project.folder / "results").rglob("*.failed.parquet"))
+    assert f"{whole}/measure.parquet" in project.results()
+
+
+def summary(project) -> list[dict]:
+    return records.read(project.folder / SUMMARY, schema.SUMMARY).rows
 
 
 def test_everything_is_asked_to_stop(project):
