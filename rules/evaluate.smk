@@ -33,7 +33,7 @@ rule reference:
     resources:
         **grid.referring,
     params:
-        code=planning.code("reference", grid.reference_code),
+        code=grid.reference_code,
         job=grid.reference_job,
     message:
         "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
@@ -60,7 +60,7 @@ rule evaluate:
     resources:
         **grid.measuring,
     params:
-        code=planning.code("evaluate", grid.evaluate_code),
+        code=grid.evaluate_code,
         job=grid.evaluate_job,
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"

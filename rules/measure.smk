@@ -15,7 +15,7 @@ rule warmup:
     resources:
         **grid.measuring,
     params:
-        code=planning.code("warmup", grid.engine_code),
+        code=grid.warmup_code,
         job=grid.warmup_job,
     message:
         "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
@@ -41,7 +41,7 @@ rule measure:
     resources:
         **grid.measuring,
     params:
-        code=planning.code("measure", grid.measure_code),
+        code=grid.measure_code,
         job=grid.measure_job,
     message:
         "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
@@ -67,7 +67,7 @@ rule measure_again:
     resources:
         **grid.measuring,
     params:
-        code=planning.code("measure", grid.measure_code),
+        code=grid.measure_code,
         job=grid.measure_again_job,
     message:
         "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"

@@ -14,7 +14,7 @@ rule quantize:
     resources:
         **grid.quantizing,
     params:
-        code=planning.code("quantize", grid.transform_code),
+        code=grid.transform_code,
         job=grid.quantize_job,
     message:
         "Making the checkpoint {wildcards.technique} of {wildcards.model}"

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import csv
 import filecmp
-import functools
 import hashlib
 import inspect
 import json
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, hardware, inputs, outcomes, records, site, techniques, validation, workload
+from speedgrid import checkpoints, corpus, fingerprint, hardware, inputs, outcomes, records, site, techniques, validation
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -39,33 +38,18 @@ from speedgrid.schema import CHECKPOINT, MODEL
 from speedgrid.study import LOCAL_TASK, StudyError, check_devices, merge_registry, read, validate
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = "scripts/speedgrid"
 DEFAULT_STUDY = "config.yaml"
 TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
+# Functions that the jobs of a cell do not call although their scripts hold a call, by what they are told: those of other workloads, and
+# the rule that ends a series where the study says a number.
+NOT_FOR_REPLIES = (("workloads.repeat", "loaded"), ("workloads.repeat", "measure"))
+NOT_FOR_OTHERS = (("workloads.generate", "loaded"), ("", "replies"))
+NOT_FOR_A_NUMBER = (("statistics", "stop"),)
 # Snakemake's own limit of jobs that begin in so many seconds.
 DEFAULT_RATE = (100, 1)
 
-# The package files that each job's figures depend on: an edit to one of them runs these jobs again and no others. What only shapes the
-# files (schema, records) is covered by the version in what each job is told; what only speaks (progress) changes no figure.
-JOB_CODE = ["stage.py", "hardware.py", "meters.py", "loading.py", "engines/base.py"]
-CODE = {
-    "prepare_model": ["models.py", "random_weights.py", "corpus.py", "checkpoints.py"],
-    "probe": ["stage.py", "hardware.py", "meters.py", "monitor.py", "sensors.py", "state.py", "probe.py"],
-    "build_requests": ["corpus.py", "quality/tasks.py", "quality/cloze.py"],
-    "score": ["corpus.py", "statistics.py", "quality/tasks.py", "quality/cloze.py", "quality/paired.py", "quality/scores.py"],
-    "write_plan": ["planning.py", "grid.py", "study.py", "strict_yaml.py", "techniques.py", "validation.py", "workload.py"],
-    "aggregate": [
-        *("records.py", "schema.py", "statistics.py", "ceilings.py"),
-        *("report/tables.py", "report/units.py", "report/work.py", "quality/paired.py", "quality/scores.py"),
-    ],
-    "render_report": ["records.py", "schema.py", "statistics.py", "ceilings.py", "comparison.py"]
-    + [
-        f"report/{name}.py"
-        for name in ("answer", "charts", "compared", "page", "published", "quality", "tables", "training", "trust", "units", "work")
-    ],
-}
 PAGE_SOURCES = "report"
 
 
@@ -78,36 +62,12 @@ def looked_up_once(function: Callable) -> Callable:
     return function
 
 
-@functools.cache
-def contents(files: tuple[str, ...]) -> str:
-    """One text for what is in these files of the project, another one after every edit.
+def code(script: str) -> str:
+    """The fingerprint of what a script of scripts/ does, as a parameter of its rule: an edit that changes it runs the jobs again.
 
-    As a parameter of a rule it makes Snakemake run a job again whose code was edited. As inputs the same files, two dozen for each job,
-    were a fifth of the work of planning a large grid.
+    As inputs the same files, two dozen for each job, were a fifth of the work of planning a large grid.
     """
-    return corpus.fingerprint([part for file in files for part in (file, (ROOT / file).read_text(encoding="utf-8"))])
-
-
-def code(script: str, files: Callable[[object], list[str]] | None = None) -> str | Callable[[object], str]:
-    """What a script of scripts/ and the package files that it depends on say, as contents() has it: a parameter of the script's rule.
-
-    The files are those of CODE, or those that a function names for a job.
-    """
-    own = f"scripts/{script}.py"
-    if files is None:
-        return contents((own, *_script_files(script)))
-    return looked_up_once(lambda wildcards: contents((own, *files(wildcards))))
-
-
-def _script_files(script: str) -> list[str]:
-    files = _existing(CODE[script])
-    if script == "render_report":
-        files += [
-            "scripts/aggregate.py",
-            "scripts/compare.py",
-            *sorted(str(path.relative_to(ROOT)) for path in (ROOT / PAGE_SOURCES).iterdir()),
-        ]
-    return files
+    return fingerprint.of(script)
 
 
 def all_cores(workflow) -> Callable[[object], int]:
@@ -206,26 +166,25 @@ class Grid:
         """A priority above those of all cells, for what they start from."""
         return len(self._places) + 1
 
-    def measure_code(self, wildcards) -> list[str]:
-        """The package files that a cell's figures and what was seen of the machine meanwhile depend on."""
-        stopping = [] if isinstance(self._cell(wildcards).settings["replies"], int) else ["statistics.py"]
-        return self.engine_code(wildcards) + _existing(["monitor.py", "sensors.py", "state.py", *stopping])
+    def warmup_code(self, wildcards) -> str:
+        """The fingerprint of the code that a cell's cold start depends on."""
+        return _cell_code("warmup", self._cell(wildcards))
 
-    def engine_code(self, wildcards) -> list[str]:
-        """The package files that a cell's figures depend on."""
-        cell = self._cell(wildcards)
-        own = ("generate", "score") if cell.workload == "generate" else ("base", "repeat", "generate", cell.workload)
-        own = (*own, *workload.WORKLOADS[cell.workload].builds_on)
-        return _existing([*JOB_CODE, *_with_siblings(f"engines/{cell.engine}.py"), *(f"workloads/{name}.py" for name in own)])
+    def measure_code(self, wildcards) -> str:
+        """The same for a cell's figures and what was seen of the machine meanwhile."""
+        return _cell_code("measure", self._cell(wildcards))
 
-    def evaluate_code(self, wildcards) -> list[str]:
-        """The package files that a cell's quality depends on."""
-        return self.engine_code(wildcards) + _existing(["corpus.py", "quality/questions.py", "quality/distance.py"])
+    def evaluate_code(self, wildcards) -> str:
+        """The same for a cell's quality."""
+        return _cell_code("evaluate", self._cell(wildcards))
 
-    def reference_code(self, wildcards) -> list[str]:
-        """The package files that what the unmodified model expects next depends on."""
-        engine = self._reference(wildcards).engine
-        return _existing([*JOB_CODE, *_with_siblings(f"engines/{engine}.py"), "corpus.py", "quality/distance.py"])
+    def reference_code(self, wildcards) -> str:
+        """The same for what the unmodified model expects next."""
+        return fingerprint.of("reference", (("engines", self._reference(wildcards).engine),))
+
+    def transform_code(self, wildcards) -> str:
+        """The same for a checkpoint that is made."""
+        return fingerprint.of("quantize", (("transforms", self._maker(wildcards).transform["method"]),))
 
     def reference_env(self, wildcards) -> str:
         """The environment file of the unmodified model."""
@@ -256,11 +215,6 @@ class Grid:
     def score_env(self, wildcards) -> str:
         """The environment file of scoring: lm-eval's where tasks are scored, else the report's."""
         return f"../envs/{self._score_env(wildcards)}.yaml"
-
-    def transform_code(self, wildcards) -> list[str]:
-        """The package files that a quantized checkpoint depends on."""
-        method = self.registry[wildcards.technique]["transform"]["method"]
-        return _existing(["checkpoints.py", "loading.py", "corpus.py", *_with_siblings(f"transforms/{method}.py")])
 
     def source(self, wildcards) -> str:
         """The record of the checkpoint that a transform starts from: the model's own, or that of another technique."""
@@ -811,30 +765,9 @@ def _folder(path: str) -> Path:
     return ROOT / Path(path).expanduser()
 
 
-@functools.cache
-def _with_siblings(name: str) -> list[str]:
-    """An engine's or transform's file with the engines and transforms that it builds on."""
-    found, new = [], [name]
-    while new:
-        found += new
-        texts = [(ROOT / PACKAGE / module).read_text(encoding="utf-8") for module in new if (ROOT / PACKAGE / module).is_file()]
-        named = {
-            f"{package}/{module}.py"
-            for text in texts
-            for package, modules in re.findall(r"^ *from speedgrid\.(engines|transforms) import ([\w, ]+)", text, re.MULTILINE)
-            for module in modules.replace(" ", "").split(",")
-        }
-        named |= {
-            f"{a}/{b}.py" for text in texts for a, b in re.findall(r"^ *from speedgrid\.(engines|transforms)\.(\w+) import", text, re.M)
-        }
-        new = sorted(module for module in named - set(found) if (ROOT / PACKAGE / module).is_file())
-    return found
-
-
-def _existing(names: list[str]) -> list[str]:
-    return [f"{PACKAGE}/{name}" for name in names if _is_there(name)]
-
-
-@functools.cache
-def _is_there(name: str) -> bool:
-    return (ROOT / PACKAGE / name).is_file()
+def _cell_code(script: str, cell: Cell) -> str:
+    """The fingerprint of what a script does for a cell, by its engine and workload."""
+    told = (("engines", cell.engine), ("workloads", cell.workload))
+    generates = cell.workload == "generate"
+    never = NOT_FOR_REPLIES if generates else NOT_FOR_OTHERS
+    return fingerprint.of(script, told, never + (NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()))

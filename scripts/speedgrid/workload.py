@@ -27,8 +27,6 @@ class Workload:
     of: tuple[str, ...] = ()
     # Origins of models that it takes; where none is named, those with weights.
     only_models: tuple[str, ...] = ()
-    # Other modules of workloads/ that it is built on.
-    builds_on: tuple[str, ...] = ()
 
 
 TRAINING = {
@@ -48,9 +46,8 @@ WORKLOADS = {
         ("pytorch",),
         {**TRAINING, "data": "random", "grows": "batch_size", "memory_budget": None},
         of=("image_size", "sequence"),
-        builds_on=("train",),
     ),
-    "forward": Workload(("pytorch",), {"precision": "fp32", "deterministic": False}, of=("image_size", "sequence"), builds_on=("train",)),
+    "forward": Workload(("pytorch",), {"precision": "fp32", "deterministic": False}, of=("image_size", "sequence")),
     "attention": Workload(
         ("attention",), {"lengths": REQUIRED, "causal": False, "backward": False, "deterministic": False}, only_models=("attention",)
     ),

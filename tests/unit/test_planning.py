@@ -46,7 +46,7 @@ def test_on_a_cluster_slurm_gives_the_cores():
 
 def test_snakemake_takes_the_parameters_of_a_rules_function_from_the_function():
     planned = on_machine(8, 1)
-    for function in (planned.env, planned.threads, planned.measuring["gpu"], planning.code("warmup", planned.engine_code)):
+    for function in (planned.env, planned.threads, planned.measuring["gpu"], planned.measure_code):
         assert get_function_params(function) is function._overwrite_params
     aux = get_input_function_aux_params(planned.measuring["gpu"], {"attempt": 2, "input": [], "threads": 3})
     assert aux == {"attempt": 2}

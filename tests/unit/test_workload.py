@@ -133,22 +133,6 @@ def test_every_published_figure_stands_beside_a_cell_of_a_ready_study():
     assert {figure.column for figure in figures} <= set(published.LABELS)
 
 
-def test_the_code_of_a_workload_is_what_its_cells_depend_on():
-    planned_grid = planning.read_grid("studies/training-small.yaml")
-    code = planned_grid.engine_code(_wildcards(planned_grid.cells[0]))
-    assert {"scripts/speedgrid/workloads/train.py", "scripts/speedgrid/engines/pytorch.py"} <= set(code)
-    assert "scripts/speedgrid/workloads/attention.py" not in code
-    passes = next(cell for cell in planned_grid.cells if cell.workload == "largest")
-    assert "scripts/speedgrid/workloads/train.py" in planned_grid.engine_code(_wildcards(passes))
-
-
-def _wildcards(cell):
-    class Wildcards:
-        gpu, experiment, model, technique = cell.key
-
-    return Wildcards
-
-
 def test_published_figures_must_be_known(tmp_path):
     import yaml
 

@@ -1,0 +1,349 @@
+"""What the figures of a job depend on: the code that its script reaches, derived from its imports, and a hash of what that code does.
+
+The unit is a definition at the top of a module. From a script, every name that a definition uses is followed to the function, class or
+value of the project that it stands for, through imports at the top of modules and inside functions. What importing a module does (calls,
+conditions, patches of other modules) counts wherever the module is imported; a function, a class or a plain value counts where something
+reaches it. A class counts whole, and so does a module that is handed on as a value, named in a text, or imported by a name that the job is
+told. Code that cannot be followed, such as `exec`, is refused.
+
+The hash is of the parsed code, without docstrings, comments and formatting, and without the annotations of functions, which do nothing.
+"""
+
+import ast
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+PACKAGE = "speedgrid"
+
+# Modules of the package that change no figure of a job, each with the reason.
+SAYS = {"progress": "what a job says to the person who waits"}
+FRAME = {
+    **SAYS,
+    "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every job is told",
+    "records": "how rows become a file; likewise",
+    "environments": "whether a job runs in its own Python; in another one it computes nothing",
+}
+# Scripts that are told no version of the tables: for them schema and records count like all other code.
+WITHOUT_VERSION = ("write_plan", "aggregate", "render_report")
+# Files of the project that a script reads, or folders of them; their bytes count.
+READS = {"write_plan": ("rules/schemas", "report/published.csv"), "render_report": ("report",)}
+
+# Decorators that do nothing else when a module is imported: any other one may note the function somewhere, from where it is called.
+PLAIN_DECORATORS = {"dataclass", "cache", "lru_cache", "contextmanager"}
+# Ways to reach code that cannot be read off it, as names and as attributes.
+UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", "import_module", "reload"}
+UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__"}
+NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
+DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Fields of a syntax tree that say nothing of what the code does.
+IDLE_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
+
+# What code refers to: a module, and the name of a definition in it or one of these: all of it, what importing it does, or the module in it
+# whose name the job is told.
+Reference = tuple[str, str]
+WHOLE, IMPORTED, TOLD = "*", "", "?"
+
+
+class Unreadable(Exception):
+    """Code of the project that cannot be followed."""
+
+
+@dataclass
+class Unit:
+    """One statement at the top of a module: a hash of what it does, and what it refers to."""
+
+    digest: str
+    refers: frozenset[Reference]
+    # Whether importing the module does it, or only defines it; and whether it is done only where the module is the script that runs.
+    always: bool
+    as_script: bool
+
+
+@dataclass
+class Module:
+    """The units of a file in order, and by name the numbers of those that define it and what it stands for where it is imported."""
+
+    units: list[Unit] = field(default_factory=list)
+    defined: dict[str, list[int]] = field(default_factory=dict)
+    imported: dict[str, list[Reference]] = field(default_factory=dict)
+
+
+def of(script: str, told: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> str:
+    """The fingerprint of the code that the figures of a job depend on: another one where that code does something else.
+
+    `script` is the name of a file of scripts/. `told` are the modules whose names the job is told, each after its package, e.g.
+    ("engines", "vllm"). `cut` are functions, each after its module, or after "" where it is the script's own, that such a job does not
+    call although its code holds a call. Raises Unreadable where code cannot be followed.
+    """
+    return _of(SCRIPTS, script, told, cut)
+
+
+@functools.cache
+def _of(scripts: Path, script: str, told: tuple[Reference, ...], cut: tuple[Reference, ...]) -> str:
+    found = hashlib.sha256()
+    for name, units in reached(scripts, script, told, cut).items():
+        found.update(f"{name} {' '.join(unit.digest for unit in units if unit.digest)}\n".encode())
+    for name in READS.get(script, ()):
+        for path in _files(scripts.parent / name):
+            found.update(f"{path.relative_to(scripts.parent)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def reached(scripts: Path, script: str, told: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> dict[str, list[Unit]]:
+    """The units that a script reaches, by module, in the order of the file; arguments as for `of`."""
+    code, frame = _code(scripts), SAYS if script in WITHOUT_VERSION else FRAME
+    never = {(f"{PACKAGE}.{module}" if module else script, name) for module, name in cut}
+    silent = {f"{PACKAGE}.{module}" for module in frame}
+    modules = {(f"{PACKAGE}.{package}", f"{PACKAGE}.{package}.{name}") for package, name in told}
+    found: dict[str, set[int]] = {}
+    seen: set[Reference] = set()
+    waiting: list[Reference] = [(script, IMPORTED)]
+    while waiting:
+        reference = waiting.pop()
+        if reference in seen or reference in never or reference[0] in silent:
+            continue
+        seen.add(reference)
+        name, what = reference
+        if what == TOLD:
+            # What is named and not there belongs to a technique that no machine can run.
+            waiting += [(module, WHOLE) for package, module in modules if package == name and code.path(module)]
+            continue
+        module = code.module(name)
+        parent = name.rpartition(".")[0]
+        waiting += [(parent, IMPORTED)] if parent else []
+        waiting += [(name, IMPORTED)] if what != IMPORTED else []
+        if what == IMPORTED:
+            numbers = [n for n, unit in enumerate(module.units) if unit.always and (name == script or not unit.as_script)]
+        elif what == WHOLE:
+            numbers = [n for n, unit in enumerate(module.units) if not unit.as_script]
+        else:
+            numbers = module.defined.get(what, [])
+            waiting += module.imported.get(what, [])
+        for number in numbers:
+            found.setdefault(name, set()).add(number)
+            waiting += module.units[number].refers
+    return {name: [code.module(name).units[number] for number in sorted(numbers)] for name, numbers in sorted(found.items())}
+
+
+@functools.cache
+def _code(scripts: Path) -> "Code":
+    return Code(scripts)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+
+
+class Code:
+    """The modules of the project, each read once."""
+
+    def __init__(self, scripts: Path):
+        self.scripts = scripts
+        self._paths: dict[str, Path | None] = {}
+        self._modules: dict[str, Module] = {}
+
+    def path(self, name: str) -> Path | None:
+        """The file of a module; None where it is none of the project's."""
+        if name not in self._paths:
+            place = self.scripts.joinpath(*name.split("."))
+            self._paths[name] = next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+        return self._paths[name]
+
+    def is_package(self, name: str) -> bool:
+        path = self.path(name)
+        return path is not None and path.name == "__init__.py"
+
+    def module(self, name: str) -> Module:
+        """A module of the project by its dotted name. Raises Unreadable where there is none, or it cannot be followed."""
+        if name not in self._modules:
+            self._modules[name] = self._read(name)
+        return self._modules[name]
+
+    def imports(self, tree: ast.AST, at: str) -> Iterator[tuple[str, Reference]]:
+        """The names that imports in a tree bind, with what of the project they stand for: a definition of a module, or a module, WHOLE."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if self.path(alias.name):
+                        if alias.name.partition(".")[0] == PACKAGE and (not alias.asname or self.is_package(alias.name)):
+                            raise Unreadable(f"{at}:{node.lineno}: write `from ... import` instead of `import {alias.name}`")
+                        yield alias.asname or alias.name, (alias.name, WHOLE)
+            elif isinstance(node, ast.ImportFrom):
+                if node.level:
+                    raise Unreadable(f"{at}:{node.lineno}: an import by a relative name")
+                for alias in node.names if self.path(node.module) else ():
+                    if alias.name == "*":
+                        raise Unreadable(f"{at}:{node.lineno}: an import of all names")
+                    whole = f"{node.module}.{alias.name}"
+                    yield alias.asname or alias.name, (whole, WHOLE) if self.path(whole) else (node.module, alias.name)
+
+    def _read(self, name: str) -> Module:
+        path = self.path(name)
+        if path is None:
+            raise Unreadable(f"there is no module {name}")
+        parts = [part for statement in _body(ast.parse(path.read_text(encoding="utf-8"))) for part in _parts(statement)]
+        module = Module()
+        for part in parts:
+            if _is_import(part):
+                for bound, target in self.imports(part, str(path)):
+                    module.imported.setdefault(bound, []).append(target)
+        bound_here = {bound for part in parts if not _is_import(part) for bound in _binds(part)}
+        for number, part in enumerate(parts):
+            module.units.append(self._unit(part, name, str(path), module.imported, bound_here))
+            for bound in _binds(part):
+                module.defined.setdefault(bound, []).append(number)
+        return module
+
+    def _unit(self, part: ast.stmt, name: str, at: str, imported: Mapping[str, list[Reference]], bound_here: set[str]) -> Unit:
+        targets = list(self.imports(part, at))
+        loaded = {(where, IMPORTED) for _, (where, _) in targets}
+        if _is_import(part) and targets:
+            # What it stands for is found where its names are used.
+            return Unit("", frozenset(loaded), always=True, as_script=False)
+        known = {bound: list(found) for bound, found in imported.items()}
+        for bound, target in targets:
+            known.setdefault(bound, []).append(target)
+        reading = _Reading(self, name, at, known, bound_here)
+        digest = hashlib.sha256(reading.text(part).encode()).hexdigest()
+        return Unit(digest, frozenset(reading.refers | loaded), _does_something(part), _is_for_script(part))
+
+
+class _Reading:
+    """Writes a statement down as what it does, and gathers what it refers to meanwhile."""
+
+    def __init__(self, code: Code, module: str, at: str, known: Mapping[str, list[Reference]], bound_here: set[str]):
+        self.code, self.module, self.at, self.known, self.bound_here = code, module, at, known, bound_here
+        self.refers: set[Reference] = set()
+        # Nodes that were looked at together with the one that holds them.
+        self._done: set[ast.AST] = set()
+
+    def text(self, node: object) -> str:
+        """One text for one meaning, whatever the version of Python."""
+        if isinstance(node, list):
+            return f"[{','.join(map(self.text, node))}]"
+        if not isinstance(node, ast.AST):
+            return repr(node)
+        self._look_at(node)
+        found = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if name == "body" and isinstance(node, DOCUMENTED):
+                value = _body(node)
+            elif isinstance(node, ast.JoinedStr):
+                # Python 3.12 puts an empty text after what is filled in.
+                value = [one for one in value if not (isinstance(one, ast.Constant) and one.value == "")]
+            # What is empty is left out: a version of Python has fields that others have not.
+            is_empty = value == [] or (value is None and not isinstance(node, ast.Constant))
+            is_annotation = name == "returns" or (name == "annotation" and isinstance(node, ast.arg))
+            if not (is_empty or is_annotation or name in IDLE_FIELDS):
+                found.append(f"{name}={self.text(value)}")
+        return f"{type(node).__name__}({','.join(found)})"
+
+    def _look_at(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Call) and (package := _imports_what_is_told(node)):
+            self.refers.add((package, TOLD))
+            self._done.add(node.func)
+        elif isinstance(node, ast.Attribute):
+            if node.attr in UNREADABLE_ATTRIBUTES and node not in self._done:
+                raise Unreadable(f"{self.at}:{node.lineno}: what {node.attr} reaches cannot be told")
+            if isinstance(node.value, ast.Name):
+                self._done.add(node.value)
+                self._refer(node.value.id, node.attr)
+        elif isinstance(node, ast.Name) and node not in self._done:
+            if node.id in UNREADABLE_NAMES:
+                raise Unreadable(f"{self.at}:{node.lineno}: what {node.id} reaches cannot be told")
+            if any(what == WHOLE and self.code.is_package(where) for where, what in self.known.get(node.id, ())):
+                raise Unreadable(f"{self.at}:{node.lineno}: a package as a value; what of {node.id} is used cannot be told")
+            self._refer(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED_IN_TEXT.fullmatch(node.value):
+            self._refer_in_text(node.value)
+        elif isinstance(node, FUNCTIONS) and node.name in ("__init_subclass__", "__getattr__") and node.args.args[0].arg != "self":
+            raise Unreadable(f"{self.at}:{node.lineno}: what {node.name} reaches cannot be told")
+
+    def _refer(self, name: str, attribute: str | None = None) -> None:
+        for where, what in self.known.get(name, ()):
+            if what != WHOLE or attribute is None:
+                self.refers.add((where, what))
+            else:
+                self.refers.add((f"{where}.{attribute}", WHOLE) if self.code.path(f"{where}.{attribute}") else (where, attribute))
+        if name in self.bound_here or name not in self.known:
+            # A definition of this module, or what an import from elsewhere binds, if it is anything at its top.
+            self.refers.add((self.module, name))
+
+    def _refer_in_text(self, text: str) -> None:
+        names = text.split(".")
+        for end in range(len(names), 1, -1):
+            if self.code.path(".".join(names[:end])):
+                self.refers.add((".".join(names[:end]), WHOLE))
+                return
+
+
+def _body(node: ast.AST) -> list[ast.stmt]:
+    """The statements of a module, class or function without its docstring; without that of attributes too."""
+    return [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+
+
+def _parts(statement: ast.stmt) -> list[ast.stmt]:
+    """A statement, or the single names of an import, so that a new name there concerns none of the others."""
+    if isinstance(statement, ast.Import):
+        return [ast.copy_location(ast.Import([alias]), statement) for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom):
+        return [ast.copy_location(ast.ImportFrom(statement.module, [alias], statement.level), statement) for alias in statement.names]
+    return [statement]
+
+
+def _is_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, (ast.Import, ast.ImportFrom))
+
+
+def _binds(statement: ast.stmt) -> set[str]:
+    """The names at the top of its module that a statement binds; some more where it is a compound one."""
+    if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
+        return {statement.name}
+    found = set()
+    for node in ast.walk(statement):
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+    return found
+
+
+def _does_something(statement: ast.stmt) -> bool:
+    """Whether importing its module does more with a statement than to define what it names."""
+    if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
+        return bool(getattr(statement, "keywords", ())) or not all(map(_is_plain, statement.decorator_list))
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        is_named = all(isinstance(node, (ast.Name, ast.Tuple, ast.expr_context)) for target in targets for node in ast.walk(target))
+        return not is_named or any(isinstance(node, (ast.Call, ast.NamedExpr)) for node in ast.walk(statement))
+    return not _is_import(statement)
+
+
+def _is_plain(decorator: ast.expr) -> bool:
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")) in PLAIN_DECORATORS
+
+
+def _is_for_script(statement: ast.stmt) -> bool:
+    """Whether it is `if __name__ == "__main__":`."""
+    test = statement.test if isinstance(statement, ast.If) else None
+    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
+
+
+def _imports_what_is_told(call: ast.Call) -> str:
+    """The package of `import_module(f"package.{name}")`; empty for other calls."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    text = call.args[0] if name == "import_module" and len(call.args) == 1 else None
+    if not (isinstance(text, ast.JoinedStr) and len(text.values) == 2 and isinstance(text.values[0], ast.Constant)):
+        return ""
+    package = str(text.values[0].value)
+    return package[:-1] if NAMED_IN_TEXT.fullmatch(package[:-1]) and package.endswith(".") else ""

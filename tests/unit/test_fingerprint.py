@@ -1,0 +1,420 @@
+"""Which jobs run again after an edit: those whose code does something else, and no others."""
+
+import ast
+import functools
+import shutil
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from speedgrid import fingerprint, planning
+from speedgrid.study import validate
+
+import studies
+
+STUDY = {
+    "study": "code",
+    "gpus": {"gpu": {"device": "cuda"}},
+    "models": {
+        "lm": {"train": {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1}},
+        "shape": {"architecture": {"model_type": "gpt2"}},
+        "heads": {"attention": {"heads": 2, "head_dim": 16}},
+    },
+    "experiments": {
+        "fixed": {
+            "models": ["lm"],
+            "techniques": [
+                *("baseline", "vllm", "gguf_q4_k_m", "onnx_fp32", "bnb_int8", "gptq_int4", "torchao_int8", "prune_50", "distill_small"),
+                *("baseline_torch22", "gptq_int4_autogptq", "sglang"),
+            ],
+            "prompt": "x",
+            "replies": 4,
+        },
+        "auto": {"models": ["lm"], "techniques": ["baseline"], "prompt": "x", "replies": "auto"},
+        "growth": {"workload": "growth", "models": ["lm"], "techniques": ["baseline"], "prompt": "x", "lengths": [8, 16]},
+        "train": {"workload": "train", "models": ["shape"], "techniques": ["torch_eager"], "baseline": "torch_eager", "sequence": 8},
+        "largest": {"workload": "largest", "models": ["shape"], "techniques": ["torch_eager"], "baseline": "torch_eager", "sequence": 8},
+        "forward": {"workload": "forward", "models": ["shape"], "techniques": ["torch_eager"], "baseline": "torch_eager", "sequence": 8},
+        "attention": {
+            "workload": "attention",
+            "models": ["heads"],
+            "techniques": ["attention_flash"],
+            "baseline": "attention_flash",
+            "lengths": [8, 16],
+        },
+    },
+}
+
+
+# Jobs of which a study has one or a few, without an engine or a transform of their own.
+ALONE = ("prepare_model", "probe", "build_requests", "score", "write_plan", "aggregate", "render_report")
+TABULATE = {"aggregate", "render_report"}
+
+
+@functools.cache
+def planned() -> planning.Grid:
+    study = validate(STUDY, studies.schema("study"), "code.yaml")
+    registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+    return planning.Grid(study, registry, "code.yaml", has_gpu=True)
+
+
+def jobs() -> dict[str, str]:
+    """The fingerprint of every kind of job, by its stage, and its engine and experiment or its transform."""
+    found = {script: planning.code(script) for script in ALONE}
+    for cell in planned().cells:
+        asked = SimpleNamespace(
+            **dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)), dtype=cell.options["dtype"]
+        )
+        name = f"{cell.engine} {cell.experiment}"
+        found |= {f"warmup {name}": planned().warmup_code(asked), f"measure {name}": planned().measure_code(asked)}
+        if cell.evaluate:
+            found[f"evaluate {cell.engine}"] = planned().evaluate_code(asked)
+        if cell.has_reference:
+            found["reference transformers"] = planned().reference_code(asked)
+        if cell.transform:
+            found[f"quantize {cell.transform['method']}"] = planned().transform_code(asked)
+    return found
+
+
+@functools.cache
+def kinds() -> frozenset[str]:
+    return frozenset(jobs())
+
+
+def of(*starts: str) -> set[str]:
+    """The jobs whose name starts with one of these."""
+    return {name for name in kinds() if name.startswith(starts)}
+
+
+def of_engine(*engines: str) -> set[str]:
+    return {name for name in kinds() for engine in engines if f" {engine}" in name and not name.startswith("quantize")}
+
+
+def in_experiments(*experiments: str) -> set[str]:
+    return {name for name in kinds() for experiment in experiments if name.endswith(f" {experiment}")}
+
+
+ENGINES = ("transformers", "vllm", "llamacpp", "onnxruntime", "pytorch", "attention")
+GENERATE = ("fixed", "auto")
+REPEATED = ("growth", "train", "largest", "forward", "attention")
+TRAINING = ("train", "largest", "forward")
+EVERY_MEASUREMENT = of("warmup", "measure", "evaluate", "reference", "quantize", "probe", "prepare_model", "build_requests", "score")
+WATCHED = of("measure") | {"probe"}
+# The jobs that run again where all that a module defines is changed; that of the plan, which takes a second, is left out. Modules that are
+# not here: an engine concerns its own cells, a transform its own checkpoints, a workload its own cells, a module of the report the report,
+# and a script the jobs that run it.
+SCRIPTS = {
+    "aggregate": {"aggregate", "render_report"},
+    "compare": {"render_report"},
+    **{name: set() for name in ("doctor", "terminal", "write_columns", "write_techniques")},
+}
+CONCERNS = {
+    # What plans writes the plan and makes no figure.
+    **{name: set() for name in ("fingerprint", "grid", "planning", "site", "study", "strict_yaml", "techniques", "validation", "workload")},
+    # Growth and attention count their operations themselves.
+    "ceilings": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate", "render_report"},
+    "checkpoints": EVERY_MEASUREMENT,
+    "comparison": {"aggregate", "render_report"},
+    "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
+    "environments": set(),
+    "hardware": EVERY_MEASUREMENT,
+    "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize"),
+    "meters": EVERY_MEASUREMENT,
+    "models": {"prepare_model"},
+    "monitor": WATCHED,
+    "inputs": of("prepare_model", "quantize"),
+    "outcomes": EVERY_MEASUREMENT,
+    # The room of a container limits the series of growing sizes.
+    "probe": {"probe"} | (in_experiments(*REPEATED) & of("measure")),
+    "progress": set(),
+    "random_weights": {"prepare_model"},
+    "records": TABULATE,
+    "schema": TABULATE,
+    "sensors": WATCHED,
+    "stage": EVERY_MEASUREMENT,
+    "state": WATCHED,
+    "statistics": of("measure", "score") | {"aggregate", "render_report"},
+    "supervision": EVERY_MEASUREMENT,
+    "engines": EVERY_MEASUREMENT,
+    "engines.base": of_engine(*ENGINES) | {"quantize autogptq"},
+    "engines.evidence": of_engine("transformers", "pytorch", "attention") | {"quantize autogptq"},
+    "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
+    "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
+    "engines.transformers": of_engine("transformers", "onnxruntime", "pytorch", "attention") | {"quantize autogptq"},
+    "engines.transformers_legacy": of_engine("transformers_legacy") | {"quantize autogptq"},
+    "transforms": EVERY_MEASUREMENT,
+    "transforms.gptqmodel": of("quantize gptqmodel", "quantize autogptq"),
+    "transforms.prune": of("quantize prune", "quantize distill"),
+    "transforms.pruning": of("quantize prune", "quantize distill"),
+    "transforms.training": of("quantize prune", "quantize distill"),
+    "workloads.base": in_experiments(*REPEATED),
+    "workloads.generate": of("measure") | (in_experiments("growth", *GENERATE) & of("warmup")),
+    "workloads.repeat": in_experiments(*REPEATED),
+    "workloads.score": of("evaluate"),
+    "workloads.train": in_experiments(*TRAINING),
+    "quality.cloze": {"build_requests", "score"},
+    "quality.distance": of("evaluate", "reference"),
+    "quality.paired": {"score", "aggregate"},
+    "quality.questions": of("evaluate"),
+    "quality.scores": {"score", "aggregate"},
+    "quality.tasks": {"build_requests", "score"},
+    "report.tables": {"aggregate", "render_report"},
+    "report.units": {"aggregate", "render_report"},
+    "report.work": {"aggregate"},
+}
+
+
+def concerned(file: str) -> set[str]:
+    """The jobs that the module in a file concerns."""
+    name = module_of(file)
+    if not name.startswith("speedgrid"):
+        return SCRIPTS.get(name, of(name))
+    name = name.removeprefix("speedgrid.")
+    package, _, own = name.rpartition(".")
+    if name in CONCERNS:
+        return CONCERNS[name]
+    by_package = {
+        "engines": lambda: of_engine(own),
+        "transforms": lambda: of(f"quantize {own}"),
+        "workloads": lambda: in_experiments(own),
+        "report": lambda: {"render_report"},
+    }
+    assert package in by_package, f"{name} is new: write down in CONCERNS which jobs run again where it is changed"
+    return by_package[package]()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """A copy of the project's code and of what its jobs read."""
+    folder = tmp_path_factory.mktemp("code")
+    for name in ("scripts", "report", "rules"):
+        shutil.copytree(studies.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def after(copy, monkeypatch):
+    """The jobs that run again where files of the copy have another text: `after({file: text})`."""
+    monkeypatch.setattr(fingerprint, "SCRIPTS", copy / "scripts")
+    before = jobs()
+
+    def forget(files) -> None:
+        fingerprint._of.cache_clear()
+        for file in files:
+            fingerprint._code(copy / "scripts")._modules.pop(module_of(file), None)
+
+    def edited(files: dict[str, str]) -> set[str]:
+        kept = {file: (copy / file).read_text(encoding="utf-8") for file in files}
+        try:
+            for file, text in files.items():
+                (copy / file).write_text(text, encoding="utf-8")
+            forget(files)
+            now = jobs()
+        finally:
+            for file, text in kept.items():
+                (copy / file).write_text(text, encoding="utf-8")
+            forget(files)
+        return {name for name in before if before[name] != now[name]}
+
+    return edited
+
+
+def module_of(file: str) -> str:
+    """The name of a module, as Python imports it, of a file of scripts/."""
+    return file.removeprefix("scripts/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def source(file: str) -> str:
+    return (studies.ROOT / file).read_text(encoding="utf-8")
+
+
+class Altered(ast.NodeTransformer):
+    """Makes every function and class at the top of a module another one, and every plain value there; `only` one of them, if named."""
+
+    def __init__(self, only: str = ""):
+        self.only = only
+
+    def visit_FunctionDef(self, node):
+        if self.only in ("", node.name):
+            node.body.append(ast.parse("edited = True").body[0])
+        return node
+
+    visit_ClassDef = visit_FunctionDef
+
+    def visit_Assign(self, node):
+        if not self.only and not any(isinstance(part, ast.Call) for part in ast.walk(node)):
+            node.value = ast.Tuple([node.value, ast.Constant("edited")], ast.Load())
+        return node
+
+    def of(self, file: str) -> str:
+        return ast.unparse(self.visit(ast.parse(source(file))))
+
+
+FILES = sorted(str(path.relative_to(studies.ROOT)) for path in (studies.ROOT / "scripts").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if ast.parse(source(file)).body[1:]])
+def test_an_edited_module_runs_those_jobs_again_that_it_concerns(after, file):
+    again = after({file: Altered().of(file)})
+    assert again - {"write_plan"} == concerned(file) - {"write_plan"}
+
+
+def test_comments_docstrings_formatting_and_annotations_run_nothing_again(after):
+    class Reworded(ast.NodeTransformer):
+        def visit(self, node):
+            self.generic_visit(node)
+            if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+                said = ast.Expr(ast.Constant("Said in other words."))
+                node.body = [said, *node.body[ast.get_docstring(node) is not None :]]
+            if isinstance(node, ast.FunctionDef):
+                node.returns = None
+            if isinstance(node, ast.arg) and node.annotation:
+                node.annotation = ast.Name("object", ast.Load())
+            return node
+
+    # Written down from the tree, a file has lost its comments and its layout.
+    reworded = {file: ast.unparse(ast.fix_missing_locations(Reworded().visit(ast.parse(source(file))))) for file in FILES}
+    assert all(reworded[file] != source(file) for file in FILES)
+    assert after(reworded) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "definition", "again"),
+    [
+        ("speedgrid/ceilings.py", "measured_facts", of("measure") & in_experiments(*GENERATE)),
+        ("speedgrid/ceilings.py", "break_even", {"aggregate"}),
+        ("speedgrid/comparison.py", "flat", {"aggregate", "render_report"}),
+        ("speedgrid/comparison.py", "compare", {"render_report"}),
+        ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
+        ("speedgrid/statistics.py", "stop", {"measure transformers auto"}),
+        ("speedgrid/statistics.py", "speedup", {"aggregate", "render_report"}),
+        ("speedgrid/workloads/generate.py", "counted", of("measure") & in_experiments(*GENERATE)),
+        ("speedgrid/grid.py", "plan", {"write_plan"}),
+        ("measure.py", "replies", of("measure") & in_experiments(*GENERATE)),
+    ],
+)
+def test_an_edited_function_runs_those_jobs_again_that_call_it(after, file, definition, again):
+    file = f"scripts/{file}"
+    assert after({file: Altered(definition).of(file)}) == again
+
+
+def test_what_importing_a_module_does_concerns_all_that_import_it(after):
+    file = "scripts/speedgrid/statistics.py"
+    text = source(file)
+    assert after({file: f"{text}\nunused = 1\n\n\ndef unused_too(): ...\n"}) == set()
+    again = after({file: f"{text}\nnp.seterr(all='raise')\n"})
+    assert again >= of("measure", "warmup", "score", "aggregate", "render_report")
+    assert not again & of("evaluate vllm", "quantize bitsandbytes", "probe", "prepare_model")
+
+
+@pytest.mark.parametrize(
+    ("file", "again"),
+    [
+        ("report/style.css", {"render_report"}),
+        ("report/published.csv", {"render_report", "write_plan"}),
+        ("rules/schemas/study.schema.yaml", {"write_plan"}),
+        ("rules/measure.smk", set()),
+    ],
+)
+def test_other_files_that_a_job_reads_count_by_their_bytes(after, file, again):
+    assert after({file: source(file) + "\n"}) == again
+
+
+# --- how code is followed, in projects of a few lines
+
+
+def reached(folder: Path, files: dict[str, str], **asked) -> set[str]:
+    """The definitions that script.py reaches, as module.name."""
+    for name, text in {"speedgrid/__init__.py": "", **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        if path.parent != folder and not (path.parent / "__init__.py").exists():
+            (path.parent / "__init__.py").touch()
+    return {f"{module.removeprefix('speedgrid.')}.{name}" for module, name in names(folder, "script", **asked) if module != "script"}
+
+
+def names(folder: Path, script: str, **asked) -> set[tuple[str, str]]:
+    """The same with their modules, of a script of a folder."""
+    code = fingerprint._code(folder)
+    return {
+        (module, name)
+        for module, units in fingerprint.reached(folder, script, **asked).items()
+        for name, numbers in code.module(module).defined.items()
+        for unit in (code.module(module).units[number] for number in numbers)
+        if unit.digest and unit in units
+    }
+
+
+A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n    def method(self): return h()\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "wanted"),
+    [
+        ("from speedgrid import a\na.f()", {"f", "g"}),
+        ("from speedgrid import a as b\nb.g()", {"g"}),
+        ("from speedgrid.a import f as other\nother()", {"f", "g"}),
+        ("from speedgrid.a import f\ndef unused(): f()", set()),
+        ("def used():\n    from speedgrid.a import g\n    g()\nused()", {"g"}),
+        ("def used():\n    from speedgrid import a\n    return [a.VALUE for _ in ()]\nused()", {"VALUE"}),
+        ("from speedgrid.a import C\nclass D(C): pass\nD", {"C", "h"}),
+        ("from speedgrid import a\ndef show(what): pass\nshow(a)", {"f", "g", "h", "C", "VALUE"}),
+        ("from speedgrid import a\na.VALUE = 2", {"VALUE"}),
+        ("from speedgrid.a import C\ndef f(x: C) -> C: pass\nf", set()),
+        ("name = 'speedgrid.a.C'\nprint(name)", {"f", "g", "h", "C", "VALUE"}),
+        ("try:\n    from speedgrid.a import f\nexcept ImportError:\n    f = None\nf()", {"f", "g"}),
+        ("from speedgrid.a import g\n@note\ndef noted(): g()", {"g"}),
+        ("from functools import cache\nfrom speedgrid.a import g\n@cache\ndef kept(): g()", set()),
+        ("from speedgrid.a import g\nif __name__ == '__main__':\n    g()", {"g"}),
+        ("from speedgrid.b import f\nf()", {"f", "g"}),
+    ],
+)
+def test_a_script_reaches_what_its_names_stand_for(tmp_path, script, wanted):
+    files = {"script.py": script, "speedgrid/a.py": A, "speedgrid/b.py": "from speedgrid.a import f, h"}
+    found = reached(tmp_path, files)
+    assert {name for name in found if name.startswith("a.")} == {f"a.{name}" for name in wanted}
+
+
+def test_a_module_that_the_job_is_told_by_name_counts_whole_and_the_others_do_not(tmp_path):
+    files = {
+        "script.py": "from speedgrid import engines\nengines.pick('x')",
+        "speedgrid/engines/__init__.py": "import importlib\ndef pick(n): return importlib.import_module(f'speedgrid.engines.{n}')",
+        "speedgrid/engines/one.py": "from speedgrid.a import g\ndef run(): g()",
+        "speedgrid/engines/two.py": "def run(): pass",
+        "speedgrid/a.py": A,
+    }
+    assert reached(tmp_path, files) == {"engines.pick", "engines.importlib"}
+    assert {"engines.one.run", "a.g"} == reached(tmp_path, files, told=(("engines", "one"),)) - {"engines.pick", "engines.importlib"}
+    assert reached(tmp_path, files, told=(("engines", "not_here"),)) == {"engines.pick", "engines.importlib"}
+    assert "a.g" not in reached(tmp_path, files, told=(("engines", "one"),), cut=(("a", "g"),))
+
+
+def test_a_script_that_another_one_imports_does_not_run(tmp_path):
+    files = {"script.py": "from other import f\nf()", "other.py": "def f(): pass\ndef main(): pass\nif __name__ == '__main__':\n    main()"}
+    assert reached(tmp_path, files) == {"other.f"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "exec('1')",
+        "eval('1')",
+        "globals()['f']()",
+        "import importlib\nimportlib.import_module('speedgrid.' + 'a')",
+        "from importlib import import_module\nimport_module('speedgrid.a')",
+        "from speedgrid.a import *",
+        "from . import a",
+        "import speedgrid.a",
+        "from speedgrid import engines\nprint(engines)",
+        "print(int.__subclasses__())",
+        "class C:\n    def __init_subclass__(cls): pass\nC",
+        "def __getattr__(name): pass",
+    ],
+)
+def test_code_that_cannot_be_followed_is_refused_with_its_place(tmp_path, line):
+    with pytest.raises(fingerprint.Unreadable) as caught:
+        reached(tmp_path, {"script.py": line, "speedgrid/a.py": A, "speedgrid/engines/__init__.py": ""})
+    number = len(line.splitlines()) if not line.startswith("class") else 2
+    assert f"script.py:{number}: " in str(caught.value)
