@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from speedgrid import checkpoints
-from speedgrid.outcomes import MissingDependency, Outcome, Unsupported
+from speedgrid.outcomes import MissingDependency, Outcome, Unsupported, expected
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
@@ -23,6 +23,8 @@ PACKED = ("bitsandbytes", "gptq", "awq", "torchao")
 FLOATS = ("F64", "F32", "F16", "BF16")
 # What earlier releases saved beside the weights and computes nothing: masks and frequencies that follow from the configuration.
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|num_batches_tracked|embed_positions\.weights)$")
+# Tokens of the pass that a changed model has to do; more than a block of any format, and no power of two.
+TRIAL = 47
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -155,6 +157,22 @@ def require_whole(model, report: Mapping) -> None:
         )
     if left := unused(report["unexpected_keys"], (name for name, _ in model.named_modules()), model.base_model_prefix):
         raise Unsupported(f"the checkpoint holds weights that {kind} has no place for, such as {left[0]} ({len(left)} such weights)")
+
+
+def require_runnable(model, how: str) -> None:
+    """Raise Unsupported where a model whose layers were exchanged, as `how` says, cannot run: some families take the weights of a layer and
+    multiply with them themselves, which another format of weights does not allow."""
+    import torch
+
+    tokens = torch.arange(1, TRIAL + 1, device=model.device)[None] % model.config.get_text_config().vocab_size
+    try:
+        with torch.inference_mode():
+            model(input_ids=tokens, use_cache=False).logits.float().cpu()
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        if expected(error):
+            raise
+        kind = model.config.model_type
+        raise Unsupported(f"{how} does not go with the layers of {kind} in transformers: a pass ends with {_line(error)!r}") from error
 
 
 def unused(names: Iterable[str], modules: Iterable[str], prefix: str = "") -> list[str]:

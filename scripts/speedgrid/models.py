@@ -1,8 +1,11 @@
 """Where the models come from: trained here, built with random weights, a local folder, or the hub at a pinned revision."""
 
+import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from speedgrid import checkpoints, corpus, random_weights
@@ -12,6 +15,8 @@ from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
 TRAINING_BYTES = 6_000_000
 # Enough for a model so small; 16 threads, on a busy machine of 32 cores, had not taught it in eleven minutes.
 TRAINING_THREADS = 2
+# What any configuration of transformers may say, though some classes do not declare it.
+SETTINGS_OF_ALL = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -90,6 +95,7 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
     settings = dict(architecture)
     kind = settings.pop("model_type")
     try:
+        refuse_unknown(kind, settings)
         config = AutoConfig.for_model(kind, **settings)
         torch.manual_seed(seed)
         of_images = type(config) in AutoModelForImageClassification._model_mapping
@@ -114,6 +120,50 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
     return {"source": f"random weights of a {kind}", "revision": "", "quality_meaningful": False}
+
+
+def refuse_unknown(kind: str, settings: Mapping) -> None:
+    """Raise ModelError for a setting of an architecture that transformers would take and pass over, so that the shape is another one.
+
+    Known are the settings that the family's configuration class declares, and those that its code or the model's asks for by name: old
+    names of settings are no attributes of the class any more.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(kind)
+    parts = {*config.sub_configs} if hasattr(config, "sub_configs") else set()
+    known = {
+        *SETTINGS_OF_ALL,
+        *config.to_dict(),
+        *config.attribute_map,
+        *(name for base in type(config).__mro__ for name in vars(base).get("__annotations__", {})),
+    }
+    sources: list[str] | None = None
+    for name, value in settings.items():
+        if name in parts and isinstance(value, Mapping):
+            inner = getattr(config, name)
+            refuse_unknown(value.get("model_type") or inner.model_type, {key: of for key, of in value.items() if key != "model_type"})
+        if name in known or name in parts:
+            continue
+        sources = sources if sources is not None else _sources(type(config))
+        asked = (
+            rf"config\.{re.escape(name)}\b|(?:pop|get|setdefault)\(\s*[\"']{re.escape(name)}[\"']|getattr\(\w+, [\"']{re.escape(name)}[\"']"
+        )
+        if any(re.search(asked, source) for source in sources):
+            continue
+        near = get_close_matches(name, known, 1, cutoff=0.45)
+        raise ModelError(
+            f"architecture.{name}: {type(config).__name__} of transformers has no such setting"
+            + (f"; the nearest is {near[0]}" if near else "")
+        )
+
+
+def _sources(kind: type) -> list[str]:
+    """The code of a configuration class, of those that it builds on, and of its models."""
+    files = {Path(inspect.getfile(base)) for base in kind.__mro__ if base.__module__.startswith("transformers")}
+    own = Path(inspect.getfile(kind))
+    files |= set(own.parent.glob("modeling_*.py")) | set(own.parents[2].glob("modeling_rope_utils.py"))
+    return [path.read_text(encoding="utf-8") for path in sorted(files)]
 
 
 def shape_only(shape: Mapping, folder: Path) -> dict:

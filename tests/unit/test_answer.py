@@ -118,6 +118,20 @@ def test_a_technique_that_is_compiled_in_part_is_said_to_be(tmp_path):
     assert warnings.count("torch.compile gave up") == warnings.count("torch.compile gave up a part of SDPA,") == 1
 
 
+def test_what_a_quantization_left_out_and_positions_beyond_the_models_are_said(tmp_path):
+    partly = {"quantized_share": 0.726, "left_as_it_was": "layers.*.conv.weight, 27% of the layers' weights"}
+    cells = [replace(SDPA, facts={"evidence": json.dumps(partly)})]
+    cells.append(replace(COMPILED, facts={"evidence": json.dumps({"beyond_the_models_positions": {"tokens": 4096, "positions": 2048}})}))
+    _, _, warnings = said(tmp_path, [BASELINE, *cells])
+    assert (
+        "SDPA quantizes 73 % of the weights of the layers, and leaves layers.*.conv.weight, 27% of the layers' weights as it was."
+        in warnings
+    )
+    assert "had up to 4,096 tokens before it, and the model was made for 2,048" in warnings
+    _, _, warnings = said(tmp_path / "whole", [BASELINE, replace(SDPA, facts={"evidence": json.dumps({"quantized_share": 1.0})})])
+    assert "quantizes" not in warnings
+
+
 def test_figures_from_before_a_change_of_the_study_are_named(tmp_path):
     other = json.dumps({"seed": 1, "settings": {"replies": 5}})
     cells = [BASELINE, replace(SDPA, facts={"job": other}), replace(COMPILED, facts={"job": other})]

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import distill, pruning, training
+from speedgrid.transforms.prune import refuse_no_layer
+from speedgrid.transforms.pruning import layers_left
 
 
 @given(
@@ -69,3 +71,19 @@ def test_a_state_of_other_settings_is_not_read(tmp_path):
     (folder / "state.safetensors").write_bytes(b"not read")
     state = training.State(folder, "these settings", [], None)
     assert state.restore() == (0, [])
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 80))
+def test_a_share_that_cuts_no_layer_is_refused_and_every_other_cuts_one(share, layers):
+    left = layers_left(1 - share, layers)
+    assert 1 <= left <= layers
+    if left == layers:
+        with pytest.raises(Unsupported, match=f"of {layers} layers cuts none off"):
+            refuse_no_layer(share, layers)
+    else:
+        refuse_no_layer(share, layers)
+
+
+def test_a_quarter_of_two_layers_is_no_layer():
+    with pytest.raises(Unsupported, match=r"25% of 2 layers cuts none off: one layer is 50% of them, and one has to stay"):
+        refuse_no_layer(0.25, 2)

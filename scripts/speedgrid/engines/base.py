@@ -131,8 +131,19 @@ class Engine(Runtime):
         """
 
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of `text`, without special tokens."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        """Tokens of `text`, without special tokens. Raises outcomes.Unsupported for one that the model has no embedding of."""
+        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        self.check_tokens(tokens)
+        return tokens
+
+    def check_tokens(self, token_ids: Sequence[int]) -> None:
+        """Raise outcomes.Unsupported for a token that the model has no embedding of: one that was added to the tokenizer alone."""
+        known = self._text_config().vocab_size
+        if (largest := max(token_ids, default=0)) >= known:
+            raise Unsupported(
+                f"the tokenizer makes token {largest} ({self.decode([largest])!r}) of the text, and the model has embeddings of {known:,}"
+                " tokens: tokens were added to the tokenizer and the model was not resized"
+            )
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, special tokens left in."""
@@ -149,7 +160,11 @@ class Engine(Runtime):
 
     def context(self) -> int:
         """Longest sequence that the model takes, in tokens."""
-        return getattr(self._text_config(), "max_position_embeddings", None) or 2048
+        return self.positions() or 2048
+
+    def positions(self) -> int | None:
+        """The positions that the model was made for, by its configuration; None where it names none."""
+        return getattr(self._text_config(), "max_position_embeddings", None)
 
     def end_tokens(self) -> list[int]:
         """The tokens that end a reply: those of the checkpoint's generation_config.json, else of its configuration or tokenizer."""

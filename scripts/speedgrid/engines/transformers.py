@@ -8,7 +8,7 @@ from typing import ClassVar
 from urllib.error import URLError
 
 from speedgrid import loading
-from speedgrid.engines import base, evidence
+from speedgrid.engines import base, evidence, quantized
 from speedgrid.outcomes import MissingDependency, Unsupported
 
 # Our names of PyTorch's SDPA kernels, and PyTorch's own.
@@ -83,6 +83,7 @@ class Engine(base.Engine):
             recommended_inductor_config_setter()
             if not self.device.is_gpu:
                 copy_out_of_file(self.model)
+        self._refuse_model(room)
         self.model.eval()
         # The study's sampling settings are the only ones: a checkpoint's own generation_config.json must not fill in others.
         self.model.generation_config = GenerationConfig()
@@ -97,6 +98,21 @@ class Engine(base.Engine):
         self.compiled = torch.compile(self.model) if self.options.get("compile") == "module" else self.model
         if self.options.get("compile") == "forward":
             self.model.forward = torch.compile(self.model.forward, mode=self.options.get("compile_mode", "default"))
+
+    def _refuse_model(self, room: int) -> None:
+        """Raise Unsupported where the loaded model cannot do what the technique asks of it, or has no place for `room` tokens."""
+        kind, keeps_state = self.config.model_type, getattr(self.model, "_is_stateful", False)
+        if keeps_state and self.options.get("prompt_lookup"):
+            raise Unsupported(
+                f"prompt lookup takes guessed tokens back, and {kind} keeps a state of all tokens, from which none can be taken"
+            )
+        if keeps_state and (self.options.get("cache") == "static" or self.options.get("compile") == "static_cache"):
+            raise Unsupported(f"{kind} keeps a state of all tokens in place of a KV cache, so that there is none of a fixed size")
+        known = self.positions()
+        if known and room > known and has_table_of_positions(self.model, known):
+            raise Unsupported(f"{kind} has embeddings of {known:,} positions, and prompt and reply together need {room:,}")
+        # Rotary embeddings go on beyond the positions that a model was made for, and its text becomes worse there.
+        self.beyond = {"tokens": room, "positions": known} if known and room > known else {}
 
     def _load_with_gptqmodel(self, method: str):
         """A GPTQ or AWQ checkpoint, loaded by GPT-QModel itself.
@@ -223,8 +239,14 @@ class Engine(base.Engine):
             "attention": self.model.config._attn_implementation,
             "dtype": str(next(p.dtype for p in self.model.parameters() if p.is_floating_point())).removeprefix("torch."),
         }
-        if getattr(self.model.config, "quantization_config", None) is not None:
+        if self.beyond:
+            seen["beyond_the_models_positions"] = self.beyond
+        too_little = ""
+        if (told := getattr(self.model.config, "quantization_config", None)) is not None:
             seen["quantized_layers"] = dict(Counter(filter(None, map(quantized_kind, self.model.modules()))))
+            share = quantized.share_of_model(self.model)
+            seen |= share.evidence()
+            too_little = share.reason(method_of(told), seen["dtype"])
         if self.options.get("compile"):
             seen |= self.compilation.evidence(settings["warmup_replies"])
             # The very same reply once more: another length would be compiled anew.
@@ -233,7 +255,7 @@ class Engine(base.Engine):
             seen |= self._lookup_evidence(prompt, settings)
         else:
             seen |= self._short_reply(prompt, settings)
-        reason = not_as_asked(seen, self.options, len(prompt))
+        reason = not_as_asked(seen, self.options, len(prompt)) or too_little
         return base.Proof(not reason, reason, seen)
 
     def _short_reply(self, prompt: Sequence[int], settings: Mapping) -> dict:
@@ -278,9 +300,11 @@ class Engine(base.Engine):
         )
 
     def _lookup_evidence(self, prompt: Sequence[int], settings: Mapping) -> dict:
-        """Prompt lookup is active where some pass checked guessed tokens, so that it computed more than one position."""
+        """Prompt lookup is active where some pass checked guessed tokens, so that it computed more positions than were new."""
         shapes, cache = self._watched_reply(prompt, settings)
-        return {"cache": cache, "passes": len(shapes), "passes_with_guesses": sum(positions > 1 for _, positions in shapes[1:])}
+        new = [len(prompt), *[1] * (len(shapes) - 1)]
+        guessed = sum(positions > wanted for (_, positions), wanted in zip(shapes, new, strict=True))
+        return {"cache": cache, "passes": len(shapes), "passes_with_guesses": guessed}
 
     def _watched_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[tuple[int, int]], str]:
         """The sequences of each pass of one more reply with the positions that it computed, and the class of its cache."""
@@ -307,6 +331,29 @@ class Engine(base.Engine):
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
+
+
+def has_table_of_positions(model, positions: int) -> bool:
+    """Whether a model looks its positions up in a table, which ends: of learned embeddings, or of sines that were computed before."""
+    from torch.nn import Embedding
+
+    words = model.get_input_embeddings()
+    # Some families number positions from 2.
+    sizes = range(positions, positions + 3)
+    for name, module in model.named_modules():
+        if isinstance(module, Embedding) and module is not words and module.num_embeddings in sizes:
+            return True
+        held = {**dict(module.named_buffers(recurse=False)), **{name: of for name, of in vars(module).items() if hasattr(of, "dim")}}
+        if any("pos" in name and of.dim() > 1 and of.shape[0] in sizes for name, of in held.items()):
+            return True
+    return False
+
+
+def method_of(quantization) -> str:
+    """The method that a `quantization_config` names, a mapping or an object of transformers."""
+    told = quantization if isinstance(quantization, Mapping) else quantization.to_dict()
+    method = told.get("quant_method") or "bitsandbytes"
+    return getattr(method, "value", method)
 
 
 def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:

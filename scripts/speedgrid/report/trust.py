@@ -75,6 +75,12 @@ def warnings(group: Group) -> list[Markup]:
         if late := seen.get("compiled_while_counting", 0):
             words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
             found.append(Markup(words).format(row.label, late))
+        if beyond := seen.get("beyond_the_models_positions"):
+            words = "{} had up to {} tokens before it, and the model was made for {}: its speed is right, its text means little."
+            found.append(Markup(words).format(row.label, units.number(beyond["tokens"]), units.number(beyond["positions"])))
+        if left := seen.get("left_as_it_was"):
+            words = "{} quantizes {} of the weights of the layers, and leaves {} as it was."
+            found.append(Markup(words).format(row.label, _share(seen["quantized_share"]), left))
         if seen.get("functions_given_up"):
             words = "torch.compile gave up a part of {}, which it would have had to compile too often, and ran it as it is: its log says"
             found.append(Markup(words + " which function and why.").format(row.label))

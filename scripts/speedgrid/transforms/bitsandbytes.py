@@ -42,6 +42,7 @@ def make(task: Task) -> dict:
     )
     if settings["bits"] == 4 and not device.is_gpu:
         _refuse_odd_widths(model)
+    loading.require_runnable(model, f"bitsandbytes in {settings['bits']} bits")
     model.save_pretrained(task.target)
     tokenizer.save_pretrained(task.target)
     return {"calibration_tokens": 0}

@@ -53,6 +53,10 @@ def make(task: Task) -> dict:
     # First the width, while the importance of every layer is at hand; the rounding of the depth is made up for in it.
     pruning.cut_width(student, min(1.0, kept * count / depth), importance)
     pruning.cut_depth(student, depth / count, importance)
+    if pruning.parameters(student) >= whole:
+        raise Unsupported(
+            f"a student of {settings['size']:.0%} would have the teacher's shape: heads, channels and layers come in larger steps"
+        )
     say(f"distillation: a student of {pruning.parameters(student):,} parameters, a teacher of {whole:,}")
     told = train(student, teacher, tokenizer, settings["train"], task)
     save(student, tokenizer, task)

@@ -7,6 +7,7 @@ import copy
 import json
 
 from speedgrid import checkpoints, loading
+from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
 from speedgrid.transforms import Task, pruning, training
 
@@ -44,15 +45,25 @@ def make(task: Task) -> dict:
     """
     settings = {**DEFAULTS, **task.settings}
     model, tokenizer = load(task)
+    if settings["axis"] == "depth":
+        refuse_no_layer(settings["share"], len(pruning.layers_of(model)))
     teacher = copy.deepcopy(model) if settings["recovery"] else None
     before, importance = pruning.parameters(model), importance_of(model, tokenizer, task, settings["samples"], settings["sequence"])
     cut = pruning.cut_width if settings["axis"] == "width" else pruning.cut_depth
     cut(model, 1 - settings["share"], importance)
+    if pruning.parameters(model) == before:
+        raise Unsupported(f"to cut {settings['share']:.0%} off cuts nothing: heads and channels of this model come in larger steps")
     say(f"pruning: {before:,} parameters to {pruning.parameters(model):,}")
     used = settings["samples"] * settings["sequence"]
     told = train(model, teacher, tokenizer, settings["recovery"], task) if settings["recovery"] else {}
     save(model, tokenizer, task)
     return {"calibration_tokens": used, **told}
+
+
+def refuse_no_layer(share: float, layers: int) -> None:
+    """Raise Unsupported where a share of so many layers is rounded to none of them."""
+    if pruning.layers_left(1 - share, layers) == layers:
+        raise Unsupported(f"{share:.0%} of {layers} layers cuts none off: one layer is {1 / layers:.0%} of them, and one has to stay")
 
 
 def load(task: Task):

@@ -180,13 +180,18 @@ def cut_width(model, kept: float, importance: Importance) -> None:
         config.num_attention_heads, config.num_key_value_heads = queries * sizes.groups, sizes.groups
 
 
+def layers_left(kept: float, layers: int) -> int:
+    """The layers, at least one, that are left where the share `kept` of so many stays."""
+    return max(1, round(kept * layers))
+
+
 def cut_depth(model, kept: float, importance: Importance) -> None:
     """Take out the layers that turn the stream least, until the share `kept` of them is left, at least one."""
     from torch.nn import ModuleList
 
     layout = layout_of(model)
     layers = layout.list_in(model)
-    count = max(1, round(kept * len(layers)))
+    count = layers_left(kept, len(layers))
     best = sorted(sorted(range(len(layers)), key=lambda number: -importance.layers[number])[:count])
     left = ModuleList([layers[number] for number in best])
     setattr(getattr(model, layout.stack[0]), layout.stack[1], left)

@@ -45,6 +45,7 @@ def make(task: Task) -> dict:
         trust_remote_code=task.trust_remote_code,
     )
     _refuse_left_out(model, task.settings)
+    loading.require_runnable(model, f"torchao's {task.settings['scheme']}")
     model.save_pretrained(task.target)
     tokenizer.save_pretrained(task.target)
     return {"calibration_tokens": 0}
