@@ -1,7 +1,5 @@
 # Quality of the very checkpoint and engine that were timed: lm-eval asks, the technique's engine answers, lm-eval scores.
 rule requests:
-    input:
-        text=grid.tasks_text,
     output:
         "results/requests/{experiment}/requests.parquet",
     log:
@@ -21,7 +19,6 @@ rule requests:
 rule reference:
     input:
         checkpoint="models/{model}/prepared.parquet",
-        text=grid.reference_text,
     output:
         "results/{gpu}/{experiment}/{model}/reference.parquet",
     log:
@@ -47,7 +44,6 @@ rule evaluate:
         # Not after the measurement, which counts more replies without any change of quality. And not `ancient`: where the job before runs
         # again, Snakemake does not look for a change of this one's own (its issue 4166), and would keep what belongs to other settings.
         after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
-        text=grid.evaluation_text,
         asked=grid.asked,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet",
@@ -74,7 +70,6 @@ rule score:
     input:
         answers=grid.answers,
         requests=grid.requests_of,
-        text=grid.reference_text,
     output:
         "results/{gpu}/{experiment}/{model}/score.parquet",
     log:

@@ -1,7 +1,5 @@
 # Train, build, find or download a model.
 rule prepare_model:
-    input:
-        source=grid.model_files,
     output:
         "models/{model}/prepared.parquet",
     log:

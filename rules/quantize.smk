@@ -2,7 +2,6 @@
 rule quantize:
     input:
         checkpoint=grid.source,
-        calibration=grid.calibration_file,
     output:
         "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",
     log:

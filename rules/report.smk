@@ -1,8 +1,7 @@
 # The plan as a file, for the jobs of the report; that of a large grid would be too long for a command line.
 rule plan:
     input:
-        study=grid.study_file,
-        registry="techniques.yaml",
+        planning.PLANNED,
     output:
         "results/plan.json",
     log:
@@ -11,10 +10,11 @@ rule plan:
         "../envs/report.yaml"
     params:
         code=planning.code("write_plan"),
+        study=grid.study_path,
     message:
         "Writing down the plan of the grid"
     shell:
-        "python scripts/write_plan.py --study {input.study:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        "python scripts/write_plan.py --study {params.study:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # One row for every cell of the grid, and one for every job.
@@ -49,7 +49,6 @@ rule report:
         runs="results/runs.parquet",
         measures=grid.measures(),
         scores=grid.scores(),
-        compared=grid.compared(),
     output:
         "results/report.html",
     log:
@@ -58,6 +57,7 @@ rule report:
         "../envs/report.yaml"
     params:
         code=planning.code("render_report"),
+        compared=grid.compared_state,
     message:
         "Writing the report"
     shell:

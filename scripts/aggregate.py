@@ -11,7 +11,7 @@ folder.
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from speedgrid import records
@@ -31,7 +31,11 @@ from speedgrid.schema import (
     STATUSES,
     SUMMARY,
     WARMUP,
+    Table,
 )
+
+# What a job is told that says whose result it writes.
+WHOSE = ("gpu", "experiment", "model", "technique", "run")
 
 
 def main() -> None:
@@ -56,31 +60,50 @@ def read_plan(path: Path) -> dict:
 
 
 def read_cell(cell: dict, jobs: Mapping[str, Mapping]) -> tables.CellRecords:
-    """Read the records of one cell of the grid, for which `jobs` has what they would be told now. Raises RecordError for a file that is
-    missing or damaged."""
-    folder, model = Path(cell["folder"]), cell["model_record"]
-    made = [path for path in (cell["checkpoint_record"], *cell["sources"]) if path != model]
-    prepared, checkpoints = records.read(model, MODEL), [records.read(path, CHECKPOINT) for path in made]
+    """Read the records of one cell of the grid, for each of which `jobs` has what its job would be told now. Raises RecordError for a file
+    that is missing or damaged, or that another job wrote."""
+    folder, model, asked = cell["folder"], cell["model_record"], []
+
+    def read(path: str, table: Table, lighter: Callable = lambda record: record) -> records.Record:
+        record = lighter(records.read(path, table))
+        check_writer(path, record, jobs[path])
+        asked.append((record, jobs[path]))
+        return record
+
+    checkpoints = [read(path, CHECKPOINT) for path in (cell["checkpoint_record"], *cell["sources"]) if path != model]
     return tables.CellRecords(
         cell=cell,
-        prepared=prepared,
+        prepared=read(model, MODEL),
         checkpoint=checkpoints[0] if checkpoints else None,
         sources=checkpoints[1:],
-        asked=[(record, jobs[path]) for path, record in zip([model, *made], [prepared, *checkpoints], strict=True)],
-        warmup=records.read(folder / "warmup.parquet", WARMUP),
-        measure=read_replies(folder / "measure.parquet"),
-        probe=records.read(cell["probe"], PROBE),
-        evaluate=records.read(folder / "evaluate.parquet", EVALUATE) if cell["evaluate"] is not None else None,
-        requests=records.read(cell["requests"], REQUESTS) if cell["requests"] else None,
-        reference=without_tables(records.read(cell["reference"], REFERENCE)) if cell["reference"] else None,
-        score=records.read(cell["score"], SCORE) if cell["score"] else None,
-        again=[read_replies(Path(path)) for path in cell["again"]],
+        asked=asked,
+        warmup=read(f"{folder}/warmup.parquet", WARMUP),
+        measure=read(f"{folder}/measure.parquet", MEASURE, without_tokens),
+        probe=read(cell["probe"], PROBE),
+        evaluate=read(f"{folder}/evaluate.parquet", EVALUATE) if cell["evaluate"] is not None else None,
+        requests=read(cell["requests"], REQUESTS) if cell["requests"] else None,
+        reference=read(cell["reference"], REFERENCE, without_tables) if cell["reference"] else None,
+        score=read(cell["score"], SCORE) if cell["score"] else None,
+        again=[read(path, MEASURE, without_tokens) for path in cell["again"]],
     )
 
 
+def check_writer(path: str, record: records.Record, asked: Mapping) -> None:
+    """Raise RecordError for a record of another cell or run, which somebody put in this one's place; other settings make it outdated."""
+    told = tables.told(record)
+    for key in WHOSE:
+        if told.get(key) != asked.get(key):
+            whose, wanted = ("/".join(str(one[key]) for key in WHOSE if one.get(key) is not None) for one in (told, asked))
+            raise records.RecordError(f"{path}: is of {whose or 'another job'}, not of {wanted}; delete it and run again")
+
+
 def read_replies(path: Path) -> records.Record:
-    """A cell's replies without their single tokens, of which a large grid has millions and the report uses none."""
-    record = records.read(path, MEASURE)
+    """A cell's replies without their single tokens."""
+    return without_tokens(records.read(path, MEASURE))
+
+
+def without_tokens(record: records.Record) -> records.Record:
+    """Replies without their single tokens, of which a large grid has millions and the report uses none."""
     return records.Record([{name: row[name] for name in row if name not in ("token_s", "token_ids")} for row in record.rows], record.facts)
 
 

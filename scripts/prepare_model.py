@@ -1,10 +1,11 @@
 """Prepare a model: train it, build it, find it in a folder, or download it. Writes models/{model}/prepared.parquet."""
 
+import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from speedgrid import corpus, models, stage
+from speedgrid import corpus, files, models, stage
 from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
 
@@ -17,6 +18,7 @@ def prepare(job: stage.Job) -> str:
     seconds = time.perf_counter() - began
     bring_calibration(entry["calibration"])
     job.keep({"model": job.told["model"], "origin": job.told["origin"], "seconds": seconds, **found})
+    job.facts["files"] = json.dumps(files.states(job.out.parent / "checkpoint"))
     # Only of safetensors is it known how many weights they hold.
     parameters = f"{found['parameters'] / 1e6:,.1f} M parameters, " if found["parameters"] else ""
     return f"{parameters}{found['checkpoint_bytes'] / 2**20:,.0f} MiB, {seconds:.0f} s"

@@ -2,7 +2,7 @@
 
 import json
 
-from speedgrid import checkpoints, corpus, meters, stage
+from speedgrid import checkpoints, corpus, files, meters, stage
 from speedgrid.transforms import Task, transform
 
 
@@ -39,6 +39,7 @@ def quantize(job: stage.Job) -> str:
         **more,
     }
     job.keep(row)
+    job.facts["files"] = json.dumps(files.states(job.out.parent / "checkpoint"))
     before = job.checkpoint_facts["checkpoint_bytes"]
     return f"{before / 2**20:,.1f} MiB to {row['checkpoint_bytes'] / 2**20:,.1f} MiB in {row['seconds']:.1f} s"
 

@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 
-from speedgrid import inputs, records
+from speedgrid import files, records
 from speedgrid.outcomes import ModelError, Unsupported
 from speedgrid.schema import Table
 
@@ -75,6 +75,26 @@ def facts(folder: Path) -> dict:
         with open(path, "rb") as weights:
             digest.update(hashlib.file_digest(weights, "sha256").digest())
     return {"checkpoint_bytes": size(folder), "checkpoint_sha256": digest.hexdigest()}
+
+
+def changed(folder: Path, row: Mapping, known: Mapping[str, list]) -> str:
+    """What of a checkpoint is no longer what its record tells of, in words; empty where all is.
+
+    `row` has what facts() gave and `known` what files.states() gave. Blocks of each file are held against those of before; where a time
+    moved as well, which they need not show, all weights are read.
+    """
+    found = size(folder)
+    if found != row["checkpoint_bytes"]:
+        return f"holds {found:,} bytes of weights, and its record tells of {row['checkpoint_bytes']:,}"
+    now = files.states(folder) if known else {}
+    weights = {path.name for path in weight_files(folder)} if found and known else set()
+    for name in sorted(known.keys() | weights):
+        if name not in now or name not in known or now[name][2] != known[name][2]:
+            return f"has another {name} than its record tells of"
+    moved = [name for name in weights if now[name][1] != known[name][1]]
+    if moved and facts(folder)["checkpoint_sha256"] != row["checkpoint_sha256"]:
+        return "holds other weights than its record tells of"
+    return ""
 
 
 def parameters(folder: Path) -> int | None:
@@ -169,7 +189,7 @@ def link(folder: Path, source: Path) -> None:
 
     Raises ModelError where one of them lies in the other, or where something is in that place that speedgrid did not make.
     """
-    if relation := inputs.overlap(source, folder):
+    if relation := files.overlap(source, folder):
         raise ModelError(f"{source}: {relation} {folder}, which speedgrid writes itself; move the weights elsewhere")
     remove(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +260,7 @@ def _contents(folder: Path) -> dict[str, str]:
     for at, folders, names in os.walk(folder):
         for name in (*names, *(name for name in folders if Path(at, name).is_symlink())):
             path = Path(at, name)
-            held = f"link to {os.readlink(path)}" if path.is_symlink() else inputs.content(path) if path.is_file() else "no file"
+            held = f"link to {os.readlink(path)}" if path.is_symlink() else files.content(path) if path.is_file() else "no file"
             found[path.relative_to(folder).as_posix()] = held
     return found
 

@@ -125,10 +125,10 @@ class Cell:
         if run > 1:
             told["run"] = run
         if stage == "reference":
-            told["evaluate"] = {name: self.evaluate[name] for name in ("text", "max_bytes", "positions")}
+            told["evaluate"] = _asked(self.evaluate, "max_bytes", "positions")
         if stage == "evaluate":
             # What tasks ask and what the reference expects is in the files that are named; how they were made is not told again.
-            told["evaluate"] = {name: self.evaluate[name] for name in ("text", "max_bytes")}
+            told["evaluate"] = _asked(self.evaluate, "max_bytes")
             told |= {"random_weights": self.random_weights, "requests": self.requests_record if self.asks_tasks else ""}
             told["reference"] = self.reference_record if self.has_reference else ""
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
@@ -161,10 +161,18 @@ def is_gpu(gpu: str, study: Mapping, has_gpu: bool) -> bool:
 
 def model_job(name: str, study: Mapping) -> str:
     """What the job that prepares a model is told, as JSON."""
-    entry = study["models"][name]
+    entry = dict(study["models"][name])
+    # Data that calibrate are downloaded with the model; a text is the matter of the jobs that read it.
+    if "dataset" not in entry["calibration"]:
+        entry["calibration"] = {}
     told = {"model": name, "origin": origin(entry), "entry": entry, "device": {"device": "cpu"}, "requires": []}
     told |= {"seed": study["seed"], "threads": study["threads"], "schema_version": SCHEMA_VERSION}
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
+
+
+def _asked(evaluate: Mapping, *names: str) -> dict:
+    """What jobs of quality are told of the held-out text, and these keys."""
+    return {name: evaluate[name] for name in ("text", "text_sha256", *names) if name in evaluate}
 
 
 def probe_job(gpu: str, study: Mapping) -> str:
@@ -177,7 +185,7 @@ def probe_job(gpu: str, study: Mapping) -> str:
 def requests_job(experiment: str, study: Mapping) -> str:
     """What the job that builds the requests of an experiment's tasks is told, as JSON."""
     told = {"experiment": experiment, "env": "evaluation", "device": {"device": "cpu"}, "requires": []}
-    told["evaluate"] = {name: study["experiments"][experiment]["evaluate"][name] for name in ("text", "tasks")}
+    told["evaluate"] = _asked(study["experiments"][experiment]["evaluate"], "tasks")
     told |= {"seed": study["seed"], "threads": study["threads"], "schema_version": SCHEMA_VERSION}
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
@@ -191,7 +199,7 @@ def score_job(cells: Sequence[Cell], env: str) -> str:
         {"technique": cell.technique, "evaluate": f"{cell.folder}/evaluate.parquet", "is_baseline": cell.is_baseline} for cell in cells
     ]
     told["requests"] = first.requests_record if first.asks_tasks else ""
-    told["evaluate"] = {"text": first.evaluate["text"], "tasks": first.evaluate["tasks"] if first.asks_tasks else []}
+    told["evaluate"] = _asked(first.evaluate) | {"tasks": first.evaluate["tasks"] if first.asks_tasks else []}
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 

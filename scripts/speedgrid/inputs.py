@@ -1,119 +1,109 @@
-"""Files and folders of others: what they hold, told from few reads, and whether one of them lies in another."""
+"""The user's files that a study names: where their paths lead, whether they can be read, and what lies there."""
 
+import copy
 import hashlib
-import json
 import os
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-# Read whole up to this size.
-SMALL = 1_000_000
-# Of a larger file: its beginning and its end, this many blocks at equal distances, and one in the middle of each tensor, up to a number.
-ENDS, BLOCK, BLOCKS, MOST_TENSORS = 2**18, 2**12, 256, 4096
-# The most links that a path may go through; the kernel takes 40.
-MOST_LINKS = 64
+from speedgrid import corpus, files, validation
+from speedgrid.study import StudyError
 
 
-def state(path: Path) -> list:
-    """Size, time of the last change in nanoseconds, and `content` of a file: what a job is told of a file that its result depends on.
+def resolve(study: Mapping, root: Path, where: str) -> dict:
+    """A validated study with its paths as every job is told them, and beside each path what lies there.
 
-    Raises OSError.
+    A path is taken from `root`, the project's folder; `~` is a home, and links are followed, so that a link which leads elsewhere by now is
+    another path. One that leads to somewhere in `root` stays relative to it. Beside it stands what a result depends on: `text_sha256` of a
+    text, `files` of a local model (as files.states() has them) and `content` of a folder of data.
+
+    Raises StudyError, with the key, for what is not there or cannot be read.
     """
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, content(path, (found.st_size, found.st_mtime_ns))]
+    study = copy.deepcopy(dict(study))
+    for name, model in study["models"].items():
+        at = f"{where}: models.{name}"
+        if "local" in model:
+            model |= _local(model["local"], root, f"{at}.local")
+        if model["calibration"].get("text", "stdlib") != "stdlib":
+            model["calibration"] |= _text(model["calibration"]["text"], root, f"{at}.calibration.text")
+    for name, experiment in study["experiments"].items():
+        at, evaluate = f"{where}: experiments.{name}.evaluate", experiment["evaluate"] or {"text": "stdlib", "tasks": []}
+        if evaluate["text"] != "stdlib":
+            evaluate |= _text(evaluate["text"], root, f"{at}.text")
+        for number, task in enumerate(evaluate["tasks"]):
+            if "folder" in task.get("dataset", {}):
+                task["dataset"] |= _data(task["dataset"]["folder"], root, f"{at}.tasks.{number}.dataset.folder")
+    if "compare_with" in study:
+        study["compare_with"] = _resolved(study["compare_with"], root, f"{where}: compare_with")
+    return study
 
 
-@cache
-def content(path: Path, known_as: tuple = ()) -> str:
-    """A hash that another content of the file does not have: of all of it, or of a large one of blocks from everywhere.
-
-    It takes milliseconds for gigabytes. A change of a few weights inside of one tensor may escape it, which moves the file's time; weights
-    that were trained, merged or quantized anew have others in every tensor that they concern. `known_as` is what else tells the file from
-    an earlier one, for the cache. Raises OSError.
-    """
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        if size <= SMALL:
-            digest.update(file.read())
-        else:
-            for begin, length in _sampled(file, size):
-                file.seek(begin)
-                digest.update(file.read(length))
-    return digest.hexdigest()[:32]
-
-
-def _sampled(file, size: int) -> list[tuple[int, int]]:
-    """The parts of a large file that are read, as (begin, length), in order."""
-    parts = {(0, ENDS), (size - ENDS, ENDS)} | {(size * number // BLOCKS, BLOCK) for number in range(BLOCKS)}
-    length = int.from_bytes(file.read(8), "little")
-    if length < size - 8:
-        # The head of a safetensors file tells where each tensor lies; in any other file these bytes say something else.
-        try:
-            head = json.loads(file.read(length)) if length < 2**27 else {}
-            middles = sorted((8 + length + sum(map(int, entry["data_offsets"])) // 2) for name, entry in head.items() if name[:2] != "__")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            middles = []
-        step = max(1, len(middles) // MOST_TENSORS)
-        parts |= {(0, 8 + length)} if middles else set()
-        parts |= {(middle, BLOCK) for middle in middles[::step]}
-    return sorted(parts)
-
-
-def overlap(source: Path, target: Path) -> str:
-    """How a folder of the user's lies to one that speedgrid writes and may replace: `is`, `lies in`, `holds` or `goes through` it, or empty
-    where they are apart.
-
-    Links, `..`, mounts of one folder at two places and the case of letters do not hide it. A target that is a link by itself stands for
-    nothing but that link.
-    """
-    place = _place(target)
-    if place.is_symlink():
-        if place in _places(source):
-            return "goes through"
-    elif (there := _identity(place)) is not None:
-        inside = [_identity(folder) for folder in _with_parents(source)]
-        if there in inside:
-            return "is" if there == inside[0] else "lies in"
-    own = _identity(source)
-    return "holds" if own is not None and own in map(_identity, _with_parents(place.parent)) else ""
-
-
-def _with_parents(path: Path) -> list[Path]:
-    real = Path(os.path.realpath(path))
-    return [real, *real.parents]
-
-
-def _place(path: Path) -> Path:
-    """Where a file lies, the links on the way to it followed, and not the one that it may be itself."""
-    return Path(os.path.realpath(path.parent)) / path.name
-
-
-def _places(path: Path) -> Iterator[Path]:
-    """Every place on the way to a file, links that it goes through included."""
-    waiting, followed = list(reversed(Path(os.path.join(os.getcwd(), path)).parts)), 0
-    here = Path(waiting.pop())
-    while waiting:
-        name = waiting.pop()
-        if name == "..":
-            here = here.parent
-            continue
-        yield here / name
-        if (here / name).is_symlink() and followed < MOST_LINKS:
-            followed += 1
-            goal = Path(os.readlink(here / name))
-            if goal.is_absolute():
-                here = Path(goal.anchor)
-            waiting += reversed(goal.parts[goal.is_absolute() :])
-        else:
-            here = here / name
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What two names of one file have in common; None where there is none."""
+def _resolved(text: str, root: Path, at: str) -> str:
+    """Where a path of a study leads; raises StudyError for one that cannot even be looked for."""
     try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        path = root / Path(text).expanduser()
+        path.exists()
+        real = Path(os.path.realpath(path))
+    except RuntimeError:
+        raise StudyError(f"{at}: there is no user {text.partition('/')[0]} on this machine, so that the path means nothing") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StudyError(f"{at}: {validation.shown(text)} cannot be looked for: {why}") from None
+    inside = Path(os.path.realpath(root))
+    return str(real.relative_to(inside) if real.is_relative_to(inside) else real)
+
+
+def _text(path: str, root: Path, at: str) -> dict:
+    """Raises StudyError for a text file that its jobs could not read, or that says nothing."""
+    found = _resolved(path, root, at)
+    if not (root / found).exists():
+        raise StudyError(f"{at}: no such file: {path}")
+    try:
+        said = corpus.text_file(root / found, corpus.CALIBRATION_BYTES)[0][1]
+        with open(root / found, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except UnicodeDecodeError as error:
+        wrong = f"byte 0x{error.object[error.start]:02x} at {error.start:,}"
+        raise StudyError(f"{at}: {path} is not UTF-8 ({wrong}); save it in that encoding") from None
+    except OSError as error:
+        raise StudyError(f"{at}: {path} cannot be read: {error.strerror}") from None
+    if not said.strip():
+        raise StudyError(f"{at}: {path} is empty")
+    return {"text": found, "text_sha256": digest}
+
+
+def _local(path: str, root: Path, at: str) -> dict:
+    found = _resolved(path, root, at)
+    folder = root / found
+    if not (folder / "config.json").is_file():
+        raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json)")
+    try:
+        told = files.states(folder)
+    except OSError as error:
+        name = os.path.basename(error.filename or "") or "it"
+        is_link = error.filename and os.path.islink(error.filename) and not os.path.exists(error.filename)
+        why = f"{name} is a link to {os.readlink(error.filename)}, which is not there" if is_link else f"{name}: {error.strerror}"
+        raise StudyError(f"{at}: {path} cannot be read: {why}") from None
+    return {"local": found, "files": told}
+
+
+def _data(path: str, root: Path, at: str) -> dict:
+    found = _resolved(path, root, at)
+    if not (root / found).is_dir():
+        raise StudyError(f"{at}: no such folder: {path}")
+    digest = hashlib.sha256()
+    try:
+        for name, file in sorted(_visible(root / found)):
+            digest.update(f"{name}\0{files.content(file)}\0".encode())
+    except OSError as error:
+        raise StudyError(f"{at}: {path} cannot be read ({error})") from None
+    return {"folder": found, "content": digest.hexdigest()}
+
+
+def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files in a folder by their paths in it; none that is hidden, nor what Python keeps of its own files."""
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and name != "__pycache__"]
+        for path in (Path(at, name) for name in names if name[0] != "."):
+            if path.is_file():
+                yield path.relative_to(folder).as_posix(), path

@@ -12,13 +12,14 @@ import inspect
 import json
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, fingerprint, hardware, inputs, outcomes, records, site, techniques, validation
+from speedgrid import checkpoints, files, fingerprint, hardware, inputs, outcomes, records, site, techniques
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -35,13 +36,15 @@ from speedgrid.grid import (
     turns,
 )
 from speedgrid.schema import CHECKPOINT, MODEL
-from speedgrid.study import LOCAL_TASK, StudyError, check_devices, merge_registry, read, validate
+from speedgrid.study import StudyError, check_devices, merge_registry, read, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_STUDY = "config.yaml"
 TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
+# Newer than results/plan.json where that is no longer the plan.
+PLANNED = ".speedgrid/planned"
 # Functions that the jobs of a cell do not call although their scripts hold a call, by what they are told: those of other workloads, and
 # the rule that ends a series where the study says a number.
 NOT_FOR_REPLIES = (("workloads.repeat", "loaded"), ("workloads.repeat", "measure"))
@@ -94,8 +97,12 @@ preparing = _by_name(list(site.PREPARE), lambda wildcards: site.PREPARE)
 class Grid:
     """The planned cells of a study, and what its rules need to know about each; `workflow` is Snakemake's, where it asks."""
 
-    def __init__(self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False, workflow=None):
+    def __init__(
+        self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False, workflow=None, written: Mapping | None = None
+    ):
+        """`study` has its paths resolved (inputs.resolve); `written` is what it said before."""
         self.study, self.registry, self.study_file, self._workflow = study, registry, study_file, workflow
+        self.written = written or study
         self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
         self._evaluated: dict[site.Group, list[Cell]] = {}
@@ -190,15 +197,6 @@ class Grid:
         """The environment file of the unmodified model."""
         return f"../envs/{self._reference(wildcards).env}.yaml"
 
-    def reference_text(self, wildcards) -> list[str]:
-        """The file of held-out text, where the study names one."""
-        return self._text_of(wildcards.experiment)
-
-    def tasks_text(self, wildcards) -> list[str]:
-        """The same, where a task is made from it."""
-        tasks = self.study["experiments"][wildcards.experiment]["evaluate"]["tasks"]
-        return self._text_of(wildcards.experiment) if any(task["task"] == LOCAL_TASK for task in tasks) else []
-
     def asked(self, wildcards) -> list[str]:
         """What a cell is asked besides its text: the requests of tasks, and the reference."""
         cell = self._cell(wildcards)
@@ -220,20 +218,6 @@ class Grid:
         """The record of the checkpoint that a transform starts from: the model's own, or that of another technique."""
         maker = self._maker(wildcards)
         return checkpoint_record(maker.model, maker.source, wildcards.dtype) if maker.source else maker.model_record
-
-    def calibration_file(self, wildcards) -> list[str]:
-        """The text file that a quantization looks at, where the study names one."""
-        text = self._maker(wildcards).calibration.get("text", "stdlib")
-        return [] if text == "stdlib" else [text]
-
-    def model_files(self, wildcards) -> list[str]:
-        """The files of a local model, so that a change to them is noticed; none for other models."""
-        local = self.study["models"][wildcards.model].get("local")
-        return sorted(str(path) for path in _folder(local).glob("*") if path.suffix in (".json", ".safetensors")) if local else []
-
-    def evaluation_text(self, wildcards) -> list[str]:
-        """The file that is scored, where the study names one."""
-        return self._text_of(wildcards.experiment)
 
     def model_job(self, wildcards) -> str:
         return model_job(wildcards.model, self.study)
@@ -385,9 +369,17 @@ class Grid:
         """The summary of the results that the report compares these with, where the study asks for that."""
         if "compare_with" not in self.study:
             return []
-        path = _folder(self.study["compare_with"])
+        path = ROOT / self.study["compare_with"]
         found = next((at for at in (path / "summary.parquet", path / "results" / "summary.parquet") if at.is_file()), path)
         return [str(found)]
+
+    def compared_state(self, wildcards) -> list:
+        """What that file holds; not an input, whose braces Snakemake would take for wildcards."""
+        return [files.state(Path(path)) for path in self.compared()]
+
+    def study_path(self, wildcards) -> str:
+        """The study file, likewise."""
+        return self.study_file
 
     def job_variables(self) -> dict[str, str]:
         """Environment variables for the frame of every job (stage.py): when its time is up, whose death ends it, this process's, and with
@@ -399,11 +391,10 @@ class Grid:
         }
 
     def as_json(self) -> str:
-        """The plan as the report's jobs read it: the study in words, every cell with its files, and by record what the jobs are told that
-        make the models and checkpoints, which cells share."""
+        """The plan as the report's jobs read it: the study in words, every cell with its files, and by record what its job is told."""
         experiments = {
             name: {key: value for key, value in entry.items() if key not in ("techniques", "models")}
-            for name, entry in self.study["experiments"].items()
+            for name, entry in self.written["experiments"].items()
         }
         used = dict.fromkeys(cell.technique for cell in self.cells)
         gpus = {name: device_of(name, self.study) for name in self.study["gpus"]}
@@ -413,20 +404,37 @@ class Grid:
             "seed": self.study["seed"],
             "compare_with": self.study.get("compare_with", ""),
             "study_file": self.study_file,
-            "study_sha256": hashlib.sha256(json.dumps({**self.study, "gpus": gpus}, sort_keys=True).encode()).hexdigest(),
+            "study_sha256": hashlib.sha256(json.dumps({**self.written, "gpus": gpus}, sort_keys=True).encode()).hexdigest(),
             "experiments": experiments,
-            "models": self.study["models"],
+            "models": self.written["models"],
             "gpus": gpus,
             "techniques": {name: self.registry[name] for name in used},
         }
-        models = {cell.model_record: model_job(cell.model, self.study) for cell in self.cells}
-        checkpoints = {record: maker.job("quantize") for record, maker in self._makers.items()}
         plan = {
             "study": study,
             "cells": [self._as_entry(cell) for cell in self.cells],
-            "jobs": {record: json.loads(job) for record, job in (models | checkpoints).items()},
+            "jobs": {record: json.loads(job) for record, job in self._told().items()},
         }
         return json.dumps(plan, ensure_ascii=False, sort_keys=True, indent=1)
+
+    def _told(self) -> dict[str, str]:
+        """What every job of a result is told, by the file that it writes."""
+        jobs = {cell.model_record: model_job(cell.model, self.study) for cell in self.cells}
+        jobs |= {record: maker.job("quantize") for record, maker in self._makers.items()}
+        jobs |= {f"results/{gpu}/probe.parquet": probe_job(gpu, self.study) for gpu in self._on_gpu}
+        jobs |= {record: cell.job("reference") for record, cell in self._references.items()}
+        for group in self._evaluated.values():
+            quality = _quality_records(group[0])
+            if quality["requests"]:
+                jobs[quality["requests"]] = requests_job(group[0].experiment, self.study)
+            if quality["score"]:
+                jobs[quality["score"]] = score_job(group, "evaluation" if group[0].asks_tasks else "report")
+        for cell in self.cells:
+            jobs[f"{cell.folder}/warmup.parquet"] = cell.job("warmup")
+            jobs |= {path: cell.job("measure", run) for run, path in enumerate(cell.measures, 1)}
+            if cell.evaluate:
+                jobs[f"{cell.folder}/evaluate.parquet"] = cell.job("evaluate")
+        return jobs
 
     def _as_entry(self, cell: Cell) -> dict:
         technique = self.registry[cell.technique]
@@ -440,7 +448,6 @@ class Grid:
             "probe": f"results/{cell.gpu}/probe.parquet",
             "folder": cell.folder,
             "again": cell.measures[1:],
-            "job": json.loads(cell.job("measure")),
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
             "sources": self._sources(cell),
@@ -508,10 +515,6 @@ class Grid:
     def _score_env(self, wildcards) -> str:
         return "evaluation" if self._group(wildcards)[0].asks_tasks else "report"
 
-    def _text_of(self, experiment: str) -> list[str]:
-        text = self.study["experiments"][experiment]["evaluate"]["text"]
-        return [] if text == "stdlib" else [text]
-
     def _maker(self, wildcards) -> Cell:
         return self._makers[checkpoint_record(wildcards.model, wildcards.technique, wildcards.dtype)]
 
@@ -541,13 +544,28 @@ def load(config: Mapping, workflow) -> Grid:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
     if config != (read_yaml(given[0]) if given else {}):
         raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
-    return read_grid(given[0] if given else DEFAULT_STUDY, workflow)
+    grid = read_grid(given[0] if given else DEFAULT_STUDY, workflow)
+    if workflow.is_main_process:
+        _note_plan(grid)
+    return grid
+
+
+def _note_plan(grid: Grid) -> None:
+    """Have the plan written anew, and the tables and the page after it, where the one that is there is another.
+
+    By a file that is newer than the plan, so that Snakemake sees it whatever it remembers of earlier runs.
+    """
+    noted, there = ROOT / PLANNED, ROOT / "results/plan.json"
+    if not noted.exists() or (there.exists() and there.read_bytes() != grid.as_json().encode()):
+        with records.replacing(noted) as temporary:
+            temporary.write_text(f"The plan was another than that of results/plan.json at {time.time_ns()} ns\n")
 
 
 def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
     study, registry, where = read_study(study_file)
-    grid = Grid(study, registry, where, has_gpu(), workflow)
+    found = inputs.resolve(study, ROOT, where)
+    grid = Grid(found, registry, where, has_gpu(), workflow, study)
     techniques.check_cells(grid.cells, where)
     _check_files(grid)
     return grid
@@ -661,71 +679,28 @@ def _quality_records(cell: Cell) -> dict[str, str]:
 
 
 def _check_files(grid: Grid) -> None:
-    """Raise StudyError for what the study names and this machine does not have, or cannot read."""
-    study, where = grid.study, grid.study_file
-    if "compare_with" in study:
-        at = f"{where}: compare_with"
-        _path(study["compare_with"], at)
-        if not all(Path(path).is_file() for path in grid.compared()):
-            raise StudyError(f"{at}: {study['compare_with']} is no results folder and no summary.parquet")
-    for name, experiment in study["experiments"].items():
-        at = f"{where}: experiments.{name}"
-        evaluate = experiment["evaluate"] or {"text": "stdlib", "tasks": []}
-        _check_text(evaluate["text"], f"{at}.evaluate.text")
-        for number, task in enumerate(evaluate["tasks"]):
-            folder = task.get("dataset", {}).get("folder")
-            if folder is not None and not _path(folder, f"{at}.evaluate.tasks.{number}.dataset.folder").is_dir():
-                raise StudyError(f"{at}.evaluate.tasks.{number}.dataset.folder: no such folder: {folder}")
-        _check_published(experiment.get("published"), f"{at}.published")
-    for name, model in study["models"].items():
-        _check_text(model["calibration"].get("text", "stdlib"), f"{where}: models.{name}.calibration.text")
-        if "local" in model and not (_path(model["local"], f"{where}: models.{name}.local") / "config.json").is_file():
-            raise StudyError(f"{where}: models.{name}.local: {model['local']} is not a folder with a checkpoint (no config.json)")
+    """Raise StudyError for what the study names and this machine does not have; what inputs.resolve has found is there."""
+    for path in grid.compared():
+        if not Path(path).is_file():
+            raise StudyError(f"{grid.study_file}: compare_with: {grid.written['compare_with']} is no results folder and no summary.parquet")
+    for name, experiment in grid.study["experiments"].items():
+        _check_published(experiment.get("published"), f"{grid.study_file}: experiments.{name}.published")
     _check_weights_of_others(grid)
-
-
-def _path(text: str, at: str) -> Path:
-    """A path of a study, relative to the project or absolute. Raises StudyError for one that cannot even be looked for."""
-    try:
-        path = ROOT / Path(text).expanduser()
-        path.exists()
-    except RuntimeError:
-        raise StudyError(f"{at}: there is no user {text.partition('/')[0]} on this machine, so that the path means nothing") from None
-    except OSError as error:
-        raise StudyError(f"{at}: {validation.shown(text)} cannot be looked for: {error.strerror}") from None
-    return path
-
-
-def _check_text(text: str, at: str) -> None:
-    """Raise StudyError for a text file that its jobs could not read, or that says nothing."""
-    if text == "stdlib":
-        return
-    path = _path(text, at)
-    if not path.exists():
-        raise StudyError(f"{at}: no such file: {text}")
-    try:
-        content = corpus.text_file(path, corpus.CALIBRATION_BYTES)[0][1]
-    except UnicodeDecodeError as error:
-        wrong = f"byte 0x{error.object[error.start]:02x} at {error.start:,}"
-        raise StudyError(f"{at}: {text} is not UTF-8 ({wrong}); save it in that encoding") from None
-    except OSError as error:
-        raise StudyError(f"{at}: {text} cannot be read: {error.strerror}") from None
-    if not content.strip():
-        raise StudyError(f"{at}: {text} is empty")
 
 
 def _check_weights_of_others(grid: Grid) -> None:
     """Nothing that a job writes may take the place of weights that speedgrid did not make, nor lie in a folder of such weights."""
-    records = grid.checkpoints()
+    made = grid.checkpoints()
     for name, model in grid.study["models"].items():
-        for record in records if "local" in model else ():
+        for record in made if "local" in model else ():
             folder = _beside(record)
-            if relation := inputs.overlap(_folder(model["local"]), ROOT / folder):
+            local = grid.written["models"][name]["local"]
+            if relation := files.overlap(_folder(local), ROOT / folder):
                 raise StudyError(
-                    f"{grid.study_file}: models.{name}.local: {model['local']} {relation} {folder}, which speedgrid writes and replaces;"
+                    f"{grid.study_file}: models.{name}.local: {local} {relation} {folder}, which speedgrid writes and replaces;"
                     " keep the weights outside of it"
                 )
-    for record, key in records.items():
+    for record, key in made.items():
         try:
             if not (ROOT / record).exists():
                 checkpoints.check_own(ROOT / _beside(record))

@@ -401,6 +401,14 @@ QUALITY = (
     Column("accuracy_task", "string", "", "Accuracy in", "The name of that task"),
 )
 
+FILES = Column(
+    "files",
+    "string",
+    "",
+    "Files",
+    "Size, time of the last change and hash of each file of the checkpoint, as JSON",
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
@@ -419,7 +427,7 @@ MODEL = Table(
         Column("train_tokens", "int64", "", "Training tokens", "Tokens seen in training"),
         Column("train_loss", "double", "nat/token", "Training loss", "Mean of the last ten training steps", "lower"),
     ),
-    RUN,
+    (*RUN, FILES),
 )
 
 CHECKPOINT = Table(
@@ -439,7 +447,7 @@ CHECKPOINT = Table(
         Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files in order of name"),
     ),
-    RUN,
+    (*RUN, FILES),
 )
 
 WARMUP = Table(

@@ -55,6 +55,7 @@ class Job:
     out: Path
     checkpoint: Path
     checkpoint_facts: Mapping = field(default_factory=dict)
+    checkpoint_files: Mapping = field(default_factory=dict)
     device: hardware.Device | None = None
     # Seconds that picking the device took, the import of PyTorch included: a part of the cold start.
     device_s: float = 0.0
@@ -313,6 +314,7 @@ def _inherit_failure(job: Job, arguments: argparse.Namespace) -> None:
             raise failure
         if table in (MODEL, CHECKPOINT):
             job.checkpoint_facts = record.rows[0]
+            job.checkpoint_files = json.loads(record.facts.get("files") or "{}")
 
 
 def _check_reach(job: Job) -> None:
@@ -345,12 +347,8 @@ def _check_checkpoint(job: Job, record: Path | None) -> None:
     """Raise RecordError where the weights are no longer those that the record tells of: no figure may stand for others."""
     if record is None:
         return
-    wanted, found = job.checkpoint_facts["checkpoint_bytes"], checkpoints.size(job.checkpoint)
-    if found != wanted:
-        raise records.RecordError(
-            f"{job.checkpoint}: holds {found:,} bytes of weights, and {record.name} beside it tells of {wanted:,}:"
-            f" changed or damaged since; delete {record} and run again"
-        )
+    if changed := checkpoints.changed(job.checkpoint, job.checkpoint_facts, job.checkpoint_files):
+        raise records.RecordError(f"{job.checkpoint}: {changed}: changed or damaged since; delete {record} and run again")
 
 
 def _use_threads(job: Job) -> None:

@@ -4,7 +4,6 @@ The figures follow from a few numbers per technique and a fixed seed, so that a 
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,8 +17,16 @@ MIB = 2**20
 # What the jobs were told, of which the tables read the settings.
 JOB = {"settings": {}}
 EVALUATED = {"text": "stdlib", "max_bytes": 65536}
-# What the jobs of models and checkpoints would be told now, by their records.
-JOBS: Mapping[str, dict] = defaultdict(lambda: JOB)
+
+
+class Jobs(dict):
+    """What the job of each record would be told now: what it was told, unless this says otherwise."""
+
+    def __missing__(self, record: str) -> dict:
+        return JOB | {"evaluate": EVALUATED} if record.endswith("/evaluate.parquet") else JOB
+
+
+JOBS: Mapping[str, dict] = Jobs()
 
 MACHINE = {
     "host": "bench-01",
@@ -140,7 +147,10 @@ def write_group(
 def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None = None) -> Path:
     """Write the plan of a study with the cells of `grid`."""
     path = root / "plan.json"
-    jobs = {record: JOB for cell in grid for record in (cell["model_record"], cell["checkpoint_record"], *cell["sources"])}
+    names = ("model_record", "checkpoint_record", "probe", "requests", "reference", "score")
+    written = [record for cell in grid for record in (*(cell[name] for name in names), *cell["sources"], *cell["again"])]
+    written += [f"{cell['folder']}/{stage}.parquet" for cell in grid for stage in ("warmup", "measure", "evaluate")]
+    jobs = {record: JOBS[record] for record in written}
     path.write_text(json.dumps({"study": study_told or study(), "cells": list(grid), "jobs": jobs}), encoding="utf-8")
     return path
 
@@ -240,7 +250,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
     if evaluate:
         nats = (made.bits_per_byte or 0) * np.log(2)
         scored = [{**keys, "status": "ok", "document": f"d{i}.py", "bytes": 8000, "tokens": 2500, "nats": 8000 * nats} for i in range(8)]
-        told = facts("evaluate", machine) | {"job": json.dumps({"evaluate": EVALUATED})}
+        told = facts("evaluate", machine) | {"job": json.dumps(JOB | {"evaluate": EVALUATED})}
         records.write(folder / "evaluate.parquet", EVALUATE, failed or scored, told)
     return {
         **keys,
@@ -254,7 +264,6 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         "probe": str(root / "results" / group[0] / "probe.parquet"),
         "folder": str(folder),
         "again": again,
-        "job": JOB,
         "checkpoint_record": str(checkpoint_record),
         "model_record": str(model_record),
         "evaluate": EVALUATED if evaluate else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import checkpoints, inputs, models, records
+from speedgrid import checkpoints, files, models, records
 from speedgrid.outcomes import ModelError, Unsupported
 from speedgrid.schema import CHECKPOINT, MODEL
 
@@ -209,7 +209,7 @@ def not_made(root: Path) -> dict[str, str | bytes]:
             del found[name]
         for inside in mark.get("files", {}):
             path = folder / inside
-            if path.is_file() and not folder.is_symlink() and inputs.content.__wrapped__(path) == mark["files"][inside]:
+            if path.is_file() and not folder.is_symlink() and files.content(path) == mark["files"][inside]:
                 found.pop(f"{name}/{inside}", None)
     return {name: value for name, value in found.items() if root / name not in marked}
 
@@ -256,14 +256,14 @@ def test_how_weights_lie_to_a_folder_that_speedgrid_writes_is_seen_through_links
     (tmp_path / "link").symlink_to("twice")
     (tmp_path / "twice").symlink_to(tmp_path / "models/mine/checkpoint")
     (tmp_path / "through").symlink_to("models")
-    assert inputs.overlap(tmp_path / source, tmp_path / "models/mine/checkpoint") == relation
+    assert files.overlap(tmp_path / source, tmp_path / "models/mine/checkpoint") == relation
 
 
 def test_a_path_through_a_link_that_speedgrid_makes_is_seen_and_what_it_links_to_is_the_users(tmp_path):
     target = tmp_path / "models/mine/checkpoint"
     checkpoints.link(target, weights(tmp_path / "data"))
     (tmp_path / "latest").symlink_to(target)
-    assert [inputs.overlap(tmp_path / source, target) for source in ("data", "models/mine/checkpoint", "latest")] == [
+    assert [files.overlap(tmp_path / source, target) for source in ("data", "models/mine/checkpoint", "latest")] == [
         *("", "goes through", "goes through")
     ]
 
@@ -275,6 +275,77 @@ def test_a_folder_that_is_mounted_at_two_places_is_one_folder(tmp_path):
     if subprocess.run(["mount", "--bind", target, other], capture_output=True).returncode:
         pytest.skip("no folder may be mounted here (it needs root)")
     try:
-        assert [inputs.overlap(source, target) for source in (other, other / "sub")] == ["is", "lies in"]
+        assert [files.overlap(source, target) for source in (other, other / "sub")] == ["is", "lies in"]
     finally:
         subprocess.run(["umount", other], check=True)
+
+
+# Whether weights are still those of their record
+
+
+def recorded(folder: Path) -> tuple[dict, dict]:
+    return checkpoints.facts(folder), files.states(folder)
+
+
+def large(folder: Path, tensors: int = 40, each: int = 100_000) -> Path:
+    """A checkpoint with a file of 4 MB, of which not every byte is looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {f"w{n}": {"dtype": "U8", "shape": [each], "data_offsets": [n * each, (n + 1) * each]} for n in range(tensors)}
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + os.urandom(tensors * each))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def poke(path: Path, at: int, length: int, keep_time: bool) -> None:
+    """Write other bytes into a file, which keeps its size, and its time where that is asked for."""
+    before = path.stat()
+    with open(path, "rb+") as file:
+        file.seek(at)
+        there = file.read(length)
+        file.seek(at)
+        file.write(bytes(byte ^ 0xFF for byte in there))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns if keep_time else before.st_mtime_ns + 10**9))
+
+
+@pytest.mark.parametrize("tensor", [0, 17, 39])
+def test_another_tensor_in_a_file_of_the_same_size_and_time_is_seen(tmp_path, tensor):
+    folder = large(tmp_path / "checkpoint")
+    before = recorded(folder)
+    assert checkpoints.changed(folder, *before) == ""
+    weights = folder / "model.safetensors"
+    data = weights.stat().st_size - 40 * 100_000
+    poke(weights, data + tensor * 100_000, 100_000, keep_time=True)
+    assert checkpoints.changed(folder, *before) == "has another model.safetensors than its record tells of"
+
+
+def test_a_single_byte_is_seen_where_the_time_moved_and_a_new_time_alone_is_none(tmp_path):
+    folder = large(tmp_path / "checkpoint", tensors=1, each=4_000_000)
+    before = recorded(folder)
+    weights = folder / "model.safetensors"
+    os.utime(weights, ns=(1, 1))
+    assert checkpoints.changed(folder, *before) == ""
+    # Between two blocks.
+    poke(weights, 1_000_000 + 10_000, 1, keep_time=False)
+    assert files.states(folder)["model.safetensors"][2] == before[1]["model.safetensors"][2]
+    assert checkpoints.changed(folder, *before) == "holds other weights than its record tells of"
+
+
+def test_a_file_of_the_configuration_that_changed_went_or_came_is_seen_where_it_matters(tmp_path):
+    folder = large(tmp_path / "checkpoint")
+    before = recorded(folder)
+    (folder / "config.json").write_text("[]")
+    assert checkpoints.changed(folder, *before) == "has another config.json than its record tells of"
+    (folder / "config.json").unlink()
+    assert checkpoints.changed(folder, *before) == "has another config.json than its record tells of"
+    (folder / "config.json").write_text("{}")
+    (folder / "more.txt").write_text("of no matter")
+    assert checkpoints.changed(folder, *before) == ""
+    (folder / "more.safetensors").write_bytes(b"")
+    assert checkpoints.changed(folder, *before) == "has another more.safetensors than its record tells of"
+
+
+def test_a_record_of_before_has_no_files_and_is_held_against_its_bytes_alone(tmp_path):
+    folder = large(tmp_path / "checkpoint")
+    assert checkpoints.changed(folder, checkpoints.facts(folder), {}) == ""
+    assert "holds 4,0" in checkpoints.changed(folder, {"checkpoint_bytes": 7}, {})

@@ -115,6 +115,8 @@ CONCERNS = {
     # Growth and attention count their operations themselves.
     "ceilings": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate", "render_report"},
     "checkpoints": EVERY_MEASUREMENT,
+    "files": EVERY_MEASUREMENT,
+    "inputs": set(),
     "comparison": {"aggregate", "render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
@@ -123,7 +125,6 @@ CONCERNS = {
     "meters": EVERY_MEASUREMENT,
     "models": {"prepare_model"},
     "monitor": WATCHED,
-    "inputs": of("prepare_model", "quantize"),
     "outcomes": EVERY_MEASUREMENT,
     # The room of a container limits the series of growing sizes.
     "probe": {"probe"} | (in_experiments(*REPEATED) & of("measure")),

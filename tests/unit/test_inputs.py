@@ -1,7 +1,11 @@
 """What a study has from the user's own files: found, checked and told to the jobs when it is planned."""
 
+import json
+import os
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -25,18 +29,18 @@ def project(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def planned(project: Path, models: dict | None = None, **experiment) -> planning.Grid:
+def planned(project: Path, own: dict | None = None, **experiment) -> planning.Grid:
     """The small study with these models beside its own, and these keys of its experiment."""
     study = studies.small()
-    study["models"] |= models or {}
-    study["experiments"]["generate"] |= {"models": [*study["experiments"]["generate"]["models"], *(models or {})], **experiment}
+    study["models"] |= own or {}
+    study["experiments"]["generate"] |= {"models": [*study["experiments"]["generate"]["models"], *(own or {})], **experiment}
     (project / "my.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     return planning.read_grid("my.yaml")
 
 
-def refusal(project: Path, models: dict | None = None, **experiment) -> str:
+def refusal(project: Path, own: dict | None = None, **experiment) -> str:
     with pytest.raises(StudyError) as caught:
-        planned(project, models, **experiment)
+        planned(project, own, **experiment)
     return str(caught.value)
 
 
@@ -73,3 +77,151 @@ def test_weights_of_others_in_the_place_of_a_checkpoint_are_refused_before_a_job
     )
     shutil.rmtree(own)
     planned(project)
+
+
+# Paths
+
+
+def told(grid: planning.Grid) -> dict[str, dict]:
+    """What every job is told, by the file that it writes."""
+    return json.loads(grid.as_json())["jobs"]
+
+
+def test_a_link_that_is_moved_to_another_checkpoint_is_another_model(project, tmp_path):
+    for name in ("step-1", "step-2"):
+        checkpoint(tmp_path / "runs" / name)
+    latest = tmp_path / "runs/latest"
+    seen = []
+    for name in ("step-1", "step-2"):
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(name)
+        seen.append(told(planned(project, {"mine": {"local": str(latest)}}))["models/mine/prepared.parquet"]["entry"])
+    assert [entry["local"] for entry in seen] == [str(tmp_path / "runs/step-1"), str(tmp_path / "runs/step-2")]
+
+
+def weights_in(folder: Path, content: bytes) -> None:
+    checkpoint(folder)
+    (folder / "model.safetensors").write_bytes(content)
+    os.utime(folder / "model.safetensors", ns=(10**18, 10**18))
+
+
+def test_weights_replaced_in_place_are_told_whatever_their_size_and_time(project, tmp_path):
+    seen = []
+    for content in (b"one", b"two", b"longer"):
+        weights_in(tmp_path / "w", content)
+        seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).model_job(SimpleNamespace(model="mine")))
+    os.utime(tmp_path / "w/model.safetensors")
+    seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).model_job(SimpleNamespace(model="mine")))
+    assert len(set(seen)) == 4
+
+
+def test_a_path_in_the_project_is_told_alike_in_every_clone_and_in_words_of_its_own(project):
+    checkpoint(project / "weights/mine")
+    (project / "weights/link").symlink_to("mine")
+    entries = [
+        told(planned(project, {"mine": {"local": local}}))["models/mine/prepared.parquet"]["entry"]
+        for local in ("weights/mine", "./weights/../weights/link", str(project / "weights/mine"))
+    ]
+    assert [entry["local"] for entry in entries] == ["weights/mine"] * 3
+    assert entries[0] == entries[1] == entries[2]
+
+
+def test_a_home_is_expanded_for_every_path_and_the_jobs_are_told_where_it_is(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    checkpoint(tmp_path / "w")
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "items").mkdir()
+    tasks = [{"task": "hellaswag", "dataset": {"folder": "~/items"}}]
+    grid = planned(
+        project,
+        {"mine": {"local": "~/w", "calibration": {"text": "~/text.txt"}}},
+        evaluate={"text": "~/text.txt", "tasks": tasks},
+        techniques=["baseline", "gptq_int4"],
+    )
+    jobs = told(grid)
+    assert "~" not in json.dumps(jobs)
+    text = str(tmp_path / "text.txt")
+    assert jobs["models/mine/prepared.parquet"]["entry"]["local"] == str(tmp_path / "w")
+    assert jobs["results/checkpoints/mine/gptq_int4/float32/quantize.parquet"]["calibration"]["text"] == text
+    assert jobs["results/local/generate/mine/baseline/evaluate.parquet"]["evaluate"]["text"] == text
+    assert jobs["results/local/generate/mine/reference.parquet"]["evaluate"]["text"] == text
+    requests = jobs["results/requests/generate/requests.parquet"]["evaluate"]
+    assert (requests["text"], requests["tasks"][0]["dataset"]["folder"]) == (text, str(tmp_path / "items"))
+
+
+def test_another_text_or_another_data_set_concerns_the_jobs_that_read_it_and_no_others(project, tmp_path):
+    checkpoint(tmp_path / "w")
+    (tmp_path / "items").mkdir()
+
+    def jobs() -> dict:
+        tasks = [{"task": "hellaswag", "dataset": {"folder": str(tmp_path / "items")}}]
+        models = {"mine": {"local": str(tmp_path / "w"), "calibration": {"text": str(tmp_path / "calib.txt")}}}
+        evaluate = {"text": str(tmp_path / "text.txt"), "tasks": tasks}
+        return told(planned(project, models, evaluate=evaluate, techniques=["baseline", "gptq_int4"], models=["mine"]))
+
+    (tmp_path / "calib.txt").write_text("calib")
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "items/validation.jsonl").write_text("{}")
+    before = jobs()
+    found = {}
+    for name in ("calib.txt", "text.txt", "items/validation.jsonl"):
+        path = tmp_path / name
+        os.utime(path, (1, 1))
+        assert jobs() == before
+        content = path.read_text()
+        path.write_text("other")
+        after = jobs()
+        found[name] = {Path(record).stem for record in before if before[record] != after[record]}
+        path.write_text(content)
+    assert found == {
+        "calib.txt": {"quantize"},
+        "text.txt": {"evaluate", "reference", "requests", "score"},
+        "items/validation.jsonl": {"requests", "score"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"local": "{w}"}, "{w} cannot be read: model.safetensors is a link to {tmp}/gone, which is not there"),
+        ({"local": "nowhere"}, "nowhere is not a folder with a checkpoint (no config.json)"),
+        ({"local": "~nosuchuser/w"}, "there is no user ~nosuchuser on this machine, so that the path means nothing"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused_whatever_results_are_there(project, tmp_path, change, said):
+    checkpoint(tmp_path / "w")
+    (tmp_path / "w/model.safetensors").symlink_to(tmp_path / "gone")
+    model = {key: value.replace("{w}", str(tmp_path / "w")) for key, value in change.items()}
+    line = refusal(project, {"mine": model})
+    assert line == "my.yaml: models.mine.local: " + said.replace("{w}", str(tmp_path / "w")).replace("{tmp}", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["{model}.txt", "{{.txt", "}.txt", "*.txt", "with space.txt"])
+def test_no_path_of_the_users_is_an_input_of_a_rule_that_could_take_it_for_a_pattern(project, tmp_path, name):
+    path = tmp_path / name
+    path.write_text("text")
+    grid = planned(project, evaluate={"text": str(path)})
+    assert told(grid)["results/local/generate/tiny/baseline/evaluate.parquet"]["evaluate"]["text"] == str(path)
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    questions = set(re.findall(r"=grid\.(\w+),", "".join(re.findall(r"    input:\n(?:        .*\n)+", rules))))
+    assert questions >= {"checkpoint", "asked", "answers"}
+    asked = {"gpu": "local", "experiment": "generate", "model": "tiny", "dtype": "float32", "run": "2"}
+    for question in questions:
+        technique = "baseline" if question == "beside" else "bnb_int8"
+        assert str(path) not in str(getattr(grid, question)(SimpleNamespace(**asked, technique=technique)))
+
+
+def test_the_plan_is_written_anew_where_another_one_is_there_and_only_then(project):
+    grid = planned(project)
+    (project / "results").mkdir()
+    noted = project / planning.PLANNED
+
+    def noted_when() -> int:
+        planning._note_plan(grid)
+        return noted.stat().st_mtime_ns
+
+    first = noted_when()
+    (project / "results/plan.json").write_text(grid.as_json())
+    assert noted_when() == first
+    (project / "results/plan.json").write_text(grid.as_json().replace("float32", "float16"))
+    assert noted_when() > first

@@ -242,23 +242,36 @@ def test_the_command_names_a_file_that_is_missing_or_damaged_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("of", ["model", "checkpoint"])
+@pytest.mark.parametrize("of", ["warmup", "measure", "evaluate", "score", "probe", "model", "checkpoint"])
 def test_what_a_cell_uses_is_outdated_where_the_study_has_it_otherwise(tmp_path, of):
     grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0], next(cell for cell in made.DEFAULT_CELLS if cell.transform)])
-    jobs = {cell[f"{record}_record"]: made.JOB for cell in grid for record in ("model", "checkpoint")}
+    jobs = made.Jobs()
     outdated = [row["outdated"] for row in tables.summary_rows([aggregate.read_cell(cell, jobs) for cell in grid])]
     assert outdated == ["", ""]
-    jobs[grid[1][f"{of}_record"]] = made.JOB | {"seed": 2, "calibration": {"sequences": 64}}
+    path = {"score": "score", "probe": "probe", "model": "model_record", "checkpoint": "checkpoint_record"}.get(of)
+    record = grid[1][path] if path else f"{grid[1]['folder']}/{of}.parquet"
+    jobs[record] = jobs[record] | {"seed": 2, "calibration": {"sequences": 64}}
     outdated = [row["outdated"] for row in tables.summary_rows([aggregate.read_cell(cell, jobs) for cell in grid])]
     changed = "calibration.sequences, seed"
-    assert outdated == ([changed, changed] if of == "model" else ["", changed])
+    assert outdated == ([changed, changed] if of in ("model", "score", "probe") else ["", changed])
 
 
 def test_quality_is_outdated_where_the_study_scores_another_text(tmp_path):
     (cell,) = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
-    cell["evaluate"] = made.EVALUATED | {"max_bytes": 5}
-    (row,) = tables.summary_rows([aggregate.read_cell(cell, made.JOBS)])
+    jobs = made.Jobs({f"{cell['folder']}/evaluate.parquet": made.JOB | {"evaluate": made.EVALUATED | {"max_bytes": 5}}})
+    (row,) = tables.summary_rows([aggregate.read_cell(cell, jobs)])
     assert row["outdated"] == "evaluate.max_bytes"
+
+
+@pytest.mark.parametrize("key", ["gpu", "experiment", "model", "technique", "run"])
+@pytest.mark.parametrize("of", ["warmup", "measure", "evaluate"])
+def test_a_record_of_another_cell_or_run_is_refused_by_its_name(tmp_path, of, key):
+    (cell,) = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
+    path = f"{cell['folder']}/{of}.parquet"
+    jobs = made.Jobs({path: made.JOB | {key: "another"}})
+    with pytest.raises(records.RecordError) as caught:
+        aggregate.read_cell(cell, jobs)
+    assert str(caught.value) == f"{path}: is of another job, not of another; delete it and run again"
 
 
 def test_groups_keep_the_order_of_the_plan_and_make_labels_unique(tmp_path):

@@ -165,3 +165,11 @@ def test_a_study_is_one_file(project, study):
     assert "--config changes the study; write it into a study file instead" in line
     line = refusal(working_copy.snakemake(project, "-n", "--configfile", STUDY, study()))
     assert "give one study with --configfile" in line
+
+
+def test_braces_in_the_paths_of_a_study_are_no_wildcards(project, study):
+    text = project / "te{x}t {model}.txt"
+    text.write_text("Held-out text. " * 40)
+    name = study(lambda s: s["experiments"]["generate"].update(evaluate={"text": str(text), "tasks": []}), name="st{u}dy.yaml")
+    jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
+    assert (jobs["plan"], jobs["evaluate"]) == (1, 15)

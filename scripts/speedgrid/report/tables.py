@@ -53,7 +53,7 @@ class CellRecords:
     requests: Record | None = None
     reference: Record | None = None
     score: Record | None = None
-    asked: Sequence[tuple[Record, Mapping]] = ()  # the model and the checkpoints, with what their jobs would be told now
+    asked: Sequence[tuple[Record, Mapping]] = ()  # every record, with what its job would be told now
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
     point: int | None = None  # of a cell that ran at several sizes, the one that its figures are of
 
@@ -201,13 +201,15 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statist
 
 
 def _outdated(cell: CellRecords) -> list[str]:
-    """The keys that the study has otherwise by now, for the model, its checkpoint, the measurement or the quality: Snakemake does again
-    what changed, unless it is told to look at times alone."""
-    pairs = [(asked, json.loads(record.facts["job"])) for record, asked in ((cell.measure, cell.cell["job"]), *cell.asked)]
-    if cell.evaluate:
-        pairs.append(tuple({"evaluate": told["evaluate"]} for told in (cell.cell, json.loads(cell.evaluate.facts["job"]))))
-    both = [(flat(asked), flat(done)) for asked, done in pairs]
+    """The keys that the study or a file of the user's has otherwise by now, for anything that the cell's figures come from: Snakemake does
+    again what changed, unless it is told to look at times alone or has forgotten what it ran."""
+    both = [(flat(asked), flat(told(record))) for record, asked in cell.asked]
     return sorted({key for asked, done in both for key in asked.keys() | done.keys() if asked.get(key) != done.get(key)})
+
+
+def told(record: Record) -> dict:
+    """What the job was told that wrote a record."""
+    return json.loads(record.facts.get("job") or "{}")
 
 
 def reply_figures(reply: Mapping) -> dict:

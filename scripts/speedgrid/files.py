@@ -1,0 +1,123 @@
+"""Files and folders of others: what they hold, told from few reads, and whether one folder lies in another."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Read whole up to this size.
+SMALL = 1_000_000
+# Of a larger file: its beginning and its end, this many blocks at equal distances, and one in the middle of each tensor, up to a number.
+ENDS, BLOCK, BLOCKS, MOST_TENSORS = 2**18, 2**12, 256, 4096
+# Files of a checkpoint that make it what it is, by their ends.
+OF_A_CHECKPOINT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py", ".gguf", ".onnx", ".onnx_data", ".data")
+# The most links that a path may go through; the kernel takes 40.
+MOST_LINKS = 64
+
+
+def states(folder: Path) -> dict[str, list]:
+    """The state of every file that makes a checkpoint what it is, by its name. Raises OSError, for a link that leads nowhere too."""
+    return {path.name: state(path) for path in sorted(folder.iterdir()) if path.suffix in OF_A_CHECKPOINT and not path.is_dir()}
+
+
+def state(path: Path) -> list:
+    """Size, time of the last change in nanoseconds, and `content` of a file: what a job is told of a file that its result depends on.
+
+    Raises OSError.
+    """
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, content(path)]
+
+
+def content(path: Path) -> str:
+    """A hash that another content of the file does not have: of all of it, or of a large one of blocks from everywhere.
+
+    It takes milliseconds for gigabytes. A change of a few weights inside of one tensor may escape it, which moves the file's time; weights
+    that were trained, merged or quantized anew have others in every tensor that they concern. Raises OSError.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        if size <= SMALL:
+            digest.update(file.read())
+        else:
+            for begin, length in _sampled(file, size):
+                file.seek(begin)
+                digest.update(file.read(length))
+    return digest.hexdigest()[:32]
+
+
+def _sampled(file, size: int) -> list[tuple[int, int]]:
+    """The parts of a large file that are read, as (begin, length), in order."""
+    parts = {(0, ENDS), (size - ENDS, ENDS)} | {(size * number // BLOCKS, BLOCK) for number in range(BLOCKS)}
+    length = int.from_bytes(file.read(8), "little")
+    if length < size - 8:
+        # The head of a safetensors file tells where each tensor lies; in any other file these bytes say something else.
+        try:
+            head = json.loads(file.read(length)) if length < 2**27 else {}
+            middles = sorted((8 + length + sum(map(int, entry["data_offsets"])) // 2) for name, entry in head.items() if name[:2] != "__")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            middles = []
+        step = max(1, len(middles) // MOST_TENSORS)
+        parts |= {(0, 8 + length)} if middles else set()
+        parts |= {(middle, BLOCK) for middle in middles[::step]}
+    return sorted(parts)
+
+
+def overlap(source: Path, target: Path) -> str:
+    """How a folder of the user's lies to one that speedgrid writes and may replace: `is`, `lies in`, `holds` or `goes through` it, or empty
+    where they are apart.
+
+    Links, `..`, mounts of one folder at two places and the case of letters do not hide it. A target that is a link by itself stands for
+    nothing but that link.
+    """
+    place = _place(target)
+    if place.is_symlink():
+        if place in _places(source):
+            return "goes through"
+    elif (there := _identity(place)) is not None:
+        inside = [_identity(folder) for folder in _with_parents(source)]
+        if there in inside:
+            return "is" if there == inside[0] else "lies in"
+    own = _identity(source)
+    return "holds" if own is not None and own in map(_identity, _with_parents(place.parent)) else ""
+
+
+def _with_parents(path: Path) -> list[Path]:
+    real = Path(os.path.realpath(path))
+    return [real, *real.parents]
+
+
+def _place(path: Path) -> Path:
+    """Where a file lies, the links on the way to it followed, and not the one that it may be itself."""
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """Every place on the way to a file, links that it goes through included."""
+    waiting, followed = list(reversed(Path(os.path.join(os.getcwd(), path)).parts)), 0
+    here = Path(waiting.pop())
+    while waiting:
+        name = waiting.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        yield here / name
+        if (here / name).is_symlink() and followed < MOST_LINKS:
+            followed += 1
+            goal = Path(os.readlink(here / name))
+            if goal.is_absolute():
+                here = Path(goal.anchor)
+            waiting += reversed(goal.parts[goal.is_absolute() :])
+        else:
+            here = here / name
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two names of one file have in common; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
