@@ -106,7 +106,7 @@ class Engine(base.Engine):
             raise Unsupported(
                 f"prompt lookup takes guessed tokens back, and {kind} keeps a state of all tokens, from which none can be taken"
             )
-        if keeps_state and (self.options.get("cache") == "static" or self.options.get("compile") == "static_cache"):
+        if keeps_state and (self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")):
             raise Unsupported(f"{kind} keeps a state of all tokens in place of a KV cache, so that there is none of a fixed size")
         known = self.positions()
         if known and room > known and has_table_of_positions(self.model, known):
