@@ -6,12 +6,13 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from speedgrid import environments, planning
+from speedgrid import planning, snakemake_seam
 from speedgrid.study import StudyError
 
 try:
+    snakemake_seam.check_version()
     grid = planning.load(config, workflow)
-except StudyError as error:
+except (StudyError, snakemake_seam.UntriedVersion) as error:
     sys.exit(f"speedgrid: {error}")
 
 
@@ -20,13 +21,13 @@ os.environ.update(grid.job_variables())
 
 
 planning.take_back_failures(grid, workflow)
-planning.skip_what_is_not_shown(workflow)
-environments.look_after(workflow)
+snakemake_seam.skip_what_is_not_shown(workflow)
+snakemake_seam.look_after(workflow)
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 onstart:
-    planning.keep_quiet(workflow)
+    snakemake_seam.keep_quiet(workflow)
     try:
         planning.check_machine(grid, workflow)
     except StudyError as error:

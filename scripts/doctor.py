@@ -5,7 +5,6 @@
 Exits with 0 if the default study can run here, else with 1.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-from speedgrid import hardware, planning
+from speedgrid import hardware, planning, snakemake_seam
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import StudyError
 
@@ -207,7 +206,7 @@ def find_facts() -> Facts:
     from pip_settings import uv_environment
 
     environ = uv_environment(os.environ)
-    environments = Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or ROOT / ".snakemake" / "conda")
+    environments = snakemake_seam.environments_folder(ROOT)
     recipes = {path.stem: path for path in (ROOT / "envs").glob("*.yaml")}
     memory = psutil.virtual_memory()
     index, hub = index_address(environ), hub_address(environ)
@@ -231,7 +230,7 @@ def find_facts() -> Facts:
         index_reachable=is_reachable(index, environ),
         hub=without_password(hub),
         hub_reachable=is_reachable(hub, environ),
-        made=frozenset(name for name, path in recipes.items() if environment_folder(path, environments).is_dir()),
+        made=frozenset(name for name, path in recipes.items() if snakemake_seam.environment_folder(path, environments).is_dir()),
         cuda={name: cuda for name, path in recipes.items() if (cuda := cuda_of(path))},
         makeable=frozenset(recipes),
         slurm=slurm,
@@ -239,13 +238,6 @@ def find_facts() -> Facts:
         min_job_age=min_job_age,
         prepared=frozenset(path.name for path in (ROOT / "models").glob("*") if path.is_dir()),
     )
-
-
-def environment_folder(recipe: Path, environments: Path) -> Path:
-    """Where Snakemake keeps the environment of a file: named by a hash of the place, the post-deploy script, if any, and the file."""
-    deploy = recipe.with_suffix(".post-deploy.sh")
-    content = os.path.realpath(environments).encode() + (deploy.read_bytes() if deploy.is_file() else b"") + recipe.read_bytes()
-    return environments / (hashlib.md5(content, usedforsecurity=False).hexdigest() + "_")
 
 
 def find_python(environ: Mapping) -> tuple[str, str, bool]:

@@ -1,4 +1,4 @@
-"""What Snakemake's environments lack: each job runs in its own or not at all, whatever the machine has become since they were made.
+"""What Snakemake's environments lack, and snakemake_seam.py adds: each job runs in its own or not at all, whatever the machine has become.
 
 - Runs that share a folder of environments make each of them one after another. Snakemake asks whether an environment is there, copies its
   recipe, lets it be made and runs its post-deploy script as if nobody else did: a second run deletes the recipe under the first one's
@@ -10,7 +10,6 @@
 
 import contextlib
 import fcntl
-import functools
 import locale
 import os
 import shlex
@@ -28,22 +27,6 @@ HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.
 ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
 # What Snakemake writes into its shell lines between quotes.
 SHARP = "'\"$`\\"
-
-
-def look_after(workflow) -> None:
-    """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
-    from snakemake.deployment.conda import Conda, Env
-    from snakemake.settings.types import DeploymentMethod
-
-    uses_environments = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    os.environ.update(variables(uses_environments))
-    if uses_environments:
-        os.environ.pop("PYTHONHOME", None)  # of another Python
-    if hasattr(Env.create, "__wrapped__"):  # a second workflow in this process
-        return
-    Env.create = _in_turn(Env.create)
-    Env.execute_deployment_script = _run_script
-    Conda.shellcmd = _checked(Conda.shellcmd)
 
 
 def variables(uses_environments: bool) -> dict[str, str]:
@@ -69,45 +52,6 @@ def _has_locale(name: str) -> bool:
 
 
 # Making them
-
-
-def _in_turn(make: Callable) -> Callable:
-    """`Env.create` that no other run on the same file system does at the same time for the same environment."""
-    from snakemake.deployment.conda import Env, get_env_setup_done_flag_file
-    from snakemake.exceptions import WorkflowError
-    from snakemake.logging import logger
-
-    @functools.wraps(make)
-    def create(env: Env, dryrun: bool = False) -> str | None:
-        folder = Path(env.address)
-        if any(sign in SHARP for sign in str(folder)):
-            raise WorkflowError(
-                f"{folder.parent}: environments cannot be kept in a folder with quotes or $ in its name; set SNAKEMAKE_CONDA_PREFIX"
-            )
-
-        def is_made() -> bool:
-            return folder.exists() and get_env_setup_done_flag_file(folder).exists()
-
-        # Only the process that starts the jobs takes an environment for broken: on the node of a job the folder may be mounted otherwise.
-        is_broken = env.workflow.is_main_process and not dryrun and not env.is_containerized and is_made() and not runs(folder)
-        if dryrun or env.is_containerized or (is_made() and not is_broken):
-            return make(env, dryrun)  # makes nothing; the folder may be one where nothing can be written
-        name = env.file.simplify_path()
-        with alone(
-            folder.with_name(f"{folder.name}.making"),
-            lambda: logger.info(f"Waiting for another run that makes conda environment {name}..."),
-        ):
-            if is_made() and not runs(folder):
-                logger.info(f"The Python of conda environment {name} is gone or of another version; it is made again.")
-                try:
-                    get_env_setup_done_flag_file(folder).unlink()
-                    shutil.rmtree(folder)
-                except OSError as error:
-                    raise WorkflowError(f"{folder}: its Python does not run, and it cannot be deleted to make it again: {error}") from None
-            with _cpu_builds_in_reach(env):
-                return make(env, dryrun)
-
-    return create
 
 
 def runs(environment: Path) -> bool:
@@ -137,9 +81,9 @@ def alone(path: Path, say_waiting: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cpu_builds_in_reach(env) -> Iterator[None]:
+def cpu_builds_in_reach(recipe: Path) -> Iterator[None]:
     """Let conda's pip know PyTorch's index of CPU builds where there is no NVIDIA driver, as the uv frontend lets uv know it."""
-    index = cpu_index(Path(env.file.get_path_or_uri(secret_free=True)), os.environ)
+    index = cpu_index(recipe, os.environ)
     before = os.environ.get("PIP_EXTRA_INDEX_URL")
     if index:
         os.environ["PIP_EXTRA_INDEX_URL"] = index
@@ -177,27 +121,7 @@ def cpu_index(recipe: Path, environ: Mapping[str, str]) -> str:
     return " ".join([*known, uv_conda.TORCH_CPU_INDEX])
 
 
-def _run_script(env, env_file: str, deploy_file: str) -> None:
-    """`Env.execute_deployment_script` for folders with a space in their name, too."""
-    from snakemake.logging import logger
-    from snakemake.shell import shell
-
-    logger.info(f"Running post-deploy script {os.path.relpath(deploy_file)}...")
-    command = env.conda.shellcmd(env.address, f"bash {shlex.quote(str(deploy_file))}")
-    shell.check_output(command, stderr=subprocess.STDOUT, text=True, errors="replace")
-
-
 # Running jobs in them
-
-
-def _checked(write: Callable) -> Callable:
-    """`Conda.shellcmd` whose command runs in the environment that it names, or not at all."""
-
-    @functools.wraps(write)
-    def shellcmd(conda, env_address: str, cmd: str) -> str:
-        return write(conda, env_address, guard(env_address) + cmd)
-
-    return shellcmd
 
 
 def guard(environment: str) -> str:

@@ -4,7 +4,6 @@ The rules name these functions as they are, `params: job=grid.measure_job`, so t
 """
 
 import collections
-import contextlib
 import csv
 import filecmp
 import hashlib
@@ -36,6 +35,7 @@ from speedgrid.grid import (
     turns,
 )
 from speedgrid.schema import CHECKPOINT, MODEL
+from speedgrid.snakemake_seam import Run, looked_up_once, spare_lookups
 from speedgrid.study import StudyError, check_devices, merge_registry, read, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,19 +50,8 @@ PLANNED = ".speedgrid/planned"
 NOT_FOR_REPLIES = (("workloads.repeat", "loaded"), ("workloads.repeat", "measure"))
 NOT_FOR_OTHERS = (("workloads.generate", "loaded"), ("", "replies"))
 NOT_FOR_A_NUMBER = (("statistics", "stop"),)
-# Snakemake's own limit of jobs that begin in so many seconds.
-DEFAULT_RATE = (100, 1)
 
 PAGE_SOURCES = "report"
-
-
-def looked_up_once(function: Callable) -> Callable:
-    """The same function, whose parameters Snakemake need not look up for every job: that was a fifth of planning a large grid.
-
-    It is what `snakemake.common.overwrite_function_params` does, which the jobs that plan without Snakemake do not have.
-    """
-    function._overwrite_params = inspect.signature(function).parameters
-    return function
 
 
 def code(script: str) -> str:
@@ -74,11 +63,9 @@ def code(script: str) -> str:
 
 
 def all_cores(workflow) -> Callable[[object], int]:
-    """Every core that Snakemake may use here, so that nothing runs beside a measurement; on a cluster `cpus_per_task` counts instead.
-
-    A function of the job, because Snakemake knows its executor only after it has read the rules.
-    """
-    return looked_up_once(lambda wildcards: workflow.cores if workflow.local_exec else 1)
+    """Every core of this machine that a job may have, so that nothing runs beside it."""
+    # A function of the job, because Snakemake knows its executor only after it has read the rules.
+    return looked_up_once(lambda wildcards: Run(workflow).cores)
 
 
 def _by_name(names: list[str], asks: Callable[[object], Mapping]) -> dict[str, Callable]:
@@ -101,7 +88,7 @@ class Grid:
         self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False, workflow=None, written: Mapping | None = None
     ):
         """`study` has its paths resolved (inputs.resolve); `written` is what it said before."""
-        self.study, self.registry, self.study_file, self._workflow = study, registry, study_file, workflow
+        self.study, self.registry, self.study_file, self._run = study, registry, study_file, Run(workflow)
         self.written = written or study
         self.cells = plan(study, registry, study_file, has_gpu)
         self._by_key = {cell.key: cell for cell in self.cells}
@@ -148,7 +135,7 @@ class Grid:
         the queue would else fill it with those of one node while the others wait.
         """
         place, place_on_node = self._places[(cell.key, run)]
-        return len(self._places) - (place if self._workflow.local_exec else place_on_node)
+        return len(self._places) - (place if self._run.is_local else place_on_node)
 
     def turn_after_warmup(self, wildcards) -> float:
         """The same for what follows a cell's warm-up and comes before the next cell's."""
@@ -156,7 +143,7 @@ class Grid:
 
     def quantize_turn(self, wildcards) -> float:
         """The same for what makes a checkpoint: on one machine before all turns, on a cluster before the first cell that loads it."""
-        return self.before_all_turns(wildcards) if self._workflow.local_exec else self.priority(self._maker(wildcards)) + 0.75
+        return self.before_all_turns(wildcards) if self._run.is_local else self.priority(self._maker(wildcards)) + 0.75
 
     def evaluate_turn(self, wildcards) -> float:
         """The same for a cell's quality, which comes after all turns; on a cluster in their order, for the same reason."""
@@ -167,7 +154,7 @@ class Grid:
         return self._after_all_turns(self._group(wildcards)[0])
 
     def _after_all_turns(self, cell: Cell) -> float:
-        return 0 if self._workflow.local_exec else self.priority(cell) / (len(self._places) + 1)
+        return 0 if self._run.is_local else self.priority(cell) / (len(self._places) + 1)
 
     def before_all_turns(self, wildcards) -> float:
         """A priority above those of all cells, for what they start from."""
@@ -175,15 +162,15 @@ class Grid:
 
     def warmup_code(self, wildcards) -> str:
         """The fingerprint of the code that a cell's cold start depends on."""
-        return _cell_code("warmup", self._cell(wildcards))
+        return fingerprint.of("warmup", *code_asked_for(self._cell(wildcards)))
 
     def measure_code(self, wildcards) -> str:
         """The same for a cell's figures and what was seen of the machine meanwhile."""
-        return _cell_code("measure", self._cell(wildcards))
+        return fingerprint.of("measure", *code_asked_for(self._cell(wildcards)))
 
     def evaluate_code(self, wildcards) -> str:
         """The same for a cell's quality."""
-        return _cell_code("evaluate", self._cell(wildcards))
+        return fingerprint.of("evaluate", *code_asked_for(self._cell(wildcards)))
 
     def reference_code(self, wildcards) -> str:
         """The same for what the unmodified model expects next."""
@@ -289,14 +276,7 @@ class Grid:
 
     def _threads(self, on_gpu: bool) -> int:
         """Those of site.threads for the GPUs that Snakemake may use here."""
-        return site.threads(all_cores(self._workflow)({}), self._gpu_jobs, on_gpu)
-
-    @property
-    def _gpu_jobs(self) -> int:
-        """How many jobs on GPUs Snakemake runs side by side on this machine."""
-        limit = self._workflow.global_resources.get("gpu")
-        # Without a limit of GPUs, as on a cluster, Snakemake has an entry without a value.
-        return (limit.value if limit else None) or 1
+        return site.threads(self._run.cores, self._run.gpu_jobs, on_gpu)
 
     def node_of(self, cell: Cell) -> str:
         """The node of a cluster on which a cell is measured; empty where Slurm chooses."""
@@ -308,7 +288,7 @@ class Grid:
         return self._on_device(cell.gpu, cell.on_gpu, self.node_of(cell))
 
     def _on_device(self, gpu: str, on_gpu: bool, node: str) -> Mapping[str, int | str]:
-        return site.on_device(self.study["gpus"][gpu].get("slurm", {}), on_gpu, self._workflow.local_exec, node)
+        return site.on_device(self.study["gpus"][gpu].get("slurm", {}), on_gpu, self._run.is_local, node)
 
     def _answers(self, asks: Callable[[object], Mapping]) -> dict[str, Callable]:
         """Only names that a device of the study uses: every one costs time for every job of a large grid."""
@@ -387,7 +367,7 @@ class Grid:
         return {
             "SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]),
             "SPEEDGRID_WANTED_BY": str(os.getpid()),
-            "SPEEDGRID_GPU_JOBS": str(self._gpu_jobs),
+            "SPEEDGRID_GPU_JOBS": str(self._run.gpu_jobs),
         }
 
     def as_json(self) -> str:
@@ -527,25 +507,16 @@ for _question in vars(Grid).values():
         looked_up_once(_question)
 
 
-def spare_lookups() -> None:
-    """Let Snakemake look up once, and not for every resource of every job, what parameters its own function takes that asks a resource for
-    its value: a tenth of planning a large grid. Without effect where a Snakemake has no such function."""
-    with contextlib.suppress(ImportError):
-        from snakemake.resources import Resource
-
-        looked_up_once(Resource.evaluate)
-
-
 def load(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
     spare_lookups()
-    given = list(workflow.configfiles)
+    given = Run(workflow).study_files
     if len(given) > 1:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
     if config != (read_yaml(given[0]) if given else {}):
         raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
     grid = read_grid(given[0] if given else DEFAULT_STUDY, workflow)
-    if workflow.is_main_process:
+    if Run(workflow).is_main:
         _note_plan(grid)
     return grid
 
@@ -594,24 +565,13 @@ def has_gpu() -> bool:
     return os.environ.get("SPEEDGRID_TORCH") == "cuda" or bool(hardware.gpus())
 
 
-def keep_quiet(workflow) -> None:
-    """Let Snakemake wait for a job to end before it looks for the next one, where nobody asked for a limit of jobs per time.
-
-    Under its default limit Snakemake 9 looks again a second after every look, and every job that ends adds a look of its own that never
-    stops: after 50 jobs it took 11 % of a core from what was being measured.
-    """
-    limiter = getattr(getattr(workflow, "scheduler", None), "job_rate_limiter", None)
-    limit = workflow.scheduling_settings.max_jobs_per_timespan
-    if limiter and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
-        workflow.scheduler.job_rate_limiter = None
-
-
 def take_back_failures(grid: Grid, workflow) -> None:
     """Let what failed in an earlier run be done again: take its results away, of which their twins are kept for the page.
 
     Not while another run is going on, whose jobs read these files: Snakemake has its lock then. And not in the jobs of a run itself.
     """
-    if workflow.is_main_process and not any(Path(".snakemake/locks").glob("*.lock")):
+    run = Run(workflow)
+    if run.is_main and not run.is_another_going_on:
         for path in grid.failures():
             Path(path).unlink(missing_ok=True)
 
@@ -625,27 +585,6 @@ def end(grid: Grid) -> None:
         raise StudyError(f"{jobs} failed; the report says why, all others are done, and the next run tries again: {named}")
 
 
-def skip_what_is_not_shown(workflow) -> None:
-    """Let a dry run that shows its summary alone (`-n --quiet rules`) leave out what it would say of every job.
-
-    Snakemake 9 has that option for large workflows, works out message, files, resources and shell line of every job all the same, and
-    drops them: a third of planning a large grid.
-    """
-    from snakemake.jobs import Job
-    from snakemake.settings.enums import Quietness
-
-    if not {Quietness.RULES, Quietness.ALL} & set(workflow.logger_manager.settings.quiet or ()):
-        return
-    shown = Job.log_info
-
-    def log_info(job, *arguments, **settings):
-        # Which executor there is, Snakemake knows only after it has read the rules.
-        if not workflow.dryrun:
-            shown(job, *arguments, **settings)
-
-    Job.log_info = log_info
-
-
 def check_machine(grid: Grid, workflow) -> None:
     """What only the machine can tell, checked before the first job: its GPUs, and whether the hub can be reached.
 
@@ -654,7 +593,7 @@ def check_machine(grid: Grid, workflow) -> None:
     for record in grid.checkpoints():
         # While the record is there: Snakemake removes it before the job that writes it anew.
         checkpoints.adopt(ROOT / _beside(record), ROOT / record, MODEL if record.startswith("models/") else CHECKPOINT)
-    if workflow.local_exec:
+    if Run(workflow).is_local:
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
     else:
         check_nodes(grid.study, grid.cells, grid.study_file)
@@ -740,9 +679,8 @@ def _folder(path: str) -> Path:
     return ROOT / Path(path).expanduser()
 
 
-def _cell_code(script: str, cell: Cell) -> str:
-    """The fingerprint of what a script does for a cell, by its engine and workload."""
-    told = (("engines", cell.engine), ("workloads", cell.workload))
-    generates = cell.workload == "generate"
-    never = NOT_FOR_REPLIES if generates else NOT_FOR_OTHERS
-    return fingerprint.of(script, told, never + (NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()))
+def code_asked_for(cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
+    """By what a cell's jobs are told: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
+    never = NOT_FOR_REPLIES if cell.workload == "generate" else NOT_FOR_OTHERS
+    by_number = NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()
+    return (("engines", cell.engine), ("workloads", cell.workload)), never + by_number

@@ -111,7 +111,21 @@ SCRIPTS = {
 }
 CONCERNS = {
     # What plans writes the plan and makes no figure.
-    **{name: set() for name in ("fingerprint", "grid", "planning", "site", "study", "strict_yaml", "techniques", "validation", "workload")},
+    **{
+        name: set()
+        for name in (
+            "fingerprint",
+            "grid",
+            "planning",
+            "site",
+            "snakemake_seam",
+            "study",
+            "strict_yaml",
+            "techniques",
+            "validation",
+            "workload",
+        )
+    },
     # Growth and attention count their operations themselves.
     "ceilings": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate", "render_report"},
     "checkpoints": EVERY_MEASUREMENT,
@@ -143,6 +157,7 @@ CONCERNS = {
     "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
     "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
     "engines.transformers": of_engine("transformers", "onnxruntime", "pytorch", "attention") | {"quantize autogptq"},
+    "engines.quantized": of_engine("transformers") | {"quantize autogptq"},
     "engines.transformers_legacy": of_engine("transformers_legacy") | {"quantize autogptq"},
     "transforms": EVERY_MEASUREMENT,
     "transforms.gptqmodel": of("quantize gptqmodel", "quantize autogptq"),

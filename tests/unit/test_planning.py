@@ -3,11 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-from snakemake.cli import get_argument_parser
-from snakemake.common import get_function_params, get_input_function_aux_params
-from snakemake.jobs import Job
-from snakemake.scheduling.job_scheduler import JobRateLimiter
-from snakemake.settings.enums import Quietness
 from speedgrid import planning
 from speedgrid.study import validate
 
@@ -44,13 +39,10 @@ def test_on_a_cluster_slurm_gives_the_cores():
     assert {planned.threads(job("fast")), planned.quantize_threads(job("fast")), planned.probe_threads(job("slow"))} == {1}
 
 
-def test_snakemake_takes_the_parameters_of_a_rules_function_from_the_function():
+def test_snakemake_need_not_look_up_the_parameters_of_what_the_rules_ask():
     planned = on_machine(8, 1)
     for function in (planned.env, planned.threads, planned.measuring["gpu"], planned.measure_code):
-        assert get_function_params(function) is function._overwrite_params
-    aux = get_input_function_aux_params(planned.measuring["gpu"], {"attempt": 2, "input": [], "threads": 3})
-    assert aux == {"attempt": 2}
-    assert get_input_function_aux_params(planned.threads, {"attempt": 2, "input": []}) == {}
+        assert "wildcards" in function._overwrite_params
 
 
 def order_of(planned: planning.Grid, gpu: str) -> list[tuple]:
@@ -70,26 +62,3 @@ def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_
     first = {gpu: max(here.priority(cell) for cell in here.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}
     assert min(here.priority(cell) for cell in here.cells if cell.gpu == "fast") > first["slow"]
     assert len({max(cluster.priority(cell) for cell in cluster.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}) == 1
-
-
-@pytest.mark.parametrize(("asked", "stays"), [([], False), (["--max-jobs-per-timespan", "5/1m"], True)])
-def test_snakemakes_own_limit_of_jobs_per_second_is_taken_away_and_an_asked_one_stays(asked, stays):
-    limit = get_argument_parser().parse_args(asked).max_jobs_per_timespan
-    workflow = SimpleNamespace(
-        scheduler=SimpleNamespace(job_rate_limiter=JobRateLimiter(limit)), scheduling_settings=SimpleNamespace(max_jobs_per_timespan=limit)
-    )
-    planning.keep_quiet(workflow)
-    assert (workflow.scheduler.job_rate_limiter is not None) == stays
-
-
-@pytest.mark.parametrize(
-    ("quiet", "is_dry_run", "shown"),
-    [({Quietness.RULES}, True, 0), ({Quietness.ALL}, True, 0), ({Quietness.RULES}, False, 1), (set(), True, 1), (None, True, 1)],
-)
-def test_only_a_dry_run_that_shows_its_summary_alone_leaves_out_what_it_would_say_of_a_job(monkeypatch, quiet, is_dry_run, shown):
-    said = []
-    monkeypatch.setattr(Job, "log_info", lambda job, indent=False: said.append(indent))
-    workflow = SimpleNamespace(dryrun=is_dry_run, logger_manager=SimpleNamespace(settings=SimpleNamespace(quiet=quiet)))
-    planning.skip_what_is_not_shown(workflow)
-    Job.log_info(None, indent=True)
-    assert said == [True] * shown

@@ -173,3 +173,13 @@ def test_braces_in_the_paths_of_a_study_are_no_wildcards(project, study):
     name = study(lambda s: s["experiments"]["generate"].update(evaluate={"text": str(text), "tasks": []}), name="st{u}dy.yaml")
     jobs = working_copy.planned_jobs(working_copy.snakemake(project, "-n", "--configfile", name))
     assert (jobs["plan"], jobs["evaluate"]) == (1, 15)
+
+
+def test_a_snakemake_that_nobody_tried_is_one_line(project, tmp_path):
+    """Python tells of another version than the one that runs."""
+    told = "lambda name: '10.0.1' if name == 'snakemake' else found(name)"
+    (tmp_path / "sitecustomize.py").write_text(f"from importlib import metadata\nfound = metadata.version\nmetadata.version = {told}\n")
+    line = refusal(working_copy.snakemake(project, "-n", PYTHONPATH=str(tmp_path)))
+    assert line.startswith(
+        "speedgrid: Snakemake 10.0.1 is newer than what speedgrid was tried with; install snakemake<10, or start with ./speedgrid run"
+    )

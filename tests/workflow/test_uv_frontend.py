@@ -554,7 +554,7 @@ def test_snakemake_shows_why_a_pin_fails(frontend, workflow, place):
 def looked_after(root, workflow):
     """The workflow, whose environments and jobs are looked after as those of a study are."""
     path = f"import sys\nsys.path.insert(0, {str(root / 'scripts')!r})\n"
-    (workflow / "Snakefile").write_text(path + "from speedgrid import environments\nenvironments.look_after(workflow)\n" + SNAKEFILE)
+    (workflow / "Snakefile").write_text(path + "from speedgrid import snakemake_seam\nsnakemake_seam.look_after(workflow)\n" + SNAKEFILE)
     return workflow
 
 

@@ -1,0 +1,228 @@
+"""The one place where speedgrid touches the inside of Snakemake: what its rules cannot say.
+
+tests/unit/test_snakemake_seam.py holds the installed Snakemake to what is relied on here, and says where to look when a new one differs.
+All else that binds speedgrid to Snakemake is documented there: the language of the rules, the command line, and the conda commands that
+envs/uv-frontend answers.
+"""
+
+import functools
+import hashlib
+import inspect
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from speedgrid import environments
+
+# The first version that nobody has tried: it hands environments to plugins (docs/architecture.md).
+UNTRIED = 10
+# Snakemake's own limit of jobs that begin in so many seconds.
+DEFAULT_RATE = (100, 1)
+# Held while a run is going on.
+LOCKS = ".snakemake/locks"
+
+
+class UntriedVersion(Exception):
+    """A Snakemake that speedgrid may not work with, in one line."""
+
+
+def check_version(found: str | None = None) -> None:
+    """Raise UntriedVersion for a Snakemake that is newer than what this module was written for."""
+    found = found or version("snakemake")
+    if int(found.partition(".")[0]) >= UNTRIED:
+        raise UntriedVersion(
+            f"Snakemake {found} is newer than what speedgrid was tried with; install snakemake<{UNTRIED}, or start with ./speedgrid run, "
+            "which brings its own"
+        )
+
+
+# What a run is told
+
+
+class Run:
+    """What Snakemake knows of the run, behind names of our own; `workflow` is its object of that name, which the rules have."""
+
+    def __init__(self, workflow):
+        self._workflow = workflow
+
+    @property
+    def is_local(self) -> bool:
+        """Whether jobs run on this machine. Snakemake knows it only after it has read the rules."""
+        return self._workflow.local_exec
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process runs the workflow, and is not the one of a job of it."""
+        return self._workflow.is_main_process
+
+    @property
+    def cores(self) -> int:
+        """Every core that Snakemake may use here; on a cluster `cpus_per_task` counts instead."""
+        return self._workflow.cores if self.is_local else 1
+
+    @property
+    def gpu_jobs(self) -> int:
+        """How many jobs on GPUs run side by side on this machine."""
+        limit = self._workflow.global_resources.get("gpu")
+        # Without a limit of GPUs, as on a cluster, Snakemake has an entry without a value.
+        return (limit.value if limit else None) or 1
+
+    @property
+    def study_files(self) -> list:
+        """The files given with --configfile."""
+        return list(self._workflow.configfiles)
+
+    @property
+    def is_another_going_on(self) -> bool:
+        """Whether another run works in this folder."""
+        return any(Path(LOCKS).glob("*.lock"))
+
+
+# Planning large grids
+
+
+def looked_up_once(function: Callable) -> Callable:
+    """The same function, whose parameters Snakemake need not look up for every job: that was a fifth of planning a large grid.
+
+    It is what `snakemake.common.overwrite_function_params` does, which the jobs that plan without Snakemake do not have.
+    """
+    function._overwrite_params = inspect.signature(function).parameters
+    return function
+
+
+def spare_lookups() -> None:
+    """Let Snakemake look up once, and not for every resource of every job, what parameters its own function takes that asks a resource for
+    its value: a tenth of planning a large grid."""
+    from snakemake.resources import Resource
+
+    looked_up_once(Resource.evaluate)
+
+
+def skip_what_is_not_shown(workflow) -> None:
+    """Let a dry run that shows its summary alone (`-n --quiet rules`) leave out what it would say of every job.
+
+    Snakemake 9 has that option for large workflows, works out message, files, resources and shell line of every job all the same, and
+    drops them: a third of planning a large grid.
+    """
+    from snakemake.jobs import Job
+    from snakemake.settings.enums import Quietness
+
+    if not {Quietness.RULES, Quietness.ALL} & set(workflow.logger_manager.settings.quiet or ()):
+        return
+    shown = Job.log_info
+
+    def log_info(job, *arguments, **settings):
+        # Which executor there is, Snakemake knows only after it has read the rules.
+        if not workflow.dryrun:
+            shown(job, *arguments, **settings)
+
+    Job.log_info = log_info
+
+
+# Between jobs
+
+
+def keep_quiet(workflow) -> None:
+    """Let Snakemake wait for a job to end before it looks for the next one, where nobody asked for a limit of jobs per time.
+
+    Under its default limit Snakemake 9 looks again a second after every look, and every job that ends adds a look of its own that never
+    stops: after 50 jobs it took 11 % of a core from what was being measured.
+    """
+    limiter = getattr(getattr(workflow, "scheduler", None), "job_rate_limiter", None)
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limiter and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
+        workflow.scheduler.job_rate_limiter = None
+
+
+# Environments
+
+
+def look_after(workflow) -> None:
+    """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
+    from snakemake.deployment.conda import Conda, Env
+    from snakemake.settings.types import DeploymentMethod
+
+    uses_environments = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    os.environ.update(environments.variables(uses_environments))
+    if uses_environments:
+        os.environ.pop("PYTHONHOME", None)  # of another Python
+    if hasattr(Env.create, "__wrapped__"):  # a second workflow in this process
+        return
+    Env.create = _in_turn(Env.create)
+    Env.execute_deployment_script = _run_script
+    Conda.shellcmd = _checked(Conda.shellcmd)
+
+
+def _in_turn(make: Callable) -> Callable:
+    """`Env.create` that no other run on the same file system does at the same time for the same environment."""
+    from snakemake.deployment.conda import Env, get_env_setup_done_flag_file
+    from snakemake.exceptions import WorkflowError
+    from snakemake.logging import logger
+
+    @functools.wraps(make)
+    def create(env: Env, dryrun: bool = False) -> str | None:
+        folder = Path(env.address)
+        if any(sign in environments.SHARP for sign in str(folder)):
+            raise WorkflowError(
+                f"{folder.parent}: environments cannot be kept in a folder with quotes or $ in its name; set SNAKEMAKE_CONDA_PREFIX"
+            )
+
+        def is_made() -> bool:
+            return folder.exists() and get_env_setup_done_flag_file(folder).exists()
+
+        # Only the process that starts the jobs takes an environment for broken: on the node of a job the folder may be mounted otherwise.
+        is_broken = env.workflow.is_main_process and not dryrun and not env.is_containerized and is_made() and not environments.runs(folder)
+        if dryrun or env.is_containerized or (is_made() and not is_broken):
+            return make(env, dryrun)  # makes nothing; the folder may be one where nothing can be written
+        name = env.file.simplify_path()
+        with environments.alone(
+            folder.with_name(f"{folder.name}.making"),
+            lambda: logger.info(f"Waiting for another run that makes conda environment {name}..."),
+        ):
+            if is_made() and not environments.runs(folder):
+                logger.info(f"The Python of conda environment {name} is gone or of another version; it is made again.")
+                try:
+                    get_env_setup_done_flag_file(folder).unlink()
+                    shutil.rmtree(folder)
+                except OSError as error:
+                    raise WorkflowError(f"{folder}: its Python does not run, and it cannot be deleted to make it again: {error}") from None
+            with environments.cpu_builds_in_reach(Path(env.file.get_path_or_uri(secret_free=True))):
+                return make(env, dryrun)
+
+    return create
+
+
+def _run_script(env, env_file: str, deploy_file: str) -> None:
+    """`Env.execute_deployment_script` for folders with a space in their name, too."""
+    from snakemake.logging import logger
+    from snakemake.shell import shell
+
+    logger.info(f"Running post-deploy script {os.path.relpath(deploy_file)}...")
+    command = env.conda.shellcmd(env.address, f"bash {shlex.quote(str(deploy_file))}")
+    shell.check_output(command, stderr=subprocess.STDOUT, text=True, errors="replace")
+
+
+def _checked(write: Callable) -> Callable:
+    """`Conda.shellcmd` whose command runs in the environment that it names, or not at all."""
+
+    @functools.wraps(write)
+    def shellcmd(conda, env_address: str, cmd: str) -> str:
+        return write(conda, env_address, environments.guard(env_address) + cmd)
+
+    return shellcmd
+
+
+def environments_folder(working_folder: Path) -> Path:
+    """Where Snakemake keeps the environments of jobs."""
+    return Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or working_folder / ".snakemake" / "conda")
+
+
+def environment_folder(recipe: Path, within: Path) -> Path:
+    """Where Snakemake keeps the environment of a file: named by a hash of the place, the post-deploy script, if any, and the file."""
+    deploy = recipe.with_suffix(".post-deploy.sh")
+    content = os.path.realpath(within).encode() + (deploy.read_bytes() if deploy.is_file() else b"") + recipe.read_bytes()
+    return within / (hashlib.md5(content, usedforsecurity=False).hexdigest() + "_")

@@ -1,0 +1,175 @@
+"""What snakemake_seam.py relies on is in the Snakemake that is installed. Each test says where to look when it fails."""
+
+import ast
+import importlib.util
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pip_settings import uv_flags  # noqa: F401 - beside uv_conda
+from snakemake.cli import get_argument_parser
+from snakemake.common import FUNC_OVERWRITE_PARAMS_ATTR, get_function_params, get_input_function_aux_params
+from snakemake.deployment import conda
+from snakemake.jobs import Job
+from snakemake.resources import Resource
+from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler
+from snakemake.settings.enums import Quietness
+from speedgrid import environments, snakemake_seam
+
+import studies
+
+SEAM = "scripts/speedgrid/snakemake_seam.py"
+
+
+def look_at(place: str, where: str) -> str:
+    return f"Snakemake changed {place}: read it, and change {where} of {SEAM}"
+
+
+@pytest.mark.parametrize("found", ["10.0.0", "10.1.2.dev3", "11.0"])
+def test_a_snakemake_that_nobody_tried_is_refused_in_one_line(found):
+    with pytest.raises(
+        snakemake_seam.UntriedVersion, match=f"^Snakemake {re.escape(found)} is newer .*; install snakemake<10, or start with"
+    ):
+        snakemake_seam.check_version(found)
+
+
+@pytest.mark.parametrize("found", ["9.19.0", "9.99.1", None])
+def test_a_snakemake_9_is_taken(found):
+    snakemake_seam.check_version(found)
+
+
+def test_nothing_else_of_the_project_imports_snakemake():
+    """But the launcher's display, which is Snakemake's own command line."""
+    for path in sorted((studies.ROOT / "scripts").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        found = {module for module in modules if module.partition(".")[0] == "snakemake"}
+        if path.name == "terminal.py":
+            assert found == {"snakemake.cli"}
+        elif path.name != "snakemake_seam.py":
+            assert found == set(), f"{path.name}: what it needs of Snakemake belongs to {SEAM}"
+
+
+def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
+    """By a Snakefile, as the rules ask: Run's properties read attributes of snakemake.workflow.Workflow."""
+    (tmp_path / "mine.yaml").write_text("a: 1\n")
+    (tmp_path / "Snakefile").write_text(
+        f"import json, sys\nsys.path.insert(0, {str(studies.ROOT / 'scripts')!r})\n"
+        "from speedgrid.snakemake_seam import Run\n"
+        "run = Run(workflow)\n"
+        "names = ('is_local', 'is_main', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
+        "rule all:\n    output: 'told.json'\n"
+        "    run: open(output[0], 'w').write(json.dumps(told))\n"
+        "told = {name: str(getattr(run, name)) for name in names}\n"
+        "print(json.dumps(told), file=open('told', 'w'))\n"
+    )
+    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "3", "--resources", "gpu=2", "--configfile", "mine.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, look_at("attributes of workflow.py's Workflow", "Run") + done.stderr
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["is_local"], told["is_main"], told["cores"], told["gpu_jobs"]) == ("True", "True", "3", "2")
+    assert "mine.yaml" in told["study_files"]
+    assert told["is_another_going_on"] == "False"
+    (tmp_path / ".snakemake/locks/0.input.lock").touch()
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    assert json.loads((tmp_path / "told").read_text())["is_another_going_on"] == "True", look_at("its locks (persistence)", "LOCKS")
+
+
+def test_snakemake_takes_the_parameters_of_a_function_from_the_function():
+    assert FUNC_OVERWRITE_PARAMS_ATTR == "_overwrite_params", look_at("common/__init__.py: get_function_params", "looked_up_once")
+    function = snakemake_seam.looked_up_once(lambda wildcards, attempt: attempt)
+    assert get_function_params(function) is function._overwrite_params
+    assert get_input_function_aux_params(function, {"attempt": 2, "input": [], "threads": 3}) == {"attempt": 2}
+
+
+def test_the_function_that_asks_for_a_resource_is_looked_up_once():
+    assert callable(getattr(Resource, "evaluate", None)), look_at("resources.py: Resource.evaluate", "spare_lookups")
+    snakemake_seam.spare_lookups()
+    assert get_function_params(Resource.evaluate) is Resource.evaluate._overwrite_params
+
+
+@pytest.mark.parametrize(("asked", "stays"), [([], False), (["--max-jobs-per-timespan", "5/1m"], True)])
+def test_snakemakes_own_limit_of_jobs_per_second_is_taken_away_and_an_asked_one_stays(asked, stays):
+    limit = get_argument_parser().parse_args(asked).max_jobs_per_timespan
+    workflow = SimpleNamespace(
+        scheduler=SimpleNamespace(job_rate_limiter=JobRateLimiter(limit)), scheduling_settings=SimpleNamespace(max_jobs_per_timespan=limit)
+    )
+    snakemake_seam.keep_quiet(workflow)
+    assert (workflow.scheduler.job_rate_limiter is not None) == stays, look_at("the default of --max-jobs-per-timespan", "DEFAULT_RATE")
+    source = inspect.getsource(JobScheduler)
+    assert "if self.job_rate_limiter is not None" in source, look_at("scheduling/job_scheduler.py: job_rate_limiter", "keep_quiet")
+
+
+@pytest.mark.parametrize(
+    ("quiet", "is_dry_run", "shown"),
+    [({Quietness.RULES}, True, 0), ({Quietness.ALL}, True, 0), ({Quietness.RULES}, False, 1), (set(), True, 1), (None, True, 1)],
+)
+def test_only_a_dry_run_that_shows_its_summary_alone_leaves_out_what_it_would_say_of_a_job(monkeypatch, quiet, is_dry_run, shown):
+    said = []
+    assert "indent" in inspect.signature(Job.log_info).parameters, look_at("jobs.py: Job.log_info", "skip_what_is_not_shown")
+    monkeypatch.setattr(Job, "log_info", lambda job, indent=False: said.append(indent))
+    workflow = SimpleNamespace(dryrun=is_dry_run, logger_manager=SimpleNamespace(settings=SimpleNamespace(quiet=quiet)))
+    snakemake_seam.skip_what_is_not_shown(workflow)
+    Job.log_info(None, indent=True)
+    assert said == [True] * shown
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (conda.Env, "create", ["self", "dryrun"]),
+        (conda.Env, "execute_deployment_script", ["self", "env_file", "deploy_file"]),
+        (conda.Conda, "shellcmd", ["self", "env_address", "cmd"]),
+    ],
+)
+def test_what_is_replaced_has_the_parameters_of_its_replacement(owner, name, parameters):
+    found = list(inspect.signature(getattr(owner, name)).parameters)
+    assert found[: len(parameters)] == parameters, look_at(f"deployment/conda.py: {owner.__name__}.{name}", "look_after")
+
+
+@pytest.mark.parametrize("deploys", [False, True])
+def test_an_environment_is_kept_where_doctor_looks_for_it(tmp_path, monkeypatch, deploys):
+    recipe = tmp_path / "some.yaml"
+    recipe.write_text("dependencies: [python=3.11]\n")
+    if deploys:
+        recipe.with_suffix(".post-deploy.sh").write_text("true\n")
+    cache = SimpleNamespace(exists=lambda file: Path(str(file.get_path_or_uri(secret_free=True))).exists(), open=_open)
+    settings = SimpleNamespace(apptainer_args="")
+    workflow = SimpleNamespace(sourcecache=cache, deployment_settings=settings, runtime_paths=None)
+    monkeypatch.setattr(conda, "Conda", lambda **asked: SimpleNamespace(platform="linux-64"))
+    env = conda.Env(workflow, env_file=str(recipe), envs_dir=str(tmp_path / "envs"))
+    assert Path(env.address) == snakemake_seam.environment_folder(recipe, tmp_path / "envs"), look_at(
+        "deployment/conda.py: Env._get_hash and Env.address", "environment_folder"
+    )
+
+
+def _open(file, mode="rb"):
+    return open(file.get_path_or_uri(secret_free=True), mode)
+
+
+def test_snakemake_asks_conda_for_nothing_that_the_stand_in_does_not_know():
+    """The commands in its source, as far as they are written out there."""
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(conda))) if isinstance(node, ast.Call)]
+    asked = set()
+    for call in calls:
+        if getattr(call.func, "attr", "") in ("check_output", "_get_cmd") and call.args:
+            text = call.args[0].values[0] if isinstance(call.args[0], ast.JoinedStr) else call.args[0]
+            if isinstance(text, ast.Constant) and text.value.startswith("conda "):
+                asked.add(" ".join(text.value.split()))
+    served = {"conda info --json", "conda --version", "conda config --get channel_priority --json", "conda clean -y --tarballs"}
+    # Of archives and of environments by name, which speedgrid has not.
+    refused = {"conda env export", "conda list --explicit", "conda clean -y --tarballs --packages"}
+    assert asked <= served | refused, f"deployment/conda.py asks for {asked - served - refused}: let envs/uv-frontend/uv_conda.py answer it"
+    assert asked >= served, f"deployment/conda.py no longer asks for {served - asked}: let uv_conda.py answer what it asks instead"
+
+
+def test_the_frontend_is_where_environments_look_for_it():
+    assert (environments.FRONTEND / "bin" / "conda").exists()
+    assert importlib.util.find_spec("uv_conda") is not None
