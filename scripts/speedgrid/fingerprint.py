@@ -26,6 +26,7 @@ FRAME = {
     **SAYS,
     "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every job is told",
     "records": "how rows become a file; likewise",
+    "jobtext": "how what a job is told reaches it",
     "environments": "whether a job runs in its own Python; in another one it computes nothing",
 }
 # Scripts that are told no version of the tables: for them schema and records count like all other code.

@@ -34,6 +34,7 @@ from speedgrid.grid import (
     score_job,
     turns,
 )
+from speedgrid.jobtext import handed
 from speedgrid.schema import CHECKPOINT, MODEL
 from speedgrid.snakemake_seam import Run, looked_up_once, spare_lookups
 from speedgrid.study import StudyError, check_devices, merge_registry, read, validate
@@ -206,35 +207,37 @@ class Grid:
         maker = self._maker(wildcards)
         return checkpoint_record(maker.model, maker.source, wildcards.dtype) if maker.source else maker.model_record
 
+    # What a job is told, as its command line has it.
+
     def model_job(self, wildcards) -> str:
-        return model_job(wildcards.model, self.study)
+        return handed(model_job(wildcards.model, self.study))
 
     def probe_job(self, wildcards) -> str:
-        return probe_job(wildcards.gpu, self.study)
+        return handed(probe_job(wildcards.gpu, self.study))
 
     def quantize_job(self, wildcards) -> str:
-        return self._maker(wildcards).job("quantize")
+        return handed(self._maker(wildcards).job("quantize"))
 
     def warmup_job(self, wildcards) -> str:
-        return self._cell(wildcards).job("warmup")
+        return handed(self._cell(wildcards).job("warmup"))
 
     def measure_job(self, wildcards) -> str:
-        return self._cell(wildcards).job("measure")
+        return handed(self._cell(wildcards).job("measure"))
 
     def measure_again_job(self, wildcards) -> str:
-        return self._cell(wildcards).job("measure", int(wildcards.run))
+        return handed(self._cell(wildcards).job("measure", int(wildcards.run)))
 
     def evaluate_job(self, wildcards) -> str:
-        return self._cell(wildcards).job("evaluate")
+        return handed(self._cell(wildcards).job("evaluate"))
 
     def requests_job(self, wildcards) -> str:
-        return requests_job(wildcards.experiment, self.study)
+        return handed(requests_job(wildcards.experiment, self.study))
 
     def reference_job(self, wildcards) -> str:
-        return self._reference(wildcards).job("reference")
+        return handed(self._reference(wildcards).job("reference"))
 
     def score_job(self, wildcards) -> str:
-        return score_job(self._group(wildcards), self._score_env(wildcards))
+        return handed(score_job(self._group(wildcards), self._score_env(wildcards)))
 
     # --- where a job runs: for each name of a resource, a function that answers for a job, as a rule's `resources:` wants it
 

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, hardware, meters, outcomes, records, supervision
+from speedgrid import checkpoints, environments, hardware, jobtext, meters, outcomes, records, supervision
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
@@ -111,7 +111,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     environments.check_python()
     if find_spec("pyarrow") is None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
-    told = json.loads(arguments.job)
+    told = json.loads(jobtext.received(arguments.job))
     job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY, GPU_JOBS))
     # Held by this process and the one that it watches; the time for it is not the job's.
@@ -377,7 +377,7 @@ def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict
 
 def _parse(stage: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=f"The job `{stage}` of one cell; Snakemake calls it, and it also runs by hand.")
-    parser.add_argument("--job", required=True, help="what the job is told, as JSON (grid.Cell.job)")
+    parser.add_argument("--job", required=True, help="what the job is told, as JSON (grid.Cell.job), or @FILE")
     parser.add_argument("--checkpoint", type=Path, help="record of the checkpoint: prepared.parquet or quantize.parquet")
     parser.add_argument("--after", type=Path, help="result file of the job before; where that one failed, this one ends like it")
     parser.add_argument("--out", required=True, type=Path, help="result file to write")

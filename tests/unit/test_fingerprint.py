@@ -134,6 +134,7 @@ CONCERNS = {
     "comparison": {"aggregate", "render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
+    "jobtext": set(),
     "hardware": EVERY_MEASUREMENT,
     "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize"),
     "meters": EVERY_MEASUREMENT,

@@ -1,0 +1,38 @@
+"""How a job gets the text of what it is told: on its command line, or in a file where the text is long.
+
+Linux lets one argument of a program have 128 KiB, and Snakemake gives the whole shell line of a job to bash as one. The name of the file is
+a hash of the text, so that a change of the text is a change of the line: Snakemake runs the job again as it does for a short one.
+"""
+
+import hashlib
+import os
+import shlex
+import tempfile
+from pathlib import Path
+
+# Bytes of a text, quoted for the shell, that the command line takes; the rest of the line is short.
+LONGEST = 64 * 1024
+# In the working folder, which jobs on other nodes share.
+FOLDER = Path(".speedgrid/jobs")
+MARK = "@"
+
+
+def handed(text: str) -> str:
+    """The argument that stands for a text: the text itself, or `@FILE`, which is written where it is not there."""
+    # Quoting makes five characters of one at most.
+    if 5 * len(text) <= LONGEST or len(shlex.quote(text).encode()) <= LONGEST:
+        return text
+    file = FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    if not file.is_file():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        handle, fresh = tempfile.mkstemp(dir=FOLDER, suffix=".new")
+        with os.fdopen(handle, "wb") as written:
+            written.write(text.encode())
+        os.chmod(fresh, 0o644)
+        os.replace(fresh, file)
+    return MARK + str(file)
+
+
+def received(argument: str) -> str:
+    """The text that an argument of `handed` stands for. Raises OSError."""
+    return Path(argument.removeprefix(MARK)).read_text(encoding="utf-8") if argument.startswith(MARK) else argument
