@@ -58,6 +58,9 @@ def _text(path: str, root: Path, at: str) -> dict:
     found = _resolved(path, root, at)
     if not (root / found).exists():
         raise StudyError(f"{at}: no such file: {path}")
+    if not (root / found).is_file():
+        # A pipe or a device might be read for ever.
+        raise StudyError(f"{at}: {path} is {'a folder' if (root / found).is_dir() else 'a device or pipe'}; name a text file")
     try:
         said = corpus.text_file(root / found, corpus.CALIBRATION_BYTES)[0][1]
         with open(root / found, "rb") as file:

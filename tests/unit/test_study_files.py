@@ -46,7 +46,8 @@ def test_a_text_that_its_jobs_could_not_read_is_refused_when_the_study_is_planne
     file = tmp_path / "text.txt"
     key = "evaluate.text: " if names is evaluates else "calibration.text: "
     assert f"{key}no such file: " in complaint(tmp_path, names(file))
-    assert f"{key}{tmp_path} cannot be read: Is a directory" in complaint(tmp_path, names(tmp_path))
+    assert f"{key}{tmp_path} is a folder; name a text file" in complaint(tmp_path, names(tmp_path))
+    assert f"{key}/dev/zero is a device or pipe; name a text file" in complaint(tmp_path, names("/dev/zero"))
     file.write_bytes(b"")
     assert f"{key}{file} is empty" in complaint(tmp_path, names(file))
     file.write_bytes(b" \n\t\n")
