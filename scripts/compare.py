@@ -2,8 +2,7 @@
 
     ./speedgrid compare A B [--fail-on slower|changed|never] [--floor PERCENT] [--json]
 
-A is the older result, B the newer one: each a results folder, or a summary.parquet. Of a folder the replies of every cell are read, which
-gives intervals that allow for likeness between neighbours, and where something ran more than once, the noise between runs.
+A is the older result, B the newer one: each a results folder, or a summary.parquet. Of a folder the replies of every run are read.
 
 Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read.
 """
@@ -20,7 +19,7 @@ from speedgrid import comparison, records
 from speedgrid.comparison import Comparison, Results
 from speedgrid.report import compared as words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
-from speedgrid.statistics import ASSUMED_FLOOR
+from speedgrid.statistics import NEGLIGIBLE
 
 
 def main() -> int:
@@ -64,24 +63,27 @@ def _read(path: Path) -> Results:
     summary = records.read(folder / "summary.parquet", SUMMARY).rows
     runs = records.read(folder / "runs.parquet", RUNS).rows if (folder / "runs.parquet").is_file() else []
     points = {tuple(row[axis] for axis in comparison.KEYS): row["point"] for row in summary}
-    return Results(str(path), summary, runs, read_rates(folder, points))
+    return Results(str(path), summary, runs, read_runs(folder, points))
 
 
-def read_rates(folder: Path, points: Mapping[comparison.Key, int | None] = MappingProxyType({})) -> dict[comparison.Key, list[list[float]]]:
-    """The speed of every finished reply, step or pass, by cell and run; runs of one cell in the order in which they began. Of a cell that
-    ran at several sizes those of the size in `points`, which its figures in the summary are of.
+def read_runs(
+    folder: Path, points: Mapping[comparison.Key, int | None] = MappingProxyType({})
+) -> dict[comparison.Key, list[comparison.Measured]]:
+    """What every process measured, by cell, in the order in which they began. Of a cell that ran at several sizes at the size in `points`,
+    which its figures in the summary are of.
 
     A run is a file of the table `measure`, wherever it lies in the folder; its rows say which cell it belongs to.
     """
-    found: dict[comparison.Key, list[tuple[str, list[float]]]] = {}
+    found: dict[comparison.Key, list[tuple[str, comparison.Measured]]] = {}
     for path in sorted(folder.glob("**/measure*.parquet")):
         record = records.read(path, MEASURE)
         key = tuple(record.rows[0][axis] for axis in comparison.KEYS)
         rows = [row for row in record.rows if row["reply"] is not None and row["point"] == points.get(key)]
         rates = [(row["new_tokens"] if row["items"] is None else row["items"]) / row["reply_s"] for row in rows]
         if rates and record.status in MEASURED:
-            found.setdefault(key, []).append((record.facts.get("started_at") or "", rates))
-    return {key: [rates for _, rates in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
+            measured = comparison.Measured.of(rates, bool(record.facts.get("disturbed")))
+            found.setdefault(key, []).append((record.facts.get("started_at") or "", measured))
+    return {key: [one for _, one in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
 
 
 # Telling
@@ -116,9 +118,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--floor",
         type=percentage,
-        default=100 * ASSUMED_FLOOR,
+        default=100 * NEGLIGIBLE,
         metavar="PERCENT",
-        help=f"smallest difference that counts where nothing ran twice (default: {100 * ASSUMED_FLOOR:g})",
+        help=f"smallest difference that counts, however sure it is (default: {100 * NEGLIGIBLE:g})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()

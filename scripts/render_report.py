@@ -31,7 +31,7 @@ def main() -> None:
         summary = records.read(arguments.summary, SUMMARY).rows
         points = records.read(arguments.points, POINTS).rows
         runs = records.read(arguments.runs, RUNS).rows
-        replies = [row for cell in plan["cells"] for row in read_replies(Path(cell["folder"]) / "measure.parquet").rows]
+        replies = [row for cell in plan["cells"] for row in replies_of(cell)]
         paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
         scores = [row for path in paths for row in records.read(path, SCORE).rows]
         compared = compare_with(plan["study"]["compare_with"], arguments.summary.parent)
@@ -42,6 +42,12 @@ def main() -> None:
         temporary.write_text(html, encoding="utf-8")
     measured = sum(row["rate"] is not None for row in summary)
     say(f"{arguments.out}: {len(html.encode()) / 2**20:.1f} MiB, {len(summary)} cells, {measured} with figures")
+
+
+def replies_of(cell: dict) -> list[dict]:
+    """The replies of all runs of a cell of the plan, each with the number of its run."""
+    paths = [Path(cell["folder"]) / "measure.parquet", *map(Path, cell["again"])]
+    return [row | {"run": run} for run, path in enumerate(paths, 1) for row in read_replies(path).rows]
 
 
 def compare_with(other: str, folder: Path) -> comparison.Comparison | None:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from speedgrid import statistics
+from speedgrid import noise, statistics
 from speedgrid.schema import MEASURED
-from speedgrid.statistics import Estimate, Level, Noise
+from speedgrid.statistics import Estimate, Run, Speed
 
 KEYS = ("gpu", "experiment", "model", "technique")
 Key = tuple[str, ...]
@@ -40,15 +40,35 @@ SURROUNDINGS = (
 
 @dataclass(frozen=True)
 class Results:
-    """One side: its name, the rows of schema.SUMMARY and schema.RUNS, and, where they are there, each cell's rates run by run.
+    """One side: its name, the rows of schema.SUMMARY and schema.RUNS, and, where they are there, what each cell's runs measured.
 
-    `rates` holds for a cell the speed of every reply or step, a list for each process that measured it, in the order in which they ran.
+    `measured` holds for a cell every process that measured it, in the order in which they ran.
     """
 
     name: str
     summary: Sequence[Mapping]
     runs: Sequence[Mapping] = ()
-    rates: Mapping[Key, Sequence[Sequence[float]]] = field(default_factory=dict)
+    measured: Mapping[Key, Sequence["Measured"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A process that measured a cell, and the mean over its replies, which older results have as their speed."""
+
+    run: Run
+    mean: float
+
+    @classmethod
+    def of(cls, rates: Sequence[float], disturbed: bool = False) -> "Measured":
+        return cls(statistics.run(rates, disturbed), statistics.mean(rates))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise between runs of cells of a device and workload: the median of their standard deviations, and the runs of both sides."""
+
+    sd: float
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -110,98 +130,116 @@ class Comparison:
             "a": self.a,
             "b": self.b,
             "counts": self.counts,
-            "noise": {", ".join(kind): asdict(noise) for kind, noise in self.noise.items()},
+            "noise": {", ".join(kind): asdict(one) for kind, one in self.noise.items()},
         }
         told |= {"cells": [asdict(c) for c in self.cells], "differences": [asdict(d) for d in self.differences]}
         return _finite(told | {"notes": list(self.notes)})
 
 
-def compare(a: Results, b: Results, assumed_floor: float = statistics.ASSUMED_FLOOR) -> Comparison:
-    """Compare B with A. Where no cell of a device ran twice on either side, `assumed_floor` takes the place of a measured floor."""
-    notes = []
-    levels = [_levels(side, notes) for side in (a, b)]
+def compare(a: Results, b: Results, negligible: float = statistics.NEGLIGIBLE) -> Comparison:
+    """Compare B with A; a difference of less than the share `negligible` counts as none."""
+    notes: list[str] = []
     rows = [{tuple(row[axis] for axis in KEYS): row for row in side.summary} for side in (a, b)]
+    speeds = [_speeds(side, notes) for side in (a, b)]
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
-    noise = _noise(levels, kinds, assumed_floor)
-    cells = [_change(key, *(side.get(key) for side in (*rows, *levels)), noise.get(kinds[key])) for key in {**rows[0], **rows[1]}]
+    seen = _noise(speeds, kinds)
+    cells = [_change(key, *(side.get(key) for side in (*rows, *speeds)), negligible) for key in {**rows[0], **rows[1]}]
     both = rows[0].keys() & rows[1].keys()
     if not both:
         notes.append("no cell is in both")
     for side in (a, b):
         if not side.runs:
             notes.append(f"{side.name} has no runs.parquet, so that what differs in machine, software and settings is not known")
-    assumed = list(dict.fromkeys(gpu for (gpu, _), one in noise.items() if one.runs == 0))
-    if assumed:
-        notes.append(
-            f"nothing ran twice on {', '.join(assumed)}: a noise floor of {100 * assumed_floor:g} % is assumed (--floor), "
-            "and changes smaller than that count as the same"
-        )
-    elif noise:
-        notes.append("the noise floor is that of runs of one session; what changes from one day to another is not in it")
+    if seen:
+        notes.append("intervals have the noise from one run to the next in them, not what changes from one day to another")
     order = list(OUTCOMES)
     cells.sort(key=lambda change: order.index(change.outcome))
     differences = [*_identities(cells, rows), *_differences(a.runs, b.runs, both)] if both else []
-    return Comparison(a.name, b.name, noise, cells, differences, notes)
+    return Comparison(a.name, b.name, seen, cells, differences, notes)
 
 
 # Cells
 
 
-def _levels(side: Results, notes: list[str]) -> dict[Key, list[Level]]:
-    """The runs of every cell that has figures, from its replies where they are there, else one run from the summary's interval."""
-    found, stale = {}, 0
+def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
+    """The speed of every cell that has one: from its runs where they are there, else from its row of the summary. As on the page of that
+    side, the cells of a group say together how noisy they are."""
+    groups: dict[Key, list[Mapping]] = {}
     for row in side.summary:
-        key, value = tuple(row[axis] for axis in KEYS), row["rate"]
-        if value is None or row["status"] not in MEASURED:
-            continue
-        rates = [run for run in side.rates.get(key, ()) if run]
-        mean = [statistics.mean(run) for run in rates]
-        if rates and not any(math.isclose(one, value, rel_tol=1e-6) for one in (*mean, statistics.mean(mean))):
-            rates, stale = [], stale + 1
-        found[key] = [statistics.level(run) for run in rates] or [_level_of(row)]
+        if row["rate"] is not None and row["status"] in MEASURED:
+            groups.setdefault(tuple(row[axis] for axis in KEYS[:3]), []).append(row)
+    found, stale = {}, 0
+    for rows in groups.values():
+        known = {_key(row): side.measured[_key(row)] for row in rows if side.measured.get(_key(row))}
+        by_runs = zip(known, noise.speeds([(_device(row), _runs(known[_key(row)])) for row in rows if _key(row) in known]), strict=True)
+        pooled = dict(by_runs)
+        for row in rows:
+            key, speed = _key(row), pooled.get(_key(row))
+            values = [speed.value, *(one.mean for one in known[key])] if speed else []
+            if speed and not any(math.isclose(value, row["rate"], rel_tol=1e-6) for value in values):
+                speed, stale = None, stale + 1
+            found[key] = speed or _speed_of(row)
     if stale:
         notes.append(f"{side.name}: the replies of {stale} cells are not those of summary.parquet, which is compared alone; run it again")
     return found
 
 
-def _level_of(row: Mapping) -> Level:
-    """A run as its row of the summary tells it, as if its interval came from very many replies."""
-    value, low, high, n = row["rate"], row["rate_low"], row["rate_high"], int(row["replies"])
-    if n < 2 or low is None or high is None:
-        return Level(value, math.inf, 1.0, 1, 1.0)
-    return Level(value, (high - value) / statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf), n - 1.0, n, float(n))
+def _key(row: Mapping) -> Key:
+    return tuple(row[axis] for axis in KEYS)
 
 
-def _noise(levels: Sequence[Mapping[Key, Sequence[Level]]], kinds: Mapping[Key, tuple[str, str]], assumed_floor: float):
-    """For each gpu and workload, what the cells that ran more than once on either side say about noise, else the assumed floor."""
-    repeated: dict[tuple[str, str], list] = {}
-    for side in levels:
-        for key, runs in side.items():
-            repeated.setdefault(kinds[key], []).append(runs)
-    return statistics.noise_of_kinds(repeated, assumed_floor)
+def _runs(measured: Sequence[Measured]) -> list[Run]:
+    return [one.run for one in measured]
 
 
-def _change(key: Key, before: Mapping | None, after: Mapping | None, old, new, noise: Noise | None) -> Change:
+def _device(row: Mapping) -> str:
+    """The kind of device of a row of the summary: the memory of a process is that of a CPU's."""
+    return "cpu" if row["memory_source"] in ("process", None) else "cuda"
+
+
+def _speed_of(row: Mapping) -> Speed:
+    """A speed as its row of the summary tells it. Where the row says nothing of the noise between runs, that is what others have shown."""
+    value, low, high, runs = row["rate"], row["rate_low"], row["rate_high"], row["runs"] or 1
+    if row["replies"] < 2 or low is None or high is None:
+        sides = [((math.inf, 1.0),)] * 2
+        return Speed(value, math.inf, 1.0, 0, runs, *sides, value, value)
+    if row.get("noise") is not None:
+        spread, df = row["noise"], row["noise_df"]
+        sides = [((spread**2 / runs, df),)] * 2
+    else:
+        known = noise.prior(_device(row), "processor")
+        spread, df = known.sd, known.df
+        normal = statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf)
+        own = [(math.log(max(ends) / max(min(ends), 1e-12)) / normal) ** 2 for ends in ((value, low), (high, value))]
+        sides = [((spread**2 / runs, df), (variance, math.inf)) for variance in own]
+    return Speed(value, spread, df, runs, runs, *sides, 0.0, math.inf)
+
+
+def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str, str]]) -> dict[tuple[str, str], Noise]:
+    """The noise between runs that the cells of each gpu and workload have."""
+    found: dict[tuple[str, str], list[Speed]] = {}
+    for side in speeds:
+        for key, speed in side.items():
+            if speed.known:
+                found.setdefault(kinds[key], []).append(speed)
+    return {
+        kind: Noise(statistics.percentile([one.noise for one in cells], 0.5), sum(one.runs for one in cells))
+        for kind, cells in found.items()
+    }
+
+
+def _change(key: Key, before: Mapping | None, after: Mapping | None, old: Speed | None, new: Speed | None, negligible: float) -> Change:
     statuses = [row["status"] if row else None for row in (before, after)]
     known = dict(zip(KEYS, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
-    known |= {"before": _estimate(old), "after": _estimate(new), "reason": ((after or before)["reason"] or "") if before or after else ""}
+    known |= {"before": old and old.interval(), "after": new and new.interval()}
+    known["reason"] = ((after or before)["reason"] or "") if before or after else ""
     if before is None or after is None:
         return Change(**known, outcome="appeared" if before is None else "disappeared")
     known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
-    ratio = None
-    if old and new:
-        ratio = statistics.speedup(statistics.evenly(new), statistics.evenly(old), noise)
+    ratio = statistics.over(new, old) if old and new else None
     if statuses[0] != statuses[1] or bool(old) != bool(new):
         return Change(**known, ratio=ratio, outcome="status")
-    outcome = statistics.verdict(ratio, noise.floor) if ratio else "no figures"
-    return Change(**known, ratio=ratio, outcome=outcome)
-
-
-def _estimate(runs: Sequence[Level] | None) -> Estimate | None:
-    """A single run with its interval; of several, their geometric mean, as in the ratio, which has the interval."""
-    if not runs:
-        return None
-    return runs[0].interval() if len(runs) == 1 else Estimate(math.exp(statistics.mean([math.log(run.value) for run in runs])))
+    return Change(**known, ratio=ratio, outcome=statistics.verdict(ratio, negligible) if ratio else "no figures")
 
 
 # What differs around them

@@ -1,4 +1,4 @@
-"""What can be said from repeated measurements: means, intervals, ratios, percentiles, noise, verdicts. Pure; NumPy alone.
+"""What can be said from repeated measurements: means, intervals, percentiles, speeds, noise between runs, verdicts. Pure; NumPy alone.
 
 Every function takes the measurements themselves, in any unit, and gives figures in that unit. Three kinds of input are told apart:
 
@@ -7,11 +7,12 @@ Every function takes the measurements themselves, in any unit, and gives figures
   `scipy.stats.bootstrap`. Random numbers come from a fixed seed over the sorted values, so that the same values give the same interval.
 - a *series*: the replies of one process, in their order. Neighbours are alike, because the machine's speed wanders; an interval that
   takes them for independent is far too narrow. `level` allows for that.
-- *runs*: several processes that measured the same. What changes from one to the next is in none of their intervals; `noise` finds it.
+- *runs*: several processes that measured the same. `speed` pools them, and allows for what changes from one process to the next; two such
+  speeds are compared by `over` and `verdict`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from statistics import NormalDist
@@ -26,11 +27,11 @@ SEED = 0
 # At most this many random draws are held at once: 16 MB of indices.
 _DRAWS_AT_ONCE = 2_000_000
 
-# The floor that is assumed where nothing ran twice, so that none could be measured.
-ASSUMED_FLOOR = 0.05
-
-# Where not even half as much speed again could be told from noise, nothing is called the same.
-HOPELESS_FLOOR = 0.5
+# A difference of so little matters to nobody, however sure it is.
+NEGLIGIBLE = 0.01
+# What is called the same is at most so far apart, with differences of a quarter ruled out.
+CLOSE = 0.05
+NOT_FAR = 0.25
 
 Verdict = Literal["faster", "slower", "same", "unsure"]
 
@@ -329,6 +330,16 @@ def level(series: Sequence[float]) -> Level:
     return Level(mean_, se, df, n, min(float(n), float(values.var(ddof=1)) / se**2))
 
 
+def pooled(levels: Sequence[Level]) -> Level:
+    """The mean of the means of several series, each from a process of its own; of one, that one."""
+    if len(levels) == 1:
+        return levels[0]
+    count = len(levels)
+    variance, df = _sum_of([((one.se / count) ** 2, one.df) for one in levels])
+    value = mean([one.value for one in levels])
+    return Level(value, math.sqrt(variance), df, sum(one.n for one in levels), sum(one.worth for one in levels))
+
+
 def autocorrelation(series: Sequence[float], lag: int = 1) -> float | None:
     """The correlation of the values with those `lag` later; None where there are too few or all are equal."""
     values = np.asarray(series, dtype=float)
@@ -361,13 +372,13 @@ def _models(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(spectra), np.array(inflations), prior
 
 
-# Ratios and verdicts
+# Ratios of two series
 
 
 def ratio(above: Level, below: Level, confidence: float = CONFIDENCE) -> Estimate:
     """above / below of two independent series of positive values, and its interval; without one where either is a single value.
 
-    What changes from one process to the next is not in it; `speedup` has it.
+    What changes from one process to the next is not in it; `over` has it.
     """
     _check_positive(above, below)
     if min(above.n, below.n) < 2:
@@ -383,6 +394,8 @@ def _relative(one: Level) -> tuple[float, float]:
 def _sum_of(variances: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The sum of estimated variances and its degrees of freedom (Welch 1947, Satterthwaite 1946)."""
     total = sum(variance for variance, _ in variances)
+    if not math.isfinite(total):
+        return total, 1.0
     crossed = sum(variance**2 / df for variance, df in variances)
     return total, max(1.0, total**2 / crossed) if crossed > 0 else math.inf
 
@@ -397,133 +410,274 @@ def _check_positive(*levels: Level) -> None:
         raise ValueError("a ratio of means needs positive values")
 
 
-def verdict(speedup: Estimate, floor: float) -> Verdict:
-    """What a speed-up comes to, where differences below `floor` (a share, as of Noise.floor) cannot be told apart.
-
-    `faster` or `slower`: its interval is all on one side of 1, and it is further from 1 than the floor. `same`, a tie: it is no further
-    from 1 than the floor, and its interval is all within the floor, or holds 1 and rules out more than twice the floor. Else, or with a
-    hopeless floor, `unsure`: these replies cannot say.
-    """
-    if speedup.low is None or speedup.high is None:
-        return "unsure"
-    away, edge = math.log(speedup.value), math.log1p(floor)
-    if abs(away) > edge:
-        return "faster" if speedup.low > 1 else "slower" if speedup.high < 1 else "unsure"
-    reach = max(speedup.high, 1 / speedup.low) if speedup.low > 0 else math.inf
-    tie = reach <= 1 + floor or (speedup.low <= 1 <= speedup.high and reach <= (1 + floor) ** 2)
-    return "same" if tie and floor < HOPELESS_FLOOR else "unsure"
-
-
 # Runs: several processes that measured the same
 
 
 @dataclass(frozen=True)
-class Noise:
-    """How far the means of two runs of the same thing are apart, as shares of the mean.
+class Run:
+    """A process that measured something: its typical speed, and what its replies say of it.
 
-    `within`: what their replies explain, `between`: what changes from one process to the next besides. `spread`: the standard deviation of
-    a run's mean from both, known with `df` degrees of freedom. `floor`: the smallest difference between two runs, one of each side, that
-    can be told from none with 95 %. `runs` is 0 where nothing ran twice and the floor is an assumed one.
+    `value` is the median of the replies' rates, `se` the standard error of its logarithm from the replies alone, known with `df` degrees of
+    freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: the machine was not
+    quiet, so that the run counts less.
     """
 
-    runs: int
-    within: float
-    between: float
-    spread: float
+    value: float
+    se: float
     df: float
-    floor: float
+    n: int
+    slowest: float
+    fastest: float
+    scatter: float
+    disturbed: bool = False
 
 
-def noise(groups: Sequence[Sequence[Level]]) -> Noise | None:
-    """The noise between runs, from groups of runs of the same thing each (say, the baselines of two models); None where nothing ran twice.
+# The mean of the middle half of a series has the standard error of the series with its outer quarters drawn in to the quartiles, times 2
+# (J. W. Tukey and D. H. McLaughlin, "Less Vulnerable Confidence and Significance Procedures", Sankhya A 25, 1963). The median's is about a
+# twelfth larger in a normal sample.
+_TRIMMED = 0.25
+_MEDIAN_OVER_TRIMMED = 1.08
+# The middle half of normal values is as wide as so many standard deviations.
+_QUARTILES = 1.349
+# A disturbed run counts as a quarter of a quiet one: as if its noise had twice the deviation.
+DISTURBED_SHARE = 0.25
+# A run that is further from the middle of its cell's runs than this many deviations pulls no more than one that is just so far
+# (P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964).
+_PULLS = 1.5
+# However many runs of other cells there are, a cell's own noise is its own: they count as at most so many degrees of freedom.
+_MOST_SHARED_DF = 12.0
 
-    The variance of the logarithms of the means around each group's own, pooled over the groups: an analysis of variance with runs as the
-    random effect. From K runs of one thing it has K - 1 degrees of freedom, and the t of so few is large: 12.7 for two runs, 4.3 for
-    three, 2.8 for five. That is what so few runs can say. A run's mean cannot be surer than its replies make it, so that `within` is the
-    least that `spread` can be. Drift over the session counts as noise here: it makes the floor higher, never lower.
+
+def run(rates: Sequence[float], disturbed: bool = False) -> Run:
+    """A run from the rates of its replies, in their order. Raises ValueError where one is not a positive finite number."""
+    values = np.asarray(rates, dtype=float)
+    sample = _sample(values)
+    if sample[0] <= 0:
+        raise ValueError("a speed is a positive number")
+    middle, (low, high) = float(np.median(sample)), np.quantile(sample, [0.25, 0.75])
+    scatter = float(high - low) / _QUARTILES / middle
+    ends = {"slowest": float(sample[0]), "fastest": float(sample[-1]), "scatter": scatter, "disturbed": disturbed}
+    if len(values) < 2:
+        return Run(middle, math.inf, 1.0, 1, **ends)
+    outer = int(len(values) * _TRIMMED)
+    drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
+    se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
+    return Run(middle, se, drawn_in.df, len(values), **ends)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of the noise between runs before a cell ran twice: the standard deviation of the logarithm of a run's speed, as if from
+    `df` degrees of freedom; `runs` is how many runs that rests on."""
+
+    sd: float
+    df: float
+    runs: int = 0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The speed of a cell over all its runs, and how sure it is.
+
+    `value`: the geometric mean of the runs' speeds, in which a disturbed run and one far from the others count less. `noise`: the standard
+    deviation of a single run's logarithm from one process to the next, known with `df` degrees of freedom from `known_from` runs, those of
+    the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
+    upper end of its interval.
     """
-    groups = [runs for runs in groups if len(runs) > 1]
-    if not groups:
-        return None
-    _check_positive(*(run for runs in groups for run in runs))
-    df = sum(len(runs) - 1 for runs in groups)
-    logs = [np.log([run.value for run in runs]) for runs in groups]
-    variance = sum(((log - log.mean()) ** 2).sum() for log in logs) / df
-    runs = [run for group in groups for run in group]
-    within = sum(_relative(run)[0] for run in runs) / len(runs)
-    if not math.isfinite(within):
-        raise ValueError("a run of a single reply says nothing about noise")
-    spread = math.sqrt(max(variance, within))
-    floor = math.expm1(t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(2) * spread)
-    return Noise(len(runs), math.sqrt(within), math.sqrt(max(0.0, variance - within)), spread, df, floor)
+
+    value: float
+    noise: float
+    df: float
+    known_from: int
+    runs: int
+    below: tuple[tuple[float, float], ...]
+    above: tuple[tuple[float, float], ...]
+    slowest: float
+    fastest: float
+
+    @property
+    def known(self) -> bool:
+        """Whether it has an interval: single replies have none."""
+        return all(math.isfinite(variance) for variance, _ in self.below)
+
+    def interval(self, confidence: float = CONFIDENCE) -> Estimate:
+        """The speed and its interval, never beyond the slowest and the fastest reply that was seen."""
+        if not self.known:
+            return Estimate(self.value)
+        low, high = (self.value * math.exp(sign * _half(side, confidence)) for sign, side in ((-1, self.below), (1, self.above)))
+        return Estimate(self.value, max(low, self.slowest), min(high, self.fastest))
 
 
-def noise_of_kinds(
-    kinds: Mapping[tuple[str, str], Sequence[Sequence[Level]]], floor: float = ASSUMED_FLOOR
-) -> dict[tuple[str, str], Noise]:
-    """The noise of every device and workload, from groups of runs as `noise` takes them; runs of a single reply say nothing of
-    it and are left out.
+def speed(runs: Sequence[Run], prior: Prior) -> Speed:
+    """The speed of a cell from its runs; `prior` is what is known of the noise of such cells besides (see Prior, with_shown).
 
-    Each workload has its own, because not the same thing makes its runs differ: a loop of small kernels hangs on the processor, a training
-    step on the GPU. Where nothing of a workload ran twice, the runs of all workloads on that device count; where none did, `floor` is
-    assumed.
+    The variance between runs is moderated: that of these runs is drawn towards the prior's, (d0 s0² + d s²) / (d0 + d) with d0 + d degrees
+    of freedom (G. K. Smyth, "Linear Models and Empirical Bayes Methods for Assessing Differential Expression in Microarray Experiments",
+    Statistical Applications in Genetics and Molecular Biology 3, 2004, section 3). So one run has an interval, and two that happen to agree
+    do not make a noisy machine a quiet one. What its replies leave open of each run comes on top.
     """
-    known = {kind: [[run for run in runs if run.n > 1] for runs in groups] for kind, groups in kinds.items()}
-    found = {}
-    for device, workload in known:
-        on_device = [runs for (other, _), groups in known.items() if other == device for runs in groups]
-        found[(device, workload)] = noise(known[(device, workload)]) or noise(on_device) or assumed_noise(floor)
+    if not runs:
+        raise ValueError("a speed needs a run")
+    centre, shown, weights = _centre(runs, prior.sd)
+    own = len(runs) - 1
+    df = prior.df + own
+    between = (prior.df * prior.sd**2 + own * shown) / df
+    shares = weights / weights.sum()
+    spent = between * float(sum(share**2 / _counts(one) for share, one in zip(shares, runs, strict=True)))
+    sides, normal = [[(spent, df)], [(spent, df)]], t_quantile((1 + CONFIDENCE) / 2, math.inf)
+    for share, one in zip(shares, runs, strict=True):
+        for side, furthest in zip(sides, (one.slowest, one.fastest), strict=True):
+            # What is typical of a run lies among its replies, however little these few say of how they wander.
+            most = abs(math.log(furthest / one.value)) if furthest > 0 else math.inf
+            bounded = math.isfinite(one.se) and most < one.se * t_quantile((1 + CONFIDENCE) / 2, one.df)
+            side.append(((share * most / normal) ** 2, math.inf) if bounded else ((share * one.se) ** 2, one.df))
+    slowest, fastest = min(one.slowest for one in runs), max(one.fastest for one in runs)
+    return Speed(
+        min(max(math.exp(centre), slowest), fastest),
+        math.sqrt(between),
+        df,
+        prior.runs + (len(runs) if own else 0),
+        len(runs),
+        tuple(sides[0]),
+        tuple(sides[1]),
+        slowest,
+        fastest,
+    )
+
+
+def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:
+    """What the runs of a cell say of the noise between runs: degrees of freedom, and the variance times these."""
+    df = len(runs) - 1
+    return df, df * _centre(runs, prior.sd)[1]
+
+
+def with_shown(prior: Prior, df: int, squares: float, runs: int = 0) -> Prior:
+    """The prior of a kind of cells with what other cells of that kind have shown in this study: the sums of `shown` over them."""
+    total = prior.df + df
+    return Prior(math.sqrt((prior.df * prior.sd**2 + squares) / total), min(total, max(_MOST_SHARED_DF, prior.df)), prior.runs + runs)
+
+
+def fitted(cells: Sequence[tuple[int, float]], df: float) -> Prior:
+    """The prior that recorded cells give, from the number of runs of each and the standard deviation of the logarithms of their speeds.
+
+    The most likely one, where a cell's variance is the prior's times a draw of F with the cell's and the prior's degrees of freedom (Smyth
+    2004, section 6.2). How much cells differ, `df`, is given: fewer than a dozen cells say little of it. Raises ValueError for no cells.
+    """
+    cells = [(runs, sd) for runs, sd in cells if runs > 1 and sd > 0]
+    if not cells:
+        raise ValueError("no cell ran twice")
+    sds = np.geomspace(min(sd for _, sd in cells) / 10, max(sd for _, sd in cells) * 10, 20_000)
+    likely = np.zeros(len(sds))
+    for runs, sd in cells:
+        over_prior = (sd / sds) ** 2
+        likely += (runs - 1) / 2 * np.log(over_prior) - (runs - 1 + df) / 2 * np.log1p((runs - 1) * over_prior / df)
+    return Prior(float(sds[likely.argmax()]), df, sum(runs for runs, _ in cells))
+
+
+def _centre(runs: Sequence[Run], least_sd: float) -> tuple[float, float, np.ndarray]:
+    """The logarithm of the runs' common speed, the variance of a run's, and the weights of the runs.
+
+    Huber's estimate: within 1.5 deviations it is the weighted mean. The deviation is that of the runs' median absolute deviation, and at
+    least `least_sd`: no run counts less for noise that every machine has.
+    """
+    logs, counts = np.log([one.value for one in runs]), np.array([_counts(one) for one in runs])
+    if len(runs) == 1:
+        return float(logs[0]), 0.0, counts
+    middle = float(np.median(logs))
+    sd = max(least_sd, 1.4826 * float(np.median(np.abs(logs - middle))))
+    weights = counts
+    for _ in range(20):
+        away = logs - middle
+        weights = counts * np.minimum(1, _PULLS * sd / np.maximum(np.abs(away), 1e-12))
+        middle = float((weights * logs).sum() / weights.sum())
+    away = np.clip(logs - middle, -_PULLS * sd, _PULLS * sd)
+    shown = float((counts * away**2).sum() / counts.mean() / (len(runs) - 1))
+    return middle, shown, weights
+
+
+def _counts(one: Run) -> float:
+    return DISTURBED_SHARE if one.disturbed else 1.0
+
+
+def _half(variances: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> float:
+    """Half of an interval on one side, from independent variances with their degrees of freedom."""
+    variance, df = _sum_of(variances)
+    return t_quantile((1 + confidence) / 2, df) * math.sqrt(variance)
+
+
+# Ratios and verdicts
+
+
+def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate:
+    """How many times as fast `above` is as `below`, and its interval, in which the noise between runs is; no interval where either is of
+    single replies.
+
+    The ratio is that of the two values. Each end of the interval takes from each side the variance that points there (A. Donner and G. Y.
+    Zou, "Closed-Form Confidence Intervals for Functions of the Normal Mean and Standard Deviation", Statistical Methods in Medical Research
+    21, 2012), with Welch's degrees of freedom. The replies seen are no bounds here, as they are of a speed: of one process they say nothing
+    of the next.
+    """
+    value = above.value / below.value
+    if not (above.known and below.known):
+        return Estimate(value)
+    low = value * math.exp(-_half(_beside(above.below, below.above), confidence))
+    high = value * math.exp(_half(_beside(above.above, below.below), confidence))
+    return Estimate(value, low, high)
+
+
+def _beside(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The variances of two speeds together. What is known of the noise between runs is, for the most part, known of both at once, so that
+    two such variances have the degrees of freedom of one."""
+    (a, df_a), (b, df_b) = one[0], other[0]
+    return [(a + b, (a + b) / (a / df_a + b / df_b) if a + b > 0 else min(df_a, df_b)), *one[1:], *other[1:]]
+
+
+def verdict(ratio: Estimate, negligible: float = NEGLIGIBLE) -> Verdict:
+    """What a ratio of speeds comes to.
+
+    `faster` or `slower`: its interval is on one side of 1, and it is further from 1 than `negligible`, a share that matters to nobody.
+    `same`: it is no further from 1 than CLOSE, and differences of more than NOT_FAR are ruled out. Else `unsure`: these runs cannot say.
+    """
+    if ratio.low is None or ratio.high is None:
+        return "unsure"
+    away, reach = abs(math.log(ratio.value)), max(ratio.high, 1 / ratio.low)
+    if away > math.log1p(negligible) and not ratio.low <= 1 <= ratio.high:
+        return "faster" if ratio.value > 1 else "slower"
+    return "same" if away <= math.log1p(max(CLOSE, negligible)) and reach <= 1 + NOT_FAR else "unsure"
+
+
+def surely_faster(one: Speed, other: Speed) -> bool:
+    return verdict(over(one, other)) == "faster"
+
+
+def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
+    """For each speed what can be said of it against the fastest: `same` for the fastest itself and what is really close to it, `unsure` for
+    what may be as fast, `slower` for what is not the fastest: a speed that any other surely beats."""
+    first = max(range(len(speeds)), key=lambda index: speeds[index].value)
+    found: list[Verdict] = []
+    for index, one in enumerate(speeds):
+        beaten = any(surely_faster(other, one) for other in speeds if other is not one)
+        against = verdict(over(one, speeds[first])) if index != first else "same"
+        found.append("slower" if beaten and index != first else against)
     return found
 
 
-def assumed_noise(floor: float = ASSUMED_FLOOR) -> Noise:
-    """The noise that goes with a floor that somebody names, where nothing ran twice."""
-    spread = math.log1p(floor) / math.sqrt(2) / t_quantile((1 + CONFIDENCE) / 2, math.inf)
-    return Noise(0, 0.0, spread, spread, math.inf, floor)
+def further_runs(above: Speed, below: Speed, most: int = 20) -> int | None:
+    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`."""
+    away = abs(math.log(above.value / below.value))
+    for more in range(1, most + 1):
+        sides = []
+        for one in (above, below):
+            shrink = one.runs / (one.runs + more)
+            (between, _), *within = one.above
+            sides.append([(between * shrink, one.df + more), *((variance * shrink, max(df, 2.0)) for variance, df in within)])
+        half = _half(_beside(*sides))
+        if half < away or (away <= math.log1p(CLOSE) and away + half <= math.log1p(NOT_FAR)):
+            return more
+    return None
 
 
-def nearest(at: float, baselines: Sequence[float]) -> list[tuple[int, float]]:
-    """The baseline runs to pair a run with, by the times at which they ran: which ones, and how much each counts.
-
-    A run between two baselines is paired with both, each the more the nearer it is; so a steady drift cancels. One before the first or
-    after the last is paired with that one.
-    """
-    order = sorted(range(len(baselines)), key=lambda index: baselines[index])
-    before = [index for index in order if baselines[index] <= at]
-    after = [index for index in order if baselines[index] > at]
-    if not (before and after):
-        return [(before[-1] if before else after[0], 1.0)]
-    first, second = before[-1], after[0]
-    share = (at - baselines[first]) / (baselines[second] - baselines[first])
-    return [(first, 1 - share), (second, share)] if share > 0 else [(first, 1.0)]
-
-
-def evenly(runs: Sequence[Level]) -> list[tuple[Level, float]]:
-    """Every run with the same share."""
-    return [(run, 1 / len(runs)) for run in runs]
-
-
-def speedup(
-    runs: Sequence[tuple[Level, float]], baselines: Sequence[tuple[Level, float]], noise: Noise, confidence: float = CONFIDENCE
-) -> Estimate:
-    """How much faster a technique is than its baseline; the interval has the noise between runs in it.
-
-    Both are runs, given by their rates, each with its share (see nearest, evenly); the shares of a side add up to 1, and its rate is the
-    weighted geometric mean of its runs. A run whose own replies pin its mean down less well than those of the runs that gave `noise` gets
-    what that adds. Without an interval where a run has a single reply.
-    """
-    _check_positive(*(run for run, _ in (*runs, *baselines)))
-    top, bottom = (sum(share * math.log(run.value) for run, share in side) for side in (runs, baselines))
-    if any(run.n < 2 for run, _ in (*runs, *baselines)):
-        return Estimate(math.exp(top - bottom))
-    variances = [(noise.spread**2 * sum(share**2 for _, share in (*runs, *baselines)), noise.df)]
-    for run, share in (*runs, *baselines):
-        own, df = _relative(run)
-        variances.append((max(0.0, own - noise.within**2) * share**2, df))
-    return _around(top - bottom, *_sum_of(variances), confidence)
-
-
-def drift(runs: Sequence[Level], at: Sequence[float]) -> Estimate | None:
+def drift(runs: Sequence[Run], at: Sequence[float]) -> Estimate | None:
     """By what share the runs of one thing got faster from the first to the last (slower: negative), a straight line through them.
 
     None for fewer than two runs, or where all ran at one time; without an interval for two. The interval is that of least squares, a t of

@@ -1,16 +1,15 @@
-"""How often the 95 % intervals hold the truth, and what verdicts come of runs that are the same: on simulated and on replayed replies.
+"""How often the 95 % intervals of the mean of one run hold the truth: on simulated and on replayed replies. (Those of speed-ups, and
+verdicts: verdicts.py.)
 
-    python tests/benchmarks/interval_coverage.py [RESULTS ...] [--repeats 1000] [--alike REGEX]
+    python tests/benchmarks/interval_coverage.py [RESULTS ...] [--repeats 1000] [--replay-only]
 
 Run it with the Python of the tests. RESULTS are results folders; the replies of their measure.parquet files are replayed: series of
 several lengths are drawn from each cell's rates in circular blocks, long enough to keep what neighbours have in common, and the truth is
-the mean of all. Cells whose technique matches REGEX ran the same thing; each is judged against the ones before and
-after it, and all should come out as `same`.
+the mean of all.
 """
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -154,35 +153,6 @@ def coverage_under_stopping(repeats: int) -> None:
         print(f"{name:30}{100 * np.mean(inside):6.1f}  {middle:4.0f} ({low:.0f}-{high:.0f})  {100 * reasons['maximum'] / repeats:.0f}")
 
 
-def verdicts(repeats: int) -> None:
-    print("\nVerdicts, %: baseline runs K with a technique after each but the last; 50 replies a run, their deviation 3 %")
-    print(f"{'':50}{'A/A':>7}{'':24} {'10 % faster':>14}")
-    print(f"{'':30}{'K':>3}{'between':>9}{'floor':>8}    same  faster  slower  unsure  faster    same  unsure")
-    for name in ("AR(1), rho 0.0", "AR(1), rho 0.6", "AR(1) 0.9 + noise, lag-1 0.4"):
-        for between in (0.0, 0.003, 0.01):
-            for k in (2, 3, 5):
-                rng = np.random.default_rng([k, 4])
-                aa, ab, floors = Counter(), Counter(), []
-                for _ in range(repeats):
-                    baselines = [run_of(name, rng, between) for _ in range(k)]
-                    noise = st.noise([baselines])
-                    floors.append(noise.floor)
-                    run = run_of(name, rng, between)
-                    pair = [(baselines[i], share) for i, share in st.nearest(1.0, [2.0 * i for i in range(k)])]
-                    aa[st.verdict(st.speedup([(run, 1.0)], pair, noise), noise.floor)] += 1
-                    faster = run_of(name, rng, between, 1.1)
-                    ab[st.verdict(st.speedup([(faster, 1.0)], pair, noise), noise.floor)] += 1
-                a, b = ({v: 100 * c[v] / repeats for v in ("same", "faster", "slower", "unsure")} for c in (aa, ab))
-                columns = [a["same"], a["faster"], a["slower"], a["unsure"], b["faster"], b["same"], b["unsure"]]
-                told = "".join(f"{share:8.1f}" for share in columns)
-                print(f"{name:30}{k:3}{100 * between:8.1f}%{100 * np.median(floors):7.1f}%{told}", flush=True)
-
-
-def run_of(name: str, rng: np.random.Generator, between: float, speed: float = 1.0, replies: int = 50) -> st.Level:
-    values = 100 + 3 * SERIES[name](rng, replies)
-    return st.level(values * speed * np.exp(between * rng.normal()))
-
-
 # Replayed
 
 
@@ -224,26 +194,6 @@ def replay(cells: list[tuple[str, str, np.ndarray]], repeats: int) -> None:
         print(f"{f'mean of {len(inside)} cells':71}{n:5}{'':6}" + "{:8.1f}{:16.1f}{:9.1f}".format(*np.mean(inside, axis=0)))
 
 
-def alike(cells: list[tuple[str, str, np.ndarray]], pattern: str, replies: int) -> None:
-    """Each run that is not the first or the last is judged against its neighbours; the noise is that of all others."""
-    runs = sorted((start, st.level(rates[:replies])) for name, start, rates in cells if re.fullmatch(pattern, Path(name).name))
-    if len(runs) < 4:
-        print(f"\n{len(runs)} cells match {pattern!r}; at least 4 are needed")
-        return
-    counted, floors = Counter(), []
-    for i in range(1, len(runs) - 1):
-        others = [level for j, (_, level) in enumerate(runs) if abs(j - i) % 2]
-        noise = st.noise([others])
-        floors.append(noise.floor)
-        speedup = st.speedup([(runs[i][1], 1.0)], [(runs[i - 1][1], 0.5), (runs[i + 1][1], 0.5)], noise)
-        counted[st.verdict(speedup, noise.floor)] += 1
-    spread = 100 * np.std(np.log([level.value for _, level in runs]), ddof=1)
-    print(
-        f"\nA/A on real runs of {replies} replies: {len(runs)} processes of the same, means {spread:.1f} % apart (standard deviation), "
-        f"floor {100 * np.median(floors):.1f} %: {dict(counted)}"
-    )
-
-
 def main() -> None:
     arguments = parse()
     st.RESAMPLES = 999  # enough for coverage
@@ -252,13 +202,9 @@ def main() -> None:
         coverage_of_means(arguments.repeats)
         coverage_of_ratios(arguments.repeats)
         coverage_under_stopping(max(100, arguments.repeats // 2))
-        verdicts(arguments.repeats)
     cells = [cell for folder in arguments.results for cell in series_of(folder)]
     if cells:
         replay(cells, arguments.repeats // 2)
-        if arguments.alike:
-            for replies in (20, 100, 300):
-                alike(cells, arguments.alike, replies)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 
@@ -266,7 +212,6 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", type=Path, nargs="*", help="results folders to replay")
     parser.add_argument("--repeats", type=int, default=1000, help="intervals for each figure")
-    parser.add_argument("--alike", default="", help="techniques (a regular expression) that ran the same thing")
     parser.add_argument("--replay-only", action="store_true", help="leave the simulations out")
     return parser.parse_args()
 

@@ -8,13 +8,13 @@ import records_factory as made
 import render_report
 from speedgrid import records
 from speedgrid.report import page, tables
-from speedgrid.schema import MEASURE, SCORE
+from speedgrid.schema import SCORE
 
 
 def tables_of(grid: Sequence[dict]) -> tuple[list[dict], list[dict], list[dict]]:
     """Summary, runs and replies of the cells of a grid."""
     cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
-    replies = [row for cell in grid for row in records.read(Path(cell["folder"]) / "measure.parquet", MEASURE).rows]
+    replies = [row for cell in grid for row in render_report.replies_of(cell)]
     return tables.summary_rows(cells), tables.run_rows(cells), replies
 
 

@@ -1,9 +1,9 @@
 """comparison.py and `compare`: verdicts of cells, what differs around them, exit statuses, and what is not a result."""
 
 import json
-import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import aggregate
@@ -14,7 +14,7 @@ import records_factory as made
 from speedgrid import comparison, records
 from speedgrid.comparison import Results
 from speedgrid.report import tables
-from speedgrid.schema import MEASURE, RUNS, SUMMARY
+from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 
 KEY = ("local", "generate", "stdlib-llama")
 KIND = ("local", "generate")
@@ -36,7 +36,14 @@ def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, s
 
 
 def cells(**speeds: float) -> list[made.Made]:
-    return [made.Made(technique, technique.upper(), speed=speed) for technique, speed in {"baseline": 50.0, **speeds}.items()]
+    """Cells that ran three times each."""
+    return [
+        made.Made(technique, technique.upper(), speed=speed, again=(speed * 1.01, speed * 0.99))
+        for technique, speed in {"baseline": 50.0, **speeds}.items()
+    ]
+
+
+OFTEN = [replace(cell, again=(cell.speed,) * 2) if cell.status in MEASURED else cell for cell in made.DEFAULT_CELLS]
 
 
 def outcomes(compared: comparison.Comparison) -> dict[str, str]:
@@ -48,7 +55,7 @@ def compared(a: Path, b: Path, **options) -> comparison.Comparison:
 
 
 def test_a_result_is_the_same_as_itself(tmp_path):
-    folder = results_folder(tmp_path)
+    folder = results_folder(tmp_path, OFTEN)
     found = compared(folder, folder)
     measured = [made.technique for made in made.DEFAULT_CELLS if made.status in ("ok", "not_engaged")]
     assert [technique for technique, outcome in outcomes(found).items() if outcome == "same"] == measured
@@ -69,11 +76,11 @@ def test_another_run_of_the_same_is_the_same(tmp_path):
 
 def test_faster_and_slower_cells_are_told(tmp_path):
     a = results_folder(tmp_path / "a", cells(x=50, y=50, z=50), seed=1)
-    b = results_folder(tmp_path / "b", cells(x=60, y=40, z=51), seed=2)
+    b = results_folder(tmp_path / "b", cells(x=80, y=30, z=51), seed=2)
     found = compared(a, b)
     assert outcomes(found) == {"y": "slower", "x": "faster", "baseline": "same", "z": "same"}
     faster = next(change for change in found.cells if change.technique == "x")
-    assert faster.ratio.low < 1.2 < faster.ratio.high
+    assert faster.ratio.low < 1.6 < faster.ratio.high
     assert [change.technique for change in found.failures("slower")] == ["y"]
     assert {change.technique for change in found.failures("changed")} == {"x", "y"}
     assert found.failures("never") == []
@@ -81,7 +88,7 @@ def test_faster_and_slower_cells_are_told(tmp_path):
 
 def test_the_other_way_round_says_the_opposite(tmp_path):
     a = results_folder(tmp_path / "a", cells(x=50, y=50), seed=1)
-    b = results_folder(tmp_path / "b", cells(x=60, y=40), seed=2)
+    b = results_folder(tmp_path / "b", cells(x=80, y=30), seed=2)
     there, back = compared(a, b), compared(b, a)
     assert outcomes(back) == {"x": "slower", "y": "faster", "baseline": "same"}
     ratios = {change.technique: change.ratio for change in back.cells}
@@ -104,36 +111,51 @@ def test_what_came_and_went_and_what_stopped_working(tmp_path):
     assert compared(b, a).failures("slower") == []
 
 
-def test_the_floor_is_measured_where_something_ran_twice_and_assumed_where_not(tmp_path):
-    once = results_folder(tmp_path / "once", cells(x=50))
-    often = results_folder(tmp_path / "often", cells(x=52), again=4)
-    assumed, measured = compared(once, once), compared(once, often)
-    assert (assumed.noise[KIND].runs, assumed.noise[KIND].floor) == (0, 0.05)
-    assert any("assumed" in note for note in assumed.notes)
-    assert (measured.noise[KIND].runs, measured.noise[KIND].df) == (5, 4)
-    assert 0.005 < measured.noise[KIND].floor < 0.05
-    assert compared(once, once, assumed_floor=0.2).noise[KIND].floor == 0.2
+def test_a_difference_under_the_floor_is_none(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=90), seed=2)
+    assert outcomes(compared(a, b))["x"] == "faster"
+    assert outcomes(compared(a, b, negligible=1.0))["x"] == "unsure"
 
 
-def test_repeated_runs_of_a_cell_are_averaged(tmp_path):
-    a, b = results_folder(tmp_path / "a", cells(), seed=1, again=2), results_folder(tmp_path / "b", cells(), seed=2)
-    rates = compare.read_rates(a)[(*KEY, "baseline")]
-    assert len(rates) == 3
-    (change,) = compared(a, b).cells
-    expected = np.mean(compare.read_rates(b)[(*KEY, "baseline")][0]) / math.exp(np.mean([math.log(np.mean(run)) for run in rates]))
-    assert change.ratio.value == pytest.approx(expected)
+def test_more_runs_make_an_interval_narrower(tmp_path):
+    once = results_folder(tmp_path / "once", [made.Made("baseline", "B", speed=50.0)])
+    often = results_folder(tmp_path / "often", cells())
+    (few,), (many,) = compared(once, once).cells, compared(often, often).cells
+    assert many.ratio.high / many.ratio.low < 0.8 * few.ratio.high / few.ratio.low
+    assert compared(often, often).noise[KIND].runs == 6
 
 
-def test_of_a_summary_alone_its_intervals_are_compared(tmp_path):
+def test_speeds_are_those_of_the_page(tmp_path):
     a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=60), seed=2)
-    found = compared(a / "summary.parquet", b / "summary.parquet")
-    assert outcomes(found) == {"x": "faster", "baseline": "same"}
-    row = next(row for row in records.read(a / "summary.parquet", SUMMARY).rows if row["technique"] == "x")
-    before = next(change for change in found.cells if change.technique == "x").before
-    half = (row["tokens_per_s_high"] - row["tokens_per_s_low"]) / 2
-    assert before.value == row["tokens_per_s"]
-    assert before.high - before.value == pytest.approx(half, rel=0.15)  # a t of 19 degrees instead of a normal
+    for change in compared(a, b).cells:
+        for folder, speed in ((a, change.before), (b, change.after)):
+            row = next(r for r in records.read(folder / "summary.parquet", SUMMARY).rows if r["technique"] == change.technique)
+            assert (speed.value, speed.low, speed.high) == pytest.approx((row["rate"], row["rate_low"], row["rate_high"]))
+        assert change.ratio.value == pytest.approx(change.after.value / change.before.value)
+
+
+def test_of_a_summary_alone_its_figures_are_compared(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=90), seed=2)
+    found, whole = compared(a / "summary.parquet", b / "summary.parquet"), compared(a, b)
+    assert outcomes(found) == outcomes(whole) == {"x": "faster", "baseline": "same"}
+    x, y = (next(change.ratio for change in one.cells if change.technique == "x") for one in (found, whole))
+    assert (x.value, x.low, x.high) == pytest.approx((y.value, y.low, y.high), rel=0.1)
     assert sum("no runs.parquet" in note for note in found.notes) == 2
+
+
+def test_a_result_that_has_means_for_speeds_is_still_compared_by_its_replies(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=90), seed=2)
+    older = records.read(a / "summary.parquet", SUMMARY).rows
+    first = {
+        row["technique"]: np.mean(
+            [r["new_tokens"] / r["reply_s"] for r in records.read(a / "/".join(KEY) / row["technique"] / "measure.parquet", MEASURE).rows]
+        )
+        for row in older
+    }
+    nothing = dict.fromkeys(("noise", "noise_df", "noise_runs", "standing", "run_s"))
+    records.write(a / "summary.parquet", SUMMARY, [row | nothing | {"rate": first[row["technique"]]} for row in older])
+    assert outcomes(compared(a, b)) == {"x": "faster", "baseline": "same"}
+    assert not any("not those of summary.parquet" in note for note in compared(a, b).notes)
 
 
 def test_replies_that_are_not_those_of_the_summary_are_not_used(tmp_path):
@@ -191,7 +213,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_the_command_prints_aligned_columns_and_exits_by_fail_on(tmp_path):
-    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=40), seed=2)
+    a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=25), seed=2)
     told = run(a, b, "--fail-on", "slower")
     assert told.returncode == 1
     assert "1 of 2 cells fail --fail-on slower" in told.stderr
@@ -206,7 +228,7 @@ def test_the_command_prints_aligned_columns_and_exits_by_fail_on(tmp_path):
 
 
 def test_json_is_json_and_says_all(tmp_path):
-    a = results_folder(tmp_path / "a")
+    a = results_folder(tmp_path / "a", OFTEN)
     told = run(a, a, "--json", "--fail-on", "changed")
     assert told.returncode == 0
     found = json.loads(told.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

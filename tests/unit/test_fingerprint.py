@@ -140,6 +140,7 @@ CONCERNS = {
     "meters": EVERY_MEASUREMENT,
     "models": {"prepare_model"},
     "monitor": WATCHED,
+    "noise": {"aggregate", "render_report"},
     "outcomes": EVERY_MEASUREMENT,
     # The room of a container limits the series of growing sizes.
     "probe": {"probe"} | (in_experiments(*REPEATED) & of("measure")),
@@ -305,7 +306,7 @@ def test_comments_docstrings_formatting_and_annotations_run_nothing_again(after)
         ("speedgrid/comparison.py", "compare", {"render_report"}),
         ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
         ("speedgrid/statistics.py", "stop", {"measure transformers auto"}),
-        ("speedgrid/statistics.py", "speedup", {"aggregate", "render_report"}),
+        ("speedgrid/statistics.py", "over", {"aggregate", "render_report"}),
         ("speedgrid/workloads/generate.py", "counted", of("measure") & in_experiments(*GENERATE)),
         ("speedgrid/grid.py", "plan", {"write_plan"}),
         ("measure.py", "replies", of("measure") & in_experiments(*GENERATE)),

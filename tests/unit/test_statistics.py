@@ -346,133 +346,28 @@ def test_the_ratio_of_long_independent_series_is_welchs_test_of_their_logarithms
 # Runs
 
 
-def level_at(value, se=0.1, df=50.0, n=100):
-    return statistics.Level(value, se, df, n, float(n))
+def test_the_mean_of_several_runs_is_that_of_their_means():
+    levels = [statistics.Level(value, 1.0, 9.0, 10, 8.0) for value in (100.0, 104.0)]
+    pooled = statistics.pooled(levels)
+    assert (pooled.value, pooled.n, pooled.worth) == (102, 20, 16)
+    assert pooled.se == pytest.approx(math.sqrt(2) / 2)
+    assert pooled.df == pytest.approx(18)
+    assert statistics.pooled(levels[:1]) is levels[0]
 
 
-def test_noise_of_runs_is_an_analysis_of_variance():
-    groups = [[level_at(v) for v in (100, 101, 102)], [level_at(v) for v in (50, 50.5)]]
-    noise = statistics.noise(groups)
-    logs = [np.log([100, 101, 102]), np.log([50, 50.5])]
-    variance = sum(x.var(ddof=1) * (len(x) - 1) for x in logs) / 3
-    assert (noise.runs, noise.df) == (5, 3)
-    assert noise.spread == pytest.approx(math.sqrt(variance))
-    assert noise.between == pytest.approx(math.sqrt(variance - noise.within**2))
-    assert noise.floor == pytest.approx(math.expm1(stats.t.ppf(0.975, 3) * math.sqrt(2 * variance)))
-
-
-def test_runs_cannot_be_surer_than_their_replies():
-    noise = statistics.noise([[level_at(100.0, se=2), level_at(100.0, se=2), level_at(100.0, se=2)]])
-    assert noise.between == 0
-    assert noise.spread == noise.within == pytest.approx(0.02)
-
-
-def test_where_nothing_ran_twice_there_is_no_noise_to_find():
-    assert statistics.noise([[level_at(100)], []]) is None
-    assumed = statistics.assumed_noise(0.05)
-    assert assumed.runs == 0
-    assert math.expm1(stats.norm.ppf(0.975) * math.sqrt(2) * assumed.spread) == pytest.approx(0.05)
-
-
-def test_a_workload_has_the_noise_of_its_own_runs_and_a_lone_one_that_of_its_device():
-    calm, shaky = [[level_at(v, se=0.01) for v in (100, 100.1)]], [[level_at(v) for v in (100, 120, 90)]]
-    kinds = {("gpu", "train"): calm, ("gpu", "generate"): shaky, ("gpu", "growth"): [[level_at(5)]], ("cpu", "growth"): [[level_at(5)]]}
-    found = statistics.noise_of_kinds(kinds, 0.2)
-    assert found[("gpu", "train")] == statistics.noise(calm)
-    assert found[("gpu", "generate")] == statistics.noise(shaky)
-    assert found[("gpu", "growth")] == statistics.noise([*calm, *shaky])
-    assert found[("cpu", "growth")] == statistics.assumed_noise(0.2)
-
-
-@pytest.mark.parametrize(
-    ("at", "paired"),
-    [(0, [(1, 1.0)]), (12, [(1, 0.8), (0, 0.2)]), (20, [(0, 1.0)]), (25, [(0, 0.5), (2, 0.5)]), (99, [(2, 1.0)])],
-)
-def test_a_run_is_paired_with_the_baselines_around_it(at, paired):
-    found = statistics.nearest(at, [20, 10, 30])
-    assert [index for index, _ in found] == [index for index, _ in paired]
-    assert [share for _, share in found] == pytest.approx([share for _, share in paired])
-
-
-def test_a_steady_drift_cancels_in_a_speedup():
-    def speed(at):
-        return 100 * math.exp(-0.01 * at)
-
-    times = [0, 4, 8]
-    baselines = [level_at(speed(at)) for at in times]
-    pair = [(baselines[i], share) for i, share in statistics.nearest(5, times)]
-    noise = statistics.noise([baselines])
-    assert statistics.speedup([(level_at(1.5 * speed(5)), 1.0)], pair, noise).value == pytest.approx(1.5)
-    drift = statistics.drift(baselines, times)
-    assert drift.value == pytest.approx(math.exp(-0.08) - 1)
+def run_at(value):
+    return statistics.Run(value, 1e-4, 9.0, 10, value, value, 1e-4)
 
 
 def test_drift_is_that_of_scipys_line():
     values, times = [100.0, 103.0, 101.0, 104.0, 106.0], [0.0, 60.0, 110.0, 200.0, 250.0]
     line = stats.linregress(times, np.log(values))
     half = stats.t.ppf(0.975, 3) * line.stderr
-    drift = statistics.drift([level_at(value) for value in values], times)
+    drift = statistics.drift([run_at(value) for value in values], times)
     expected = [math.expm1(250 * slope) for slope in (line.slope, line.slope - half, line.slope + half)]
     assert [drift.value, drift.low, drift.high] == pytest.approx(expected)
-    assert statistics.drift([level_at(100)], [0.0]) is None
-    assert statistics.drift([level_at(100), level_at(110)], [0.0, 9.0]) == statistics.Estimate(pytest.approx(0.1))
-
-
-def test_the_interval_of_a_speedup_has_the_noise_between_runs_in_it():
-    quiet, noisy = ([level_at(v) for v in values] for values in ((100.0, 100.1, 99.9), (100.0, 103.0, 97.0)))
-    run = [(level_at(120.0), 1.0)]
-    narrow, wide = (statistics.speedup(run, statistics.evenly(runs), statistics.noise([runs])) for runs in (quiet, noisy))
-    assert narrow.value == pytest.approx(1.2, abs=0.001)
-    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
-    alone = statistics.ratio(run[0][0], quiet[0])
-    assert narrow.high - narrow.low >= alone.high - alone.low
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "floor", "said"),
-    [
-        (1.2, 1.15, 1.25, 0.03, "faster"),
-        (0.8, 0.75, 0.85, 0.03, "slower"),
-        (1.02, 0.99, 1.05, 0.03, "same"),
-        (1.02, 1.01, 1.03, 0.03, "same"),  # told from none, but under the floor
-        (1.10, 0.95, 1.27, 0.03, "unsure"),  # a noisy technique
-        (1.00, 0.80, 1.25, 0.03, "unsure"),  # might be a tie, might be a quarter
-        (0.70, 0.55, 0.89, 0.49, "unsure"),  # slower if anything, and under a high floor
-        (1.00, 0.75, 1.33, 0.60, "unsure"),  # a machine that cannot tell half as much again
-        (1.00, 0.60, 1.67, 2.00, "unsure"),  # a machine that cannot tell twice the speed
-        (1.5, None, None, 0.03, "unsure"),
-    ],
-)
-def test_verdicts(value, low, high, floor, said):
-    assert statistics.verdict(statistics.Estimate(value, low, high), floor) == said
-
-
-@pytest.mark.parametrize(("runs", "between", "phi"), [(2, 0.003, 0.0), (3, 0.01, 0.0), (3, 0.003, 0.6), (5, 0.01, 0.6)])
-def test_of_twenty_pairs_of_the_same_at_most_one_is_told_apart(runs, between, phi):
-    rng = np.random.default_rng([runs, 20])
-    said = [verdict_of(rng, runs, between, phi, 1.0) for _ in range(100)]
-    assert said.count("same") >= 95
-
-
-def test_a_tenth_more_speed_is_seen_where_the_floor_is_three_percent():
-    rng = np.random.default_rng(30)
-    found = [statistics.noise([baselines_of(rng, 5, 0.006, 0.3)]).floor for _ in range(40)]
-    assert 0.02 < np.median(found) < 0.04
-    said = [verdict_of(rng, 5, 0.006, 0.3, 1.1) for _ in range(40)]
-    assert said.count("faster") >= 38
-    assert [verdict_of(rng, 5, 0.006, 0.3, 0.9) for _ in range(40)].count("slower") >= 38
-
-
-def baselines_of(rng, runs, between, phi, speed=1.0):
-    return [statistics.level(speed * math.exp(between * rng.normal()) * wandering(rng, 100, phi) ** 0.5) for _ in range(runs)]
-
-
-def verdict_of(rng, runs, between, phi, speed):
-    baselines = baselines_of(rng, runs, between, phi)
-    noise = statistics.noise([baselines])
-    pair = [(baselines[i], share) for i, share in statistics.nearest(1, [2 * i for i in range(runs)])]
-    (run,) = baselines_of(rng, 1, between, phi, speed)
-    return statistics.verdict(statistics.speedup([(run, 1.0)], pair, noise), noise.floor)
+    assert statistics.drift([run_at(100)], [0.0]) is None
+    assert statistics.drift([run_at(100), run_at(110)], [0.0, 9.0]) == statistics.Estimate(pytest.approx(0.1))
 
 
 # When to stop

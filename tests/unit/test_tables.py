@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import aggregate
+import numpy as np
 import pytest
 import records_factory as made
 import report_data
-from speedgrid import records, statistics
+from speedgrid import noise, records, statistics
 from speedgrid.report import tables
 from speedgrid.schema import EVALUATE, MEASURE, MEASURED, RUNS, STATUSES, SUMMARY
 
@@ -64,32 +65,74 @@ def test_speedups_are_taken_against_the_baseline_of_the_group(default):
     baseline = default["baseline"]
     assert (baseline["speedup"], baseline["speedup_low"], baseline["speedup_high"]) == (1.0, None, None)
     row = default["torch_compile"]
-    assert row["speedup"] == pytest.approx(row["tokens_per_s"] / baseline["tokens_per_s"])
+    assert row["speedup"] == pytest.approx(row["rate"] / baseline["rate"]), "the ratio of the two figures beside it"
     assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
 
 
-def test_the_noise_floor_comes_from_the_baselines_runs(tmp_path):
+def test_the_noise_of_a_cell_is_its_own_moderated_by_what_such_cells_have_shown(tmp_path):
     calm = replace(made.DEFAULT_CELLS[0], spread=0.002, again=(48.1, 47.9, 48.0))
-    rows = summarise(tmp_path / "calm", [calm, made.DEFAULT_CELLS[1]])
+    sdpa, known = made.DEFAULT_CELLS[1], noise.prior("cpu", "processor")
+    rows = summarise(tmp_path / "calm", [calm, sdpa])
     assert (rows["baseline"]["runs"], rows["sdpa"]["runs"]) == (4, 1)
-    assert {row["noise_runs"] for row in rows.values()} == {4}
-    assert 0 < rows["sdpa"]["noise_floor"] < 0.02
-    assert rows["sdpa"]["verdict"] == "faster"
-    assert rows["baseline"]["verdict"] is None
-    shaky = replace(calm, again=(40.0, 56.0, 47.0))
-    rows = summarise(tmp_path / "shaky", [shaky, made.DEFAULT_CELLS[1]])
-    assert rows["sdpa"]["noise_floor"] > 0.3
-    assert rows["sdpa"]["verdict"] in ("same", "unsure")
+    assert rows["baseline"]["noise"] == pytest.approx(known.sd * (3 / 6) ** 0.5, rel=0.01), "its own three degrees say next to none"
+    assert rows["sdpa"]["noise"] == pytest.approx(rows["baseline"]["noise"], rel=0.01), "what the baseline has shown counts for its kind"
+    assert rows["baseline"]["noise_runs"] == known.runs + 4
+    shaky = replace(calm, again=(30.0, 70.0, 47.0))
+    assert summarise(tmp_path / "shaky", [shaky, sdpa])["sdpa"]["noise"] > 1.5 * known.sd
 
 
-def test_a_speedup_is_taken_against_the_runs_nearest_in_time(tmp_path):
-    drifting = replace(made.DEFAULT_CELLS[0], speed=40.0, spread=0.001, again=(60.0,))  # at 10:00 and 10:10
-    late = replace(made.DEFAULT_CELLS[1], speed=60.0, spread=0.001, begins="2025-03-01T10:10:00+00:00")
-    halfway = replace(late, technique="halfway", begins="2025-03-01T10:05:00+00:00")
-    rows = summarise(tmp_path, [drifting, late, halfway])
-    assert rows["sdpa"]["speedup"] == pytest.approx(1.0, rel=0.01)
-    assert rows["halfway"]["speedup"] == pytest.approx(60 / (40 * 60) ** 0.5, rel=0.01)
-    assert rows["baseline"]["baseline_drift"] == pytest.approx(0.5, rel=0.01)
+def test_steady_replies_of_a_gpu_have_the_noise_of_what_hangs_on_the_gpu(tmp_path):
+    steady, shaky = (replace(cell, spread=spread) for cell, spread in zip(made.DEFAULT_CELLS[:2], (0.003, 0.06), strict=True))
+    rows = summarise(tmp_path, [steady, shaky], machine=made.GPU_MACHINE)
+    assert rows["baseline"]["noise"] == pytest.approx(noise.prior("cuda", "device").sd)
+    assert rows["sdpa"]["noise"] == pytest.approx(noise.prior("cuda", "processor").sd)
+
+
+def test_every_figure_of_a_cell_is_of_all_its_runs(tmp_path):
+    grid = made.write_group(tmp_path, [replace(made.DEFAULT_CELLS[0], again=(60.0,)), made.DEFAULT_CELLS[1]])
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    row, other = tables.summary_rows(cells)
+    runs = [[r["new_tokens"] / r["reply_s"] for r in record.rows] for record in (cells[0].measure, *cells[0].again)]
+    medians, means = ([figure(run) for run in runs] for figure in (np.median, np.mean))
+    assert row["run_rates"] == pytest.approx(medians)
+    assert row["rate"] == pytest.approx(np.exp(np.mean(np.log(medians))))
+    assert row["tokens_per_s"] == pytest.approx(np.mean(means))
+    assert row["replies"] == 40
+    assert other["speedup"] == pytest.approx(other["rate"] / row["rate"])
+    assert row["baseline_drift"] == pytest.approx(60 / 48 - 1, rel=0.05)
+
+
+def test_a_stall_moves_the_mean_and_not_the_speed(tmp_path):
+    grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
+    calm = aggregate.read_cell(grid[0], made.JOBS)
+    stalled = replace(
+        calm,
+        measure=records.Record(
+            [{**r, "reply_s": 10 + r["reply_s"]} if r["reply"] in (4, 9) else r for r in calm.measure.rows], calm.measure.facts
+        ),
+    )
+    (before,), (after,) = (tables.summary_rows([cell]) for cell in (calm, stalled))
+    assert after["rate"] == pytest.approx(before["rate"], rel=0.01)
+    assert after["tokens_per_s"] < 0.95 * before["tokens_per_s"]
+
+
+def test_no_interval_reaches_beyond_the_slowest_and_the_fastest_reply(tmp_path):
+    cells = [replace(made.DEFAULT_CELLS[0], again=(30.0, 70.0)), replace(made.DEFAULT_CELLS[1], spread=0.001)]
+    grid = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path, cells)]
+    for cell, row in zip(grid, tables.summary_rows(grid), strict=True):
+        rates = [reply["new_tokens"] / reply["reply_s"] for reply in cell.all_replies]
+        assert min(rates) <= row["rate_low"] <= row["rate"] <= row["rate_high"] <= max(rates)
+
+
+def test_a_disturbed_run_counts_less_and_is_counted(tmp_path):
+    quiet = replace(made.DEFAULT_CELLS[0], spread=0.001, again=(24.0,))
+    even = summarise(tmp_path / "even", [quiet])["baseline"]
+    grid = aggregate.read_cell(made.write_group(tmp_path, [quiet])[0], made.JOBS)
+    busy = records.Record(grid.again[0].rows, grid.again[0].facts | {"disturbed": "other processes used 40 % of the CPUs"})
+    (row,) = tables.summary_rows([replace(grid, again=[busy])])
+    assert row["runs_disturbed"] == 1
+    assert even["rate"] == pytest.approx((48 * 24) ** 0.5, rel=0.01)
+    assert 24 < even["rate"] < row["rate"] < 48
 
 
 def test_no_interval_says_that_a_rate_might_be_negative(tmp_path):

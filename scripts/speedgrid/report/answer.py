@@ -38,7 +38,7 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
     if group.engaged.empty:
         return Answer(Markup("Nothing could be measured here, so there is no answer."), _excluded(group), [])
-    points = [*_speed_points(group), *_memory_points(group), *_excluded(group), trust.noise_sentence(group)]
+    points = [*_speed_points(group), *_memory_points(group), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
     points = [point for point in points if point]
     return Answer(_headline(group), points, _warnings(group, devices))
 
@@ -56,23 +56,34 @@ def parameters_in_words(count: float) -> str:
 def _headline(group: Group) -> Markup:
     if group.workload == "largest":
         return _largest_headline(group)
-    engaged, baseline = group.engaged, group.baseline
-    best = group.fastest
+    engaged, baseline, best = group.engaged, group.baseline, group.fastest
     speed = _speed(best, "95 % interval ")
     if len(engaged) == 1:
         return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
-    tied = engaged[engaged.ties_fastest.astype(bool) & (engaged.technique != best.technique)]
+    close = engaged[(engaged.standing == "same") & (engaged.technique != best.technique)]
+    unsure = engaged[engaged.standing == "unsure"]
     if best.is_baseline:
-        rest = Markup("; {} cannot be told apart from it").format(_names(tied.label)) if len(tied) else ""
-        return Markup("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}.").format(best.label, speed, rest)
-    if len(tied) == 0:
-        lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
+        rest = Markup("; {} {} as fast").format(_names(close.label), "is" if len(close) == 1 else "are") if len(close) else ""
+        lead = Markup("Nothing here is surely faster than <strong>{}</strong>, the baseline: {}{}") if len(unsure) else None
+        lead = lead or Markup("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}")
+        return lead.format(best.label, speed, rest) + Markup(".") + _may_be(unsure)
+    if len(close):
+        lead = Markup("{} are the fastest and equally fast: {} has {}").format(_names([best.label, *close.label]), best.label, speed)
+    elif len(unsure):
+        lead = Markup("<strong>{}</strong> leads with {}").format(best.label, speed)
     else:
-        names = _names([best.label, *tied.label])
-        lead = Markup("{} cannot be told apart as the fastest; {} has {}").format(names, best.label, speed)
+        lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
     if baseline is None:
-        return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead)
-    return Markup("{}, a speed-up of {} over {}.").format(lead, _ratio(best), baseline.label)
+        return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
+    if baseline.technique in list(close.technique):
+        return lead + Markup(".") + _may_be(unsure)
+    over = Markup("{}, a speed-up of {} over {} ({} {}/s).")
+    return over.format(lead, _ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
+
+
+def _may_be(rows: pd.DataFrame) -> Markup:
+    """That what these runs leave open may be as fast as the one that leads."""
+    return Markup(" Whether {} could be as fast is open.").format(_names(rows.label)) if len(rows) else Markup("")
 
 
 def _largest_headline(group: Group) -> Markup:
@@ -106,11 +117,14 @@ def _speed_points(group: Group) -> list[Markup]:
     if baseline is None:
         return points
     others = engaged[~engaged.is_baseline]
-    same, unsure, slower = (others[others.verdict == verdict] for verdict in ("same", "unsure", "slower"))
+    faster, same, slower = (others[others.verdict == verdict] for verdict in ("faster", "same", "slower"))
+    behind = faster[faster.technique != best.technique].sort_values("speedup", ascending=False)
+    if len(behind):
+        told = [Markup("{} {}").format(row.label, _ratio(row)) for row in behind.itertuples()]
+        points.append(Markup("Faster than {}, too: {}.").format(baseline.label, units.listed(told)))
     if len(same):
-        points.append(Markup("As fast as {}, within the noise: {}.").format(baseline.label, _names(same.label)))
-    if len(unsure):
-        points.append(Markup("Faster or slower than {}, these runs cannot say: {}.").format(baseline.label, _names(unsure.label)))
+        told = [Markup("{} {}").format(row.label, _ratio(row)) for row in same.itertuples()]
+        points.append(Markup("As fast as {}: {}.").format(baseline.label, units.listed(told)))
     if len(slower):
         told = [Markup("{} {}").format(row.label, _ratio(row)) for row in slower.sort_values("speedup").itertuples()]
         points.append(Markup("Slower than {}: {}.").format(baseline.label, units.listed(told)))

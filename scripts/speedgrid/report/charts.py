@@ -77,7 +77,7 @@ def speed_figure(group: Group) -> Figure:
     return Figure(
         "speed",
         "Tokens per second",
-        f"More is better. Bars are means over the replies, prefill included; the line is the mean's 95 % interval; {dots}.",
+        f"More is better. Bars are typical speeds, of the median reply with prefill included; the line is the 95 % interval; {dots}.",
         speed(group.rows, group.replies),
         _state_legend(group),
         _in_words(measured, "rate", " token/s"),
@@ -92,7 +92,7 @@ def speedup_figure(group: Group) -> Figure | None:
         f"Speed-up over {group.baseline.label}",
         "More is better, 1 is the baseline. Lines are 95 % intervals, noise between runs included. Equal steps are equal factors.",
         speedup(group.rows),
-        [*_state_legend(group), ("--chart-band", "within the noise floor")],
+        _state_legend(group),
         _in_words(group.measured, "speedup", "×"),
     )
 
@@ -217,11 +217,7 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     base = alt.Chart(table).transform_filter("isValid(datum.speedup)").encode(y=_rows_axis(table))
     tooltip = _tooltip(interval="speed-up, 95 % interval", outcome="status")
     one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
-    floor = 1 + float(table.noise_floor.max() if table.noise_floor.notna().any() else 0)
-    band = pd.DataFrame({"from": [max(1 / floor, domain[0])], "to": [min(floor, domain[1])]})
-    within = alt.Chart(band).mark_rect(color="var(--chart-band)", opacity=0.5).encode(x=alt.X("from:Q", scale=x["scale"]), x2="to:Q")
     return _finished(
-        within,
         one,
         base.mark_rule(strokeWidth=3).encode(x=alt.X("speedup_low:Q"), x2="speedup_high:Q", color=_state()),
         base.mark_point(filled=True, size=90, opacity=1).encode(x=x, color=_state(), tooltip=tooltip),
@@ -337,11 +333,11 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     """Bits per byte against token/s; labels stand where none covers another or a point, at any width of the page."""
     table = prepare(_scored(rows)).reset_index(drop=True)
     height = max(300, ROW * len(rows))  # as high as the charts beside it
-    x_domain = [0, _largest(table.tokens_per_s_high.fillna(table.tokens_per_s)) * 1.08]
+    x_domain = [0, _largest(table.rate_high.fillna(table.rate)) * 1.08]
     low, high = table.bits_per_byte.min(), table.bits_per_byte.max()
     room = max((high - low) * 0.25, high * 0.005)
     y_domain = [max(0, low - room), high + room]
-    xs = [(value - x_domain[0]) / (x_domain[1] - x_domain[0]) for value in table.tokens_per_s]
+    xs = [(value - x_domain[0]) / (x_domain[1] - x_domain[0]) for value in table.rate]
     ys = [height * (y_domain[1] - value) / (y_domain[1] - y_domain[0]) for value in table.bits_per_byte]
     spots = place_labels(list(zip(xs, ys, strict=True)), list(table.name), height)
     table["label_lines"] = [wrapped(name) for name in table.name]
@@ -350,19 +346,19 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     table["text_dy"] = table.dy - half  # Vega centres the first line
     reach = [(lines + _LINE / 2) * (align == "center") for lines, align in zip(half, table["align"], strict=True)]
     table["lead_dy"] = [dy - math.copysign(end, dy) for dy, end in zip(table.dy, reach, strict=True)]
-    table["speed_text"] = [_interval(row.tokens_per_s, row.tokens_per_s_low, row.tokens_per_s_high) for row in table.itertuples()]
+    table["speed_text"] = [_interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
     table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
     y_scale = alt.Scale(domain=y_domain, nice=False, zero=False)
     y = alt.Y("bits_per_byte:Q", title="bits per byte (lower is better)", scale=y_scale, axis=alt.Axis(tickCount=5, labelLimit=0))
-    x = alt.X("tokens_per_s:Q", title="token/s", scale=alt.Scale(domain=x_domain, nice=False), axis=_ticks())
+    x = alt.X("rate:Q", title="token/s", scale=alt.Scale(domain=x_domain, nice=False), axis=_ticks())
     base = alt.Chart(table).encode(x=x, y=y)
     tooltip = _tooltip(speed_text="token/s, 95 % interval", quality_text="bits per byte", outcome="status")
     leader = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
     text = {"baseline": "middle", "lineBreak": "\n", "lineHeight": _LINE, "fontSize": 11.5}
     text |= {"dx": alt.ExprRef("datum.dx"), "dy": alt.ExprRef("datum.text_dy"), "align": alt.ExprRef("datum.align")}
     chart = alt.layer(
-        base.transform_filter("datum.led").mark_rule(color=OFF_INK, **leader).encode(x2="tokens_per_s", y2="bits_per_byte"),
-        base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=alt.X("tokens_per_s_low:Q"), x2="tokens_per_s_high:Q", color=_state()),
+        base.transform_filter("datum.led").mark_rule(color=OFF_INK, **leader).encode(x2="rate", y2="bits_per_byte"),
+        base.mark_rule(strokeWidth=2, opacity=0.6).encode(x=alt.X("rate_low:Q"), x2="rate_high:Q", color=_state()),
         base.mark_point(filled=True, size=110, opacity=1, stroke=PAPER, strokeWidth=1.5).encode(color=_state(), tooltip=tooltip),
         base.mark_text(**text).encode(text="label_lines:N", color=_text_ink()),
     )
@@ -475,7 +471,7 @@ def _row_note(state: str) -> str:
 
 def _scored(rows: pd.DataFrame) -> pd.DataFrame:
     """Cells that have a speed and a quality that means something."""
-    return rows[rows.tokens_per_s.notna() & rows.bits_per_byte.notna() & (rows.quality_meaningful != False)]  # noqa: E712
+    return rows[rows.rate.notna() & rows.bits_per_byte.notna() & (rows.quality_meaningful != False)]  # noqa: E712
 
 
 def _rows_axis(table: pd.DataFrame) -> alt.Y:

@@ -25,12 +25,11 @@ def counts(compared: Comparison) -> str:
 
 
 def floors(compared: Comparison) -> list[str]:
-    """The noise floor of every device and workload, and where it comes from."""
-    said = []
-    for (gpu, workload), noise in compared.noise.items():
-        origin = f"from {noise.runs} runs" if noise.runs else "assumed"
-        said.append(f"noise floor on {gpu}, {workload}: {units.noise_floor(noise.floor)} ({origin})")
-    return said
+    """The noise between runs of every device and workload."""
+    return [
+        f"noise between runs on {gpu}, {workload}: {units.number(100 * noise.sd, 2)} % ({noise.runs} runs here, and what others have shown)"
+        for (gpu, workload), noise in compared.noise.items()
+    ]
 
 
 def differences(compared: Comparison) -> list[tuple[str, ...]]:

@@ -28,11 +28,11 @@ from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
 TABLE = (
-    *("tokens_per_s", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "memory_peak", "memory_reserved"),
+    *("rate", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "memory_peak", "memory_reserved"),
     *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token"),
-    *("decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
+    *("tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
     *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
-    *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies"),
+    *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies", "runs"),
 )
 INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_per_s")} | {
     "speedup": ("speedup_low", "speedup_high"),
@@ -290,7 +290,7 @@ def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
 
 def _samples(group: Group) -> list[dict]:
     """The first reply of each technique, cut to a readable length."""
-    first = group.replies[group.replies.reply == 1].set_index("technique").text
+    first = group.replies[(group.replies.reply == 1) & (group.replies.run == 1)].set_index("technique").text
     labels = group.rows.set_index("technique").label
     return [{"label": label, "text": _cut(first[name] or "")} for name, label in labels.items() if name in first.index]
 

@@ -1,21 +1,20 @@
 """From the records of the jobs to the tables of the study: a row for every cell, a row for every job.
 
-Protocol of the figures: each reply gets its own rate, and a cell's figure is the mean over its replies. (The rate of all tokens over all
-time would weigh long replies more; the studies that speedgrid reproduces publish the mean over replies.) A speed-up is taken against the
-runs of the baseline that are nearest in time, and its interval has the noise between runs in it.
+Protocol of the figures: each reply gets its own rate. What is typical of a run is the median of them, which a stall cannot move, and a
+cell's speed is the geometric mean of its runs': bars, tables, verdicts and speed-ups are all of that one figure. The mean over the replies,
+which the studies that speedgrid reproduces publish, stands beside it. (The rate of all tokens over all time would weigh long replies more.)
 """
 
-import collections
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 import pandas as pd
 
-from speedgrid import ceilings, statistics
+from speedgrid import ceilings, noise, statistics
 from speedgrid.comparison import flat
 from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT
@@ -33,8 +32,6 @@ FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
     *("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
 )
-# Shares of runs that add up to less than this are none.
-ROUNDING = 1e-9
 COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s")
 
 
@@ -76,10 +73,24 @@ class CellRecords:
         return _finished(self.measure, self.point)
 
     @cached_property
+    def records_with_figures(self) -> list[Record]:
+        """Those of its runs that have figures, the cell's own first."""
+        return [record for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record, self.point)]
+
+    @cached_property
     def runs(self) -> list["Run"]:
         """The runs that have figures, the cell's own first."""
-        records = [record for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record, self.point)]
-        return [Run.of(record, self.point) for record in records]
+        return [Run.of(record, self.point) for record in self.records_with_figures]
+
+    @cached_property
+    def all_replies(self) -> list[dict]:
+        """The finished counted replies of all its runs."""
+        return [reply for record in self.records_with_figures for reply in _finished(record, self.point)]
+
+    @property
+    def device(self) -> str:
+        """The kind of its device, `cuda` or `cpu`."""
+        return self.measure.facts.get("device") or ""
 
     @property
     def made_s(self) -> float:
@@ -92,17 +103,21 @@ class CellRecords:
         return self.status in MEASURED and bool(self.replies)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Run:
-    """A process that measured a cell: when it began, in seconds, and its speed. Two that look alike are two."""
+    """A process that measured a cell: when it began and for how long it ran, in seconds; its speed; the mean over its replies."""
 
     at: float
-    level: statistics.Level
+    seconds: float | None
+    speed: statistics.Run
+    mean: statistics.Level
 
     @classmethod
     def of(cls, record: Record, point: int | None = None) -> "Run":
         rates = [items(reply) / reply["reply_s"] for reply in _finished(record, point)]
-        return cls(datetime.fromisoformat(record.facts["started_at"]).timestamp(), statistics.level(rates))
+        began, ended = (record.facts.get(name) and datetime.fromisoformat(record.facts[name]) for name in ("started_at", "ended_at"))
+        seconds = (ended - began).total_seconds() if ended else None
+        return cls(began.timestamp(), seconds, statistics.run(rates, bool(record.facts.get("disturbed"))), statistics.level(rates))
 
 
 def items(reply: Mapping) -> int:
@@ -120,83 +135,78 @@ def _finished(record: Record, point: int | None = None) -> list[dict]:
 def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     """The rows of schema.SUMMARY, one for every cell, in the order of `cells`; what a cell does not have is None."""
     cells = work.at_common_points(cells)
+    groups: dict[tuple, list[CellRecords]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell)
+    judged = {id(cell): found for members in groups.values() for cell, found in _judged(members)}
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
-    noise = _noise(baselines.values())
-    rows = [_summary_row(cell, baselines.get(cell.group), noise.get(_kind(cell))) for cell in cells]
-    _mark_fastest(cells, rows, baselines, noise)
-    return rows
+    return [_summary_row(cell, baselines.get(cell.group), judged.get(id(cell))) for cell in cells]
 
 
-def ranked_by(has_baseline: bool) -> str:
-    """The column that ranks the cells of a group: the speed-up, free of the machine's drift, or without a baseline the speed."""
-    return "speedup" if has_baseline else "rate"
+@dataclass(frozen=True)
+class _Judged:
+    """A cell's speed, and what can be said of it against the fastest engaged cell of its group and against the baseline's."""
+
+    speed: statistics.Speed
+    baseline: statistics.Speed | None
+    standing: str | None
+    further_runs: int | None
+    further_runs_fastest: int | None
+
+    @property
+    def ratio(self) -> statistics.Estimate | None:
+        return statistics.over(self.speed, self.baseline) if self.baseline else None
 
 
-def _kind(cell: CellRecords) -> tuple[str, str]:
-    return cell.cell["gpu"], cell.cell["workload"]
+def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judged]]:
+    """The cells of a group that have figures, each with what can be said of its speed. What was not engaged is never the fastest, and
+    speeds at another size than the baseline's are compared with none."""
+    measured = [cell for cell in members if cell.has_figures]
+    speeds = noise.speeds([(cell.device, [run.speed for run in cell.runs]) for cell in measured])
+    baseline = next((index for index, cell in enumerate(measured) if cell.cell["is_baseline"]), None)
+    size = None if baseline is None else measured[baseline].point
+    engaged = [index for index, cell in enumerate(measured) if cell.status == "ok" and (baseline is None or cell.point == size)]
+    standings = dict(zip(engaged, statistics.leaders([speeds[index] for index in engaged]), strict=True)) if engaged else {}
+    first = max(engaged, key=lambda index: speeds[index].value, default=None)
+    for index, (cell, speed) in enumerate(zip(measured, speeds, strict=True)):
+        against = speeds[baseline] if baseline is not None and cell.point == size else None
+        standing = "first" if index == first else standings.get(index)
+        yield (
+            cell,
+            _Judged(
+                speed,
+                against,
+                standing,
+                statistics.further_runs(speed, against) if against and index != baseline else None,
+                statistics.further_runs(speeds[first], speed) if standing == "unsure" else None,
+            ),
+        )
 
 
-def _noise(baselines: Iterable[CellRecords]) -> dict[tuple[str, str], statistics.Noise]:
-    """The noise between the runs of the baselines, of every gpu and workload."""
-    runs: dict[tuple[str, str], list] = {}
-    for cell in baselines:
-        runs.setdefault(_kind(cell), []).append([run.level for run in cell.runs])
-    return statistics.noise_of_kinds(runs)
-
-
-def _mark_fastest(
-    cells: Sequence[CellRecords],
-    rows: Sequence[dict],
-    baselines: Mapping[tuple, CellRecords],
-    noise: Mapping[tuple[str, str], statistics.Noise],
-) -> None:
-    """Fill in for each cell whether the fastest of its group cannot be told apart from it. What was not engaged is never the fastest."""
-    groups: dict[tuple, list[tuple[CellRecords, dict]]] = {}
-    for cell, row in zip(cells, rows, strict=True):
-        if cell.has_figures:
-            groups.setdefault(cell.group, []).append((cell, row))
-    for group, members in groups.items():
-        runs, ranked = baselines[group].runs if group in baselines else [], ranked_by(group in baselines)
-        engaged = [(cell, row) for cell, row in members if cell.status == "ok" and row[ranked] is not None]
-        fastest = max(engaged, key=lambda member, ranked=ranked: member[1][ranked])[0] if engaged else None
-        for cell, row in members if fastest else ():
-            row["ties_fastest"] = cell is fastest
-            if cell is not fastest and row[ranked] is not None:
-                known = noise.get(_kind(cell)) or statistics.assumed_noise()
-                row["ties_fastest"] = statistics.verdict(_ratio(fastest.runs[0], cell.runs[0], runs, known), known.floor) != "faster"
-
-
-def _ratio(one: "Run", other: "Run", baselines: Sequence["Run"], noise: statistics.Noise) -> statistics.Estimate:
-    """How much faster one run is than another, each held against the baseline's runs nearest to it in time, so that drift cancels."""
-    shares: dict[Run, float] = collections.Counter()
-    for run, sign in ((one, 1), (other, -1)):
-        shares[run] += sign
-        for which, share in statistics.nearest(run.at, [each.at for each in baselines]) if baselines else ():
-            shares[baselines[which]] -= sign * share
-    sides = ([(run.level, sign * share) for run, share in shares.items() if sign * share > ROUNDING] for sign in (1, -1))
-    return statistics.speedup(*sides, noise)
-
-
-def _summary_row(cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise | None) -> dict:
+def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judged | None) -> dict:
     row: dict = dict.fromkeys(column.name for column in SUMMARY.columns)
     row |= {name: cell.cell[name] for name in FROM_GRID}
     row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
-    row |= {"status": cell.status, "reason": cell.measure.reason, "replies": len(cell.replies)}
+    row |= {
+        "status": cell.status,
+        "reason": cell.measure.reason,
+        "replies": len(cell.all_replies) if cell.has_figures else len(cell.replies),
+    }
     row["outdated"] = ", ".join(_outdated(cell))
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
     row |= _quality(cell)
     row["unit"] = cell.measure.facts.get("unit") or ("token" if cell.is_generation else None)
     if cell.has_figures:
-        row |= _speed(cell) if cell.is_generation else _rates(cell)
-        row |= _speedup(cell, baseline, noise)
+        row |= _speed(cell, judged.speed) if cell.is_generation else _rates(cell, judged.speed)
+        row |= _verdicts(cell, baseline, judged)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.made_s if cell.checkpoint else None
         if not cell.is_generation:
             return row | work.figures(cell, row)
-        row["joule_per_token"] = row["energy"] / row["new_tokens"] if row["energy_valid"] else None
+        row["joule_per_token"] = row["energy"] / sum(reply["new_tokens"] for reply in cell.replies) if row["energy_valid"] else None
         row |= _ceilings(cell, row)
-        row |= _pays(cell, baseline)
+        row |= _pays(cell, baseline, judged)
     return row
 
 
@@ -230,33 +240,38 @@ def reply_figures(reply: Mapping) -> dict:
     }
 
 
-def _speed(cell: CellRecords) -> dict:
-    figures = [reply_figures(reply) for reply in cell.replies]
-    found = _rates(cell)
+def _speed(cell: CellRecords, speed: statistics.Speed) -> dict:
+    figures = [reply_figures(reply) for reply in cell.all_replies]
     means = {name: _mean_of(figure[name] for figure in figures) for name in figures[0] if name != "tokens_per_s"}
-    tokens = {f"tokens_per_s{end}": found[f"rate{end}"] for end in ("", "_low", "_high")}
-    return found | means | tokens | {"new_tokens": sum(reply["new_tokens"] for reply in cell.replies)}
+    tokens = statistics.pooled([run.mean for run in cell.runs]).interval()
+    # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
+    means |= {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
+    return _rates(cell, speed) | means | {"new_tokens": sum(reply["new_tokens"] for reply in cell.all_replies)}
 
 
-def _rates(cell: CellRecords) -> dict:
+def _rates(cell: CellRecords, speed: statistics.Speed) -> dict:
     """Speed and times, whatever the workload."""
-    latencies, rates = ([value(reply) for reply in cell.replies] for value in (lambda r: r["reply_s"], lambda r: items(r) / r["reply_s"]))
-    level = statistics.level(rates)
-    rate, beyond = level.interval(), statistics.outliers(latencies)
+    latencies, typical = [reply["reply_s"] for reply in cell.all_replies], speed.interval()
+    beyond, worth = statistics.outliers(latencies), sum(run.mean.worth for run in cell.runs)
+    seconds = [run.seconds for run in cell.runs if run.seconds]
     return {
         "runs": len(cell.runs),
-        "run_rates": [run.level.value for run in cell.runs],
-        "rate": rate.value,
-        # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
-        "rate_low": rate.low and max(rate.low, 0.0),
-        "rate_high": rate.high,
+        "run_rates": [run.speed.value for run in cell.runs],
+        "run_s": statistics.percentile(seconds, 0.5) if seconds else None,
+        "runs_disturbed": sum(run.speed.disturbed for run in cell.runs),
+        "rate": typical.value,
+        "rate_low": typical.low,
+        "rate_high": typical.high,
         "latency_mean_s": statistics.mean(latencies),
         "latency_std_s": statistics.sd(latencies),
-        **_percentiles(latencies, level.worth),
-        "autocorrelation": statistics.autocorrelation(rates),
-        "replies_worth": level.worth,
+        **_percentiles(latencies, worth),
+        "autocorrelation": statistics.autocorrelation([items(reply) / reply["reply_s"] for reply in cell.replies]),
+        "replies_worth": worth,
         "outliers_slow": beyond.slow,
         "outliers_fast": beyond.fast,
+        "noise": speed.noise,
+        "noise_df": speed.df,
+        "noise_runs": speed.known_from,
     }
 
 
@@ -271,21 +286,24 @@ def _percentiles(latencies: Sequence[float], worth: float) -> dict:
     return found
 
 
-def _speedup(cell: CellRecords, baseline: CellRecords | None, noise: statistics.Noise | None) -> dict:
-    """Against the baseline of the same gpu, experiment and model; the baseline's own is 1 by definition and has no interval."""
-    if baseline is None or noise is None:
-        return {}
-    drift = statistics.drift([run.level for run in baseline.runs], [run.at for run in baseline.runs]) or statistics.Estimate(None)
-    found = {"noise_floor": noise.floor, "noise_runs": noise.runs}
+def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) -> dict:
+    """Against the fastest, and against the baseline of the same gpu, experiment and model: its own speed-up is 1 by definition and has no
+    interval; more tokens a second of another size are none."""
+    found = {"standing": judged.standing, "further_runs_fastest": judged.further_runs_fastest}
+    found["ties_fastest"] = judged.standing and judged.standing in ("first", "same")
+    if baseline is None:
+        return found
+    speeds, times = [run.speed for run in baseline.runs], [run.at for run in baseline.runs]
+    drift = statistics.drift(speeds, times) or statistics.Estimate(None)
     found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}
-    if cell.point != baseline.point:
-        # More tokens a second of another size are no speed-up.
+    ratio = judged.ratio
+    if ratio is None:
         return found
-    ratio = _ratio(cell.runs[0], baseline.runs[0], baseline.runs, noise)
-    verdict = statistics.verdict(ratio, noise.floor)
-    return found | {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
+    verdict = statistics.verdict(ratio)
+    found |= {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
+    return found | {"further_runs": judged.further_runs if verdict == "unsure" else None}
 
 
 def _ceilings(cell: CellRecords, row: Mapping) -> dict:
@@ -301,7 +319,7 @@ def _ceilings(cell: CellRecords, row: Mapping) -> dict:
         model_bytes=facts["model_bytes"],
         parameters=facts["parameters"],
         prompt=reply["prompt_tokens"],
-        steps=round(statistics.mean([one["steps"] for one in cell.replies])),
+        steps=round(statistics.mean([one["steps"] for one in cell.all_replies])),
         batch=reply["batch_size"],
         ttft_s=row["ttft_s"],
         tpot_s=row["tpot_s"],
@@ -310,12 +328,12 @@ def _ceilings(cell: CellRecords, row: Mapping) -> dict:
     )
 
 
-def _pays(cell: CellRecords, baseline: CellRecords | None) -> dict:
+def _pays(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) -> dict:
     """What the technique costs before it is fast, and after how many replies of the baseline's length that is paid for."""
-    own = _start(cell, _tokens(baseline or cell))
-    if baseline is None or cell is baseline:
+    own = _start(cell, _tokens(baseline or cell), judged.speed)
+    if baseline is None or cell is baseline or judged.baseline is None:
         return {"once_s": own.once}
-    other, made = _start(baseline, _tokens(baseline)), cell.made_s
+    other, made = _start(baseline, _tokens(baseline), judged.baseline), cell.made_s
     value, low, high = ceilings.break_even_interval(own.once, other.once, own.reply, other.reply)
     again = ceilings.break_even(own.once - made, other.once, own.reply.value, other.reply.value)
     return {
@@ -335,12 +353,11 @@ class _Start:
     reply: statistics.Estimate
 
 
-def _start(cell: CellRecords, tokens: float) -> _Start:
+def _start(cell: CellRecords, tokens: float, speed: statistics.Speed) -> _Start:
     """For replies of `tokens` tokens; the early replies are held against warm ones of the cell's own length."""
-    cold, speed = cell.warmup.rows[0], cell.runs[0].level.interval()
-    warm = statistics.mean([reply["reply_s"] for reply in cell.replies])
+    cold, warm = cell.warmup.rows[0], statistics.percentile([reply["reply_s"] for reply in cell.all_replies], 0.5)
     once = ceilings.once_s(cold["import_s"], cold["load_s"], (cold["first_reply_s"], cold["second_reply_s"]), warm, cell.made_s)
-    return _Start(once, ceilings.reply_seconds(tokens, speed))
+    return _Start(once, ceilings.reply_seconds(tokens, speed.interval()))
 
 
 def _tokens(cell: CellRecords) -> float:
@@ -427,7 +444,7 @@ class Group:
     """What is compared with one another: the cells of one gpu, experiment and model, and their finished replies.
 
     `rows` has the columns of schema.SUMMARY in the order of the plan, with labels that are unique; `replies` one row a reply, with
-    technique, reply, reply_s, rate, tokens_per_s, new_tokens, text, point and loss.
+    technique, run, reply, reply_s, rate, tokens_per_s, new_tokens, text, point and loss.
     """
 
     gpu: str
@@ -458,7 +475,8 @@ class Group:
     @property
     def fastest(self) -> pd.Series:
         """The fastest of the engaged cells, of which there must be one."""
-        return self.engaged.loc[self.engaged[ranked_by(self.baseline is not None)].idxmax()]
+        first = self.engaged[self.engaged.standing == "first"]
+        return first.iloc[0] if len(first) else self.engaged.loc[self.engaged.rate.idxmax()]
 
     @property
     def baseline(self) -> pd.Series | None:
@@ -485,11 +503,12 @@ def _reply_frame(replies: Sequence[Mapping]) -> pd.DataFrame:
     finished = [reply for reply in replies if reply["reply"] is not None]
     rows = [
         {name: reply[name] for name in (*KEYS, *kept)}
+        | {"run": reply.get("run", 1)}
         | dict.fromkeys(("rate", "tokens_per_s"), items(reply) / reply["reply_s"])
         | {"text": (reply["text"] or [""])[0]}
         for reply in finished
     ]
-    return pd.DataFrame(rows, columns=[*KEYS, *kept, "rate", "tokens_per_s"])
+    return pd.DataFrame(rows, columns=[*KEYS, *kept, "run", "rate", "tokens_per_s"])
 
 
 def _with_unique_labels(rows: pd.DataFrame) -> pd.DataFrame:

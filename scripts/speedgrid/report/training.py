@@ -46,11 +46,11 @@ def figures(group: Group, points: Sequence[Mapping]) -> list[Figure]:
 def speed_figure(group: Group) -> Figure:
     """Items a second."""
     noun, unit = NOUNS[group.workload], f"{group.unit}/s"
-    caption = "More is better. Bars are means over the {0}; the line is the mean's 95\u00a0% interval; every dot is a {1}."
+    caption = "More is better. Bars are typical speeds, of the median {0}; the line is the 95\u00a0% interval; every dot is a {0}."
     return Figure(
         "speed",
         f"{PLURALS[group.unit]} per second",
-        caption.format("steps" if noun == "step" else "passes", noun),
+        caption.format(noun),
         charts.speed(group.rows, group.replies, unit),
         charts._state_legend(group),
         charts._in_words(group.measured, "rate", f" {unit}"),
@@ -59,7 +59,7 @@ def speed_figure(group: Group) -> Figure:
 
 def loss_figure(group: Group) -> Figure | None:
     """The loss over the counted steps, a line for each technique."""
-    losses = group.replies[group.replies.loss.notna()].merge(group.rows[["technique", "label"]], on="technique")
+    losses = group.replies[group.replies.loss.notna() & (group.replies.run == 1)].merge(group.rows[["technique", "label"]], on="technique")
     if losses.empty:
         return None
     table = losses[["label", "reply", "loss"]].round({"loss": 6})

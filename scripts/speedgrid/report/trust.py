@@ -1,4 +1,4 @@
-"""How far the figures of a group can be trusted, in words and as a table: noise, drift, the machine's state, energy.
+"""How far the figures of a group can be trusted, in words and as a table: noise, what is open, drift, the machine's state, energy.
 
 Sentences follow from the rows alone; names in them are escaped.
 """
@@ -13,7 +13,6 @@ from speedgrid.report import units
 from speedgrid.report.tables import Group
 
 TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
-FEW_RUNS = 4  # with fewer runs of the baseline the factor of Student's t makes most of the noise floor
 
 
 @dataclass(frozen=True)
@@ -30,30 +29,16 @@ MACHINE_COLUMNS = ("CPU used by others", "CPU stolen", "SM clock", "Highest temp
 
 
 def noise_sentence(group: Group) -> Markup:
-    """What the baseline's further runs say about the smallest difference that can be seen."""
-    rows = group.measured[group.measured.noise_floor.notna()]
-    if rows.empty:
+    """How far one run of the baseline, or of the fastest where there is none, is from the next, and from what that is known."""
+    row = group.baseline if group.baseline is not None else group.fastest
+    if units.is_missing(row.noise):
         return Markup("")
-    shown, runs = units.noise_floor(float(rows.noise_floor.iloc[0])), int(rows.noise_runs.iloc[0])
-    if not runs:
-        return Markup(
-            "No baseline was measured twice, so that the noise between runs is not known: {} is assumed, and smaller differences are ties."
-        ).format(shown)
-    text = "Noise floor: {}, from {} runs of the baseline in processes of their own. Smaller differences are ties."
-    if runs < FEW_RUNS:
-        text += " More runs (<code>baseline_runs</code>) would lower it."
-    return Markup(text).format(shown, runs) + _run_after_run(group)
-
-
-def _run_after_run(group: Group) -> Markup:
-    """The speed of every run of the baseline, whose own figures are those of the first."""
-    rates = [] if group.baseline is None else group.baseline.run_rates
+    text = "Noise between runs of {}: {} (standard deviation), from {} of its own runs and what such cells have shown elsewhere."
+    said = Markup(text).format(row.label, _share(row.noise), int(row.runs))
+    rates = [units.number(float(rate)) for rate in row.run_rates]
     if len(rates) < 2:
-        return Markup("")
-    first, *others = [units.number(float(rate)) for rate in rates]
-    return Markup(" The baseline's figures are those of its first run, {} {}/s; it had {} later.").format(
-        first, group.unit, units.listed(others)
-    )
+        return said
+    return said + Markup(" Its runs: {} {}/s.").format(units.listed(rates), group.unit)
 
 
 def warnings(group: Group) -> list[Markup]:
@@ -63,13 +48,9 @@ def warnings(group: Group) -> list[Markup]:
     if len(rows):
         drift, low, high = (rows[name].iloc[0] for name in ("baseline_drift", "baseline_drift_low", "baseline_drift_high"))
         sure = not units.is_missing(low) and (low > 0 or high < 0)
-        if sure and abs(drift) > rows.noise_floor.iloc[0]:
-            found.append(
-                Markup(
-                    "The machine drifted: from its first run to its last the baseline changed by {}."
-                    " Each technique is held against the runs nearest to it in time."
-                ).format(units.percent(drift))
-            )
+        if sure:
+            said = "The machine drifted: from its first run to its last the baseline changed by {}, which counts as noise between runs."
+            found.append(Markup(said).format(units.percent(drift)))
     for row in group.engaged.itertuples():
         seen = json.loads(row.evidence or "{}")
         if late := seen.get("compiled_while_counting", 0):
@@ -116,6 +97,51 @@ def _memory_warning(group: Group) -> list[Markup]:
     words = "Peak memory of {} is that of the whole device, with what CUDA itself takes there (often about 0.5 GiB); of the others it is"
     words += " what PyTorch gave out. The one is not held against the other."
     return [Markup(words).format(units.listed(whole))]
+
+
+def open_points(group: Group) -> list[Markup]:
+    """What these runs leave open, and what would decide it: the standing of what may be the fastest, then verdicts on the baseline."""
+    engaged, baseline = group.engaged, group.baseline
+    points = []
+    rows = engaged[engaged.standing == "unsure"]
+    if len(rows):
+        first = group.fastest
+        points.append(Markup("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, _price(rows, first, True)))
+    rows = engaged[(engaged.verdict == "unsure") & ~engaged.is_baseline]
+    if len(rows) and baseline is not None:
+        rest = Markup("Open: faster or slower than {}: {}. {}")
+        points.append(rest.format(baseline.label, units.listed(_with_ratios(rows)), _price(rows, baseline, False)))
+    return points
+
+
+def _labels(rows) -> Markup:
+    return units.listed([Markup("<strong>{}</strong>").format(label) for label in rows.label])
+
+
+def _with_ratios(rows) -> list[Markup]:
+    return [
+        Markup("{} {}× ({})").format(r.label, *units.with_interval(r.speedup, r.speedup_low, r.speedup_high)) for r in rows.itertuples()
+    ]
+
+
+def _price(rows, against, fastest: bool) -> Markup:
+    """What decides the verdicts of `rows` on `against`: how many runs of each, and how long they take."""
+    column = "further_runs_fastest" if fastest else "further_runs"
+    needed = rows[column].dropna()
+    if needed.empty:
+        return Markup("So close, or so noisy, that twenty more runs of each would not tell.")
+    told = rows[rows[column].notna()]
+    seconds = float((told.run_s * told[column]).sum() + needed.max() * against.run_s) if not units.is_missing(against.run_s) else None
+    most, least = int(needed.max()), int(needed.min())
+    count = f"{most} more {'run' if most == 1 else 'runs'}" if most == least else f"{least} to {most} more runs"
+    time = "" if seconds is None or units.is_missing(seconds) else f", about {_duration(seconds)}"
+    return Markup("{} of each would tell{}: raise <code>runs</code> in the study.").format(count, time)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def ceiling_point(row) -> Markup | None:

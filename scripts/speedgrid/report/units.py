@@ -71,11 +71,6 @@ def fixed(value: float, decimals: int) -> str:
     return f"{value:,.{max(0, decimals)}f}".replace("-", "−")
 
 
-def noise_floor(floor: float) -> str:
-    """The smallest share by which two runs must differ to be told apart: in %, and where that is twofold or more as the factor."""
-    return f"{number(100 * floor, 2)} %" if floor < 1 else f"a factor of {number(1 + floor, 2)}"
-
-
 def coded(text: str) -> Markup:
     """A text as HTML, in which what stands between backticks is code; the rest is escaped, and so is what is code."""
     # As a plain string: Markup would escape the tags, too.
@@ -93,7 +88,8 @@ def with_interval(value: float, low: float | None, high: float | None) -> tuple[
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 
     The interval's half width is at least one and a half of the last digit, and the value has at most five digits. What is never negative
-    has at least one digit that is not 0, however wide its interval is; so has its lower end where it is above 0.
+    has at least two digits, however wide its interval is, so that ratios of what is printed are those that are printed; its lower end has
+    one where it is above 0.
     """
     if is_missing(value):
         return MISSING, ""
@@ -103,7 +99,7 @@ def with_interval(value: float, low: float | None, high: float | None) -> tuple[
     half = (high - low) / 2
     decimals = min(most, -math.floor(math.log10(half / 1.5))) if half > 0 else 2 - math.floor(math.log10(abs(value) or 1))
     if value > 0 and low >= 0:
-        decimals = max(decimals, -math.floor(math.log10(value)))
+        decimals = max(decimals, 1 - math.floor(math.log10(value)))
     vanishes = low > 0 and round(low, max(0, decimals)) == 0
     lower = number(low, 1) if vanishes else fixed(low, decimals)
     return fixed(value, decimals), f"{lower}–{fixed(high, decimals)}"

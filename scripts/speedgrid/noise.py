@@ -1,0 +1,67 @@
+"""What runs of the same have been seen to differ by, before a study has run anything twice: the priors of statistics.speed.
+
+noise.csv has a row for every recorded cell that ran more than once on a quiet machine: the kind of its device, what bounds it, its runs,
+and the standard deviation of the logarithms of their speeds. `tests/benchmarks/noise_prior.py RESULTS` makes such rows from results, so
+that everybody can add theirs.
+"""
+
+import csv
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from speedgrid import statistics
+from speedgrid.statistics import Prior, Run
+
+TABLE = Path(__file__).with_name("noise.csv")
+# How much such cells differ in their noise, as degrees of freedom; chosen by simulated hosts of 0.5 to 25 % noise, of which a prior of 3
+# lets 96 to 98 % of the intervals hold (tests/benchmarks/verdicts.py).
+DF = 3.0
+# From so many recorded cells on a kind of device has a prior of its own; until then it has that of all devices with the same bound.
+ENOUGH = 10
+# Less than this no prior says, until ENOUGH cells have shown it: few runs that agree by chance must not rank what is equal.
+LEAST_SD = 0.0075
+# A loop that waits for the device repeats to under a percent; one that waits for the processor, which has other things to do, does not.
+STEADY = 0.015
+
+
+def bound(device: str, runs: Sequence[Run]) -> str:
+    """What makes the runs of a cell differ: `device` where a GPU sets the pace and its replies are as steady as that, else `processor`."""
+    steady = sorted(one.scatter for one in runs)[len(runs) // 2] < STEADY
+    return "device" if device == "cuda" and steady and all(one.n > 1 for one in runs) else "processor"
+
+
+@cache
+def prior(device: str, bound: str) -> Prior:
+    """The prior for cells of a kind of device (`cuda` or `cpu`) and bound."""
+    rows = [row for row in recorded() if row["bound"] == bound]
+    own = [row for row in rows if row["device"] == device]
+    used = own if len(own) >= ENOUGH else rows
+    found = statistics.fitted([(int(row["runs"]), float(row["sd"])) for row in used], DF)
+    return found if len(used) >= ENOUGH else Prior(max(found.sd, LEAST_SD), found.df, found.runs)
+
+
+@cache
+def recorded() -> tuple[dict, ...]:
+    """The rows of noise.csv."""
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[statistics.Speed]:
+    """The speeds of cells that are compared with one another, each given by the kind of its device and its runs.
+
+    A cell's noise is its own, moderated by the prior of its kind, to which the other cells of that kind add what they have shown.
+    """
+    kinds = [(device, bound(device, runs)) for device, runs in cells]
+    seen = [statistics.shown(runs, prior(*kind)) for kind, (_, runs) in zip(kinds, cells, strict=True)]
+    sums: dict[tuple[str, str], list[float]] = {}
+    for kind, (df, squares), (_, runs) in zip(kinds, seen, cells, strict=True):
+        so_far = sums.get(kind, [0, 0.0, 0])
+        sums[kind] = [so_far[0] + df, so_far[1] + squares, so_far[2] + (len(runs) if df else 0)]
+    found = []
+    for kind, (df, squares), (_, runs) in zip(kinds, seen, cells, strict=True):
+        all_df, all_squares, all_runs = sums[kind]
+        others = (int(all_df - df), max(0.0, all_squares - squares), int(all_runs - (len(runs) if df else 0)))
+        found.append(statistics.speed(runs, statistics.with_shown(prior(*kind), *others)))
+    return found

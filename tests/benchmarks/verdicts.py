@@ -1,0 +1,192 @@
+"""How often speeds, speed-ups and verdicts are right: on simulated hosts of every noise, and on recorded runs of the same.
+
+    python tests/benchmarks/verdicts.py [RESULTS ...] [--repeats 1200]
+
+Run it with the Python of the tests. RESULTS are results folders; their cells that ran more than once are judged run against run, beside the
+recorded ones of tests/data. Three questions: which middle of a run's replies is moved least by stalls; how often 95 % intervals of
+speed-ups hold the truth, equals are called different, and differences are decided; and what a tenth between two cells of a GPU comes to.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from interval_coverage import wandering  # noqa: E402
+from speedgrid import noise, statistics  # noqa: E402
+
+HOSTS = (0.005, 0.01, 0.03, 0.08, 0.15, 0.25)
+REPLIES = 12
+# How much the replies of a run scatter, over what runs are apart, and whether one in twenty stalls.
+SCATTERS = {"steady replies": ((0.1,), False), "scattered replies, 5 % stalls": ((0.5, 1.0, 2.0), True)}
+
+
+# The middle of a run
+
+
+def quiet(rng: np.random.Generator, n: int) -> np.ndarray:
+    return 100 * np.exp(0.05 * wandering(rng, n, 0.4))
+
+
+def stalls(rng: np.random.Generator, n: int, share: float) -> np.ndarray:
+    """A stall of ten seconds now and then, in replies of 64 tokens."""
+    return 64 / (64 / quiet(rng, n) + np.where(rng.random(n) < share, 10, 0))
+
+
+def stretch(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Up to a third of the replies, one after another, are 2 to 10 times as slow."""
+    values, begin = quiet(rng, n), rng.integers(n)
+    values[begin : begin + rng.integers(1, max(2, n // 3 + 1))] /= rng.uniform(2, 10)
+    return values
+
+
+def two_clocks(rng: np.random.Generator, n: int) -> np.ndarray:
+    state = (np.cumsum(rng.random(n) < 0.1) + rng.integers(2)) % 2
+    return quiet(rng, n) * np.where(state, 1, 0.85)
+
+
+def trimmed(share: float) -> Callable[[np.ndarray], float]:
+    def middle(values: np.ndarray) -> float:
+        outer = int(len(values) * share)
+        return float(np.sort(values)[outer : len(values) - outer].mean())
+
+    return middle
+
+
+def hodges_lehmann(values: np.ndarray) -> float:
+    i, j = np.triu_indices(len(values))
+    return float(np.median((values[i] + values[j]) / 2))
+
+
+def shorth(values: np.ndarray) -> float:
+    """The mean of the shortest half."""
+    ordered, half = np.sort(values), len(values) // 2 + 1
+    begin = (ordered[half - 1 :] - ordered[: len(values) - half + 1]).argmin()
+    return float(ordered[begin : begin + half].mean())
+
+
+MIDDLES = {"mean": np.mean, "median": np.median, "10 % trimmed": trimmed(0.1), "25 % trimmed": trimmed(0.25)} | {
+    "Hodges-Lehmann": hodges_lehmann,
+    "shorth": shorth,
+}
+SERIES = {
+    "quiet": quiet,
+    "10 s stalls, 5 %": lambda rng, n: stalls(rng, n, 0.05),
+    "10 s stalls, 15 %": lambda rng, n: stalls(rng, n, 0.15),
+    "a slow stretch": stretch,
+    "two clocks": two_clocks,
+}
+
+
+def middles(repeats: int) -> None:
+    print("Root mean square error of a run's middle, %, against that of a long quiet run (two clocks: of its own long run)")
+    print(f"{'':20}{'n':>4}" + "".join(f"{name:>16}" for name in MIDDLES))
+    for name, draw in SERIES.items():
+        for n in (8, 20, 50):
+            rng = np.random.default_rng([n, 1])
+            drawn = [draw(rng, n) for _ in range(repeats)]
+            long = np.concatenate([draw(rng, 1000) for _ in range(20)]) if draw is two_clocks else quiet(rng, 20_000)
+            errors = []
+            for middle in MIDDLES.values():
+                truth = np.median(long) if middle is not np.mean or draw is not two_clocks else long.mean()
+                if draw is two_clocks and middle not in (np.mean, hodges_lehmann):
+                    truth = middle(long)
+                errors.append(np.sqrt(np.mean([(middle(values) / truth - 1) ** 2 for values in drawn])))
+            print(f"{name:20}{n:4}" + "".join(f"{100 * error:16.1f}" for error in errors), flush=True)
+
+
+# Hosts
+
+
+def run(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> statistics.Run:
+    rates = speed * np.exp(host * rng.normal() + scatter * host * wandering(rng, REPLIES, 0.4))
+    if stalled:
+        rates = np.where(rng.random(REPLIES) < 0.05, rates / rng.uniform(2, 10, REPLIES), rates)
+    return statistics.run(rates)
+
+
+def hosts(repeats: int) -> None:
+    print(f"\nSpeed-ups over hosts whose runs are {', '.join(f'{100 * host:g}' for host in HOSTS)} % apart, {REPLIES} replies a run; %")
+    print(f"{'':32}{'runs':>6}{'ratio':>6}{'hold':>7}{'decided':>9}   decided by host")
+    for name, (scatters, stalled) in SCATTERS.items():
+        for baselines, techniques in ((2, 1), (4, 1), (3, 3)):
+            for ratio in (1.0, 2.0, 5.0):
+                rng, found = np.random.default_rng([baselines, techniques, int(ratio)]), []
+                for i in range(repeats):
+                    host, scatter = HOSTS[i % len(HOSTS)], scatters[i // len(HOSTS) % len(scatters)]
+                    sides = [
+                        [run(rng, speed, host, scatter, stalled) for _ in range(k)] for speed, k in ((1.0, baselines), (ratio, techniques))
+                    ]
+                    below, above = noise.speeds([("cpu", runs) for runs in sides])
+                    found.append((host, statistics.over(above, below)))
+                hold = np.mean([one.low <= ratio <= one.high for _, one in found])
+                decided = [np.mean([statistics.verdict(one) in ("faster", "slower") for at, one in found if at == host]) for host in HOSTS]
+                by_host = "".join(f"{100 * share:6.0f}" for share in decided)
+                print(
+                    f"{name:32}{f'{baselines}+{techniques}':>6}{ratio:6g}{100 * hold:7.1f}{100 * np.mean(decided):9.1f}{by_host}",
+                    flush=True,
+                )
+
+
+def on_a_gpu(repeats: int) -> None:
+    print("\nTwo cells that hang on the GPU, a run of each, runs 0.5 % apart: verdicts, %")
+    for ratio in (1.0, 1.02, 1.05, 1.1):
+        rng, said = np.random.default_rng(7), []
+        for _ in range(repeats):
+            one, other = noise.speeds([("cuda", [run(rng, speed, 0.005, 0.6, False)]) for speed in (ratio, 1.0)])
+            said.append(statistics.verdict(statistics.over(one, other)))
+        print(f"  {ratio:g}×: " + ", ".join(f"{word} {100 * said.count(word) / repeats:.1f}" for word in dict.fromkeys(said)))
+
+
+# Recorded
+
+
+def recorded() -> Iterator[tuple[str, list[list[float]]]]:
+    """The cells of tests/data that ran more than once: machine and technique, and the rates of each run."""
+    found: dict[str, dict[str, list[float]]] = {}
+    with open(ROOT / "tests/data/replies.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            name = f"{'cuda' if row['machine'].startswith('h200') else 'cpu'} {row['machine']} {row['technique']}"
+            found.setdefault(name, {}).setdefault(row["run"], []).append(int(row["new_tokens"]) / float(row["reply_s"]))
+    yield from ((name, list(runs.values())) for name, runs in found.items() if len(runs) > 1)
+
+
+def of_results(folder: Path) -> Iterator[tuple[str, list[list[float]]]]:
+    """The same of a results folder."""
+    from noise_prior import cells
+
+    yield from ((f"{device} {name}", runs) for name, device, _, runs in cells(folder) if len(runs) > 1)
+
+
+def run_against_run(found: Sequence[tuple[str, list[list[float]]]]) -> None:
+    print("\nRuns of the same, each against each other one, as two cells that ran once: intervals that hold 1, and verdicts")
+    total = []
+    for name, runs in found:
+        device, pairs = name.split()[0], list(combinations([statistics.run(rates) for rates in runs], 2))
+        ratios = [statistics.over(*noise.speeds([(device, [one]), (device, [other])])) for one, other in pairs]
+        held, said = [one.low <= 1 <= one.high for one in ratios], [statistics.verdict(one) for one in ratios]
+        total += held
+        print(f"  {name:45} {sum(held):3} of {len(held):3}  {', '.join(f'{word} {said.count(word)}' for word in dict.fromkeys(said))}")
+    print(f"  {sum(total)} of {len(total)} hold")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("results", type=Path, nargs="*", help="results folders whose runs are judged, too")
+    parser.add_argument("--repeats", type=int, default=1200, help="simulated pairs for each figure")
+    arguments = parser.parse_args()
+    middles(arguments.repeats)
+    hosts(arguments.repeats)
+    on_a_gpu(arguments.repeats)
+    run_against_run([*recorded(), *(cell for folder in arguments.results for cell in of_results(folder))])
+
+
+if __name__ == "__main__":
+    main()
