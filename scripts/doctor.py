@@ -6,6 +6,7 @@ Exits with 0 if the default study can run here, else with 1.
 """
 
 import os
+import platform
 import re
 import shutil
 import ssl
@@ -13,13 +14,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-from speedgrid import hardware, planning, snakemake_seam
+from speedgrid import environments, hardware, planning, snakemake_seam
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import StudyError
 
@@ -28,6 +29,7 @@ FRONTEND = ROOT / "envs" / "uv-frontend"
 REPORT_ENV = "report"  # every study ends in it
 # Three times the seconds after which snakemake-executor-plugin-slurm asks first: below it does not trust `squeue`.
 LEAST_JOB_AGE_S = 120
+PYTHON_BUILDS = "https://github.com/astral-sh/python-build-standalone/releases"  # uv's own default
 DISK_FOR_ENVIRONMENTS = {"cuda": 9e9, "cpu": 3e9}  # bytes; torch takes most of them
 
 
@@ -47,6 +49,10 @@ class Facts:
     frontend: str = ""  # conda with its version, or the uv frontend
     python: str = ""  # where jobs have their Python from, with or without its C headers
     python_headers: bool = True
+    python_source: str = ""  # where uv downloads the Python of jobs from, where this machine has none
+    python_reachable: bool = True
+    c_library: str = ""
+    lacking: Mapping[str, list[str]] = field(default_factory=dict)  # what the machine lacks to make an environment, by its name
     compiler: str = ""
     index: str = ""
     index_reachable: bool = False
@@ -75,7 +81,11 @@ def machine_rows(facts: Facts) -> list[tuple[str, str]]:
         ("memory", f"{size(facts.memory)}, of which {size(facts.memory_free)} free"),
         ("disk", disk),
         ("environments", f"made with {facts.frontend}"),
-        ("Python of jobs", facts.python or "none found; uv downloads one if it can"),
+        (
+            "Python of jobs",
+            facts.python or f"3.11 was not found; uv downloads it from {reach(facts.python_source, facts.python_reachable)}",
+        ),
+        ("C library", facts.c_library or "not glibc, which the packages of environments are built for"),
         ("compiler", facts.compiler or "no C++ compiler: neither $CXX nor g++, clang++ or c++ was found"),
         ("package index", reach(facts.index, facts.index_reachable)),
         ("model hub", reach(facts.hub, facts.hub_reachable)),
@@ -102,7 +112,7 @@ def technique_rows(registry: Mapping, facts: Facts) -> list[tuple[str, str]]:
     """For each technique `ready`, or `needs …` with everything that it lacks."""
     rows = []
     for name, technique in registry.items():
-        lacking = needs(technique, facts)
+        lacking = needs(technique, facts, makers(technique, registry))
         if lacking:
             rows.append((str(name), "needs " + ", ".join(lacking)))
         else:
@@ -111,8 +121,19 @@ def technique_rows(registry: Mapping, facts: Facts) -> list[tuple[str, str]]:
     return rows
 
 
-def needs(technique: object, facts: Facts) -> list[str]:
-    """What the machine lacks for a technique."""
+def makers(technique: object, registry: Mapping) -> list[Mapping]:
+    """The other techniques that make the checkpoint which a technique loads, the last one first."""
+    found: list[Mapping] = []
+    while isinstance(technique, Mapping) and (name := technique.get("checkpoint") or technique.get("from")) in registry:
+        technique = registry[name]
+        if technique in found:  # a circle, which planning refuses
+            break
+        found.append(technique)
+    return [maker for maker in found if isinstance(maker, Mapping)]
+
+
+def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> list[str]:
+    """What the machine lacks for a technique, and for those that make its checkpoint."""
     if not isinstance(technique, Mapping) or not isinstance(technique.get("env"), str | Mapping):
         return ["a correct entry in techniques.yaml: a mapping with at least 'env'"]
     if technique.get("unavailable"):
@@ -121,7 +142,9 @@ def needs(technique: object, facts: Facts) -> list[str]:
     if "cuda" in requires and not facts.gpus:
         return ["an NVIDIA GPU"]
     env = environment_of(technique, facts)
-    lacking = environment_needs(env, facts)
+    lacking = [
+        lack for one in dict.fromkeys([env, *(environment_of(maker, facts) for maker in makers)]) for lack in environment_needs(one, facts)
+    ]
     problems = [hardware.driver_problem(facts.cuda[env], gpu.driver) for gpu in facts.gpus if env in facts.cuda]
     if problems and all(problems):
         lacking.append(f"another driver or build: PyTorch there is built for {problems[0]}")
@@ -135,7 +158,7 @@ def needs(technique: object, facts: Facts) -> list[str]:
                 lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
             if not facts.python_headers:
                 lacking.append("Python.h (Debian, Ubuntu: python3-dev)")
-    return lacking
+    return list(dict.fromkeys(lacking))
 
 
 def environment_of(technique: Mapping, facts: Facts) -> str:
@@ -145,11 +168,13 @@ def environment_of(technique: Mapping, facts: Facts) -> str:
 
 
 def environment_needs(name: str, facts: Facts) -> list[str]:
+    lacking = list(facts.lacking.get(name, []))
     if name in facts.made:
-        return []
+        return lacking
     if name not in facts.makeable:
         return [f"the file envs/{name}.yaml"]
-    lacking = []
+    if not facts.python and not facts.python_reachable:
+        lacking.append("Python 3.11 for its environment (install it, or set UV_PYTHON_INSTALL_MIRROR, or have conda on PATH)")
     if not facts.index_reachable:
         lacking.append("a package index that can be reached, to make its environment")
     disk = DISK_FOR_ENVIRONMENTS["cuda" if facts.gpus else "cpu"]
@@ -167,7 +192,10 @@ def study_problems(study: Mapping, registry: Mapping, facts: Facts) -> list[str]
         if baseline not in registry:
             problems.append(f"experiments.{key}.baseline: there is no technique {baseline!r}")
             continue
-        problems += [f"experiments.{key}: its baseline '{baseline}' needs {lack}" for lack in needs(registry[baseline], facts)]
+        problems += [
+            f"experiments.{key}: its baseline '{baseline}' needs {lack}"
+            for lack in needs(registry[baseline], facts, makers(registry[baseline], registry))
+        ]
     for name, model in (study.get("models") or {}).items():
         if isinstance(model, Mapping) and "hub" in model and name not in facts.prepared and not facts.hub_reachable:
             problems.append(f"models.{name}: needs the model hub, which cannot be reached")
@@ -206,12 +234,13 @@ def find_facts() -> Facts:
     from pip_settings import uv_environment
 
     environ = uv_environment(os.environ)
-    environments = snakemake_seam.environments_folder(ROOT)
-    recipes = {path.stem: path for path in (ROOT / "envs").glob("*.yaml")}
+    folder = snakemake_seam.environments_folder(ROOT)
+    recipes = environments.files()
     memory = psutil.virtual_memory()
     index, hub = index_address(environ), hub_address(environ)
     slurm, accounting, min_job_age = find_slurm()
     frontend, python, headers = find_python(environ)
+    source = environ.get("UV_PYTHON_INSTALL_MIRROR") or PYTHON_BUILDS
     return Facts(
         gpus=hardware.gpus(),
         cpu=hardware.cpu_name(),
@@ -220,17 +249,21 @@ def find_facts() -> Facts:
         memory=memory.total,
         memory_free=memory.available,
         disk_repository=free(ROOT),
-        disk_environments=free(environments),
-        environments=str(environments),
+        disk_environments=free(folder),
+        environments=str(folder),
         frontend=frontend,
         python=python,
         python_headers=headers,
+        python_source=without_password(source),
+        python_reachable=bool(python) or is_reachable(source, environ),
+        c_library=" ".join(filter(None, platform.libc_ver())),
+        lacking={name: lacking for name, path in recipes.items() if (lacking := environments.lacks(path))},
         compiler=find_compiler(),
         index=without_password(index.removesuffix("/pip/")),
         index_reachable=is_reachable(index, environ),
         hub=without_password(hub),
         hub_reachable=is_reachable(hub, environ),
-        made=frozenset(name for name, path in recipes.items() if snakemake_seam.environment_folder(path, environments).is_dir()),
+        made=frozenset(name for name, path in recipes.items() if environments.runs(snakemake_seam.environment_folder(path, folder))),
         cuda={name: cuda for name, path in recipes.items() if (cuda := cuda_of(path))},
         makeable=frozenset(recipes),
         slurm=slurm,
@@ -243,7 +276,7 @@ def find_facts() -> Facts:
 def find_python(environ: Mapping) -> tuple[str, str, bool]:
     """Who makes the environments, and the Python that jobs get: what it is, and whether C code can be built against it."""
     conda = shutil.which("conda")
-    if conda and Path(conda).resolve().parent != FRONTEND / "bin":
+    if conda and not environments.is_frontend(conda):
         return f"{output([conda, '--version'])} ({conda})", "Python 3.11 from conda, with its C headers", True
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     python = output([uv, "python", "find", "--system", "--no-project", "3.11"], environ).splitlines()[-1:]
@@ -262,10 +295,8 @@ def find_slurm() -> tuple[str, str, int | None]:
 
 
 def find_compiler() -> str:
-    for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
-        if name and (path := shutil.which(name)):
-            return f"{path}: {(output([path, '--version']).splitlines() or ['does not run'])[0]}"
-    return ""
+    path = environments.find_compiler()
+    return f"{path}: {(output([path, '--version']).splitlines() or ['does not run'])[0]}" if path else ""
 
 
 def output(command: list[str], environ: Mapping | None = None) -> str:

@@ -4,23 +4,32 @@
   recipe, lets it be made and runs its post-deploy script as if nobody else did: a second run deletes the recipe under the first one's
   hands, or the environment, whose script still runs, as incomplete.
 - An environment whose Python no longer runs is made again.
+- An environment that cannot be made stops the jobs of that environment and no others: they run in that of the report, and write down why.
 - A job's shell ends where the activation of its environment did not work. Snakemake writes `source activate ENV; COMMAND`, so that the
   command would run in whatever Python is there.
 """
 
 import contextlib
 import fcntl
+import json
 import locale
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FRONTEND = Path(__file__).resolve().parents[2] / "envs" / "uv-frontend"
 UV_CONDA = "uv_conda.py"
+# What a job's shell says to one whose environment could not be made, and which runs in that of the report instead: why.
+NO_ENVIRONMENT = "SPEEDGRID_NO_ENVIRONMENT"
+REPORT = "report.yaml"
+REASON_CHARACTERS = 300
 # Fails where the Python is of another version than the environment's packages, as a link to the system's may be after its upgrade.
 HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
 # What a job's shell says of the environment that was activated for it; not there where jobs use the user's own Python.
@@ -49,6 +58,64 @@ def _has_locale(name: str) -> bool:
         return False
     locale.setlocale(locale.LC_CTYPE, before)
     return True
+
+
+# What they need
+
+
+def files() -> dict[str, Path]:
+    """The environment files, by name."""
+    return {path.stem: path for path in FRONTEND.parent.glob("*.yaml")}
+
+
+def note_what_lacks(registry: Mapping, recipes: Mapping[str, Path]) -> dict:
+    """The registry, in which `lacks` of a technique has for each of its environments what the machine lacks to make it, if anything."""
+    needed = {env for entry in registry.values() for env in stacks(entry)}
+    lacking = {
+        env: f"its environment ({env}) needs {' and '.join(found)}" for env in needed & set(recipes) if (found := lacks(recipes[env]))
+    }
+    return {
+        name: {**entry, "lacks": {env: lacking[env] for env in stacks(entry) if env in lacking}}
+        if lacking.keys() & stacks(entry)
+        else entry
+        for name, entry in registry.items()
+    }
+
+
+def stacks(technique: Mapping) -> set[str]:
+    """The environments of a technique, of every kind of device."""
+    env = technique["env"]
+    return {env} if isinstance(env, str) else set(env.values())
+
+
+def lacks(recipe: Path) -> list[str]:
+    """What this machine lacks to make an environment, in words, by what its file says in comments.
+
+    `# needs: compiler` stands for a C++ compiler; the platform that the pins were resolved for names the oldest C library that will do.
+    """
+    text = recipe.read_text(encoding="utf-8")
+    needs = re.findall(r"^# needs: (\S+)", text, re.MULTILINE)
+    lacking = []
+    if "compiler" in needs and not find_compiler():
+        lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
+    oldest, here = re.search(r"manylinux_2_(\d+)", text), glibc()
+    if oldest and here and here < (2, int(oldest[1])):
+        lacking.append(f"glibc 2.{oldest[1]} or newer (this system has {'.'.join(map(str, here))})")
+    return lacking
+
+
+def find_compiler() -> str:
+    """The C++ compiler that builds would find; empty where there is none."""
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))), "")
+
+
+def glibc() -> tuple[int, ...]:
+    """The version of the system's C library; empty where it is another one."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError):
+        return ()
+    return tuple(int(part) for part in version.split(".") if part.isdigit()) if name == "glibc" else ()
 
 
 # Making them
@@ -108,8 +175,7 @@ def cpu_index(recipe: Path, environ: Mapping[str, str]) -> str:
     from pip_settings import pip_settings, uv_flags
 
     conda = shutil.which("conda", path=environ.get("PATH"))
-    is_frontend = conda and Path(conda).resolve().parent.with_name(UV_CONDA).is_file()  # of this clone or of another
-    if not conda or is_frontend or uv_flags(environ):
+    if not conda or is_frontend(conda) or uv_flags(environ):
         return ""
     try:
         _, for_pip = uv_conda.read_recipe(recipe)
@@ -121,7 +187,51 @@ def cpu_index(recipe: Path, environ: Mapping[str, str]) -> str:
     return " ".join([*known, uv_conda.TORCH_CPU_INDEX])
 
 
+def is_frontend(conda: str) -> bool:
+    """Whether a `conda` is the uv frontend, of this clone or of another."""
+    return Path(conda).resolve().parent.with_name(UV_CONDA).is_file()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an environment could not be made, in one line, and the one in which its jobs can write that down; kept beside its place."""
+
+    reason: str
+    instead: str
+
+    @staticmethod
+    def file(environment: Path | str) -> Path:
+        return Path(f"{environment}.failed")
+
+    @classmethod
+    def of(cls, environment: Path | str) -> "Failure | None":
+        """What is kept of an environment that is not there; None for one that is, or that nobody tried to make."""
+        if os.path.isdir(environment):
+            return None
+        try:
+            return cls(**json.loads(cls.file(environment).read_text(encoding="utf-8")))
+        except OSError:
+            return None
+
+    def keep(self, environment: Path | str) -> None:
+        self.file(environment).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def why(name: str, error: str) -> str:
+    """The reason of a job whose environment could not be made, in one line, from what Snakemake says of the failure."""
+    said = " ".join(error.partition("\nOutput:\n")[2].split()) or " ".join(error.split())
+    return f"the environment {name} could not be made: {textwrap.shorten(said, REASON_CHARACTERS, placeholder=' ...')}"
+
+
 # Running jobs in them
+
+
+def told_in_shell(environment: str) -> tuple[str, str]:
+    """The environment to activate for a job that has this one, and what its shell is to do before the job's command."""
+    failure = Failure.of(environment)
+    if failure:
+        return failure.instead, guard(failure.instead) + f"export {NO_ENVIRONMENT}={shlex.quote(failure.reason)}; "
+    return environment, guard(environment)
 
 
 def guard(environment: str) -> str:

@@ -17,7 +17,8 @@ class Cell:
     """One (gpu, experiment, model, technique) of the grid: the unit of work, of caching and of failure.
 
     `device`, `options`, `transform`, `settings` and `evaluate` are what the jobs are told; nothing else of the study reaches them.
-    `on_gpu` says whether its device is a GPU, as far as planning can know; `unavailable` why it can run nowhere.
+    `on_gpu` says whether its device is a GPU, as far as planning can know; `unavailable` why it can run nowhere, `lacks` what this machine
+    lacks to make its environment.
     """
 
     gpu: str
@@ -47,6 +48,7 @@ class Cell:
     # How often the cell is measured, each time in a new process: once, or for a baseline as often as the study says.
     runs: int
     random_weights: bool
+    lacks: str
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -102,7 +104,7 @@ class Cell:
     @property
     def cannot_run(self) -> bool:
         """Whether planning knows already that its jobs can only write down why it cannot run."""
-        return cannot_run(self.unavailable, self.requires, self.on_gpu)
+        return cannot_run(self.unavailable or self.lacks, self.requires, self.on_gpu)
 
     def job(self, stage: str, run: int = 1) -> str:
         """What the job of `stage` is told, as JSON that is the same for the same meaning; `run` counts those of `measure`.
@@ -111,6 +113,8 @@ class Cell:
         """
         shared = ("model", "env", "device", "requires", "unavailable", "seed", "threads", "trust_remote_code")
         told = {name: getattr(self, name) for name in shared} | {"schema_version": SCHEMA_VERSION}
+        if self.lacks:  # and not else: what is lacking makes no part of a result, and its cells run once it is there
+            told["lacks"] = self.lacks
         if stage == "quantize":
             # One checkpoint serves every device and experiment.
             told |= {"technique": self.made_by, "transform": self.transform, "calibration": self.calibration}
@@ -252,8 +256,17 @@ def environment(technique: Mapping, on_gpu: bool) -> str:
 
     Where it can run on none of that kind, its jobs only write down why, and take the small environment of the report for that.
     """
-    if cannot_run(technique.get("unavailable", ""), technique["requires"], on_gpu):
+    if cannot_run(technique.get("unavailable", "") or lacks(technique, on_gpu), technique["requires"], on_gpu):
         return "report"
+    return _stack(technique, on_gpu)
+
+
+def lacks(technique: Mapping, on_gpu: bool) -> str:
+    """What the machine lacks to make the technique's environment for a kind of device (planning notes it in the registry); mostly empty."""
+    return technique.get("lacks", {}).get(_stack(technique, on_gpu), "")
+
+
+def _stack(technique: Mapping, on_gpu: bool) -> str:
     env = technique["env"]
     return env if isinstance(env, str) else env["cuda" if on_gpu else "cpu"]
 
@@ -304,6 +317,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         is_baseline=technique == experiment["baseline"],
         runs=experiment["baseline_runs"] if technique == experiment["baseline"] else 1,
         random_weights=origin(study["models"][model]) == "architecture",
+        lacks=lacks(entry, on_gpu),
     )
 
 

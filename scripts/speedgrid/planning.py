@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, files, fingerprint, hardware, inputs, outcomes, records, site, techniques
+from speedgrid import checkpoints, environments, files, fingerprint, hardware, inputs, outcomes, records, site, techniques
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -26,6 +26,7 @@ from speedgrid.grid import (
     checkpoint_record,
     device_of,
     environment,
+    lacks,
     model_job,
     plan,
     probe_job,
@@ -475,6 +476,7 @@ class Grid:
                     env=environment(entry, cell.on_gpu),
                     requires=tuple(entry["requires"]),
                     unavailable=entry.get("unavailable", ""),
+                    lacks=lacks(entry, cell.on_gpu),
                 )
                 makers.setdefault(maker.checkpoint_record, maker)
                 name = maker.source
@@ -538,6 +540,9 @@ def _note_plan(grid: Grid) -> None:
 def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
     study, registry, where = read_study(study_file)
+    # In a job there is no workflow to ask, and its shell has said it.
+    if Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ:
+        registry = environments.note_what_lacks(registry, environments.files())
     found = inputs.resolve(study, ROOT, where)
     grid = Grid(found, registry, where, has_gpu(), workflow, study)
     techniques.check_cells(grid.cells, where)

@@ -60,6 +60,11 @@ class Run:
         return self._workflow.is_main_process
 
     @property
+    def uses_environments(self) -> bool:
+        """Whether jobs have environments of their own, and not the user's Python."""
+        return "conda" in {str(method) for method in self._workflow.deployment_settings.deployment_method}
+
+    @property
     def cores(self) -> int:
         """Every core that Snakemake may use here; on a cluster `cpus_per_task` counts instead."""
         return self._workflow.cores if self.is_local else 1
@@ -144,9 +149,9 @@ def keep_quiet(workflow) -> None:
 def look_after(workflow) -> None:
     """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
     from snakemake.deployment.conda import Conda, Env
-    from snakemake.settings.types import DeploymentMethod
+    from snakemake.workflow import Workflow
 
-    uses_environments = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    uses_environments = Run(workflow).uses_environments
     os.environ.update(environments.variables(uses_environments))
     if uses_environments:
         os.environ.pop("PYTHONHOME", None)  # of another Python
@@ -155,12 +160,13 @@ def look_after(workflow) -> None:
     Env.create = _in_turn(Env.create)
     Env.execute_deployment_script = _run_script
     Conda.shellcmd = _checked(Conda.shellcmd)
+    Workflow.conda_create_envs = _all_or_failed(Workflow.conda_create_envs)
 
 
 def _in_turn(make: Callable) -> Callable:
     """`Env.create` that no other run on the same file system does at the same time for the same environment."""
     from snakemake.deployment.conda import Env, get_env_setup_done_flag_file
-    from snakemake.exceptions import WorkflowError
+    from snakemake.exceptions import CreateCondaEnvironmentException, WorkflowError
     from snakemake.logging import logger
 
     @functools.wraps(make)
@@ -174,6 +180,8 @@ def _in_turn(make: Callable) -> Callable:
         def is_made() -> bool:
             return folder.exists() and get_env_setup_done_flag_file(folder).exists()
 
+        if not env.workflow.is_main_process and environments.Failure.of(folder):
+            return None  # the process that starts the jobs could not make it
         # Only the process that starts the jobs takes an environment for broken: on the node of a job the folder may be mounted otherwise.
         is_broken = env.workflow.is_main_process and not dryrun and not env.is_containerized and is_made() and not environments.runs(folder)
         if dryrun or env.is_containerized or (is_made() and not is_broken):
@@ -190,10 +198,40 @@ def _in_turn(make: Callable) -> Callable:
                     shutil.rmtree(folder)
                 except OSError as error:
                     raise WorkflowError(f"{folder}: its Python does not run, and it cannot be deleted to make it again: {error}") from None
-            with environments.cpu_builds_in_reach(Path(env.file.get_path_or_uri(secret_free=True))):
-                return make(env, dryrun)
+            environments.Failure.file(folder).unlink(missing_ok=True)
+            try:
+                with environments.cpu_builds_in_reach(Path(env.file.get_path_or_uri(secret_free=True))):
+                    return make(env, dryrun)
+            except CreateCondaEnvironmentException as error:
+                instead = _that_of_the_report(env)
+                if not instead:
+                    raise
+                logger.error(f"{error}\nThe jobs that need this environment will fail; all others go on.")
+                environments.Failure(environments.why(name, str(error)), instead).keep(folder)
+                return None
 
     return create
+
+
+def _that_of_the_report(env) -> str:
+    """The environment of the report's jobs, where this run has them and they have another one; empty where not."""
+    planned = [other for other in env.workflow.dag.conda_envs.values() if other.file]
+    found = [other.address for other in planned if Path(other.file.simplify_path()).name == environments.REPORT]
+    return found[0] if found and found[0] != env.address else ""
+
+
+def _all_or_failed(make_all: Callable) -> Callable:
+    """`Workflow.conda_create_envs` (`--conda-create-envs-only`), which has failed where one of them could not be made."""
+    from snakemake.exceptions import WorkflowError
+
+    @functools.wraps(make_all)
+    def conda_create_envs(workflow) -> None:
+        make_all(workflow)
+        failed = [env.file.simplify_path() for env in workflow.dag.conda_envs.values() if environments.Failure.of(env.address)]
+        if failed:
+            raise WorkflowError(f"Could not make {', '.join(sorted(failed))}; the reasons are above, and all others are made.")
+
+    return conda_create_envs
 
 
 def _run_script(env, env_file: str, deploy_file: str) -> None:
@@ -211,7 +249,8 @@ def _checked(write: Callable) -> Callable:
 
     @functools.wraps(write)
     def shellcmd(conda, env_address: str, cmd: str) -> str:
-        return write(conda, env_address, environments.guard(env_address) + cmd)
+        activated, before = environments.told_in_shell(env_address)
+        return write(conda, activated, before + cmd)
 
     return shellcmd
 

@@ -319,8 +319,12 @@ def _inherit_failure(job: Job, arguments: argparse.Namespace) -> None:
 
 def _check_reach(job: Job) -> None:
     """What can be refused before the engine's packages are there: planning gives such a job a small environment."""
+    if reason := os.environ.get(environments.NO_ENVIRONMENT):
+        raise outcomes.Failed(reason)
     if job.told.get("unavailable"):
         raise outcomes.Unsupported(job.told["unavailable"])
+    if job.told.get("lacks"):
+        raise outcomes.MissingDependency(job.told["lacks"])
     if "cuda" in job.told["requires"] and hardware.is_cpu(job.told["device"], hardware.gpus()):
         raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {hardware.cpu_name()}")
 
@@ -328,7 +332,7 @@ def _check_reach(job: Job) -> None:
 def _is_out_of_reach(job: Job) -> bool:
     try:
         _check_reach(job)
-    except outcomes.Unsupported:
+    except outcomes.Outcome:
         return True
     return False
 

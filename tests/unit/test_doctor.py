@@ -77,6 +77,32 @@ def test_what_compilation_needs(change, lacking):
     assert verdicts(replace(LAPTOP, **change))["compiled"] == lacking
 
 
+def test_what_an_environment_is_built_with_and_for():
+    """A technique whose packages are built when its environment is made, or whose checkpoint comes from such an environment."""
+    lacking = {"transformers": ["a C++ compiler (Debian, Ubuntu: g++)", "glibc 2.31 or newer (this system has 2.28)"]}
+    without = replace(LAPTOP, lacking=lacking, compiler="")
+    found = dict(
+        technique_rows({**REGISTRY, "borrows": {"env": "report", "checkpoint": "cut"}, "cut": {"env": "report", "from": "plain"}}, without)
+    )
+    said = "needs a C++ compiler (Debian, Ubuntu: g++), glibc 2.31 or newer (this system has 2.28)"
+    assert {found[name] for name in ("plain", "compiled", "borrows", "cut")} == {said}
+    assert found["either"].startswith("ready")
+    assert study_problems(STUDY, REGISTRY, without)[0] == "experiments.e: its baseline 'plain' needs a C++ compiler (Debian, Ubuntu: g++)"
+
+
+def test_a_circle_of_checkpoints_has_an_end():
+    circle = {"a": {"env": "report", "from": "b"}, "b": {"env": "report", "from": "a"}}
+    assert [text[:5] for _, text in technique_rows(circle, LAPTOP)] == ["ready", "ready"]
+
+
+def test_a_machine_with_another_python_and_no_way_to_one_for_jobs():
+    without = replace(LAPTOP, python="", python_source="https://builds.example", python_reachable=False)
+    assert dict(machine_rows(without))["Python of jobs"] == "3.11 was not found; uv downloads it from https://builds.example: not reachable"
+    assert verdicts(without)["plain"].startswith("needs Python 3.11 for its environment (install it, or set UV_PYTHON_INSTALL_MIRROR")
+    assert verdicts(replace(without, python_reachable=True))["plain"].startswith("ready")
+    assert verdicts(replace(without, made=frozenset({"transformers"})))["plain"] == "ready"
+
+
 def test_a_driver_that_is_too_old_for_an_environment_is_named_with_what_would_do():
     built = replace(LAPTOP, gpus=[replace(H200, driver="535.104.12")], cuda={"transformers": "13.0"})
     said = verdicts(built)["on_gpu"]

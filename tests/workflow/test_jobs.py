@@ -55,6 +55,31 @@ def test_a_package_that_is_missing_is_a_row_and_no_failure(tmp_path, prepared):
     ]
 
 
+def test_a_job_whose_environment_lacks_something_or_could_not_be_made_writes_down_why(tmp_path, prepared, monkeypatch):
+    """What the machine lacks is an outcome; what went wrong is a failure, which the next run tries again."""
+    out = ("--checkpoint", prepared, "--out", tmp_path / "warmup.parquet")
+    done = job("warmup.py", tmp_path, *out, told={**TOLD, "lacks": "its environment (vllm) needs glibc 2.31 or newer"})
+    assert done.returncode == 0, done.stderr
+    record = records.read(tmp_path / "warmup.parquet", WARMUP)
+    assert (record.status, record.reason) == ("missing_dependency", "its environment (vllm) needs glibc 2.31 or newer")
+    assert not records.failed(tmp_path / "warmup.parquet").exists()
+    monkeypatch.setenv("SPEEDGRID_NO_ENVIRONMENT", "the environment envs/vllm.yaml could not be made: no room")
+    done = job("warmup.py", tmp_path, *out)
+    assert done.returncode == 0, done.stderr
+    record = records.read(tmp_path / "warmup.parquet", WARMUP)
+    assert (record.status, record.reason) == ("failed", "the environment envs/vllm.yaml could not be made: no room")
+    assert records.failed(tmp_path / "warmup.parquet").exists()
+
+
+def test_a_job_in_another_python_than_that_of_its_environment_ends_in_one_line(tmp_path, prepared, monkeypatch):
+    monkeypatch.setenv("SPEEDGRID_ENVIRONMENT", str(tmp_path / "envs" / "0123"))
+    done = job("warmup.py", tmp_path, "--checkpoint", prepared, "--out", tmp_path / "warmup.parquet")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"speedgrid: this job is for the Python of {tmp_path}/envs/0123, and runs in that of {sys.prefix} (")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "warmup.parquet").exists()
+
+
 def test_a_failure_is_handed_on_without_work(tmp_path, prepared):
     """Where a checkpoint could not be made, every later job of the cell ends with the same status and reason."""
     quantize, measure = tmp_path / "quantize.parquet", tmp_path / "measure.parquet"

@@ -636,6 +636,33 @@ def test_a_job_whose_environment_is_not_activated_fails_and_runs_once_it_is(fron
 
 @pytest.mark.slow
 @pytest.mark.needs("network")
+def test_an_environment_that_cannot_be_made_stops_its_own_jobs_alone(frontend, looked_after, place):
+    """They run in that of the report, told why; and in their own as soon as it can be made."""
+    environment_file(looked_after / "new.yaml", "six==99.1")
+    environment_file(looked_after / "report.yaml", "six==1.15.0")
+    shell = "python -c 'import six; print(six.__version__)' > {output} 2> {log}; echo ${{SPEEDGRID_NO_ENVIRONMENT:-none}} >> {output}"
+    snakefile = (looked_after / "Snakefile").read_text()
+    snakefile = snakefile.replace("python -c 'import six; print(six.__version__)' > {output} 2> {log}", shell)
+    snakefile = snakefile.replace('input: "old.txt", "new.txt"', 'input: "old.txt", "new.txt"\n    conda: "report.yaml"\n    shell: "true"')
+    (looked_after / "Snakefile").write_text(snakefile)
+    code, output = snakemake(frontend, looked_after, place, "--conda-create-envs-only")
+    assert code == 1
+    assert "Could not make new.yaml; the reasons are above, and all others are made." in output
+    code, output = snakemake(frontend, looked_after, place)
+    assert code == 0, output
+    assert "there is no version of six==99.1" in output
+    assert (looked_after / "old.txt").read_text() == "1.16.0\nnone\n"
+    ran_in, told = (looked_after / "new.txt").read_text().splitlines()
+    assert ran_in == "1.15.0"
+    assert told.startswith("the environment new.yaml could not be made: uv frontend: the packages could not be installed.")
+    environment_file(looked_after / "new.yaml", "six==1.17.0")
+    code, output = snakemake(frontend, looked_after, place)
+    assert code == 0, output
+    assert (looked_after / "new.txt").read_text() == "1.17.0\nnone\n"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
 def test_jobs_speak_utf8_and_see_nothing_of_the_users_own_packages(frontend, looked_after, place, tmp_path):
     """Also where Snakemake is started by hand, with a locale of the last century."""
     shell = "python -c 'import os, six, sys; print(six.__version__, sys.flags.utf8_mode, sys.flags.no_user_site)' > {output} 2> {log}"
