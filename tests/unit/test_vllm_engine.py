@@ -238,3 +238,16 @@ def test_errors_in_this_process(tmp_path):
         raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}")
     with pytest.raises(TypeError), one._failures("load the model"):  # may be a bug of ours
         raise TypeError("unexpected argument")
+
+
+def test_the_weights_of_vllms_layers_are_counted_by_its_method_for_them():
+    def method(name):
+        return type(name, (), {})()
+
+    linear = SimpleNamespace(quant_method=method("Fp8LinearMethod"), input_size=64, output_size=128)
+    sizes = {"local_num_experts": 8, "hidden_size": 64, "intermediate_size_per_partition": 256}
+    experts = SimpleNamespace(quant_method=method("UnquantizedFusedMoEMethod"), **sizes)
+    words = SimpleNamespace(quant_method=method("UnquantizedEmbeddingMethod"), num_embeddings=320, input_size=1, output_size=1)
+    attention, norm = SimpleNamespace(quant_method=method("Fp8KVCacheMethod")), SimpleNamespace()
+    counts = engine.layer_weights([linear, linear, experts, words, attention, norm])
+    assert counts == {"Fp8LinearMethod": 2 * 64 * 128, "UnquantizedFusedMoEMethod": 3 * 8 * 64 * 256}

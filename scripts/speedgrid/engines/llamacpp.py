@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from speedgrid import hardware
-from speedgrid.engines import base
+from speedgrid.engines import base, quantized
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
 
 WEIGHTS = "model.gguf"
@@ -30,6 +30,10 @@ LOG_DEBUG, LOG_ERROR, LOG_CONTINUED = 1, 4, 5
 LOGITS_BYTES = 64 * 2**20
 # Decoding steps of the reply that tells which share of a step is llama.cpp's computing.
 STEPS_TIMED = 32
+
+
+# The types of GGUF that are no quantization.
+WHOLE_TYPES = ("F64", "F32", "F16", "BF16")
 
 
 class Engine(base.Engine):
@@ -188,6 +192,9 @@ class Engine(base.Engine):
         short = {**settings, "max_new_tokens": min(settings["max_new_tokens"], 1 + STEPS_TIMED)}
         _, seen["sampling_share"] = self.sampling_shares(prompt, short)
         reason = not_as_asked(seen, self.threads, self.options.get("flash_attention", "auto"), self.device.is_gpu)
+        if not re.search(r"\bB?F(16|32)\b", seen["file_type"]) and (share := share_of_file(weights(self.checkpoint))):
+            seen |= share.evidence()
+            reason = reason or share.reason()
         return base.Proof(not reason, reason, seen)
 
     def sampling_shares(self, prompt: Sequence[int], settings: Mapping) -> tuple[float, float]:
@@ -343,6 +350,23 @@ def hidden(package: str) -> Iterator[None]:
         del sys.modules[package]
         if told == "1":
             os.environ.pop(quiet, None)
+
+
+def share_of_file(path: Path) -> quantized.Share | None:
+    """How much of the weights in a GGUF file is quantized, by the package gguf that lies beside llama.cpp's converter; None without it.
+
+    Embedding and last layer are no weights of the layers; the norms of a layer, vectors, are none that a type takes.
+    """
+    folder = str(share() / "gguf-py")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        return None
+    tensors = [(tensor.name, int(tensor.n_elements), tensor.tensor_type.name, len(tensor.shape)) for tensor in GGUFReader(path).tensors]
+    layers = [(name, count, kind not in WHOLE_TYPES) for name, count, kind, rank in tensors if name.startswith("blk.") and rank > 1]
+    return quantized.share(layers, sum(count for _, count, _, _ in tensors))
 
 
 def share() -> Path:

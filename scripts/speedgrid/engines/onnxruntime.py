@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import wraps
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
 from speedgrid import hardware
-from speedgrid.engines import base
+from speedgrid.engines import base, quantized
 from speedgrid.engines.transformers import TokenClock, until_end
 from speedgrid.hardware import Device
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
@@ -130,6 +131,9 @@ class Engine(base.Engine):
         seen |= self._profiled_reply(prompt, {**settings, "max_new_tokens": 4, "ignore_eos": True})
         asked = self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.quantization", "none")
         reason = not_as_asked(seen, provider, self.threads, self.options["dtype"], asked, self.tf32)
+        if asked != "none":
+            seen |= self.graph["quantized"].evidence()
+            reason = reason or self.graph["quantized"].reason(dtype="float32")
         return base.Proof(not reason, reason, seen)
 
     def close(self) -> None:
@@ -248,7 +252,8 @@ def failures(doing: str = "") -> Iterator[None]:
 
 
 def graph_facts(path: Path) -> dict:
-    """What a graph holds: bytes of `weights` by number format and altogether, and the number of products with 8-bit weights.
+    """What a graph holds: bytes of `weights` by number format and altogether, the number of products with 8-bit weights, and the share of
+    the weights that are multiplied with which they are (`quantized`).
 
     Raises outcomes.Unsupported where there is no such graph.
     """
@@ -261,13 +266,18 @@ def graph_facts(path: Path) -> dict:
     except Exception as error:  # protobuf's class depends on its build
         raise Unsupported(f"{path.name} is not a whole ONNX graph: {str(error).partition(chr(10))[0]}") from error
     weights: Counter = Counter()
+    matrices = {}
     for tensor in graph.initializer:
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        count = 1
-        for size in tensor.dims:
-            count *= size
+        count = prod(tensor.dims)
         weights[kind.name] += count * kind.itemsize
+        if len(tensor.dims) > 1:
+            matrices[tensor.name] = (tensor.name, count, kind.name in ("int8", "uint8"))
+    multiplied = {name for node in graph.node if node.op_type in PRODUCTS for name in node.input}
     return {
+        "quantized": quantized.share(
+            (matrices[name] for name in sorted(multiplied & set(matrices))), sum(count for _, count, _ in matrices.values())
+        ),
         "weights": dict(weights),
         "weight_bytes": sum(weights.values()),
         "quantized_products": sum(node.op_type in QUANTIZED_PRODUCTS for node in graph.node),

@@ -49,7 +49,9 @@ class Share:
     def evidence(self) -> dict:
         """`quantized_share` of the layers' weights, `quantized_share_of_all` parameters, and `left_as_it_was`, the largest weights that are
         not quantized with their share of the layers' weights."""
-        seen: dict = {"quantized_share": round(self.of_layers, 4), "quantized_share_of_all": round(self.of_all, 4)}
+        seen: dict = {"quantized_share": round(self.of_layers, 4)}
+        if self.parameters:
+            seen["quantized_share_of_all"] = round(self.of_all, 4)
         if self.of_layers < WHOLE and self.left:
             name, share = self.largest_left
             seen["left_as_it_was"] = f"{name}, {share:.0%} of the layers' weights"
@@ -66,10 +68,10 @@ class Share:
         )
 
 
-def share(weights: Iterable[tuple[str, int, bool]], parameters: int) -> Share:
+def share(weights: Iterable[tuple[str, int, bool]], parameters: int = 0) -> Share:
     """The share of the layers' `weights`: of each its name, how many numbers it stands for, and whether they are quantized.
 
-    `parameters` are those of the whole model.
+    `parameters` are those of the whole model, 0 where that is not known.
     """
     quantized, left = 0, Counter()
     for name, count, is_quantized in weights:

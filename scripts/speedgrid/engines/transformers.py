@@ -106,8 +106,10 @@ class Engine(base.Engine):
             raise Unsupported(
                 f"prompt lookup takes guessed tokens back, and {kind} keeps a state of all tokens, from which none can be taken"
             )
-        if keeps_state and (self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")):
-            raise Unsupported(f"{kind} keeps a state of all tokens in place of a KV cache, so that there is none of a fixed size")
+        if self.options.get("prompt_lookup") and not keeps_cache(self.model):
+            raise Unsupported(f"prompt lookup takes guessed tokens back out of the KV cache, and transformers keeps none for {kind}")
+        if keeps_state and self.options.get("compile") == "loop":
+            raise Unsupported(f"{kind} keeps a state of all tokens beside or in place of a KV cache, which the loop does not start anew")
         known = self.positions()
         if known and room > known and has_table_of_positions(self.model, known):
             raise Unsupported(f"{kind} has embeddings of {known:,} positions, and prompt and reply together need {room:,}")
@@ -349,6 +351,15 @@ def has_table_of_positions(model, positions: int) -> bool:
     return False
 
 
+def keeps_cache(model) -> bool:
+    """Whether a pass of a model leaves a KV cache behind."""
+    import torch
+
+    with torch.no_grad():
+        left = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=True)
+    return getattr(left, "past_key_values", None) is not None
+
+
 def method_of(quantization) -> str:
     """The method that a `quantization_config` names, a mapping or an object of transformers."""
     told = quantization if isinstance(quantization, Mapping) else quantization.to_dict()
@@ -370,7 +381,8 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
     if seen.get("first_step_positions", prompt_tokens) != prompt_tokens:
         return f"the first step computed {seen['first_step_positions']} of the prompt's {prompt_tokens} tokens"
     if "last_step_positions" in seen and (seen["last_step_positions"] == 1) != options.get("use_cache", True):
-        return f"the last step computed {seen['last_step_positions']} positions"
+        kept = "there was no KV cache" if options.get("use_cache", True) else "a KV cache was kept"
+        return f"the last step computed {seen['last_step_positions']} positions: {kept}"
     if options.get("cache") == "static" and seen.get("cache", "StaticCache") != "StaticCache":
         return f"asked for a static cache and got {seen['cache']}"
     if "first_step_positions" not in seen:

@@ -8,14 +8,15 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
 from speedgrid import hardware
-from speedgrid.engines import base
+from speedgrid.engines import base, quantized
 from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported
 
 ENVIRONMENT = {
@@ -217,8 +218,12 @@ class Engine(base.Engine):
             "ttft_over_vllms_own": round(median(timing.ttft_s / timing.own_ttft_s for timing in self.asked) - 1, 4),
             "reply_over_vllms_own": round(median(timing.reply_s / timing.own_reply_s for timing in self.asked) - 1, 4),
         }
-        quantized = self.options.get("quantization") or _quantization_config(self.checkpoint).get("quant_method", "")
-        reason = not_as_asked(seen, quantized, self.options.get("enforce_eager", False), self.device.is_gpu)
+        asked = self.options.get("quantization") or _quantization_config(self.checkpoint).get("quant_method", "")
+        reason = not_as_asked(seen, asked, self.options.get("enforce_eager", False), self.device.is_gpu)
+        if asked:
+            share = quantized.share((kind, count, _is_quantized(kind)) for kind, count in seen["layer_weights"].items())
+            seen |= share.evidence()
+            reason = reason or share.reason()
         return base.Proof(not reason, reason, seen)
 
     def close(self) -> None:
@@ -279,6 +284,7 @@ class Worker:
             "model_class": type(model).__name__,
             "attention": dict(Counter(attention)),
             "layers": dict(Counter(type(method).__name__ for method in methods)),
+            "layer_weights": layer_weights(model.modules()),
             "kernels": dict(Counter(type(kernel).__name__ for kernel in kernels)),
             "enforce_eager": bool(self.model_config.enforce_eager),
             "compilation": getattr(compilation.mode, "name", str(compilation.mode)),
@@ -288,6 +294,26 @@ class Worker:
             "threads": torch.get_num_threads(),
             "model_bytes": None if packed_away else sum(storages.values()),
         }
+
+
+def layer_weights(modules: Iterable) -> dict[str, int]:
+    """The weights of the linear layers and experts of a worker's model, by vLLM's method for them, whatever they are packed in.
+
+    By the sizes that the layers tell; one that tells none is left out, and so are embeddings and the last layer.
+    """
+    found: Counter = Counter()
+    for module in modules:
+        method = getattr(module, "quant_method", None)
+        if method is None or "Embedding" in type(method).__name__ or hasattr(module, "num_embeddings"):
+            continue
+        linear = [getattr(module, name, None) for name in ("input_size", "output_size")]
+        # Each expert has three matrices: gate, up and down.
+        experts = [getattr(module, name, None) for name in ("local_num_experts", "hidden_size", "intermediate_size_per_partition")]
+        for sizes, matrices in ((linear, 1), (experts, 3)):
+            if all(isinstance(size, int) for size in sizes):
+                found[type(method).__name__] += matrices * prod(sizes)
+                break
+    return dict(found)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from speedgrid import loading
+from speedgrid.engines import quantized
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
@@ -42,6 +43,11 @@ def make(task: Task) -> dict:
     )
     if settings["bits"] == 4 and not device.is_gpu:
         _refuse_odd_widths(model)
+    if not quantized.share_of_model(model).quantized:
+        kind = model.config.model_type
+        raise Unsupported(
+            f"bitsandbytes quantizes none of the layers of {kind}: they are no nn.Linear of PyTorch, the one class that it takes"
+        )
     loading.require_runnable(model, f"bitsandbytes in {settings['bits']} bits")
     model.save_pretrained(task.target)
     tokenizer.save_pretrained(task.target)

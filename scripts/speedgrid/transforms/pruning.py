@@ -132,7 +132,7 @@ def measure(model, sequences: Sequence[Sequence[int]]) -> Importance:
     def turn(number):
         def hook(module, inputs, named, output):
             before = (inputs[0] if inputs else named["hidden_states"]).detach().float()
-            after = (output[0] if isinstance(output, tuple) else output).detach().float()
+            after = (output[0] if isinstance(output, tuple | list) else output).detach().float()
             turns[number] += float((1 - torch.nn.functional.cosine_similarity(before, after, dim=-1)).sum())
 
         return hook

@@ -1,0 +1,397 @@
+"""Tiny random models of many architectures, and what the commonest techniques make of each.
+
+    python tests/contract/architectures.py ARCHITECTURE ... [--techniques TECHNIQUE ...]
+
+It needs the environment of the techniques (`transformers`; `gptqmodel` for torchao's). For each technique of each architecture it prints a
+line of JSON: the status and reason, and of what ran how far its log-probabilities and tokens are from those of a plain `forward` of
+transformers in eager attention, without a cache and without a line of speedgrid's engine.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from speedgrid import hardware, outcomes  # noqa: E402
+from speedgrid.engines import engine_class  # noqa: E402
+from speedgrid.transforms import Task, transform  # noqa: E402
+
+WIDE = {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
+# Weights larger than the usual ones, so that a model's next tokens are far from all alike.
+SPREAD = {"initializer_range": 0.08}
+PLAIN = {**WIDE, "intermediate_size": 128, **SPREAD}
+GROUPED = {**PLAIN, "num_key_value_heads": 2}
+EXPERTS = {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "pad_token_id": None}
+MLA = {"kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 16, "head_dim": 16}
+ENDS = {"pad_token_id": None, "bos_token_id": 256, "eos_token_id": 256}
+
+ARCHITECTURES = {
+    # like Llama
+    "llama": {**GROUPED, "rope_theta": 500000.0},
+    "mistral": {**GROUPED, "sliding_window": 64},
+    "ministral": {**GROUPED, "head_dim": 16},
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 16},
+    "gemma": {**GROUPED, "head_dim": 16},
+    "gemma2": {**GROUPED, "head_dim": 16},
+    "gemma3_text": {**GROUPED, "head_dim": 16},
+    "phi": PLAIN,
+    "phi3": {**GROUPED, **ENDS},
+    "stablelm": GROUPED,
+    "starcoder2": GROUPED,
+    "olmo": GROUPED,
+    "olmo2": GROUPED,
+    "olmo3": GROUPED,
+    "granite": GROUPED,
+    "cohere": GROUPED,
+    "cohere2": GROUPED,
+    "glm": {**GROUPED, "head_dim": 16, **ENDS},
+    "glm4": {**GROUPED, "head_dim": 16, **ENDS},
+    "nemotron": GROUPED,
+    "persimmon": PLAIN,
+    "smollm3": {**GROUPED, **ENDS},
+    "exaone4": GROUPED,
+    "ernie4_5": GROUPED,
+    "helium": {**GROUPED, "head_dim": 16, **ENDS},
+    "seed_oss": {**GROUPED, "head_dim": 16},
+    "falcon": {**WIDE, **SPREAD, "ffn_hidden_size": 128, "num_kv_heads": 2, "new_decoder_architecture": True},
+    "diffllama": GROUPED,
+    # positions of other kinds
+    "gpt2": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, **SPREAD},
+    "gpt_bigcode": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, **SPREAD},
+    "gpt_neo": {**WIDE, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 16, **SPREAD},
+    "gpt_neox": PLAIN,
+    "gptj": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "rotary_dim": 8, **SPREAD},
+    "codegen": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "rotary_dim": 8, **SPREAD},
+    "opt": {**WIDE, "ffn_dim": 128, "word_embed_proj_dim": 64, "init_std": 0.08, "dropout": 0.0},
+    "bloom": {"vocab_size": 320, "hidden_size": 64, "n_layer": 2, "n_head": 4, **SPREAD},
+    "mpt": {"vocab_size": 320, "d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256, **SPREAD},
+    "biogpt": PLAIN,
+    "xglm": {**WIDE, "d_model": 64, "ffn_dim": 128, "num_layers": 2, "attention_heads": 4, "init_std": 0.08, "dropout": 0.0},
+    "ctrl": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "dff": 128, **SPREAD},
+    "openai-gpt": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, **SPREAD},
+    # experts, latent attention
+    "mixtral": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 64},
+    "qwen3_moe": {**EXPERTS, "head_dim": 16},
+    "olmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": None},
+    "phimoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, **ENDS},
+    "granitemoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {**GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64, **ENDS},
+    "deepseek_v2": {
+        **PLAIN,
+        **MLA,
+        "num_key_value_heads": 4,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "n_group": 2,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        **ENDS,
+    },
+    "deepseek_v3": {
+        **PLAIN,
+        **MLA,
+        "num_key_value_heads": 4,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "n_group": 2,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        **ENDS,
+    },
+    # states in place of attention, and both
+    "mamba": {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, **ENDS},
+    "mamba2": {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "state_size": 8,
+        "num_heads": 8,
+        "head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+        **ENDS,
+    },
+    "falcon_mamba": {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, **ENDS},
+    "rwkv": {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "attention_hidden_size": 64, "context_length": 256, **ENDS},
+    "recurrent_gemma": {
+        **WIDE,
+        "intermediate_size": 128,
+        "num_key_value_heads": 1,
+        "w_init_variance_scale": 0.3,
+        "lru_width": 64,
+        "attention_window_size": 64,
+        "block_types": ["recurrent", "attention"],
+    },
+    "jamba": {
+        **GROUPED,
+        "num_experts": 2,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "use_mamba_kernels": False,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 8,
+        **ENDS,
+    },
+    "bamba": {
+        **GROUPED,
+        "attn_layer_indices": [1],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "mamba_d_state": 8,
+        "mamba_n_groups": 1,
+        "mamba_chunk_size": 16,
+        **ENDS,
+    },
+    "qwen3_next": {
+        **EXPERTS,
+        "head_dim": 16,
+        "shared_expert_intermediate_size": 64,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+    },
+    "lfm2": {**GROUPED, "layer_types": ["conv", "full_attention"], **ENDS},
+    # no decoders of text from left to right, or only in part
+    "xlnet": {"vocab_size": 320, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128, **SPREAD},
+    "bert": PLAIN,
+    "roberta": {**PLAIN, "max_position_embeddings": 258},
+    "electra": PLAIN,
+    "bart": {
+        "vocab_size": 320,
+        "d_model": 64,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 128,
+        "decoder_ffn_dim": 128,
+        "max_position_embeddings": 256,
+    },
+    "gemma3": {
+        "text_config": {**GROUPED, "head_dim": 16},
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
+    },
+}
+TECHNIQUES = (
+    *("baseline", "sdpa", "static_cache", "torch_compile", "prompt_lookup", "no_kv_cache"),
+    *("bf16", "bnb_int8", "bnb_nf4", "prune_30", "torchao_int8"),
+)
+# The families, by what is expected of them besides `ok`.
+NO_SDPA = (
+    *("gemma2", "gpt_neo", "gptj", "codegen", "bloom", "mpt", "xglm", "openai-gpt", "gpt_oss"),
+    *("mamba", "mamba2", "falcon_mamba", "rwkv", "xlnet"),
+)
+WITH_SDPA = ("sdpa", "static_cache", "torch_compile", "prompt_lookup", "prune_30", "torchao_int8")
+STATEFUL = ("recurrent_gemma", "jamba", "bamba", "qwen3_next")
+EXPERTS_STAY = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "granitemoe", "gpt_oss", "qwen3_next")
+PRUNED = (
+    *("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma3_text", "stablelm", "olmo", "olmo2", "olmo3", "granite", "cohere"),
+    *("cohere2", "smollm3", "exaone4", "helium", "seed_oss", "gpt2", "gpt_bigcode", "diffllama"),
+)
+NO_DECODERS = ("xlnet", "bert", "roberta", "electra")
+# How far log-probabilities of the fixed text may be from those of the plain pass: as float32 rounds, and by the format; experts are chosen
+# by a router whose choice a rounding can change. Of a pruned model nothing is expected but numbers.
+LOSSLESS, TOLERANCE = 2e-3, {"bf16": 0.2, "bnb_int8": 0.5, "bnb_nf4": 3.0, "torchao_int8": 0.5, "prune_30": 1e3}
+EXPERTS_TOLERANCE = 1.5
+PROMPT = "def add(a, b):\n    return a + b\n\ndef add(a, b):"
+SETTINGS = {"max_new_tokens": 8, "warmup_replies": 1, "batch_size": 1, "ignore_eos": True}
+SETTINGS |= {"sampling": {"do_sample": False, "repetition_penalty": 1.0}}
+
+
+# Makes the environments that the test needs.
+STUDY = {
+    "study": "two",
+    "gpus": {"cpu": {"device": "cpu"}},
+    "models": {"tiny": {"architecture": {"model_type": "llama", **ARCHITECTURES["llama"]}, "dtype": "float32"}},
+    "experiments": {
+        "generate": {
+            "workload": "generate",
+            "models": ["tiny"],
+            "techniques": ["baseline", "torchao_int8"],
+            "prompt_tokens": 16,
+            "max_new_tokens": 4,
+            "replies": 2,
+            "evaluate": False,
+        }
+    },
+}
+
+
+def expected(name: str, technique: str) -> tuple[str, str]:
+    """The status that a technique of an architecture ends with on a CPU, and words of the reason."""
+    if name in NO_DECODERS:
+        return "", ""
+    if technique == "prune_30" and name not in PRUNED:
+        return "unsupported", "pruning here takes models|no sdpa attention|leaves no feed-forward channels"
+    if technique in WITH_SDPA and name in NO_SDPA:
+        return "unsupported", f"transformers has no sdpa attention for {name}"
+    if technique == "prompt_lookup" and name in STATEFUL:
+        return "unsupported", f"{name} keeps a state of all tokens"
+    if name == "openai-gpt" and technique != "no_kv_cache":
+        return "not_engaged", "there was no KV cache"
+    if technique.startswith("bnb") and name == "falcon":
+        return "unsupported", "bitsandbytes quantizes none of the layers"
+    if technique.startswith("bnb") and name in EXPERTS_STAY:
+        return "not_engaged", "of the layers' weights are quantized; `.*experts.*` stays|does not go with the layers|stays float32"
+    return "ok", ""
+
+
+def wrong(row: dict) -> str:
+    """What of an outcome is not as expected; empty where all is."""
+    name, technique = row["architecture"], row["technique"]
+    status, words = expected(name, technique)
+    if row["status"] not in ("ok", "not_engaged", "unsupported", "missing_dependency"):
+        return f"{row['status']} is no typed outcome"
+    if row["status"] == "unsupported" and on_cpu_alone(row["reason"]):
+        return ""
+    if status and row["status"] != status:
+        return f"{row['status']} in place of {status}: {row['reason']}"
+    if not re.search(words, row["reason"]):
+        return f"the reason has no {words!r}: {row['reason']}"
+    if row["status"] != "ok" or not status:
+        return "" if row["status"] == "ok" or len(row["reason"]) > 15 else "no reason"
+    allowed = TOLERANCE.get(technique, LOSSLESS)
+    if technique in TOLERANCE and name in EXPERTS_STAY:
+        allowed = max(allowed, EXPERTS_TOLERANCE)
+    if not row["apart"] <= allowed:
+        return f"log-probabilities are {row['apart']} apart, and {allowed} is allowed"
+    if technique not in TOLERANCE and row["same_tokens"] != SETTINGS["max_new_tokens"]:
+        return f"only {row['same_tokens']} tokens are those of the plain pass"
+    return ""
+
+
+def on_cpu_alone(reason: str) -> bool:
+    """Whether a reason is that of bitsandbytes on a CPU, or on these tiny shapes, which other machines do not share."""
+    return bool(re.search("not a multiple of 64|block_n|does not go with the layers", reason))
+
+
+def build(name: str, folder: Path) -> None:
+    from speedgrid import models
+
+    models.build({"model_type": name, **ARCHITECTURES[name]}, "float32", folder, seed=5)
+
+
+def plain(folder: Path, text: list[int], new_tokens: int) -> tuple:
+    """Log-probabilities of every next token of a text, (tokens, vocabulary), and the likeliest continuation, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    how = {"attn_implementation": "eager", "dtype": torch.float32, "local_files_only": True}
+    model = AutoModelForCausalLM.from_pretrained(folder, **how).eval()
+    tokens = list(text)
+    with torch.inference_mode():
+        logs = torch.log_softmax(model(input_ids=torch.tensor([text]), use_cache=False).logits[0].float(), dim=-1)
+        for _ in range(new_tokens):
+            tokens.append(int(model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].argmax()))
+    return logs, tokens[len(text) :]
+
+
+def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int]) -> dict:
+    import torch
+
+    kind = engine_class(entry["engine"])
+    device = hardware.pick_device({"device": "cpu"}, "cpu", kind.uses_torch)
+    options = {"dtype": "float32", **entry.get("options", {})}
+    with tempfile.TemporaryDirectory() as scratch:
+        if "transform" in entry:
+            from speedgrid import corpus
+
+            settings = dict(entry["transform"])
+            made = transform(settings.pop("method"))
+            calibration = lambda: corpus.calibration_text({"text": "stdlib"})  # noqa: E731
+            made(Task(folder, Path(scratch), settings, device, options["dtype"], 1, 5, False, calibration))
+            folder = Path(scratch)
+        engine = kind(folder, device, options, threads=1)
+        try:
+            engine.import_packages()
+            engine.open()
+            engine.load(len(text) + SETTINGS["max_new_tokens"])
+            reply = engine.generate(text, SETTINGS, seed=5)
+            (found,) = engine.next_tokens([text], wanted[0].shape[1])
+            proof = engine.prove(text, SETTINGS)
+        finally:
+            engine.close()
+    ours = torch.empty_like(wanted[0])
+    ours.scatter_(1, torch.tensor(found.tokens), torch.tensor(found.logarithms))
+    same = sum(a == b for a, b in zip(reply.token_ids[0], wanted[1], strict=True))
+    return {
+        "status": "ok" if proof.engaged else "not_engaged",
+        "reason": proof.reason,
+        "apart": (ours - wanted[0]).abs().max().item(),
+        "same_tokens": same,
+        "evidence": proof.evidence,
+    }
+
+
+def check(name: str, techniques: list[str]) -> None:
+    from speedgrid import planning
+
+    registry = planning.read_yaml("techniques.yaml")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "checkpoint"
+        try:
+            build(name, folder)
+        except BaseException as error:
+            print(
+                json.dumps(
+                    {
+                        "architecture": name,
+                        "technique": "build",
+                        "status": "failed",
+                        "reason": f"{type(error).__name__}: {str(error)[:300]}",
+                    }
+                ),
+                flush=True,
+            )
+            return
+        from transformers import AutoTokenizer
+
+        text = AutoTokenizer.from_pretrained(folder)(PROMPT)["input_ids"]
+        wanted = plain(folder, text, SETTINGS["max_new_tokens"])
+        for technique in techniques:
+            began = time.perf_counter()
+            try:
+                found = attempt(folder, registry[technique], wanted, text)
+            except (Exception, MemoryError) as error:
+                outcome = outcomes.expected(error)
+                traceback.print_exc()
+                found = {
+                    "status": outcome.status if outcome else "failed",
+                    "reason": str(outcome or f"{type(error).__name__}: {error}")[:400],
+                }
+            print(
+                json.dumps({"architecture": name, "technique": technique, "s": round(time.perf_counter() - began, 1), **found}), flush=True
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("architectures", nargs="*")
+    parser.add_argument("--techniques", nargs="*", default=list(TECHNIQUES))
+    told = parser.parse_args()
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    for name in told.architectures or ARCHITECTURES:
+        check(name, told.techniques)

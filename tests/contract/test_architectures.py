@@ -1,0 +1,50 @@
+"""Architectures × techniques: each pair gives what transformers gives in a plain pass, or says in a line why it cannot.
+
+    ./speedgrid test tests/contract/test_architectures.py
+
+It needs the environments `transformers` and `gptqmodel`, and is not part of `./speedgrid test`: compiling every architecture takes an hour
+of two cores.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+import architectures
+import working_copy
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
+
+IN = {"transformers": [name for name in architectures.TECHNIQUES if name != "torchao_int8"], "gptqmodel": ["torchao_int8"]}
+
+
+@pytest.fixture(scope="module", params=list(architectures.ARCHITECTURES))
+def found(request, project) -> dict[str, dict]:
+    """What came of every technique of one architecture."""
+    rows = []
+    for env, techniques in IN.items():
+        command = [working_copy.python_of(env), "tests/contract/architectures.py", request.param, "--techniques", *techniques]
+        done = subprocess.run(command, cwd=working_copy.ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        rows += [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {row["technique"]: row for row in rows}
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project whose run makes the two environments."""
+    folder = working_copy.copy_to(tmp_path_factory.mktemp("architectures"))
+    (folder / "two.yaml").write_text(json.dumps(architectures.STUDY))
+    done = working_copy.launcher(folder, "run", "--study", "two.yaml")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    return folder
+
+
+@pytest.mark.parametrize("technique", architectures.TECHNIQUES)
+def test_a_technique_gives_what_a_plain_pass_gives_or_says_why_not(found, technique):
+    row = found[technique]
+    assert architectures.wrong(row) == "", row

@@ -1,0 +1,167 @@
+"""Checkpoints that differ from what their config.json says, and what readers make of each; prints a line of JSON for each pair.
+
+    python tests/workflow/odd_checkpoints.py FOLDER
+
+It needs the environment `transformers` and PYTHONPATH=scripts.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from speedgrid import hardware, models, outcomes
+from speedgrid.engines import engine_class
+from speedgrid.transforms import Task, transform
+
+SHAPE = {"model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+DOWN = "model.layers.1.mlp.down_proj.weight"
+NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+REMOTE = {"model_type": "mine", "auto_map": {"AutoConfig": "configuration_mine.Mine", "AutoModelForCausalLM": "modeling_mine.Mine"}}
+
+
+def without(name):
+    return lambda held: held.pop(name)
+
+
+def beside(**added: str):
+    """More weights, each a copy of the one that is named."""
+    return lambda held: held.update({name.replace("__", "."): held[of].clone() for name, of in added.items()})
+
+
+def prefix_taken_away(held):
+    for name in list(held):
+        held[name.removeprefix("model.")] = held.pop(name)
+
+
+# Each with a change of the weights, one of config.json, one of the folder, and what the reason must name.
+ODD = {
+    "whole": (None, {}, None, ""),
+    "base_model": (lambda held: (held.pop("lm_head.weight"), prefix_taken_away(held)), {"tie_word_embeddings": True}, None, ""),
+    "tied": (without("lm_head.weight"), {"tie_word_embeddings": True}, None, ""),
+    "buffers": (beside(model__layers__0__self_attn__rotary_emb__inv_freq=DOWN), {}, None, ""),
+    "head_beside": (beside(v_head__summary__weight=DOWN), {}, None, ""),
+    "attention": (None, {"_attn_implementation": "eager"}, None, ""),
+    "missing": (without(DOWN), {}, None, DOWN),
+    "no_head": (without("lm_head.weight"), {}, None, "lm_head.weight"),
+    "width": (None, {"intermediate_size": 192}, None, "mlp.down_proj.weight is 64 × 128 in the checkpoint and 64 × 192"),
+    "fewer_layers": (None, {"num_hidden_layers": 1}, None, "model.layers.1."),
+    "adapter": (beside(model__layers__0__self_attn__q_proj__lora_A__weight=DOWN), {}, None, "q_proj.lora_A.weight"),
+    "leftover": (None, {"quantization_config": NF4}, None, "remove its `quantization_config`"),
+    "unknown": (None, {"model_type": "nosuch"}, None, "nosuch"),
+    "encoder": (None, {"model_type": "t5"}, None, "t5"),
+    "vision": (None, {"model_type": "clip"}, None, "clip"),
+    "remote": (None, REMOTE, lambda folder: (folder / "configuration_mine.py").write_text("1 / 0"), "models.NAME.trust_remote_code"),
+    "shards": (None, {}, lambda folder: (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors"), "-00001-of-"),
+    "sentencepiece": (
+        None,
+        {},
+        lambda folder: ((folder / "tokenizer.json").unlink(), (folder / "tokenizer.model").write_bytes(b"x")),
+        "sentencepiece",
+    ),
+}
+
+
+def add_token(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<extra{number}>" for number in range(100)])
+    tokenizer.save_pretrained(folder)
+
+
+# What only an engine comes across, when it is asked for a text or for room.
+ASKED = {
+    "added_token": (SHAPE, add_token, lambda engine: (engine.load(16), engine.tokenize("x <extra99>")), "'<extra99>'"),
+    "positions": (
+        {"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16},
+        lambda folder: None,
+        lambda engine: engine.load(17),
+        "16 positions",
+    ),
+    "table_of_sines": (
+        {"model_type": "gptj", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16, "rotary_dim": 8},
+        lambda folder: None,
+        lambda engine: engine.load(17),
+        "16 positions",
+    ),
+    "no_attention": (
+        {"model_type": "mamba", "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 1},
+        lambda folder: None,
+        None,
+        "mamba",
+    ),
+}
+
+
+def write(whole: Path, folder: Path, change, config: dict, last) -> None:
+    shutil.copytree(whole, folder)
+    held = load_file(folder / "model.safetensors")
+    if change:
+        change(held)
+        save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | config))
+    if last:
+        last(folder)
+
+
+def read(folder: Path, reader: str) -> str:
+    """What comes of a checkpoint: `ok`, or the attention where the technique's did not win."""
+    device = hardware.pick_device({"device": "cpu"}, "cpu", True)
+    if reader == "engine":
+        engine = engine_class("transformers")(folder, device, {"dtype": "float32", "attention": "sdpa"}, 1)
+        engine.import_packages()
+        engine.open()
+        engine.load(16)
+        attention = engine.model.config._attn_implementation
+        return "ok" if attention == "sdpa" else attention
+    settings = {"bitsandbytes": {"bits": 8}, "prune": {"axis": "depth", "share": 0.5, "samples": 2, "sequence": 16}}[reader]
+    with tempfile.TemporaryDirectory() as scratch:
+        text = lambda: ["def add(a, b):\n    return a + b\n" * 20]  # noqa: E731
+        transform(reader)(Task(folder, Path(scratch), settings, device, "float32", 1, 5, False, text))
+    return "ok"
+
+
+def attempt(work) -> dict:
+    try:
+        return {"status": work(), "reason": ""}
+    except Exception as error:
+        traceback.print_exc()
+        outcome = outcomes.expected(error)
+        return {"status": outcome.status if outcome else "failed", "reason": str(outcome or error)}
+
+
+def ask(folder: Path, question) -> str:
+    options = {"dtype": "float32", "attention": "eager"}
+    engine = engine_class("transformers")(folder, hardware.pick_device({"device": "cpu"}, "cpu", True), options, 1)
+    if question is None:
+        engine.options["prompt_lookup"] = 3
+        question = lambda engine: engine.load(16)  # noqa: E731
+    engine.import_packages()
+    engine.open()
+    question(engine)
+    return "ok"
+
+
+def main(place: Path) -> None:
+    models.build(SHAPE, "float32", place / "made", seed=5)
+    for name, (change, config, last, named) in ODD.items():
+        folder = place / name
+        write(place / "made", folder, change, config, last)
+        for reader in ("engine", "bitsandbytes", "prune"):
+            found = attempt(lambda folder=folder, reader=reader: read(folder, reader))
+            print(json.dumps({"checkpoint": name, "reader": reader, **found, "named": named in found["reason"]}), flush=True)
+    for name, (shape, change, question, named) in ASKED.items():
+        models.build(shape, "float32", place / name, seed=5)
+        change(place / name)
+        found = attempt(lambda name=name, question=question: ask(place / name, question))
+        print(json.dumps({"checkpoint": name, "reader": "engine", **found, "named": named in found["reason"]}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
