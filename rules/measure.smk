@@ -50,7 +50,7 @@ rule measure:
         " --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
-# The baseline once more, between and after the other cells of its device: what such runs differ by is noise.
+# A cell once more, in a later round or, for a baseline, between and after the other cells: what such runs differ by is noise.
 rule measure_again:
     input:
         checkpoint=grid.checkpoint,

@@ -53,7 +53,7 @@ def replies(job: stage.Job, engine: Engine) -> str:
 
         job.facts["stopped"] = generate.counted(engine, prompt, settings, seed, keep)
 
-    job.facts |= monitor.watched(job.name, job.device, idle.facts, settings["repeat_disturbed"], count)
+    job.facts |= monitor.watched(job.name, job.device, idle.facts, settings, count)
     job.facts |= {
         "memory_peak": memory.peak(),
         "memory_reserved": memory.reserved_peak(),

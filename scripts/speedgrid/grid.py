@@ -1,6 +1,7 @@
 """From a checked study to its cells: pure planning, no I/O."""
 
 import json
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,6 +11,8 @@ from speedgrid.schema import SCHEMA_VERSION
 from speedgrid.study import StudyError, check, origin
 
 BASELINE = "baseline"
+# How often a baseline runs among cells that run once, where the study does not say.
+BASELINE_RUNS = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Cell:
     threads: int | str
     trust_remote_code: bool
     is_baseline: bool
-    # How often the cell is measured, each time in a new process: once, or for a baseline as often as the study says.
+    # How often the cell is measured, each time in a new process.
     runs: int
     random_weights: bool
     lacks: str
@@ -124,7 +127,7 @@ class Cell:
         if stage in ("warmup", "measure"):
             told["settings"] = dict(self.settings)
         if stage == "warmup":
-            for name in ("replies", "warmup_replies", "repeat_disturbed"):
+            for name in ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s"):
                 told["settings"].pop(name, None)
         if run > 1:
             told["run"] = run
@@ -217,33 +220,49 @@ def reference_cell(cell: Cell, study: Mapping, registry: Mapping, has_gpu: bool 
 
 @dataclass(frozen=True)
 class Turn:
-    """A run of a cell, in the order in which a device should take them; `beside` are the cells since the baseline's last run."""
+    """A run of a cell, in the order in which a device should take them; `beside` are the result files after which it comes: where one of
+    them is measured anew, so is this run."""
 
     cell: Cell
     run: int = 1
-    beside: tuple[Cell, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def turns(cells: Sequence[Cell]) -> list[Turn]:
-    """All runs of cells that are listed group by group: the baseline first, then again after every so many others, and at the end.
+    """All runs of cells that are listed group by group, in the order in which a device should take them. A group is a gpu, experiment and
+    model.
 
-    So what drifts during a session is seen, and each cell has a run of its baseline nearby. A group is a gpu, experiment and model.
+    Cells that run several times do so in rounds, so that what drifts during a session meets all of them alike, and each round has an order
+    of its own, drawn from the study's seed. A baseline that runs more often than the others comes first, after every so many of them, and
+    at the end, so that each of them has one of its runs nearby. Where all others run once, they keep the order of the study.
     """
-    ordered = []
-    for _, group in groupby(cells, key=lambda cell: cell.key[:3]):
-        own = list(group)
-        others = [cell for cell in own if not cell.is_baseline]
-        ordered += [Turn(cell) for cell in own if cell.is_baseline]
-        again = next((cell.runs for cell in own if cell.is_baseline), 1) - 1
-        ends = [round(len(others) * run / again) for run in range(1, again + 1)] or [len(others)]
-        begin = 0
-        for run, end in enumerate(ends, 2):
-            chunk = others[begin:end]
-            ordered += [Turn(cell) for cell in chunk]
-            if again:
-                ordered += [Turn(cell, run, tuple(chunk)) for cell in own if cell.is_baseline]
-            begin = end
-    return ordered
+    return [turn for _, group in groupby(cells, key=lambda cell: cell.key[:3]) for turn in _turns_of(list(group))]
+
+
+def _turns_of(group: Sequence[Cell]) -> list[Turn]:
+    rounds = max((cell.runs for cell in group if not cell.is_baseline), default=1)
+    between = [cell for cell in group if cell.is_baseline and cell.runs > rounds]
+    ordered = [turn for number in range(1, rounds + 1) for turn in _round([cell for cell in group if cell not in between], number, rounds)]
+    if not between:
+        return ordered
+    (baseline,) = between
+    found, begin = [Turn(baseline)], 0
+    for run in range(2, baseline.runs + 1):
+        end = round(len(ordered) * (run - 1) / (baseline.runs - 1))
+        chunk = ordered[begin:end]
+        found += [*chunk, Turn(baseline, run, tuple(turn.cell.measures[turn.run - 1] for turn in chunk))]
+        begin = end
+    return found
+
+
+def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[Turn]:
+    """One run of each cell that has so many; the second and later ones come after the one before."""
+    again = [cell for cell in cells if cell.runs >= number]
+    if rounds > 1 and again:
+        random.Random(f"{again[0].seed} {'/'.join(again[0].key[:3])} {number}").shuffle(again)
+    else:
+        again.sort(key=lambda cell: not cell.is_baseline)
+    return [Turn(cell, number, (cell.measures[number - 2],) if number > 2 else ()) for cell in again]
 
 
 def checkpoint_record(model: str, technique: str, dtype: str) -> str:
@@ -315,21 +334,27 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         threads=study["threads"],
         trust_remote_code=study["models"][model]["trust_remote_code"],
         is_baseline=technique == experiment["baseline"],
-        runs=experiment["baseline_runs"] if technique == experiment["baseline"] else 1,
+        runs=_runs(experiment, technique == experiment["baseline"]),
         random_weights=origin(study["models"][model]) == "architecture",
         lacks=lacks(entry, on_gpu),
     )
 
 
+def _runs(experiment: Mapping, is_baseline: bool) -> int:
+    """How often a cell is measured. A baseline runs more often than cells that run once, so that they have one of its runs nearby."""
+    runs = experiment["runs"]
+    return experiment.get("baseline_runs", runs if runs > 1 else BASELINE_RUNS) if is_baseline else runs
+
+
 def check_nodes(study: Mapping, cells: Sequence[Cell], where: str = "config.yaml") -> None:
-    """Raise StudyError where a cluster may measure a baseline's runs on other nodes than the cells that they judge."""
+    """Raise StudyError where a cluster may measure the runs of a cell on other nodes than those of the cells that they judge."""
     for gpu, device in study["gpus"].items():
         again = next((cell for cell in cells if cell.gpu == gpu and cell.runs > 1), None)
         if again and "nodes" not in device.get("slurm", {}):
             raise StudyError(
-                f"{where}: gpus.{gpu}.slurm: needs the key nodes: the runs of a baseline (experiments.{again.experiment}.baseline_runs is"
-                f" {again.runs}) say how far to trust the cells measured on the same node; name nodes (`sinfo --Node`), or write"
-                " `nodes: any` to count what nodes differ by as noise"
+                f"{where}: gpus.{gpu}.slurm: needs the key nodes: the {again.runs} runs of {again.technique} in"
+                f" experiments.{again.experiment} say how far to trust the cells measured on the same node; name nodes"
+                " (`sinfo --Node`), or write `nodes: any` to count what nodes differ by as noise"
             )
 
 
@@ -338,7 +363,7 @@ def _settings(experiment: Mapping) -> dict:
     if experiment["workload"] != "generate":
         return workload.settings(experiment, experiment["workload"])
     keys = (
-        *("prompt", "prompt_tokens", "replies", "warmup_replies", "repeat_disturbed"),
+        *("prompt", "prompt_tokens", "replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s"),
         *("max_new_tokens", "batch_size", "ignore_eos", "sampling"),
     )
     return {key: experiment[key] for key in keys if key in experiment}

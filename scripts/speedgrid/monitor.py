@@ -15,6 +15,8 @@ from speedgrid.progress import say
 GAUGES_EVERY = 0.5
 COUNTERS_EVERY = 10.0
 IDLE_EVERY = 0.1
+# Seconds for which a machine is looked at to see whether it is quiet.
+QUIET_LOOK = 2.0
 
 
 class Monitor:
@@ -161,18 +163,33 @@ def _gpu(device: Device) -> sensors.NvidiaGpu:
     return sensors.NvidiaGpu(device.gpu.uuid)
 
 
-def watched(name: str, device: Device, idle: Mapping, most_repeats: int, count: Callable[[], None]) -> dict:
-    """Call `count` under a Monitor, once more after a run that was disturbed and at most `most_repeats` times more.
+def watched(name: str, device: Device, idle: Mapping, settings: Mapping, count: Callable[[], None]) -> dict:
+    """Call `count` under a Monitor. After a run that was disturbed, wait for a quiet machine and call it again, as often and as long as
+    `repeat_disturbed` and `quiet_wait_s` of the settings allow.
 
-    Returns what was seen of the last run, with `repeats` and `repeated_for`, what disturbed the runs before it.
+    Returns what was seen of the last run, with `repeats`, `repeated_for`, what disturbed the runs before it, and `waited_s`.
     """
     disturbances: list[str] = []
+    waited = 0.0
     while True:
         with Monitor(device, idle) as watch:
             count()
         machine = watch.facts()
         if machine["disturbed"]:
             say(f"{name}: disturbed: {machine['disturbed']}")
-        if not state.is_repeated(machine, len(disturbances), most_repeats):
-            return {**machine, "repeats": len(disturbances), "repeated_for": disturbances}
+        if not state.is_repeated(machine, len(disturbances), settings["repeat_disturbed"]):
+            return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
         disturbances.append(machine["disturbed"])
+        waited += wait_for_quiet(device, settings["quiet_wait_s"])
+        say(f"{name}: counting again, after {waited:.0f} s of waiting for a quiet machine")
+
+
+def wait_for_quiet(device: Device, at_most: float) -> float:
+    """Wait until nothing disturbs the machine for a moment, at most so many seconds; how long that took."""
+    began = time.perf_counter()
+    while (left := began + at_most - time.perf_counter()) > 0:
+        with Monitor(device) as watch:
+            time.sleep(min(QUIET_LOOK, left))
+        if not state.is_disturbed(watch.facts()):
+            break
+    return time.perf_counter() - began

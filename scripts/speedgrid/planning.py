@@ -123,8 +123,8 @@ class Grid:
         return self._cell(wildcards).checkpoint_record
 
     def beside(self, wildcards) -> list[str]:
-        """The cells between the baseline's last run and this one: where one is measured anew, so is the baseline beside it."""
-        return [cell.measures[0] for cell in self._beside[(self._cell(wildcards).key, int(wildcards.run))]]
+        """The runs that this one comes after, besides the cell's first: where one is measured anew, so is it."""
+        return list(self._beside[(self._cell(wildcards).key, int(wildcards.run))])
 
     def turn(self, wildcards) -> float:
         """When it is the cell's turn, as a priority of Snakemake."""

@@ -545,6 +545,7 @@ MEASURE = Table(
         *STATE,
         REPEATS,
         Column("repeated_for", "list<string>", "", "Repeated for", "What disturbed each of the runs that do not count"),
+        Column("waited_s", "double", "s", "Waited for quiet", "Time spent waiting for a quiet machine before replies were counted again"),
     ),
 )
 

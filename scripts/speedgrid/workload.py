@@ -102,7 +102,7 @@ def _grows(experiment: Mapping) -> str:
 def settings(experiment: Mapping, name: str) -> dict:
     """The settings of a workload other than `generate`, its defaults filled in."""
     workload = WORKLOADS[name]
-    shared = ("replies", "warmup_replies", "repeat_disturbed", "batch_size")
+    shared = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s", "batch_size")
     found = {key: experiment[key] for key in shared}
     if name in PROMPTED:
         found |= {key: experiment[key] for key in ("prompt", "prompt_tokens", "sampling") if key in experiment}

@@ -103,7 +103,7 @@ def test_a_machine_that_drifts_is_said_to(tmp_path):
 def test_a_disturbed_run_is_named_with_what_disturbed_it(tmp_path):
     busy = replace(SDPA, facts={"disturbed": "other processes used 31 % of the CPUs", "shared": True})
     _, _, warnings = said(tmp_path, [BASELINE, busy])
-    assert "SDPA was disturbed while it was measured: other processes used 31 % of the CPUs." in warnings
+    assert "SDPA was disturbed while it was measured: other processes used 31 % of the CPUs. A disturbed run counts less." in warnings
 
 
 def test_what_picking_tokens_takes_is_said_where_llama_bench_would_show_more(tmp_path):

@@ -461,7 +461,49 @@ def test_the_baseline_runs_first_between_and_after_the_others(others, runs):
         assert sum(between) == others
         assert max(between) - min(between) <= 1
         for before, place in pairwise(again):
-            assert [turn.cell for turn in order[before + 1 : place]] == list(order[place].beside)
+            assert [turn.cell.measures[0] for turn in order[before + 1 : place]] == list(order[place].beside)
+
+
+def in_rounds(others: int, **runs: int) -> list[grid.Turn]:
+    study = studies.small()
+    study["gpus"] = {"local": {"device": "auto"}}
+    names = [f"t{number}" for number in range(others)]
+    own = {name: {**REGISTRY["sdpa"], "label": name} for name in names}
+    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", *names], **runs}
+    return grid.turns(planned(study, {**REGISTRY, **own}))
+
+
+@given(others=st.integers(1, 8), runs=st.integers(2, 5))
+def test_cells_that_run_several_times_do_so_in_rounds_of_an_order_of_their_own(others, runs):
+    order = in_rounds(others, runs=runs)
+    rounds = [order[begin : begin + others + 1] for begin in range(0, len(order), others + 1)]
+    assert len(order) == runs * (others + 1)
+    for number, turns in enumerate(rounds, 1):
+        assert {turn.run for turn in turns} == {number}
+        assert len({turn.cell.key for turn in turns}) == others + 1
+        for turn in turns:
+            assert list(turn.beside) == (turn.cell.measures[number - 2 : number - 1] if number > 2 else [])
+    assert [turn.cell.key for turn in order] == [turn.cell.key for turn in in_rounds(others, runs=runs)], "the seed decides"
+    if others > 5:
+        assert len({tuple(turn.cell.technique for turn in turns) for turns in rounds}) > 1
+
+
+def test_a_baseline_that_runs_more_often_than_the_others_lies_between_their_rounds():
+    order = in_rounds(3, runs=2, baseline_runs=4)
+    assert [turn.run for turn in order if turn.cell.is_baseline] == [1, 2, 3, 4]
+    assert [place for place, turn in enumerate(order) if turn.cell.is_baseline] == [0, 3, 6, 9]
+    assert [turn.run for turn in order if not turn.cell.is_baseline] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("told", "baseline", "others"), [({}, 4, 1), ({"baseline_runs": 2}, 2, 1), ({"runs": 3}, 3, 3), ({"runs": 1}, 4, 1)]
+)
+def test_how_often_cells_run(told, baseline, others):
+    study = studies.small()
+    study["experiments"]["generate"] |= told
+    cells = planned(study)
+    assert {cell.runs for cell in cells if cell.is_baseline} == {baseline}
+    assert {cell.runs for cell in cells if not cell.is_baseline} == {others}
 
 
 def test_each_run_of_the_baseline_has_a_file_and_a_job_of_its_own():

@@ -262,6 +262,56 @@ def test_a_disturbed_run_is_repeated_as_often_as_the_study_allows(throttled, sha
     assert state.is_repeated({"throttled": throttled, "shared": shared}, repeats, allowed) is again
 
 
+class Looks:
+    """In the place of a Monitor: what each look at the machine in turn says disturbed it."""
+
+    def __init__(self, *said: str):
+        self.said, self.count = list(said), 0
+
+    def __call__(self, *_):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def facts(self):
+        said = self.said[min(self.count, len(self.said) - 1)]
+        self.count += 1
+        return {"disturbed": said, "throttled": False, "shared": bool(said)}
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed", "counted", "repeated_for", "last"),
+    [
+        (("",), 1, 1, [], ""),
+        (("busy", "", ""), 1, 2, ["busy"], ""),  # the run, a look at a quiet machine, the run again
+        (("busy", "busy", "", "busier"), 1, 2, ["busy"], "busier"),  # two looks until it is quiet
+        (("busy",), 0, 1, [], "busy"),
+    ],
+)
+def test_a_disturbed_run_is_counted_again_once_the_machine_is_quiet(monkeypatch, said, allowed, counted, repeated_for, last):
+    looks, times = Looks(*said), []
+    monkeypatch.setattr(monitor, "Monitor", looks)
+    monkeypatch.setattr(monitor, "QUIET_LOOK", 0.0)
+    settings = {"repeat_disturbed": allowed, "quiet_wait_s": 60}
+    facts = monitor.watched("cell", CPU, {}, settings, lambda: times.append(looks.count))
+    assert len(times) == counted
+    assert (facts["repeats"], facts["repeated_for"], facts["disturbed"]) == (counted - 1, repeated_for, last)
+    assert (facts["waited_s"] > 0) is (counted > 1)
+    if counted > 1:
+        assert said[times[1] - 1] == "", "it was quiet before it was counted again"
+
+
+def test_waiting_for_a_quiet_machine_ends(monkeypatch):
+    monkeypatch.setattr(monitor, "Monitor", Looks("busy"))
+    monkeypatch.setattr(monitor, "QUIET_LOOK", 0.005)
+    assert monitor.wait_for_quiet(CPU, 0.02) >= 0.02
+    assert monitor.wait_for_quiet(CPU, 0) < 0.02
+
+
 # What the kernel's files say.
 
 

@@ -39,7 +39,8 @@ def test_a_job_is_told_the_settings_of_its_workload_with_defaults():
     assert told["settings"] == {
         "replies": 5,
         "warmup_replies": 3,
-        "repeat_disturbed": 0,
+        "repeat_disturbed": 1,
+        "quiet_wait_s": 20,
         "batch_size": 8,
         "sequence": 64,
         "optimizer": "adamw",

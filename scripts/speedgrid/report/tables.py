@@ -200,6 +200,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= _speed(cell, judged.speed) if cell.is_generation else _rates(cell, judged.speed)
         row |= _verdicts(cell, baseline, judged)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
+        row["disturbed"] = next((said for record in cell.records_with_figures if (said := record.facts.get("disturbed"))), row["disturbed"])
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.made_s if cell.checkpoint else None
         if not cell.is_generation:

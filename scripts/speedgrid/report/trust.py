@@ -70,11 +70,16 @@ def warnings(group: Group) -> list[Markup]:
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     if len(disturbed) > 2:
         first = disturbed.iloc[0]
-        words = "{} of {} techniques were disturbed while they were measured, such as {}: {}. “Was the machine quiet?” names them."
-        found.append(Markup(words).format(len(disturbed), len(group.measured), first.label, first.disturbed))
+        words = (
+            "{} of {} techniques were disturbed while they were measured, such as {}: {}. Such runs count less. “Was the machine quiet?”"
+        )
+        found.append(Markup(words + " names them.").format(len(disturbed), len(group.measured), first.label, first.disturbed))
     else:
         for row in disturbed.itertuples():
-            found.append(Markup("{} was disturbed while it was measured: {}.").format(row.label, row.disturbed))
+            again = ", and again when its replies were counted anew" if row.repeats > 0 else ""
+            runs = Markup(" ({} of {} runs)").format(int(row.runs_disturbed), int(row.runs)) if row.runs > 1 else ""
+            words = "{} was disturbed while it was measured{}{}: {}. A disturbed run counts less."
+            found.append(Markup(words).format(row.label, runs, again, row.disturbed))
     return found
 
 
