@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, files, fingerprint, hardware, inputs, outcomes, records, site, techniques
+from speedgrid import checkpoints, environments, files, fingerprint, hardware, inputs, lock, outcomes, records, site, techniques
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -550,13 +550,15 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     return grid
 
 
-def read_study(study_file: str | Path) -> tuple[dict, dict, str]:
+def read_study(study_file: str | Path, locked: bool = True) -> tuple[dict, dict, str]:
     """The study of a file with its defaults filled in, the registry with the study's own techniques, and the file's name in messages.
 
-    Raises StudyError.
+    Branches and tags of models are commits in it, those of the study's lock, unless not `locked`. Raises StudyError.
     """
-    where = os.path.relpath(ROOT / study_file, ROOT)
-    study = validate(read_yaml(study_file), read_yaml("rules/schemas/study.schema.yaml"), where)
+    path = ROOT / study_file
+    where = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    study = validate(read(path, where), read_yaml("rules/schemas/study.schema.yaml"), where)
+    study = lock.applied(study, path, where) if locked else study
     own = validate(study["techniques"], read_yaml(TECHNIQUES_SCHEMA), f"{where}: techniques")
     registry = merge_registry(read_registry(), own, where)
     techniques.check(own, [path.stem for path in (ROOT / "envs").glob("*.yaml")], where)

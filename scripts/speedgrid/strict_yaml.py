@@ -28,6 +28,8 @@ WORDS = {
     "'<stream end>'": "the file ends inside of a bracket, or a quotation is not closed",
     "unexpected end of stream": "the file ends inside of a bracket, or a quotation is not closed",
     "could not find expected ':'": "a key without `: ` after it",
+    "expected <block end>": "this line does not go on with what stands above it; is it indented as the lines beside it?",
+    "expected '<document start>'": "keys follow on something that has none; is a `: ` missing above?",
 }
 
 

@@ -61,7 +61,7 @@ def _loose(name: str) -> str:
 
 def shown(value: object) -> str:
     """A value as a message shows it, on one line and not too long."""
-    text = repr(value)
+    text = "nothing" if value is None else _as_written(value) if isinstance(value, bool) else repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
@@ -127,7 +127,8 @@ def _in_words(problem, root: Mapping) -> str:
 def _innermost(problem, root: Mapping):
     """Of a value that may have several forms, the error inside of the one that takes such a value: it tells most about what is wrong."""
     while problem.validator == "oneOf" and not _keys_of_forms(problem, root):
-        inside = [error for error in problem.context if error.path or error.validator not in ("type", "const", "required")]
+        others = {error.schema_path[0] for error in problem.context if not error.path and error.validator in ("type", "const", "required")}
+        inside = [error for error in problem.context if error.schema_path[0] not in others]
         if not inside:
             break
         problem = inside[0]
@@ -181,6 +182,7 @@ def _of_unknown_key(problem, root: Mapping) -> str:
     name = min(set(map(str, problem.instance)) - set(own))
     beside = "" if len(set(problem.instance) - set(own)) == 1 else f" (and {len(set(problem.instance) - set(own)) - 1} more)"
     elsewhere = [] if name in own or nearest(name, own) else places(name, root)
+    name = name if name.isprintable() and name.strip() else repr(name)
     if elsewhere:
         return f"unknown key {name}{beside}; it is a key of {' and of '.join(elsewhere[:2])}"
     return f"unknown key {name}{beside}; {unknown(name, own)}"

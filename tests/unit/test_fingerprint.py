@@ -116,6 +116,7 @@ CONCERNS = {
         for name in (
             "fingerprint",
             "grid",
+            "lock",
             "planning",
             "site",
             "snakemake_seam",

@@ -1,15 +1,26 @@
-"""Studies that nobody would write: each plans, or is refused in one line that names the file."""
+"""Studies that nobody would write: each plans, or is refused in one line that names the file.
+
+SPEEDGRID_FUZZ is the number of files that are tried; tests/benchmarks/fuzz_studies.py tries thousands and counts what becomes of them.
+"""
 
 import copy
+import json
+import os
+import signal
+from pathlib import Path
 
+import odd_studies
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from speedgrid import grid
+from speedgrid import grid, planning
 from speedgrid.study import StudyError, validate
 
 import studies
 
+EXAMPLES = int(os.environ.get("SPEEDGRID_FUZZ", "100"))
+# Many times what planning the largest of them takes.
+SECONDS = 60
 STUDY_SCHEMA = studies.schema("study")
 REGISTRY = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
 # What YAML can hold; keys as well as texts may be anything, and keys need not be texts.
@@ -65,3 +76,65 @@ def test_every_study_plans_or_is_refused_in_one_line(study):
         assert cells
         assert not any(part in ("", ".", "..") or "/" in part for cell in cells for part in cell.key)
     assert repr(study) == repr(before)
+
+
+# --- through the whole of planning, from the bytes of a file
+
+
+class Slow(Exception):
+    """Planning took longer than any study of this size may."""
+
+
+def outcome(content: bytes, file: Path) -> str:
+    """What becomes of a study: `planned`, or the line that refuses it. Anything else fails the test."""
+    file.write_bytes(content)
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(SECONDS)
+    try:
+        planned = planning.read_grid(file)
+        answers(planned)
+    except StudyError as error:
+        line = str(error)
+        assert line.isprintable()
+        assert len(line) < 1000
+        assert line.startswith(str(file))
+        return line
+    finally:
+        signal.alarm(0)
+    return "planned"
+
+
+def out_of_time(*_) -> None:
+    raise Slow
+
+
+def answers(planned: planning.Grid) -> None:
+    """Everything that the rules ask about a grid."""
+    assert planned.cells
+    folders = {cell.folder.lower() for cell in planned.cells}
+    assert len(folders) == len(planned.cells)
+    for cell in planned.cells:
+        assert not any(part in ("", ".", "..") or "/" in part for part in cell.key)
+        assert (studies.ROOT / f"envs/{cell.env}.yaml").is_file()
+        for stage in ("warmup", "measure", *(["evaluate"] if cell.evaluate else [])):
+            told = cell.job(stage)
+            assert json.loads(told, parse_constant=refused_constant) == json.loads(told)
+            told.encode("utf-8")
+    assert json.loads(planned.as_json(), parse_constant=refused_constant)["cells"]
+    assert planned.records()
+
+
+def refused_constant(text: str) -> None:
+    raise AssertionError(f"{text} is no JSON")
+
+
+@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32))
+def test_every_file_plans_or_is_refused_in_one_line(tmp_path_factory, seed):
+    outcome(odd_studies.make(seed), tmp_path_factory.getbasetemp() / "odd.yaml")
+
+
+def test_odd_studies_are_both_planned_and_refused(tmp_path):
+    """Else the test above would look at one half alone."""
+    found = [outcome(odd_studies.make(seed), tmp_path / "odd.yaml") for seed in range(60)]
+    assert 3 <= found.count("planned") < 50

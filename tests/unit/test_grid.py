@@ -175,7 +175,6 @@ MISTAKES = {
     ),
     "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has none"),
     "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: needs the key revision beside hub: "),
-    "a branch for a revision": (at("models.tiny", {"hub": "a/b", "revision": "main"}), "models.tiny.revision: 'main' is not allowed"),
     "revision of a local model": (
         at("models.tiny", {"local": "x", "revision": "0" * 40}),
         "models.tiny.revision: only a `hub` model has one; this one is `local`",
@@ -200,7 +199,7 @@ MISTAKES = {
     ),
     "bad device": (at("gpus.local.device", "tpu"), "gpus.local.device: 'tpu' is not allowed; allowed are auto, cuda, cpu"),
     "bad threads": (at("threads", "all"), "threads: 'all' is not allowed; allowed is auto or a whole number"),
-    "evaluate is true": (at("experiments.generate.evaluate", True), "experiments.generate.evaluate: True is not allowed"),
+    "evaluate is true": (at("experiments.generate.evaluate", True), "experiments.generate.evaluate: true is not allowed"),
     "evaluate has an unknown key": (
         at("experiments.generate.evaluate", {"texts": "x"}),
         "experiments.generate.evaluate: unknown key texts",

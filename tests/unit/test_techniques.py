@@ -133,7 +133,7 @@ def test_settings_that_do_not_go_together_or_with_the_number_format_are_named(tr
             "techniques.mine.options.compile: the engine transformers_legacy has no 'forward'; allowed are module",
         ),
         ({"engine": "transformers_loop", "options": {"attention": "sdpa"}}, "'mine': needs `compile: loop`"),
-        ({"options": {"flash_attention": True}}, "techniques.mine.options.flash_attention: True is not allowed; allowed are auto, on, off"),
+        ({"options": {"flash_attention": True}}, "techniques.mine.options.flash_attention: true is not allowed; allowed are auto, on, off"),
         ({"options": {"sdpa_kernel": "flash", "attention": "eager"}}, "'mine': `sdpa_kernel` is one of `attention: sdpa`"),
         ({"options": {"use_cache": False, "cache": "static"}}, "'mine': `use_cache` is false, and a static cache is asked for"),
         ({"options": {"compile_mode": "max-autotune"}}, "'mine': `compile_mode` belongs to `compile"),

@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
+# What the hub calls that commit besides.
+NAMES = ("main", "release/v1")
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def serving(repositories: Mapping[str, Path], breaks: bool = False) -> Iterator[
             path = unquote(urlsplit(self.path).path)
             for name, folder in repositories.items():
                 api = f"/api/{name}" if name.startswith("datasets/") else f"/api/models/{name}"
-                if path == f"{api}/revision/{REVISION}":
+                if path in [f"{api}/revision/{name}" for name in (REVISION, *NAMES)]:
                     files = [{"rfilename": str(file.relative_to(folder))} for file in sorted(folder.rglob("*")) if file.is_file()]
                     return self._send_json({"id": name, "sha": REVISION, "private": False, "siblings": files}, with_content)
                 if path.startswith(f"{api}/tree/{REVISION}"):
