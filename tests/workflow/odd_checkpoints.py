@@ -80,13 +80,19 @@ ASKED = {
     "positions": (
         {"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16},
         lambda folder: None,
+        lambda engine: engine.load(18),
+        "16 positions, and prompt and reply together need 17",
+    ),
+    "just_enough": (
+        {"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16},
+        lambda folder: None,
         lambda engine: engine.load(17),
-        "16 positions",
+        "",
     ),
     "table_of_sines": (
         {"model_type": "gptj", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16, "rotary_dim": 8},
         lambda folder: None,
-        lambda engine: engine.load(17),
+        lambda engine: engine.load(18),
         "16 positions",
     ),
     "no_attention": (

@@ -162,6 +162,19 @@ class Engine(Runtime):
         """Longest sequence that the model takes, in tokens."""
         return self.positions() or 2048
 
+    def refuse_room(self, room: int, table: bool | None = None) -> None:
+        """Raise outcomes.Unsupported where a model has no place for `room` tokens, of which the last one is never fed to it.
+
+        `table`: whether it looks positions up in a table, which ends; where that is not known, a model has one whose configuration names
+        no rotary embeddings.
+        """
+        known, needed = self.positions(), room - 1
+        if table is None:
+            table = not any("rope" in name or "rotary" in name for name in self._text_config().to_dict())
+        if table and known and needed > known:
+            kind = self.config.model_type
+            raise Unsupported(f"{kind} has embeddings of {known:,} positions, and prompt and reply together need {needed:,}")
+
     def positions(self) -> int | None:
         """The positions that the model was made for, by its configuration; None where it names none."""
         return getattr(self._text_config(), "max_position_embeddings", None)

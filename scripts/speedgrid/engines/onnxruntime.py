@@ -48,6 +48,7 @@ class Engine(base.Engine):
         prepare(self.device)
 
     def load(self, room: int, batch_size: int = 1) -> None:
+        self.refuse_room(room)
         self.graph = graph_facts(self.checkpoint / WEIGHTS)
         if "int8" in self.graph["weights"] and not has_vnni(hardware.instruction_sets()):
             raise Unsupported("the INT8 weights were made for processors with VNNI; this one lacks it and would compute wrongly")

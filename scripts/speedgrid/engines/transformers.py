@@ -111,10 +111,9 @@ class Engine(base.Engine):
         if keeps_state and self.options.get("compile") == "loop":
             raise Unsupported(f"{kind} keeps a state of all tokens beside or in place of a KV cache, which the loop does not start anew")
         known = self.positions()
-        if known and room > known and has_table_of_positions(self.model, known):
-            raise Unsupported(f"{kind} has embeddings of {known:,} positions, and prompt and reply together need {room:,}")
+        self.refuse_room(room, bool(known) and has_table_of_positions(self.model, known))
         # Rotary embeddings go on beyond the positions that a model was made for, and its text becomes worse there.
-        self.beyond = {"tokens": room, "positions": known} if known and room > known else {}
+        self.beyond = {"tokens": room - 1, "positions": known} if known and room - 1 > known else {}
 
     def _load_with_gptqmodel(self, method: str):
         """A GPTQ or AWQ checkpoint, loaded by GPT-QModel itself.

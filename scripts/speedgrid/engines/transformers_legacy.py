@@ -57,12 +57,17 @@ class Engine(transformers.Engine):
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
+        self.refuse_room(room)
         attention = self.options.get("attention")
         if attention == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
         window = getattr(self.config, "sliding_window", None) if getattr(self.config, "use_sliding_window", True) else None
         if window and room > window:
             raise Unsupported(f"transformers 4.40 does not keep to a sliding window of {window} tokens; this needs room for {room}")
+        told = {"attn_implementation": attention} if attention else {}
+        if loading.has_own_head(self.checkpoint):
+            self.config.tie_word_embeddings = False
+            told["config"] = self.config
         try:
             self.model, found = AutoModelForCausalLM.from_pretrained(
                 self.checkpoint,
@@ -73,7 +78,7 @@ class Engine(transformers.Engine):
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **({"attn_implementation": attention} if attention else {}),
+                **told,
             )
         except ValueError as error:
             if "does not support" in str(error) and attention:

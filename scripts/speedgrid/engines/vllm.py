@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import ClassVar
 
-from speedgrid import hardware
+from speedgrid import hardware, loading
 from speedgrid.engines import base, quantized
 from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported
 
@@ -116,6 +116,7 @@ class Engine(base.Engine):
                 use_tqdm_on_load=False,
                 generation_config="vllm",
                 worker_extension_cls="speedgrid.engines.vllm.Worker",
+                hf_overrides={"tie_word_embeddings": False} if loading.has_own_head(self.checkpoint) else {},
                 **memory,
             )
         self.engine = self.llm.llm_engine

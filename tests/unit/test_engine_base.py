@@ -1,0 +1,43 @@
+"""What every engine refuses before it computes: tokens and positions that a model does not have."""
+
+from types import SimpleNamespace
+
+import pytest
+from speedgrid.engines.base import Engine
+from speedgrid.outcomes import Unsupported
+
+
+def engine(**config):
+    """An engine's configuration and tokenizer without a model."""
+    told = {"vocab_size": 320, "max_position_embeddings": 16, **config}
+    text = SimpleNamespace(**told, to_dict=lambda: told)
+    read = SimpleNamespace(_text_config=lambda: text, config=SimpleNamespace(model_type="gpt2"), decode=lambda tokens: f"<{tokens[0]}>")
+    read.positions = lambda: Engine.positions(read)
+    return read
+
+
+def test_a_token_without_an_embedding_is_named_with_its_text():
+    Engine.check_tokens(engine(), [0, 319])
+    Engine.check_tokens(engine(), [])
+    with pytest.raises(Unsupported, match=r"makes token 320 \('<320>'\) of the text, and the model has embeddings of 320 tokens"):
+        Engine.check_tokens(engine(), [1, 320, 2])
+
+
+@pytest.mark.parametrize(
+    ("config", "table", "room", "refused"),
+    [
+        ({}, None, 17, False),  # the last token of a reply is never fed
+        ({}, None, 18, True),
+        ({"rope_theta": 10000.0}, None, 4096, False),
+        ({"rotary_dim": 8}, None, 4096, False),
+        ({"rotary_dim": 8}, True, 18, True),  # rotates, by a table
+        ({}, False, 4096, False),
+        ({"max_position_embeddings": None}, None, 4096, False),
+    ],
+)
+def test_room_beyond_a_table_of_positions_is_refused(config, table, room, refused):
+    if not refused:
+        Engine.refuse_room(engine(**config), room, table)
+        return
+    with pytest.raises(Unsupported, match="gpt2 has embeddings of 16 positions, and prompt and reply together need 17"):
+        Engine.refuse_room(engine(**config), room, table)
