@@ -20,6 +20,7 @@ localrules:
     plan,
     aggregate,
     report,
+    report_so_far,
 
 
 rule all:

@@ -42,6 +42,14 @@ onsuccess:
         sys.exit(f"speedgrid: {error}")
 
 
+# Of a run that was stopped or failed there is a page, too: of all that was measured by then.
+onerror:
+    try:
+        planning.make_page(grid.study_file, snakemake_seam.Run(workflow))
+    except StudyError as error:
+        print(f"speedgrid: {error}", file=sys.stderr)
+
+
 wildcard_constraints:
     gpu=grid.pattern("gpu"),
     experiment=grid.pattern("experiment"),

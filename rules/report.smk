@@ -33,6 +33,7 @@ rule aggregate:
         "../envs/report.yaml"
     params:
         code=planning.code("aggregate"),
+        by_hand=planning.made_by_hand(),
     message:
         "Gathering the results of every cell"
     shell:
@@ -63,3 +64,17 @@ rule report:
     shell:
         "python scripts/render_report.py --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}"
         " --runs {input.runs:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
+# The page of what is there by now, whatever is missing: what `./speedgrid report` asks for, also while a run goes on.
+rule report_so_far:
+    log:
+        "logs/report_so_far.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        study=grid.study_file,
+    message:
+        "Writing the report of what is there"
+    shell:
+        "python scripts/make_page.py --study {params.study:q} 3>&2 > {log:q} 2>&1"

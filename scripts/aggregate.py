@@ -10,8 +10,10 @@ folder.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speedgrid import records
@@ -20,8 +22,11 @@ from speedgrid.report import tables, units, work
 from speedgrid.schema import (
     CHECKPOINT,
     EVALUATE,
+    FAILED,
     MEASURE,
+    MEASURED,
     MODEL,
+    NOT_RUN,
     POINTS,
     PROBE,
     REFERENCE,
@@ -36,22 +41,48 @@ from speedgrid.schema import (
 
 # What a job is told that says whose result it writes.
 WHOSE = ("gpu", "experiment", "model", "technique", "run")
+# What a job says last where it leaves no record (stage.py): `measure cpu/e/m/t: failed while ...`, `...: stopped by SIGTERM while ...`.
+LAST_WORDS = re.compile(r"[a-z]+ [^ ]+( \(run \d+\))?: (failed\b|stopped by )")
 
 
 def main() -> None:
     arguments = _parse()
     try:
         plan = read_plan(arguments.plan)
-        cells = [read_cell(cell, plan["jobs"]) for cell in plan["cells"]]
-        summary = tables.summary_rows(cells)
-        study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
-        records.write(arguments.summary, SUMMARY, summary)
-        records.write(arguments.points, POINTS, work.point_rows(cells))
-        records.write(arguments.runs, RUNS, [study | row for row in tables.run_rows(cells)])
+        gathered = gather(plan)
+        gathered.write(arguments.summary, arguments.points, arguments.runs)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
-    for line in headlines(summary):
-        say(line)
+    if gathered.unreadable:
+        # The run has failed; the page is made all the same, of all other records (make_page.py).
+        sys.exit("\n".join(f"speedgrid: {line}" for line in gathered.unreadable))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The rows of the three tables, and a line for each record that cannot be read."""
+
+    summary: list[dict]
+    points: list[dict]
+    runs: list[dict]
+    unreadable: list[str]
+
+    def write(self, summary: Path, points: Path, runs: Path) -> None:
+        """Write the tables, and say a line for each cell. Raises RecordError where one cannot be written."""
+        records.write(summary, SUMMARY, self.summary)
+        records.write(points, POINTS, self.points)
+        records.write(runs, RUNS, self.runs)
+        for line in headlines(self.summary):
+            say(line)
+
+
+def gather(plan: Mapping) -> Gathered:
+    """Read every record of a plan that is there."""
+    unreadable: dict[str, None] = {}
+    cells = [read_cell(cell, plan["jobs"], unreadable) for cell in plan["cells"]]
+    study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
+    runs = [study | row for row in tables.run_rows(cells)]
+    return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable))
 
 
 def read_plan(path: Path) -> dict:
@@ -59,26 +90,36 @@ def read_plan(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_cell(cell: dict, jobs: Mapping[str, Mapping]) -> tables.CellRecords:
-    """Read the records of one cell of the grid, for each of which `jobs` has what its job would be told now. Raises RecordError for a file
-    that is missing or damaged, or that another job wrote."""
+def read_cell(cell: dict, jobs: Mapping[str, Mapping], unreadable: dict[str, None] | None = None) -> tables.CellRecords:
+    """Read the records of one cell of the grid, for each of which `jobs` has what its job would be told now.
+
+    What is not there has a record of its own kind in its place (records.absent), and a line in `unreadable` where it cannot be read or
+    another job wrote it.
+    """
     folder, model, asked = cell["folder"], cell["model_record"], []
+    found: dict[str, records.Record] = {}
 
     def read(path: str, table: Table, lighter: Callable = lambda record: record) -> records.Record:
-        record = lighter(records.read(path, table))
-        check_writer(path, record, jobs[path])
-        asked.append((record, jobs[path]))
+        record = lighter(find(path, table, jobs[path], {} if unreadable is None else unreadable))
+        if record.is_there:
+            asked.append((record, jobs[path]))
+        found[path] = record
         return record
 
-    checkpoints = [read(path, CHECKPOINT) for path in (cell["checkpoint_record"], *cell["sources"]) if path != model]
+    prepared = read(model, MODEL)
+    sources = [read(path, CHECKPOINT) for path in reversed((cell["checkpoint_record"], *cell["sources"])) if path != model]
+    warmup = read(f"{folder}/warmup.parquet", WARMUP)
+    measure = read(f"{folder}/measure.parquet", MEASURE, without_tokens)
+    if measure.status == NOT_RUN:
+        measure = records.absent(MEASURE, *why_not(found))
     return tables.CellRecords(
         cell=cell,
-        prepared=read(model, MODEL),
-        checkpoint=checkpoints[0] if checkpoints else None,
-        sources=checkpoints[1:],
+        prepared=prepared,
+        checkpoint=sources[-1] if sources else None,
+        sources=sources[-2::-1],
         asked=asked,
-        warmup=read(f"{folder}/warmup.parquet", WARMUP),
-        measure=read(f"{folder}/measure.parquet", MEASURE, without_tokens),
+        warmup=warmup,
+        measure=measure,
         probe=read(cell["probe"], PROBE),
         evaluate=read(f"{folder}/evaluate.parquet", EVALUATE) if cell["evaluate"] is not None else None,
         requests=read(cell["requests"], REQUESTS) if cell["requests"] else None,
@@ -97,20 +138,61 @@ def check_writer(path: str, record: records.Record, asked: Mapping) -> None:
             raise records.RecordError(f"{path}: is of {whose or 'another job'}, not of {wanted}; delete it and run again")
 
 
-def read_replies(path: Path) -> records.Record:
-    """A cell's replies without their single tokens."""
-    return without_tokens(records.read(path, MEASURE))
+def find(path: str, table: Table, asked: Mapping, unreadable: dict[str, None]) -> records.Record:
+    """A record of the job that would be told `asked`; that of its failure, where it is to be made anew (records.failed); or what stands
+    for one that is not there."""
+    for at in (Path(path), records.failed(path)):
+        if at.exists():
+            try:
+                record = records.read(at, table)
+                check_writer(path, record, asked)
+                return record
+            except records.RecordError as error:
+                unreadable[str(error)] = None
+                return records.absent(table, FAILED, str(error))
+    return records.absent(table, NOT_RUN, "")
+
+
+def why_not(chain: Mapping[str, records.Record]) -> tuple[str, str]:
+    """Status and reason of a cell that was not measured, by the records that come before and its own, in their order."""
+    path, record = next((path, record) for path, record in chain.items() if record.status not in MEASURED)
+    return record.status, record.reason or last_word(log_of(path))
+
+
+def log_of(path: str) -> Path:
+    """The log of the job that writes a record, as the rules name it."""
+    parts = Path(path).with_suffix("").parts
+    if parts[0] != "results":
+        return Path("logs", *parts).with_suffix(".log")
+    if parts[1] in ("checkpoints", "requests"):
+        parts = ("results", "quantize" if parts[1] == "checkpoints" else parts[1], *parts[2:-1])
+    return Path("logs", *parts[1:]).with_suffix(".log")
+
+
+def last_word(log: Path) -> str:
+    """Why a job left no record, where its log says so: it was stopped, or the machine was at fault."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = next((line for line in reversed(lines) if LAST_WORDS.match(line)), "")
+    return f"{said.partition(': ')[2]} ({log})" if said else ""
+
+
+def read_replies(path: str, asked: Mapping) -> records.Record:
+    """The replies of a run without their single tokens; where there are none, a row that says so."""
+    return without_tokens(find(path, MEASURE, asked, {}))
 
 
 def without_tokens(record: records.Record) -> records.Record:
     """Replies without their single tokens, of which a large grid has millions and the report uses none."""
-    return records.Record([{name: row[name] for name in row if name not in ("token_s", "token_ids")} for row in record.rows], record.facts)
+    return replace(record, rows=[{name: row[name] for name in row if name not in ("token_s", "token_ids")} for row in record.rows])
 
 
 def without_tables(record: records.Record) -> records.Record:
     """A reference without its next tokens, which are millions of numbers, and no figures."""
     kept = ("status", "reason")
-    return records.Record([{name: row[name] for name in kept} for row in record.rows], record.facts)
+    return replace(record, rows=[{name: row[name] for name in kept} for row in record.rows])
 
 
 def headlines(summary: list[dict]) -> list[str]:

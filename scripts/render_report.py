@@ -9,12 +9,13 @@ Where the study says `compare_with`, the page compares its cells with those of t
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import altair
 import compare
 import vl_convert
-from aggregate import read_plan, read_replies
+from aggregate import find, read_plan, read_replies
 from speedgrid import comparison, records
 from speedgrid.progress import say
 from speedgrid.report import page
@@ -28,26 +29,32 @@ def main() -> None:
     arguments = _parse()
     plan = read_plan(arguments.plan)
     try:
-        summary = records.read(arguments.summary, SUMMARY).rows
-        points = records.read(arguments.points, POINTS).rows
-        runs = records.read(arguments.runs, RUNS).rows
-        replies = [row for cell in plan["cells"] for row in replies_of(cell)]
-        paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
-        scores = [row for path in paths for row in records.read(path, SCORE).rows]
         compared = compare_with(plan["study"]["compare_with"], arguments.summary.parent)
+        write(plan, arguments.summary, arguments.points, arguments.runs, arguments.out, compared)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
-    html = page.render(read_parts(), plan["study"], summary, runs, replies, compared, points, scores)
-    with records.replacing(arguments.out) as temporary:
+
+
+def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, compared: comparison.Comparison | None) -> None:
+    """Write the page of a plan, from the three tables and the records of its cells that are there. Raises RecordError for tables that
+    cannot be read."""
+    rows = records.read(summary, SUMMARY).rows
+    jobs = plan["jobs"]
+    replies = [row for cell in plan["cells"] for row in replies_of(cell, jobs)]
+    paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
+    scores = [row for path in paths for row in find(path, SCORE, jobs[path], {}).rows]
+    told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores)
+    html = page.render(read_parts(), plan["study"], rows, *told)
+    with records.replacing(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
-    measured = sum(row["rate"] is not None for row in summary)
-    say(f"{arguments.out}: {len(html.encode()) / 2**20:.1f} MiB, {len(summary)} cells, {measured} with figures")
+    measured = sum(row["rate"] is not None for row in rows)
+    say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(rows)} cells with figures")
 
 
-def replies_of(cell: dict) -> list[dict]:
-    """The replies of all runs of a cell of the plan, each with the number of its run."""
-    paths = [Path(cell["folder"]) / "measure.parquet", *map(Path, cell["again"])]
-    return [row | {"run": run} for run, path in enumerate(paths, 1) for row in read_replies(path).rows]
+def replies_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[dict]:
+    """The replies of all runs of a cell of the plan that are there, each with the number of its run."""
+    paths = [f"{cell['folder']}/measure.parquet", *cell["again"]]
+    return [row | {"run": run} for run, path in enumerate(paths, 1) for row in read_replies(path, jobs[path]).rows]
 
 
 def compare_with(other: str, folder: Path) -> comparison.Comparison | None:

@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Iterator
 from signal import Signals
 
+from speedgrid.schema import FAILED
+
 # The file system is full, or will not take a file so large: that says nothing of a cell, so it is no outcome of one.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -60,7 +62,7 @@ class Timeout(Outcome):
 class Failed(Outcome):
     """A bug, of ours or of a library, or something unknown. The next run does the job again."""
 
-    status = "failed"
+    status = FAILED
 
 
 class Interrupted(BaseException):

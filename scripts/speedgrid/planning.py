@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import re
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -43,6 +44,8 @@ from speedgrid.study import StudyError, check_devices, merge_registry, read, val
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_STUDY = "config.yaml"
 TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
+# Written with tables and page that were not made by their rules but by hand (scripts/make_page.py).
+BY_HAND = "results/.made-by-hand"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
 # Newer than results/plan.json where that is no longer the plan.
@@ -593,6 +596,33 @@ def end(grid: Grid) -> None:
         named = ", ".join(failed[:FAILURES_NAMED]) + (f" and {len(failed) - FAILURES_NAMED:,} more" if len(failed) > FAILURES_NAMED else "")
         jobs = "1 job" if len(failed) == 1 else f"{len(failed):,} jobs"
         raise StudyError(f"{jobs} failed; the report says why, all others are done, and the next run tries again: {named}")
+
+
+def made_by_hand() -> str:
+    """Which tables and page were last made by hand: a parameter of the rule that makes them, which lets it make them anew."""
+    return Path(BY_HAND).read_text(encoding="utf-8") if Path(BY_HAND).is_file() else ""
+
+
+def make_page(study_file: str, run: Run) -> None:
+    """After a run that failed or was stopped, and was to end in a report: make it of what there is, with the Python of its environment.
+
+    Raises StudyError with a line that says why there is none.
+    """
+    python, advice = run.python_of("report"), "; ./speedgrid report makes one"
+    if python is None:
+        return
+    if not python.exists():
+        raise StudyError(f"there is no report of what was measured: its environment {python.parents[1]} has not been made{advice}")
+    log = Path("logs/report.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # As the rules do it: all output goes to the log, and descriptor 3 is the terminal.
+    line = ["bash", "-c", 'exec "$@" 3>&2 > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
+    try:
+        status = subprocess.run([*line, "--study", study_file]).returncode
+    except KeyboardInterrupt:
+        status = 130
+    if status:
+        raise StudyError(f"there is no report of what was measured (see {log}){advice}")
 
 
 def check_machine(grid: Grid, workflow) -> None:

@@ -24,6 +24,7 @@ class Record:
 
     rows: list[dict]
     facts: dict
+    is_there: bool = True  # False for one in the place of a file that is missing or cannot be read
 
     @property
     def status(self) -> str:
@@ -107,6 +108,12 @@ def arrow_schema(columns: Sequence[Column]):
     lists["list<list<int64>>"] = pa.list_(lists["list<int64>"])
     types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_(), **lists}
     return pa.schema([pa.field(c.name, types[c.type], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns])
+
+
+def absent(table: Table, status: str, reason: str) -> Record:
+    """What stands for a record of `table` that is missing or cannot be read: one row without figures, that says so."""
+    row = {column.name: None for column in table.columns} | {"status": status, "reason": reason}
+    return Record([row], {column.name: None for column in table.facts}, is_there=False)
 
 
 def failed(path: str | Path) -> Path:

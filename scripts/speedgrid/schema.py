@@ -24,6 +24,7 @@ STATUSES = {
     "interrupted": "stopped from outside; never a cell's result, the cell is measured again",
 }
 MEASURED = ("ok", "not_engaged")
+FAILED, NOT_RUN = "failed", "not_run"
 
 
 @dataclass(frozen=True)

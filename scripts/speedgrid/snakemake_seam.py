@@ -86,6 +86,17 @@ class Run:
         """Whether another run works in this folder."""
         return any(Path(LOCKS).glob("*.lock"))
 
+    def python_of(self, rule: str) -> Path | None:
+        """The Python that the jobs of a rule run in, which may not have been made yet; None where the run was not to come to the rule."""
+        from snakemake.settings.types import DeploymentMethod
+
+        job = next((job for job in self._workflow.dag.jobs if job.rule.name == rule), None)
+        if job is None:
+            return None
+        if DeploymentMethod.CONDA not in self._workflow.deployment_settings.deployment_method:
+            return Path(shutil.which("python") or "python")
+        return Path(job.conda_env.address, "bin", "python")
+
 
 # Planning large grids
 

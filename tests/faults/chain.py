@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from speedgrid.engines import base
 
 USES_TORCH = False
+SETTINGS = {"additionalProperties": False}
 
 
 class OutOfMemoryError(RuntimeError):

@@ -178,21 +178,25 @@ def kill_session(process: subprocess.Popen, number: int = signal.SIGKILL) -> Non
     subprocess.run(["pkill", f"-{signal.Signals(number).name.removeprefix('SIG')}", "-s", str(process.pid)])
 
 
-def told(project: Project) -> dict[str, list[str]]:
-    """What each job is told on its command line, by its output."""
-    from speedgrid import grid, planning
+TELL = """
+import json
+from speedgrid import grid, planning
 
-    package = planning.ROOT
-    planning.ROOT = project.folder
-    try:
-        planned = planning.read_grid("study.yaml")
-    finally:
-        planning.ROOT = package
-    found = {cell.model_record: ["--job", grid.model_job(cell.model, planned.study)] for cell in planned.cells}
-    for cell in planned.cells:
-        if cell.transform:
-            found[cell.checkpoint_record] = ["--job", cell.job("quantize"), "--checkpoint", cell.model_record]
-        for stage, after in (("warmup", ""), ("measure", "warmup"), ("evaluate", "measure")):
-            more = ["--after", f"{cell.folder}/{after}.parquet"] if after else []
-            found[f"{cell.folder}/{stage}.parquet"] = ["--job", cell.job(stage), "--checkpoint", cell.checkpoint_record, *more]
-    return found
+planned = planning.read_grid("study.yaml")
+found = {cell.model_record: ["--job", grid.model_job(cell.model, planned.study)] for cell in planned.cells}
+for cell in planned.cells:
+    if cell.transform:
+        found[cell.checkpoint_record] = ["--job", cell.job("quantize"), "--checkpoint", cell.model_record]
+    for stage, after in (("warmup", ""), ("measure", "warmup"), ("evaluate", "measure")):
+        more = ["--after", f"{cell.folder}/{after}.parquet"] if after else []
+        found[f"{cell.folder}/{stage}.parquet"] = ["--job", cell.job(stage), "--checkpoint", cell.checkpoint_record, *more]
+print(json.dumps(found))
+"""
+
+
+def told(project: Project) -> dict[str, list[str]]:
+    """What each job is told on its command line, by its output; by the project's own code, which knows the engine."""
+    environ = {**os.environ, "PYTHONPATH": str(project.folder / "scripts")}
+    done = subprocess.run([sys.executable, "-c", TELL], cwd=project.folder, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

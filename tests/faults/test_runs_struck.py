@@ -5,14 +5,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import working_copy
 from place import CELL, is_alive, kill_session, set_up_launcher, wait_for
-from speedgrid import records, schema
+from speedgrid import planning, records, schema
 from speedgrid.schema import MEASURE, SCHEMA_VERSION
+from speedgrid.study import StudyError
 
 MEASURED = f"{CELL}/measure.parquet"
 SUMMARY = "results/summary.parquet"
@@ -28,10 +30,10 @@ def complete(project, others: dict[str, bytes], *targets: str) -> None:
     assert records.read(project.folder / MEASURED, MEASURE).status == "ok"
 
 
-def launch(project, *targets: str, **variables: str) -> subprocess.CompletedProcess:
+def launch(project, *more: str, **variables: str) -> subprocess.CompletedProcess:
     """The launcher, with jobs that take the first Python on PATH; its own environment is the one of the tests."""
     return subprocess.run(
-        [sys.executable, "speedgrid", *ARGUMENTS, *targets],
+        [sys.executable, "speedgrid", *(ARGUMENTS if more and more[0][0] != "-" else ARGUMENTS[:-1]), *more],
         cwd=project.folder,
         env=project.environ(**variables),
         stdout=subprocess.PIPE,
@@ -103,6 +105,66 @@ def test_a_bug_in_one_cell_stops_no_other_and_is_tried_again(project):
     assert [row["status"] for row in summary(project)] == ["ok", "ok"]
     assert not list((project.folder / "results").rglob("*.failed.parquet"))
     assert f"{whole}/measure.parquet" in project.results()
+
+
+def test_there_is_a_page_while_a_run_goes_on_and_after_it_was_stopped(project):
+    """By hand while a job is at work, without a lock; by itself when everything was asked to stop. The next run makes its own of all."""
+    project.forget(MEASURED)
+    process = start(project, "all", SPEEDGRID_FAULT="measure 3 hang")
+    working = project.await_fault(process)
+    by_hand = launch_report(project)
+    assert by_hand.returncode == 0, by_hand.stdout
+    assert "results/report.html: " in by_hand.stdout
+    assert statuses(project) == {"plain": ("not_run", ""), "made": ("ok", "")}
+    assert "1 of 2 cells measured" in page(project)
+    assert is_alive(working)
+    assert process.poll() is None
+    (project.folder / "results/report.html").unlink()
+    kill_session(process, signal.SIGTERM)
+    assert process.wait(60) != 0
+    reason = "stopped by SIGTERM while counting replies; 2 rows are kept in results/cpu/e/chain/plain/measure.interrupted.parquet"
+    assert statuses(project)["plain"] == ("not_run", f"{reason} (logs/cpu/e/chain/plain/measure.log)")
+    assert "stopped by SIGTERM while counting replies" in page(project)
+    project.at.unlink()
+    done = launch(project, "all")
+    assert done.returncode == 0, done.stdout
+    assert statuses(project) == {"plain": ("ok", ""), "made": ("ok", "")}
+    assert "2 of 2 cells measured" in page(project)
+    again = launch(project, "-n", "all")
+    assert "Nothing to be done" in again.stdout
+
+
+def test_a_page_shows_a_damaged_record_and_every_other_cell(project):
+    damage(project, "truncated")
+    done = launch(project, "--forcerun", "aggregate", "--", "all")
+    assert done.returncode == 1
+    assert f"speedgrid: {MEASURED}: not a readable Parquet file" in done.stdout
+    told = statuses(project)
+    assert told["made"] == ("ok", "")
+    assert told["plain"][0] == "failed"
+    assert told["plain"][1].startswith(f"{MEASURED}: not a readable Parquet file")
+    assert "1 of 2 cells measured" in page(project)
+
+
+def test_without_the_environment_of_the_report_the_run_says_so(tmp_path):
+    """A run that failed before any environment was made."""
+    run = SimpleNamespace(python_of=lambda rule: tmp_path / "env/bin/python" if rule == "report" else None)
+    with pytest.raises(StudyError, match=r"its environment .*/env has not been made; ./speedgrid report makes one") as caught:
+        planning.make_page("study.yaml", run)
+    assert "\n" not in str(caught.value)
+
+
+def launch_report(project) -> subprocess.CompletedProcess:
+    command = [sys.executable, "speedgrid", "report", "--study", "study.yaml", "--no-conda"]
+    return subprocess.run(command, cwd=project.folder, env=project.environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def statuses(project) -> dict[str, tuple[str, str]]:
+    return {row["technique"]: (row["status"], row["reason"]) for row in summary(project)}
+
+
+def page(project) -> str:
+    return (project.folder / "results/report.html").read_text()
 
 
 def summary(project) -> list[dict]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import aggregate
 import records_factory as made
 import render_report
-from speedgrid import records
 from speedgrid.report import page, tables
 from speedgrid.schema import SCORE
 
@@ -14,7 +13,7 @@ from speedgrid.schema import SCORE
 def tables_of(grid: Sequence[dict]) -> tuple[list[dict], list[dict], list[dict]]:
     """Summary, runs and replies of the cells of a grid."""
     cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
-    replies = [row for cell in grid for row in render_report.replies_of(cell)]
+    replies = [row for cell in grid for row in render_report.replies_of(cell, made.JOBS)]
     return tables.summary_rows(cells), tables.run_rows(cells), replies
 
 
@@ -33,7 +32,7 @@ def page_of(grid: Sequence[dict], study: dict, parts: page.Parts | None = None) 
 def scores_of(grid: Sequence[dict]) -> list[dict]:
     """The scores of the groups of a grid."""
     paths = dict.fromkeys(cell["score"] for cell in grid if cell["score"])
-    return [row for path in paths for row in records.read(path, SCORE).rows]
+    return [row for path in paths for row in aggregate.find(path, SCORE, made.JOBS[path], {}).rows]
 
 
 def quick_parts() -> page.Parts:

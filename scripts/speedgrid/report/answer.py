@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from speedgrid.report import trust, units
 from speedgrid.report.tables import Group
-from speedgrid.schema import STATUSES
+from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
 # Under so many parameters a model is taken to be overhead-bound. One decoding step of a bfloat16 model reads its weights once: 300 million
 # of them are 0.6 GB, which a GPU of 1 to 3 TB/s reads in 0.2 to 0.6 ms. What eager PyTorch spends on launching the step's several hundred
@@ -37,7 +37,9 @@ class Answer:
 def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
     if group.engaged.empty:
-        return Answer(Markup("Nothing could be measured here, so there is no answer."), _excluded(group), [])
+        waits = (group.rows.status == NOT_RUN).any()
+        headline = "Nothing has been measured here yet." if waits else "Nothing could be measured here, so there is no answer."
+        return Answer(Markup(headline), _excluded(group), [])
     points = [*_speed_points(group), *_memory_points(group), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
     points = [point for point in points if point]
     return Answer(_headline(group), points, _warnings(group, devices))
@@ -254,7 +256,10 @@ def _excluded(group: Group) -> list[Markup]:
     points = []
     for row in group.rows[group.rows.status == "not_engaged"].itertuples():
         points.append(Markup("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
-    failed = group.rows[~group.rows.status.isin(("ok", "not_engaged"))]
+    waiting = group.rows[group.rows.status == NOT_RUN]
+    if len(waiting):
+        points.append(Markup("Not measured yet: {}; <a href='#not-run'>why</a>.").format(_names(waiting.label)))
+    failed = group.rows[~group.rows.status.isin((*MEASURED, NOT_RUN))]
     if len(failed):
         told = [Markup("{} ({})").format(row.label, STATUSES.get(row.status, row.status)) for row in failed.itertuples()]
         points.append(Markup("Could not be measured: {}; <a href='#failed'>why</a>.").format(units.listed(told)))

@@ -24,7 +24,7 @@ from speedgrid.report import charts, published, quality, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
-from speedgrid.schema import MEASURED, RUN, STATUSES, SUMMARY
+from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
 TABLE = (
@@ -162,7 +162,9 @@ def build(
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
-        "failed": [row for row in summary if row["status"] not in MEASURED],
+        "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
+        "broken_cells": sum(row["status"] == FAILED for row in summary),
+        "not_run": [row for row in summary if row["status"] == NOT_RUN],
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
         "machines": known,

@@ -94,8 +94,14 @@ class CellRecords:
 
     @property
     def made_s(self) -> float:
-        """Seconds that making the checkpoint took, with those that it was made from; 0 for the model as it is."""
-        return sum(record.rows[0]["seconds"] for record in (self.checkpoint, *self.sources) if record)
+        """Seconds that making the checkpoint took, with those that it was made from; 0 for the model as it is, NaN where one has none."""
+        seconds = [record.rows[0]["seconds"] for record in (self.checkpoint, *self.sources) if record]
+        return math.nan if None in seconds else sum(seconds)
+
+    @property
+    def starts_known(self) -> bool:
+        """Whether what the cell costs once is known: its cold start, and the making of its checkpoint."""
+        return self.warmup.status in MEASURED and not math.isnan(self.made_s)
 
     @property
     def has_figures(self) -> bool:
@@ -202,7 +208,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
         row["disturbed"] = next((said for record in cell.records_with_figures if (said := record.facts.get("disturbed"))), row["disturbed"])
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
-        row["quantize_s"] = cell.made_s if cell.checkpoint else None
+        row["quantize_s"] = cell.made_s if cell.checkpoint and not math.isnan(cell.made_s) else None
         if not cell.is_generation:
             return row | work.figures(cell, row)
         row["joule_per_token"] = row["energy"] / sum(reply["new_tokens"] for reply in cell.replies) if row["energy_valid"] else None
@@ -331,8 +337,10 @@ def _ceilings(cell: CellRecords, row: Mapping) -> dict:
 
 def _pays(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) -> dict:
     """What the technique costs before it is fast, and after how many replies of the baseline's length that is paid for."""
+    if not cell.starts_known:
+        return {}
     own = _start(cell, _tokens(baseline or cell), judged.speed)
-    if baseline is None or cell is baseline or judged.baseline is None:
+    if baseline is None or cell is baseline or judged.baseline is None or not baseline.starts_known:
         return {"once_s": own.once}
     other, made = _start(baseline, _tokens(baseline), judged.baseline), cell.made_s
     value, low, high = ceilings.break_even_interval(own.once, other.once, own.reply, other.reply)
@@ -406,7 +414,7 @@ def _mean_of(values) -> float | None:
 
 
 def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
-    """The rows of schema.RUNS, one for every job, in the order in which the jobs run.
+    """The rows of schema.RUNS, one for every job that left a record, in the order in which the jobs run.
 
     A job that several cells share (a model's preparation, a checkpoint's making) has one row, with the keys that are its own.
     """
@@ -414,9 +422,12 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
     own = []
     for cell in cells:
         model, technique = cell.cell["model"], cell.cell["technique"]
-        shared.setdefault((0, model), _run_row(cell.prepared, {"model": model}))
+        if cell.prepared.is_there:
+            shared.setdefault((0, model), _run_row(cell.prepared, {"model": model}))
         if cell.checkpoint:
             for path, record in zip((cell.cell["checkpoint_record"], *cell.cell["sources"]), (cell.checkpoint, *cell.sources), strict=True):
+                if not record.is_there:
+                    continue
                 made = json.loads(record.facts["job"]).get("technique", technique)
                 shared.setdefault((1, path), _run_row(record, {"model": model, "technique": made}))
         group = {axis: cell.cell[axis] for axis in GROUP}
@@ -425,10 +436,10 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
             (1, cell.reference, group),
             (2, cell.score, group),
         ):
-            if record:
+            if record and record.is_there:
                 shared.setdefault((order, record.facts["stage"], *own_keys.values()), _run_row(record, own_keys))
         keys = {axis: cell.cell[axis] for axis in KEYS}
-        own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record]
+        own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record and record.is_there]
     before = [shared[key] for key in sorted(shared, key=lambda key: key[0]) if key[0] < 2]
     return before + own + [row for key, row in shared.items() if key[0] == 2]
 
