@@ -11,7 +11,7 @@ from speedgrid import corpus, meters, records, stage
 from speedgrid.engines.base import Engine
 from speedgrid.outcomes import Outcome, Unsupported
 from speedgrid.progress import say
-from speedgrid.quality import questions
+from speedgrid.quality import fidelity, questions
 from speedgrid.quality.distance import distance
 from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
 from speedgrid.workloads.score import windows
@@ -25,18 +25,22 @@ def evaluate(job: stage.Job) -> str:
         raise Unsupported("the weights are random, so their quality means nothing")
     settings = job.told["evaluate"]
     documents = corpus.held_out(settings["text"], settings["max_bytes"])
+    if not any(text for _, text in documents):
+        raise Unsupported(f"the held-out text {settings['text']} is empty")
     reference = read_reference(job)
     with job.engine() as engine:
         job.enter("importing packages")
         engine.import_packages()
         engine.open()
-        texts = [Document(name, text, windows(engine.tokenize(text), engine.prefix(), engine.context())) for name, text in documents]
+        texts = [document(engine, name, text) for name, text in documents if text]
+        job.facts["text_reason"] = fidelity.why_lost([one.text for one in texts], [one.read_back for one in texts])
         asked = read_questions(job, questions.Tokenizer.of(engine))
         job.enter("loading the checkpoint")
         lengths = [sum(map(len, part)) for scored in (*texts, *asked) for part in scored.parts]
         lengths += [len(one.generation.prompt) + one.generation.new_tokens for one in asked if one.generation]
         engine.load(max(*lengths, *(len(row["tokens"]) + 1 for row in reference), 2), engine.scored_at_once)
-        score_documents(job, engine, texts)
+        if job.facts.get("text_reason") is None:
+            score_documents(job, engine, texts)
         answer(job, engine, asked)
         compare(job, engine, reference)
     job.facts |= {
@@ -54,6 +58,13 @@ class Document:
     name: str
     text: str
     parts: list[tuple[list[int], list[int]]]
+    # What its tokens say.
+    read_back: str
+
+
+def document(engine: Engine, name: str, text: str) -> Document:
+    tokens = engine.tokenize(text)
+    return Document(name, text, windows(tokens, engine.prefix(), engine.context()), engine.read_back(tokens))
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,8 @@ def question(row: Mapping, tokenizer: questions.Tokenizer) -> Question:
     if row["kind"] == "generate_until":
         return Question(row, [], questions.generation(row["context"], row["settings"], tokenizer))
     if row["kind"] == "loglikelihood_rolling":
+        if reason := fidelity.why_lost([row["continuation"]], [tokenizer.read_back(row["continuation"])]):
+            raise Unsupported(reason)
         return Question(row, questions.rolling(row["continuation"], tokenizer))
     return Question(row, [questions.pair(row["context"], row["continuation"], tokenizer)])
 
@@ -175,7 +188,8 @@ def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> Non
 def headline(job: stage.Job) -> str:
     documents, sequences = ([row for row in job.rows if row["kind"] == kind] for kind in ("document", "sequence"))
     scored = sum(row["bytes"] for row in documents)
-    said = [f"{sum(row['nats'] for row in documents) / log(2) / scored:.4f} bits per byte over {scored:,} bytes"]
+    bits = f"{sum(row['nats'] for row in documents) / log(2) / scored:.4f} bits per byte over {scored:,} bytes" if scored else ""
+    said = [bits or f"no bits per byte: {job.facts['text_reason']}"]
     if "request_rate" in job.facts:
         said.append(f"{sum(row['kind'] == 'request' for row in job.rows):,} requests, {job.facts['request_rate']:,.1f} a second")
     if sequences:

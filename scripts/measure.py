@@ -60,6 +60,7 @@ def replies(job: stage.Job, engine: Engine) -> str:
         "device_memory_used": memory.device_used(),
     }
 
+    engine.check_numbers([*prompt, *job.rows[-1]["token_ids"][0]])
     job.enter("proving that the technique was active")
     proof = engine.prove(prompt, settings)
     job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence)}

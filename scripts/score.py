@@ -1,6 +1,7 @@
 """Scores of a group's techniques, each against the baseline's. Writes score.parquet, one row a technique, task and metric."""
 
 import json
+import math
 
 from speedgrid import corpus, records, stage
 from speedgrid.outcomes import Outcome
@@ -14,7 +15,10 @@ def score(job: stage.Job) -> str:
     answered = []
     for entry in job.told["techniques"]:
         record = found[entry["technique"]]
-        if record.status in MEASURED:
+        if record.status in MEASURED and not scores.all_finite(record.rows):
+            refused = {"status": "not_finite", "reason": "what the model computed is no finite number"}
+            job.rows.append({**job.keys, "technique": entry["technique"], **refused})
+        elif record.status in MEASURED:
             answered.append(scores.Answered(entry["technique"], record.rows, entry["is_baseline"]))
         else:
             job.rows.append({**job.keys, "technique": entry["technique"], "status": record.status, "reason": record.reason})
@@ -55,7 +59,11 @@ def task_figures(job: stage.Job, told: dict, answered: list[scores.Answered], fo
             told_why = reason or "its requests were not answered"
             job.rows.append({**job.keys, "technique": one.technique, "task": name, "status": "unsupported", "reason": told_why})
             continue
-        figures[one.technique] = scores.task_figures(name, tasks.score(task, told["limit"], asked, answers))
+        scored = tasks.score(task, told["limit"], asked, answers)
+        for metric in (metric for metric in scored if not math.isfinite(metric.value)):
+            refused = {"status": "not_finite", "reason": f"{metric.metric} is more than a number holds"}
+            job.rows.append({**job.keys, "technique": one.technique, "task": name, **refused})
+        figures[one.technique] = scores.task_figures(name, [metric for metric in scored if math.isfinite(metric.value)])
         say(f"{job.name}: {one.technique}: {name}: {_in_words(figures[one.technique])}")
     return figures
 

@@ -65,6 +65,12 @@ class Failed(Outcome):
     status = FAILED
 
 
+class NotFinite(Outcome):
+    """What a model computes is no finite number: no figure of any kind may come of it."""
+
+    status = "not_finite"
+
+
 class Interrupted(BaseException):
     """The job was asked to stop, by the signal of this number. It says nothing of the cell, so it is no outcome of it.
 
@@ -89,6 +95,9 @@ def expected(error: BaseException, model: str = "NAME") -> Outcome | None:
         return OutOfMemory(_first_line(error) or "the process ran out of memory")
     if isinstance(error, RuntimeError) and re.search(r"out of memory|can't allocate memory|not enough memory", str(error), re.IGNORECASE):
         return OutOfMemory(_first_line(error))
+    if isinstance(error, RuntimeError) and "probability tensor contains either" in str(error):
+        # What PyTorch says when it is to draw a token.
+        return NotFinite("the probabilities from which a token was to be drawn are no finite numbers")
     if isinstance(error, RuntimeError) and re.search("No available kernel|No viable backend", str(error)):
         return Unsupported("the attention kernel that was asked for does not take this model, number format or device")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("speedgrid"):

@@ -4,6 +4,7 @@ A file is complete or not there: it is written beside its place, flushed to the 
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,10 @@ class Record:
 
 
 def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mapping | None = None) -> None:
-    """Write `rows` and `facts` as `table` declares them; columns left out become null, undeclared ones are an error."""
+    """Write `rows` and `facts` as `table` declares them; columns left out become null, undeclared ones are an error.
+
+    A number that is not finite becomes null: nothing that reads a table may take it for a figure. Jobs give such numbers a status.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -50,9 +54,11 @@ def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mappin
         unknown = sorted(set(given) - {column.name for column in declared})
         if unknown:
             raise RecordError(f"{path}: {kind} {', '.join(unknown)} is not declared in the table {table.name}")
-    known = {column.name: facts.get(column.name) for column in table.facts}
+    known = {column.name: _finite(facts.get(column.name)) for column in table.facts}
     metadata = {METADATA_KEY: json.dumps({"table": table.name, "schema_version": SCHEMA_VERSION, "facts": known}, ensure_ascii=False)}
-    content = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow_schema(table.columns).with_metadata(metadata))
+    content = pa.Table.from_pylist(
+        [{name: _finite(value) for name, value in row.items()} for row in rows], schema=arrow_schema(table.columns).with_metadata(metadata)
+    )
     with replacing(path) as temporary:
         pq.write_table(content, temporary, compression="zstd")
 
@@ -98,6 +104,15 @@ def first_row(path: str | Path, table: Table) -> dict:
         return {}
     head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return content.slice(0, 1).to_pylist()[0] if head.get("table") == table.name and content.num_rows else {}
+
+
+def _finite(value: object) -> object:
+    """The value, None where it is a number that is not finite; of a list the same of what it holds."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list) and any(isinstance(one, float) and not math.isfinite(one) for one in value):
+        return [_finite(one) for one in value]
+    return value
 
 
 def arrow_schema(columns: Sequence[Column]):

@@ -11,7 +11,7 @@ from typing import Literal
 
 SCHEMA_VERSION = 5
 
-# What can come of a cell. All but `ok` and `not_engaged` leave it without figures.
+# What can come of a cell. All but those of MEASURED leave it without figures.
 STATUSES = {
     "ok": "measured",
     "not_engaged": "measured, but the technique that was asked for was not active",
@@ -19,6 +19,7 @@ STATUSES = {
     "unsupported": "not possible for this model, device or engine",
     "missing_dependency": "a package or tool is missing",
     "timeout": "the time budget ran out",
+    "not_finite": "what the model computes is no finite number",
     "failed": "ended by a bug or by something unknown; the next run tries the cell again",
     "not_run": "no job has come to it yet",
     "interrupted": "stopped from outside; never a cell's result, the cell is measured again",
@@ -656,6 +657,7 @@ EVALUATE = Table(
         Column("not_answered", "string", "", "Not answered", "Tasks that this model cannot be asked, with the reasons, as JSON"),
         Column("distance_s", "double", "s", "Time of comparing", "Time of comparing with the reference", "lower"),
         Column("distance_reason", "string", "", "Distance reason", "Why there is no distance to the reference, in words"),
+        Column("text_reason", "string", "", "Text reason", "Why there are no bits per byte of held-out text, in words"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
         Column("text", "string", "", "Text", "What was scored"),
         Column("text_sha256", "string", "", "Text hash", "SHA-256 of what was scored"),

@@ -88,6 +88,9 @@ class Engine(base.Engine):
     def decode(self, token_ids) -> str:
         return bytes(token_ids).decode(errors="replace")
 
+    def read_back(self, token_ids) -> str:
+        return self.decode(token_ids)
+
     def prefix(self) -> int:
         return self.text.encode()[0]
 
@@ -105,7 +108,7 @@ class Engine(base.Engine):
             token_s.append(time.perf_counter() - began)
         return base.Reply([token_ids], token_s, time.perf_counter() - began)
 
-    def loglikelihoods(self, requests) -> list[base.Likelihood]:
+    def _loglikelihoods(self, requests) -> list[base.Likelihood]:
         return [
             base.Likelihood(
                 [self._score(one, following) for one, following in zip([context[-1], *continuation], continuation, strict=False)], False

@@ -25,7 +25,10 @@ def test_rows_and_facts_come_back(tmp_path):
 
 @given(
     rows=st.lists(
-        st.fixed_dictionaries({"bytes": st.integers(0, 2**62), "nats": st.floats(allow_nan=False), "document": st.text()}), min_size=1
+        st.fixed_dictionaries(
+            {"bytes": st.integers(0, 2**62), "nats": st.floats(allow_nan=False, allow_infinity=False), "document": st.text()}
+        ),
+        min_size=1,
     )
 )
 def test_any_values_come_back(tmp_path_factory, rows):

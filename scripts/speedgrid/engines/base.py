@@ -1,6 +1,7 @@
 """The contract of an engine: load a checkpoint, generate a reply with the time of every token, score text, say what was seen."""
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,12 @@ from typing import ClassVar, NamedTuple
 
 from speedgrid import checkpoints, loading
 from speedgrid.hardware import Device
-from speedgrid.outcomes import Unsupported
+from speedgrid.outcomes import NotFinite, Unsupported
+
+# What stands for the logarithm of a probability of 0, that of a token which the model masks out: no number format has one so small.
+IMPOSSIBLE = -1e4
+# What to do about numbers that overflow, by the format in which they do.
+INSTEAD = {"float16": ", whose range ends at 65,504: use bfloat16 or float32"}
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,10 @@ class Engine(Runtime):
         """Text of tokens, special tokens left in."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
+    def read_back(self, token_ids: Sequence[int]) -> str:
+        """The text that tokens of `tokenize` stand for, nothing tidied up: the text itself, unless the tokenizer lost some of it."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
     def vocabulary(self) -> int:
         """Number of tokens that a synthetic prompt may draw from."""
         return self._text_config().vocab_size
@@ -195,18 +205,43 @@ class Engine(Runtime):
         A batch is `batch_size` sequences that all begin with `prompt`.
         """
 
-    @abstractmethod
     def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Likelihood]:
         """For each (context, continuation), how likely each token of the continuation is. Both have at least one token.
 
-        Raises outcomes.Unsupported where the engine cannot say.
+        Raises outcomes.Unsupported where the engine cannot say, and outcomes.NotFinite where what it says is no number.
         """
+        found = self._loglikelihoods(requests)
+        if not all(math.isfinite(logarithm) for one in found for logarithm in one.logarithms):
+            raise self.not_finite()
+        return found
 
     def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
         """For each sequence, the `count` likeliest next tokens after each of its tokens; all where the vocabulary has no more.
 
-        Raises outcomes.Unsupported where the engine cannot say.
+        Raises outcomes.Unsupported where the engine cannot say, and outcomes.NotFinite where what it says is no number.
         """
+        found = self._next_tokens(sequences, count)
+        if not all(logarithm < math.inf for one in found for row in one.logarithms for logarithm in row):
+            raise self.not_finite()
+        return [Likeliest(one.tokens, [[max(value, IMPOSSIBLE) for value in row] for row in one.logarithms]) for one in found]
+
+    def check_numbers(self, tokens: Sequence[int]) -> None:
+        """Raise outcomes.NotFinite where what the model makes of a sequence is no number; called after the counted replies, since a model
+        that computes none replies as fast as any."""
+        self.loglikelihoods([(tokens[:-1], tokens[-1:])])
+
+    def not_finite(self) -> NotFinite:
+        """That what the loaded model computes is no number, in words."""
+        dtype = self.options["dtype"]
+        advice = INSTEAD.get(dtype, "; where float32 has the same, its weights are damaged")
+        return NotFinite(f"the model's outputs are not finite numbers in {dtype}{advice}")
+
+    @abstractmethod
+    def _loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Likelihood]:
+        """What `loglikelihoods` gives, as the engine computes it."""
+
+    def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
+        """What `next_tokens` gives, as the engine computes it."""
         raise Unsupported("this engine does not give the probabilities of next tokens")
 
     @abstractmethod

@@ -134,7 +134,7 @@ class Engine(base.Engine):
             for batch in parts:
                 batch.free()
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
+    def _loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         scores = []
         for context, continuation in requests:
             found, greedy = [], True
@@ -144,7 +144,7 @@ class Engine(base.Engine):
             scores.append(base.Likelihood(found, greedy))
         return scores
 
-    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+    def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
         import numpy
 
         answers = []

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base, quantized
-from speedgrid.engines.transformers import TokenClock, until_end
+from speedgrid.engines.transformers import Finite, TokenClock, until_end
 from speedgrid.hardware import Device
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
 
@@ -32,6 +32,7 @@ class Engine(base.Engine):
     uses_torch = False
     loads_safetensors = False
     model = None
+    watched = False  # whether a reply was watched for numbers that are not finite
 
     def import_packages(self) -> None:
         import logging
@@ -66,11 +67,12 @@ class Engine(base.Engine):
         ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.model.device)
         mask = torch.ones_like(ids)
         config = self._generation_config(settings)
-        clock = TokenClock()
+        clock, watch = TokenClock(), {} if self.watched else {"logits_processor": [Finite(self.not_finite)]}
+        self.watched = True
         torch.manual_seed(seed)
         with failures():
             clock.start()
-            output = self.model.generate(ids, attention_mask=mask, generation_config=config, streamer=clock).cpu()
+            output = self.model.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch).cpu()
             seconds = clock.seconds()
         steps = output.shape[1] - len(prompt)
         if steps != len(clock.token_s):
@@ -78,7 +80,10 @@ class Engine(base.Engine):
         ends = [] if settings["ignore_eos"] else self.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
+    def check_numbers(self, tokens: Sequence[int]) -> None:
+        """The first reply was watched as it was computed."""
+
+    def _loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         import torch
 
         scores = []
@@ -89,7 +94,7 @@ class Engine(base.Engine):
             scores.append(base.Likelihood(torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0].tolist(), greedy))
         return scores
 
-    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+    def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
         import torch
 
         found = (torch.log_softmax(self._logits(ids), dim=-1) for ids in sequences)

@@ -24,6 +24,9 @@ ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 
 class Engine(base.Engine):
+    # Whether a reply was watched for numbers that are not finite.
+    watched = False
+
     OPTIONS: ClassVar = {
         "attention": None,
         "dtype": None,
@@ -152,12 +155,12 @@ class Engine(base.Engine):
         ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.device.kind)
         mask = torch.ones_like(ids)
         config = self._generation_config(settings)
-        clock = TokenClock()
+        clock, watch = TokenClock(), self.watch_numbers()
         torch.manual_seed(seed)
         self.device.synchronize()
         clock.start()
         with self._attention_kernels():
-            output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock)
+            output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
             self.device.synchronize()
             seconds = clock.seconds()
         if self.options.get("compile"):
@@ -168,7 +171,20 @@ class Engine(base.Engine):
         ends = [] if settings["ignore_eos"] else self.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
+    def watch_numbers(self) -> dict:
+        """What `generate` is told besides: to see whether the numbers of the first reply of a process, which is never counted, are finite.
+
+        On a GPU the kernel that draws from others would end the process, and a greedy reply of such numbers looks like any other.
+        """
+        if self.watched:
+            return {}
+        self.watched = True
+        return {"logits_processor": [Finite(self.not_finite)]}
+
+    def check_numbers(self, tokens: Sequence[int]) -> None:
+        """The first reply was watched as it was computed; another pass would be compiled anew, and hold logits of the whole prompt."""
+
+    def _loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         import torch
 
         def score(place: int, logits) -> base.Likelihood:
@@ -180,7 +196,7 @@ class Engine(base.Engine):
 
         return self._over_passes([[*context, *continuation[:-1]] for context, continuation in requests], score)
 
-    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+    def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
         import torch
 
         def rank(place: int, logits) -> base.Likeliest:
@@ -459,6 +475,19 @@ def copy_out_of_file(model) -> None:
 def until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     """The tokens of a sequence up to its first end token; the padding that follows in a batch was not produced."""
     return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), len(tokens))]
+
+
+class Finite:
+    """A processor of logits for `generate` that changes none, and raises what it was given where a sequence has no finite one at its most:
+    nothing can be drawn from NaN or infinite ones. Tokens that the settings of sampling leave out are at minus infinity."""
+
+    def __init__(self, failure: Callable[[], Exception]):
+        self.failure = failure
+
+    def __call__(self, ids, scores):
+        if not scores.amax(dim=-1).isfinite().all():
+            raise self.failure()
+        return scores
 
 
 class TokenClock:

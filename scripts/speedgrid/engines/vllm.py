@@ -1,6 +1,7 @@
 """vLLM: its offline `LLM`, on a GPU or, with vLLM's build for CPUs, on a CPU. The same code runs on both."""
 
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -155,7 +156,7 @@ class Engine(base.Engine):
         self.asked.append(Timing.of(reply, [last[name] for name in names]))
         return reply
 
-    def loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
+    def _loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         """All requests go to vLLM at once. The last token of each is not fed: it is the only one that may be sampled, and its
         log-probability is that of the model before anything was forbidden."""
         prompts = [[*context, *continuation[:-1]] for context, continuation in requests]
@@ -167,7 +168,7 @@ class Engine(base.Engine):
             scores.append(base.Likelihood([one.logprob for one in found], all(one.rank == 1 for one in found)))
         return scores
 
-    def next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+    def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
         answers = []
         for answer in self._scored(sequences, min(count, MOST_LIKELIEST)):
             after = [*answer.prompt_logprobs[1:], answer.outputs[0].logprobs[0]]
@@ -175,6 +176,16 @@ class Engine(base.Engine):
             ranked = [sorted((one.rank, token, one.logprob) for token, one in found.items() if one.rank <= count) for found in after]
             answers.append(base.Likeliest(*([[one[part] for one in found] for found in ranked] for part in (1, 2))))
         return answers
+
+    def check_numbers(self, tokens: Sequence[int]) -> None:
+        """Looks at what follows the sequence alone: log-probabilities of all of it would take memory that was not counted."""
+        from vllm import SamplingParams, TokensPrompt
+
+        with self._failures("score"):
+            settings = SamplingParams(max_tokens=1, temperature=0.0, logprobs=1, detokenize=False)
+            (answer,) = self.llm.generate([TokensPrompt(prompt_token_ids=list(tokens[:-1]))], [settings], use_tqdm=False)
+        if not all(math.isfinite(one.logprob) for one in answer.outputs[0].logprobs[0].values()):
+            raise self.not_finite()
 
     def _scored(self, prompts: Sequence[Sequence[int]], count: int, last: Sequence[int] | None = None) -> list:
         """vLLM's answers to prompts, with the log-probabilities of each prompt's own tokens and of the `count` likeliest beside each; one

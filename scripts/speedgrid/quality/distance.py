@@ -39,7 +39,12 @@ def distance(
 
 
 def position(tokens: Sequence[int], logarithms: Sequence[float], others: Sequence[int], their: Sequence[float]) -> tuple[float, float]:
-    """The divergence at one position, in nats, and the probability of the tokens that both sides name."""
+    """The divergence at one position, in nats, and the probability of the tokens that both sides name.
+
+    Raises ValueError where a logarithm is no finite number: there is no distance to such a model.
+    """
+    if not (np.isfinite(logarithms).all() and np.isfinite(their).all()):
+        raise ValueError("the logarithms of probabilities are finite numbers")
     _, mine, theirs = np.intersect1d(tokens, others, assume_unique=True, return_indices=True)
     p, q = np.asarray(logarithms, dtype=float)[mine], np.asarray(their, dtype=float)[theirs]
     covered = float(np.exp(p).sum())

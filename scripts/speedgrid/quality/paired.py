@@ -95,9 +95,16 @@ def share(comparison: Comparison, of: float) -> Comparison:
 
 
 def factor(comparison: Comparison) -> Comparison:
-    """A difference of logarithms as a share: that of a perplexity."""
-    low, high = (None if end is None else math.expm1(end) for end in (comparison.low, comparison.high))
-    return Comparison(comparison.test, math.expm1(comparison.loss), low, high)
+    """A difference of logarithms as a share: that of a perplexity, infinite where it is more than a number holds."""
+    low, high = (None if end is None else _more(end) for end in (comparison.low, comparison.high))
+    return Comparison(comparison.test, _more(comparison.loss), low, high)
+
+
+def _more(logarithm: float) -> float:
+    try:
+        return math.expm1(logarithm)
+    except OverflowError:
+        return math.inf
 
 
 def overall(verdicts: Sequence[Verdict | None]) -> Verdict | None:

@@ -23,6 +23,7 @@ class Tokenizer:
     prefix: int
     prefix_text: str
     context: int
+    decode: Callable[[Sequence[int]], str] = str
 
     @classmethod
     def of(cls, engine) -> "Tokenizer":
@@ -32,7 +33,11 @@ class Tokenizer:
             more = {} if special is None else {"add_special_tokens": special}
             return engine.tokenizer(text, verbose=False, **more)["input_ids"]
 
-        return cls(encode, engine.prefix(), engine.decode([engine.prefix()]), engine.context())
+        return cls(encode, engine.prefix(), engine.decode([engine.prefix()]), engine.context(), engine.read_back)
+
+    def read_back(self, text: str) -> str:
+        """What the tokens of a text say."""
+        return self.decode(self.encode(text, False))
 
     def __call__(self, text: str, special: bool | None = None) -> list[int]:
         if special is None and text.startswith(self.prefix_text):

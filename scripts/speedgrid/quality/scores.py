@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from speedgrid import statistics
 from speedgrid.quality import paired
 
@@ -31,6 +33,12 @@ class Figure:
 
     row: dict
     items: Sequence
+
+
+def all_finite(rows: Sequence[Mapping]) -> bool:
+    """Whether every figure of the rows of an evaluate.parquet is a finite number."""
+    figures = [row.get(name) for row in rows for name in ("nats", "window_nats", "divergence")]
+    return all(math.isfinite(one) for figure in figures if figure is not None for one in np.atleast_1d(np.asarray(figure, dtype=float)))
 
 
 def held_out_figures(answered: Answered) -> list[Figure]:

@@ -7,6 +7,7 @@ import difflib
 import functools
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -115,9 +116,14 @@ def score(task, limit: int, asked: Sequence[Mapping], answers: Mapping[tuple[int
     harness = _import()
     task.set_fewshot_seed(seed=EXAMPLES_SEED)
     replay = harness.replay(asked, answers)
-    found = harness.evaluate(
-        lm=replay, task_dict={"tasks": {task.config.task: task}}, limit=limit, bootstrap_iters=RESAMPLES, log_samples=True
-    )
+    told = {"lm": replay, "task_dict": {"tasks": {task.config.task: task}}, "limit": limit, "log_samples": True}
+    try:
+        found = harness.evaluate(**told, bootstrap_iters=RESAMPLES)
+    except OverflowError:
+        # The perplexity of a word, where a text without spaces is one.
+        aggregation = {metric: _bounded(function) for metric, function in task.aggregation().items()}
+        task.aggregation = lambda: aggregation
+        found = harness.evaluate(**told, bootstrap_iters=0)
     (name,) = found["results"]
     figures, samples, better = found["results"][name], found["samples"][name], found["higher_is_better"][name]
     scores = []
@@ -139,6 +145,18 @@ def score(task, limit: int, asked: Sequence[Mapping], answers: Mapping[tuple[int
             )
         )
     return scores
+
+
+def _bounded(aggregate: Callable[[list], float]) -> Callable[[list], float]:
+    """The same metric, infinite where it is more than a number holds."""
+
+    def bounded(items: list) -> float:
+        try:
+            return aggregate(items)
+        except OverflowError:
+            return math.inf
+
+    return bounded
 
 
 def _is_choice(task, metric: str) -> bool:

@@ -378,8 +378,10 @@ def _quality(cell: CellRecords) -> dict:
     if cell.evaluate is None:
         return {"quality_reason": "not asked for"}
     scored = [row for row in cell.evaluate.rows if row["bytes"]]
-    if cell.evaluate.status not in MEASURED or not scored:
+    if cell.evaluate.status not in MEASURED:
         return {"quality_status": cell.evaluate.status, "quality_reason": cell.evaluate.reason}
+    if not scored:
+        return {"quality_status": "unsupported", "quality_reason": cell.evaluate.facts.get("text_reason"), **_scores(cell)}
     scored_bytes = sum(row["bytes"] for row in scored)
     bits = sum(row["nats"] for row in scored) / math.log(2) / scored_bytes
     return {"bits_per_byte": bits, "quality_bytes": scored_bytes, **_scores(cell)}

@@ -87,7 +87,7 @@ class Work(base.Work):
                 found |= {f"d{name}": (a.grad, b.grad) for name, a, b in zip("qkv", inputs, exact, strict=True)}
         errors = {name: base.relative_difference([a.detach()], [b.detach()]) for name, (a, b) in found.items()}
         allowed = TOLERANCE[self.engine.options["dtype"]]
-        if not max(errors.values()) <= allowed:
+        if not all(error <= allowed for error in errors.values()):
             said = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
             raise RuntimeError(f"the kernel differs from float64 by more than {allowed:g}, relative to their size: {said}")
         return errors

@@ -1,10 +1,12 @@
 """The contract of a workload that does one thing again and again: training steps, forward passes, attention at a length."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from speedgrid.engines.base import Proof, Runtime
+from speedgrid.outcomes import NotFinite
 
 
 class Work(ABC):
@@ -38,6 +40,13 @@ class Work(ABC):
     @abstractmethod
     def columns(self, result: object) -> dict:
         """Columns of schema.MEASURE of what `run` returned; `items` at least. Not timed."""
+
+    def check_numbers(self, results: Sequence[float]) -> None:
+        """Raise outcomes.NotFinite where a result of the counted runs, such as a loss, is no finite number: what overflows or diverges is
+        no faster or slower, it is of no use. Called after the counted runs; `results` in their order."""
+        first = next((number for number, result in enumerate(results, 1) if not math.isfinite(result)), None)
+        if first is not None:
+            raise NotFinite(f"the loss is no finite number from counted {self.noun} {first} on: it overflowed or diverged")
 
     @abstractmethod
     def prove(self) -> Proof:

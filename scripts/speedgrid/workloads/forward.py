@@ -1,6 +1,9 @@
 """Forward passes without gradients, over one fixed batch."""
 
+from collections.abc import Sequence
+
 from speedgrid.engines.base import Proof
+from speedgrid.outcomes import NotFinite
 from speedgrid.workloads import base, train
 
 
@@ -36,6 +39,11 @@ class Work(base.Work):
 
     def flop(self) -> float | None:
         return train.needed_flop(self.engine, self.settings, training=False)
+
+    def check_numbers(self, results: Sequence[float]) -> None:
+        """Of one more pass, whose logits are read whole; those of the counted ones were let go."""
+        if not self.run().amax(dim=-1).isfinite().all():
+            raise NotFinite(f"the model's outputs are not finite numbers in {self.engine.multiplies_in()}")
 
     def prove(self) -> Proof:
         proof = self.engine.prove(self.run)

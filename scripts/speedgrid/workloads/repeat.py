@@ -61,6 +61,7 @@ def _measured(job: Job, engine) -> str:
     job.facts |= {"memory_peak": max(row["point_memory"] for row in counted), "device_memory_used": memory.device_used()}
     job.facts["memory_reserved"] = memory.reserved_peak()
 
+    work.check_numbers([row["loss"] for row in counted if row.get("loss") is not None])
     job.enter("proving that the technique was active")
     proof = work.prove()
     job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence)}

@@ -6,11 +6,11 @@ quickly, so that a precision that diverges is seen.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from speedgrid import ceilings, loading
 from speedgrid.engines.base import Proof
-from speedgrid.outcomes import Unsupported
+from speedgrid.outcomes import NotFinite, Unsupported
 from speedgrid.workloads import base
 
 # How far results of a technique that keeps the arithmetic may be from those without it: what another order of rounding makes of them.
@@ -65,6 +65,13 @@ class Work(base.Work):
         self.scaler.update()
         return loss
 
+    def check_numbers(self, results: Sequence[float]) -> None:
+        """Raise NotFinite where a loss is no number, or where the gradients overflow however small the loss is scaled: such steps are left
+        out, and their loss, which never changes, looks as if all were well. The scale halves with each."""
+        super().check_numbers(results)
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            raise NotFinite("the gradients overflow in float16 even where the loss is scaled down, so that no step counts: use bfloat16")
+
     def backward(self, batches: list):
         """Forward and backward over the parts of a batch, whose gradients add up to those of their mean loss, which is returned."""
         total = 0
@@ -114,7 +121,7 @@ class Work(base.Work):
         loss = abs(found[0] - wanted[0]) / max(abs(wanted[0]), 1e-12)
         gradients = base.relative_difference(found[1], wanted[1])
         allowed = TOLERANCE[engine.multiplies_in()]
-        if not max(loss, gradients) <= allowed:
+        if not (loss <= allowed and gradients <= allowed):
             raise RuntimeError(
                 f"the technique changed the result: loss by {loss:.2g}, gradients by {gradients:.2g} of their size; allowed is {allowed:g}"
             )
