@@ -30,11 +30,11 @@ def _what_grows(cell) -> str | None:
 def figures(cell, row: Mapping) -> dict:
     """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far."""
     runs = cell.replies
-    losses = [run["loss"] for run in runs if run["loss"] is not None]
+    losses = [run["loss"] for run in runs]
     found = {"point": cell.point, "run_flop": runs[0]["flop"], **_rate_of_work(cell, runs)}
-    if losses:
+    if any(loss is not None for loss in losses):
         last = losses[-max(1, len(losses) // LAST_SHARE) :]
-        found |= {"loss_first": _finite(losses[0]), "loss_last": _finite(sum(last) / len(last))}
+        found |= {"loss_first": _finite(losses[0]), "loss_last": None if None in last else _finite(sum(last) / len(last))}
     if cell.point is not None:
         found["memory_peak"] = runs[0]["point_memory"]
         found["largest"] = max(_points(cell))
@@ -98,9 +98,9 @@ def _ends(cell) -> list[Mapping]:
     return [row for row in cell.measure.rows if row["reply"] is None and row["point"] is not None]
 
 
-def _finite(loss: float) -> float | None:
-    """A loss that overflowed is no figure."""
-    return loss if math.isfinite(loss) else None
+def _finite(loss: float | None) -> float | None:
+    """A loss that overflowed is no figure; tables hold none for it, those of an older speedgrid hold NaN."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def _keys(cell) -> dict:
