@@ -174,6 +174,7 @@ CONCERNS = {
     "workloads.train": in_experiments(*TRAINING),
     "quality.cloze": {"build_requests", "score"},
     "quality.distance": of("evaluate", "reference"),
+    "quality.fidelity": of("evaluate"),
     "quality.paired": {"score", "aggregate"},
     "quality.questions": of("evaluate"),
     "quality.scores": {"score", "aggregate"},
