@@ -64,7 +64,7 @@ class Document:
 
 def document(engine: Engine, name: str, text: str) -> Document:
     tokens = engine.tokenize(text)
-    return Document(name, text, windows(tokens, engine.prefix(), engine.context()), engine.read_back(tokens))
+    return Document(name, text, windows(tokens, engine.prefix(), engine.window()), engine.read_back(tokens))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def reference(job: stage.Job) -> str:
         engine.import_packages()
         engine.open()
         texts = [engine.tokenize(text) for _, text in documents]
-        pieces = sequences(texts, engine.prefix(), settings["positions"], engine.context())
+        pieces = sequences(texts, engine.prefix(), settings["positions"], engine.window())
         if not pieces:
             raise Unsupported(f"the held-out text has too few tokens for {settings['positions']} positions")
         job.enter("loading the checkpoint")

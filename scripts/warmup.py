@@ -21,6 +21,9 @@ def warm_up(job: stage.Job) -> str:
         load_s = clock.seconds()
         job.enter("running for the first time")
         first, second = next(runs), next(runs)
+        if job.told["workload"] == "generate":
+            job.enter("looking whether the model is causal")
+            generate.check_causal(engine, job.told["settings"], job.told["seed"])
     row = {"import_s": import_s, "load_s": load_s, "first_reply_s": first, "second_reply_s": second}
     job.keep(row | {"cold_start_s": import_s + load_s + first})
     return f"cold start {import_s + load_s + first:.1f} s, first run {first:.2f} s, second {second:.2f} s"

@@ -78,8 +78,8 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
     from transformers import AutoModelForCausalLM
 
     config = config or read_config(folder, trust_remote_code)
-    if auto is None and getattr(config, "is_encoder_decoder", False):
-        raise Unsupported(f"{config.model_type} models have an encoder, and only what generates with a decoder alone is measured here")
+    if auto is None:
+        refuse_encoder(config)
     refuse_files(folder, config)
     # A configuration that is handed over obeys `how`; one that transformers reads itself has a say of its own in the attention.
     where = {"config": config, "use_safetensors": True, "local_files_only": True, "trust_remote_code": trust_remote_code}
@@ -93,6 +93,12 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
         raise
     require_whole(model, report)
     return model
+
+
+def refuse_encoder(config) -> None:
+    """Raise Unsupported for a model with an encoder, whose decoder alone would run."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise Unsupported(f"{config.model_type} models have an encoder, and only what generates with a decoder alone is measured here")
 
 
 def check(folder: Path, trust_remote_code: bool = False) -> None:

@@ -73,6 +73,7 @@ class Engine(base.Engine):
     def open(self) -> None:
         told = json.loads((self.checkpoint / "config.json").read_text())
         self.text = told.pop("text")
+        self.tokenizer = SimpleNamespace(all_special_ids=[])
         self.config = SimpleNamespace(to_json_string=lambda use_diff: json.dumps(told))
 
     def load(self, room: int, batch_size: int = 1) -> None:
@@ -96,6 +97,12 @@ class Engine(base.Engine):
 
     def context(self) -> int:
         return 4096
+
+    def vocabulary(self) -> int:
+        return 256
+
+    def window(self) -> int:
+        return self.context()
 
     def generate(self, prompt, settings, seed: int) -> base.Reply:
         draw, token, token_ids, token_s = random.Random(seed), prompt[-1], [], []

@@ -168,7 +168,9 @@ CONCERNS = {
     "transforms.pruning": of("quantize prune", "quantize distill"),
     "transforms.training": of("quantize prune", "quantize distill"),
     "workloads.base": in_experiments(*REPEATED),
-    "workloads.generate": of("measure") | (in_experiments("growth", *GENERATE) & of("warmup")),
+    # One script warms up whatever there is, and looks whether what replies is causal.
+    "workloads.causality": of("warmup"),
+    "workloads.generate": of("measure", "warmup"),
     "workloads.repeat": in_experiments(*REPEATED),
     "workloads.score": of("evaluate"),
     "workloads.train": in_experiments(*TRAINING),

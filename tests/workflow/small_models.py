@@ -7,6 +7,7 @@ Needs the environment `transformers`. `build` makes a folder for each name of MO
 difference between the log-probabilities of documents that are scored alone and together.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,13 +24,30 @@ MODELS = {
     "electra": {"model_type": "electra", **SMALL, "embedding_size": 64, "max_position_embeddings": 256},
 }
 
+# Families in which a score might depend on what is scored beside it, and where texts are longer than what changes.
+ROPE = {"rope_theta": 10000.0, "original_max_position_embeddings": 64, "partial_rotary_factor": 1.0}
+PHI3 = {"model_type": "phi3", **SMALL, "num_key_value_heads": 2, "max_position_embeddings": 256, "original_max_position_embeddings": 64}
+PHI3 |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "tie_word_embeddings": False}
+FACTORS = {"short_factor": [1.0] * 8, "long_factor": [1.0 + 2 * number for number in range(8)]}
+FAMILIES = {
+    "longrope": {**PHI3, "rope_parameters": {"rope_type": "longrope", **ROPE, **FACTORS}},
+    "dynamic": {**LLAMA, "max_position_embeddings": 64, "rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}},
+    "yarn": {**LLAMA, "rope_parameters": {"rope_type": "yarn", "factor": 4.0, **ROPE}},
+    "sliding": {"model_type": "mistral", **SMALL, "num_key_value_heads": 2, "max_position_embeddings": 256, "sliding_window": 16},
+    "experts": {"model_type": "mixtral", **SMALL, "num_key_value_heads": 2, "num_local_experts": 4, "max_position_embeddings": 256},
+    "alibi": {"model_type": "bloom", "vocab_size": 300, "hidden_size": 64, "n_layer": 2, "n_head": 4},
+    "alibi of MPT": {"model_type": "mpt", "vocab_size": 300, "d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 256},
+    "learned positions": {"model_type": "gpt2", "vocab_size": 300, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "recurrent": {"model_type": "mamba", "vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8},
+}
+
 
 def build(folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
     from speedgrid import models
 
-    for name, architecture in MODELS.items():
+    for name, architecture in (MODELS | FAMILIES).items():
         models.build(architecture, "float32", folder / name, seed=5)
     # In float16 the feed-forward layers overflow, in bfloat16 and float32 they do not.
     weights = folder / "overflowing" / "model.safetensors"
@@ -40,6 +58,37 @@ def build(folder: Path) -> None:
     save_file(tensors, weights, {"format": "pt"})
 
 
+def engine_of(checkpoint: Path, **options):
+    from speedgrid import hardware
+    from speedgrid.engines import engine_class
+
+    device = hardware.pick_device({"device": "cpu"}, "cpu", True)
+    engine = engine_class("transformers")(checkpoint, device, {"dtype": "float32", "attention": "eager", **options}, 1)
+    engine.import_packages()
+    engine.open()
+    engine.load(256)
+    return engine
+
+
+def scores(folder: Path) -> dict:
+    """By family and way of running: the largest difference between log-probabilities of sequences scored alone, in an engine of their own,
+    and together; and how far scores are from those of the model's own forward pass."""
+    found = {}
+    for name in FAMILIES:
+        for way, options in {"as it is": {}, "compiled": {"compile": "static_cache"}}.items():
+            if way == "compiled" and name not in ("longrope", "dynamic", "sliding"):
+                continue
+            engine = engine_of(folder / name, **options)
+            longest = min(200, 3 * engine.window() if name == "longrope" else engine.window())
+            lengths = [longest, 7, longest // 2, 40, 7, longest - 1]
+            requests = [([1], [2 + (3 * place * at) % 290 for at in range(length)]) for place, length in enumerate(lengths, 1)]
+            together = engine.loglikelihoods(requests)
+            alone = [engine_of(folder / name).loglikelihoods([request])[0] for request in requests]
+            apart = [abs(a - b) for one, other in zip(together, alone, strict=True) for a, b in zip(one[0], other[0], strict=True)]
+            found[f"{name}, {way}"] = max(apart)
+    return found
+
+
 if __name__ == "__main__":
     what, folder = sys.argv[1:]
-    {"build": build}[what](Path(folder))
+    print(json.dumps({"build": build, "scores": scores}[what](Path(folder))))

@@ -16,6 +16,8 @@ from speedgrid.outcomes import NotFinite, Unsupported
 IMPOSSIBLE = -1e4
 # What to do about numbers that overflow, by the format in which they do.
 INSTEAD = {"float16": ", whose range ends at 65,504: use bfloat16 or float32"}
+# Rotary embeddings whose frequencies depend on the length of what is computed, by their names in transformers.
+CHANGING_ROPES = ("dynamic", "longrope", "su")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ def attention_problem(options: Mapping) -> str:
     if "sdpa_kernel" in options and options.get("attention", "sdpa") != "sdpa":
         return f"`sdpa_kernel` is one of `attention: sdpa`, and attention is {options['attention']}"
     return ""
+
+
+def unchanging_length(config: Mapping) -> int | None:
+    """The longest sequence for which a model's rotary embeddings are those of a short one, by its configuration; None where no length
+    changes them. (LongRoPE has factors for texts within the original length and others beyond it; dynamic NTK grows its base.)"""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kinds = [part for part in rope.values() if isinstance(part, Mapping)] or [rope]
+    changing = [kind for kind in kinds if (kind.get("rope_type") or kind.get("type")) in CHANGING_ROPES]
+    fallback = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
+    return min((kind.get("original_max_position_embeddings") or fallback for kind in changing), default=None)
 
 
 class Runtime(ABC):
@@ -126,6 +138,7 @@ class Engine(Runtime):
         if self.loads_safetensors:
             checkpoints.require_safetensors(self.checkpoint, "this engine")
         self.config = loading.read_config(self.checkpoint, self.trust_remote_code)
+        loading.refuse_encoder(self.config)
         self.tokenizer = loading.read_tokenizer(self.checkpoint, self.trust_remote_code)
 
     @abstractmethod
@@ -189,6 +202,16 @@ class Engine(Runtime):
         """The positions that the model was made for, by its configuration; None where it names none."""
         return getattr(self._text_config(), "max_position_embeddings", None)
 
+    def window(self) -> int:
+        """Tokens of the longest sequence that is scored.
+
+        That is `context`; of a model whose rotary embeddings change with the length of what is computed, the length until which they are
+        those of a short text. Beyond it padding, or the room that an engine was loaded for, would choose them, so that a score would depend
+        on what else is scored.
+        """
+        unchanging = unchanging_length(self._text_config().to_dict())
+        return self.context() if unchanging is None else max(1, min(self.context(), unchanging - 1))
+
     def end_tokens(self) -> list[int]:
         """The tokens that end a reply: those of the checkpoint's generation_config.json, else of its configuration or tokenizer."""
         path = self.checkpoint / "generation_config.json"
@@ -224,6 +247,10 @@ class Engine(Runtime):
         if not all(logarithm < math.inf for one in found for row in one.logarithms for logarithm in row):
             raise self.not_finite()
         return [Likeliest(one.tokens, [[max(value, IMPOSSIBLE) for value in row] for row in one.logarithms]) for one in found]
+
+    def next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
+        """What `next_tokens` gives of each sequence by itself."""
+        return [self.next_tokens([sequence], count)[0] for sequence in sequences]
 
     def check_numbers(self, tokens: Sequence[int]) -> None:
         """Raise outcomes.NotFinite where what the model makes of a sequence is no number; called after the counted replies, since a model

@@ -76,9 +76,10 @@ class Engine(base.Engine):
         if lib.llama_model_rope_type(self.native_model) == lib.LLAMA_ROPE_TYPE_NONE and room > trained:
             raise Unsupported(f"the model has {trained} positions, and prompt and reply together need {room}")
 
+        context = context_for(room, base.unchanging_length(self._text_config().to_dict()))
         # What llama.cpp's own tools set; the rest are its defaults: batches of 2048 and 512 tokens, a KV cache in float16.
         settings = lib.llama_context_default_params()
-        settings.n_ctx = batch_size * -(-room // 256) * 256
+        settings.n_ctx = batch_size * context
         settings.n_seq_max = batch_size
         settings.n_threads = settings.n_threads_batch = self.threads
         settings.flash_attn_type = FLASH_ATTENTION[self.options.get("flash_attention", "auto")]
@@ -412,6 +413,21 @@ def weights(folder: Path) -> Path:
             f"the checkpoint has {len(found)} GGUF files, which are not the parts of one model: {found[0].name}, {found[1].name}"
         )
     return (first or found)[0]
+
+
+def context_for(room: int, unchanging: int | None) -> int:
+    """Tokens of the context in which llama.cpp takes a sequence of `room` tokens: a multiple of 256, as it rounds up itself.
+
+    `unchanging`: base.unchanging_length, which decides here with the length of the context, and not with that of a text. Raises
+    outcomes.Unsupported where a text is within it and no context that holds the text is.
+    """
+    context = -(-room // 256) * 256
+    if unchanging and room <= unchanging < context:
+        raise Unsupported(
+            f"the model's rotary embeddings change at {unchanging} tokens, and llama.cpp chooses them by the size of its context, which is"
+            f" {context} tokens for a text of {room}"
+        )
+    return context
 
 
 def sequence_seed(seed: int, sequence: int) -> int:

@@ -20,6 +20,8 @@ KERNELS_AS_THEY_ARE = {"gptq": "gptq_triton", "awq": "awq_torch"}
 MACHETE = "Machete: "
 
 # Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
+# The last tokens of a reply that are looked at for numbers that are not finite.
+CHECKED = 64
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 
@@ -182,7 +184,10 @@ class Engine(base.Engine):
         return {"logits_processor": [Finite(self.not_finite)]}
 
     def check_numbers(self, tokens: Sequence[int]) -> None:
-        """The first reply was watched as it was computed; another pass would be compiled anew, and hold logits of the whole prompt."""
+        """Of the last tokens alone, as logits of a whole prompt take memory that was not counted; nothing is left to do where the first
+        reply was watched as it was computed."""
+        if not self.watched:
+            self._over_passes([tokens[-CHECKED:]], lambda place, logits: Finite(self.not_finite)(None, logits), as_it_is=True)
 
     def _loglikelihoods(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[base.Likelihood]:
         import torch
@@ -197,39 +202,50 @@ class Engine(base.Engine):
         return self._over_passes([[*context, *continuation[:-1]] for context, continuation in requests], score)
 
     def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
-        import torch
+        return self._over_passes(sequences, lambda place, logits: likeliest(logits, count))
 
-        def rank(place: int, logits) -> base.Likeliest:
-            found = torch.log_softmax(logits.float(), dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
-            return base.Likeliest(found.indices.tolist(), found.values.tolist())
+    def next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+        """The same by the model as it is, whatever is compiled."""
 
-        return self._over_passes(sequences, rank)
+        def read(place: int, logits) -> base.Likeliest:
+            return likeliest(logits, count)
 
-    def _over_passes(self, sequences: Sequence[Sequence[int]], read: Callable[[int, object], object]) -> list:
+        return [self._over_passes([sequence], read, as_it_is=True)[0] for sequence in sequences]
+
+    def _over_passes(self, sequences: Sequence[Sequence[int]], read: Callable[[int, object], object], as_it_is: bool = False) -> list:
         """What `read` makes of the logits of each sequence, (tokens, vocabulary), given with the sequence's place; in order.
 
-        Scoring is one forward pass: a technique that compiles gets that pass compiled, the others run it as it is. Sequences are padded
-        on the right, where a causal model cannot see it: those of a batch to one length, and for a compiled pass all of them, and all
-        batches to one size, so that there is one shape to compile.
+        Scoring is one forward pass. Sequences of one length are computed together, as they are: no sequence is padded, so that none depends
+        on what is scored beside it, whatever the model makes of positions and padding. A technique that compiles gets the pass compiled,
+        and there all sequences are padded on the right to one length, and all batches to one size, so that there is one shape to compile:
+        that is beyond what a causal model sees, and within `window` no length changes what it computes.
+
+        `as_it_is`: without what is compiled.
         """
         import torch
 
-        compiled = self.options.get("compile") in ("static_cache", "loop", "forward")
+        compiled = self.options.get("compile") in ("static_cache", "loop", "forward") and not as_it_is
         forward = torch.compile(self.model.forward) if compiled and self.options["compile"] != "forward" else self.model.forward
         longest = max(map(len, sequences))
+        pads = compiled and longest <= self.window()
         rows = rows_at_once(longest, self._text_config().vocab_size, self.device.is_gpu) if self._rows_are_apart() else 1
-        order = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
         found: list = [None] * len(sequences)
-        with torch.inference_mode(), self._attention_kernels():
-            for start in range(0, len(order), rows):
-                places = order[start : start + rows]
-                width = longest if compiled else len(sequences[places[0]])
-                padded = [[*sequences[place], *[0] * (width - len(sequences[place]))] for place in places]
-                padded += [[0] * width] * (rows - len(places)) if compiled else []
+        with torch.inference_mode(), self._attention_kernels(), self._uncompiled(as_it_is):
+            for places in batches([longest if pads else len(sequence) for sequence in sequences], rows):
+                padded = [[*sequences[place], *[0] * (longest - len(sequences[place]))] if pads else sequences[place] for place in places]
+                padded += [[0] * longest] * (rows - len(places)) if pads else []
                 logits = forward(input_ids=torch.tensor(padded, device=self.device.kind), use_cache=False).logits
                 for row, place in enumerate(places):
                     found[place] = read(place, logits[row, : len(sequences[place])])
         return found
+
+    def _uncompiled(self, asked: bool):
+        """The context in which a compiled forward pass runs as it was written."""
+        from contextlib import nullcontext
+
+        import torch
+
+        return torch.compiler.set_stance("force_eager") if asked and self.options.get("compile") == "forward" else nullcontext()
 
     def _rows_are_apart(self) -> bool:
         """Whether the sequences of a batch leave each other's figures alone: some quantized products choose scales or outliers for a whole
@@ -433,6 +449,24 @@ def why_no_kernel(error: Exception, device: str, method: str) -> str:
 def rows_at_once(longest: int, vocabulary: int, gpu: bool) -> int:
     """How many sequences of `longest` tokens to score at once, so that their logits in 32 bits stay within bounds."""
     return max(1, min(ROWS, LOGITS_BYTES[gpu] // (4 * longest * vocabulary)))
+
+
+def likeliest(logits, count: int) -> base.Likeliest:
+    """The `count` likeliest next tokens from logits (tokens, vocabulary)."""
+    import torch
+
+    found = torch.log_softmax(logits.float(), dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
+    return base.Likeliest(found.indices.tolist(), found.values.tolist())
+
+
+def batches(lengths: Sequence[int], rows: int) -> list[list[int]]:
+    """The places of sequences that are computed together: of one length, at most `rows` of them; the longest, which need most memory,
+    first."""
+    by_length: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(place)
+    groups = [by_length[length] for length in sorted(by_length, reverse=True)]
+    return [group[start : start + rows] for group in groups for start in range(0, len(group), rows)]
 
 
 def quantized_kind(module) -> str | None:

@@ -33,7 +33,7 @@ class Tokenizer:
             more = {} if special is None else {"add_special_tokens": special}
             return engine.tokenizer(text, verbose=False, **more)["input_ids"]
 
-        return cls(encode, engine.prefix(), engine.decode([engine.prefix()]), engine.context(), engine.read_back)
+        return cls(encode, engine.prefix(), engine.decode([engine.prefix()]), engine.window(), engine.read_back)
 
     def read_back(self, text: str) -> str:
         """What the tokens of a text say."""

@@ -33,6 +33,13 @@ def loaded(job: Job, engine: Engine) -> Iterator[float]:
     return (engine.generate(prompt, settings, seed).reply_s for _ in itertools.count())
 
 
+def check_causal(engine: Engine, settings: Mapping, seed: int) -> None:
+    """Raise outcomes.Unsupported where a model that was loaded for replies sees later tokens."""
+    from speedgrid.workloads import causality
+
+    causality.check(engine, room_for(prompt_of(engine, settings, seed), settings))
+
+
 def warm_up(engine: Engine, prompt: list[int], settings: Mapping, seed: int) -> list[Reply]:
     """The replies before the counted ones: the first pays for compilation and caches."""
     return [engine.generate(prompt, settings, seed) for _ in range(settings["warmup_replies"])]
