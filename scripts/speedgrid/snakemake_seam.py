@@ -159,6 +159,7 @@ def keep_quiet(workflow) -> None:
 
 def look_after(workflow) -> None:
     """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
+    from snakemake.deployment import containerize
     from snakemake.deployment.conda import Conda, Env
     from snakemake.workflow import Workflow
 
@@ -172,6 +173,7 @@ def look_after(workflow) -> None:
     Env.execute_deployment_script = _run_script
     Conda.shellcmd = _checked(Conda.shellcmd)
     Workflow.conda_create_envs = _all_or_failed(Workflow.conda_create_envs)
+    containerize.containerize = _whole_or_refused(containerize.containerize)
 
 
 def _in_turn(make: Callable) -> Callable:
@@ -243,6 +245,25 @@ def _all_or_failed(make_all: Callable) -> Callable:
             raise WorkflowError(f"Could not make {', '.join(sorted(failed))}; the reasons are above, and all others are made.")
 
     return conda_create_envs
+
+
+def _whole_or_refused(write: Callable) -> Callable:
+    """`--containerize`, which writes no image of environments that a post-deploy script finishes: Snakemake would leave the script out."""
+    from snakemake.exceptions import WorkflowError
+
+    @functools.wraps(write)
+    def containerize(workflow, dag, fmt="dockerfile") -> None:
+        scripts = sorted(
+            {job.conda_env.post_deploy_file.simplify_path() for job in dag.jobs if job.conda_env and job.conda_env.post_deploy_file}
+        )
+        if scripts:
+            raise WorkflowError(
+                f"--containerize leaves out {', '.join(scripts)}, without which these environments do not work: name a study without "
+                "techniques of them with --configfile (docs/techniques.md has the environment of each)"
+            )
+        write(workflow, dag, fmt=fmt)
+
+    return containerize
 
 
 def _run_script(env, env_file: str, deploy_file: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pip_settings import uv_flags  # noqa: F401 - beside uv_conda
 from snakemake.cli import get_argument_parser
 from snakemake.common import FUNC_OVERWRITE_PARAMS_ATTR, get_function_params, get_input_function_aux_params
-from snakemake.deployment import conda
+from snakemake.deployment import conda, containerize
 from snakemake.jobs import Job
 from snakemake.resources import Resource
 from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler
@@ -132,6 +132,7 @@ def test_only_a_dry_run_that_shows_its_summary_alone_leaves_out_what_it_would_sa
         (conda.Env, "execute_deployment_script", ["self", "env_file", "deploy_file"]),
         (conda.Conda, "shellcmd", ["self", "env_address", "cmd"]),
         (Workflow, "conda_create_envs", ["self"]),
+        (containerize, "containerize", ["workflow", "dag", "fmt"]),
     ],
 )
 def test_what_is_replaced_has_the_parameters_of_its_replacement(owner, name, parameters):

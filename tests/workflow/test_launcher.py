@@ -14,6 +14,9 @@ import time
 
 import pyte
 import pytest
+import yaml
+from pip_settings import uv_environment
+from speedgrid import environments
 
 SNAKEFILE = r"""
 rule all:
@@ -221,6 +224,51 @@ def test_the_users_python_without_conda(clone, tmp_path):
     assert facts["nousersite"] == ""  # the user's Python may well use ~/.local
 
 
+@pytest.mark.parametrize("home", [{"XDG_CACHE_HOME": "/dev/null/cache"}, {"HOME": "/dev/null", "XDG_CACHE_HOME": ""}])
+def test_no_folder_that_can_be_written(clone, home):
+    """Snakemake keeps copies of sources in the user's cache, and would end in a traceback."""
+    is_one_line(
+        speedgrid(clone, "run", "away.txt", **home), "cannot be written: not a directory; let XDG_CACHE_HOME name a folder that can"
+    )
+    assert speedgrid(clone, "run", "--version", **home).returncode == 0  # a question needs none
+
+
+def test_the_python_of_jobs_cannot_be_had(clone, tmp_path):
+    """Where the machine has a newer one alone, and uv reaches no place to download it from."""
+    nowhere = {
+        "UV_PYTHON_PREFERENCE": "only-managed",
+        "UV_PYTHON_INSTALL_DIR": str(tmp_path / "none"),
+        "UV_PYTHON_INSTALL_MIRROR": "http://127.0.0.1:9",
+        "UV_HTTP_RETRIES": "0",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PATH": path_without_conda(),
+    }
+    done = speedgrid(clone, "run", "away.txt", **nowhere)
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first == "speedgrid: jobs run in Python 3.11, which is not on this machine; uv downloads it ..."
+    assert second.startswith("speedgrid: Python 3.11 cannot be downloaded (")
+    assert second.endswith("let UV_PYTHON_INSTALL_MIRROR name a mirror of it, or have conda on PATH")
+
+
+def test_the_python_of_jobs_is_that_of_the_pins(launcher, root):
+    """What is said to be missing is what environments are made with; those of techniques that cannot be had today are no matter."""
+    techniques = yaml.safe_load((root / "techniques.yaml").read_text(encoding="utf-8")).values()
+    used = {env for entry in techniques if "unavailable" not in entry for env in environments.stacks(entry)}
+    pinned = {re.search(r"^  - python=(.*)$", (root / "envs" / f"{env}.yaml").read_text(), re.MULTILINE)[1] for env in used}
+    assert pinned == {launcher.PYTHON_OF_JOBS}
+
+
+@pytest.mark.slow
+def test_a_locale_without_umlauts_and_a_study_with_them(clone, tmp_path):
+    """In Latin-1 or ASCII Python would read every file so, and end where one holds something else."""
+    (tmp_path / "étude.yaml").write_text("name: größer\n", encoding="utf-8")
+    locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = speedgrid(clone, "run", "--study", "étude.yaml", "--forcerun", "seen", "--", "umlaut.txt", cwd=tmp_path, **locale)
+    assert done.returncode == 0, done.stderr
+    assert "name=größer" in (clone / "umlaut.txt").read_text(encoding="utf-8")
+
+
 def test_no_python_for_the_jobs(clone, tmp_path):
     is_one_line(speedgrid(clone, "run", "--no-conda", PATH=str(tmp_path)), "there is no 'python' on your PATH")
 
@@ -400,6 +448,19 @@ def test_a_start_that_was_killed(small, tmp_path):
     assert not (small / ".venv" / "made-from").exists()
     assert "setting up" in speedgrid(small, "run", "--version").stderr
     assert imports_idna(small)
+
+
+@pytest.mark.needs("network")
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_what_is_locked_can_be_had_for_every_python_that_the_readme_names(root, tmp_path, python):
+    """With the hashes of the lock, and as wheels but for one package of plain Python: no compiler is needed."""
+    assert "Python 3.11 to 3.13" in (root / "README.md").read_text(encoding="utf-8")
+    command = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--no-deps", "--require-hashes", "--python-version", python]
+    command += ["--target", tmp_path / "none", "--only-binary", ":all:", "--no-binary", "connection-pool"]
+    done = subprocess.run(
+        [*command, "--requirements", root / "locks" / "run.txt"], env=uv_environment(os.environ), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_locks_name_no_index(root):

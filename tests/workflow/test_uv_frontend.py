@@ -677,6 +677,23 @@ def test_jobs_speak_utf8_and_see_nothing_of_the_users_own_packages(frontend, loo
 
 
 @pytest.mark.slow
+def test_an_image_of_environments_that_a_script_finishes_is_refused_in_one_line(frontend, place, tmp_path):
+    """Snakemake leaves the scripts out of the Dockerfile that it writes."""
+    project = copy_to(tmp_path / "a clone")
+    study = yaml.safe_load((project / "tests" / "studies" / "tiny.yaml").read_text())
+    study["experiments"] = {"generate": study["experiments"]["generate"] | {"techniques": ["baseline", "gguf_f16"], "exclude": []}}
+    (project / "own.yaml").write_text(yaml.safe_dump(study))
+    code, output = snakemake(frontend, project, place, "--containerize", "--configfile", "own.yaml")
+    assert code == 1
+    (told,) = [line for line in output.splitlines() if "--containerize leaves out" in line]
+    assert "envs/llamacpp.post-deploy.sh, without which these environments do not work: name a study without techniques of them" in told
+    assert "RUN" not in output
+    code, output = snakemake(frontend, project, place, "--containerize")
+    assert code == 0
+    assert "\nRUN conda env create --prefix" in output
+
+
+@pytest.mark.slow
 @pytest.mark.needs("network")
 def test_runs_of_a_study_take_turns(frontend, place, tmp_path):
     """A run leaves the file that it held while it made an environment; nothing is deleted that another may hold."""
