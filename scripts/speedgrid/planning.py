@@ -548,7 +548,7 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
         registry = environments.note_what_lacks(registry, environments.files())
     found = inputs.resolve(study, ROOT, where)
     grid = Grid(found, registry, where, has_gpu(), workflow, study)
-    techniques.check_cells(grid.cells, where)
+    techniques.check_cells(grid.cells, found, registry, where)
     _check_files(grid)
     return grid
 

@@ -142,12 +142,22 @@ def _check_workload(experiment: Mapping, study: Mapping, registry: Mapping, at: 
         if found not in only if only else found == "attention":
             takes = f"models of `{'` or `'.join(only)}`" if only else "models with weights"
             raise StudyError(f"{at}.models: {model!r} is one of `{found}`; the workload {name} takes {takes}")
+        context = study["models"][model].get("train", {}).get("context")
+        if context and "image_size" in experiment:
+            raise StudyError(f"{at}.image_size: {model!r} is trained here and takes text; give `sequence`, or a model of images")
+        if context and experiment.get("sequence", 0) > context:
+            raise StudyError(f"{at}.sequence: {experiment['sequence']} is more than {model!r} takes, {context} tokens (train.context)")
 
 
 def _check_model(name: str, model: Mapping, where: str) -> None:
     at = f"{where}: models.{name}"
     if "revision" in model and "hub" not in model:
         raise StudyError(f"{at}.revision: only a `hub` model has one; this one is `{origin(model)}`")
+    vocabulary = model.get("architecture", {}).get("vocab_size")
+    if isinstance(vocabulary, int) and vocabulary < 257:
+        raise StudyError(
+            f"{at}.architecture.vocab_size: {vocabulary} is too small; the least is 257, a token for every byte and one for the end"
+        )
     train = model.get("train")
     if not train:
         return

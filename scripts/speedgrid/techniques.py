@@ -9,7 +9,10 @@ from importlib.util import find_spec
 from speedgrid import transforms, validation
 from speedgrid.engines import engine_class
 from speedgrid.grid import Cell
-from speedgrid.study import StudyError
+from speedgrid.study import StudyError, origin
+
+# Origins of models whose weights are safetensors; a folder of the user's may hold any format.
+IN_SAFETENSORS = ("train", "architecture", "hub")
 
 
 def check(registry: Mapping, environments: Iterable[str], where: str) -> None:
@@ -26,17 +29,32 @@ def check(registry: Mapping, environments: Iterable[str], where: str) -> None:
             _check_options(technique["engine"], technique["options"], at)
 
 
-def check_cells(cells: Iterable[Cell], where: str) -> None:
-    """Raise StudyError where a technique does not go with the number format or the batch of its experiment, whatever the model and device:
-    what its job would refuse, after the jobs before it."""
-    told = {(cell.experiment, cell.technique): cell for cell in cells if not cell.unavailable}
-    for (experiment, technique), cell in told.items():
-        wrong = engine_class(cell.engine).problem(cell.options, cell.settings["batch_size"])
-        if cell.transform and not wrong:
-            method, settings = _parts(cell.transform)
-            wrong = transforms.problem(method, settings, cell.options["dtype"])
+def check_cells(cells: Iterable[Cell], study: Mapping, registry: Mapping, where: str) -> None:
+    """Raise StudyError where a technique does not go with the number format, the batch or the models of its experiment, whatever the
+    device: what its job would refuse, after the jobs before it."""
+    told = {(cell.experiment, cell.technique, origin(study["models"][cell.model])): cell for cell in cells if not cell.unavailable}
+    for (experiment, technique, comes_from), cell in told.items():
+        wrong = engine_class(cell.engine).problem(cell.options, cell.settings["batch_size"]) or _problem_of_checkpoint(
+            cell, comes_from, registry
+        )
         if wrong:
             raise StudyError(f"{where}: experiments.{experiment}.techniques: {technique!r}: {wrong}")
+
+
+def _problem_of_checkpoint(cell: Cell, comes_from: str, registry: Mapping) -> str:
+    """Why the checkpoint that a cell loads cannot be made, or not be loaded by its engine; empty where it can."""
+    wanted, taker = engine_class(cell.engine).LOADS, f"the engine {cell.engine}"
+    maker = cell.made_by if cell.transform else ""
+    if not maker and wanted != "safetensors" and comes_from in IN_SAFETENSORS:
+        return f"{taker} loads {wanted} alone, and the technique has no `transform` that makes it"
+    while maker:
+        method, settings = _parts(registry[maker]["transform"])
+        if transforms.writes(method) != wanted:
+            return f"{taker} loads {wanted} alone, and the transform {method} of {maker!r} makes {transforms.writes(method)}"
+        if wrong := transforms.problem(method, settings, cell.options["dtype"]):
+            return wrong
+        maker, wanted, taker = registry[maker].get("from", ""), "safetensors", f"the transform {method}"
+    return ""
 
 
 def _check_environment(env: str | Mapping, known: list[str], at: str) -> None:

@@ -124,6 +124,8 @@ def technique_problem(experiment: Mapping, name: str, options_: Mapping) -> str:
     keeps_batch = name == "train" or (name == "largest" and _grows(experiment) != "batch_size")
     if keeps_batch and batch % parts:
         return f"accumulates over {parts} parts, which do not divide batch_size, {batch}"
+    if name == "largest" and _grows(experiment) == "layers" and options_.get("adapter") == "qlora":
+        return "has the option `adapter: qlora`, whose four bits are those of a checkpoint, and a model that grows by layers has none"
     if name == "forward":
         for key in ("accumulate", "checkpointing", "adapter", "optimizer"):
             if key in options_:

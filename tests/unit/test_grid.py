@@ -175,6 +175,10 @@ MISTAKES = {
     ),
     "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has none"),
     "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: needs the key revision beside hub: "),
+    "a vocabulary too small for bytes": (
+        at("models.shape.architecture.vocab_size", 100),
+        "models.shape.architecture.vocab_size: 100 is too small; the least is 257",
+    ),
     "revision of a local model": (
         at("models.tiny", {"local": "x", "revision": "0" * 40}),
         "models.tiny.revision: only a `hub` model has one; this one is `local`",

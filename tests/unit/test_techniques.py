@@ -31,7 +31,7 @@ def planned(experiment=None, **technique):
     own = validate(study["techniques"], SCHEMA, "my.yaml: techniques")
     techniques.check(own, ENVIRONMENTS, "my.yaml")
     cells = grid.plan(study, merge_registry(REGISTRY, own, "my.yaml"), "my.yaml")
-    techniques.check_cells(cells, "my.yaml")
+    techniques.check_cells(cells, study, merge_registry(REGISTRY, own, "my.yaml"), "my.yaml")
     return cells
 
 
@@ -113,7 +113,8 @@ def test_a_wrong_setting_of_a_transform_is_named_when_the_study_is_planned(trans
     ],
 )
 def test_settings_that_do_not_go_together_or_with_the_number_format_are_named(transform, dtype, words):
-    line = complaint({"dtype": dtype}, transform=transform)
+    engine = "onnxruntime" if transform["method"] == "onnx" else "transformers"
+    line = complaint({"dtype": dtype}, transform=transform, engine=engine)
     assert line.startswith("my.yaml: experiments.generate.techniques: 'mine': ")
     assert words in line
 
@@ -134,6 +135,16 @@ def test_settings_that_do_not_go_together_or_with_the_number_format_are_named(tr
         ),
         ({"engine": "transformers_loop", "options": {"attention": "sdpa"}}, "'mine': needs `compile: loop`"),
         ({"options": {"flash_attention": True}}, "techniques.mine.options.flash_attention: true is not allowed; allowed are auto, on, off"),
+        ({"engine": "llamacpp"}, "'mine': the engine llamacpp loads gguf alone, and the technique has no `transform` that makes it"),
+        ({"engine": "onnxruntime", "checkpoint": "gguf_q8_0"}, "loads onnx alone, and the transform gguf of 'gguf_q8_0' makes gguf"),
+        (
+            {"checkpoint": "onnx_fp32"},
+            "'mine': the engine transformers loads safetensors alone, and the transform onnx of 'onnx_fp32' makes onnx",
+        ),
+        (
+            {"transform": {"method": "bitsandbytes", "bits": 8}, "from": "gguf_f16"},
+            "'mine': the transform bitsandbytes loads safetensors alone, and the transform gguf of 'gguf_f16' makes gguf",
+        ),
         ({"options": {"sdpa_kernel": "flash", "attention": "eager"}}, "'mine': `sdpa_kernel` is one of `attention: sdpa`"),
         ({"options": {"use_cache": False, "cache": "static"}}, "'mine': `use_cache` is false, and a static cache is asked for"),
         ({"options": {"compile_mode": "max-autotune"}}, "'mine': `compile_mode` belongs to `compile"),
@@ -147,6 +158,13 @@ def test_what_an_engine_does_not_take_is_named_when_the_study_is_planned(techniq
 def test_a_technique_for_one_sequence_is_refused_in_a_batch():
     assert planned(options={"prompt_lookup": 5})
     assert "'mine': `prompt_lookup`" in complaint({"batch_size": 2}, options={"prompt_lookup": 5})
+
+
+def test_a_checkpoint_may_lie_in_a_folder_of_the_users_in_any_format():
+    study = validate(studies.small() | {"models": {"tiny": {"local": "x"}}}, studies.schema("study"), "my.yaml")
+    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["mine"], "baseline": "mine"}
+    registry = {**REGISTRY, **validate({"mine": {**OWN, "engine": "llamacpp"}}, SCHEMA, "my.yaml")}
+    techniques.check_cells(grid.plan(study, registry, "my.yaml"), study, registry, "my.yaml")
 
 
 def test_a_technique_that_can_run_nowhere_needs_no_code():

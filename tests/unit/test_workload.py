@@ -143,3 +143,21 @@ def test_published_figures_must_be_known(tmp_path):
     path.write_text(yaml.safe_dump(told))
     with pytest.raises(StudyError, match=r"experiments\.precision\.published: 'dream' is unknown; allowed are precision-rtx4090, "):
         planning.read_grid(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sequence": None, "image_size": 32}, "experiments.e.image_size: 'text' is trained here and takes text; give `sequence`"),
+        ({"sequence": 257}, r"experiments.e.sequence: 257 is more than 'text' takes, 256 tokens \(train.context\)"),
+        (
+            {"workload": "largest", "grows": "layers", "precision": "bf16_autocast", "techniques": ["torch_eager", "finetune_qlora"]},
+            "experiments.e.techniques: 'finetune_qlora' has the option `adapter: qlora`",
+        ),
+    ],
+)
+def test_what_a_model_that_is_trained_here_cannot_take_is_known_when_it_is_planned(changes, words):
+    told = study(models=["text"], **changes)
+    told["models"] = {"text": {"train": {}}}
+    with pytest.raises(StudyError, match=words):
+        planned(told)

@@ -90,6 +90,8 @@ class Runtime(ABC):
     uses_torch = True
     # Whether the weights that it loads are safetensors; an engine with a format of its own looks for that itself.
     loads_safetensors = True
+    # The format of the checkpoints that it loads; those of a transform are in the one that its module names (`WRITES`).
+    LOADS = "safetensors"
     # What a technique may tell the engine (`options`): each option with the values that it takes, all of the schema's where None.
     OPTIONS: ClassVar[Mapping[str, tuple | None]] = {"dtype": None}
     # Sequences that `load` must make room for when texts are scored: several for an engine that schedules its own batches.

@@ -40,6 +40,7 @@ class Engine(base.Engine):
     OPTIONS: ClassVar = {"dtype": None, "flash_attention": None}
     uses_torch = False
     loads_safetensors = False
+    LOADS = "gguf"
     native_model = native_context = step = None
 
     def import_packages(self) -> None:

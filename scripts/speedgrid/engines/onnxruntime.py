@@ -31,6 +31,7 @@ class Engine(base.Engine):
     OPTIONS: ClassVar = {"dtype": None, "tf32": None}
     uses_torch = False
     loads_safetensors = False
+    LOADS = "onnx"
     model = None
     watched = False  # whether a reply was watched for numbers that are not finite
 

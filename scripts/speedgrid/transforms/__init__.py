@@ -49,6 +49,11 @@ def problem(name: str, settings: Mapping, dtype: str) -> str:
     return module.problem(settings, dtype) if hasattr(module, "problem") else ""
 
 
+def writes(name: str) -> str:
+    """The format of a transform's checkpoints: `safetensors`, unless its module names another one (`WRITES`)."""
+    return getattr(import_module(f"speedgrid.transforms.{name}"), "WRITES", "safetensors")
+
+
 def uses_torch(name: str) -> bool:
     """Whether the transform computes with PyTorch on the device; one that does not says `USES_TORCH = False`."""
     return getattr(import_module(f"speedgrid.transforms.{name}"), "USES_TORCH", True)

@@ -15,6 +15,7 @@ from speedgrid.transforms import Task
 
 # The converter and llama.cpp's own quantization compute on the CPU, whatever the device.
 USES_TORCH = False
+WRITES = "gguf"
 # What the converter writes itself, by our names of the types; all other types are quantized from one of these.
 CONVERTED = ("f32", "f16", "bf16")
 # The converter's name of the number format that a checkpoint is in.

@@ -20,6 +20,7 @@ from speedgrid.transforms import Task
 # Files beside the weights, by their ending, and those of them that transformers 4 needs in words of its own.
 SURROUNDINGS = (".json", ".model", ".txt", ".jinja", ".py")
 WRITTEN_ANEW = ("config.json", "tokenizer_config.json")
+WRITES = "onnx"
 QUANTIZATIONS = ("none", "dynamic_int8")
 SETTINGS = {
     "type": "object",
