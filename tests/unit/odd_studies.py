@@ -294,6 +294,17 @@ def from_schema(draw: random.Random) -> bytes:
     for experiment in experiments.values():
         if isinstance(experiment, dict) and isinstance(experiment.get("evaluate"), dict) and draw.random() < 0.9:
             experiment["evaluate"] |= {"text": "stdlib", "tasks": [{"task": "cloze"}], "max_bytes": 4096}
+    if draw.random() < 0.6:
+        # What depends on other keys as most people write it, so that the rest is looked at by all of planning.
+        for model in filter(lambda model: isinstance(model, dict), models.values()):
+            model.pop("attention", None)
+            model |= {} if "architecture" in model else {"train": {"steps": draw.randint(1, 9)}}
+        for gpu in filter(lambda gpu: isinstance(gpu, dict), gpus.values()):
+            gpu.pop("slurm", None)
+        if isinstance(own.get("mine"), dict):
+            own["mine"] = {**own["mine"], "env": "transformers", "engine": "transformers", "options": {}}
+            for key in ("reference", "transform", "from", "checkpoint"):
+                own["mine"].pop(key, None)
     study |= {"models": models, "gpus": gpus, "experiments": experiments, "techniques": own}
     study.pop("compare_with", None)
     return as_bytes(draw, study)
