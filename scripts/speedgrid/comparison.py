@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from speedgrid import noise, statistics
-from speedgrid.schema import MEASURED
+from speedgrid.schema import MEASURED, NOT_RUN
 from speedgrid.statistics import Estimate, Run, Speed
 
 KEYS = ("gpu", "experiment", "model", "technique")
@@ -139,7 +139,11 @@ class Comparison:
 def compare(a: Results, b: Results, negligible: float = statistics.NEGLIGIBLE) -> Comparison:
     """Compare B with A; a difference of less than the share `negligible` counts as none."""
     notes: list[str] = []
-    rows = [{tuple(row[axis] for axis in KEYS): row for row in side.summary} for side in (a, b)]
+    # What no job has come to yet is not there: it says nothing against what the other side has.
+    rows = [{_key(row): row for row in side.summary if row["status"] != NOT_RUN} for side in (a, b)]
+    for side, there in zip((a, b), rows, strict=True):
+        if waiting := len(side.summary) - len(there):
+            notes.append(f"{waiting:,} of {len(side.summary):,} cells of {side.name} not measured yet")
     speeds = [_speeds(side, notes) for side in (a, b)]
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)

@@ -1,5 +1,6 @@
 """A job that is killed, stopped, starved or stuck: what it leaves, what it says, and that it can be run again."""
 
+import json
 import shlex
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import subprocess
 import pytest
 from place import CELL, is_alive, wait_for
 from speedgrid import records
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE
+from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL
 
 MEASURED, PARTIAL = f"{CELL}/measure.parquet", f"{CELL}/measure.interrupted.parquet"
 TWIN = f"{CELL}/measure.failed.parquet"
@@ -77,6 +78,23 @@ def test_a_bug_is_a_row_with_a_twin_until_the_job_is_done_again(project, kind, c
     assert project.job("measure", MEASURED).returncode == 0
     assert measured(project).status == "ok"
     assert set(project.results()) == {*others, MEASURED}
+
+
+def test_a_model_that_cannot_be_had_is_a_row_of_one_line(project):
+    """So that the cells of all other models are measured."""
+    record = "models/chain/prepared.parquet"
+    project.forget(record)
+    told = json.loads((project.folder / "told.json").read_text())
+    job = json.loads(told[record][1])
+    job["entry"]["local"] = str(project.folder / "gone")
+    (project.folder / "told.json").write_text(json.dumps(told | {record: ["--job", json.dumps(job)]}))
+    done = project.job("prepare_model", record)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout
+    found = records.read(project.folder / record, MODEL)
+    assert found.status == "failed"
+    assert str(project.folder / "gone") in found.reason
+    assert records.failed(project.folder / record).is_file()
 
 
 def test_what_comes_after_a_bug_ends_like_it(project):

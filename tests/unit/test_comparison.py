@@ -273,3 +273,18 @@ def test_a_floor_that_is_none_is_refused(tmp_path, floor):
     told = run(tmp_path, tmp_path, "--floor", floor)
     assert told.returncode == 2
     assert "--floor" in told.stderr
+
+
+def test_what_is_not_measured_yet_says_nothing_against_the_other_side(tmp_path):
+    """B is a run that was stopped: a cell that no job came to is not one that no longer works; one that failed is."""
+    a = results_folder(tmp_path / "a", cells(faster=60.0, waiting=55.0, broken=55.0))
+    b = results_folder(tmp_path / "b", cells(faster=60.0, waiting=55.0, broken=55.0))
+    rows = records.read(b / "summary.parquet", SUMMARY).rows
+    for row in rows:
+        if row["technique"] in ("waiting", "broken"):
+            row |= {"status": {"waiting": "not_run", "broken": "failed"}[row["technique"]], "rate": None}
+    records.write(b / "summary.parquet", SUMMARY, rows)
+    found = compared(a, b)
+    assert (outcomes(found)["waiting"], outcomes(found)["broken"]) == ("disappeared", "status")
+    assert [change.technique for change in found.failures("slower")] == ["broken"]
+    assert f"1 of 4 cells of {b} not measured yet" in found.notes
