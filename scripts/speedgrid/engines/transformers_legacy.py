@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from speedgrid import loading
-from speedgrid.engines import base, evidence, transformers
+from speedgrid.engines import base, evidence, quantized, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
 
 
@@ -110,6 +110,10 @@ class Engine(transformers.Engine):
         if self.options.get("compile"):
             seen |= self.compilation.evidence(settings["warmup_replies"])
         reason = self._why_not_engaged(seen)
+        if self._quantization():
+            share = quantized.share_of_model(self.model)
+            seen |= share.evidence()
+            reason = reason or share.reason(dtype=seen["dtype"])
         return base.Proof(not reason, reason, seen)
 
     def close(self) -> None:

@@ -96,8 +96,9 @@ def make(task: Task) -> dict:
     kind = task.settings["type"]
     file_type(llama_cpp, kind)
     checkpoints.weight_files(task.source)
-    if not any((task.source / name).is_file() for name in loading.TOKENIZER_FILES):
-        raise Unsupported(f"the checkpoint has no tokenizer (none of {', '.join(loading.TOKENIZER_FILES)}), and a GGUF file holds one")
+    # A GGUF file holds the tokenizer. The engine reads both anyway, and says in a line what the converter ends with.
+    loading.read_config(task.source, task.trust_remote_code)
+    loading.read_tokenizer(task.source, task.trust_remote_code)
     target = task.target / WEIGHTS
     if kind in CONVERTED:
         convert(task.source, target, kind, task.trust_remote_code)
