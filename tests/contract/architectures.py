@@ -250,6 +250,10 @@ def expected(name: str, technique: str) -> tuple[str, str]:
         return "unsupported", f"{name} keeps a state of all tokens"
     if name == "openai-gpt" and technique != "no_kv_cache":
         return "not_engaged", "there was no KV cache"
+    if technique == "torchao_int8" and name in ("gpt2", "openai-gpt"):
+        return "unsupported", "is a Conv1D"
+    if technique == "torchao_int8" and name in EXPERTS_STAY:
+        return "not_engaged", "torchao quantizes nn.Linear alone"
     if technique.startswith("bnb") and name == "falcon":
         return "unsupported", "bitsandbytes quantizes none of the layers"
     if technique.startswith("bnb") and name in EXPERTS_STAY:

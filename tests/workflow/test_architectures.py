@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import working_copy
+import yaml
 
 sys.path.insert(0, str(working_copy.ROOT / "tests/contract"))
 import architectures
@@ -18,11 +19,26 @@ FAMILIES = ("gemma2", "qwen3_moe", "gpt_oss", "mamba", "phi3")
 TECHNIQUES = ("baseline", "sdpa", "prompt_lookup", "no_kv_cache", "bf16", "bnb_int8", "bnb_nf4")
 
 
-def lines(project, *command: str) -> list[dict]:
+# What becomes of settings of an architecture: the reason, or nothing where transformers reads them all.
+SETTINGS = """
+import json, sys
+from speedgrid import models
+from speedgrid.outcomes import ModelError
+for name, shape in json.load(sys.stdin).items():
+    try:
+        models.refuse_unknown(shape.pop("model_type"), shape)
+        said = ""
+    except ModelError as error:
+        said = str(error)
+    print(json.dumps({"name": name, "said": said}))
+"""
+
+
+def lines(project, *command: str, told: object = None) -> list[dict]:
     """The lines of JSON that a script prints in the environment `transformers`, which the project has made."""
     variables = {**os.environ, "PYTHONPATH": str(working_copy.ROOT / "scripts")}
     command = [working_copy.python_of("transformers"), *command]
-    done = subprocess.run(command, cwd=working_copy.ROOT, env=variables, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=working_copy.ROOT, env=variables, capture_output=True, text=True, input=json.dumps(told))
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -62,3 +78,22 @@ def test_a_checkpoint_is_read_whole_or_refused_with_the_name_of_the_weight(proje
         else:
             assert row["status"] == ("missing_dependency" if name == "sentencepiece" else "unsupported"), row
             assert row["named"], row
+
+
+def test_settings_of_an_architecture_that_transformers_would_pass_over_are_refused_with_the_nearest(project):
+    llama = {"model_type": "llama", "vocab_size": 320, "hidden_size": 64}
+    shapes = {"typo": {**llama, "hiden_size": 64}, "short": {**llama, "layers": 4}, "nonsense": {**llama, "foo": 1}}
+    shapes |= {"old name": {**llama, "rope_theta": 10000.0}, "any": {**llama, "pad_token_id": 0, "torch_dtype": "bfloat16"}}
+    shapes |= {"inside": {"model_type": "gemma3", "text_config": {"hiden_size": 64}}}
+    # Every shape of the project's own studies, and of the contract.
+    for path in (*working_copy.ROOT.glob("studies/*.yaml"), working_copy.ROOT / "tests/studies/techniques.yaml"):
+        models = yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
+        shapes |= {f"{path.name} {name}": model["architecture"] for name, model in models.items() if "architecture" in model}
+    shapes |= {name: {"model_type": name, **shape} for name, shape in architectures.ARCHITECTURES.items()}
+    said = {row["name"]: row["said"] for row in lines(project, "-c", SETTINGS, told=shapes)}
+    refused = {name: said.pop(name) for name in ("typo", "short", "nonsense", "inside")}
+    assert set(said.values()) == {""}
+    assert refused["typo"] == "architecture.hiden_size: LlamaConfig of transformers has no such setting; the nearest is hidden_size"
+    assert refused["short"].endswith("the nearest is num_hidden_layers")
+    assert refused["nonsense"] == "architecture.foo: LlamaConfig of transformers has no such setting"
+    assert "hiden_size: Gemma3TextConfig of transformers has no such setting; the nearest is hidden_size" in refused["inside"]

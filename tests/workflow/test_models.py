@@ -24,6 +24,7 @@ def repositories(project, tmp_path_factory) -> dict[str, Path]:
         shutil.copy(path, good)
         if path.suffix == ".json":
             shutil.copy(path, pickled)
+    shutil.copy(good / "model.safetensors", good / "consolidated.safetensors")
     (good / "modeling_evil.py").write_text("raise SystemExit('remote code ran')")
     for folder in (good, pickled):
         (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
@@ -64,7 +65,7 @@ def test_a_hub_model_is_downloaded_at_its_revision_and_measured(project, reposit
     assert row["parameters"] == original["parameters"]
     got = {path.name for path in (project / "models/from-hub/checkpoint").iterdir()}
     assert "model.safetensors" in got
-    assert not got & {"modeling_evil.py", "pytorch_model.bin"}
+    assert not got & {"modeling_evil.py", "pytorch_model.bin", "consolidated.safetensors"}
     assert working_copy.holding(project, working_copy.TOKEN) == []
     assert working_copy.TOKEN not in done.stdout + done.stderr
 
