@@ -1,6 +1,6 @@
 """Tiny random models of many architectures, and what the commonest techniques make of each.
 
-    python tests/contract/architectures.py ARCHITECTURE ... [--techniques TECHNIQUE ...]
+    python tests/contract/architectures.py ARCHITECTURE ... [--techniques TECHNIQUE ...] [--device cuda]
 
 It needs the environment of the techniques (`transformers`; `gptqmodel` for torchao's). For each technique of each architecture it prints a
 line of JSON: the status and reason, and of what ran how far its log-probabilities and tokens are from those of a plain `forward` of
@@ -311,11 +311,11 @@ def plain(folder: Path, text: list[int], new_tokens: int) -> tuple:
     return logs, tokens[len(text) :]
 
 
-def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int]) -> dict:
+def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: str) -> dict:
     import torch
 
     kind = engine_class(entry["engine"])
-    device = hardware.pick_device({"device": "cpu"}, "cpu", kind.uses_torch)
+    device = hardware.pick_device({"device": device}, device, kind.uses_torch)
     options = {"dtype": "float32", **entry.get("options", {})}
     with tempfile.TemporaryDirectory() as scratch:
         if "transform" in entry:
@@ -348,7 +348,7 @@ def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int]) -> dict:
     }
 
 
-def check(name: str, techniques: list[str]) -> None:
+def check(name: str, techniques: list[str], device: str) -> None:
     from speedgrid import planning
 
     registry = planning.read_yaml("techniques.yaml")
@@ -376,7 +376,7 @@ def check(name: str, techniques: list[str]) -> None:
         for technique in techniques:
             began = time.perf_counter()
             try:
-                found = attempt(folder, registry[technique], wanted, text)
+                found = attempt(folder, registry[technique], wanted, text, device)
             except (Exception, MemoryError) as error:
                 outcome = outcomes.expected(error)
                 traceback.print_exc()
@@ -393,9 +393,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("architectures", nargs="*")
     parser.add_argument("--techniques", nargs="*", default=list(TECHNIQUES))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     told = parser.parse_args()
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     for name in told.architectures or ARCHITECTURES:
-        check(name, told.techniques)
+        check(name, told.techniques, told.device)
