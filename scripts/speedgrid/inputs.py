@@ -78,9 +78,9 @@ def _text(path: str, root: Path, at: str) -> dict:
 def _local(path: str, root: Path, at: str) -> dict:
     found = _resolved(path, root, at)
     folder = root / found
-    if not (folder / "config.json").is_file():
-        raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json)")
     try:
+        if not (folder / "config.json").is_file():
+            raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json)")
         told = files.states(folder)
     except OSError as error:
         name = os.path.basename(error.filename or "") or "it"

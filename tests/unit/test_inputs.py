@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from speedgrid import planning
+from speedgrid import inputs, planning
 from speedgrid.study import StudyError
 
 import studies
@@ -194,6 +195,26 @@ def test_a_checkpoint_that_is_not_whole_is_refused_whatever_results_are_there(pr
     model = {key: value.replace("{w}", str(tmp_path / "w")) for key, value in change.items()}
     line = refusal(project, {"mine": model})
     assert line == "my.yaml: models.mine.local: " + said.replace("{w}", str(tmp_path / "w")).replace("{tmp}", str(tmp_path))
+
+
+@pytest.mark.parametrize(("closed", "said"), [("model.safetensors", "model.safetensors"), (".", "config.json")])
+def test_weights_that_only_another_user_may_read_are_refused_in_one_line(project, closed, said):
+    with tempfile.TemporaryDirectory() as place:  # which others may enter, unlike pytest's
+        os.chmod(place, 0o755)
+        weights = checkpoint(Path(place) / "w")
+        (weights / "model.safetensors").write_bytes(b"x")
+        (weights / closed).chmod(0)
+        is_root = os.geteuid() == 0
+        try:
+            if is_root:
+                os.seteuid(65534)
+            with pytest.raises(StudyError) as caught:
+                inputs.resolve(studies.small() | {"models": {"mine": {"local": str(weights), "calibration": {}}}}, project, "my.yaml")
+        finally:
+            if is_root:
+                os.seteuid(0)
+            (weights / closed).chmod(0o755)
+        assert str(caught.value) == f"my.yaml: models.mine.local: {weights} cannot be read: {said}: Permission denied"
 
 
 @pytest.mark.parametrize("name", ["{model}.txt", "{{.txt", "}.txt", "*.txt", "with space.txt"])

@@ -269,6 +269,19 @@ def test_a_locale_without_umlauts_and_a_study_with_them(clone, tmp_path):
     assert "name=größer" in (clone / "umlaut.txt").read_text(encoding="utf-8")
 
 
+def test_a_system_without_which(clone, tmp_path):
+    """As images of Fedora and Arch are; Snakemake's plug-in for Slurm calls it though no Slurm is there."""
+    for name in ("bash", "sh", "env", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    assert shutil.which("which", path=str(tmp_path)) is None
+    done = speedgrid(clone, "run", "-n", PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    which = clone / "scripts" / "bin" / "which"
+    told = subprocess.run([which, "sh", "no-such-command"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (1, f"{tmp_path}/sh\n")
+    assert subprocess.run([which, "sh"], env={"PATH": str(tmp_path)}, capture_output=True).returncode == 0
+
+
 def test_no_python_for_the_jobs(clone, tmp_path):
     is_one_line(speedgrid(clone, "run", "--no-conda", PATH=str(tmp_path)), "there is no 'python' on your PATH")
 
