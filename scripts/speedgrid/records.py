@@ -1,11 +1,14 @@
 """Result files: atomic Parquet with the columns that schema.py declares.
 
-A file is complete or not there: it is written beside its place, flushed to the disk, and renamed.
+A file is complete or not there: it is written beside its place, flushed to the disk, and renamed. It is sealed: its metadata hold a hash of
+all its bytes but the hash's own, so that a single bit that changed since is found. Files of before have no seal and are read as they are.
 """
 
+import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,10 @@ from pathlib import Path
 from speedgrid.schema import SCHEMA_VERSION, Column, Table
 
 METADATA_KEY = b"speedgrid"
+SEAL_KEY = b"speedgrid_sha256"
+NO_SEAL = b"0" * 64
+# How the format writes it: a key, then the head of a string of 64 bytes (Thrift's compact protocol), then the string.
+SEAL = re.compile(re.escape(SEAL_KEY) + rb"\x18\x40([0-9a-f]{64})")
 
 
 class RecordError(ValueError):
@@ -55,12 +62,14 @@ def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mappin
         if unknown:
             raise RecordError(f"{path}: {kind} {', '.join(unknown)} is not declared in the table {table.name}")
     known = {column.name: _finite(facts.get(column.name)) for column in table.facts}
-    metadata = {METADATA_KEY: json.dumps({"table": table.name, "schema_version": SCHEMA_VERSION, "facts": known}, ensure_ascii=False)}
+    head = {"table": table.name, "schema_version": SCHEMA_VERSION, "sealed": True, "facts": known}
+    metadata = {METADATA_KEY: json.dumps(head, ensure_ascii=False), SEAL_KEY: NO_SEAL}
     content = pa.Table.from_pylist(
         [{name: _finite(value) for name, value in row.items()} for row in rows], schema=arrow_schema(table.columns).with_metadata(metadata)
     )
     with replacing(path) as temporary:
-        pq.write_table(content, temporary, compression="zstd")
+        pq.write_table(content, temporary, compression="zstd", write_page_checksum=True)
+        _seal(temporary)
 
 
 def read(path: str | Path, table: Table) -> Record:
@@ -68,16 +77,7 @@ def read(path: str | Path, table: Table) -> Record:
 
     Raises RecordError where it is missing, damaged, of another table or of another version of the tables.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        content = pq.read_table(path)
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such result file") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a readable Parquet file ({str(error).partition(chr(10))[0]}); delete it and run again") from None
-    head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    content, head = _load(path)
     if head.get("table") is None:
         raise RecordError(f"{path}: was not written by speedgrid; move it away or delete it, and run again")
     if head["table"] != table.name:
@@ -95,14 +95,10 @@ def read(path: str | Path, table: Table) -> Record:
 
 def first_row(path: str | Path, table: Table) -> dict:
     """The first row of a file of this table, of whatever version; empty where there is no such file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        content = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError):
+        content, head = _load(path)
+    except RecordError:
         return {}
-    head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     return content.slice(0, 1).to_pylist()[0] if head.get("table") == table.name and content.num_rows else {}
 
 
@@ -154,6 +150,51 @@ class replacing:
         with open(self.temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(self.temporary, self.path)
+
+
+def _load(path: str | Path):
+    """The Arrow table of a file, and what `write` put into its metadata. Raises RecordError for what is missing, damaged or changed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        data = Path(path).read_bytes()
+        seal = _sealed(data)
+        if seal and seal.group(1) != _hash(data, seal):
+            raise RecordError(f"{path}: was damaged or changed after it was written; delete it and run again")
+        content = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such result file") from None
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(f"{path}: not a readable Parquet file ({str(error).partition(chr(10))[0]}); delete it and run again") from None
+    head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    if head.get("sealed") and not seal:
+        raise RecordError(f"{path}: was damaged or changed after it was written; delete it and run again")
+    return content, head
+
+
+def _seal(path: Path) -> None:
+    """Put the hash of a file in the place that `write` kept for it."""
+    data = path.read_bytes()
+    seal = _sealed(data)
+    if seal is None:
+        raise RuntimeError(f"{path}: this version of pyarrow lays out metadata in another way, so that no hash can be put there")
+    with open(path, "rb+") as file:
+        file.seek(seal.start(1))
+        file.write(_hash(data, seal))
+
+
+def _sealed(data: bytes) -> re.Match | None:
+    """Where the seal of a file is, which comes after all its rows; None where it has none."""
+    at = data.rfind(SEAL_KEY)
+    return SEAL.match(data, at) if at >= 0 else None
+
+
+def _hash(data: bytes, seal: re.Match) -> bytes:
+    digest = hashlib.sha256(memoryview(data)[: seal.start(1)])
+    digest.update(NO_SEAL)
+    digest.update(memoryview(data)[seal.end(1) :])
+    return digest.hexdigest().encode()
 
 
 def _head(text: bytes) -> dict:

@@ -1,7 +1,13 @@
 """Result files: what is written is read back, and nothing half-written or foreign is taken for a result."""
 
+import json
+import random
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,3 +113,78 @@ def test_units_of_the_summary_agree_with_where_its_figures_come_from():
     for column in SUMMARY.columns:
         if known.get(column.name):
             assert column.unit == known[column.name], column.name
+
+
+# Damage
+
+
+def measured(path: Path) -> records.Record:
+    """A file of raw replies, as a cell has it, and what it says."""
+    rng = random.Random(3)
+    rows = [
+        {
+            **KEYS,
+            "reply": reply,
+            "reply_s": rng.random(),
+            "token_s": [rng.random() for _ in range(20)],
+            "token_ids": [[1, 2]],
+            "text": ["a"],
+        }
+        for reply in range(12)
+    ]
+    records.write(path, MEASURE, rows, {"host": "bench", "job": json.dumps({"seed": 1}), "started_at": "2025-03-01T10:00:00+00:00"})
+    return records.read(path, MEASURE)
+
+
+def test_no_flipped_bit_is_read_as_a_sound_file_with_other_values(tmp_path):
+    path = tmp_path / "measure.parquet"
+    before, rng = measured(path), random.Random(7)
+    data = path.read_bytes()
+    # Bits from everywhere, and all of those from where the seal itself lies.
+    seal = data.rfind(records.SEAL_KEY) * 8
+    flips = [rng.randrange(len(data) * 8) for _ in range(1500)] + list(range(seal, seal + 8 * (len(records.SEAL_KEY) + 66)))
+    for bit in flips:
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(RecordError) as caught:
+            records.read(path, MEASURE)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert str(caught.value).endswith("delete it and run again")
+    path.write_bytes(data)
+    assert records.read(path, MEASURE) == before
+
+
+def test_a_file_that_another_program_wrote_anew_is_not_taken_for_what_was_measured(tmp_path):
+    path = tmp_path / "measure.parquet"
+    measured(path)
+    content = pq.read_table(path)
+    faster = [value / 2 for value in content["reply_s"].to_pylist()]
+    pq.write_table(content.set_column(content.column_names.index("reply_s"), content.field("reply_s"), pa.array(faster)), path)
+    with pytest.raises(RecordError, match="was damaged or changed after it was written"):
+        records.read(path, MEASURE)
+
+
+def test_a_file_of_before_has_no_seal_and_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "measure.parquet"
+    sealed = measured(path)
+    content = pq.read_table(path)
+    head = json.loads(content.schema.metadata[records.METADATA_KEY])
+    del head["sealed"]
+    pq.write_table(content.replace_schema_metadata({records.METADATA_KEY: json.dumps(head)}), path)
+    assert records.read(path, MEASURE) == sealed
+
+
+@given(text=st.text())
+def test_no_text_in_a_file_is_taken_for_its_seal(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("records") / "warmup.parquet"
+    text = f"{text}speedgrid_sha256\x18@{'a' * 64}"
+    records.write(path, WARMUP, [{**KEYS, "reason": text}], {"host": text, "job": text})
+    record = records.read(path, WARMUP)
+    assert (record.rows[0]["reason"], record.facts["host"]) == (text, text)
+
+
+def test_other_programs_read_the_files(tmp_path):
+    path = tmp_path / "measure.parquet"
+    replies = [row["reply_s"] for row in measured(path).rows]
+    assert list(pd.read_parquet(path).reply_s) == replies
