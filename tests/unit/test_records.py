@@ -70,7 +70,10 @@ def test_what_is_no_result_is_said_in_one_line(tmp_path):
     with pytest.raises(RecordError, match="holds the table 'warmup', not 'measure'"):
         records.read(path, MEASURE)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(RecordError, match="not a readable Parquet file") as caught:
+    with pytest.raises(RecordError, match="was damaged or changed after it was written") as caught:
+        records.read(path, WARMUP)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(RecordError, match="not a readable Parquet file"):
         records.read(path, WARMUP)
     assert "\n" not in str(caught.value)
 
