@@ -4,7 +4,8 @@
 
 A is the older result, B the newer one: each a results folder, or a summary.parquet. Of a folder the replies of every run are read.
 
-Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read.
+Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read, or where --fail-on cannot be met because both are the very
+same runs.
 """
 
 import argparse
@@ -37,6 +38,9 @@ def main() -> int:
         print("\n".join(as_text(compared)))
         if failures:
             print(f"\nspeedgrid: {len(failures)} of {len(compared.cells)} cells fail --fail-on {arguments.fail_on}", file=sys.stderr)
+    if compared.nothing_new and arguments.fail_on != "never":
+        print(f"speedgrid: --fail-on {arguments.fail_on}: A and B are the very same runs; nothing was measured in between", file=sys.stderr)
+        return 2
     return 1 if failures else 0
 
 

@@ -23,6 +23,7 @@ OUTCOMES = {
     "faster": "faster than in A",
     "unsure": "these replies cannot say",
     "same": "no difference that can be told from noise",
+    "same run": "the very same run in A and B; nothing was measured again",
     "disappeared": "only in A",
     "appeared": "only in B",
     "no figures": "measured in neither, with the same status",
@@ -31,6 +32,9 @@ CHANGES = ("slower", "status", "faster", "disappeared", "appeared")
 
 # Columns of the summary that say what a cell was; a difference makes its two speeds those of two things.
 IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpoint_sha256")
+# Columns of the summary and of schema.RUNS that two runs do not have in common.
+OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "memory_peak", "energy")
+WHICH_RUN = ("started_at", "ended_at", "host", "job")
 # Columns of schema.RUNS that say what it ran on.
 SURROUNDINGS = (
     *("study", "study_sha256", "git_commit", "seed", "host", "device_name", "device_memory", "compute_capability", "driver", "cuda"),
@@ -118,6 +122,12 @@ class Comparison:
         counted = Counter(change.outcome for change in self.cells)
         return {outcome: counted[outcome] for outcome in OUTCOMES if counted[outcome]}
 
+    @property
+    def nothing_new(self) -> bool:
+        """Whether all that has figures in A and B are the very same runs, so that nothing can be said."""
+        both = [change for change in self.cells if change.before and change.after]
+        return bool(both) and all(change.outcome == "same run" for change in both)
+
     def failures(self, fail_on: str) -> list[Change]:
         """The cells for which `--fail-on` fails: `slower`, those that are slower or no longer work; `changed`, all that changed."""
         if fail_on == "never":
@@ -147,7 +157,8 @@ def compare(a: Results, b: Results, negligible: float = statistics.NEGLIGIBLE) -
     speeds = [_speeds(side, notes) for side in (a, b)]
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)
-    cells = [_change(key, *(side.get(key) for side in (*rows, *speeds)), negligible) for key in {**rows[0], **rows[1]}]
+    same = _same_runs(rows, (a.runs, b.runs))
+    cells = [_change(key, *(side.get(key) for side in (*rows, *speeds)), negligible, key in same) for key in {**rows[0], **rows[1]}]
     both = rows[0].keys() & rows[1].keys()
     if not both:
         notes.append("no cell is in both")
@@ -156,6 +167,13 @@ def compare(a: Results, b: Results, negligible: float = statistics.NEGLIGIBLE) -
             notes.append(f"{side.name} has no runs.parquet, so that what differs in machine, software and settings is not known")
     if seen:
         notes.append("intervals have the noise from one run to the next in them, not what changes from one day to another")
+    measured = [change for change in cells if change.before and change.after]
+    if count := sum(change.outcome == "same run" for change in cells):
+        which = "all" if count == len(measured) else f"{count} of {len(measured)}"
+        notes.append(
+            f"A and B hold the very same runs of {which} cells, so that nothing is said of these;"
+            " to measure anew, move the results away (mv results older) before the run"
+        )
     order = list(OUTCOMES)
     cells.sort(key=lambda change: order.index(change.outcome))
     differences = [*_identities(cells, rows), *_differences(a.runs, b.runs, both)] if both else []
@@ -232,7 +250,28 @@ def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str,
     }
 
 
-def _change(key: Key, before: Mapping | None, after: Mapping | None, old: Speed | None, new: Speed | None, negligible: float) -> Change:
+def _same_runs(rows: Sequence[Mapping[Key, Mapping]], runs: Sequence[Sequence[Mapping]]) -> set[Key]:
+    """The cells whose figures come from the very same runs on both sides, such as in a copy of the results."""
+    told = [_by_cell(run for run in side if run["stage"] == "measure") for side in runs]
+    return {
+        key
+        for key in rows[0].keys() & rows[1].keys()
+        if rows[0][key]["rate"] is not None
+        and all(rows[0][key].get(name) == rows[1][key].get(name) for name in OF_ONE_RUN)
+        and (not all(told) or told[0].get(key) == told[1].get(key))
+    }
+
+
+def _by_cell(runs: Iterable[Mapping]) -> dict[Key, set[tuple]]:
+    found: dict[Key, set[tuple]] = {}
+    for run in runs:
+        found.setdefault(tuple(run[axis] for axis in KEYS), set()).add(tuple(run.get(name) for name in WHICH_RUN))
+    return found
+
+
+def _change(
+    key: Key, before: Mapping | None, after: Mapping | None, old: Speed | None, new: Speed | None, negligible: float, is_same_run: bool
+) -> Change:
     statuses = [row["status"] if row else None for row in (before, after)]
     known = dict(zip(KEYS, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
     known |= {"before": old and old.interval(), "after": new and new.interval()}
@@ -240,6 +279,8 @@ def _change(key: Key, before: Mapping | None, after: Mapping | None, old: Speed 
     if before is None or after is None:
         return Change(**known, outcome="appeared" if before is None else "disappeared")
     known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
+    if is_same_run:
+        return Change(**known, outcome="same run")
     ratio = statistics.over(new, old) if old and new else None
     if statuses[0] != statuses[1] or bool(old) != bool(new):
         return Change(**known, ratio=ratio, outcome="status")

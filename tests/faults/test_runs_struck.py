@@ -218,7 +218,7 @@ def damage(project, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("truncated", f"{MEASURED}: not a readable Parquet file"),
+        ("truncated", f"{MEASURED}: was damaged or changed after it was written"),
         ("foreign", f"{MEASURED}: was not written by speedgrid"),
         ("of another table", f"{MEASURED}: holds the table 'warmup', not 'measure'"),
         ("no Parquet", f"{MEASURED}: not a readable Parquet file"),

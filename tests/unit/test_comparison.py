@@ -1,6 +1,7 @@
 """comparison.py and `compare`: verdicts of cells, what differs around them, exit statuses, and what is not a result."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 
 KEY = ("local", "generate", "stdlib-llama")
 KIND = ("local", "generate")
+TIMES = {"a": "2025-03-01T10:00:00+00:00", "b": "2025-04-01T10:00:00+00:00"}
 
 
 def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0) -> Path:
@@ -54,15 +56,40 @@ def compared(a: Path, b: Path, **options) -> comparison.Comparison:
     return comparison.compare(compare.read(a), compare.read(b), **options)
 
 
-def test_a_result_is_the_same_as_itself(tmp_path):
+@pytest.mark.parametrize("alone", [False, True], ids=["folders", "summaries"])
+def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone):
     folder = results_folder(tmp_path, OFTEN)
-    found = compared(folder, folder)
+    copy = tmp_path / "older"
+    shutil.copytree(folder, copy)
+    sides = [side / "summary.parquet" if alone else side for side in (copy, folder)]
+    found = compared(*sides)
     measured = [made.technique for made in made.DEFAULT_CELLS if made.status in ("ok", "not_engaged")]
-    assert [technique for technique, outcome in outcomes(found).items() if outcome == "same"] == measured
+    assert [technique for technique, outcome in outcomes(found).items() if outcome == "same run"] == measured
     assert outcomes(found)["bnb_nf4"] == "no figures"
     assert found.differences == []
-    assert all(change.ratio.value == pytest.approx(1) for change in found.cells if change.ratio)
-    assert not found.failures("changed")
+    assert found.nothing_new
+    assert not any(change.ratio for change in found.cells)
+    (note,) = [note for note in found.notes if "very same runs" in note]
+    assert note.startswith("A and B hold the very same runs of all cells, so that nothing is said of these; to measure anew, move")
+    assert [run(*sides, "--fail-on", fail_on).returncode for fail_on in ("never", "slower", "changed")] == [0, 2, 2]
+    assert run(*sides, "--fail-on", "slower").stderr == (
+        "speedgrid: --fail-on slower: A and B are the very same runs; nothing was measured in between\n"
+    )
+
+
+def test_a_cell_that_was_measured_again_beside_others_that_were_not_is_compared(tmp_path):
+    a = results_folder(tmp_path / "a", cells(x=50))
+    b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", speed=30.0)])
+    found = compared(a, b)
+    assert outcomes(found) == {"x": "slower", "baseline": "same run"}
+    assert not found.nothing_new
+    assert [note for note in found.notes if note.startswith("A and B hold the very same runs of 1 of 2 cells")]
+    assert [change.technique for change in found.failures("slower")] == ["x"]
+
+
+def test_runs_of_another_time_are_others_though_their_figures_are_equal(tmp_path):
+    a, b = (results_folder(tmp_path / side, [made.Made("baseline", "B", begins=begins)]) for side, begins in TIMES.items())
+    assert outcomes(compared(a, b)) != {"baseline": "same run"}
 
 
 def test_another_run_of_the_same_is_the_same(tmp_path):
@@ -102,7 +129,7 @@ def test_what_came_and_went_and_what_stopped_working(tmp_path):
     failed = made.Made("broken", "BROKEN", status="oom", reason="out of memory on the device")
     b = results_folder(tmp_path / "b", [*cells(new=50), failed])
     found = compared(a, b)
-    assert outcomes(found) == {"broken": "status", "baseline": "same", "gone": "disappeared", "new": "appeared"}
+    assert outcomes(found) == {"broken": "status", "baseline": "same run", "gone": "disappeared", "new": "appeared"}
     broken = found.cells[0]
     assert (broken.status_before, broken.status_after, broken.reason) == ("ok", "oom", "out of memory on the device")
     assert broken.after is None
@@ -118,9 +145,9 @@ def test_a_difference_under_the_floor_is_none(tmp_path):
 
 
 def test_more_runs_make_an_interval_narrower(tmp_path):
-    once = results_folder(tmp_path / "once", [made.Made("baseline", "B", speed=50.0)])
-    often = results_folder(tmp_path / "often", cells())
-    (few,), (many,) = compared(once, once).cells, compared(often, often).cells
+    once = [results_folder(tmp_path / f"once-{seed}", [made.Made("baseline", "B", speed=50.0)], seed=seed) for seed in (1, 2)]
+    often = [results_folder(tmp_path / f"often-{seed}", cells(), seed=seed) for seed in (1, 2)]
+    (few,), (many,) = compared(*once).cells, compared(*often).cells
     assert many.ratio.high / many.ratio.low < 0.8 * few.ratio.high / few.ratio.low
     assert compared(often, often).noise[KIND].runs == 6
 
@@ -228,12 +255,13 @@ def test_the_command_prints_aligned_columns_and_exits_by_fail_on(tmp_path):
 
 
 def test_json_is_json_and_says_all(tmp_path):
-    a = results_folder(tmp_path / "a", OFTEN)
-    told = run(a, a, "--json", "--fail-on", "changed")
+    a, b = (results_folder(tmp_path / side, OFTEN, seed=seed) for seed, side in enumerate("ab"))
+    told = run(a, b, "--json", "--fail-on", "slower")
     assert told.returncode == 0
     found = json.loads(told.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert (found["failed"], found["fail_on"]) == (False, "changed")
-    assert found["counts"] == {"same": 7, "no figures": 1}
+    assert (found["failed"], found["fail_on"]) == (False, "slower")
+    assert found["counts"]["no figures"] == 1
+    assert sum(found["counts"].values()) == len(found["cells"]) == len(made.DEFAULT_CELLS)
     assert set(found["cells"][0]) >= {"gpu", "experiment", "model", "technique", "outcome", "before", "after", "ratio"}
     assert set(found["cells"][0]["ratio"]) == {"value", "low", "high"}
 
