@@ -149,7 +149,7 @@ def test_more_runs_make_an_interval_narrower(tmp_path):
     often = [results_folder(tmp_path / f"often-{seed}", cells(), seed=seed) for seed in (1, 2)]
     (few,), (many,) = compared(*once).cells, compared(*often).cells
     assert many.ratio.high / many.ratio.low < 0.8 * few.ratio.high / few.ratio.low
-    assert compared(often, often).noise[KIND].runs == 6
+    assert compared(*often).noise[KIND].runs == 6
 
 
 def test_speeds_are_those_of_the_page(tmp_path):
