@@ -28,6 +28,7 @@ snakemake_seam.look_after(workflow)
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 onstart:
     snakemake_seam.keep_quiet(workflow)
+    planning.keep_further(grid)
     try:
         planning.check_machine(grid, workflow)
     except StudyError as error:
@@ -40,6 +41,12 @@ onsuccess:
         planning.end(grid)
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
+    if planning.is_more_wanted(grid):
+        print(
+            "speedgrid: further runs of what is open (`runs: auto`)",
+            file=sys.stderr,
+        )
+        snakemake_seam.again_at_the_end()
 
 
 # Of a run that was stopped or failed there is a page, too: of all that was measured by then.

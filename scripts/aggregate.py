@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speedgrid import records
+from speedgrid import records, sharpen
 from speedgrid.progress import say
 from speedgrid.report import tables, units, work
 from speedgrid.schema import (
@@ -51,6 +51,8 @@ def main() -> None:
         plan = read_plan(arguments.plan)
         gathered = gather(plan)
         gathered.write(arguments.summary, arguments.points, arguments.runs)
+        if not gathered.unreadable:
+            note_further(plan, gathered.summary, arguments.summary.with_name(Path(sharpen.FILE).name))
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
     if gathered.unreadable:
@@ -83,6 +85,17 @@ def gather(plan: Mapping) -> Gathered:
     study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
     runs = [study | row for row in tables.run_rows(cells)]
     return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable))
+
+
+def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
+    """Write down which cells whose runs are `auto` are to be measured again; planning reads it."""
+    if all(cell.get("further") is None for cell in plan["cells"]):
+        return
+    further = sharpen.decide(plan["cells"], summary, plan["study"]["budget_s"])
+    with records.replacing(path) as temporary:
+        temporary.write_text(further.as_json(), encoding="utf-8")
+    if further.open:
+        say("some speeds are open, and the budget is spent: ./speedgrid run --sharpen")
 
 
 def read_plan(path: Path) -> dict:

@@ -3,8 +3,9 @@
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from types import MappingProxyType
 
 from speedgrid import workload
 from speedgrid.schema import SCHEMA_VERSION
@@ -13,6 +14,9 @@ from speedgrid.study import StudyError, check, origin
 BASELINE = "baseline"
 # How often a baseline runs among cells that run once, where the study does not say.
 BASELINE_RUNS = 4
+# Runs as many as it takes; those of a baseline at first, so that drift and noise are seen.
+AUTO = "auto"
+AUTO_BASELINE_RUNS = 2
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class Cell:
     threads: int | str
     trust_remote_code: bool
     is_baseline: bool
-    # How often the cell is measured, each time in a new process.
+    # How often the cell is measured, each time in a new process; and how often more, as `runs: auto` has found by now (None: not auto).
     runs: int
+    further: int | None
     random_weights: bool
     lacks: str
 
@@ -65,7 +70,8 @@ class Cell:
     @property
     def measures(self) -> list[str]:
         """The result files of its runs."""
-        return [f"{self.folder}/measure.parquet", *(f"{self.folder}/measure-{run}.parquet" for run in range(2, self.runs + 1))]
+        count = self.runs + (self.further or 0)
+        return [f"{self.folder}/measure.parquet", *(f"{self.folder}/measure-{run}.parquet" for run in range(2, count + 1))]
 
     @property
     def checkpoint_record(self) -> str:
@@ -141,10 +147,17 @@ class Cell:
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
 
-def plan(study: Mapping, registry: Mapping, where: str = "config.yaml", has_gpu: bool = False) -> list[Cell]:
+def plan(
+    study: Mapping,
+    registry: Mapping,
+    where: str = "config.yaml",
+    has_gpu: bool = False,
+    further: Mapping[str, int] = MappingProxyType({}),
+) -> list[Cell]:
     """The cells of a validated study, in the order in which they are listed: gpu, experiment, model, technique.
 
-    `has_gpu` says what `device: auto` is. Raises StudyError where keys contradict each other or name what does not exist, or where
+    `has_gpu` says what `device: auto` is, `further` how many further runs cells have by now, by their folder, where their runs are `auto`.
+    Raises StudyError where keys contradict each other or name what does not exist, or where
     no cell is left.
     """
     check(study, registry, where)
@@ -152,6 +165,7 @@ def plan(study: Mapping, registry: Mapping, where: str = "config.yaml", has_gpu:
     if not cells:
         raise StudyError(f"{where}: experiments: the grid is empty; `exclude` leaves out every cell")
     order = list(study["gpus"])
+    cells = [replace(cell, further=further.get(cell.folder, 0)) if cell.further is not None else cell for cell in cells]
     return sorted(cells, key=lambda cell: order.index(cell.gpu))
 
 
@@ -242,9 +256,12 @@ def turns(cells: Sequence[Cell]) -> list[Turn]:
 def _turns_of(group: Sequence[Cell]) -> list[Turn]:
     rounds = max((cell.runs for cell in group if not cell.is_baseline), default=1)
     between = [cell for cell in group if cell.is_baseline and cell.runs > rounds]
+    # What `runs: auto` adds comes in rounds after all else, so that nothing that was measured has another place by it.
+    most = max((cell.further or 0 for cell in group), default=0)
+    further = [turn for number in range(1, most + 1) for turn in _further_round(group, number)]
     ordered = [turn for number in range(1, rounds + 1) for turn in _round([cell for cell in group if cell not in between], number, rounds)]
     if not between:
-        return ordered
+        return ordered + further
     (baseline,) = between
     found, begin = [Turn(baseline)], 0
     for run in range(2, baseline.runs + 1):
@@ -252,14 +269,25 @@ def _turns_of(group: Sequence[Cell]) -> list[Turn]:
         chunk = ordered[begin:end]
         found += [*chunk, Turn(baseline, run, tuple(turn.cell.measures[turn.run - 1] for turn in chunk))]
         begin = end
-    return found
+    return found + further
+
+
+def _further_round(cells: Sequence[Cell], number: int) -> list[Turn]:
+    again = [cell for cell in cells if (cell.further or 0) >= number]
+    _draw(again, f"further {number}")
+    return [Turn(cell, cell.runs + number, (cell.measures[cell.runs + number - 2],)) for cell in again]
+
+
+def _draw(cells: list[Cell], what: object) -> None:
+    """Put cells in an order that the seed decides, another one for each round."""
+    random.Random(f"{cells[0].seed} {'/'.join(cells[0].key[:3])} {what}").shuffle(cells)
 
 
 def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[Turn]:
     """One run of each cell that has so many; the second and later ones come after the one before."""
     again = [cell for cell in cells if cell.runs >= number]
     if rounds > 1 and again:
-        random.Random(f"{again[0].seed} {'/'.join(again[0].key[:3])} {number}").shuffle(again)
+        _draw(again, number)
     else:
         again.sort(key=lambda cell: not cell.is_baseline)
     return [Turn(cell, number, (cell.measures[number - 2],) if number > 2 else ()) for cell in again]
@@ -335,6 +363,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         trust_remote_code=study["models"][model]["trust_remote_code"],
         is_baseline=technique == experiment["baseline"],
         runs=_runs(experiment, technique == experiment["baseline"]),
+        further=0 if experiment["runs"] == AUTO else None,
         random_weights=origin(study["models"][model]) == "architecture",
         lacks=lacks(entry, on_gpu),
     )
@@ -342,6 +371,8 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
 
 def _runs(experiment: Mapping, is_baseline: bool) -> int:
     """How often a cell is measured. A baseline runs more often than cells that run once, so that they have one of its runs nearby."""
+    if experiment["runs"] == AUTO:
+        return experiment.get("baseline_runs", AUTO_BASELINE_RUNS) if is_baseline else 1
     runs = experiment["runs"]
     return experiment.get("baseline_runs", runs if runs > 1 else BASELINE_RUNS) if is_baseline else runs
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, files, fingerprint, hardware, inputs, lock, outcomes, records, site, techniques
+from speedgrid import checkpoints, environments, files, fingerprint, hardware, inputs, lock, outcomes, records, sharpen, site, techniques
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -38,6 +38,7 @@ from speedgrid.grid import (
 )
 from speedgrid.jobtext import handed
 from speedgrid.schema import CHECKPOINT, MODEL
+from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run, looked_up_once, spare_lookups
 from speedgrid.study import StudyError, check_devices, merge_registry, read, validate
 
@@ -57,6 +58,7 @@ NOT_FOR_OTHERS = (("workloads.generate", "loaded"), ("", "replies"))
 NOT_FOR_A_NUMBER = (("statistics", "stop"),)
 
 PAGE_SOURCES = "report"
+NO_FURTHER = Further()
 
 
 def code(script: str) -> str:
@@ -90,12 +92,20 @@ class Grid:
     """The planned cells of a study, and what its rules need to know about each; `workflow` is Snakemake's, where it asks."""
 
     def __init__(
-        self, study: Mapping, registry: Mapping, study_file: str, has_gpu: bool = False, workflow=None, written: Mapping | None = None
+        self,
+        study: Mapping,
+        registry: Mapping,
+        study_file: str,
+        has_gpu: bool = False,
+        workflow=None,
+        written: Mapping | None = None,
+        further: Further = NO_FURTHER,
     ):
-        """`study` has its paths resolved (inputs.resolve); `written` is what it said before."""
+        """`study` has its paths resolved (inputs.resolve); `written` is what it said before; `further` the runs that `runs: auto` wants."""
         self.study, self.registry, self.study_file, self._run = study, registry, study_file, Run(workflow)
         self.written = written or study
-        self.cells = plan(study, registry, study_file, has_gpu)
+        self.further = further
+        self.cells = plan(study, registry, study_file, has_gpu, further.wanted)
         self._by_key = {cell.key: cell for cell in self.cells}
         self._evaluated: dict[site.Group, list[Cell]] = {}
         for cell in self.cells:
@@ -390,6 +400,7 @@ class Grid:
             "title": self.study["title"] or self.study["study"],
             "seed": self.study["seed"],
             "compare_with": self.study.get("compare_with", ""),
+            "budget_s": 60 * self.study["budget_minutes"],
             "study_file": self.study_file,
             "study_sha256": hashlib.sha256(json.dumps({**self.written, "gpus": gpus}, sort_keys=True).encode()).hexdigest(),
             "experiments": experiments,
@@ -435,6 +446,7 @@ class Grid:
             "probe": f"results/{cell.gpu}/probe.parquet",
             "folder": cell.folder,
             "again": cell.measures[1:],
+            "further": cell.further,
             "checkpoint_record": cell.checkpoint_record,
             "model_record": cell.model_record,
             "sources": self._sources(cell),
@@ -547,10 +559,29 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     if Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ:
         registry = environments.note_what_lacks(registry, environments.files())
     found = inputs.resolve(study, ROOT, where)
-    grid = Grid(found, registry, where, has_gpu(), workflow, study)
+    grid = Grid(found, registry, where, has_gpu(), workflow, study, _further())
     techniques.check_cells(grid.cells, found, registry, where)
     _check_files(grid)
     return grid
+
+
+def _further() -> Further:
+    """The further runs that `runs: auto` wants by now, with those that a run is told to add (`./speedgrid run --sharpen`)."""
+    found = Further.read(ROOT / sharpen.FILE)
+    return found.sharpened() if os.environ.get(sharpen.VARIABLE) else found
+
+
+def keep_further(grid: Grid) -> None:
+    """Before the first job: write down the runs that a run is told to add, so that the next one knows of them."""
+    if os.environ.pop(sharpen.VARIABLE, "") and grid.further.wanted:
+        with records.replacing(ROOT / sharpen.FILE) as temporary:
+            temporary.write_text(grid.further.as_json(), encoding="utf-8")
+
+
+def is_more_wanted(grid: Grid) -> bool:
+    """Whether the last look at the results wants runs that this plan does not have."""
+    wanted, had = Further.read(ROOT / sharpen.FILE).wanted, {cell.folder: cell.further for cell in grid.cells if cell.further is not None}
+    return any(count > had[folder] for folder, count in wanted.items() if folder in had)
 
 
 def read_study(study_file: str | Path, locked: bool = True) -> tuple[dict, dict, str]:

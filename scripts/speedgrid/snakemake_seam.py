@@ -5,6 +5,7 @@ All else that binds speedgrid to Snakemake is documented there: the language of 
 envs/uv-frontend answers.
 """
 
+import atexit
 import functools
 import hashlib
 import inspect
@@ -12,6 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -152,6 +154,11 @@ def keep_quiet(workflow) -> None:
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limiter and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
         workflow.scheduler.job_rate_limiter = None
+
+
+def again_at_the_end() -> None:
+    """Start the same command once more when this process ends, in its place: with Snakemake's lock free, and with no second process."""
+    atexit.register(os.execv, sys.executable, sys.orig_argv)
 
 
 # Environments

@@ -150,6 +150,7 @@ CONCERNS = {
     "records": TABULATE,
     "schema": TABULATE,
     "sensors": WATCHED,
+    "sharpen": {"aggregate"},
     "stage": EVERY_MEASUREMENT,
     "state": WATCHED,
     "statistics": of("measure", "score") | {"aggregate", "render_report"},

@@ -140,7 +140,9 @@ def _price(rows, against, fastest: bool) -> Markup:
     most, least = int(needed.max()), int(needed.min())
     count = f"{most} more {'run' if most == 1 else 'runs'}" if most == least else f"{least} to {most} more runs"
     time = "" if seconds is None or units.is_missing(seconds) else f", about {_duration(seconds)}"
-    return Markup("{} of each would tell{}: raise <code>runs</code> in the study.").format(count, time)
+    return Markup(
+        "{} of each would tell{}: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher <code>runs</code>."
+    ).format(count, time)
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,126 @@
+"""`runs: auto` through Snakemake: further runs of what is open, until it is decided or the budget is spent, and a no-op after that.
+
+The jobs that measure are stand-ins, which write down speeds that this file names; plan, tables, page and all between are the project's.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import working_copy
+import yaml
+
+STAND_IN = """
+import json, sys, zlib
+from datetime import datetime, timedelta, UTC
+from pathlib import Path
+import numpy as np
+
+sys.path.insert(0, "tests/unit")
+import records_factory as made
+from speedgrid import jobtext, records
+from speedgrid.schema import MEASURE, MODEL, PROBE, WARMUP
+
+arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+told = json.loads(jobtext.received(arguments["--job"]))
+out, stage = Path(arguments["--out"]), Path(sys.argv[0]).stem
+with open("jobs.log", "a") as log:
+    print(out, file=log)
+began = datetime.now(UTC)
+times = {"started_at": began.isoformat(), "ended_at": (began + timedelta(minutes=2)).isoformat()}
+facts = made.facts(stage) | times | {"job": json.dumps(told)}
+if stage == "prepare_model":
+    row = {"model": told["model"], "status": "ok", "reason": "", "origin": "train", "parameters": 5_140_000, "seconds": 1.0}
+    records.write(out, MODEL, [row | {"quality_meaningful": False, "checkpoint_bytes": 1, "checkpoint_sha256": "ab" * 32}], facts)
+elif stage == "probe":
+    row = {"gpu": told["gpu"], "status": "ok", "reason": "", "runs": 9, "kind": "read", "method": "sum", "dtype": "float32"}
+    records.write(out, PROBE, [row | {"size": 2**28, "best": 10e9, "median": 9e9}], facts)
+else:
+    keys = {name: told[name] for name in ("gpu", "experiment", "model", "technique")}
+    speed = SPEEDS[told["technique"]] * (1 + 0.02 * (-1) ** told.get("run", 1))
+    cell = made.Made(told["technique"], told["technique"], speed=speed)
+    if stage == "warmup":
+        row = {"status": "ok", "import_s": 1.0, "load_s": 1.0, "first_reply_s": 1.0, "second_reply_s": 1.0, "cold_start_s": 3.0}
+        records.write(out, WARMUP, [keys | row], facts)
+    else:
+        rng = np.random.default_rng(zlib.crc32(str(out).encode()))
+        rows = [row | {"status": "ok"} for row in made._replies(cell, keys, rng)]
+        records.write(out, MEASURE, rows, facts | made._measured(cell, made.MACHINE, 5_140_000))
+"""
+SPEEDS = {"baseline": 50.0, "sdpa": 76.0, "static_cache": 90.0}
+FOLDER = "results/local/generate/tiny"
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the project whose jobs measure nothing, with the study `auto.yaml`."""
+    folder = working_copy.copy_to(tmp_path)
+    for stage in ("prepare_model", "probe", "warmup", "measure"):
+        text = STAND_IN.replace("SPEEDS[", f"{SPEEDS!r}[")
+        (folder / f"scripts/{stage}.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+def study(folder: Path, **told) -> tuple[str, str]:
+    content = yaml.safe_load((folder / "tests/studies/tiny.yaml").read_text(encoding="utf-8"))
+    content["gpus"] = {"local": {"device": "cpu"}}
+    content["models"] = {"tiny": {"architecture": {"model_type": "llama", "hidden_size": 64}}}
+    experiment = content["experiments"]["generate"]
+    experiment = {
+        name: experiment[name] for name in ("workload", "baseline", "dtype", "warmup_replies", "max_new_tokens") if name in experiment
+    }
+    experiment |= {"models": ["tiny"], "techniques": list(SPEEDS), "prompt_tokens": 8, "replies": 20, "runs": "auto", "evaluate": False}
+    content = (
+        {name: content[name] for name in ("seed", "gpus", "models")} | {"study": "auto", "experiments": {"generate": experiment}} | told
+    )
+    (folder / "auto.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return "--configfile", "auto.yaml"
+
+
+def runs_of(folder: Path) -> dict[str, int]:
+    return {name: len(list((folder / FOLDER / name).glob("measure*.parquet"))) for name in SPEEDS}
+
+
+def done(folder: Path) -> list[str]:
+    """The jobs that ran since the last look."""
+    log = folder / "jobs.log"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return lines
+
+
+def test_what_is_open_runs_again_until_it_is_decided_and_then_nothing_does(project):
+    asked = study(project, budget_minutes=600)
+    answer = working_copy.snakemake(project, *asked)
+    assert answer.returncode == 0, answer.stderr
+    runs, ran = runs_of(project), done(project)
+    assert runs["sdpa"] > 1 < runs["static_cache"]
+    assert runs["baseline"] == 2, "it is surely slower, and can change nothing"
+    assert len(ran) == len(set(ran)), "nothing was measured twice"
+    page = (project / "results/report.html").read_text(encoding="utf-8")
+    assert "is the fastest" in page
+    assert "could be as fast" not in page
+    assert json.loads((project / "results/further.json").read_text())["open"] == {}
+
+    again = working_copy.snakemake(project, *asked)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert done(project) == []
+
+
+def test_what_the_budget_leaves_open_is_said_and_sharpen_goes_on_with_it(project):
+    asked = study(project, budget_minutes=0)
+    assert working_copy.snakemake(project, *asked).returncode == 0
+    assert runs_of(project) == {"baseline": 2, "sdpa": 1, "static_cache": 1}
+    left = json.loads((project / "results/further.json").read_text())
+    assert left["wanted"] == {}
+    assert set(left["open"]) == {f"{FOLDER}/sdpa", f"{FOLDER}/static_cache"}
+    assert "--sharpen" in (project / "results/report.html").read_text(encoding="utf-8")
+
+    done(project)
+    working_copy.snakemake(project, *asked, "-n", SPEEDGRID_SHARPEN="1")
+    assert json.loads((project / "results/further.json").read_text()) == left, "a dry run changes nothing"
+    assert working_copy.snakemake(project, *asked, SPEEDGRID_SHARPEN="1").returncode == 0
+    assert {Path(path).parent.name for path in done(project)} == {"sdpa", "static_cache"}
+    assert runs_of(project)["sdpa"] == 1 + left["open"][f"{FOLDER}/sdpa"]
+    assert "Nothing to be done" in "".join(vars(working_copy.snakemake(project, *asked))[name] for name in ("stdout", "stderr"))
