@@ -107,7 +107,7 @@ def test_help_is_short(root, arguments):
 
 
 def test_an_unknown_command(root):
-    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, prepare, test, compare, lock or doctor")
+    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, prepare, report, test, compare, lock or doctor")
 
 
 def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):
