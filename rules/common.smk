@@ -4,7 +4,12 @@
 import os
 import sys
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# Also where these rules are a module of another workflow, whose Snakefile lies elsewhere.
+SCRIPTS = (
+    Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parent
+    / "scripts"
+)
+sys.path.insert(0, str(SCRIPTS))
 
 from speedgrid import planning, snakemake_seam
 from speedgrid.study import StudyError
@@ -18,6 +23,8 @@ except (StudyError, snakemake_seam.UntriedVersion) as error:
 
 # What every job is told beside its own line. It makes no part of a result, so that a new time budget measures nothing again.
 os.environ.update(grid.job_variables())
+# Where its script is. No parameter, so that a clone that moves runs nothing again.
+os.environ["SPEEDGRID_SCRIPTS"] = str(SCRIPTS)
 
 
 planning.take_back_failures(grid, workflow)
@@ -26,7 +33,7 @@ snakemake_seam.look_after(workflow)
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
-onstart:
+def before_the_first_job():
     snakemake_seam.keep_quiet(workflow)
     planning.keep_further(grid)
     try:
@@ -36,7 +43,7 @@ onstart:
 
 
 # A job that failed leaves a row, so that all others run; the run as a whole has failed.
-onsuccess:
+def after_the_last_job():
     try:
         planning.end(grid)
     except StudyError as error:
@@ -50,11 +57,17 @@ onsuccess:
 
 
 # Of a run that was stopped or failed there is a page, too: of all that was measured by then.
-onerror:
+def after_a_failure():
     try:
         planning.make_page(grid.study_file, snakemake_seam.Run(workflow))
     except StudyError as error:
         print(f"speedgrid: {error}", file=sys.stderr)
+
+
+# Not by `onstart:` and its like, which Snakemake forgets where these rules are a module.
+snakemake_seam.also(workflow, "onstart", before_the_first_job)
+snakemake_seam.also(workflow, "onsuccess", after_the_last_job)
+snakemake_seam.also(workflow, "onerror", after_a_failure)
 
 
 wildcard_constraints:

@@ -12,7 +12,7 @@ rule requests:
     message:
         "Building the requests of the tasks of {wildcards.experiment}"
     shell:
-        "python scripts/build_requests.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/build_requests.py" --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1'
 
 
 # What the unmodified model expects next, which every technique is held against.
@@ -35,7 +35,7 @@ rule reference:
     message:
         "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
     shell:
-        "python scripts/reference.py --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/reference.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1'
 
 
 rule evaluate:
@@ -61,7 +61,7 @@ rule evaluate:
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python scripts/evaluate.py --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        'python "$SPEEDGRID_SCRIPTS/evaluate.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
         " --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
@@ -82,4 +82,4 @@ rule score:
     message:
         "Scoring the techniques of {wildcards.experiment} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python scripts/score.py --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/score.py" --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1'

@@ -20,7 +20,7 @@ rule warmup:
     message:
         "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python scripts/warmup.py --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/warmup.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1'
 
 
 # The counted replies of a cell, alone on its device.
@@ -46,7 +46,7 @@ rule measure:
     message:
         "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python scripts/measure.py --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        'python "$SPEEDGRID_SCRIPTS/measure.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
         " --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
@@ -72,5 +72,5 @@ rule measure_again:
     message:
         "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        "python scripts/measure.py --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}"
+        'python "$SPEEDGRID_SCRIPTS/measure.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
         " --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -14,7 +14,7 @@ rule plan:
     message:
         "Writing down the plan of the grid"
     shell:
-        "python scripts/write_plan.py --study {params.study:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/write_plan.py" --study {params.study:q} --out {output:q} 3>&2 > {log:q} 2>&1'
 
 
 # One row for every cell of the grid, and one for every job.
@@ -37,7 +37,7 @@ rule aggregate:
     message:
         "Gathering the results of every cell"
     shell:
-        "python scripts/aggregate.py --plan {input.plan:q} --summary {output.summary:q} --points {output.points:q}"
+        'python "$SPEEDGRID_SCRIPTS/aggregate.py" --plan {input.plan:q} --summary {output.summary:q} --points {output.points:q}'
         " --runs {output.runs:q} 3>&2 > {log:q} 2>&1"
 
 
@@ -62,7 +62,7 @@ rule report:
     message:
         "Writing the report"
     shell:
-        "python scripts/render_report.py --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}"
+        'python "$SPEEDGRID_SCRIPTS/render_report.py" --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}'
         " --runs {input.runs:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
@@ -77,4 +77,4 @@ rule report_so_far:
     message:
         "Writing the report of what is there"
     shell:
-        "python scripts/make_page.py --study {params.study:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/make_page.py" --study {params.study:q} 3>&2 > {log:q} 2>&1'

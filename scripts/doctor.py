@@ -26,6 +26,7 @@ from speedgrid.study import StudyError
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONTEND = ROOT / "envs" / "uv-frontend"
+COMMAND = "./speedgrid" if (ROOT / "pyproject.toml").is_file() else "speedgrid"
 REPORT_ENV = "report"  # every study ends in it
 # Three times the seconds after which snakemake-executor-plugin-slurm asks first: below it does not trust `squeue`.
 LEAST_JOB_AGE_S = 120
@@ -234,7 +235,7 @@ def find_facts() -> Facts:
     from pip_settings import uv_environment
 
     environ = uv_environment(os.environ)
-    folder = snakemake_seam.environments_folder(ROOT)
+    folder = snakemake_seam.environments_folder(Path.cwd())
     recipes = environments.files()
     memory = psutil.virtual_memory()
     index, hub = index_address(environ), hub_address(environ)
@@ -248,7 +249,7 @@ def find_facts() -> Facts:
         instruction_sets=hardware.instruction_sets(),
         memory=memory.total,
         memory_free=memory.available,
-        disk_repository=free(ROOT),
+        disk_repository=free(Path.cwd()),
         disk_environments=free(folder),
         environments=str(folder),
         frontend=frontend,
@@ -269,7 +270,7 @@ def find_facts() -> Facts:
         slurm=slurm,
         accounting=accounting,
         min_job_age=min_job_age,
-        prepared=frozenset(path.name for path in (ROOT / "models").glob("*") if path.is_dir()),
+        prepared=frozenset(path.name for path in Path("models").glob("*") if path.is_dir()),
     )
 
 
@@ -360,7 +361,7 @@ def main(arguments: list[str]) -> int:
     if problems:
         print("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
         return 1
-    print("\nThe default study can run here: ./speedgrid run")
+    print(f"\nThe default study can run here: {COMMAND} run")
     return 0
 
 

@@ -16,7 +16,7 @@ from speedgrid.study import StudyError
 def main() -> None:
     parser = argparse.ArgumentParser(prog="speedgrid lock", description=__doc__.partition("\n")[0])
     parser.add_argument("study", nargs="?", type=Path, default=Path(planning.DEFAULT_STUDY), help="the study file (default: config.yaml)")
-    study_file = planning.ROOT / parser.parse_args().study
+    study_file = planning.study_path(parser.parse_args().study)
     try:
         study, _, where = planning.read_study(study_file, locked=False)
         held = {name: {**entry, "commit": lock.commit_of(**_called(entry))} for name, entry in lock.moving(study).items()}

@@ -3,19 +3,20 @@
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from speedgrid import corpus, files, validation
 from speedgrid.study import StudyError
 
 
-def resolve(study: Mapping, root: Path, where: str) -> dict:
+def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
     """A validated study with its paths as every job is told them, and beside each path what lies there.
 
-    A path is taken from `root`, the project's folder; `~` is a home, and links are followed, so that a link which leads elsewhere by now is
-    another path. One that leads to somewhere in `root` stays relative to it. Beside it stands what a result depends on: `text_sha256` of a
-    text, `files` of a local model (as files.states() has them) and `content` of a folder of data.
+    A path is taken from the first of `roots`, the working folder, or where it has nothing from the next one that has; `~` is a home, and
+    links are followed, so that a link which leads elsewhere by now is another path. One that leads to somewhere in the working folder stays
+    relative to it. Beside it stands what a result depends on: `text_sha256` of a text, `files` of a local model (as files.states() has
+    them) and `content` of a folder of data.
 
     Raises StudyError, with the key, for what is not there or cannot be read.
     """
@@ -23,47 +24,47 @@ def resolve(study: Mapping, root: Path, where: str) -> dict:
     for name, model in study["models"].items():
         at = f"{where}: models.{name}"
         if "local" in model:
-            model |= _local(model["local"], root, f"{at}.local")
+            model |= _local(model["local"], roots, f"{at}.local")
         if model["calibration"].get("text", "stdlib") != "stdlib":
-            model["calibration"] |= _text(model["calibration"]["text"], root, f"{at}.calibration.text")
+            model["calibration"] |= _text(model["calibration"]["text"], roots, f"{at}.calibration.text")
     for name, experiment in study["experiments"].items():
         at, evaluate = f"{where}: experiments.{name}.evaluate", experiment["evaluate"] or {"text": "stdlib", "tasks": []}
         if evaluate["text"] != "stdlib":
-            evaluate |= _text(evaluate["text"], root, f"{at}.text")
+            evaluate |= _text(evaluate["text"], roots, f"{at}.text")
         for number, task in enumerate(evaluate["tasks"]):
             if "folder" in task.get("dataset", {}):
-                task["dataset"] |= _data(task["dataset"]["folder"], root, f"{at}.tasks.{number}.dataset.folder")
+                task["dataset"] |= _data(task["dataset"]["folder"], roots, f"{at}.tasks.{number}.dataset.folder")
     if "compare_with" in study:
-        study["compare_with"] = _resolved(study["compare_with"], root, f"{where}: compare_with")
+        study["compare_with"] = _resolved(study["compare_with"], roots, f"{where}: compare_with")
     return study
 
 
-def _resolved(text: str, root: Path, at: str) -> str:
+def _resolved(text: str, roots: Sequence[Path], at: str) -> str:
     """Where a path of a study leads; raises StudyError for one that cannot even be looked for."""
     try:
-        path = root / Path(text).expanduser()
-        path.exists()
+        path = Path(text).expanduser()
+        path = next((root / path for root in roots if (root / path).exists()), roots[0] / path)
         real = Path(os.path.realpath(path))
     except RuntimeError:
         raise StudyError(f"{at}: there is no user {text.partition('/')[0]} on this machine, so that the path means nothing") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise StudyError(f"{at}: {validation.shown(text)} cannot be looked for: {why}") from None
-    inside = Path(os.path.realpath(root))
+    inside = Path(os.path.realpath(roots[0]))
     return str(real.relative_to(inside) if real.is_relative_to(inside) else real)
 
 
-def _text(path: str, root: Path, at: str) -> dict:
+def _text(path: str, roots: Sequence[Path], at: str) -> dict:
     """Raises StudyError for a text file that its jobs could not read, or that says nothing."""
-    found = _resolved(path, root, at)
-    if not (root / found).exists():
+    found = _resolved(path, roots, at)
+    if not (roots[0] / found).exists():
         raise StudyError(f"{at}: no such file: {path}")
-    if not (root / found).is_file():
+    if not (roots[0] / found).is_file():
         # A pipe or a device might be read for ever.
-        raise StudyError(f"{at}: {path} is {'a folder' if (root / found).is_dir() else 'a device or pipe'}; name a text file")
+        raise StudyError(f"{at}: {path} is {'a folder' if (roots[0] / found).is_dir() else 'a device or pipe'}; name a text file")
     try:
-        said = corpus.text_file(root / found, corpus.CALIBRATION_BYTES)[0][1]
-        with open(root / found, "rb") as file:
+        said = corpus.text_file(roots[0] / found, corpus.CALIBRATION_BYTES)[0][1]
+        with open(roots[0] / found, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except UnicodeDecodeError as error:
         wrong = f"byte 0x{error.object[error.start]:02x} at {error.start:,}"
@@ -75,9 +76,9 @@ def _text(path: str, root: Path, at: str) -> dict:
     return {"text": found, "text_sha256": digest}
 
 
-def _local(path: str, root: Path, at: str) -> dict:
-    found = _resolved(path, root, at)
-    folder = root / found
+def _local(path: str, roots: Sequence[Path], at: str) -> dict:
+    found = _resolved(path, roots, at)
+    folder = roots[0] / found
     try:
         if not (folder / "config.json").is_file():
             raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json)")
@@ -90,13 +91,13 @@ def _local(path: str, root: Path, at: str) -> dict:
     return {"local": found, "files": told}
 
 
-def _data(path: str, root: Path, at: str) -> dict:
-    found = _resolved(path, root, at)
-    if not (root / found).is_dir():
+def _data(path: str, roots: Sequence[Path], at: str) -> dict:
+    found = _resolved(path, roots, at)
+    if not (roots[0] / found).is_dir():
         raise StudyError(f"{at}: no such folder: {path}")
     digest = hashlib.sha256()
     try:
-        for name, file in sorted(_visible(root / found)):
+        for name, file in sorted(_visible(roots[0] / found)):
             digest.update(f"{name}\0{files.content(file)}\0".encode())
     except OSError as error:
         raise StudyError(f"{at}: {path} cannot be read ({error})") from None

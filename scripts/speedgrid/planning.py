@@ -1,6 +1,7 @@
 """Between Snakemake and the grid: reads the study's files, and answers what the rules ask about a job by its wildcards.
 
-The rules name these functions as they are, `params: job=grid.measure_job`, so that no rule holds logic of its own.
+The rules name these functions as they are, `params: job=grid.measure_job`, so that no rule holds logic of its own. Results, models and
+what a study names are in the working folder, which is the current one; code, registry and environments where this file is.
 """
 
 import collections
@@ -366,7 +367,7 @@ class Grid:
         """The summary of the results that the report compares these with, where the study asks for that."""
         if "compare_with" not in self.study:
             return []
-        path = ROOT / self.study["compare_with"]
+        path = Path(self.study["compare_with"])
         found = next((at for at in (path / "summary.parquet", path / "results" / "summary.parquet") if at.is_file()), path)
         return [str(found)]
 
@@ -530,15 +531,27 @@ for _question in vars(Grid).values():
 def load(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
     spare_lookups()
-    given = Run(workflow).study_files
-    if len(given) > 1:
-        raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
-    if config != (read_yaml(given[0]) if given else {}):
-        raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
-    grid = read_grid(given[0] if given else DEFAULT_STUDY, workflow)
+    grid = read_grid(_asked_for(config, Run(workflow)), workflow)
     if Run(workflow).is_main:
         _note_plan(grid)
     return grid
+
+
+def _asked_for(config: Mapping, run: Run) -> str | Path:
+    """The study file that a run is about. Raises StudyError."""
+    given = run.study_files
+    if run.is_module:
+        if set(config) == {"study_file"}:
+            return str(config["study_file"])
+        # A workflow that hands on the study it was given, or asks for the default one.
+        if config and not (len(given) == 1 and config == read(Path(given[0]), given[0])):
+            raise StudyError("a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}")
+        return given[0] if config else DEFAULT_STUDY
+    if len(given) > 1:
+        raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
+    if config != (read(Path(given[0]), given[0]) if given else {}):
+        raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
+    return given[0] if given else DEFAULT_STUDY
 
 
 def _note_plan(grid: Grid) -> None:
@@ -546,7 +559,7 @@ def _note_plan(grid: Grid) -> None:
 
     By a file that is newer than the plan, so that Snakemake sees it whatever it remembers of earlier runs.
     """
-    noted, there = ROOT / PLANNED, ROOT / "results/plan.json"
+    noted, there = Path(PLANNED), Path("results/plan.json")
     if not noted.exists() or (there.exists() and there.read_bytes() != grid.as_json().encode()):
         with records.replacing(noted) as temporary:
             temporary.write_text(f"The plan was another than that of results/plan.json at {time.time_ns()} ns\n")
@@ -558,7 +571,7 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     # In a job there is no workflow to ask, and its shell has said it.
     if Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ:
         registry = environments.note_what_lacks(registry, environments.files())
-    found = inputs.resolve(study, ROOT, where)
+    found = inputs.resolve(study, (Path.cwd(), ROOT), where)
     grid = Grid(found, registry, where, has_gpu(), workflow, study, _further())
     techniques.check_cells(grid.cells, found, registry, where)
     _check_files(grid)
@@ -589,8 +602,8 @@ def read_study(study_file: str | Path, locked: bool = True) -> tuple[dict, dict,
 
     Branches and tags of models are commits in it, those of the study's lock, unless not `locked`. Raises StudyError.
     """
-    path = ROOT / study_file
-    where = str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    path, here = study_path(study_file), Path.cwd()
+    where = str(path.relative_to(here) if path.is_relative_to(here) else path)
     study = validate(read(path, where), read_yaml("rules/schemas/study.schema.yaml"), where)
     study = lock.applied(study, path, where) if locked else study
     own = validate(study["techniques"], read_yaml(TECHNIQUES_SCHEMA), f"{where}: techniques")
@@ -663,19 +676,25 @@ def check_machine(grid: Grid, workflow) -> None:
     """
     for record in grid.checkpoints():
         # While the record is there: Snakemake removes it before the job that writes it anew.
-        checkpoints.adopt(ROOT / _beside(record), ROOT / record, MODEL if record.startswith("models/") else CHECKPOINT)
+        checkpoints.adopt(Path(_beside(record)), Path(record), MODEL if record.startswith("models/") else CHECKPOINT)
     if Run(workflow).is_local:
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
     else:
         check_nodes(grid.study, grid.cells, grid.study_file)
     for name, model in grid.study["models"].items():
-        if "hub" in model and not (ROOT / f"models/{name}/prepared.parquet").exists():
+        if "hub" in model and not Path(f"models/{name}/prepared.parquet").exists():
             _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])
 
 
 def read_yaml(path: str | Path) -> object:
-    """A YAML file, its path absolute or from the project's folder. Raises StudyError where it cannot be read."""
+    """A YAML file of the project. Raises StudyError where it cannot be read."""
     return read(ROOT / path, path)
+
+
+def study_path(study_file: str | Path) -> Path:
+    """Where a study file is: absolute, in the working folder or in the project's."""
+    found = (Path.cwd() / study_file, ROOT / study_file)
+    return next((path for path in found if path.exists()), found[0])
 
 
 def _quality_records(cell: Cell) -> dict[str, str]:
@@ -705,17 +724,17 @@ def _check_weights_of_others(grid: Grid) -> None:
         for record in made if "local" in model else ():
             folder = _beside(record)
             local = grid.written["models"][name]["local"]
-            if relation := files.overlap(_folder(local), ROOT / folder):
+            if relation := files.overlap(Path(local), Path(folder)):
                 raise StudyError(
                     f"{grid.study_file}: models.{name}.local: {local} {relation} {folder}, which speedgrid writes and replaces;"
                     " keep the weights outside of it"
                 )
     for record, key in made.items():
         try:
-            if not (ROOT / record).exists():
-                checkpoints.check_own(ROOT / _beside(record))
+            if not Path(record).exists():
+                checkpoints.check_own(Path(_beside(record)))
         except outcomes.ModelError as error:
-            raise StudyError(f"{grid.study_file}: {key}: {str(error).replace(f'{ROOT}/', '')}") from None
+            raise StudyError(f"{grid.study_file}: {key}: {error}") from None
 
 
 def _beside(record: str) -> str:
@@ -744,10 +763,6 @@ def _check_hub(at: str, repository: str) -> None:
             f"{at}: {repository} has to be downloaded and the hub cannot be reached ({endpoint}: {reason}); "
             "go online, or set HF_HUB_OFFLINE=1 where the model is in the cache"
         ) from None
-
-
-def _folder(path: str) -> Path:
-    return ROOT / Path(path).expanduser()
 
 
 def code_asked_for(cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:

@@ -84,6 +84,11 @@ class Run:
         return list(self._workflow.configfiles)
 
     @property
+    def is_module(self) -> bool:
+        """Whether the rules that are being read are a module of another workflow."""
+        return not self._workflow.modifier.is_main_snakefile()
+
+    @property
     def is_another_going_on(self) -> bool:
         """Whether another run works in this folder."""
         return any(Path(LOCKS).glob("*.lock"))
@@ -142,6 +147,24 @@ def skip_what_is_not_shown(workflow) -> None:
 
 
 # Between jobs
+
+
+def also(workflow, event: str, action: Callable[[], object]) -> None:
+    """Let something be done at `onstart`, `onsuccess` or `onerror`, besides what the workflow that is run says there.
+
+    Snakemake keeps one function for each event, and none of those of a module: this one is called after what it keeps, now or later.
+    """
+    register, kept = getattr(workflow, event), f"_{event}"
+
+    def followed(function: Callable) -> Callable:
+        def both(log):
+            function(log)
+            action()
+
+        return both
+
+    setattr(workflow, kept, followed(getattr(workflow, kept)))
+    setattr(workflow, event, lambda function: register(followed(function)))
 
 
 def keep_quiet(workflow) -> None:

@@ -99,6 +99,21 @@ def test_the_function_that_asks_for_a_resource_is_looked_up_once():
     assert get_function_params(Resource.evaluate) is Resource.evaluate._overwrite_params
 
 
+@pytest.mark.parametrize("event", ["onstart", "onsuccess", "onerror"])
+def test_what_is_to_be_done_at_an_event_is_done_besides_what_the_workflow_says(event):
+    source = inspect.getsource(Workflow)
+    assert f"self._{event}(self.logger_manager" in source, look_at(f"workflow.py: Workflow._{event}", "also")
+    done = []
+    workflow = SimpleNamespace(**{f"_{event}": lambda log: done.append("before")})
+    setattr(workflow, event, lambda function: setattr(workflow, f"_{event}", function))
+    snakemake_seam.also(workflow, event, lambda: done.append("ours"))
+    getattr(workflow, f"_{event}")("log")
+    assert done == ["before", "ours"]
+    getattr(workflow, event)(lambda log: done.append(log))
+    getattr(workflow, f"_{event}")("log")
+    assert done[2:] == ["log", "ours"]
+
+
 @pytest.mark.parametrize(("asked", "stays"), [([], False), (["--max-jobs-per-timespan", "5/1m"], True)])
 def test_snakemakes_own_limit_of_jobs_per_second_is_taken_away_and_an_asked_one_stays(asked, stays):
     limit = get_argument_parser().parse_args(asked).max_jobs_per_timespan

@@ -66,7 +66,8 @@ def test_whatever_a_value_holds_it_reaches_the_job_unchanged_and_runs_nothing(ru
     (tmp_path / "python").write_text(WITNESS)
     (tmp_path / "python").chmod(0o755)
     command = filled(line, **(kinds | {"log": str(tmp_path / "log")}))
-    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen")}
+    scripts = "/a folder/with 'quotes' and $HOME"
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen"), "SPEEDGRID_SCRIPTS": scripts}
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ, capture_output=True)
     assert done.returncode == 0, done.stderr
     *seen, end = (tmp_path / "seen").read_bytes().split(b"\0")
@@ -74,6 +75,6 @@ def test_whatever_a_value_holds_it_reaches_the_job_unchanged_and_runs_nothing(ru
     expected = []
     for word in shlex.split(line.partition(" 3>&2")[0])[1:]:
         value = re.fullmatch(r"\{(\w+)(?:\.(\w+))?:q\}", word)
-        expected.append(values[value.groups(default="")] if value else word)
+        expected.append(values[value.groups(default="")] if value else word.replace("$SPEEDGRID_SCRIPTS", scripts))
     assert [word.decode() for word in seen] == expected
     assert {path.name for path in tmp_path.iterdir()} == {"python", "seen", "log"}

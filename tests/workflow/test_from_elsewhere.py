@@ -1,0 +1,189 @@
+"""Runs that are not in the project's folder: results are where the user is, code is where the Snakefile is.
+
+Jobs have the Python of the tests, which has no packages of an engine: every cell becomes a row that says so, and the page comes.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import working_copy
+
+STUDY = """\
+study: elsewhere
+models:
+  shape: {architecture: {model_type: gpt2, n_embd: 32, n_layer: 1, n_head: 2, vocab_size: 300}}
+experiments:
+  generate:
+    models: [shape]
+    techniques: [baseline]
+    prompt: x
+    replies: 1
+    baseline_runs: 1
+    evaluate: {text: held out.txt, tasks: [], positions: 0}
+"""
+MODULE = """\
+module speedgrid:
+    snakefile: {snakefile!r}
+    config: {config}
+
+use rule * from speedgrid
+
+onstart:
+    open("started.txt", "w").write("by the other workflow")
+
+rule mine:
+    input: "results/summary.parquet"
+    output: "mine.txt"
+    shell: "wc -c {{input}} > {{output}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return working_copy.copy_to(tmp_path_factory.mktemp("a clone"))
+
+
+@pytest.fixture
+def here(tmp_path) -> Path:
+    """A folder of the user's, with a study and a text of its own."""
+    folder = tmp_path / "the user's folder"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(STUDY)
+    (folder / "held out.txt").write_text("Held-out text. " * 40)
+    return folder
+
+
+def files_in(folder: Path) -> set[str]:
+    """All but what Python and Snakemake keep of a project's own files."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in found if "__pycache__" not in path.parts}
+
+
+def is_whole(here: Path) -> None:
+    """Every step has left its results in the working folder."""
+    summary = pd.read_parquet(here / "results/summary.parquet")
+    assert list(summary["technique"]) == ["baseline"]
+    assert list(summary["status"]) == ["missing_dependency"], summary["reason"][0]
+    assert {"models/shape/prepared.parquet", "results/report.html", "results/plan.json", "logs/report.log"} <= files_in(here)
+
+
+def test_a_run_with_another_working_folder(project, here):
+    before = files_in(project)
+    command = ["-s", str(project / "Snakefile"), "--directory", str(here), "--configfile", str(here / "mine.yaml")]
+    done = working_copy.snakemake(here.parent, *command)
+    assert done.returncode == 0, done.stderr
+    is_whole(here)
+    assert files_in(project) == before
+    assert working_copy.planned_jobs(working_copy.snakemake(here.parent, *command, "-n")) == {}
+
+
+def test_a_study_of_the_project_and_the_default_one_are_found_from_elsewhere(project, here):
+    command = ["-s", str(project / "Snakefile"), "--directory", str(here), "-n"]
+    assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 8
+    (here / "config.yaml").write_text(STUDY)
+    assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 1
+
+
+def test_a_text_is_looked_for_where_the_user_is_and_then_in_the_project(project, here):
+    command = ["-s", str(project / "Snakefile"), "--directory", str(here), "--configfile", str(here / "mine.yaml"), "-n"]
+    (here / "held out.txt").unlink()
+    done = working_copy.snakemake(here, *command)
+    assert "mine.yaml: experiments.generate.evaluate.text: no such file: held out.txt" in done.stdout + done.stderr
+    (project / "held out.txt").write_text("Held-out text. " * 40)
+    try:
+        assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["evaluate"] == 1
+    finally:
+        (project / "held out.txt").unlink()
+
+
+def test_a_module_of_another_workflow(project, here):
+    before = files_in(project)
+    config = {"study_file": "mine.yaml"}
+    (here / "Snakefile").write_text(MODULE.format(snakefile=str(project / "Snakefile"), config=config))
+    done = working_copy.snakemake(here, "all", "mine")
+    assert done.returncode == 0, done.stderr
+    is_whole(here)
+    assert (here / "mine.txt").read_text().endswith("results/summary.parquet\n")
+    assert (here / "started.txt").exists()
+    assert files_in(project) == before
+    assert working_copy.planned_jobs(working_copy.snakemake(here, "-n", "all", "mine")) == {}
+
+
+def test_a_module_checks_the_machine_before_its_first_job(project, here):
+    """What `onstart:` of its own would do, which Snakemake forgets."""
+    (here / "mine.yaml").write_text(STUDY + "gpus: {dream: {device: cuda, name: Imaginary 9000}}\n")
+    (here / "Snakefile").write_text(MODULE.format(snakefile=str(project / "Snakefile"), config={"study_file": "mine.yaml"}))
+    done = working_copy.snakemake(here, "all")
+    assert done.returncode != 0
+    assert "speedgrid: mine.yaml: gpus.dream.name: no GPU of this machine is called 'Imaginary 9000'" in done.stdout + done.stderr
+    assert (here / "started.txt").exists()
+    assert not (here / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "configfile", "jobs"),
+    [({}, None, 8), ("config", "mine.yaml", 1), ({"study_file": "mine.yaml", "more": 1}, None, None), ("config", "other.yaml", 1)],
+)
+def test_how_a_module_is_told_its_study(project, here, config, configfile, jobs):
+    (here / "other.yaml").write_text(STUDY)
+    (here / "Snakefile").write_text(MODULE.format(snakefile=str(project / "Snakefile"), config=config))
+    done = working_copy.snakemake(here, "-n", "all", *(["--configfile", configfile] if configfile else []))
+    if jobs:
+        assert working_copy.planned_jobs(done)["measure"] == jobs
+    else:
+        assert done.returncode != 0
+        assert "speedgrid: a workflow with speedgrid as a module names the study so: config: {'study_file': " in done.stdout + done.stderr
+
+
+# Installed from a wheel
+
+
+@pytest.fixture(scope="module")
+def installed(project, tmp_path_factory) -> Path:
+    """The command `speedgrid` of an environment that has the wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    uv = Path(sys.executable).with_name("uv")
+    environ = {**os.environ, "VIRTUAL_ENV": str(folder / "venv")}
+    for command in (
+        ["build", "--quiet", "--wheel", "--out-dir", folder, project],
+        ["venv", "--quiet", "--python", sys.executable, folder / "venv"],
+        ["pip", "install", "--quiet", "--no-index", "--find-links", folder, "speedgrid"],
+    ):
+        done = subprocess.run([uv, *command], env=environ, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return folder / "venv/bin/speedgrid"
+
+
+def speedgrid(installed: Path, here: Path, *arguments: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run([installed, *arguments], cwd=here, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_the_wheel_runs_in_a_folder_that_has_nothing_of_speedgrid(installed, here):
+    package = next(installed.parents[1].glob("lib/python*/site-packages/speedgrid_workflow"))
+    assert speedgrid(installed, here, "--version").stdout == "speedgrid 0.1.0\n"
+    before = files_in(package)
+    done = speedgrid(installed, here, "run", "--no-conda", "--study", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    is_whole(here)
+    assert files_in(package) == before
+    # A study that came with it, and a profile.
+    asked = ["--study", "studies/shape-1b.yaml", "-n", "--workflow-profile", "profiles/default"]
+    assert "measure" in working_copy.planned_jobs(speedgrid(installed, here, "run", "--no-conda", *asked))
+    assert "The default study" in speedgrid(installed, here, "doctor").stdout
+    assert speedgrid(installed, here, "test").stderr.startswith("speedgrid: the tests come with a clone of the repository only")
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_the_wheel_has_every_file_of_the_workflow_and_nothing_else(installed, project):
+    package = next(installed.parents[1].glob("lib/python*/site-packages/speedgrid_workflow"))
+    parts = ("envs", "profiles", "report", "rules", "scripts", "studies")
+    wanted = {name for name in files_in(project) if name.partition("/")[0] in parts}
+    assert files_in(package) == wanted | {"Snakefile", "config.yaml", "techniques.yaml", "locks/run.txt", "launcher.py"}
