@@ -9,10 +9,11 @@ from math import log
 
 from speedgrid import corpus, meters, records, stage
 from speedgrid.engines.base import Engine
-from speedgrid.outcomes import Outcome, Unsupported
+from speedgrid.outcomes import Outcome, Unsupported, WrongResult
 from speedgrid.progress import say
 from speedgrid.quality import fidelity, questions
-from speedgrid.quality.distance import distance
+from speedgrid.quality.distance import TIMES, Distance, distance, mean
+from speedgrid.quality.distance import allowed as most
 from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
 from speedgrid.workloads.score import windows
 
@@ -38,16 +39,17 @@ def evaluate(job: stage.Job) -> str:
         job.enter("loading the checkpoint")
         lengths = [sum(map(len, part)) for scored in (*texts, *asked) for part in scored.parts]
         lengths += [len(one.generation.prompt) + one.generation.new_tokens for one in asked if one.generation]
-        engine.load(max(*lengths, *(len(row["tokens"]) + 1 for row in reference), 2), engine.scored_at_once)
+        engine.load(max(*lengths, *(len(row["tokens"]) + 1 for row in (reference.rows if reference else [])), 2), engine.scored_at_once)
         if job.facts.get("text_reason") is None:
             score_documents(job, engine, texts)
         answer(job, engine, asked)
-        compare(job, engine, reference)
+        away = compare(job, engine, reference.rows if reference else [])
     job.facts |= {
         "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"],
         "text": settings["text"],
         "text_sha256": corpus.fingerprint([text for _, text in documents]),
     }
+    hold(job, reference, away)
     return headline(job)
 
 
@@ -151,21 +153,22 @@ def write(engine: Engine, asked: questions.Generation, seed: int) -> dict:
     return {"tokens": len(tokens), "answer": questions.cut(text, asked.until)}
 
 
-def read_reference(job: stage.Job) -> list[dict]:
-    """The sequences of the reference; none, with the reason among the facts, where there is no reference."""
+def read_reference(job: stage.Job) -> records.Record | None:
+    """The reference; None, with the reason among the facts, where there is none."""
     if not job.told["reference"]:
         job.facts["distance_reason"] = "not asked for"
-        return []
+        return None
     record = records.read(job.told["reference"], REFERENCE)
     if record.status not in MEASURED:
         job.facts["distance_reason"] = f"the unmodified model has no figures: {record.reason}"
-        return []
-    return record.rows
+        return None
+    return record
 
 
-def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> None:
+def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> list[Distance]:
+    """How far the engine is from the reference, in each of its sequences."""
     if not reference:
-        return
+        return []
     job.enter("comparing with the unmodified model")
     clock = meters.Stopwatch(job.device)
     count = max(row["count"] for row in reference)
@@ -173,16 +176,33 @@ def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> Non
         found = engine.next_tokens([row["tokens"] for row in reference], count)
     except Outcome as failure:
         job.facts["distance_reason"] = str(failure)
-        return
+        return []
+    distances = []
     for row, likeliest in zip(reference, found, strict=True):
         own = [
             [row[name][start : start + row["count"]] for start in range(0, len(row[name]), row["count"])]
             for name in ("likeliest", "logarithms")
         ]
         away = distance((own[0], own[1]), likeliest)
+        distances.append(away)
         told = {"kind": "sequence", "document": row["document"], "tokens": len(row["tokens"]), "divergence": away.divergence}
         job.keep({**told, "agrees": list(map(int, away.agrees)), "covered": sum(away.covered) / len(away.covered)})
     job.facts["distance_s"] = clock.seconds()
+    return distances
+
+
+def hold(job: stage.Job, reference: records.Record | None, distances: Sequence[Distance]) -> None:
+    """Hold a technique that says that it keeps the model's arithmetic to it. Raises WrongResult where it is further from the unmodified
+    model than rounding explains: its figures, speed included, would be those of another model."""
+    if not distances or not job.told.get("lossless"):
+        return
+    dtype, its = job.told["options"]["dtype"], json.loads(reference.facts["job"])["options"]["dtype"]
+    job.facts["kl_allowed"] = allowed = most(reference.facts.get("rounding")) if dtype in (its, "float32") else None
+    if allowed is not None and (away := mean(distances)) > allowed:
+        raise WrongResult(
+            f"computes another model: its KL divergence from the unmodified one is {away:.2g} nat, and rounding in {its} explains"
+            f" {allowed:.2g} ({TIMES} times what one more rounding of each layer's output does)"
+        )
 
 
 def headline(job: stage.Job) -> str:

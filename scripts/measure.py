@@ -64,11 +64,12 @@ def replies(job: stage.Job, engine: Engine) -> str:
     job.enter("proving that the technique was active")
     proof = engine.prove(prompt, settings)
     job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence)}
-    if not proof.engaged:
-        for row in job.rows:
-            row |= {"status": "not_engaged", "reason": proof.reason}
+    early = generate.ended_early(job.rows, settings)
+    status, reason = ("not_engaged", proof.reason) if not proof.engaged else ("ended_early", early) if early else ("ok", "")
+    for row in job.rows:
+        row |= {"status": status, "reason": reason}
     speed = sum(row["new_tokens"] / row["reply_s"] for row in job.rows) / len(job.rows)
-    return f"{speed:,.1f} token/s" + ("" if proof.engaged else f", not engaged: {proof.reason}")
+    return f"{speed:,.1f} token/s" + (f", {status.replace('_', ' ')}: {reason}" if reason else "")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from itertools import chain
 
 from speedgrid import corpus, stage
-from speedgrid.outcomes import Unsupported
+from speedgrid.engines.base import Engine, Likeliest
+from speedgrid.outcomes import Outcome, Unsupported
+from speedgrid.quality import distance
 from speedgrid.quality.distance import COUNT, sequences
 
 
@@ -23,12 +25,24 @@ def reference(job: stage.Job) -> str:
         engine.load(max(len(piece) for _, piece in pieces) + 1, engine.scored_at_once)
         job.enter("computing next tokens")
         found = engine.next_tokens([piece for _, piece in pieces], COUNT)
+        job.enter("measuring what rounding does")
+        job.facts["rounding"] = rounding(engine, [piece for _, piece in pieces], found, job.told["seed"])
     for (number, piece), likeliest in zip(pieces, found, strict=True):
         tokens, logarithms = (list(chain.from_iterable(part)) for part in likeliest)
         row = {"document": documents[number][0], "tokens": piece, "likeliest": tokens, "logarithms": logarithms}
         job.keep({**row, "count": len(likeliest.tokens[0])})
     job.facts |= {"technique": job.told["technique"], "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"]}
     return f"{sum(len(piece) for _, piece in pieces):,} positions in {len(pieces)} sequences"
+
+
+def rounding(engine: Engine, pieces: list[list[int]], found: list[Likeliest], seed: int) -> float | None:
+    """Mean divergence of the model from itself where the output of each layer is rounded once more; None where that cannot be had."""
+    try:
+        with engine.rounded_once_more(seed):
+            again = engine.next_tokens_alone(pieces, COUNT)
+    except Outcome:
+        return None
+    return distance.mean([distance.distance(*both) for both in zip(found, again, strict=True)])
 
 
 if __name__ == "__main__":

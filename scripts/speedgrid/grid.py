@@ -57,6 +57,8 @@ class Cell:
     further: int | None
     random_weights: bool
     lacks: str
+    # Whether the technique says that it keeps the model's arithmetic.
+    lossless: bool
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -142,7 +144,8 @@ class Cell:
         if stage == "evaluate":
             # What tasks ask and what the reference expects is in the files that are named; how they were made is not told again.
             told["evaluate"] = _asked(self.evaluate, "max_bytes")
-            told |= {"random_weights": self.random_weights, "requests": self.requests_record if self.asks_tasks else ""}
+            told |= {"random_weights": self.random_weights, "lossless": self.lossless}
+            told |= {"requests": self.requests_record if self.asks_tasks else ""}
             told["reference"] = self.reference_record if self.has_reference else ""
         return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
@@ -366,6 +369,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         further=0 if experiment["runs"] == AUTO else None,
         random_weights=origin(study["models"][model]) == "architecture",
         lacks=lacks(entry, on_gpu),
+        lossless=entry["lossless"],
     )
 
 

@@ -4,6 +4,7 @@ transformers makes up a weight that it does not find, and passes over one that i
 would be those of another model. Every engine and transform that reads a model with transformers reads it here.
 """
 
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -27,6 +28,8 @@ BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|po
 TRIAL = 47
 # How the names of a language model's embedding end.
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+# And that of its output layer, where it is no embedding.
+HEADS = ("lm_head.weight", "embed_out.weight")
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -99,6 +102,36 @@ def refuse_encoder(config) -> None:
     """Raise Unsupported for a model with an encoder, whose decoder alone would run."""
     if getattr(config, "is_encoder_decoder", False):
         raise Unsupported(f"{config.model_type} models have an encoder, and only what generates with a decoder alone is measured here")
+
+
+def refuse_own_head(folder: Path, config, what: str) -> None:
+    """Raise Unsupported where the configuration, read or as it stands in config.json, says that the output layer is the embedding, and the
+    weights hold another one: `what` goes by the configuration and would compute another model. (transformers 5 goes by the weights.)"""
+    told = config if isinstance(config, Mapping) else config.to_dict()
+    if not (told.get("text_config") or told).get("tie_word_embeddings"):
+        return
+    files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
+    places = [(path, name) for path in files for name in checkpoints.tensors(path)]
+    embedding, head = (next((place for place in places if place[1].endswith(ends)), None) for ends in (EMBEDDINGS, HEADS))
+    if embedding and head and _content(*embedding) != _content(*head):
+        raise Unsupported(
+            "the configuration says that the output layer is the embedding (`tie_word_embeddings`), and the weights hold another one"
+            f" ({head[1]}), which {what} passes over; set tie_word_embeddings to false in config.json"
+        )
+
+
+def _content(path: Path, name: str) -> tuple:
+    """What tells one tensor from another: its format, shape and a hash of its content."""
+    entry = checkpoints.tensors(path)[name]
+    start, end = entry["data_offsets"]
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little") + start)
+        left = end - start
+        while left and (part := file.read(min(left, 2**24))):
+            digest.update(part)
+            left -= len(part)
+    return entry["dtype"], tuple(entry["shape"]), digest.hexdigest()
 
 
 def check(folder: Path, trust_remote_code: bool = False) -> None:

@@ -59,6 +59,12 @@ class Timeout(Outcome):
     status = "timeout"
 
 
+class WrongResult(Outcome):
+    """A technique that keeps the model's arithmetic computes something else: its figures are those of another model."""
+
+    status = "wrong_result"
+
+
 class Failed(Outcome):
     """A bug, of ours or of a library, or something unknown. The next run does the job again."""
 

@@ -20,11 +20,13 @@ STATUSES = {
     "missing_dependency": "a package or tool is missing",
     "timeout": "the time budget ran out",
     "not_finite": "what the model computes is no finite number",
+    "wrong_result": "computes something else than the unmodified model, and claims not to",
+    "ended_early": "measured, but the replies ended before there was anything to time",
     "failed": "ended by a bug or by something unknown; the next run tries the cell again",
     "not_run": "no job has come to it yet",
     "interrupted": "stopped from outside; never a cell's result, the cell is measured again",
 }
-MEASURED = ("ok", "not_engaged")
+MEASURED = ("ok", "not_engaged", "ended_early")
 FAILED, NOT_RUN = "failed", "not_run"
 
 
@@ -404,6 +406,13 @@ QUALITY = (
         "Mean divergence of the next token from the unmodified model's, over held-out text; 0 is the same model",
         "lower",
     ),
+    Column(
+        "kl_allowed",
+        "double",
+        "nat",
+        "KL divergence allowed",
+        "The most of it that rounding explains, to which a technique that keeps the arithmetic was held; empty for others",
+    ),
     Column("top1_agreement", "double", "", "Top-1 agreement", "Share of positions with the same likeliest next token", "higher"),
     Column("accuracy", "double", "", "Accuracy", "Of the first task with choices", "higher"),
     Column("accuracy_task", "string", "", "Accuracy in", "The name of that task"),
@@ -611,6 +620,13 @@ REFERENCE = Table(
         *RUN,
         Column("technique", "string", "", "Technique", "The technique that computed it, on the model as it was prepared"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
+        Column(
+            "rounding",
+            "double",
+            "nat",
+            "Rounding",
+            "Mean divergence of the unmodified model from itself where the output of each of its layers is rounded once more, at random",
+        ),
     ),
 )
 
@@ -657,6 +673,13 @@ EVALUATE = Table(
         Column("not_answered", "string", "", "Not answered", "Tasks that this model cannot be asked, with the reasons, as JSON"),
         Column("distance_s", "double", "s", "Time of comparing", "Time of comparing with the reference", "lower"),
         Column("distance_reason", "string", "", "Distance reason", "Why there is no distance to the reference, in words"),
+        Column(
+            "kl_allowed",
+            "double",
+            "nat",
+            "Divergence allowed",
+            "The most mean divergence that rounding explains, to which a technique that keeps the arithmetic was held; empty for others",
+        ),
         Column("text_reason", "string", "", "Text reason", "Why there are no bits per byte of held-out text, in words"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
         Column("text", "string", "", "Text", "What was scored"),
@@ -715,6 +738,9 @@ SUMMARY = Table(
         Column("unit", "string", "", "Counted in", "What its items are: `token`, `image` or `pass`"),
         Column("replies", "int64", "", "Replies", "Counted replies, or steps or passes"),
         Column("new_tokens", "int64", "", "New tokens", "Tokens of all counted replies"),
+        Column(
+            "new_tokens_asked", "int64", "", "New tokens asked for", "Tokens that all counted replies would have had, had none ended early"
+        ),
         Column(
             "rate",
             "double",

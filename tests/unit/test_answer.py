@@ -234,3 +234,24 @@ def test_parameters_in_words():
         "70.6 billion",
         "900",
     ]
+
+
+def test_replies_that_ended_early_are_told_with_their_tokens_and_a_handful_of_steps_is_not_ranked(tmp_path):
+    asked = {"job": json.dumps({"settings": {"max_new_tokens": 64}})}
+    short = replace(SDPA, speed=186, new_tokens=1, status="ended_early", reason="the replies ended after 1 of 64 tokens", facts=asked)
+    some = replace(COMPILED, new_tokens=40, facts=asked)
+    headline, points, warnings = said(tmp_path, [replace(AGAIN, facts=asked), some, short])
+    assert headline.startswith("torch.compile (static cache)")
+    assert "Not ranked: SDPA. The replies ended after 1 of 64 tokens. Its figures count nowhere above." in points
+    assert "SDPA 20 of 1,280 tokens in 20 replies" in warnings
+    assert "torch.compile (static cache) 800 of 1,280 tokens in 20 replies" in warnings
+    assert "Baseline (eager attention) 1,280" not in warnings
+
+
+def test_where_all_replies_ended_at_once_nothing_is_ranked_and_the_page_says_why(tmp_path):
+    early = {"new_tokens": 1, "status": "ended_early", "reason": "the replies ended after 1 of 64 tokens"}
+    early["facts"] = {"job": json.dumps({"settings": {"max_new_tokens": 64}})}
+    headline, points, warnings = said(tmp_path, [replace(BASELINE, **early), replace(SDPA, **early)])
+    assert headline == "Nothing that was measured here can be ranked, so there is no answer."
+    assert "Not ranked: SDPA." in points
+    assert "20 of 1,280 tokens in 20 replies" in warnings

@@ -73,3 +73,14 @@ def test_replies_end_when_their_interval_is_as_narrow_as_asked_for(share):
     rates = [row["new_tokens"] / row["reply_s"] for row in rows]
     assert statistics.level(rates).half_width <= share
     assert len(rows) in statistics.Precision(share, 5, 1000).looks
+
+
+@pytest.mark.parametrize(
+    ("steps", "asked", "early"),
+    [([1] * 5, 32, True), ([4, 4, 4], 32, True), ([5, 5], 32, False), ([1, 32], 32, False), ([1], 1, False), ([2, 2], 2, False)],
+)
+def test_a_handful_of_decoding_steps_has_no_speed_unless_no_more_were_asked_for(steps, asked, early):
+    why = generate.ended_early([{"steps": count} for count in steps], {"max_new_tokens": asked})
+    assert bool(why) == early
+    if early:
+        assert f"after {sum(steps) / len(steps):.3g} of {asked} tokens on average" in why

@@ -284,3 +284,13 @@ def test_a_task_that_only_one_side_answered_is_compared_with_nothing():
     own = scores.task_figures("task", [Score("acc", [1, 0])])
     assert "loss" not in scores.compared(own, [])[0]
     assert "loss" not in scores.compared(own, scores.task_figures("task", [Score("acc", [1, 0, 1])]))[0]
+
+
+# What rounding explains
+
+
+@given(rounding=st.floats(0, 1))
+def test_what_rounding_explains_is_more_than_what_one_rounding_does(rounding):
+    assert distance.allowed(rounding) > rounding
+    assert distance.allowed(0.0) == distance.LEAST
+    assert distance.allowed(None) is None

@@ -89,6 +89,30 @@ def scores(folder: Path) -> dict:
     return found
 
 
+def rounding(folder: Path) -> dict:
+    """By shape and number format: the model's divergence from itself with one more rounding of each layer's output, what is allowed by it,
+    and its divergence from SDPA and from float32."""
+    import random
+
+    from speedgrid.quality import distance
+
+    def apart(one, other) -> float:
+        return distance.mean([distance.distance(*both) for both in zip(one, other, strict=True)])
+
+    draw, found = random.Random(1), {}
+    texts = [[draw.randrange(2, 300) for _ in range(64)] for _ in range(6)]
+    for name in ("llama", "experts", "learned positions"):
+        for dtype in ("float32", "float16", "bfloat16"):
+            engine = engine_of(folder / name, dtype=dtype)
+            wanted = engine.next_tokens(texts, 256)
+            with engine.rounded_once_more(1):
+                measured = apart(wanted, engine.next_tokens_alone(texts, 256))
+            others = {"sdpa": {"dtype": dtype, "attention": "sdpa"}, "float32": {}}
+            away = {other: apart(wanted, engine_of(folder / name, **how).next_tokens(texts, 256)) for other, how in others.items()}
+            found[f"{name} {dtype}"] = {"rounding": measured, "allowed": distance.allowed(measured), **away}
+    return found
+
+
 if __name__ == "__main__":
     what, folder = sys.argv[1:]
-    print(json.dumps({"build": build, "scores": scores}[what](Path(folder))))
+    print(json.dumps({"build": build, "scores": scores, "rounding": rounding}[what](Path(folder))))

@@ -4,6 +4,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -253,6 +254,13 @@ class Engine(Runtime):
     def next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
         """What `next_tokens` gives of each sequence by itself."""
         return [self.next_tokens([sequence], count)[0] for sequence in sequences]
+
+    def rounded_once_more(self, seed: int) -> AbstractContextManager:
+        """The context in which the output of each layer is rounded once more, at random by as much as its number format rounds.
+
+        Raises outcomes.Unsupported where the engine cannot do that.
+        """
+        raise Unsupported("this engine does not let its layers be rounded once more")
 
     def check_numbers(self, tokens: Sequence[int]) -> None:
         """Raise outcomes.NotFinite where what the model makes of a sequence is no number; called after the counted replies, since a model

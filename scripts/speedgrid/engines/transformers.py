@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import ClassVar
 from urllib.error import URLError
@@ -19,9 +20,9 @@ KERNELS_AS_THEY_ARE = {"gptq": "gptq_triton", "awq": "awq_torch"}
 # How GPT-QModel begins what it says of its kernel for Hopper, where the copy of CUTLASS is not one that it takes.
 MACHETE = "Machete: "
 
-# Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 # The last tokens of a reply that are looked at for numbers that are not finite.
 CHECKED = 64
+# Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 
@@ -238,6 +239,26 @@ class Engine(base.Engine):
                 for row, place in enumerate(places):
                     found[place] = read(place, logits[row, : len(sequences[place])])
         return found
+
+    @contextmanager
+    def rounded_once_more(self, seed: int) -> Iterator[None]:
+        import torch
+
+        draw = torch.Generator(device=self.device.kind).manual_seed(seed)
+
+        def rounded(module, inputs, output):
+            if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+                return output
+            # Half the distance to the next number of the format, up or down.
+            by = torch.finfo(output.dtype).eps / 2 * (2 * torch.rand(output.shape, generator=draw, device=output.device) - 1)
+            return (output.float() * (1 + by)).to(output.dtype)
+
+        hooks = [module.register_forward_hook(rounded) for module in self.model.modules() if not any(module.children())]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _uncompiled(self, asked: bool):
         """The context in which a compiled forward pass runs as it was written."""

@@ -58,6 +58,7 @@ class Engine(transformers.Engine):
         from transformers import AutoModelForCausalLM, GenerationConfig
 
         self.refuse_room(room)
+        loading.refuse_own_head(self.checkpoint, self.config, "transformers 4.40")
         attention = self.options.get("attention")
         if attention == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")

@@ -92,6 +92,7 @@ class Engine(base.Engine):
         # One token more than the context is scored and not fed; what goes beyond has no positions in the model.
         if room > self.context() + 1:
             raise Unsupported(f"the model takes {self.context()} tokens, and prompt and reply together are {room}")
+        loading.refuse_own_head(self.checkpoint, self.config, "vLLM")
         self.asked: list[Timing] = []
         self.sent = 0
         cache = cache_bytes(self._text_config(), self.options["dtype"], room, batch_size)

@@ -17,6 +17,12 @@ COUNT = 256
 SEQUENCE = 128
 # A probability left over that is smaller than this is rounding.
 ROUNDING = 1e-7
+# How many times the divergence by one more rounding of each layer's output is still rounding. Divergence grows with the square of what
+# moves the logits. Two computations round independently, each several times in a layer where one more rounding is seen: attention in blocks
+# or whole, sums in another order, a softmax or norm kept in 32 bits or not. A factor of 5.5 in what moves them is 30 in divergence.
+TIMES = 30
+# Mean divergence, in nats, that comes of the logarithms themselves, which are 32-bit numbers.
+LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,18 @@ def distance(
     rows = [position(*row) for row in zip(*reference, *other, strict=True)]
     divergence, covered = ([row[column] for row in rows] for column in (0, 1))
     return Distance(divergence, [mine[0] == theirs[0] for mine, theirs in zip(reference[0], other[0], strict=True)], covered)
+
+
+def allowed(rounding: float | None) -> float | None:
+    """The most mean divergence from the unmodified model, in nats, that rounding explains; `rounding` is its divergence from itself where
+    each layer's output is rounded once more. None where that was not measured."""
+    return None if rounding is None else TIMES * rounding + LEAST
+
+
+def mean(distances: Sequence[Distance]) -> float:
+    """The mean divergence over all positions of sequences, in nats."""
+    found = [one for distance in distances for one in distance.divergence]
+    return sum(found) / len(found)
 
 
 def position(tokens: Sequence[int], logarithms: Sequence[float], others: Sequence[int], their: Sequence[float]) -> tuple[float, float]:

@@ -38,8 +38,9 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
     if group.engaged.empty:
         waits = (group.rows.status == NOT_RUN).any()
-        headline = "Nothing has been measured here yet." if waits else "Nothing could be measured here, so there is no answer."
-        return Answer(Markup(headline), _excluded(group), [])
+        nothing = "Nothing could be measured here" if group.measured.empty else "Nothing that was measured here can be ranked"
+        headline = "Nothing has been measured here yet." if waits else f"{nothing}, so there is no answer."
+        return Answer(Markup(headline), _excluded(group), _ended_early_warning(group))
     points = [*_speed_points(group), *_memory_points(group), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
     points = [point for point in points if point]
     return Answer(_headline(group), points, _warnings(group, devices))
@@ -256,6 +257,8 @@ def _excluded(group: Group) -> list[Markup]:
     points = []
     for row in group.rows[group.rows.status == "not_engaged"].itertuples():
         points.append(Markup("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
+    for row in group.rows[group.rows.status == "ended_early"].itertuples():
+        points.append(Markup("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
     waiting = group.rows[group.rows.status == NOT_RUN]
     if len(waiting):
         points.append(Markup("Not measured yet: {}; <a href='#not-run'>why</a>.").format(_names(waiting.label)))
@@ -288,13 +291,31 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     for keys, rows in group.measured[group.measured.outdated.fillna("") != ""].groupby("outdated"):
         text = "<strong>Made or measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
         warnings.append(Markup(text).format(keys, _names(rows.label)))
-    warnings += _length_warning(group) + trust.warnings(group)
+    warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if group.baseline is not None and group.baseline.status == "not_engaged":
         warnings.append(Markup("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
+    if group.baseline is not None and group.baseline.status == "ended_early":
+        warnings.append(Markup("The baseline itself is not ranked: {}").format(_sentence(group.baseline.reason)))
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
         warnings.append(Markup("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))
     return warnings
+
+
+def _ended_early_warning(group: Group) -> list[Markup]:
+    """Techniques whose replies came to an end token before all that they were asked for."""
+    rows = group.measured[group.measured.new_tokens < group.measured.new_tokens_asked]
+    if not len(rows):
+        return []
+    told = [
+        Markup("{} {} of {} tokens in {} replies").format(row.label, *map(units.number, map(int, counts)))
+        for row in rows.itertuples()
+        for counts in [(row.new_tokens, row.new_tokens_asked, row.replies)]
+    ]
+    words = (
+        "Replies ended early, at an end token, so that less was timed than was asked for: {}. <code>ignore_eos: true</code> has them go on."
+    )
+    return [Markup(words).format(units.listed(told))]
 
 
 def _length_warning(group: Group) -> list[Markup]:

@@ -29,6 +29,8 @@ OFF = "\u200b"
 
 MEASURED_INK, BASELINE_INK, OFF_INK = "var(--chart-measured)", "var(--chart-baseline)", "var(--chart-off)"
 INK, MUTED, GRID, PAPER = "var(--ink)", "var(--muted)", "var(--grid)", "var(--card)"
+# Of what was measured and counts nowhere, in grey.
+STATUS_WORDS = {"not_engaged": "not engaged", "ended_early": "replies ended early"}
 STATE_INKS = {"measured": MEASURED_INK, "baseline": BASELINE_INK, "not engaged": OFF_INK, "failed": OFF_INK}
 
 _LINE = 14  # height of a line of a label, in pixels
@@ -439,7 +441,7 @@ def state(row) -> str:
     """Which of STATE_INKS a cell has."""
     if row.status not in MEASURED or units.is_missing(row.rate):
         return "failed"
-    if row.status == "not_engaged":
+    if row.status != "ok":
         return "not engaged"
     return "baseline" if row.is_baseline else "measured"
 
@@ -577,7 +579,8 @@ def _finished(*layers: alt.Chart, table: pd.DataFrame) -> alt.LayerChart:
 
 def _state_legend(group: Group) -> list[tuple[str, str]]:
     states = {state(row) for row in group.rows.itertuples()}
-    words = {"measured": "technique", "baseline": "baseline", "not engaged": "not engaged"}
+    left_out = [STATUS_WORDS[status] for status in STATUS_WORDS if (group.rows.status == status).any()]
+    words = {"measured": "technique", "baseline": "baseline", "not engaged": " or ".join(left_out)}
     return [(STATE_INKS[name][4:-1], text) for name, text in words.items() if name in states]
 
 

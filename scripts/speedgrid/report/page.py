@@ -104,6 +104,7 @@ class Section:
     machine: list[trust.MachineRow] = field(default_factory=list)
     scores: quality.ScoreTable | None = None
     refusals: list[str] = field(default_factory=list)
+    held: str = ""
     impact: list[quality.ImpactRow] = field(default_factory=list)
     samples: list[dict] = field(default_factory=list)
     prompt: str = ""
@@ -129,6 +130,7 @@ def render(
     for section in context["sections"]:
         section.scores = quality.score_table(section.group, scores)
         section.refusals = quality.refusals(section.group, scores)
+        section.held = quality.held_sentence(section.group)
         section.impact = quality.impact_rows(section.group)
     context |= {"compared": compared, "words": compared_words}
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]

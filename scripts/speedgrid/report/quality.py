@@ -7,6 +7,7 @@ Texts here are plain; the template escapes them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.report import units
 from speedgrid.report.tables import GROUP, Group
 
@@ -105,6 +106,19 @@ def refusals(group: Group, scores: Sequence[Mapping]) -> list[str]:
     # A cell that was not measured has its reason under "What could not run".
     told = [row for row in missing if row["task"]]
     return list(dict.fromkeys(f"{row['task']}{_of(labels.get(row['technique']))}: {row['reason']}" for row in told))
+
+
+def held_sentence(group: Group) -> str:
+    """To what the techniques that say that they keep the model's arithmetic were held; empty where none was."""
+    held = group.rows[group.rows.kl_allowed.notna()]
+    if held.empty:
+        return ""
+    most = units.number(float(held.kl_allowed.max()), 2)
+    return (
+        f"Techniques that say they keep the model's arithmetic were held to a KL divergence of at most {most} nat, which is what rounding"
+        f" explains: {TIMES} times what it does to the unmodified model to round the output of each of its layers once more, and {LEAST:g}"
+        " for the logarithms themselves. Beyond it a cell has the status `wrong_result` and no figures."
+    )
 
 
 def impact_rows(group: Group) -> list[ImpactRow]:

@@ -32,6 +32,8 @@ FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
     *("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
 )
+# What an evaluation may find that leaves nothing of what was measured.
+REFUTING = ("not_finite", "wrong_result")
 COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s")
 
 
@@ -65,7 +67,17 @@ class CellRecords:
 
     @property
     def status(self) -> str:
-        return self.measure.status
+        return self._decided_by.status
+
+    @property
+    def reason(self) -> str:
+        return self._decided_by.reason
+
+    @property
+    def _decided_by(self) -> Record:
+        """What says how the cell ended: its evaluation where that found that the cell computes no numbers, or another model."""
+        found_out = self.evaluate is not None and self.evaluate.status in REFUTING and self.measure.status in MEASURED
+        return self.evaluate if found_out else self.measure
 
     @cached_property
     def replies(self) -> list[dict]:
@@ -195,7 +207,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
     row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
     row |= {
         "status": cell.status,
-        "reason": cell.measure.reason,
+        "reason": cell.reason,
         "replies": len(cell.all_replies) if cell.has_figures else len(cell.replies),
     }
     row["outdated"] = ", ".join(_outdated(cell))
@@ -253,7 +265,10 @@ def _speed(cell: CellRecords, speed: statistics.Speed) -> dict:
     tokens = statistics.pooled([run.mean for run in cell.runs]).interval()
     # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
     means |= {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
-    return _rates(cell, speed) | means | {"new_tokens": sum(reply["new_tokens"] for reply in cell.all_replies)}
+    asked = json.loads(cell.measure.facts["job"])["settings"].get("max_new_tokens")
+    counts = {"new_tokens": sum(reply["new_tokens"] for reply in cell.all_replies)}
+    counts["new_tokens_asked"] = asked and sum(reply["batch_size"] * asked for reply in cell.all_replies)
+    return _rates(cell, speed) | means | counts
 
 
 def _rates(cell: CellRecords, speed: statistics.Speed) -> dict:
@@ -384,7 +399,8 @@ def _quality(cell: CellRecords) -> dict:
         return {"quality_status": "unsupported", "quality_reason": cell.evaluate.facts.get("text_reason"), **_scores(cell)}
     scored_bytes = sum(row["bytes"] for row in scored)
     bits = sum(row["nats"] for row in scored) / math.log(2) / scored_bytes
-    return {"bits_per_byte": bits, "quality_bytes": scored_bytes, **_scores(cell)}
+    told = {"bits_per_byte": bits, "quality_bytes": scored_bytes, "kl_allowed": cell.evaluate.facts.get("kl_allowed")}
+    return told | _scores(cell)
 
 
 def _scores(cell: CellRecords) -> dict:

@@ -47,6 +47,7 @@ def make(task: Task) -> dict:
         engine.open()
         if hasattr(engine.config, "auto_map") and not task.trust_remote_code:
             raise Unsupported("AutoGPTQ runs the code that came with this checkpoint, and the study does not trust it (trust_remote_code)")
+        loading.refuse_own_head(engine.checkpoint, engine.config, "transformers 4.40")
         # Under this name of the file transformers finds the weights.
         config = BaseQuantizeConfig(
             bits=settings["bits"], group_size=settings["group_size"], desc_act=settings["desc_act"], model_file_base_name="model"

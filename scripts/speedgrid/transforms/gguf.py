@@ -97,8 +97,9 @@ def make(task: Task) -> dict:
     file_type(llama_cpp, kind)
     checkpoints.weight_files(task.source)
     # A GGUF file holds the tokenizer. The engine reads both anyway, and says in a line what the converter ends with.
-    loading.read_config(task.source, task.trust_remote_code)
+    config = loading.read_config(task.source, task.trust_remote_code)
     loading.read_tokenizer(task.source, task.trust_remote_code)
+    loading.refuse_own_head(task.source, config, "llama.cpp's converter, for many families,")
     target = task.target / WEIGHTS
     if kind in CONVERTED:
         convert(task.source, target, kind, task.trust_remote_code)

@@ -159,7 +159,9 @@ def _load(task: Task):
 
     where = {"local_files_only": True, "trust_remote_code": task.trust_remote_code}
     said = json.loads((task.source / "config.json").read_text())
-    kind = type(loading.read_config(task.source, task.trust_remote_code))
+    read = loading.read_config(task.source, task.trust_remote_code)
+    loading.refuse_own_head(task.source, read, "transformers 4, which exports it,")
+    kind = type(read)
     _check_exporter(kind.model_type)
     config = kind.from_dict(config_for_transformers_4(said, {*kind().to_dict(), *kind.attribute_map}))
     refuse_changing_rope(config.to_dict())

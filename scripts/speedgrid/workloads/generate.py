@@ -3,12 +3,15 @@
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from speedgrid.engines.base import Engine, Reply
 from speedgrid.meters import DeviceTimer
 from speedgrid.stage import Job
 from speedgrid.statistics import Precision, stop
+
+# Decoding steps of a reply, on average, from which its speed is ranked where replies ended early.
+FEWEST_STEPS = 4
 
 
 def prompt_of(engine: Engine, settings: Mapping, seed: int) -> list[int]:
@@ -56,6 +59,18 @@ def most_replies(settings: Mapping) -> int:
     """How many counted replies there can be."""
     rule = precision(settings["replies"])
     return rule.at_most if rule else settings["replies"]
+
+
+def ended_early(replies: Sequence[Mapping], settings: Mapping) -> str:
+    """Why replies, rows of schema.MEASURE, have no speed worth the name; empty where they do. They may end before all that they were asked
+    for, but a rate that a handful of decoding steps gave is that of prefill and of whatever happens once a reply."""
+    steps = sum(reply["steps"] for reply in replies) / len(replies)
+    if steps == settings["max_new_tokens"] or steps - 1 >= FEWEST_STEPS:
+        return ""
+    return (
+        f"the replies ended after {steps:.3g} of {settings['max_new_tokens']} tokens on average, at an end token, and fewer than"
+        f" {FEWEST_STEPS} decoding steps are too few to time; give another prompt, or `ignore_eos: true`"
+    )
 
 
 def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, keep: Callable[[dict], None]) -> str:
