@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from speedgrid import checkpoints
-from speedgrid.outcomes import MissingDependency, Outcome, Unsupported, expected
+from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported, expected
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
@@ -51,8 +51,7 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False):
     except MemoryError:
         raise
     except Exception as error:  # tokenizers raises no narrower class for a file that it cannot read
-        known = _refusal(error, folder)
-        raise known or Unsupported(f"the tokenizer of the checkpoint cannot be read: {_line(error)}") from error
+        raise _refusal(error, folder) or Unsupported(f"the tokenizer of the checkpoint cannot be read: {_line(error)}") from error
 
 
 def read_config(folder: Path, trust_remote_code: bool = False):
@@ -67,8 +66,7 @@ def read_config(folder: Path, trust_remote_code: bool = False):
     except MemoryError:
         raise
     except Exception as error:  # huggingface_hub, which checks the types of settings, has classes of its own
-        known = _refusal(error, folder)
-        raise known or Unsupported(f"config.json of the checkpoint cannot be read: {_line(error)}") from error
+        raise _refusal(error, folder) or Unsupported(f"config.json of the checkpoint cannot be read: {_line(error)}") from error
 
 
 def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool = False, **how):
@@ -210,7 +208,7 @@ def require_runnable(model, how: str) -> None:
         with torch.inference_mode():
             model(input_ids=tokens, use_cache=False).logits.float().cpu()
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
-        if expected(error):
+        if isinstance(expected(error), OutOfMemory):
             raise
         kind = model.config.model_type
         raise Unsupported(f"{how} does not go with the layers of {kind} in transformers: a pass ends with {_line(error)!r}") from error
@@ -282,12 +280,10 @@ def gap(names: Iterable[str]) -> str:
 
 def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | None:
     """The expected failure that an error of transformers over a checkpoint stands for; None where it is none that is known."""
+    if "trust_remote_code" in str(error):
+        # Who knows the model's name in the study names its key (outcomes.expected).
+        raise error
     said, kind = str(error), _read(folder / "config.json").get("model_type")
-    if "trust_remote_code" in said:
-        return Unsupported(
-            f"the checkpoint (model type {kind}) runs Python code that came with it, which the study does not allow; read the code, and if"
-            " you trust it, set `trust_remote_code: true` for the model in the study (models.NAME.trust_remote_code)"
-        )
     if "does not recognize this architecture" in said:
         return Unsupported(f"transformers {_version()} does not know the model type {kind} of config.json")
     if "Should have a `model_type` key" in said:

@@ -30,6 +30,8 @@ SAYS_NO = re.compile(
 SAYS_MISSING = re.compile(
     r"(pip|conda) install|not (found|installed) in your environment|(is|are) required to|is not installed", re.IGNORECASE
 )
+# What PyTorch says of a product of two number formats.
+MIXED_FORMATS = re.compile(r"expected scalar type \w+ but found|(to|must) have the same dtype")
 REASON_CHARACTERS = 300
 
 
@@ -128,6 +130,10 @@ def _said_by_a_library(error: BaseException, model: str) -> Outcome | None:
         return MissingDependency(_sentence(said, SAYS_MISSING))
     if isinstance(error, NotImplementedError) and said:
         return Unsupported(f"{library}: {textwrap.shorten(said, REASON_CHARACTERS, placeholder=' ...')}")
+    if MIXED_FORMATS.search(said):
+        # Some families compute a part in a format of their own, and hold the result against weights in another.
+        said = textwrap.shorten(said, REASON_CHARACTERS, placeholder=" ...")
+        return Unsupported(f"{library} does not compute this model in the number format that was asked for: {said}")
     return Unsupported(f"{library}: {_sentence(said, SAYS_NO)}") if SAYS_NO.search(said) else None
 
 

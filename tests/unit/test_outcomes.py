@@ -70,6 +70,12 @@ PIECES = (
 @pytest.mark.parametrize(
     ("package", "error", "status", "reason"),
     [
+        (
+            "transformers",
+            RuntimeError("expected scalar type Float but found BFloat16"),
+            "unsupported",
+            "the number format that was asked for",
+        ),
         ("transformers", ValueError(SDPA), "unsupported", f"transformers: {SDPA.split('. Please')[0]}"),
         ("transformers", ValueError(REMOTE), "unsupported", "the study says `models.mine.trust_remote_code: true`"),
         ("transformers", ValueError(UNKNOWN), "unsupported", "model type `frob` but Transformers does not recognize this architecture"),
