@@ -11,7 +11,7 @@ import report_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from speedgrid import records
-from speedgrid.report import page, tables
+from speedgrid.report import page, pending, tables
 from speedgrid.report.answer import answer
 from speedgrid.schema import FAILED, MEASURE, MEASURED, NOT_RUN, STATUSES, SUMMARY, WARMUP
 
@@ -122,7 +122,7 @@ def test_the_page_says_how_much_is_measured_and_what_is_missing(tmp_path):
     (Path(grid[3]["folder"]) / "measure.parquet").write_bytes(b"")
     html = report_data.page_of(grid, made.study())
     text = " ".join(re.sub(r"<[^>]+>", "", html.partition("<main")[0]).split())
-    assert "4 of 8 cells measured · 1 failed · 2 not measured yet" in text
+    assert "4 of 8 cells measured · 1 failed · 2 not measured yet, about 12 minutes left" in text
     missing = html.partition('id="not-run"')[2].partition("</section>")[0]
     assert missing.count('<tr><th scope="row">') == 2
     assert grid[1]["label"] in missing
@@ -145,3 +145,37 @@ def test_a_page_of_a_plan_without_cells():
     html = page.render(report_data.quick_parts(), made.study(), [], [], [])
     assert "0 of 0 cells measured" in html
     assert "The study plans no cell" in html
+
+
+def of(technique: str, gpu: str = "one", **more) -> dict:
+    return {"gpu": gpu, "experiment": "e", "model": "m", "technique": technique, **more}
+
+
+def ran(technique: str, minutes: int, gpu: str = "one") -> dict:
+    return of(technique, gpu, started_at="2025-03-01T10:00:00+00:00", ended_at=f"2025-03-01T10:{minutes:02}:00+00:00")
+
+
+def test_what_is_left_takes_as_long_as_what_is_done_and_devices_work_side_by_side():
+    """The slowest device: three cells of 4 + 6 minutes each; the other has one of 5. A model's preparation is of no cell."""
+    summary = [of("a", status="ok"), *(of(name, status=NOT_RUN) for name in "bcd"), of("e", status="oom")]
+    summary += [of("a", "two", status="ok"), of("b", "two", status=NOT_RUN)]
+    model = ran("a", 59) | {"gpu": None, "experiment": None, "technique": None}
+    runs = [model, ran("a", 4), ran("a", 6), ran("e", 50), ran("a", 5, "two")]
+    assert pending.seconds_left(summary, runs) == 3 * 10 * 60
+    assert pending.seconds_left(summary, runs[:-1]) is None
+    assert pending.seconds_left([row for row in summary if row["status"] != NOT_RUN], runs) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0, "about a minute"),
+        (89, "about a minute"),
+        (720, "about 12 minutes"),
+        (5000, "about 83 minutes"),
+        (7200, "about 2 hours"),
+    ],
+)
+def test_what_is_left_is_told_as_people_say_it(seconds, words):
+    assert pending.in_words(seconds) == words

@@ -110,6 +110,13 @@ def test_an_unknown_command(root):
     is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, prepare, report, test, compare, lock or doctor")
 
 
+def test_a_report_takes_the_study_and_no_arguments_of_snakemake(root):
+    """They would be those of a run: `-n` and targets mean nothing for it."""
+    is_one_line(speedgrid(root, "report", "-n"), "report takes --study, --no-conda and --uv-envs, not '-n'")
+    is_one_line(speedgrid(root, "report", "--study", "gone.yaml"), "--study gone.yaml: there is no such file")
+    assert "--nolock" not in speedgrid(root, "report", "--help").stdout
+
+
 def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):
     (tmp_path / "here").mkdir()
     done = speedgrid(clone, "compare", "here", "there", cwd=tmp_path)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from speedgrid import statistics
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import charts, published, quality, training, trust, units
+from speedgrid.report import charts, pending, published, quality, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
@@ -167,6 +167,7 @@ def build(
         "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
         "broken_cells": sum(row["status"] == FAILED for row in summary),
         "not_run": [row for row in summary if row["status"] == NOT_RUN],
+        "time_left": pending.in_words(pending.seconds_left(summary, runs)),
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
         "machines": known,
