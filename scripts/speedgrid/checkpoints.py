@@ -83,6 +83,13 @@ def changed(folder: Path, row: Mapping, known: Mapping[str, list]) -> str:
     `row` has what facts() gave and `known` what files.states() gave. Blocks of each file are held against those of before; where a time
     moved as well, which they need not show, all weights are read.
     """
+    try:
+        return _changed(folder, row, known)
+    except OSError as error:
+        return f"cannot be read ({error.filename}: {error.strerror})"
+
+
+def _changed(folder: Path, row: Mapping, known: Mapping[str, list]) -> str:
     found = size(folder)
     if found != row["checkpoint_bytes"]:
         return f"holds {found:,} bytes of weights, and its record tells of {row['checkpoint_bytes']:,}"

@@ -349,3 +349,13 @@ def test_a_record_of_before_has_no_files_and_is_held_against_its_bytes_alone(tmp
     folder = large(tmp_path / "checkpoint")
     assert checkpoints.changed(folder, checkpoints.facts(folder), {}) == ""
     assert "holds 4,0" in checkpoints.changed(folder, {"checkpoint_bytes": 7}, {})
+
+
+def test_weights_that_are_gone_from_where_links_lead_are_said_in_words(tmp_path):
+    folder = large(tmp_path / "checkpoint")
+    before = recorded(folder)
+    (folder / "model.safetensors").rename(tmp_path / "blob")
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    assert checkpoints.changed(folder, *before) == ""
+    (tmp_path / "blob").unlink()
+    assert checkpoints.changed(folder, *before) == f"cannot be read ({folder / 'model.safetensors'}: No such file or directory)"
