@@ -40,18 +40,22 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
 
 
 def _resolved(text: str, roots: Sequence[Path], at: str) -> str:
-    """Where a path of a study leads; raises StudyError for one that cannot even be looked for."""
+    """Where a path of a study leads. Raises StudyError."""
+    real = Path(os.path.realpath(place(text, roots, at)))
+    inside = Path(os.path.realpath(roots[0]))
+    return str(real.relative_to(inside) if real.is_relative_to(inside) else real)
+
+
+def place(text: str, roots: Sequence[Path], at: str) -> Path:
+    """Where a path of a study is, whatever links it goes through; raises StudyError for one that cannot even be looked for."""
     try:
         path = Path(text).expanduser()
-        path = next((root / path for root in roots if (root / path).exists()), roots[0] / path)
-        real = Path(os.path.realpath(path))
+        return next((root / path for root in roots if (root / path).exists()), roots[0] / path)
     except RuntimeError:
         raise StudyError(f"{at}: there is no user {text.partition('/')[0]} on this machine, so that the path means nothing") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise StudyError(f"{at}: {validation.shown(text)} cannot be looked for: {why}") from None
-    inside = Path(os.path.realpath(roots[0]))
-    return str(real.relative_to(inside) if real.is_relative_to(inside) else real)
 
 
 def _text(path: str, roots: Sequence[Path], at: str) -> dict:

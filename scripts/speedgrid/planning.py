@@ -571,7 +571,7 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     # In a job there is no workflow to ask, and its shell has said it.
     if Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ:
         registry = environments.note_what_lacks(registry, environments.files())
-    found = inputs.resolve(study, (Path.cwd(), ROOT), where)
+    found = inputs.resolve(study, _roots(), where)
     grid = Grid(found, registry, where, has_gpu(), workflow, study, _further())
     techniques.check_cells(grid.cells, found, registry, where)
     _check_files(grid)
@@ -723,18 +723,21 @@ def _check_weights_of_others(grid: Grid) -> None:
     for name, model in grid.study["models"].items():
         for record in made if "local" in model else ():
             folder = _beside(record)
-            local = grid.written["models"][name]["local"]
-            if relation := files.overlap(Path(local), Path(folder)):
-                raise StudyError(
-                    f"{grid.study_file}: models.{name}.local: {local} {relation} {folder}, which speedgrid writes and replaces;"
-                    " keep the weights outside of it"
-                )
+            at, local = f"{grid.study_file}: models.{name}.local", grid.written["models"][name]["local"]
+            # Not the path as it was resolved, which no longer says what links it goes through.
+            if relation := files.overlap(inputs.place(local, _roots(), at), Path(folder)):
+                raise StudyError(f"{at}: {local} {relation} {folder}, which speedgrid writes and replaces; keep the weights outside of it")
     for record, key in made.items():
         try:
             if not Path(record).exists():
                 checkpoints.check_own(Path(_beside(record)))
         except outcomes.ModelError as error:
             raise StudyError(f"{grid.study_file}: {key}: {error}") from None
+
+
+def _roots() -> tuple[Path, Path]:
+    """Where paths of a study are looked for: the working folder, then the project's."""
+    return Path.cwd(), ROOT
 
 
 def _beside(record: str) -> str:

@@ -59,12 +59,15 @@ def checkpoint(folder: Path) -> Path:
         ("models/tiny/checkpoint", "is models/tiny/checkpoint"),
         ("models/mine/../tiny/checkpoint/sub", "lies in models/tiny/checkpoint"),
         ("latest", "is models/tiny/checkpoint"),
+        ("~/models/tiny/checkpoint", "is models/tiny/checkpoint"),
         ("results/checkpoints/tiny/bnb_int8/float32/checkpoint", "is results/checkpoints/tiny/bnb_int8/float32/checkpoint"),
     ],
 )
-def test_weights_where_speedgrid_writes_are_refused(project, local, said):
-    for folder in ("models/mine", "models/tiny/checkpoint", Path(local)):
-        checkpoint(project / folder) if folder != Path("latest") else (project / folder).symlink_to("models/tiny/checkpoint")
+def test_weights_where_speedgrid_writes_are_refused(project, monkeypatch, local, said):
+    monkeypatch.setenv("HOME", str(project))
+    for folder in ("models/mine", "models/tiny/checkpoint", *([] if local == "latest" else [local.replace("~", str(project))])):
+        checkpoint(project / folder)
+    (project / "latest").symlink_to("models/tiny/checkpoint")
     line = refusal(project, {"mine": {"local": local}})
     assert line == f"my.yaml: models.mine.local: {local} {said}, which speedgrid writes and replaces; keep the weights outside of it"
 
@@ -209,7 +212,7 @@ def test_weights_that_only_another_user_may_read_are_refused_in_one_line(project
             if is_root:
                 os.seteuid(65534)
             with pytest.raises(StudyError) as caught:
-                inputs.resolve(studies.small() | {"models": {"mine": {"local": str(weights), "calibration": {}}}}, project, "my.yaml")
+                inputs.resolve(studies.small() | {"models": {"mine": {"local": str(weights), "calibration": {}}}}, [project], "my.yaml")
         finally:
             if is_root:
                 os.seteuid(0)
