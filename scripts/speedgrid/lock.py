@@ -71,15 +71,16 @@ def commit_of(repository: str, revision: str) -> str:
     """The commit that a branch or tag of a model of the hub stands for now; where the hub may not be asked (HF_HUB_OFFLINE) or cannot be
     reached, the one of its cache. Raises StudyError where neither knows it."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    where = endpoint.partition("://")[2].rpartition("@")[2] or endpoint  # an address may hold a password
     why = "HF_HUB_OFFLINE is set"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
         try:
             return _asked(endpoint, repository, revision)
         except urllib.error.HTTPError as error:
             said = {401: "it does not exist, or is gated and HF_TOKEN does not open it", 404: "there is no such repository or revision"}
-            raise StudyError(f"{repository} at {revision}: {said.get(error.code, f'the hub answers {error.code}')} ({endpoint})") from None
+            raise StudyError(f"{repository} at {revision}: {said.get(error.code, f'the hub answers {error.code}')} ({where})") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = f"the hub cannot be reached ({endpoint}: {getattr(error, 'reason', error)})"
+            why = f"the hub cannot be reached ({where}: {getattr(error, 'reason', error)})"
     commit = _cached(repository, revision)
     if not commit:
         raise StudyError(f"{repository} at {revision}: {why}, and the cache of the hub does not know it")
@@ -89,7 +90,10 @@ def commit_of(repository: str, revision: str) -> str:
 def _asked(endpoint: str, repository: str, revision: str) -> str:
     address = f"{endpoint}/api/models/{urllib.parse.quote(repository)}/revision/{urllib.parse.quote(revision, safe='')}"
     token = os.environ.get("HF_TOKEN")
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(address)
+    if token:
+        # Not for where the hub may send us on.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         commit = json.load(answer)["sha"]
     if not COMMIT.match(commit):

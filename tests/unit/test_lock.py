@@ -115,6 +115,14 @@ def test_without_the_hub_its_cache_is_asked_and_else_it_is_said(study, tmp_path)
     assert revisions(file) == {COMMIT}
 
 
+def test_neither_the_token_nor_a_password_of_the_hub_is_said(study):
+    secret = "hf_" + "secret" * 3
+    done = locked(study("main"), HF_ENDPOINT=f"http://me:{secret}@127.0.0.1:9", HF_TOKEN=secret)
+    assert done.returncode == 1
+    assert "the hub cannot be reached (127.0.0.1:9: " in done.stderr
+    assert secret not in done.stderr + done.stdout
+
+
 def test_what_the_hub_does_not_have_is_said_and_the_lock_stays(study, tmp_path):
     file = study("nosuch", {"tiny": ENTRY | {"revision": "nosuch"}})
     with hub.serving({"some/model": tmp_path}) as address:
