@@ -22,8 +22,12 @@ WEIGHTS = (checkpoints.WHOLE, checkpoints.INDEX)
 # The ways of quantizing whose checkpoints hold tensors that are no floating-point numbers, so that one without any is not quantized.
 PACKED = ("bitsandbytes", "gptq", "awq", "torchao")
 FLOATS = ("F64", "F32", "F16", "BF16")
-# What earlier releases saved beside the weights and computes nothing: masks and frequencies that follow from the configuration.
-BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|num_batches_tracked|embed_positions\.weights)$")
+# What earlier releases saved beside the weights and computes nothing, masks and frequencies that follow from the configuration; and scales
+# of a KV cache in 8 bits, which transformers does not have.
+BUFFERS = re.compile(
+    r"(^|\.)(inv_freq|masked_bias|causal_mask|attn\.bias|attention\.bias|position_ids|num_batches_tracked|embed_positions\.weights"
+    r"|[kqv]_scale|kv_scale|prob_scale)$"
+)
 # Tokens of the pass that a changed model has to do; more than a block of any format, and no power of two.
 TRIAL = 47
 # How the names of a language model's embedding end.

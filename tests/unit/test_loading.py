@@ -59,6 +59,8 @@ def test_a_weight_of_a_part_that_the_model_has_is_not_passed_over(name):
         "vision_tower.encoder.layers.0.mlp.up_proj.weight",
         "model.layers.0.self_attn.rotary_emb.inv_freq",
         "model.layers.0.attn.masked_bias",
+        "model.layers.0.self_attn.q_proj.causal_mask",
+        "model.layers.0.self_attn.k_scale",
     ],
 )
 def test_what_changes_nothing_of_the_model_may_lie_beside_it(name):
