@@ -44,16 +44,18 @@ def before_the_first_job():
 
 # A job that failed leaves a row, so that all others run; the run as a whole has failed.
 def after_the_last_job():
-    try:
-        planning.end(grid)
-    except StudyError as error:
-        sys.exit(f"speedgrid: {error}")
     if planning.is_more_wanted(grid):
         print(
             "speedgrid: further runs of what is open (`runs: auto`)",
             file=sys.stderr,
         )
+        planning.leave_failures()
         snakemake_seam.again_at_the_end()
+        return
+    try:
+        planning.end(grid)
+    except StudyError as error:
+        sys.exit(f"speedgrid: {error}")
 
 
 # Of a run that was stopped or failed there is a page, too: of all that was measured by then.

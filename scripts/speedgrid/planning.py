@@ -48,6 +48,8 @@ DEFAULT_STUDY = "config.yaml"
 TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
 # Written with tables and page that were not made by their rules but by hand (scripts/make_page.py).
 BY_HAND = "results/.made-by-hand"
+# Set for a run that takes the place of another.
+GOES_ON = "SPEEDGRID_GOES_ON"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
 # Newer than results/plan.json where that is no longer the plan.
@@ -625,12 +627,20 @@ def has_gpu() -> bool:
 def take_back_failures(grid: Grid, workflow) -> None:
     """Let what failed in an earlier run be done again: take its results away, of which their twins are kept for the page.
 
-    Not while another run is going on, whose jobs read these files: Snakemake has its lock then. And not in the jobs of a run itself.
+    Not while another run is going on, whose jobs read these files: Snakemake has its lock then. Not in the jobs of a run itself, and not
+    where a run goes on with further runs of what is open.
     """
     run = Run(workflow)
+    if os.environ.pop(GOES_ON, ""):
+        return
     if run.is_main and not run.is_another_going_on:
         for path in grid.failures():
             Path(path).unlink(missing_ok=True)
+
+
+def leave_failures() -> None:
+    """Let the run that takes this one's place not try again what has failed in this one."""
+    os.environ[GOES_ON] = "1"
 
 
 def end(grid: Grid) -> None:

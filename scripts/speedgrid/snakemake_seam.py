@@ -97,7 +97,9 @@ class Run:
         """The Python that the jobs of a rule run in, which may not have been made yet; None where the run was not to come to the rule."""
         from snakemake.settings.types import DeploymentMethod
 
-        job = next((job for job in self._workflow.dag.jobs if job.rule.name == rule), None)
+        # With a name before it where these rules are a module of another workflow.
+        jobs = (job for job in self._workflow.dag.jobs if job.rule.name == rule or job.rule.name.endswith(f"_{rule}"))
+        job = next(jobs, None)
         if job is None:
             return None
         if DeploymentMethod.CONDA not in self._workflow.deployment_settings.deployment_method:

@@ -62,3 +62,24 @@ def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_
     first = {gpu: max(here.priority(cell) for cell in here.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}
     assert min(here.priority(cell) for cell in here.cells if cell.gpu == "fast") > first["slow"]
     assert len({max(cluster.priority(cell) for cell in cluster.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}) == 1
+
+
+def test_what_failed_is_taken_back_by_the_next_run_alone(tmp_path, monkeypatch):
+    """Not in the jobs of a run, not while another run may read it, and not by the run that goes on with further runs of what is open."""
+    monkeypatch.chdir(tmp_path)
+    failed, lock = tmp_path / "measure.parquet", tmp_path / ".snakemake/locks/0.input.lock"
+    grid = SimpleNamespace(failures=lambda: [str(failed)])
+
+    def is_left(is_main: bool = True) -> bool:
+        failed.write_text("")
+        planning.take_back_failures(grid, SimpleNamespace(is_main_process=is_main))
+        return failed.exists()
+
+    assert is_left(is_main=False)
+    lock.parent.mkdir(parents=True)
+    lock.write_text("")
+    assert is_left()
+    lock.unlink()
+    planning.leave_failures()
+    assert is_left()
+    assert not is_left()
