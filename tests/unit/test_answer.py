@@ -130,6 +130,9 @@ def test_what_a_quantization_left_out_and_positions_beyond_the_models_are_said(t
         in warnings
     )
     assert "had up to 4,096 tokens before it, and the model was made for 2,048" in warnings
+    taken_apart = {"dequantized_from": "mxfp4", "dtype": "bfloat16"}
+    _, _, warnings = said(tmp_path / "apart", [BASELINE, replace(SDPA, facts={"evidence": json.dumps(taken_apart)})])
+    assert "SDPA computes in bfloat16: the checkpoint's weights in mxfp4 were dequantized when it was loaded." in warnings
     _, _, warnings = said(tmp_path / "whole", [BASELINE, replace(SDPA, facts={"evidence": json.dumps({"quantized_share": 1.0})})])
     assert "quantizes" not in warnings
 

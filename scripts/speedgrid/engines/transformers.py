@@ -70,7 +70,7 @@ class Engine(base.Engine):
 
         if self.options.get("attention") == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
-        method = (getattr(self.config, "quantization_config", None) or {}).get("quant_method")
+        self.method = method = (getattr(self.config, "quantization_config", None) or {}).get("quant_method")
         if method in ("gptq", "awq"):
             self.model = self._load_with_gptqmodel(method)
         else:
@@ -301,6 +301,9 @@ class Engine(base.Engine):
             share = quantized.share_of_model(self.model)
             seen |= share.evidence()
             too_little = share.reason(method_of(told), seen["dtype"])
+        elif self.method:
+            # As transformers does with MXFP4 where there are no kernels for it.
+            seen["dequantized_from"] = self.method
         if self.options.get("compile"):
             seen |= self.compilation.evidence(settings["warmup_replies"])
             # The very same reply once more: another length would be compiled anew.

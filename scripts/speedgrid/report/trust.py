@@ -59,6 +59,9 @@ def warnings(group: Group) -> list[Markup]:
         if beyond := seen.get("beyond_the_models_positions"):
             words = "{} had up to {} tokens before it, and the model was made for {}: its speed is right, its text means little."
             found.append(Markup(words).format(row.label, units.number(beyond["tokens"]), units.number(beyond["positions"])))
+        if method := seen.get("dequantized_from"):
+            words = "{} computes in {}: the checkpoint's weights in {} were dequantized when it was loaded."
+            found.append(Markup(words).format(row.label, seen.get("dtype", "another format"), method))
         if left := seen.get("left_as_it_was"):
             words = "{} quantizes {} of the weights of the layers, and leaves {} as it was."
             found.append(Markup(words).format(row.label, _share(seen["quantized_share"]), left))
