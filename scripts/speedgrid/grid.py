@@ -366,18 +366,23 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         trust_remote_code=study["models"][model]["trust_remote_code"],
         is_baseline=technique == experiment["baseline"],
         runs=_runs(experiment, technique == experiment["baseline"]),
-        further=0 if experiment["runs"] == AUTO else None,
+        further=0 if _asked_runs(experiment) == AUTO else None,
         random_weights=origin(study["models"][model]) == "architecture",
         lacks=lacks(entry, on_gpu),
         lossless=entry["lossless"],
     )
 
 
+def _asked_runs(experiment: Mapping) -> int | str:
+    """What an experiment says of its runs. One that says how often its baseline runs, and no more, means that all others run once."""
+    return experiment.get("runs", 1 if "baseline_runs" in experiment else AUTO)
+
+
 def _runs(experiment: Mapping, is_baseline: bool) -> int:
     """How often a cell is measured. A baseline runs more often than cells that run once, so that they have one of its runs nearby."""
-    if experiment["runs"] == AUTO:
+    runs = _asked_runs(experiment)
+    if runs == AUTO:
         return experiment.get("baseline_runs", AUTO_BASELINE_RUNS) if is_baseline else 1
-    runs = experiment["runs"]
     return experiment.get("baseline_runs", runs if runs > 1 else BASELINE_RUNS) if is_baseline else runs
 
 

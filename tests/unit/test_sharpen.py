@@ -98,10 +98,10 @@ def test_the_file_is_read_as_it_was_written_and_anything_else_says_nothing(tmp_p
 # The plan
 
 
-def planned(further: dict[str, int], runs: object = "auto") -> list[grid.Cell]:
+def planned(further: dict[str, int], **told: object) -> list[grid.Cell]:
     study = studies.small()
     study["gpus"] = {"local": {"device": "auto"}}
-    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", "sdpa", "bf16"], "runs": runs}
+    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", "sdpa", "bf16"], **told}
     study = validate(study, STUDY_SCHEMA, "my.yaml")
     return grid.plan(study, REGISTRY, "my.yaml", further={f"results/local/generate/tiny/{name}": count for name, count in further.items()})
 
@@ -124,3 +124,4 @@ def test_further_runs_come_after_all_else_and_change_nothing_of_it():
 
 def test_cells_of_a_number_of_runs_have_no_further_ones():
     assert {cell.technique: len(cell.measures) for cell in planned({"sdpa": 2}, runs=1)} == {"baseline": 4, "sdpa": 1, "bf16": 1}
+    assert {cell.technique: len(cell.measures) for cell in planned({"sdpa": 2}, baseline_runs=3)} == {"baseline": 3, "sdpa": 1, "bf16": 1}

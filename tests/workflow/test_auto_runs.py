@@ -69,7 +69,7 @@ def study(folder: Path, **told) -> tuple[str, str]:
     experiment = {
         name: experiment[name] for name in ("workload", "baseline", "dtype", "warmup_replies", "max_new_tokens") if name in experiment
     }
-    experiment |= {"models": ["tiny"], "techniques": list(SPEEDS), "prompt_tokens": 8, "replies": 20, "runs": "auto", "evaluate": False}
+    experiment |= {"models": ["tiny"], "techniques": list(SPEEDS), "prompt_tokens": 8, "replies": 20, "evaluate": False}
     content = (
         {name: content[name] for name in ("seed", "gpus", "models")} | {"study": "auto", "experiments": {"generate": experiment}} | told
     )

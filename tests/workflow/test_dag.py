@@ -36,7 +36,7 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
         "quantize": 2,
         "warmup": 8,
         "measure": 8,
-        "measure_again": 3,
+        "measure_again": 1,
         "requests": 1,
         "reference": 1,
         "evaluate": 8,
