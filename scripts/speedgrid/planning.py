@@ -582,20 +582,20 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
 
 def _further() -> Further:
     """The further runs that `runs: auto` wants by now, with those that a run is told to add (`./speedgrid run --sharpen`)."""
-    found = Further.read(ROOT / sharpen.FILE)
+    found = Further.read(Path(sharpen.FILE))
     return found.sharpened() if os.environ.get(sharpen.VARIABLE) else found
 
 
 def keep_further(grid: Grid) -> None:
     """Before the first job: write down the runs that a run is told to add, so that the next one knows of them."""
     if os.environ.pop(sharpen.VARIABLE, "") and grid.further.wanted:
-        with records.replacing(ROOT / sharpen.FILE) as temporary:
+        with records.replacing(Path(sharpen.FILE)) as temporary:
             temporary.write_text(grid.further.as_json(), encoding="utf-8")
 
 
 def is_more_wanted(grid: Grid) -> bool:
     """Whether the last look at the results wants runs that this plan does not have."""
-    wanted, had = Further.read(ROOT / sharpen.FILE).wanted, {cell.folder: cell.further for cell in grid.cells if cell.further is not None}
+    wanted, had = Further.read(Path(sharpen.FILE)).wanted, {cell.folder: cell.further for cell in grid.cells if cell.further is not None}
     return any(count > had[folder] for folder, count in wanted.items() if folder in had)
 
 
