@@ -18,8 +18,9 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "envs" / "uv-frontend")]
 
 import doctor  # noqa: E402
 from pip_settings import uv_environment  # noqa: E402
+from speedgrid import environments  # noqa: E402
 
-MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup"}
+MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup", "conda"}
 not_run = pytest.StashKey[dict]()
 
 
@@ -79,6 +80,11 @@ def memory_cgroups() -> list[tuple[Path, str]]:
     return found + ([(whole, "memory.max")] if second.is_file() and "memory" in second.read_text().split() else [])
 
 
+def lacks_conda() -> str:
+    conda = shutil.which("conda")
+    return "" if conda and not environments.is_frontend(conda) else "no conda"
+
+
 def lacks_hub() -> str:
     address = doctor.hub_address(os.environ)
     return "" if doctor.is_reachable(address, uv_environment(os.environ)) else "the Hugging Face hub cannot be reached"
@@ -90,6 +96,7 @@ NEEDS = {
     "slurm": lacks_slurm,
     "network": lacks_network,
     "hub": lacks_hub,
+    "conda": lacks_conda,
     "memory-cgroup": lacks_memory_cgroup,
 }
 

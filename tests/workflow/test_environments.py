@@ -50,6 +50,38 @@ def test_pins_can_be_had_and_are_complete(file):
     assert problems(file, pins_of(file)) == []
 
 
+# Plain Python, which needs no compiler though its makers publish no wheel.
+WITHOUT_WHEEL = {"rouge-score", "sqlitedict", "word2number"}
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+@pytest.mark.parametrize("file", ENVS, ids=lambda file: file.stem)
+def test_an_environment_that_says_nothing_of_a_compiler_comes_as_wheels_for_the_c_library_that_it_names(file):
+    """Else its making would end in pages of a compiler's or a linker's messages, and doctor had said `ready`."""
+    said = file.read_text()
+    if "# needs: compiler" in said or file.stem == "tensorrt-llm":  # NVIDIA's package is fetched while it is built
+        return
+    python, _ = uv_conda.read_recipe(file)
+    (platform,) = set(re.findall(r"--python-platform (\S+)", said))
+    command = [
+        uv_conda.uv_executable(),
+        "pip",
+        "compile",
+        "-",
+        "--quiet",
+        "--no-deps",
+        "--no-header",
+        "--no-annotate",
+        "--only-binary",
+        ":all:",
+    ]
+    command += ["--python-version", python.strip("=.*"), "--python-platform", platform, *uv_flags(os.environ)]
+    pins = [pin for pin in pins_of(file) if pin.partition("==")[0] not in WITHOUT_WHEEL]
+    done = subprocess.run(command, input="\n".join(pins), env=uv_environment(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.needs("network")
 def test_wrong_pins_are_seen():
