@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import records_factory as made
@@ -11,7 +14,7 @@ from speedgrid import outcomes, records
 from speedgrid.engines import base
 from speedgrid.outcomes import NotFinite
 from speedgrid.quality import distance, paired, scores
-from speedgrid.schema import EVALUATE, STATUSES
+from speedgrid.schema import EVALUATE, SCORE, STATUSES
 from speedgrid.workloads.base import Work
 
 NOT_FINITE = st.sampled_from([math.nan, math.inf])
@@ -106,29 +109,27 @@ def test_a_perplexity_beyond_all_numbers_is_a_loss_without_a_figure():
     assert (found.loss, found.verdict(paired.NEGLIGIBLE)) == (math.inf, "loss")
 
 
-def test_score_does_not_end_with_answers_that_are_no_numbers(tmp_path):
+def test_score_does_not_end_with_answers_that_are_no_numbers(tmp_path, monkeypatch):
     """Those of an older speedgrid, which wrote them down."""
-    import pyarrow.parquet as pq
-
     made.write_group(tmp_path)
     path = next(tmp_path.glob("results/**/baseline/evaluate.parquet"))
-    table = pq.read_table(path)
-    column = table.schema.names.index("nats")
-    import pyarrow as pa
-
-    table = table.set_column(column, table.schema.field("nats"), pa.array([math.nan] * table.num_rows, pa.float64()))
-    pq.write_table(table, path)
+    record = records.read(path, EVALUATE)
+    monkeypatch.setattr(records, "_finite", lambda value: value)
+    records.write(path, EVALUATE, [row | {"nats": math.nan} for row in record.rows], record.facts)
     told = {"gpu": "local", "experiment": "generate", "model": "m", "seed": 1, "evaluate": {"text": "stdlib", "tasks": []}}
     told |= {"device": {"device": "cpu"}, "requires": [], "threads": 1, "requests": ""}
     told |= {"techniques": [{"technique": "baseline", "evaluate": str(path), "is_baseline": True}]}
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    from speedgrid.schema import SCORE
 
     script = Path(__file__).resolve().parents[2] / "scripts/score.py"
     command = [sys.executable, script, "--job", json.dumps(told), "--out", tmp_path / "score.parquet"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [row["status"] for row in records.read(tmp_path / "score.parquet", SCORE).rows] == ["not_finite"]
+    rows = records.read(tmp_path / "score.parquet", SCORE).rows
+    assert [row["status"] for row in rows] == ["not_finite"], rows[0]["reason"]
+
+
+@given(good=LOGARITHMS, bad=NOT_FINITE, place=st.integers(0, 5))
+def test_the_same_holds_of_sequences_alone(good, bad, place):
+    assert Engine(good).next_tokens_alone([(1,)], 5)[0].logarithms == [good]
+    with pytest.raises(NotFinite):
+        Engine([*good[:place], bad, *good[place:]]).next_tokens_alone([(1,)], 5)

@@ -1,13 +1,16 @@
 """Small models with something wrong or unusual about them, and what the engine `transformers` makes of each.
 
     python tests/workflow/small_models.py build FOLDER
-    python tests/workflow/small_models.py scores FOLDER
+    python tests/workflow/small_models.py checks FOLDER
+    python tests/workflow/small_models.py rounding FOLDER
 
-Needs the environment `transformers`. `build` makes a folder for each name of MODELS. `scores` prints JSON: for each of FAMILIES the largest
-difference between the log-probabilities of documents that are scored alone and together.
+Needs the environment `transformers`. `build` makes a folder for each name of MODELS and FAMILIES. `checks` prints JSON: what comes of each
+of MODELS; for each of FAMILIES the largest difference between the log-probabilities of texts that are scored alone and together; and why
+there are no bits per byte with a tokenizer that loses text.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 SMALL = {"vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+SAMPLING = {"temperature": 0.9, "top_p": 0.95, "top_k": 50, "repetition_penalty": 1.1}
 LLAMA = {"model_type": "llama", **SMALL, "num_key_value_heads": 2, "max_position_embeddings": 256, "tie_word_embeddings": False}
 MODELS = {
     "llama": LLAMA,
@@ -56,6 +60,9 @@ def build(folder: Path) -> None:
         times = 20 if ".gate_proj." in key or ".up_proj." in key else 2e5 if ".down_proj." in key else 1
         tensors[key] = (tensor * times).to(torch.float32)
     save_file(tensors, weights, {"format": "pt"})
+    another = shutil.copytree(folder / "llama", folder / "another head") / "model.safetensors"
+    tensors = load_file(another)
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, another, {"format": "pt"})
 
 
 def engine_of(checkpoint: Path, **options):
@@ -72,9 +79,10 @@ def engine_of(checkpoint: Path, **options):
 
 def scores(folder: Path) -> dict:
     """By family and way of running: the largest difference between log-probabilities of sequences scored alone, in an engine of their own,
-    and together; and how far scores are from those of the model's own forward pass."""
+    and together."""
     found = {}
     for name in FAMILIES:
+        alone: list = []
         for way, options in {"as it is": {}, "compiled": {"compile": "static_cache"}}.items():
             if way == "compiled" and name not in ("longrope", "dynamic", "sliding"):
                 continue
@@ -83,10 +91,63 @@ def scores(folder: Path) -> dict:
             lengths = [longest, 7, longest // 2, 40, 7, longest - 1]
             requests = [([1], [2 + (3 * place * at) % 290 for at in range(length)]) for place, length in enumerate(lengths, 1)]
             together = engine.loglikelihoods(requests)
-            alone = [engine_of(folder / name).loglikelihoods([request])[0] for request in requests]
+            alone = alone or [engine_of(folder / name).loglikelihoods([request])[0] for request in requests]
             apart = [abs(a - b) for one, other in zip(together, alone, strict=True) for a, b in zip(one[0], other[0], strict=True)]
             found[f"{name}, {way}"] = max(apart)
     return found
+
+
+def refusals(folder: Path) -> dict:
+    """The status that comes of each of MODELS, by number format: of a reply, of whether it is causal, and of scores."""
+    from speedgrid import outcomes
+    from speedgrid.workloads import causality
+
+    settings = {"max_new_tokens": 4, "batch_size": 1, "ignore_eos": True, "sampling": {"do_sample": True, **SAMPLING}}
+
+    greedy = {**settings, "sampling": {"do_sample": False, "repetition_penalty": 1.0}}
+
+    def status(act) -> str:
+        try:
+            act()
+        except outcomes.Outcome as outcome:
+            return f"{outcome.status}: {outcome}"
+        return "ok"
+
+    found = {}
+    for name in MODELS:
+        for dtype in ("float32", "float16", "bfloat16"):
+            engine, another = (engine_of(folder / name, dtype=dtype) for _ in range(2))
+            prompt = list(range(2, 12))
+            asks = {
+                "reply": lambda engine=engine, prompt=prompt: engine.generate(prompt, settings, 1),
+                "greedy": lambda engine=another, prompt=prompt: engine.generate(prompt, greedy, 1),
+                "causal": lambda engine=engine: causality.check(engine, 64),
+                "likelihood": lambda engine=engine, prompt=prompt: engine.loglikelihoods([(prompt, [5, 6])]),
+                "next tokens": lambda engine=engine, prompt=prompt: engine.next_tokens([prompt], 8),
+            }
+            found |= {f"{name}, {dtype}, {what}": status(ask) for what, ask in asks.items()}
+    return found
+
+
+def lost(folder: Path) -> dict:
+    """Why there are no bits per byte of a text, by tokenizer: that of bytes, and one of words that knows few and no white space."""
+    from speedgrid.quality import fidelity
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    text, found = "def add(a, b):\n    return a + b  # <|endoftext|> é €\n", {}
+    engine = engine_of(folder / "llama")
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "def": 1, "return": 2, "a": 3}, unk_token="<unk>"))
+    words.pre_tokenizer, words.normalizer = pre_tokenizers.Whitespace(), normalizers.Lowercase()
+    for name, tokenizer in {"bytes": engine.tokenizer, "words": PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")}.items():
+        engine.tokenizer = tokenizer
+        for what in (text, " " + text, "A" + text):
+            found[f"{name}: {what[:4]}"] = fidelity.why_lost([what], [engine.read_back(engine.tokenize(what))])
+    return found
+
+
+def checks(folder: Path) -> dict:
+    return {"scores": scores(folder), "refusals": refusals(folder), "lost": lost(folder)}
 
 
 def rounding(folder: Path) -> dict:
@@ -115,4 +176,4 @@ def rounding(folder: Path) -> dict:
 
 if __name__ == "__main__":
     what, folder = sys.argv[1:]
-    print(json.dumps({"build": build, "scores": scores, "rounding": rounding}[what](Path(folder))))
+    print(json.dumps({"build": build, "checks": checks, "rounding": rounding}[what](Path(folder))))

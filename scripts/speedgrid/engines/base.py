@@ -246,14 +246,16 @@ class Engine(Runtime):
 
         Raises outcomes.Unsupported where the engine cannot say, and outcomes.NotFinite where what it says is no number.
         """
-        found = self._next_tokens(sequences, count)
+        return self._numbers(self._next_tokens(sequences, count))
+
+    def next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
+        """What `next_tokens` gives of each sequence by itself, computed by the model as it is, whatever is compiled."""
+        return self._numbers(self._next_tokens_alone(sequences, count))
+
+    def _numbers(self, found: list[Likeliest]) -> list[Likeliest]:
         if not all(logarithm < math.inf for one in found for row in one.logarithms for logarithm in row):
             raise self.not_finite()
         return [Likeliest(one.tokens, [[max(value, IMPOSSIBLE) for value in row] for row in one.logarithms]) for one in found]
-
-    def next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
-        """What `next_tokens` gives of each sequence by itself."""
-        return [self.next_tokens([sequence], count)[0] for sequence in sequences]
 
     def rounded_once_more(self, seed: int) -> AbstractContextManager:
         """The context in which the output of each layer is rounded once more, at random by as much as its number format rounds.
@@ -280,6 +282,10 @@ class Engine(Runtime):
     def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
         """What `next_tokens` gives, as the engine computes it."""
         raise Unsupported("this engine does not give the probabilities of next tokens")
+
+    def _next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[Likeliest]:
+        """The same of each sequence by itself."""
+        return [self._next_tokens([sequence], count)[0] for sequence in sequences]
 
     @abstractmethod
     def prove(self, prompt: Sequence[int], settings: Mapping) -> Proof:

@@ -205,7 +205,7 @@ class Engine(base.Engine):
     def _next_tokens(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
         return self._over_passes(sequences, lambda place, logits: likeliest(logits, count))
 
-    def next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
+    def _next_tokens_alone(self, sequences: Sequence[Sequence[int]], count: int) -> list[base.Likeliest]:
         """The same by the model as it is, whatever is compiled."""
 
         def read(place: int, logits) -> base.Likeliest:
