@@ -93,13 +93,15 @@ def test_a_failure_is_handed_on_without_work(tmp_path, prepared):
         assert (record.status, record.reason, len(record.rows)) == ("oom", "wanted 9 GB", 1)
 
 
-def test_a_damaged_record_is_one_line_and_nothing_is_written(tmp_path, prepared):
+def test_a_damaged_record_is_one_line_in_a_row_that_the_next_run_makes_again(tmp_path, prepared):
     prepared.write_bytes(prepared.read_bytes()[:50])
     done = job("measure.py", tmp_path, "--checkpoint", prepared, "--out", tmp_path / "measure.parquet")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout + done.stderr
     assert "prepared.parquet: not a readable Parquet file" in done.stdout
-    assert not (tmp_path / "measure.parquet").exists()
+    record = records.read(tmp_path / "measure.parquet", MEASURE)
+    assert (record.status, "not a readable Parquet file" in record.reason) == ("failed", True)
+    assert records.failed(tmp_path / "measure.parquet").exists()
 
 
 def test_a_job_speaks_to_its_log_and_to_the_person(tmp_path, prepared):

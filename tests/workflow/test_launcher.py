@@ -532,3 +532,24 @@ def test_chosen_tests_run_without_the_checks(tested):
     assert "ruff" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("1 passed")
     assert speedgrid(tested, "test", "tests/test_one.py", "-k", "nothing").returncode != 0
+
+
+def test_an_environment_of_the_users_own_is_not_removed_and_one_that_was_cut_short_is(root, launcher, tmp_path, monkeypatch):
+    clone = copy_of(root, tmp_path)
+    monkeypatch.setattr(launcher, "ROOT", clone)
+    kept, made = clone / ".venv/lib/mine.py", []
+    for name in ("make_with_uv", "make_with_pip"):
+        monkeypatch.setattr(launcher, name, lambda *told: (made.append(told), (clone / ".venv/bin").mkdir(parents=True)))
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with pytest.raises(launcher.Mistake) as caught:
+        launcher.ensure_venv(".venv", "locks/run.txt")
+    assert str(caught.value) == (
+        f"{clone}/.venv was not made by speedgrid, so it is not removed; move it elsewhere, or delete it, and start again"
+    )
+    assert (kept.read_text(), made) == ("mine", [])
+    shutil.rmtree(clone / ".venv")
+    for count in (1, 2):
+        launcher.ensure_venv(".venv", "locks/run.txt")
+        assert len(made) == count
+        (clone / ".venv/made-from").unlink()
