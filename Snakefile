@@ -28,6 +28,7 @@ rule all:
     input:
         "results/report.html",
         # What the report is made of, too: where a file of it is gone, it is made again.
+        "results/plan.json",
         grid.tables(),
         grid.probes(),
         grid.records(),

@@ -355,7 +355,7 @@ class Grid:
     @staticmethod
     def tables() -> list[str]:
         """What the report's own jobs write beside the page."""
-        return ["results/plan.json", *(f"results/{name}.parquet" for name in ("summary", "points", "runs"))]
+        return [f"results/{name}.parquet" for name in ("summary", "points", "runs")]
 
     def scores(self) -> list[str]:
         """The scores of every group that has some."""
