@@ -468,11 +468,16 @@ def run(rates: Sequence[float], disturbed: bool = False) -> Run:
 @dataclass(frozen=True)
 class Prior:
     """What is known of the noise between runs before a cell ran twice: the standard deviation of the logarithm of a run's speed, as if from
-    `df` degrees of freedom; `runs` is how many runs that rests on."""
+    `df` degrees of freedom; `runs` is how many runs that rests on. `usual` is that of such cells everywhere, without those of the study."""
 
     sd: float
     df: float
     runs: int = 0
+    usual: float | None = None
+
+    @property
+    def usual_sd(self) -> float:
+        return self.sd if self.usual is None else self.usual
 
 
 @dataclass(frozen=True)
@@ -494,6 +499,7 @@ class Speed:
     above: tuple[tuple[float, float], ...]
     slowest: float
     fastest: float
+    usual: float = math.inf  # the noise of such cells everywhere
 
     @property
     def known(self) -> bool:
@@ -542,6 +548,7 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         tuple(sides[1]),
         slowest,
         fastest,
+        prior.usual_sd,
     )
 
 
@@ -554,7 +561,9 @@ def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:
 def with_shown(prior: Prior, df: int, squares: float, runs: int = 0) -> Prior:
     """The prior of a kind of cells with what other cells of that kind have shown in this study: the sums of `shown` over them."""
     total = prior.df + df
-    return Prior(math.sqrt((prior.df * prior.sd**2 + squares) / total), min(total, max(_MOST_SHARED_DF, prior.df)), prior.runs + runs)
+    return Prior(
+        math.sqrt((prior.df * prior.sd**2 + squares) / total), min(total, max(_MOST_SHARED_DF, prior.df)), prior.runs + runs, prior.usual_sd
+    )
 
 
 def fitted(cells: Sequence[tuple[int, float]], df: float) -> Prior:
@@ -614,15 +623,17 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
 
     The ratio is that of the two values. Each end of the interval takes from each side the variance that points there (A. Donner and G. Y.
     Zou, "Closed-Form Confidence Intervals for Functions of the Normal Mean and Standard Deviation", Statistical Methods in Medical Research
-    21, 2012), with Welch's degrees of freedom. The replies seen are no bounds here, as they are of a speed: of one process they say nothing
-    of the next.
+    21, 2012), with Welch's degrees of freedom. No end is further out than the slowest reply of one over the fastest of the other, and from
+    there what such cells usually differ by from one process to the next, of which the replies of one say nothing.
     """
     value = above.value / below.value
     if not (above.known and below.known):
         return Estimate(value)
     low = value * math.exp(-_half(_beside(above.below, below.above), confidence))
     high = value * math.exp(_half(_beside(above.above, below.below), confidence))
-    return Estimate(value, low, high)
+    usual = math.exp(t_quantile((1 + confidence) / 2, min(above.df, below.df)) * math.hypot(above.usual, below.usual))
+    least, most = above.slowest / below.fastest / usual, above.fastest * usual / below.slowest if below.slowest else math.inf
+    return Estimate(value, max(low, least), min(high, most))
 
 
 def _beside(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

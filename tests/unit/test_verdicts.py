@@ -152,6 +152,13 @@ def test_a_disturbed_run_counts_less_and_not_nothing():
     assert statistics.over(alone, calm).high > statistics.over(calm, calm).high
 
 
+def test_runs_that_are_far_apart_make_no_interval_that_no_reply_came_near():
+    prior = Prior(0.1, 3)
+    ratio = statistics.over(statistics.speed(of(46.0), prior), statistics.speed(of(3.0, 32.0), prior))
+    usual = math.exp(stats.t.ppf(0.975, 3) * math.hypot(0.1, 0.1))
+    assert 46 / 32 / usual / 1.01 < ratio.low < ratio.value < ratio.high < 46 / 3 * usual * 1.01
+
+
 def test_other_cells_of_a_kind_say_how_noisy_it_is():
     prior = Prior(0.1, 3)
     quiet = [statistics.shown(of(100, 100.1, 99.9), prior)] * 4
