@@ -208,7 +208,7 @@ def install(folder, python, for_pip):
         requirements.write("\n".join(for_pip) + "\n")
         requirements.flush()
         # Compiled as pip does it, so that the first job does not spend its start on that.
-        command = ["pip", "install", "--compile-bytecode", "--python", folder / "bin" / "python"]
+        command = ["pip", "install", "--quiet", "--compile-bytecode", "--python", folder / "bin" / "python"]
         command += ["--requirements", requirements.name, *uv_flags(os.environ)]
         done = None
         if wants_cpu_index(for_pip, environ):

@@ -205,7 +205,18 @@ def test_what_a_file_says_reaches_no_command_but_the_installers_own_list(monkeyp
     uv, plain = uv_conda.uv_executable(), re.compile(r"(([<>=!~]=?)[\d.]+(\.\*)?,?)+|>=3")
     for command in started:
         assert command[0] in (uv, sys.executable)
-        ours = {"pip", "install", "--compile-bytecode", "--python", "--requirements", "venv", "--relocatable", "--no-project", "--clear"}
+        ours = {
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            "--requirements",
+            "venv",
+            "--relocatable",
+            "--no-project",
+            "--clear",
+        }
         ours |= {"--managed-python", "python", "find", "--system", "-c", *uv_flags(os.environ)}
         told = [part for part in command[1:] if part not in ours and not part.startswith((str(folder), tempfile.gettempdir(), "import "))]
         assert all(plain.fullmatch(part) for part in told), command
