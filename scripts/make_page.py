@@ -16,6 +16,7 @@ import aggregate
 import render_report
 from speedgrid import planning, records
 from speedgrid.progress import say
+from speedgrid.schema import POINTS, RUNS, SUMMARY
 from speedgrid.study import StudyError
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
     plan = json.loads(grid.as_json())
-    paths = [Path(path) for path in grid.tables()]
+    paths = [Path(f"results/{table.name}.parquet") for table in (SUMMARY, POINTS, RUNS)]
     gathered = aggregate.gather(plan)
     if any(path.exists() and path.stat().st_mtime_ns > began for path in paths):
         sys.exit("speedgrid: a run makes its own report right now")

@@ -2,6 +2,8 @@
 
 import functools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import aggregate
@@ -179,3 +181,14 @@ def test_what_is_left_takes_as_long_as_what_is_done_and_devices_work_side_by_sid
 )
 def test_what_is_left_is_told_as_people_say_it(seconds, words):
     assert pending.in_words(seconds) == words
+
+
+def test_tables_and_page_are_made_of_nothing_but_a_study(root, tmp_path):
+    """The script of `./speedgrid report` as its rule runs it, in a folder without results."""
+    command = [sys.executable, root / "scripts/make_page.py", "--study", root / "tests/studies/tiny.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = records.read(tmp_path / "results/summary.parquet", SUMMARY).rows
+    assert {row["status"] for row in rows} == {NOT_RUN}
+    assert f"0 of {len(rows)} cells measured" in (tmp_path / "results/report.html").read_text()
+    assert (tmp_path / "results/.made-by-hand").is_file()
