@@ -9,7 +9,7 @@ from math import log
 
 from speedgrid import corpus, meters, records, stage
 from speedgrid.engines.base import Engine
-from speedgrid.outcomes import Outcome, Unsupported, WrongResult
+from speedgrid.outcomes import Unsupported, WrongResult
 from speedgrid.progress import say
 from speedgrid.quality import fidelity, questions
 from speedgrid.quality.distance import TIMES, Distance, distance, mean
@@ -174,7 +174,7 @@ def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> lis
     count = max(row["count"] for row in reference)
     try:
         found = engine.next_tokens([row["tokens"] for row in reference], count)
-    except Outcome as failure:
+    except Unsupported as failure:
         job.facts["distance_reason"] = str(failure)
         return []
     distances = []

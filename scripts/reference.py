@@ -25,6 +25,8 @@ def reference(job: stage.Job) -> str:
         engine.load(max(len(piece) for _, piece in pieces) + 1, engine.scored_at_once)
         job.enter("computing next tokens")
         found = engine.next_tokens([piece for _, piece in pieces], COUNT)
+        if (held := distance.held(found)) < distance.LEAST_HELD:
+            raise Unsupported(f"the {COUNT} likeliest next tokens hold {held:.0%} of the probability, too little for a distance to be told")
         job.enter("measuring what rounding does")
         job.facts["rounding"] = rounding(engine, [piece for _, piece in pieces], found, job.told["seed"])
     for (number, piece), likeliest in zip(pieces, found, strict=True):

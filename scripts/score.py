@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 
 from speedgrid import corpus, records, stage
 from speedgrid.outcomes import Outcome
@@ -23,6 +24,7 @@ def score(job: stage.Job) -> str:
         else:
             job.rows.append({**job.keys, "technique": entry["technique"], "status": record.status, "reason": record.reason})
     figures = {one.technique: scores.held_out_figures(one) for one in answered}
+    say_what_is_missing(job, {one.technique: found[one.technique].facts for one in answered})
     for task in job.told["evaluate"]["tasks"]:
         job.enter(f"scoring {task['task']}")
         for technique, more in task_figures(job, task, answered, found).items():
@@ -32,6 +34,16 @@ def score(job: stage.Job) -> str:
         for row in scores.compared(figures[one.technique], [] if one.is_baseline else baseline):
             job.keep({"technique": one.technique, **row})
     return f"{len(answered)} of {len(found)} techniques scored"
+
+
+def say_what_is_missing(job: stage.Job, facts: Mapping[str, Mapping]) -> None:
+    """A row for each reason why held-out text has no bits per byte, or no distance: of all techniques where it is that of all."""
+    for name in ("text_reason", "distance_reason"):
+        reasons = {technique: own.get(name) for technique, own in facts.items() if own.get(name) not in (None, "", "not asked for")}
+        shared = set(reasons.values()) if len(reasons) == len(facts) and len(set(reasons.values())) == 1 else set()
+        for technique, reason in [(None, reason) for reason in shared] or reasons.items():
+            refused = {"task": scores.HELD_OUT, "status": "unsupported", "reason": reason}
+            job.rows.append({**job.keys, "technique": technique, **refused})
 
 
 def task_figures(job: stage.Job, told: dict, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:

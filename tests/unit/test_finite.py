@@ -5,9 +5,11 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import records_factory as made
+import score
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import outcomes, records
@@ -133,3 +135,12 @@ def test_the_same_holds_of_sequences_alone(good, bad, place):
     assert Engine(good).next_tokens_alone([(1,)], 5)[0].logarithms == [good]
     with pytest.raises(NotFinite):
         Engine([*good[:place], bad, *good[place:]]).next_tokens_alone([(1,)], 5)
+
+
+def test_why_held_out_text_has_no_figures_is_a_row_and_one_where_it_is_that_of_all():
+    job = SimpleNamespace(rows=[], keys={})
+    why, other = "the tokenizer loses text", "vLLM gives no probabilities"
+    facts = {"a": {"text_reason": why, "distance_reason": "not asked for"}, "b": {"text_reason": why, "distance_reason": other}}
+    score.say_what_is_missing(job, facts)
+    assert [(row["technique"], row["task"], row["reason"]) for row in job.rows] == [(None, "held_out", why), ("b", "held_out", other)]
+    assert {row["status"] for row in job.rows} == {"unsupported"}

@@ -286,6 +286,15 @@ def test_a_task_that_only_one_side_answered_is_compared_with_nothing():
     assert "loss" not in scores.compared(own, scores.task_figures("task", [Score("acc", [1, 0, 1])]))[0]
 
 
+@given(logits=st.lists(LOGITS, min_size=1, max_size=4), count=st.integers(1, 50))
+def test_the_probability_that_named_tokens_hold(logits, count):
+    found = [([tokens], [logarithms]) for tokens, logarithms in (likeliest(one, count) for one in logits)]
+    held = distance.held(found)
+    assert 0 < held <= 1 + 1e-9
+    if count >= max(map(len, logits)):
+        assert held == pytest.approx(1)
+
+
 # What rounding explains
 
 

@@ -15,6 +15,8 @@ import numpy as np
 COUNT = 256
 # Tokens of a sequence: long enough for what a model makes of its context, short enough for many independent sequences.
 SEQUENCE = 128
+# Where the likeliest tokens of the unmodified model hold less than this together, most of what differs is among all others, which are one.
+LEAST_HELD = 0.5
 # A probability left over that is smaller than this is rounding.
 ROUNDING = 1e-7
 # How many times the divergence by one more rounding of each layer's output is still rounding. Divergence grows with the square of what
@@ -42,6 +44,12 @@ def distance(
     rows = [position(*row) for row in zip(*reference, *other, strict=True)]
     divergence, covered = ([row[column] for row in rows] for column in (0, 1))
     return Distance(divergence, [mine[0] == theirs[0] for mine, theirs in zip(reference[0], other[0], strict=True)], covered)
+
+
+def held(found: Sequence[tuple[Sequence[Sequence[int]], Sequence[Sequence[float]]]]) -> float:
+    """The probability that the named tokens hold together, mean over all positions of an engine's Likeliest of several sequences."""
+    each = [float(np.exp(logarithms).sum()) for _, rows in found for logarithms in rows]
+    return sum(each) / len(each)
 
 
 def allowed(rounding: float | None) -> float | None:

@@ -12,6 +12,7 @@ from speedgrid.report import units
 from speedgrid.report.tables import GROUP, Group
 
 NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
+TASKS = {"held_out": "held-out text"}
 SHARES = ("acc", "acc_norm", "top1_agreement", "exact_match")
 # Metrics of which a loss is a share of the baseline's figure, and not a difference of two shares.
 RELATIVE = ("bits_per_byte", "byte_perplexity", "word_perplexity", "perplexity")
@@ -105,7 +106,7 @@ def refusals(group: Group, scores: Sequence[Mapping]) -> list[str]:
     missing = [row for row in _own(group, scores) if row["status"] != "ok"]
     # A cell that was not measured has its reason under "What could not run".
     told = [row for row in missing if row["task"]]
-    return list(dict.fromkeys(f"{row['task']}{_of(labels.get(row['technique']))}: {row['reason']}" for row in told))
+    return list(dict.fromkeys(f"{TASKS.get(row['task'], row['task'])}{_of(labels.get(row['technique']))}: {row['reason']}" for row in told))
 
 
 def held_sentence(group: Group) -> str:
