@@ -31,6 +31,8 @@ FRAME = {
 }
 # Scripts that are told no version of the tables: for them schema and records count like all other code.
 WITHOUT_VERSION = ("write_plan", "aggregate", "render_report")
+# Scripts that import every engine and transform by its name in the registry, to ask what it takes.
+ASKS_ALL = ("write_plan",)
 # Files of the project that a script reads, or folders of them; their bytes count.
 READS = {
     "write_plan": ("rules/schemas", "report/published.csv"),
@@ -117,7 +119,8 @@ def reached(scripts: Path, script: str, told: tuple[Reference, ...] = (), cut: t
         name, what = reference
         if what == TOLD:
             # What is named and not there belongs to a technique that no machine can run.
-            waiting += [(module, WHOLE) for package, module in modules if package == name and code.path(module)]
+            named = code.modules_in(name) if script in ASKS_ALL else [module for package, module in modules if package == name]
+            waiting += [(module, WHOLE) for module in named if code.path(module)]
             continue
         module = code.module(name)
         parent = name.rpartition(".")[0]
@@ -163,6 +166,10 @@ class Code:
     def is_package(self, name: str) -> bool:
         path = self.path(name)
         return path is not None and path.name == "__init__.py"
+
+    def modules_in(self, package: str) -> list[str]:
+        """The names of all modules of a package."""
+        return sorted(f"{package}.{path.stem}" for path in self.path(package).parent.glob("*.py") if path.stem != "__init__")
 
     def module(self, name: str) -> Module:
         """A module of the project by its dotted name. Raises Unreadable where there is none, or it cannot be followed."""

@@ -161,7 +161,7 @@ CONCERNS = {
     "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
     "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
     "engines.transformers": of_engine("transformers", "onnxruntime", "pytorch", "attention") | {"quantize autogptq"},
-    "engines.quantized": of_engine("transformers") | {"quantize autogptq"},
+    "engines.quantized": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | of("quantize autogptq", "quantize bitsandbytes"),
     "engines.transformers_legacy": of_engine("transformers_legacy") | {"quantize autogptq"},
     "transforms": EVERY_MEASUREMENT,
     "transforms.gptqmodel": of("quantize gptqmodel", "quantize autogptq"),
