@@ -32,6 +32,8 @@ rule all:
         grid.tables(),
         grid.probes(),
         grid.records(),
+    message:
+        "The report is there, with all that it is made of"
 
 
 # All that a study has from elsewhere, for jobs on nodes without a network: what `./speedgrid prepare` asks for.
