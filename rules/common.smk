@@ -22,9 +22,8 @@ except (StudyError, snakemake_seam.UntriedVersion) as error:
 
 
 # What every job is told beside its own line. It makes no part of a result, so that a new time budget measures nothing again.
-os.environ.update(grid.job_variables())
-# Where its script is. No parameter, so that a clone that moves runs nothing again.
-os.environ["SPEEDGRID_SCRIPTS"] = str(SCRIPTS)
+# Where its script is likewise: a clone that moves runs nothing again.
+os.environ.update(grid.job_variables() | {"SPEEDGRID_SCRIPTS": str(SCRIPTS)})
 
 
 planning.take_back_failures(grid, workflow)
