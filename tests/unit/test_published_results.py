@@ -1,0 +1,45 @@
+"""The results that the repository shows: readable by today's code, and the same in docs/results/README.md and in README.md's picture."""
+
+import re
+from pathlib import Path
+
+import pytest
+from speedgrid import planning, records
+from speedgrid.schema import SUMMARY
+
+RESULTS = planning.ROOT / "docs" / "results"
+FOLDERS = sorted(path.parent for path in RESULTS.glob("*/*/summary.parquet"))
+
+
+def table_of(folder: Path) -> list[list[str]]:
+    """The rows of the table under the paragraph that links a folder's page, without its head."""
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
+    below = text.partition(f"{folder.relative_to(RESULTS)}/report.html")[2]
+    lines = below.partition("\n|")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_there_are_results_of_a_gpu():
+    assert FOLDERS, "docs/results holds no summary.parquet"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_the_table_has_the_figures_of_the_summary(folder):
+    rows = sorted(records.read(folder / "summary.parquet", SUMMARY).rows, key=lambda row: -row["rate"])
+    table = table_of(folder)
+    assert [cells[1] for cells in table] == [f"{row['rate']:.1f}" for row in rows]
+    for (name, _, speedup, mbu), row in zip(table, rows, strict=True):
+        assert mbu == f"{100 * row['mbu']:.0f} %", name
+        numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", speedup)]
+        wanted = [1.0] if row["is_baseline"] else [row["speedup"], row["speedup_low"], row["speedup_high"]]
+        assert numbers == pytest.approx(wanted, rel=0.015), name
+        assert ("open" in speedup) == (row["verdict"] == "unsure"), name
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_the_study_of_a_result_is_there_and_its_page_names_no_other_place(folder):
+    study = f"studies/{folder.name}.yaml"
+    assert (planning.ROOT / study).is_file()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert study in page
+    assert not re.search(r"/(tmp|home|root)/\w", page)
