@@ -43,11 +43,15 @@ def before_the_first_job():
 
 # A job that failed leaves a row, so that all others run; the run as a whole has failed.
 def after_the_last_job():
-    if planning.is_more_wanted(grid):
+    more, forced = planning.is_more_wanted(grid), snakemake_seam.is_forced(workflow)
+    if more:
+        when = " come with the next run without -F, -f and -R" if forced else ""
         print(
-            "speedgrid: further runs of what is open (`runs: auto`)",
+            f"speedgrid: further runs of what is open (`runs: auto`){when}",
             file=sys.stderr,
         )
+    # Started anew, a command that forces jobs would do them all again.
+    if more and not forced:
         planning.leave_failures()
         snakemake_seam.again_at_the_end()
         return

@@ -20,6 +20,7 @@ from speedgrid.schema import Table
 # The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 # What the package safetensors takes for the head of a file, and no more.
 LONGEST_HEAD = 100_000_000
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -127,6 +128,11 @@ def check(folder: Path) -> None:
     for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
         if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
             raise Unsupported(f"{name} of the checkpoint is damaged: it is no JSON object")
+    if (folder / ADAPTER).is_file():
+        raise Unsupported(
+            f"the checkpoint has an adapter ({ADAPTER}) beside its weights, which would be left out; merge it into them"
+            " (peft: merge_and_unload), or take it away to measure the base model"
+        )
     named = {} if (folder / WHOLE).is_file() else indexed(folder)
     missing = sorted({name for name in named.values() if not (folder / name).is_file()})
     if missing:

@@ -389,10 +389,10 @@ def _runs(experiment: Mapping, is_baseline: bool) -> int:
 def check_nodes(study: Mapping, cells: Sequence[Cell], where: str = "config.yaml") -> None:
     """Raise StudyError where a cluster may measure the runs of a cell on other nodes than those of the cells that they judge."""
     for gpu, device in study["gpus"].items():
-        again = next((cell for cell in cells if cell.gpu == gpu and cell.runs > 1), None)
+        again = next((cell for cell in cells if cell.gpu == gpu and (cell.runs > 1 or cell.further is not None)), None)
         if again and "nodes" not in device.get("slurm", {}):
             raise StudyError(
-                f"{where}: gpus.{gpu}.slurm: needs the key nodes: the {again.runs} runs of {again.technique} in"
+                f"{where}: gpus.{gpu}.slurm: needs the key nodes: the runs of {again.technique} in"
                 f" experiments.{again.experiment} say how far to trust the cells measured on the same node; name nodes"
                 " (`sinfo --Node`), or write `nodes: any` to count what nodes differ by as noise"
             )

@@ -34,6 +34,8 @@ TRIAL = 47
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 # And that of its output layer, where it is no embedding.
 HEADS = ("lm_head.weight", "embed_out.weight")
+# What a pass gives out: left over from whoever saved the checkpoint, it changes what is called and not the model.
+AS_CALLED = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -66,11 +68,15 @@ def read_config(folder: Path, trust_remote_code: bool = False):
     if not (folder / "config.json").is_file():
         raise Unsupported("the checkpoint has no config.json")
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except MemoryError:
         raise
     except Exception as error:  # huggingface_hub, which checks the types of settings, has classes of its own
         raise _refusal(error, folder) or Unsupported(f"config.json of the checkpoint cannot be read: {_line(error)}") from error
+    for name, value in AS_CALLED.items():
+        if getattr(config, name, value) != value:
+            setattr(config, name, value)
+    return config
 
 
 def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool = False, **how):

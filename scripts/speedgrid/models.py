@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from speedgrid import checkpoints, corpus, random_weights
-from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
+from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported, expected
 
 # Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
 TRAINING_BYTES = 6_000_000
@@ -102,7 +102,11 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
         kind_of_model = AutoModelForImageClassification if of_images else AutoModelForCausalLM
         with random_weights.drawn_on_all_cores(seed):
             model = kind_of_model.from_config(config, dtype=getattr(torch, dtype))
-    except (ValueError, KeyError, TypeError) as error:
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # whatever a value leads to in the code of a family
+        if isinstance(error, ModelError) or expected(error):
+            raise
         raise ModelError(f"architecture: transformers cannot build it: {str(error).partition(chr(10))[0]}") from error
     if of_images:
         with checkpoints.replacing(folder) as fresh:

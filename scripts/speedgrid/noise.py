@@ -7,6 +7,7 @@ that everybody can add theirs.
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -51,8 +52,12 @@ def recorded() -> tuple[dict, ...]:
 def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[statistics.Speed]:
     """The speeds of cells that are compared with one another, each given by the kind of its device and its runs.
 
-    A cell's noise is its own, moderated by the prior of its kind, to which the other cells of that kind add what they have shown.
+    A disturbed run counts less where every cell has a quiet one. A cell's noise is its own, moderated by the prior of its kind, to which
+    the other cells of that kind add what they have shown.
     """
+    if not all(any(not one.disturbed for one in runs) for _, runs in cells):
+        # Disturbance slows and never speeds up. Where a cell has disturbed runs alone, the quiet ones of another may not count for more.
+        cells = [(device, [replace(one, disturbed=True) for one in runs]) for device, runs in cells]
     kinds = [(device, bound(device, runs)) for device, runs in cells]
     seen = [statistics.shown(runs, prior(*kind)) for kind, (_, runs) in zip(kinds, cells, strict=True)]
     sums: dict[tuple[str, str], list[float]] = {}

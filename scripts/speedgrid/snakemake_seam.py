@@ -181,9 +181,21 @@ def keep_quiet(workflow) -> None:
         workflow.scheduler.job_rate_limiter = None
 
 
+def is_forced(workflow) -> bool:
+    """Whether the command runs jobs whose results are there (`-F`, `-f`, `-R`), which it would do each time that it starts anew."""
+    settings = workflow.dag_settings
+    return bool(settings.forceall or settings.forcerun or settings.forcetargets)
+
+
 def again_at_the_end() -> None:
     """Start the same command once more when this process ends, in its place: with Snakemake's lock free, and with no second process."""
-    atexit.register(os.execv, sys.executable, sys.orig_argv)
+
+    def start() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.execv(sys.executable, sys.orig_argv)
+
+    atexit.register(start)
 
 
 # Environments

@@ -262,7 +262,10 @@ def test_results_of_an_older_version_of_the_tables_are_made_again(project):
     assert done.returncode != 0
     assert f"version {SCHEMA_VERSION} of the tables, this is {SCHEMA_VERSION + 1}; delete it and run again" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert project.results() == others
+    # The plan is no result: it is written anew for the jobs that are planned now.
+    found = project.results()
+    del found["results/plan.json"], others["results/plan.json"]
+    assert found == others
 
 
 def test_a_job_whose_environment_is_damaged_says_so_and_harms_nothing(project):

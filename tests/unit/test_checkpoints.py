@@ -26,6 +26,15 @@ def test_a_folder_without_weights_is_refused(tmp_path):
         checkpoints.facts(tmp_path)
 
 
+def test_an_adapter_beside_the_weights_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    checkpoints.check(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(Unsupported, match=r"adapter \(adapter_config\.json\).*merge it into them"):
+        checkpoints.check(tmp_path)
+
+
 def test_the_hash_follows_the_content_and_not_the_time(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()

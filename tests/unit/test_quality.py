@@ -150,6 +150,12 @@ def test_sequences_are_of_the_documents_and_within_what_was_asked(lengths, posit
         assert documents[number][start : start + len(tokens)] == tokens
 
 
+@pytest.mark.parametrize("positions", [2, 64, 128, 200, 900])
+def test_a_long_text_has_as_many_positions_as_asked_for(positions):
+    found = distance.sequences([list(range(2000))], prefix=7, positions=positions, context=1024)
+    assert sum(len(tokens) for _, tokens in found) == positions
+
+
 # Paired tests
 
 

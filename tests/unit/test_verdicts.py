@@ -152,6 +152,17 @@ def test_a_disturbed_run_counts_less_and_not_nothing():
     assert statistics.over(alone, calm).high > statistics.over(calm, calm).high
 
 
+def test_quiet_runs_of_one_cell_are_not_held_against_disturbed_ones_of_another():
+    # Equals on a machine that was quiet for two of the baseline's runs, and never for the other cell's.
+    busy = [of(60.0, 64.0, 70.0, disturbed=True), of(45.0, 62.0, 81.0, disturbed=True)]
+    baseline, other = noise.speeds([("cpu", of(1100.0, 1000.0) + busy[0]), ("cpu", busy[1])])
+    assert statistics.verdict(statistics.over(other, baseline)) == "unsure"
+    assert baseline.value == pytest.approx(noise.speeds([("cpu", of(1100.0, 1000.0, 60.0, 64.0, 70.0)), ("cpu", of(50.0))])[0].value)
+    # Where each has a quiet run, those count for more.
+    quiet = noise.speeds([("cpu", of(1000.0) + busy[0]), ("cpu", of(1000.0) + busy[1])])
+    assert min(speed.value for speed in quiet) > 100
+
+
 def test_runs_that_are_far_apart_make_no_interval_that_no_reply_came_near():
     prior = Prior(0.1, 3)
     ratio = statistics.over(statistics.speed(of(46.0), prior), statistics.speed(of(3.0, 32.0), prior))

@@ -46,6 +46,7 @@ ODD = {
     "buffers": (beside(model__layers__0__self_attn__rotary_emb__inv_freq=DOWN), {}, None, ""),
     "head_beside": (beside(v_head__summary__weight=DOWN), {}, None, ""),
     "attention": (None, {"_attn_implementation": "eager"}, None, ""),
+    "outputs": (None, {"return_dict": False, "output_attentions": True, "output_hidden_states": True}, None, ""),
     "missing": (without(DOWN), {}, None, DOWN),
     "no_head": (without("lm_head.weight"), {}, None, "lm_head.weight"),
     "width": (None, {"intermediate_size": 192}, None, "mlp.down_proj.weight is 64 × 128 in the checkpoint and 64 × 192"),

@@ -108,6 +108,18 @@ def test_what_is_open_runs_again_until_it_is_decided_and_then_nothing_does(proje
     assert done(project) == []
 
 
+def test_a_run_that_forces_its_jobs_does_them_once_and_leaves_further_runs_to_the_next(project):
+    asked = study(project, budget_minutes=600)
+    answer = working_copy.snakemake(project, *asked, "-F")
+    assert answer.returncode == 0, answer.stderr
+    assert "come with the next run without -F" in answer.stderr
+    ran = done(project)
+    assert len(ran) == len(set(ran)), "nothing was measured twice"
+    assert runs_of(project) == {"baseline": 2, "sdpa": 1, "static_cache": 1}
+    assert working_copy.snakemake(project, *asked).returncode == 0
+    assert runs_of(project)["sdpa"] > 1
+
+
 def test_what_the_budget_leaves_open_is_said_and_sharpen_goes_on_with_it(project):
     asked = study(project, budget_minutes=0)
     assert working_copy.snakemake(project, *asked).returncode == 0

@@ -94,9 +94,7 @@ def sequences(documents: Sequence[Sequence[int]], prefix: int, positions: int, c
     turns = [document[turn] for turn in range(max(map(len, pieces), default=0)) for document in pieces if turn < len(document)]
     found, left = [], positions
     for number, tokens in turns:
-        if len(tokens) > left:
-            break
-        if len(tokens) > 1:
-            found.append((number, tokens))
-            left -= len(tokens)
+        if left > 1 and len(tokens) > 1:
+            found.append((number, tokens[:left]))
+            left -= len(tokens[:left])
     return found
