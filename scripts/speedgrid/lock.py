@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from speedgrid import hub
 from speedgrid.study import StudyError
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
@@ -70,17 +71,16 @@ def text_of(models: Mapping[str, Mapping[str, str]]) -> str:
 def commit_of(repository: str, revision: str) -> str:
     """The commit that a branch or tag of a model of the hub stands for now; where the hub may not be asked (HF_HUB_OFFLINE) or cannot be
     reached, the one of its cache. Raises StudyError where neither knows it."""
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    where = endpoint.partition("://")[2].rpartition("@")[2] or endpoint  # an address may hold a password
+    where = hub.shown(hub.endpoint())
     why = "HF_HUB_OFFLINE is set"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+    if not hub.is_offline():
         try:
-            return _asked(endpoint, repository, revision)
+            return _asked(hub.endpoint(), repository, revision)
         except urllib.error.HTTPError as error:
             said = {401: "it does not exist, or is gated and HF_TOKEN does not open it", 404: "there is no such repository or revision"}
             raise StudyError(f"{repository} at {revision}: {said.get(error.code, f'the hub answers {error.code}')} ({where})") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = f"the hub cannot be reached ({where}: {getattr(error, 'reason', error)})"
+            why = hub.shown(f"the hub cannot be reached ({where}: {getattr(error, 'reason', error)})")
     commit = _cached(repository, revision)
     if not commit:
         raise StudyError(f"{repository} at {revision}: {why}, and the cache of the hub does not know it")

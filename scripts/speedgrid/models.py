@@ -2,13 +2,12 @@
 
 import inspect
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, random_weights
+from speedgrid import checkpoints, corpus, hub, random_weights
 from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported, expected
 
 # Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
@@ -215,8 +214,8 @@ def download(repository: str, revision: str, folder: Path, trust_remote_code: bo
         is_the_hubs = isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | HfHubHTTPError | OSError)
         if getattr(error, "errno", None) in NO_ROOM or not (is_the_hubs or _is_of_the_network(error)):
             raise
-        where = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        raise ModelError(f"hub: {repository} at {revision[:12]} cannot be had from {where}: {str(error).partition(chr(10))[0]}") from None
+        said = hub.shown(f"cannot be had from {hub.endpoint()}: {str(error).partition(chr(10))[0]}")
+        raise ModelError(f"hub: {repository} at {revision[:12]} {said}") from None
     if not list(snapshot.glob("*.safetensors")):
         raise Unsupported(f"{repository} at {revision[:12]} has no safetensors; pickled weights can run code when read and are not loaded")
     checkpoints.link(folder, snapshot)

@@ -20,7 +20,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, files, fingerprint, hardware, inputs, lock, outcomes, records, sharpen, site, techniques
+from speedgrid import (
+    checkpoints,
+    environments,
+    files,
+    fingerprint,
+    hardware,
+    hub,
+    inputs,
+    lock,
+    outcomes,
+    records,
+    sharpen,
+    site,
+    techniques,
+)
 from speedgrid.grid import (
     Cell,
     Turn,
@@ -50,6 +64,8 @@ TECHNIQUES_SCHEMA = "rules/schemas/techniques.schema.yaml"
 BY_HAND = "results/.made-by-hand"
 # Set for a run that takes the place of another.
 GOES_ON = "SPEEDGRID_GOES_ON"
+# Set by `./speedgrid report`, beside which a run may go on: nothing of a run's own may change.
+PAGE_ONLY = "SPEEDGRID_PAGE_ONLY"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
 # Newer than results/plan.json where that is no longer the plan.
@@ -534,7 +550,7 @@ def load(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
     spare_lookups()
     grid = read_grid(_asked_for(config, Run(workflow)), workflow)
-    if Run(workflow).is_main:
+    if Run(workflow).is_main and PAGE_ONLY not in os.environ:
         _note_plan(grid)
     return grid
 
@@ -627,11 +643,11 @@ def has_gpu() -> bool:
 def take_back_failures(grid: Grid, workflow) -> None:
     """Let what failed in an earlier run be done again: take its results away, of which their twins are kept for the page.
 
-    Not while another run is going on, whose jobs read these files: Snakemake has its lock then. Not in the jobs of a run itself, and not
-    where a run goes on with further runs of what is open.
+    Not while another run is going on, whose jobs read these files: Snakemake has its lock then. Not in the jobs of a run itself, not where
+    a run goes on with further runs of what is open, and not for a page by hand, beside which one may be between two such passes.
     """
     run = Run(workflow)
-    if os.environ.pop(GOES_ON, ""):
+    if os.environ.pop(GOES_ON, "") or PAGE_ONLY in os.environ:
         return
     if run.is_main and not run.is_another_going_on:
         for path in grid.failures():
@@ -763,17 +779,16 @@ def _check_published(study: str | None, at: str) -> None:
 
 
 def _check_hub(at: str, repository: str) -> None:
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if hub.is_offline():
         return
     try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=10)
+        urllib.request.urlopen(urllib.request.Request(hub.endpoint(), method="HEAD"), timeout=10)
     except urllib.error.HTTPError:
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise StudyError(
-            f"{at}: {repository} has to be downloaded and the hub cannot be reached ({endpoint}: {reason}); "
+            f"{at}: {repository} has to be downloaded and the hub cannot be reached ({hub.shown(f'{hub.endpoint()}: {reason}')}); "
             "go online, or set HF_HUB_OFFLINE=1 where the model is in the cache"
         ) from None
 

@@ -29,6 +29,9 @@ STUDY = {
             "models": ["chain"],
             "techniques": ["plain", "made"],
             "baseline": "plain",
+            # As many runs whatever the machine: what is open runs again by default.
+            "runs": 1,
+            "baseline_runs": 2,
             "prompt": "def ",
             "replies": 5,
             "warmup_replies": 1,

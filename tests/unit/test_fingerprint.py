@@ -140,6 +140,7 @@ CONCERNS = {
     "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize"),
     "meters": EVERY_MEASUREMENT,
     "models": {"prepare_model"},
+    "hub": {"prepare_model"},
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
     "outcomes": EVERY_MEASUREMENT,

@@ -119,7 +119,7 @@ def test_neither_the_token_nor_a_password_of_the_hub_is_said(study):
     secret = "hf_" + "secret" * 3
     done = locked(study("main"), HF_ENDPOINT=f"http://me:{secret}@127.0.0.1:9", HF_TOKEN=secret)
     assert done.returncode == 1
-    assert "the hub cannot be reached (127.0.0.1:9: " in done.stderr
+    assert "the hub cannot be reached (http://127.0.0.1:9: " in done.stderr
     assert secret not in done.stderr + done.stdout
 
 

@@ -113,6 +113,7 @@ def test_an_unknown_command(root):
 def test_a_report_takes_the_study_and_no_arguments_of_snakemake(root):
     """They would be those of a run: `-n` and targets mean nothing for it."""
     is_one_line(speedgrid(root, "report", "-n"), "report takes --study, --no-conda and --uv-envs, not '-n'")
+    is_one_line(speedgrid(root, "report", "--sharpen"), "report takes --study, --no-conda and --uv-envs, not '--sharpen'")
     is_one_line(speedgrid(root, "report", "--study", "gone.yaml"), "--study gone.yaml: there is no such file")
     assert "--nolock" not in speedgrid(root, "report", "--help").stdout
 

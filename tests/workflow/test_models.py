@@ -151,7 +151,8 @@ def test_a_download_that_breaks_is_one_line_and_is_taken_up_again(project, repos
     log = (project / "logs/models/broken/prepared.log").read_text()
     assert "prepared broken: failed: hub: someone/good at 0123456789ab cannot be had from http://127.0.0.1:" in log
     assert "Traceback" not in log
-    assert not (project / "models/broken/prepared.parquet").exists()
+    failed = records.read(project / "models/broken/prepared.parquet", MODEL)
+    assert (failed.status, (project / "models/broken/prepared.failed.parquet").exists()) == ("failed", True)
     with hub.serving(repositories) as address:
         done = prepare(project, "broken", model, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -186,7 +187,8 @@ def test_models_that_are_not_whole_are_rows_and_the_others_are_measured(project,
     weights.write_bytes(weights.read_bytes()[:-1000])
     for path in folders["wordless"].glob("tokenizer*"):
         path.unlink()
-    (folders["pickled"] / "model.safetensors").unlink()
+    for path in folders["pickled"].glob("*.safetensors"):
+        path.unlink()
     found = measured(project, {name: {"local": str(folder)} for name, folder in folders.items()})
     assert {name: record.status for name, record in found.items()} == dict.fromkeys(folders, "unsupported") | {"whole": "ok"}
     assert "model.safetensors of the checkpoint is damaged" in found["cut"].reason
