@@ -244,36 +244,6 @@ def unused(names: Iterable[str], modules: Iterable[str], prefix: str = "") -> li
     return sorted(name for name in names if not BUFFERS.search(name) and belongs(name))
 
 
-def has_own_head(folder: Path) -> bool:
-    """Whether a checkpoint whose config.json ties the last layer to the embedding holds another last layer of its own.
-
-    transformers 5 keeps that one, by the weights; what ties by the configuration alone would run another model.
-    """
-    if not _read(folder / "config.json").get("tie_word_embeddings", True):
-        return False
-    files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
-    places = {name: (path, entry) for path in files for name, entry in checkpoints.tensors(path).items()}
-    head = places.get("lm_head.weight")
-    words = next((place for name, place in places.items() if name.endswith(EMBEDDINGS)), None)
-    return bool(head and words) and not _are_equal(head, words)
-
-
-def _are_equal(one: tuple[Path, Mapping], other: tuple[Path, Mapping]) -> bool:
-    """Whether two tensors of safetensors files, each with its file and entry in the head, hold the same bytes."""
-    if any(one[1][name] != other[1][name] for name in ("dtype", "shape")):
-        return False
-    with open(one[0], "rb") as left, open(other[0], "rb") as right:
-        for file, (_, entry) in ((left, one), (right, other)):
-            file.seek(8 + int.from_bytes(file.read(8), "little") + entry["data_offsets"][0])
-        size = one[1]["data_offsets"][1] - one[1]["data_offsets"][0]
-        while size > 0:
-            count = min(size, 1 << 24)
-            if left.read(count) != right.read(count):
-                return False
-            size -= count
-    return True
-
-
 def gap(names: Iterable[str]) -> str:
     """The weight that one of several numbered siblings (experts of a layer) lacks and the others have; empty where none does."""
     siblings: dict[tuple[str, str], set[int]] = defaultdict(set)

@@ -134,24 +134,3 @@ def test_a_tokenizer_of_sentencepiece_says_what_it_needs(tmp_path, monkeypatch):
 )
 def test_how_weights_are_quantized_is_said_in_words(told, words):
     assert loading.quantization(told) == words
-
-
-@pytest.mark.parametrize(
-    ("config", "fill", "own"),
-    [
-        ({"tie_word_embeddings": True}, b"\1", True),
-        ({}, b"\1", True),
-        ({"tie_word_embeddings": True}, b"\0", False),
-        ({"tie_word_embeddings": False}, b"\1", False),
-    ],
-)
-def test_a_last_layer_of_its_own_is_found_by_its_weights(tmp_path, config, fill, own):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    write_weights(tmp_path / "model.safetensors", fill, model__embed_tokens__weight="F32", lm_head__weight="F32")
-    assert loading.has_own_head(tmp_path) is own
-
-
-def test_a_checkpoint_without_a_last_layer_has_none_of_its_own(tmp_path):
-    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
-    write_weights(tmp_path / "model.safetensors", model__embed_tokens__weight="F32", norm__weight="F32")
-    assert loading.has_own_head(tmp_path) is False

@@ -66,9 +66,6 @@ class Engine(transformers.Engine):
         if window and room > window:
             raise Unsupported(f"transformers 4.40 does not keep to a sliding window of {window} tokens; this needs room for {room}")
         told = {"attn_implementation": attention} if attention else {}
-        if loading.has_own_head(self.checkpoint):
-            self.config.tie_word_embeddings = False
-            told["config"] = self.config
         try:
             self.model, found = AutoModelForCausalLM.from_pretrained(
                 self.checkpoint,

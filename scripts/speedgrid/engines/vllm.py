@@ -118,7 +118,6 @@ class Engine(base.Engine):
                 use_tqdm_on_load=False,
                 generation_config="vllm",
                 worker_extension_cls="speedgrid.engines.vllm.Worker",
-                hf_overrides={"tie_word_embeddings": False} if loading.has_own_head(self.checkpoint) else {},
                 **memory,
             )
         self.engine = self.llm.llm_engine

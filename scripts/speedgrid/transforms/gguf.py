@@ -41,13 +41,11 @@ LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.gguf", "*.onnx*",
 #   GPT-2's, it takes the name from there. It would also look for a SentencePiece model wherever a family of models usually has one.
 # - llama.cpp wants at least one merge, and the tokenizer of a model with random weights has none: two zero bytes, which no text holds.
 # - It looks for n_ctx in a GPT-2, which transformers 5 no longer writes.
-# - It leaves out the last layer of a checkpoint whose config.json ties it to the embedding, even where it is another one.
 # - It trusts the code beside some checkpoints unasked, and never that beside others; the study decides.
 CONVERTER = """
 import sys
 from pathlib import Path
 share, gpt2, trusted = Path(sys.argv.pop(1)), sys.argv.pop(1) == "gpt2", sys.argv.pop(1) == "trusted"
-own_head = sys.argv.pop(1) == "own head"
 sys.path[:0] = [str(share), str(share / "gguf-py")]
 import convert_hf_to_gguf as converter
 from conversion.base import ModelBase, TextModel
@@ -61,8 +59,6 @@ for kind in (AutoConfig, AutoTokenizer):
 as_read = ModelBase.load_hparams
 def load_hparams(*arguments, **named):
     found = as_read(*arguments, **named)
-    if own_head:
-        found = {**found, "tie_word_embeddings": False}
     return {"n_ctx": found["n_positions"], **found} if found.get("model_type") == "gpt2" else found
 ModelBase.load_hparams = staticmethod(load_hparams)
 
@@ -135,7 +131,6 @@ def convert(source: Path, target: Path, kind: str, trust_remote_code: bool) -> N
         share(),
         "gpt2" if gpt2 else "as found",
         "trusted" if trust_remote_code else "not trusted",
-        "own head" if loading.has_own_head(source) else "as it says",
     ]
     command += [source.resolve(), "--outfile", target, "--outtype", kind]
     # llama.cpp looks for special tokens of some models by name, and the name would be the folder's.

@@ -165,8 +165,6 @@ def _load(task: Task):
     _check_exporter(kind.model_type)
     config = kind.from_dict(config_for_transformers_4(said, {*kind().to_dict(), *kind.attribute_map}))
     refuse_changing_rope(config.to_dict())
-    if loading.has_own_head(task.source):
-        config.tie_word_embeddings = False
     model, found = AutoModelForCausalLM.from_pretrained(
         task.source,
         config=config,
