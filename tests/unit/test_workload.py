@@ -6,6 +6,7 @@ import pytest
 from speedgrid import grid, planning
 from speedgrid.report import published
 from speedgrid.study import StudyError, validate
+from speedgrid.workloads import base
 
 import studies
 
@@ -161,3 +162,10 @@ def test_what_a_model_that_is_trained_here_cannot_take_is_known_when_it_is_plann
     told["models"] = {"text": {"train": {}}}
     with pytest.raises(StudyError, match=words):
         planned(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "repeatable"), [("train", False), ("largest", False), ("forward", True), ("attention", True), ("growth", True)]
+)
+def test_a_series_is_counted_again_only_where_it_leaves_the_model_as_it_was(name, repeatable):
+    assert base.work_class(name).repeatable is repeatable

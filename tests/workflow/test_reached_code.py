@@ -102,8 +102,9 @@ def test_plan_tables_and_page_call_and_read_nothing_that_their_fingerprints_leav
     }.items():
         found, opened = used(project, "report", script, arguments, tmp_path / f"{script}-notes")
         assert outside(found, script) == set(), script
-        # The study and the registry are inputs of the plan's rule.
-        inputs = {"tests/studies/tiny.yaml", "techniques.yaml"} if script == "write_plan" else set()
+        # The study and the registry are inputs of the plan's rule; what lies at a study's paths is told to the jobs.
+        data = {str(path.relative_to(working_copy.ROOT)) for path in (working_copy.ROOT / "tests/studies/hellaswag").iterdir()}
+        inputs = {"tests/studies/tiny.yaml", "techniques.yaml"} | data if script == "write_plan" else set()
         known = {
             str(path.relative_to(working_copy.ROOT))
             for name in fingerprint.READS.get(script, ())

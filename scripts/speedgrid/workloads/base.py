@@ -18,6 +18,8 @@ class Work(ABC):
 
     # What `items` counts, and what a run is called.
     unit, noun = "pass", "pass"
+    # Whether a series that was disturbed may be counted again. Not where each run changes the model: the losses would be of later steps.
+    repeatable = True
 
     def __init__(self, engine: Runtime, settings: Mapping, seed: int):
         self.engine, self.settings, self.seed = engine, settings, seed

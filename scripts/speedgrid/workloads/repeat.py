@@ -54,7 +54,8 @@ def _measured(job: Job, engine) -> str:
         with _limit(job, work):
             _series(job, work, memory)
 
-    job.facts |= monitor.watched(job.name, job.device, idle.facts, settings, count)
+    watched = settings if work.repeatable else {**settings, "repeat_disturbed": 0}
+    job.facts |= monitor.watched(job.name, job.device, idle.facts, watched, count)
     # Where it is the model that grows, of the largest one that was finished.
     job.facts |= engine.sizes()
     counted = [row for row in job.rows if row.get("reply") is not None]

@@ -19,6 +19,7 @@ TOLERANCE = {"float32": 1e-3, "tf32": 5e-3, "float16": 2e-2, "bfloat16": 5e-2}
 
 class Work(base.Work):
     noun = "step"
+    repeatable = False
 
     @property
     def unit(self) -> str:
