@@ -580,7 +580,7 @@ def _note_plan(grid: Grid) -> None:
     noted, there = Path(PLANNED), Path("results/plan.json")
     if noted.exists() and there.exists() and there.read_bytes() == grid.as_json().encode():
         # A dry run of another study may have noted another plan meanwhile.
-        os.utime(noted, ns=(there.stat().st_mtime_ns,) * 2)
+        os.utime(noted, ns=(min(noted.stat().st_mtime_ns, there.stat().st_mtime_ns),) * 2)
     elif not noted.exists() or there.exists():
         with records.replacing(noted) as temporary:
             temporary.write_text(f"The plan was another than that of results/plan.json at {time.time_ns()} ns\n")

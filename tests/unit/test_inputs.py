@@ -249,3 +249,7 @@ def test_the_plan_is_written_anew_where_another_one_is_there_and_only_then(proje
     assert noted_when() == first
     (project / "results/plan.json").write_text(grid.as_json().replace("float32", "float16"))
     assert noted_when() > first
+    # A plan that was noted by a dry run of another study is taken back where this one's is there.
+    (project / "results/plan.json").write_text(grid.as_json())
+    os.utime(project / "results/plan.json", ns=(first, first))
+    assert noted_when() == first
