@@ -18,10 +18,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
-from speedgrid import environments, hardware, planning, snakemake_seam
+from speedgrid import environments, hardware, hub, planning, snakemake_seam
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import StudyError
 
@@ -239,7 +238,7 @@ def find_facts() -> Facts:
     folder = snakemake_seam.environments_folder(Path.cwd())
     recipes = environments.files()
     memory = psutil.virtual_memory()
-    index, hub = index_address(environ), hub_address(environ)
+    index, address = index_address(environ), hub.endpoint(environ)
     slurm, accounting, min_job_age = find_slurm()
     frontend, python, headers = find_python(environ)
     source = environ.get("UV_PYTHON_INSTALL_MIRROR") or PYTHON_BUILDS
@@ -256,15 +255,15 @@ def find_facts() -> Facts:
         frontend=frontend,
         python=python,
         python_headers=headers,
-        python_source=without_password(source),
+        python_source=hub.shown(source),
         python_reachable=bool(python) or is_reachable(source, environ),
         c_library=" ".join(filter(None, platform.libc_ver())),
         lacking={name: lacking for name, path in recipes.items() if (lacking := environments.lacks(path))},
         compiler=find_compiler(),
-        index=without_password(index.removesuffix("/pip/")),
+        index=hub.shown(index.removesuffix("/pip/")),
         index_reachable=is_reachable(index, environ),
-        hub=without_password(hub),
-        hub_reachable=is_reachable(hub, environ),
+        hub=hub.shown(address),
+        hub_reachable=is_reachable(address, environ),
         made=frozenset(name for name, path in recipes.items() if environments.runs(snakemake_seam.environment_folder(path, folder))),
         cuda={name: cuda for name, path in recipes.items() if (cuda := cuda_of(path))},
         makeable=frozenset(recipes),
@@ -323,25 +322,16 @@ def index_address(environ: Mapping) -> str:
     return index.rstrip("/") + "/pip/"
 
 
-def hub_address(environ: Mapping) -> str:
-    return environ.get("HF_ENDPOINT") or "https://huggingface.co"
-
-
 def is_reachable(address: str, environ: Mapping) -> bool:
     """Whether a server answers at an address at all; a refusal is an answer, an error of a gateway is not."""
     try:
         context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE"))
-        with urllib.request.urlopen(address, timeout=5, context=context):
+        with urllib.request.urlopen(hub.request(address), timeout=5, context=context):
             return True
     except urllib.error.HTTPError as error:
         return error.code in (401, 404)
     except (OSError, ValueError):
         return False
-
-
-def without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def main(arguments: list[str]) -> int:

@@ -86,7 +86,7 @@ def lacks_conda() -> str:
 
 
 def lacks_hub() -> str:
-    address = doctor.hub_address(os.environ)
+    address = doctor.hub.endpoint(os.environ)
     return "" if doctor.is_reachable(address, uv_environment(os.environ)) else "the Hugging Face hub cannot be reached"
 
 

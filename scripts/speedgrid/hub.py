@@ -1,17 +1,45 @@
 """The hub that models and data come from: its address, which may hold a password, and whether it may be asked."""
 
+import base64
 import os
 import re
+import urllib.request
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+SCHEME = re.compile(r"\Ahttps?://")
 
 
-def endpoint() -> str:
+def endpoint(environ: Mapping = os.environ) -> str:
     """The hub's address, as it is called."""
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    return (environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def shown(text: str) -> str:
     """A text for people, without the user and password that addresses in it hold."""
-    return re.sub(r"://[^/\s@]*@", "://", text)
+    if "@" in endpoint():
+        # Whatever it looks like: a mistaken address holds the same password.
+        text = text.replace(endpoint(), "".join(SCHEME.findall(endpoint())) + endpoint().rpartition("@")[2])
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def request(address: str, method: str = "GET") -> urllib.request.Request:
+    """A request to an address that may hold a user and password, which urllib would take for a part of the host's name and say in its
+    errors. Raises ValueError, without them, for what is no address."""
+    try:
+        parts = urlsplit(address)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_address = is_web or parts.scheme == "file"  # a mirror of Python's builds may be in a folder
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ValueError("this is no address: it begins with http:// or https://, and a password in it is percent-encoded") from None
+    login, _, host = parts.netloc.rpartition("@")
+    made = urllib.request.Request(parts._replace(netloc=host).geturl(), method=method)
+    if login:
+        # Not for where the server may send us on.
+        made.add_unredirected_header("Authorization", "Basic " + base64.b64encode(unquote(login).encode()).decode())
+    return made
 
 
 def is_offline() -> bool:

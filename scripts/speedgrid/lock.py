@@ -90,8 +90,9 @@ def commit_of(repository: str, revision: str) -> str:
 def _asked(endpoint: str, repository: str, revision: str) -> str:
     address = f"{endpoint}/api/models/{urllib.parse.quote(repository)}/revision/{urllib.parse.quote(revision, safe='')}"
     token = os.environ.get("HF_TOKEN")
-    request = urllib.request.Request(address)
-    if token:
+    request = hub.request(address)
+    # A user and password in the address go first, as with the hub's own library.
+    if token and not request.has_header("Authorization"):
         # Not for where the hub may send us on.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:

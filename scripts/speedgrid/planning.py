@@ -785,7 +785,7 @@ def _check_hub(at: str, repository: str) -> None:
     if hub.is_offline():
         return
     try:
-        urllib.request.urlopen(urllib.request.Request(hub.endpoint(), method="HEAD"), timeout=10)
+        urllib.request.urlopen(hub.request(hub.endpoint(), "HEAD"), timeout=10)
     except urllib.error.HTTPError:
         return
     except (OSError, ValueError) as error:

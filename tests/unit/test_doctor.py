@@ -164,7 +164,7 @@ def test_every_technique_of_the_registry_is_judged(root):
 
 
 def test_passwords_are_not_shown():
-    assert doctor.without_password("https://user:secret@index.example:8080/simple") == "https://index.example:8080/simple"
+    assert doctor.hub.shown("https://user:secret@index.example:8080/simple") == "https://index.example:8080/simple"
 
 
 def test_nothing_listens_there():
