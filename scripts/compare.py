@@ -11,6 +11,7 @@ same runs.
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from speedgrid.comparison import Comparison, Results
 from speedgrid.report import compared as words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 from speedgrid.statistics import NEGLIGIBLE
+
+# The result files of runs, and no twin of one (`measure.failed.parquet`).
+A_RUN = re.compile(r"measure(-\d+)?\.parquet")
 
 
 def main() -> int:
@@ -76,10 +80,10 @@ def read_runs(
     """What every process measured, by cell, in the order in which they began. Of a cell that ran at several sizes at the size in `points`,
     which its figures in the summary are of.
 
-    A run is a file of the table `measure`, wherever it lies in the folder; its rows say which cell it belongs to.
+    Its rows say which cell a run belongs to. Raises RecordError for a file that cannot be read.
     """
     found: dict[comparison.Key, list[tuple[str, comparison.Measured]]] = {}
-    for path in sorted(folder.glob("**/measure*.parquet")):
+    for path in _run_files(folder):
         record = records.read(path, MEASURE)
         key = tuple(record.rows[0][axis] for axis in comparison.KEYS)
         rows = [row for row in record.rows if row["reply"] is not None and row["point"] == points.get(key)]
@@ -88,6 +92,22 @@ def read_runs(
             measured = comparison.Measured.of(rates, bool(record.facts.get("disturbed")))
             found.setdefault(key, []).append((record.facts.get("started_at") or "", measured))
     return {key: [one for _, one in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
+
+
+def _run_files(folder: Path) -> list[Path]:
+    """The result files of runs: those of the plan that are there, as the summary has them, although a study that asked for more runs may
+    have left others. Without a plan, every one in the folder. Raises RecordError where the plan cannot be read."""
+    plan = folder / "plan.json"
+    if not plan.is_file():
+        return sorted(path for path in folder.glob("**/measure*.parquet") if A_RUN.fullmatch(path.name))
+    try:
+        cells = json.loads(plan.read_text(encoding="utf-8"))["cells"]
+        named = [name for cell in cells for name in (f"{cell['folder']}/measure.parquet", *cell["again"])]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise records.RecordError(f"{plan}: cannot be read as a plan ({type(error).__name__}); delete it and run again") from None
+    # The plan names them from beside its own folder `results`, which may have been moved or renamed since.
+    paths = [folder.joinpath(*Path(name).parts[1:]) for name in named]
+    return sorted(path for path in paths if path.is_file())
 
 
 # Telling

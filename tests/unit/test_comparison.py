@@ -92,6 +92,50 @@ def test_runs_of_another_time_are_others_though_their_figures_are_equal(tmp_path
     assert outcomes(compared(a, b)) != {"baseline": "same run"}
 
 
+def with_plan(folder: Path, **again: int) -> Path:
+    """The folder with a plan in which cells have so many further runs."""
+    names = {technique: "/".join(("results", *KEY, technique)) for technique in again}
+    told = [{"folder": at, "again": [f"{at}/measure-{run}.parquet" for run in range(2, again[name] + 2)]} for name, at in names.items()]
+    (folder / "plan.json").write_text(json.dumps({"cells": told}))
+    return folder
+
+
+def test_runs_that_the_study_no_longer_asks_for_are_not_read(tmp_path):
+    """From `runs: 3` back to 1: the summary is of one run, and the files of the others stay."""
+    cell = made.Made("baseline", "B", speed=50.0)
+    folder = with_plan(results_folder(tmp_path, [cell]), baseline=0)
+    left = results_folder(tmp_path / "before", [replace(cell, speed=90.0)])
+    of_cell = "/".join((*KEY, "baseline"))
+    shutil.copy(left / of_cell / "measure.parquet", folder / of_cell / "measure-2.parquet")
+    moved = folder.rename(tmp_path / "older")
+    read = compare.read(moved)
+    assert [len(runs) for runs in read.measured.values()] == [1]
+    notes = compared(moved, moved).notes
+    assert not [note for note in notes if "are not those of summary.parquet" in note]
+    with_plan(moved, baseline=1)
+    assert [len(runs) for runs in compare.read(moved).measured.values()] == [2]
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["plan", "no plan"])
+@pytest.mark.parametrize("twin", ["measure.failed.parquet", "measure.interrupted.parquet", "measure-2.interrupted.parquet"])
+def test_what_a_stopped_or_failed_job_kept_is_no_run(tmp_path, twin, planned):
+    folder = results_folder(tmp_path, [made.Made("baseline", "B")])
+    if planned:
+        with_plan(folder, baseline=1)
+    of_cell = folder / "/".join((*KEY, "baseline"))
+    shutil.copy(of_cell / "measure.parquet", of_cell / twin)
+    assert [len(runs) for runs in compare.read(folder).measured.values()] == [1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": [{}]}'])
+def test_a_plan_that_cannot_be_read_is_named_in_one_line(tmp_path, text):
+    folder = results_folder(tmp_path, [made.Made("baseline", "B")])
+    (folder / "plan.json").write_text(text)
+    with pytest.raises(records.RecordError, match=r"plan\.json: cannot be read as a plan \(\w+\)") as caught:
+        compare.read(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_another_run_of_the_same_is_the_same(tmp_path):
     said = []
     for seed in range(10):
