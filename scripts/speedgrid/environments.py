@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from speedgrid import records
+
 FRONTEND = Path(__file__).resolve().parents[2] / "envs" / "uv-frontend"
 UV_CONDA = "uv_conda.py"
 # What a job's shell says to one whose environment could not be made, and which runs in that of the report instead: why.
@@ -210,11 +212,12 @@ class Failure:
             return None
         try:
             return cls(**json.loads(cls.file(environment).read_text(encoding="utf-8")))
-        except OSError:
+        except (OSError, ValueError, TypeError):  # not there, or not what `keep` writes
             return None
 
     def keep(self, environment: Path | str) -> None:
-        self.file(environment).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        with records.replacing(self.file(environment)) as temporary:
+            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def why(name: str, error: str) -> str:

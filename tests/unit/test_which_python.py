@@ -175,3 +175,28 @@ def test_and_of_nothing_where_that_would_be_wrong(conda, root, tmp_path, monkeyp
         "no conda": {"PATH": "/usr/bin"},
     }
     assert environments.cpu_index(file, conda | more.get(why, {})) == ""
+
+
+@pytest.mark.parametrize("text", [b"", b'{"reason": "no ro', b"[]", b"{}", b"null", b'{"reason": "a", "instead": "b", "more": 1}', b"\xff"])
+def test_a_note_of_a_failure_that_is_damaged_is_none(tmp_path, text):
+    of = tmp_path / "env"
+    environments.Failure.file(of).write_bytes(text)
+    assert environments.Failure.of(of) is None
+    assert environments.told_in_shell(str(of))[0] == str(of)
+
+
+def test_a_note_of_a_failure_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    of, first = tmp_path / "env", environments.Failure("no room", "/envs/report")
+    first.keep(of)
+    assert environments.Failure.of(of) == first
+
+    def no_room(path, text, **options):
+        with open(path, "w") as file:
+            file.write(text[:10])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(type(of), "write_text", no_room)
+    with pytest.raises(OSError, match="no space"):
+        environments.Failure("another reason", "/envs/report").keep(of)
+    assert environments.Failure.of(of) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["env.failed"]
