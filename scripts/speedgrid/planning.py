@@ -690,8 +690,10 @@ def make_page(study_file: str, run: Run) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     # As the rules do it: all output goes to the log, and descriptor 3 is the terminal.
     line = ["bash", "-c", 'exec "$@" 3>&2 > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
+    # As a job's shell says it, so that the plan is that of the run: what the machine lacks for an environment is a part of it.
+    told = {environments.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
     try:
-        status = subprocess.run([*line, "--study", study_file]).returncode
+        status = subprocess.run([*line, "--study", study_file], env={**os.environ, **told}).returncode
     except KeyboardInterrupt:
         status = 130
     if status:

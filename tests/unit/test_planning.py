@@ -83,3 +83,15 @@ def test_what_failed_is_taken_back_by_the_next_run_alone(tmp_path, monkeypatch):
     planning.leave_failures()
     assert is_left()
     assert not is_left()
+
+
+@pytest.mark.parametrize("uses_environments", [True, False])
+def test_the_page_after_a_failed_run_is_planned_with_environments_as_the_run_was(tmp_path, monkeypatch, uses_environments):
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "${{{planning.environments.ENVIRONMENT}-none}}"\n')
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(planning.environments.ENVIRONMENT, raising=False)
+    planning.make_page("study.yaml", SimpleNamespace(python_of=lambda rule: python, uses_environments=uses_environments))
+    assert (tmp_path / "logs/report.log").read_text() == (f"{tmp_path}/env\n" if uses_environments else "none\n")
