@@ -68,7 +68,7 @@ def replies(job: stage.Job, engine: Engine) -> str:
     status, reason = ("not_engaged", proof.reason) if not proof.engaged else ("ended_early", early) if early else ("ok", "")
     for row in job.rows:
         row |= {"status": status, "reason": reason}
-    speed = sum(row["new_tokens"] / row["reply_s"] for row in job.rows) / len(job.rows)
+    speed = generate.typical_speed(job.rows, "new_tokens")
     return f"{speed:,.1f} token/s" + (f", {status.replace('_', ' ')}: {reason}" if reason else "")
 
 

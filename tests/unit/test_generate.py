@@ -84,3 +84,12 @@ def test_a_handful_of_decoding_steps_has_no_speed_unless_no_more_were_asked_for(
     assert bool(why) == early
     if early:
         assert f"after {sum(steps) / len(steps):.3g} of {asked} tokens on average" in why
+
+
+@pytest.mark.parametrize("slow", [[9.0], [9.0, 2.0]], ids=["odd", "even"])
+@pytest.mark.parametrize("counts", ["new_tokens", "items"])
+def test_the_speed_that_a_job_says_last_is_that_of_the_page(counts, slow):
+    rows = [{counts: 4, "reply_s": seconds} for seconds in (1.0, 1.1, 1.3, 1.2, *slow)]
+    said = generate.typical_speed(rows, counts)
+    assert said == pytest.approx(statistics.run([row[counts] / row["reply_s"] for row in rows]).value)
+    assert said > 1.02 * sum(row[counts] / row["reply_s"] for row in rows) / len(rows)

@@ -4,6 +4,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 
 from speedgrid.engines.base import Engine, Reply
 from speedgrid.meters import DeviceTimer
@@ -71,6 +72,14 @@ def ended_early(replies: Sequence[Mapping], settings: Mapping) -> str:
         f"the replies ended after {steps:.3g} of {settings['max_new_tokens']} tokens on average, at an end token, and fewer than"
         f" {FEWEST_STEPS} decoding steps are too few to time; give another prompt, or `ignore_eos: true`"
     )
+
+
+def typical_speed(rows: Sequence[Mapping], counts: str) -> float:
+    """The speed of a run, a second, from the column that its replies are counted in: their median, as the page has it (statistics.Run).
+
+    Not by statistics.run, on which what was measured would then depend: an edit of it would have everything measured again.
+    """
+    return median(row[counts] / row["reply_s"] for row in rows)
 
 
 def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, keep: Callable[[dict], None]) -> str:

@@ -12,7 +12,7 @@ from speedgrid.progress import Steps, say
 from speedgrid.stage import Job
 from speedgrid.statistics import stop
 from speedgrid.workloads.base import Work, work_class
-from speedgrid.workloads.generate import most_replies, precision
+from speedgrid.workloads.generate import most_replies, precision, typical_speed
 
 PLURALS = {"pass": "passes", "step": "steps", "reply": "replies"}
 _BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -70,7 +70,7 @@ def _measured(job: Job, engine) -> str:
         for row in counted:
             row |= {"status": "not_engaged", "reason": proof.reason}
     last = [row for row in counted if row.get("point") == counted[-1].get("point")]
-    speed = sum(row["items"] / row["reply_s"] for row in last) / len(last)
+    speed = typical_speed(last, "items")
     at = f" at {last[0]['point']:,}" if last[0].get("point") else ""
     return f"{speed:,.1f} {work.unit}/s{at}" + ("" if proof.engaged else f", not engaged: {proof.reason}")
 
