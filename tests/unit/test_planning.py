@@ -83,6 +83,24 @@ def test_what_failed_is_taken_back_by_the_next_run_alone(tmp_path, monkeypatch):
     planning.leave_failures()
     assert is_left()
     assert not is_left()
+    monkeypatch.setenv(planning.PAGE_ONLY, "1")
+    assert is_left()
+    assert is_left(), "of every page by hand, not of the first alone"
+
+
+@pytest.mark.parametrize("page_only", [True, False])
+def test_a_page_by_hand_notes_no_plan_beside_the_run_that_goes_on(tmp_path, monkeypatch, root, page_only):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(planning.PAGE_ONLY, raising=False)
+    if page_only:
+        monkeypatch.setenv(planning.PAGE_ONLY, "1")
+    study = root / "tests/studies/tiny.yaml"
+    settings = SimpleNamespace(deployment_method=set())
+    workflow = SimpleNamespace(configfiles=[study], is_main_process=True, deployment_settings=settings, cores=1, local_exec=True)
+    workflow.global_resources, workflow.modifier = {}, SimpleNamespace(is_main_snakefile=lambda: True)
+    monkeypatch.setattr(planning, "spare_lookups", lambda: None)  # patches Snakemake, which is not there
+    planning.load(planning.read(study, str(study)), workflow)
+    assert (tmp_path / planning.PLANNED).exists() != page_only
 
 
 @pytest.mark.parametrize("uses_environments", [True, False])
