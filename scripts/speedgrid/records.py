@@ -162,7 +162,9 @@ def _load(path: str | Path):
         seal = _sealed(data)
         if seal and seal.group(1) != _hash(data, seal):
             raise RecordError(f"{path}: was damaged or changed after it was written; delete it and run again")
-        content = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        # On this thread alone: `read_table` starts threads, and a program that ends right after a reading died of them now and then
+        # ("terminate called without an active exception").
+        content = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(use_threads=False)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such result file") from None
     except (pa.ArrowException, OSError) as error:

@@ -539,8 +539,15 @@ def test_an_environment_of_the_users_own_is_not_removed_and_one_that_was_cut_sho
     clone = copy_of(root, tmp_path)
     monkeypatch.setattr(launcher, "ROOT", clone)
     kept, made = clone / ".venv/lib/mine.py", []
+
+    def make(*told):
+        made.append(told)
+        (clone / ".venv/bin").mkdir(parents=True)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
     for name in ("make_with_uv", "make_with_pip"):
-        monkeypatch.setattr(launcher, name, lambda *told: (made.append(told), (clone / ".venv/bin").mkdir(parents=True)))
+        monkeypatch.setattr(launcher, name, make)
     kept.parent.mkdir(parents=True)
     kept.write_text("mine")
     with pytest.raises(launcher.Mistake) as caught:
@@ -550,7 +557,8 @@ def test_an_environment_of_the_users_own_is_not_removed_and_one_that_was_cut_sho
     )
     assert (kept.read_text(), made) == ("mine", [])
     shutil.rmtree(clone / ".venv")
-    for count in (1, 2):
+    with pytest.raises(KeyboardInterrupt):
         launcher.ensure_venv(".venv", "locks/run.txt")
-        assert len(made) == count
-        (clone / ".venv/made-from").unlink()
+    (clone / ".venv/half").touch()
+    launcher.ensure_venv(".venv", "locks/run.txt")
+    assert (len(made), (clone / ".venv/half").exists()) == (2, False)
