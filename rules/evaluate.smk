@@ -61,7 +61,7 @@ rule evaluate:
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/evaluate.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
+        'python "$SPEEDGRID_SCRIPTS/evaluate_quality.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
         " --out {output:q} 3>&2 > {log:q} 2>&1"
 
 

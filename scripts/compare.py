@@ -21,7 +21,7 @@ from speedgrid import comparison, records
 from speedgrid.comparison import Comparison, Results
 from speedgrid.report import compared as words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
-from speedgrid.statistics import NEGLIGIBLE
+from speedgrid.stats import NEGLIGIBLE
 
 # The result files of runs, and no twin of one (`measure.failed.parquet`).
 A_RUN = re.compile(r"measure(-\d+)?\.parquet")

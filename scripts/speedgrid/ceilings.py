@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speedgrid import checkpoints
-from speedgrid.statistics import Estimate
+from speedgrid.stats import Estimate
 
 # From this multiple of the roofline's time on, a cell is bound by overhead. Bytes and operations need at most twice that time even if
 # nothing of them overlaps: the sum of two times is at most twice the longer one. What is beyond is spent on neither: launches of kernels,

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from speedgrid import noise, statistics
+from speedgrid import noise, stats
 from speedgrid.schema import MEASURED, NOT_RUN
-from speedgrid.statistics import Estimate, Run, Speed
+from speedgrid.stats import Estimate, Run, Speed
 
 KEYS = ("gpu", "experiment", "model", "technique")
 Key = tuple[str, ...]
@@ -64,7 +64,7 @@ class Measured:
 
     @classmethod
     def of(cls, rates: Sequence[float], disturbed: bool = False) -> "Measured":
-        return cls(statistics.run(rates, disturbed), statistics.mean(rates))
+        return cls(stats.run(rates, disturbed), stats.mean(rates))
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Comparison:
         return _finite(told | {"notes": list(self.notes)})
 
 
-def compare(a: Results, b: Results, negligible: float = statistics.NEGLIGIBLE) -> Comparison:
+def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Comparison:
     """Compare B with A; a difference of less than the share `negligible` counts as none."""
     notes: list[str] = []
     # What no job has come to yet is not there: it says nothing against what the other side has.
@@ -231,7 +231,7 @@ def _speed_of(row: Mapping) -> Speed:
     else:
         known = noise.prior(_device(row), "processor")
         spread, df = known.sd, known.df
-        normal = statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, math.inf)
+        normal = stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
         own = [(math.log(max(ends) / max(min(ends), 1e-12)) / normal) ** 2 for ends in ((value, low), (high, value))]
         sides = [((spread**2 / runs, df), (variance, math.inf)) for variance in own]
     return Speed(value, spread, df, runs, runs, *sides, 0.0, math.inf)
@@ -245,8 +245,7 @@ def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str,
             if speed.known:
                 found.setdefault(kinds[key], []).append(speed)
     return {
-        kind: Noise(statistics.percentile([one.noise for one in cells], 0.5), sum(one.runs for one in cells))
-        for kind, cells in found.items()
+        kind: Noise(stats.percentile([one.noise for one in cells], 0.5), sum(one.runs for one in cells)) for kind, cells in found.items()
     }
 
 
@@ -281,10 +280,10 @@ def _change(
     known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
     if is_same_run:
         return Change(**known, outcome="same run")
-    ratio = statistics.over(new, old) if old and new else None
+    ratio = stats.over(new, old) if old and new else None
     if statuses[0] != statuses[1] or bool(old) != bool(new):
         return Change(**known, ratio=ratio, outcome="status")
-    return Change(**known, ratio=ratio, outcome=statistics.verdict(ratio, negligible) if ratio else "no figures")
+    return Change(**known, ratio=ratio, outcome=stats.verdict(ratio, negligible) if ratio else "no figures")
 
 
 # What differs around them

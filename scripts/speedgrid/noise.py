@@ -1,4 +1,4 @@
-"""What runs of the same have been seen to differ by, before a study has run anything twice: the priors of statistics.speed.
+"""What runs of the same have been seen to differ by, before a study has run anything twice: the priors of stats.speed.
 
 noise.csv has a row for every recorded cell that ran more than once on a quiet machine: the kind of its device, what bounds it, its runs,
 and the standard deviation of the logarithms of their speeds. `tests/benchmarks/noise_prior.py RESULTS` makes such rows from results, so
@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from speedgrid import statistics
-from speedgrid.statistics import Prior, Run
+from speedgrid import stats
+from speedgrid.stats import Prior, Run
 
 TABLE = Path(__file__).with_name("noise.csv")
 # How much such cells differ in their noise, as degrees of freedom; chosen by simulated hosts of 0.5 to 25 % noise, of which a prior of 3
@@ -38,7 +38,7 @@ def prior(device: str, bound: str) -> Prior:
     rows = [row for row in recorded() if row["bound"] == bound]
     own = [row for row in rows if row["device"] == device]
     used = own if len(own) >= ENOUGH else rows
-    found = statistics.fitted([(int(row["runs"]), float(row["sd"])) for row in used], DF)
+    found = stats.fitted([(int(row["runs"]), float(row["sd"])) for row in used], DF)
     return found if len(used) >= ENOUGH else Prior(max(found.sd, LEAST_SD), found.df, found.runs)
 
 
@@ -49,7 +49,7 @@ def recorded() -> tuple[dict, ...]:
         return tuple(csv.DictReader(file))
 
 
-def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[statistics.Speed]:
+def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[stats.Speed]:
     """The speeds of cells that are compared with one another, each given by the kind of its device and its runs.
 
     A disturbed run counts less where every cell has a quiet one. A cell's noise is its own, moderated by the prior of its kind, to which
@@ -59,7 +59,7 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[statistics.Speed]
         # Disturbance slows and never speeds up. Where a cell has disturbed runs alone, the quiet ones of another may not count for more.
         cells = [(device, [replace(one, disturbed=True) for one in runs]) for device, runs in cells]
     kinds = [(device, bound(device, runs)) for device, runs in cells]
-    seen = [statistics.shown(runs, prior(*kind)) for kind, (_, runs) in zip(kinds, cells, strict=True)]
+    seen = [stats.shown(runs, prior(*kind)) for kind, (_, runs) in zip(kinds, cells, strict=True)]
     sums: dict[tuple[str, str], list[float]] = {}
     for kind, (df, squares), (_, runs) in zip(kinds, seen, cells, strict=True):
         so_far = sums.get(kind, [0, 0.0, 0])
@@ -68,5 +68,5 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[statistics.Speed]
     for kind, (df, squares), (_, runs) in zip(kinds, seen, cells, strict=True):
         all_df, all_squares, all_runs = sums[kind]
         others = (int(all_df - df), max(0.0, all_squares - squares), int(all_runs - (len(runs) if df else 0)))
-        found.append(statistics.speed(runs, statistics.with_shown(prior(*kind), *others)))
+        found.append(stats.speed(runs, stats.with_shown(prior(*kind), *others)))
     return found

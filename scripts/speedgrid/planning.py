@@ -74,7 +74,7 @@ PLANNED = ".speedgrid/planned"
 # the rule that ends a series where the study says a number.
 NOT_FOR_REPLIES = (("workloads.repeat", "loaded"), ("workloads.repeat", "measure"))
 NOT_FOR_OTHERS = (("workloads.generate", "loaded"), ("", "replies"))
-NOT_FOR_A_NUMBER = (("statistics", "stop"),)
+NOT_FOR_A_NUMBER = (("stats", "stop"),)
 
 PAGE_SOURCES = "report"
 NO_FURTHER = Further()
@@ -204,7 +204,7 @@ class Grid:
 
     def evaluate_code(self, wildcards) -> str:
         """The same for a cell's quality."""
-        return fingerprint.of("evaluate", *code_asked_for(self._cell(wildcards)))
+        return fingerprint.of("evaluate_quality", *code_asked_for(self._cell(wildcards)))
 
     def reference_code(self, wildcards) -> str:
         """The same for what the unmodified model expects next."""

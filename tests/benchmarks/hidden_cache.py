@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import hardware, records, stage, statistics  # noqa: E402
+from speedgrid import hardware, records, stage, stats  # noqa: E402
 from speedgrid.schema import MEASURE  # noqa: E402
 
 
@@ -55,7 +55,7 @@ def main() -> None:
             found = {name: first_token_s(name, number) for name in order}
             for name in logs:
                 logs[name].append(math.log(found["fresh"] / found[name]))
-    intervals = {name: statistics.level(values).interval() for name, values in logs.items()}
+    intervals = {name: stats.level(values).interval() for name, values in logs.items()}
     ratios = {name: [math.exp(value) for value in (one.value, one.low, one.high)] for name, one in intervals.items()}
     if arguments.json:
         print(json.dumps(ratios))

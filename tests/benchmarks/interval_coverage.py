@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import statistics as st  # noqa: E402
+from speedgrid import stats as st  # noqa: E402
 
 LENGTHS = (10, 20, 50, 100, 300)
 

@@ -97,7 +97,7 @@ def write_data(folder: Path) -> None:
 
 
 def scored_here(stage, engine: Engine, told: dict) -> tuple[dict, list[str]]:
-    """Metrics, and the texts that were written, by the code of scripts/evaluate.py and scripts/score.py."""
+    """Metrics, and the texts that were written, by the code of scripts/evaluate_quality.py and scripts/score.py."""
     task, tokenizer = tasks.load(told, []), questions.Tokenizer.of(engine)
     asked, answers, texts = tasks.requests(task, told["limit"]), {}, []
     for row in asked:
@@ -127,8 +127,8 @@ def scored_by_lm_eval(checkpoint: Path, told: dict) -> tuple[dict, list[str]]:
 
 
 def _stage():
-    """scripts/evaluate.py, which as a module of that name would stand before a package that lm-eval imports."""
-    spec = importlib.util.spec_from_file_location("evaluate_stage", ROOT / "scripts/evaluate.py")
+    """scripts/evaluate_quality.py, which as a module of that name would stand before a package that lm-eval imports."""
+    spec = importlib.util.spec_from_file_location("evaluate_stage", ROOT / "scripts/evaluate_quality.py")
     module = importlib.util.module_from_spec(spec)
     # Its dataclasses look their module up.
     sys.modules[spec.name] = module

@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import noise, statistics  # noqa: E402
+from speedgrid import noise, stats  # noqa: E402
 
 
 def cells(folder: Path) -> Iterator[tuple[str, str, list[bool], list[list[float]]]]:
@@ -42,7 +42,7 @@ def cells(folder: Path) -> Iterator[tuple[str, str, list[bool], list[list[float]
 
 
 def row(device: str, runs: list[list[float]], what: str) -> dict:
-    seen = [statistics.run(rates) for rates in runs]
+    seen = [stats.run(rates) for rates in runs]
     sd = float(np.std(np.log([one.value for one in seen]), ddof=1))
     return {"device": device, "bound": noise.bound(device, seen), "runs": len(seen), "sd": f"{sd:.4f}", "recorded": what}
 
@@ -62,7 +62,7 @@ def main() -> None:
     writer.writerows(rows)
     for bound in ("processor", "device"):
         told = [(int(one["runs"]), float(one["sd"])) for one in (*noise.recorded(), *rows) if one["bound"] == bound]
-        prior = statistics.fitted(told, noise.DF)
+        prior = stats.fitted(told, noise.DF)
         print(f"# {bound}: {100 * prior.sd:.2f} %, from {len(told)} cells and {prior.runs} runs", file=sys.stderr)
 
 

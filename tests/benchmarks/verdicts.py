@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from interval_coverage import wandering  # noqa: E402
-from speedgrid import noise, statistics  # noqa: E402
+from speedgrid import noise, stats  # noqa: E402
 
 HOSTS = (0.005, 0.01, 0.03, 0.08, 0.15, 0.25)
 REPLIES = 12
@@ -105,11 +105,11 @@ def middles(repeats: int) -> None:
 # Hosts
 
 
-def run(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> statistics.Run:
+def run(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> stats.Run:
     rates = speed * np.exp(host * rng.normal() + scatter * host * wandering(rng, REPLIES, 0.4))
     if stalled:
         rates = np.where(rng.random(REPLIES) < 0.05, rates / rng.uniform(2, 10, REPLIES), rates)
-    return statistics.run(rates)
+    return stats.run(rates)
 
 
 def hosts(repeats: int) -> None:
@@ -125,9 +125,9 @@ def hosts(repeats: int) -> None:
                         [run(rng, speed, host, scatter, stalled) for _ in range(k)] for speed, k in ((1.0, baselines), (ratio, techniques))
                     ]
                     below, above = noise.speeds([("cpu", runs) for runs in sides])
-                    found.append((host, statistics.over(above, below)))
+                    found.append((host, stats.over(above, below)))
                 hold = np.mean([one.low <= ratio <= one.high for _, one in found])
-                decided = [np.mean([statistics.verdict(one) in ("faster", "slower") for at, one in found if at == host]) for host in HOSTS]
+                decided = [np.mean([stats.verdict(one) in ("faster", "slower") for at, one in found if at == host]) for host in HOSTS]
                 by_host = "".join(f"{100 * share:6.0f}" for share in decided)
                 print(
                     f"{name:32}{f'{baselines}+{techniques}':>6}{ratio:6g}{100 * hold:7.1f}{100 * np.mean(decided):9.1f}{by_host}",
@@ -141,7 +141,7 @@ def on_a_gpu(repeats: int) -> None:
         rng, said = np.random.default_rng(7), []
         for _ in range(repeats):
             one, other = noise.speeds([("cuda", [run(rng, speed, 0.005, 0.6, False)]) for speed in (ratio, 1.0)])
-            said.append(statistics.verdict(statistics.over(one, other)))
+            said.append(stats.verdict(stats.over(one, other)))
         print(f"  {ratio:g}×: " + ", ".join(f"{word} {100 * said.count(word) / repeats:.1f}" for word in dict.fromkeys(said)))
 
 
@@ -169,9 +169,9 @@ def run_against_run(found: Sequence[tuple[str, list[list[float]]]]) -> None:
     print("\nRuns of the same, each against each other one, as two cells that ran once: intervals that hold 1, and verdicts")
     total = []
     for name, runs in found:
-        device, pairs = name.split()[0], list(combinations([statistics.run(rates) for rates in runs], 2))
-        ratios = [statistics.over(*noise.speeds([(device, [one]), (device, [other])])) for one, other in pairs]
-        held, said = [one.low <= 1 <= one.high for one in ratios], [statistics.verdict(one) for one in ratios]
+        device, pairs = name.split()[0], list(combinations([stats.run(rates) for rates in runs], 2))
+        ratios = [stats.over(*noise.speeds([(device, [one]), (device, [other])])) for one, other in pairs]
+        held, said = [one.low <= 1 <= one.high for one in ratios], [stats.verdict(one) for one in ratios]
         total += held
         print(f"  {name:45} {sum(held):3} of {len(held):3}  {', '.join(f'{word} {said.count(word)}' for word in dict.fromkeys(said))}")
     print(f"  {sum(total)} of {len(total)} hold")

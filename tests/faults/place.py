@@ -48,7 +48,7 @@ class NoPandas:
     def find_spec(name, *rest):
         if name == "pandas":
             raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
-if any(word.endswith(("measure.py", "warmup.py", "evaluate.py", "quantize.py", "prepare_model.py")) for word in sys.orig_argv):
+if any(word.endswith(("measure.py", "warmup.py", "evaluate_quality.py", "quantize.py", "prepare_model.py")) for word in sys.orig_argv):
     sys.meta_path.insert(0, NoPandas)
 """
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from speedgrid import ceilings, probe
 from speedgrid.ceilings import Limits, Shape, Work
-from speedgrid.statistics import Estimate
+from speedgrid.stats import Estimate
 
 LLAMA_8B = {
     "model_type": "llama",

@@ -7,7 +7,7 @@ from speedgrid.schema import TABLES
 
 
 def test_the_document_is_up_to_date():
-    assert write_columns.OUT.read_text(encoding="utf-8") == write_columns.render(), "run `python scripts/write_columns.py`"
+    assert write_columns.OUT.read_text(encoding="utf-8") == write_columns.render(), "run `python tools/write_columns.py`"
 
 
 def test_every_column_of_every_table_is_described():
@@ -17,4 +17,4 @@ def test_every_column_of_every_table_is_described():
 
 def test_the_list_of_techniques_is_up_to_date():
     written = write_techniques.document(read_yaml("techniques.yaml"))
-    assert write_techniques.TARGET.read_text(encoding="utf-8") == written, "run `python scripts/write_techniques.py`"
+    assert write_techniques.TARGET.read_text(encoding="utf-8") == written, "run `python tools/write_techniques.py`"

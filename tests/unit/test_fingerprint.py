@@ -107,7 +107,8 @@ WATCHED = of("measure") | {"probe"}
 SCRIPTS = {
     "aggregate": {"aggregate", "render_report"},
     "compare": {"render_report"},
-    **{name: set() for name in ("doctor", "terminal", "write_columns", "write_techniques")},
+    "evaluate_quality": of("evaluate"),
+    **{name: set() for name in ("doctor", "terminal")},
 }
 CONCERNS = {
     # What plans writes the plan and makes no figure.
@@ -154,7 +155,7 @@ CONCERNS = {
     "sharpen": {"aggregate"},
     "stage": EVERY_MEASUREMENT,
     "state": WATCHED,
-    "statistics": of("measure", "score") | {"aggregate", "render_report"},
+    "stats": of("measure", "score") | {"aggregate", "render_report"},
     "supervision": EVERY_MEASUREMENT,
     "engines": EVERY_MEASUREMENT,
     "engines.base": of_engine(*ENGINES) | {"quantize autogptq"},
@@ -312,8 +313,8 @@ def test_comments_docstrings_formatting_and_annotations_run_nothing_again(after)
         ("speedgrid/comparison.py", "flat", {"aggregate", "render_report"}),
         ("speedgrid/comparison.py", "compare", {"render_report"}),
         ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
-        ("speedgrid/statistics.py", "stop", {"measure transformers auto"}),
-        ("speedgrid/statistics.py", "over", {"aggregate", "render_report"}),
+        ("speedgrid/stats.py", "stop", {"measure transformers auto"}),
+        ("speedgrid/stats.py", "over", {"aggregate", "render_report"}),
         ("speedgrid/workloads/generate.py", "counted", of("measure") & in_experiments(*GENERATE)),
         ("speedgrid/grid.py", "plan", {"write_plan"}),
         ("measure.py", "replies", of("measure") & in_experiments(*GENERATE)),
@@ -325,7 +326,7 @@ def test_an_edited_function_runs_those_jobs_again_that_call_it(after, file, defi
 
 
 def test_what_importing_a_module_does_concerns_all_that_import_it(after):
-    file = "scripts/speedgrid/statistics.py"
+    file = "scripts/speedgrid/stats.py"
     text = source(file)
     assert after({file: f"{text}\nunused = 1\n\n\ndef unused_too(): ...\n"}) == set()
     again = after({file: f"{text}\nnp.seterr(all='raise')\n"})

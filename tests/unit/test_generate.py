@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from speedgrid import engines, hardware, statistics
+from speedgrid import engines, hardware, stats
 from speedgrid.engines.base import Reply
 from speedgrid.workloads import generate
 
@@ -71,8 +71,8 @@ def test_replies_end_when_their_interval_is_as_narrow_as_asked_for(share):
     rows, stopped, _ = counted({"share": share, "at_least": 5, "at_most": 1000}, lambda number: 1.0 + 0.3 * ((number * 7919 % 101) / 101))
     assert stopped == "precise"
     rates = [row["new_tokens"] / row["reply_s"] for row in rows]
-    assert statistics.level(rates).half_width <= share
-    assert len(rows) in statistics.Precision(share, 5, 1000).looks
+    assert stats.level(rates).half_width <= share
+    assert len(rows) in stats.Precision(share, 5, 1000).looks
 
 
 @pytest.mark.parametrize(
@@ -91,5 +91,5 @@ def test_a_handful_of_decoding_steps_has_no_speed_unless_no_more_were_asked_for(
 def test_the_speed_that_a_job_says_last_is_that_of_the_page(counts, slow):
     rows = [{counts: 4, "reply_s": seconds} for seconds in (1.0, 1.1, 1.3, 1.2, *slow)]
     said = generate.typical_speed(rows, counts)
-    assert said == pytest.approx(statistics.run([row[counts] / row["reply_s"] for row in rows]).value)
+    assert said == pytest.approx(stats.run([row[counts] / row["reply_s"] for row in rows]).value)
     assert said > 1.02 * sum(row[counts] / row["reply_s"] for row in rows) / len(rows)

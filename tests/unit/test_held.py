@@ -5,7 +5,7 @@ import json
 import struct
 from types import SimpleNamespace
 
-import evaluate
+import evaluate_quality
 import pytest
 import records_factory as made
 import report_data
@@ -31,10 +31,10 @@ def away(*nats):
 def test_a_technique_within_rounding_is_left_alone_and_one_beyond_it_is_another_model():
     allowed = TIMES * 1e-3 + LEAST
     one = job()
-    evaluate.hold(one, reference(1e-3), away(0.9 * allowed))
+    evaluate_quality.hold(one, reference(1e-3), away(0.9 * allowed))
     assert one.facts["kl_allowed"] == pytest.approx(allowed)
     with pytest.raises(WrongResult, match=r"from the unmodified one is 3\.5 nat, and rounding in bfloat16 explains 0\.03"):
-        evaluate.hold(job(), reference(1e-3), away(3.5))
+        evaluate_quality.hold(job(), reference(1e-3), away(3.5))
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_a_technique_within_rounding_is_left_alone_and_one_beyond_it_is_another_
     ],
 )
 def test_what_cannot_be_held_to_it_is_not(told, rounding, its):
-    evaluate.hold(told, reference(rounding, its), away(3.5))
+    evaluate_quality.hold(told, reference(rounding, its), away(3.5))
 
 
 def test_weights_in_float32_are_held_to_the_rounding_of_a_reference_in_less():
     with pytest.raises(WrongResult):
-        evaluate.hold(job(dtype="float32"), reference(1e-3, "bfloat16"), away(3.5))
+        evaluate_quality.hold(job(dtype="float32"), reference(1e-3, "bfloat16"), away(3.5))
 
 
 @pytest.mark.parametrize("status", ["wrong_result", "not_finite"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import records_factory as made
 import report_data
-from speedgrid import noise, records, statistics
+from speedgrid import noise, records, stats
 from speedgrid.report import tables
 from speedgrid.schema import EVALUATE, MEASURE, MEASURED, NOT_RUN, RUNS, STATUSES, SUMMARY
 
@@ -55,10 +55,10 @@ def test_a_figure_of_a_cell_is_the_mean_over_its_replies(tmp_path):
     rates = [reply["new_tokens"] / reply["reply_s"] for reply in cell.replies]
     assert row["tokens_per_s"] == pytest.approx(sum(rates) / 20)
     assert row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
-    assert row["latency_mean_s"] == pytest.approx(statistics.mean([reply["reply_s"] for reply in cell.replies]))
+    assert row["latency_mean_s"] == pytest.approx(stats.mean([reply["reply_s"] for reply in cell.replies]))
     assert row["latency_p50_s"] < row["latency_p95_s"] < row["latency_p99_s"]
     assert (row["replies"], row["new_tokens"]) == (20, 20 * 64)
-    assert row["tpot_s"] == pytest.approx(statistics.mean([(r["reply_s"] - r["ttft_s"]) / 63 for r in cell.replies]))
+    assert row["tpot_s"] == pytest.approx(stats.mean([(r["reply_s"] - r["ttft_s"]) / 63 for r in cell.replies]))
 
 
 def test_speedups_are_taken_against_the_baseline_of_the_group(default):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
-from speedgrid import noise, statistics
-from speedgrid.statistics import Prior, Run
+from scipy import optimize
+from scipy import stats as scipy_stats
+from speedgrid import noise, stats
+from speedgrid.stats import Prior, Run
 
 RECORDED = Path(__file__).resolve().parent.parent / "data" / "replies.csv"
 
@@ -22,7 +23,7 @@ def recorded(machine: str) -> dict[str, list[Run]]:
         for row in csv.DictReader(file):
             if row["machine"] == machine:
                 rates.setdefault(row["technique"], {}).setdefault(row["run"], []).append(int(row["new_tokens"]) / float(row["reply_s"]))
-    return {technique: [statistics.run(replies) for replies in runs.values()] for technique, runs in rates.items()}
+    return {technique: [stats.run(replies) for replies in runs.values()] for technique, runs in rates.items()}
 
 
 class Case:
@@ -32,13 +33,13 @@ class Case:
         self.runs = recorded(machine)
         device = "cuda" if machine.startswith("h200") else "cpu"
         self.speeds = dict(zip(self.runs, noise.speeds([(device, runs) for runs in self.runs.values()]), strict=True))
-        self.standings = dict(zip(self.runs, statistics.leaders(list(self.speeds.values())), strict=True))
+        self.standings = dict(zip(self.runs, stats.leaders(list(self.speeds.values())), strict=True))
 
-    def ratio(self, one: str, other: str = "baseline") -> statistics.Estimate:
-        return statistics.over(self.speeds[one], self.speeds[other])
+    def ratio(self, one: str, other: str = "baseline") -> stats.Estimate:
+        return stats.over(self.speeds[one], self.speeds[other])
 
     def verdict(self, one: str, other: str = "baseline") -> str:
-        return statistics.verdict(self.ratio(one, other))
+        return stats.verdict(self.ratio(one, other))
 
 
 def test_on_an_h200_with_8_b_vllm_is_ahead_of_torch_compile_and_that_of_the_baseline():
@@ -69,7 +70,7 @@ def test_on_two_cores_torch_compile_is_ahead_of_the_baseline_with_135_m():
     assert case.standings["baseline"] == case.standings["sdpa"] == "slower"
     # What may be as fast has run once, and is open at a price.
     assert case.standings["bf16"] == "unsure"
-    assert statistics.further_runs(case.speeds["torch_compile"], case.speeds["bf16"]) <= 3
+    assert stats.further_runs(case.speeds["torch_compile"], case.speeds["bf16"]) <= 3
 
 
 def test_on_two_busy_cores_what_is_open_has_a_price_and_no_interval_is_absurd():
@@ -81,7 +82,7 @@ def test_on_two_busy_cores_what_is_open_has_a_price_and_no_interval_is_absurd():
         ratio = case.ratio(name)
         assert ratio.high < 5, "no reply of anything was five times as fast as a usual one of the baseline"
     assert case.verdict("torch_compile") == "unsure"
-    assert statistics.further_runs(case.speeds["torch_compile"], case.speeds["baseline"]) <= 5
+    assert stats.further_runs(case.speeds["torch_compile"], case.speeds["baseline"]) <= 5
 
 
 # Runs
@@ -94,9 +95,9 @@ rates = st.lists(st.floats(1, 1e3), min_size=2, max_size=30)
 @few
 @given(rates)
 def test_a_run_is_its_median_reply_and_a_stall_moves_it_no_further_than_the_next_reply(values):
-    one = statistics.run(values)
+    one = stats.run(values)
     assert (one.value, one.n, one.slowest, one.fastest) == (pytest.approx(np.median(values)), len(values), min(values), max(values))
-    stalled = statistics.run([*values, 1e-6])
+    stalled = stats.run([*values, 1e-6])
     below = sorted(values)[max(0, len(values) // 2 - 1)]
     assert below * (1 - 1e-12) <= stalled.value <= one.value
 
@@ -105,10 +106,10 @@ def test_a_run_is_its_median_reply_and_a_stall_moves_it_no_further_than_the_next
 @given(st.lists(rates, min_size=1, max_size=5), st.floats(1e-2, 1e2))
 def test_a_speed_is_among_its_replies_and_its_unit_changes_nothing(series, factor):
     prior = Prior(0.1, 3)
-    speed = statistics.speed([statistics.run(one) for one in series], prior)
+    speed = stats.speed([stats.run(one) for one in series], prior)
     inside, replies = speed.interval(), [rate for one in series for rate in one]
     assert min(replies) * (1 - 1e-9) <= inside.low <= inside.value <= inside.high <= max(replies) * (1 + 1e-9)
-    other = statistics.speed([statistics.run([rate * factor for rate in one]) for one in series], prior).interval()
+    other = stats.speed([stats.run([rate * factor for rate in one]) for one in series], prior).interval()
     assert (other.value, other.low, other.high) == pytest.approx(
         [end * factor for end in (inside.value, inside.low, inside.high)], rel=1e-4
     )
@@ -121,7 +122,7 @@ def of(*values: float, **changes) -> list[Run]:
 
 def test_the_variance_of_few_runs_is_drawn_towards_the_prior_as_in_limma():
     values, prior = (100.0, 120.0, 110.0), Prior(0.02, 4)
-    speed = statistics.speed(of(*values), prior)
+    speed = stats.speed(of(*values), prior)
     own = np.var(np.log(values), ddof=1)
     # Within 1.5 deviations Huber's estimate is the mean; here the middle one is the median too.
     assert speed.value == pytest.approx(math.exp(np.mean(np.log(values))), rel=0.01)
@@ -131,32 +132,32 @@ def test_the_variance_of_few_runs_is_drawn_towards_the_prior_as_in_limma():
 
 def test_one_run_has_the_noise_of_its_prior_and_its_speedup_the_t_of_it():
     prior = Prior(0.1, 3)
-    ratio = statistics.over(statistics.speed(of(200.0), prior), statistics.speed(of(100.0), prior))
-    half = stats.t.ppf(0.975, 3) * 0.1 * math.sqrt(2)
+    ratio = stats.over(stats.speed(of(200.0), prior), stats.speed(of(100.0), prior))
+    half = scipy_stats.t.ppf(0.975, 3) * 0.1 * math.sqrt(2)
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2 * math.exp(-half), 2 * math.exp(half)), rel=1e-3)
 
 
 def test_one_run_far_from_the_others_hardly_moves_a_speed():
     prior = Prior(0.1, 3)
-    assert statistics.speed(of(100, 102, 98, 6), prior).value > 80
-    assert statistics.speed(of(100, 102, 98, 96), prior).value == pytest.approx((100 * 102 * 98 * 96) ** 0.25)
+    assert stats.speed(of(100, 102, 98, 6), prior).value > 80
+    assert stats.speed(of(100, 102, 98, 96), prior).value == pytest.approx((100 * 102 * 98 * 96) ** 0.25)
 
 
 def test_a_disturbed_run_counts_less_and_not_nothing():
     prior = Prior(0.1, 3)
     quiet, disturbed = of(100.0), of(80.0, disturbed=True)
-    value = statistics.speed(quiet + disturbed, prior).value
+    value = stats.speed(quiet + disturbed, prior).value
     assert value == pytest.approx(math.exp((math.log(100) + 0.25 * math.log(80)) / 1.25))
-    alone, calm = (statistics.speed(runs, prior) for runs in (disturbed, of(80.0)))
+    alone, calm = (stats.speed(runs, prior) for runs in (disturbed, of(80.0)))
     assert alone.value == pytest.approx(80)
-    assert statistics.over(alone, calm).high > statistics.over(calm, calm).high
+    assert stats.over(alone, calm).high > stats.over(calm, calm).high
 
 
 def test_quiet_runs_of_one_cell_are_not_held_against_disturbed_ones_of_another():
     # Equals on a machine that was quiet for two of the baseline's runs, and never for the other cell's.
     busy = [of(60.0, 64.0, 70.0, disturbed=True), of(45.0, 62.0, 81.0, disturbed=True)]
     baseline, other = noise.speeds([("cpu", of(1100.0, 1000.0) + busy[0]), ("cpu", busy[1])])
-    assert statistics.verdict(statistics.over(other, baseline)) == "unsure"
+    assert stats.verdict(stats.over(other, baseline)) == "unsure"
     assert baseline.value == pytest.approx(noise.speeds([("cpu", of(1100.0, 1000.0, 60.0, 64.0, 70.0)), ("cpu", of(50.0))])[0].value)
     # Where each has a quiet run, those count for more.
     quiet = noise.speeds([("cpu", of(1000.0) + busy[0]), ("cpu", of(1000.0) + busy[1])])
@@ -165,16 +166,16 @@ def test_quiet_runs_of_one_cell_are_not_held_against_disturbed_ones_of_another()
 
 def test_runs_that_are_far_apart_make_no_interval_that_no_reply_came_near():
     prior = Prior(0.1, 3)
-    ratio = statistics.over(statistics.speed(of(46.0), prior), statistics.speed(of(3.0, 32.0), prior))
-    usual = math.exp(stats.t.ppf(0.975, 3) * math.hypot(0.1, 0.1))
+    ratio = stats.over(stats.speed(of(46.0), prior), stats.speed(of(3.0, 32.0), prior))
+    usual = math.exp(scipy_stats.t.ppf(0.975, 3) * math.hypot(0.1, 0.1))
     assert 46 / 32 / usual / 1.01 < ratio.low < ratio.value < ratio.high < 46 / 3 * usual * 1.01
 
 
 def test_other_cells_of_a_kind_say_how_noisy_it_is():
     prior = Prior(0.1, 3)
-    quiet = [statistics.shown(of(100, 100.1, 99.9), prior)] * 4
-    shaky = [statistics.shown(of(100, 200, 50), prior)] * 4
-    less, more = (statistics.with_shown(prior, sum(df for df, _ in found), sum(s for _, s in found)) for found in (quiet, shaky))
+    quiet = [stats.shown(of(100, 100.1, 99.9), prior)] * 4
+    shaky = [stats.shown(of(100, 200, 50), prior)] * 4
+    less, more = (stats.with_shown(prior, sum(df for df, _ in found), sum(s for _, s in found)) for found in (quiet, shaky))
     assert less.sd < 0.06 < 0.1 < more.sd
     assert less.df == more.df == 11
 
@@ -185,15 +186,17 @@ def test_the_prior_is_the_most_likely_one():
     for _ in range(300):
         sd = 0.08 * math.sqrt(3 / rng.chisquare(3))
         cells.append((4, float(np.std(rng.normal(0, sd, 4), ddof=1))))
-    found = statistics.fitted(cells, 3)
+    found = stats.fitted(cells, 3)
     assert found.sd == pytest.approx(0.08, rel=0.1)
     assert found.runs == 1200
     likely = optimize.minimize_scalar(
-        lambda sd: -sum(stats.f.logpdf((one / sd) ** 2, 3, 3) - 2 * math.log(sd) for _, one in cells), bounds=(0.01, 1), method="bounded"
+        lambda sd: -sum(scipy_stats.f.logpdf((one / sd) ** 2, 3, 3) - 2 * math.log(sd) for _, one in cells),
+        bounds=(0.01, 1),
+        method="bounded",
     ).x
     assert found.sd == pytest.approx(likely, rel=0.01)
     with pytest.raises(ValueError, match="ran twice"):
-        statistics.fitted([(1, 0.1)], 3)
+        stats.fitted([(1, 0.1)], 3)
 
 
 def test_the_recorded_noise_of_the_project_gives_priors():
@@ -204,10 +207,10 @@ def test_the_recorded_noise_of_the_project_gives_priors():
 
 
 def test_only_a_gpu_with_steady_replies_sets_the_pace_itself():
-    steady, shaky = (statistics.run(100 * np.exp(sd * np.random.default_rng(1).normal(size=20))) for sd in (0.003, 0.06))
+    steady, shaky = (stats.run(100 * np.exp(sd * np.random.default_rng(1).normal(size=20))) for sd in (0.003, 0.06))
     assert noise.bound("cuda", [steady]) == "device"
     assert noise.bound("cuda", [shaky, steady, shaky]) == "processor"
-    assert noise.bound("cpu", [steady]) == noise.bound("cuda", [statistics.run([5.0])]) == "processor"
+    assert noise.bound("cpu", [steady]) == noise.bound("cuda", [stats.run([5.0])]) == "processor"
 
 
 # Verdicts
@@ -228,25 +231,25 @@ def test_only_a_gpu_with_steady_replies_sets_the_pace_itself():
     ],
 )
 def test_verdicts(value, low, high, said):
-    assert statistics.verdict(statistics.Estimate(value, low, high)) == said
+    assert stats.verdict(stats.Estimate(value, low, high)) == said
 
 
 @few
 @given(st.lists(st.floats(1, 1e3), min_size=2, max_size=6), st.floats(0.005, 0.3))
 def test_the_fastest_is_never_beaten_and_what_is_beaten_is_no_leader(values, sd):
-    speeds = [statistics.speed(of(value), Prior(sd, 3)) for value in values]
-    standings = statistics.leaders(speeds)
+    speeds = [stats.speed(of(value), Prior(sd, 3)) for value in values]
+    standings = stats.leaders(speeds)
     assert standings[values.index(max(values))] == "same"
     for one, standing in zip(speeds, standings, strict=True):
-        beaten = any(statistics.verdict(statistics.over(other, one)) == "faster" for other in speeds)
+        beaten = any(stats.verdict(stats.over(other, one)) == "faster" for other in speeds)
         assert (standing == "slower") == beaten
 
 
 def test_the_price_is_what_it_takes():
     prior = Prior(0.1, 3)
-    one, other = (statistics.speed(of(value), prior) for value in (120.0, 100.0))
-    assert statistics.verdict(statistics.over(one, other)) == "unsure"
-    more = statistics.further_runs(one, other)
+    one, other = (stats.speed(of(value), prior) for value in (120.0, 100.0))
+    assert stats.verdict(stats.over(one, other)) == "unsure"
+    more = stats.further_runs(one, other)
     assert 1 < more < 12
     # So many further runs whose noise is what is known of it decide it, and one less does not.
     for runs, said in ((1 + more, "faster"), (more, "unsure")):
@@ -254,10 +257,10 @@ def test_the_price_is_what_it_takes():
         spread = [
             math.exp(wide * z) for z in (np.linspace(-1, 1, runs) / (np.std(np.linspace(-1, 1, runs), ddof=1) or 1) if runs > 1 else [0])
         ]
-        often = [statistics.speed(of(*(value * factor for factor in spread)), prior) for value in (120.0, 100.0)]
-        assert statistics.verdict(statistics.over(*often)) == said, runs
-    apart = [statistics.speed(of(value), Prior(2.0, 3)) for value in (101.0, 100.0)]
-    assert statistics.further_runs(*apart) is None
+        often = [stats.speed(of(*(value * factor for factor in spread)), prior) for value in (120.0, 100.0)]
+        assert stats.verdict(stats.over(*often)) == said, runs
+    apart = [stats.speed(of(value), Prior(2.0, 3)) for value in (101.0, 100.0)]
+    assert stats.further_runs(*apart) is None
 
 
 # How often they are right: hosts whose noise from one process to the next is one of these
@@ -266,12 +269,12 @@ def test_the_price_is_what_it_takes():
 HOSTS = (0.005, 0.01, 0.03, 0.08, 0.15, 0.25)
 
 
-def simulated(rng, ratio: float, host: float, baselines: int, techniques: int, scatter: float = 0.3) -> statistics.Estimate:
+def simulated(rng, ratio: float, host: float, baselines: int, techniques: int, scatter: float = 0.3) -> stats.Estimate:
     def runs(speed, count):
-        return [statistics.run(speed * np.exp(host * rng.normal() + scatter * host * rng.normal(size=12))) for _ in range(count)]
+        return [stats.run(speed * np.exp(host * rng.normal() + scatter * host * rng.normal(size=12))) for _ in range(count)]
 
     sides = noise.speeds([("cpu", runs(1.0, baselines)), ("cpu", runs(ratio, techniques))])
-    return statistics.over(sides[1], sides[0])
+    return stats.over(sides[1], sides[0])
 
 
 @pytest.mark.parametrize(("baselines", "techniques"), [(2, 1), (3, 3)])
@@ -282,17 +285,17 @@ def test_intervals_hold_and_verdicts_are_right_over_hosts_of_every_noise(baselin
 
     alike, twice = verdicts(1.0), verdicts(2.0)
     assert 0.92 <= np.mean([one.low <= 1 <= one.high for one in alike]) <= 0.995
-    assert np.mean([statistics.verdict(one) in ("faster", "slower") for one in alike]) <= 0.05
-    assert np.mean([statistics.verdict(one) == "faster" for one in twice]) >= 0.9
+    assert np.mean([stats.verdict(one) in ("faster", "slower") for one in alike]) <= 0.05
+    assert np.mean([stats.verdict(one) == "faster" for one in twice]) >= 0.9
 
 
 def test_a_tenth_between_two_cells_that_hang_on_the_gpu_is_decided_by_a_run_of_each():
     rng = np.random.default_rng(5)
 
     def said(ratio):
-        runs = [[statistics.run(speed * np.exp(0.005 * rng.normal() + 0.003 * rng.normal(size=12)))] for speed in (1.0, ratio)]
+        runs = [[stats.run(speed * np.exp(0.005 * rng.normal() + 0.003 * rng.normal(size=12)))] for speed in (1.0, ratio)]
         one, other = noise.speeds([("cuda", runs[1]), ("cuda", runs[0])])
-        return statistics.verdict(statistics.over(one, other))
+        return stats.verdict(stats.over(one, other))
 
     assert [said(1.1) for _ in range(100)].count("faster") >= 95
     assert [said(1.0) for _ in range(100)].count("same") >= 95

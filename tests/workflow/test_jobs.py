@@ -85,9 +85,9 @@ def test_a_failure_is_handed_on_without_work(tmp_path, prepared):
     quantize, measure = tmp_path / "quantize.parquet", tmp_path / "measure.parquet"
     records.write(quantize, CHECKPOINT, [{"model": "m", "technique": "t", "status": "oom", "reason": "wanted 9 GB"}])
     assert job("measure.py", tmp_path, "--checkpoint", quantize, "--out", measure).returncode == 0
-    assert (
-        job("evaluate.py", tmp_path, "--checkpoint", prepared, "--after", measure, "--out", tmp_path / "evaluate.parquet").returncode == 0
-    )
+    evaluated = tmp_path / "evaluate.parquet"
+    done = job("evaluate_quality.py", tmp_path, "--checkpoint", prepared, "--after", measure, "--out", evaluated)
+    assert done.returncode == 0
     for path, table in ((measure, MEASURE), (tmp_path / "evaluate.parquet", EVALUATE)):
         record = records.read(path, table)
         assert (record.status, record.reason, len(record.rows)) == ("oom", "wanted 9 GB", 1)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from speedgrid import statistics
+from speedgrid import stats
 
 Verdict = Literal["loss", "gain", "no measurable loss"]
 # Shares of surprise or perplexity below this come from rounding in another order, and are no loss however sure they are.
@@ -60,9 +60,9 @@ def mcnemar(mine: Sequence[bool], baselines: Sequence[bool]) -> Comparison:
     won = sum(own and not theirs for own, theirs in zip(mine, baselines, strict=True))
     p = exact_p(lost, won)
     a, b = (lost + 1) / (n + 2), (won + 1) / (n + 2)
-    half = NormalDist().inv_cdf((1 + statistics.CONFIDENCE) / 2) * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    half = NormalDist().inv_cdf((1 + stats.CONFIDENCE) / 2) * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
     low, high = a - b - half, a - b + half
-    if p >= 1 - statistics.CONFIDENCE:
+    if p >= 1 - stats.CONFIDENCE:
         low, high = min(low, 0.0), max(high, 0.0)
     return Comparison("mcnemar", (lost - won) / n, low, high, p)
 
@@ -84,7 +84,7 @@ def bootstrap(mine: Sequence[float], baselines: Sequence[float], weights: Sequen
     _check(mine, baselines)
     away = np.asarray(mine, dtype=float) - np.asarray(baselines, dtype=float)
     per = len(away) / sum(weights) if weights is not None else 1.0
-    found = statistics.mean_interval(away * per)
+    found = stats.mean_interval(away * per)
     return Comparison("bootstrap", found.value, found.low, found.high)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speedgrid import statistics
+from speedgrid import stats
 from speedgrid.quality import paired
 
 HELD_OUT = "held_out"
@@ -54,7 +54,7 @@ def held_out_figures(answered: Answered) -> list[Figure]:
         for metric, name, higher in (("kl_divergence", "divergence", False), ("top1_agreement", "agrees", True)):
             means = [sum(row[name]) / len(row[name]) for row in sequences]
             # Neighbouring positions are alike; the sequences are what is independent.
-            estimate = statistics.mean_interval(means)
+            estimate = stats.mean_interval(means)
             value = sum(sum(row[name]) for row in sequences) / sum(len(row[name]) for row in sequences)
             row = _row(HELD_OUT, metric, higher, value, len(means)) | {"low": estimate.low, "high": estimate.high}
             found.append(Figure(row, ()))

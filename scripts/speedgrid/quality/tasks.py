@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,9 +235,6 @@ def _import() -> _Harness:
     global _harness
     if _harness:
         return _harness
-    # The folder of the scripts has an evaluate.py, and lm-eval imports a package of that name.
-    if Path(sys.path[0]).name == "scripts":
-        sys.path.append(sys.path.pop(0))
     from importlib.metadata import version
 
     from lm_eval.api.model import LM

@@ -14,7 +14,7 @@ from itertools import pairwise
 import altair as alt
 import pandas as pd
 
-from speedgrid import statistics
+from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
 from speedgrid.report.tables import Group
@@ -533,9 +533,9 @@ def _dot_layer(dots: pd.DataFrame, table: pd.DataFrame, field: str, x: alt.X) ->
 
 def _box(name: str, times: pd.Series, unit: units.Scale) -> tuple:
     values = list(times)
-    p25, p50, p75, p95 = (statistics.percentile(values, q) for q in (0.25, 0.5, 0.75, 0.95))
-    supported = statistics.percentile_supported(len(values), 0.95)
-    needed = "" if supported else f" (not supported: needs {statistics.percentile_needs(0.95)} replies)"
+    p25, p50, p75, p95 = (stats.percentile(values, q) for q in (0.25, 0.5, 0.75, 0.95))
+    supported = stats.percentile_supported(len(values), 0.95)
+    needed = "" if supported else f" (not supported: needs {stats.percentile_needs(0.95)} replies)"
     low, middle, high, tail = map(units.number, (p25, p50, p75, p95))
     texts = (f"{middle} {unit.unit}", f"{low}–{high} {unit.unit}", f"{tail} {unit.unit}{needed}")
     return (name, p25, p50, p75, p95, supported, *texts)

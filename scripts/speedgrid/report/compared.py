@@ -2,7 +2,7 @@
 
 from speedgrid.comparison import KEYS, Change, Comparison
 from speedgrid.report import units
-from speedgrid.statistics import Estimate
+from speedgrid.stats import Estimate
 
 HEADER = ("", "cell", "A, per s", "B, per s", "B / A", "95 % interval", "")
 LONGEST_VALUE = 60  # characters of a value that differs

@@ -17,7 +17,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from speedgrid import statistics
+from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
 from speedgrid.report import charts, pending, published, quality, training, trust, units
@@ -178,7 +178,7 @@ def build(
         "definitions": [MEANINGS[name] for name in columns],
         "methods": {name: training.methods(settings) for name, settings in study["experiments"].items()},
         "repeated": any(group.workload != "generate" for group in found),
-        "replies_needed": {percent: statistics.percentile_needs(percent / 100) for percent in (95, 99)},
+        "replies_needed": {percent: stats.percentile_needs(percent / 100) for percent in (95, 99)},
         "bounds": BOUNDS,
         "machine_columns": trust.MACHINE_COLUMNS,
         "command": _command(study),
@@ -289,7 +289,7 @@ def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     ]
     if not short:
         return []
-    needs = " and ".join(f"{statistics.percentile_needs(max(q, 1 - q))} for p{q * 100:.0f}" for q in short)
+    needs = " and ".join(f"{stats.percentile_needs(max(q, 1 - q))} for p{q * 100:.0f}" for q in short)
     return [f"† Not supported by so few replies: nothing bounds the percentile with fewer independent ones than {needs}."]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from speedgrid import statistics
+from speedgrid import stats
 from speedgrid.schema import MEASURED, NOT_RUN
 
 KEYS = ("gpu", "experiment", "model", "technique")
@@ -27,7 +27,7 @@ def seconds_left(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> float |
         done = [took[key] for row in own if row["status"] in MEASURED and (key := tuple(row[axis] for axis in KEYS)) in took]
         if not done:
             return None
-        left.append(statistics.percentile(done, 0.5) * sum(row["status"] == NOT_RUN for row in own))
+        left.append(stats.percentile(done, 0.5) * sum(row["status"] == NOT_RUN for row in own))
     return max(left, default=None)
 
 

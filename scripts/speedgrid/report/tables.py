@@ -14,7 +14,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from speedgrid import ceilings, noise, statistics
+from speedgrid import ceilings, noise, stats
 from speedgrid.comparison import flat
 from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT
@@ -127,15 +127,15 @@ class Run:
 
     at: float
     seconds: float | None
-    speed: statistics.Run
-    mean: statistics.Level
+    speed: stats.Run
+    mean: stats.Level
 
     @classmethod
     def of(cls, record: Record, point: int | None = None) -> "Run":
         rates = [items(reply) / reply["reply_s"] for reply in _finished(record, point)]
         began, ended = (record.facts.get(name) and datetime.fromisoformat(record.facts[name]) for name in ("started_at", "ended_at"))
         seconds = (ended - began).total_seconds() if ended else None
-        return cls(began.timestamp(), seconds, statistics.run(rates, bool(record.facts.get("disturbed"))), statistics.level(rates))
+        return cls(began.timestamp(), seconds, stats.run(rates, bool(record.facts.get("disturbed"))), stats.level(rates))
 
 
 def items(reply: Mapping) -> int:
@@ -165,15 +165,15 @@ def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
 class _Judged:
     """A cell's speed, and what can be said of it against the fastest engaged cell of its group and against the baseline's."""
 
-    speed: statistics.Speed
-    baseline: statistics.Speed | None
+    speed: stats.Speed
+    baseline: stats.Speed | None
     standing: str | None
     further_runs: int | None
     further_runs_fastest: int | None
 
     @property
-    def ratio(self) -> statistics.Estimate | None:
-        return statistics.over(self.speed, self.baseline) if self.baseline else None
+    def ratio(self) -> stats.Estimate | None:
+        return stats.over(self.speed, self.baseline) if self.baseline else None
 
 
 def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judged]]:
@@ -184,7 +184,7 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
     baseline = next((index for index, cell in enumerate(measured) if cell.cell["is_baseline"]), None)
     size = None if baseline is None else measured[baseline].point
     engaged = [index for index, cell in enumerate(measured) if cell.status == "ok" and (baseline is None or cell.point == size)]
-    standings = dict(zip(engaged, statistics.leaders([speeds[index] for index in engaged]), strict=True)) if engaged else {}
+    standings = dict(zip(engaged, stats.leaders([speeds[index] for index in engaged]), strict=True)) if engaged else {}
     first = max(engaged, key=lambda index: speeds[index].value, default=None)
     for index, (cell, speed) in enumerate(zip(measured, speeds, strict=True)):
         against = speeds[baseline] if baseline is not None and cell.point == size else None
@@ -195,8 +195,8 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
                 speed,
                 against,
                 standing,
-                statistics.further_runs(speed, against) if against and index != baseline else None,
-                statistics.further_runs(speeds[first], speed) if standing == "unsure" else None,
+                stats.further_runs(speed, against) if against and index != baseline else None,
+                stats.further_runs(speeds[first], speed) if standing == "unsure" else None,
             ),
         )
 
@@ -259,10 +259,10 @@ def reply_figures(reply: Mapping) -> dict:
     }
 
 
-def _speed(cell: CellRecords, speed: statistics.Speed) -> dict:
+def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
     figures = [reply_figures(reply) for reply in cell.all_replies]
     means = {name: _mean_of(figure[name] for figure in figures) for name in figures[0] if name != "tokens_per_s"}
-    tokens = statistics.pooled([run.mean for run in cell.runs]).interval()
+    tokens = stats.pooled([run.mean for run in cell.runs]).interval()
     # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
     means |= {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
     asked = json.loads(cell.measure.facts["job"])["settings"].get("max_new_tokens")
@@ -271,23 +271,23 @@ def _speed(cell: CellRecords, speed: statistics.Speed) -> dict:
     return _rates(cell, speed) | means | counts
 
 
-def _rates(cell: CellRecords, speed: statistics.Speed) -> dict:
+def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
     """Speed and times, whatever the workload."""
     latencies, typical = [reply["reply_s"] for reply in cell.all_replies], speed.interval()
-    beyond, worth = statistics.outliers(latencies), sum(run.mean.worth for run in cell.runs)
+    beyond, worth = stats.outliers(latencies), sum(run.mean.worth for run in cell.runs)
     seconds = [run.seconds for run in cell.runs if run.seconds]
     return {
         "runs": len(cell.runs),
         "run_rates": [run.speed.value for run in cell.runs],
-        "run_s": statistics.percentile(seconds, 0.5) if seconds else None,
+        "run_s": stats.percentile(seconds, 0.5) if seconds else None,
         "runs_disturbed": sum(run.speed.disturbed for run in cell.runs),
         "rate": typical.value,
         "rate_low": typical.low,
         "rate_high": typical.high,
-        "latency_mean_s": statistics.mean(latencies),
-        "latency_std_s": statistics.sd(latencies),
+        "latency_mean_s": stats.mean(latencies),
+        "latency_std_s": stats.sd(latencies),
         **_percentiles(latencies, worth),
-        "autocorrelation": statistics.autocorrelation([items(reply) / reply["reply_s"] for reply in cell.replies]),
+        "autocorrelation": stats.autocorrelation([items(reply) / reply["reply_s"] for reply in cell.replies]),
         "replies_worth": worth,
         "outliers_slow": beyond.slow,
         "outliers_fast": beyond.fast,
@@ -301,8 +301,8 @@ def _percentiles(latencies: Sequence[float], worth: float) -> dict:
     """Percentiles with the ends of their intervals, which are None where the replies support none."""
     found = {}
     for percent in (50, 95, 99):
-        estimate = statistics.percentile_interval(latencies, percent / 100, worth=worth)
-        found[f"latency_p{percent}_s"] = statistics.percentile(latencies, percent / 100)
+        estimate = stats.percentile_interval(latencies, percent / 100, worth=worth)
+        found[f"latency_p{percent}_s"] = stats.percentile(latencies, percent / 100)
         found[f"latency_p{percent}_low_s"] = estimate and estimate.low
         found[f"latency_p{percent}_high_s"] = estimate and estimate.high
     return found
@@ -316,14 +316,14 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     if baseline is None:
         return found
     speeds, times = [run.speed for run in baseline.runs], [run.at for run in baseline.runs]
-    drift = statistics.drift(speeds, times) or statistics.Estimate(None)
+    drift = stats.drift(speeds, times) or stats.Estimate(None)
     found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}
     ratio = judged.ratio
     if ratio is None:
         return found
-    verdict = statistics.verdict(ratio)
+    verdict = stats.verdict(ratio)
     found |= {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
     return found | {"further_runs": judged.further_runs if verdict == "unsure" else None}
 
@@ -341,7 +341,7 @@ def _ceilings(cell: CellRecords, row: Mapping) -> dict:
         model_bytes=facts["model_bytes"],
         parameters=facts["parameters"],
         prompt=reply["prompt_tokens"],
-        steps=round(statistics.mean([one["steps"] for one in cell.all_replies])),
+        steps=round(stats.mean([one["steps"] for one in cell.all_replies])),
         batch=reply["batch_size"],
         ttft_s=row["ttft_s"],
         tpot_s=row["tpot_s"],
@@ -374,18 +374,18 @@ class _Start:
     """Seconds that a cell costs once, and seconds of a warm reply."""
 
     once: float
-    reply: statistics.Estimate
+    reply: stats.Estimate
 
 
-def _start(cell: CellRecords, tokens: float, speed: statistics.Speed) -> _Start:
+def _start(cell: CellRecords, tokens: float, speed: stats.Speed) -> _Start:
     """For replies of `tokens` tokens; the early replies are held against warm ones of the cell's own length."""
-    cold, warm = cell.warmup.rows[0], statistics.percentile([reply["reply_s"] for reply in cell.all_replies], 0.5)
+    cold, warm = cell.warmup.rows[0], stats.percentile([reply["reply_s"] for reply in cell.all_replies], 0.5)
     once = ceilings.once_s(cold["import_s"], cold["load_s"], (cold["first_reply_s"], cold["second_reply_s"]), warm, cell.made_s)
     return _Start(once, ceilings.reply_seconds(tokens, speed.interval()))
 
 
 def _tokens(cell: CellRecords) -> float:
-    return statistics.mean([reply["new_tokens"] for reply in cell.replies])
+    return stats.mean([reply["new_tokens"] for reply in cell.replies])
 
 
 def _quality(cell: CellRecords) -> dict:
@@ -425,7 +425,7 @@ def score_rows(cell: CellRecords) -> list[dict]:
 
 def _mean_of(values) -> float | None:
     there = [value for value in values if value is not None]
-    return statistics.mean(there) if there else None
+    return stats.mean(there) if there else None
 
 
 # The runs: a row for every job

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from speedgrid import ceilings, statistics
+from speedgrid import ceilings, stats
 from speedgrid.schema import POINTS
 
 LAST_SHARE = 10  # of the counted steps, the last tenth gives the loss at last
@@ -41,7 +41,7 @@ def figures(cell, row: Mapping) -> dict:
         found["grows"] = _what_grows(cell)
         if cell.cell["workload"] == "largest":
             found["ended_by"] = "memory" if _ends(cell) else "model"
-        times = [(point, statistics.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in sorted(_points(cell))]
+        times = [(point, stats.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in sorted(_points(cell))]
         grown = growth(times)
         found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high, "growth_last": growth(times[-2:]).value}
     elif row["energy_valid"]:
@@ -50,23 +50,23 @@ def figures(cell, row: Mapping) -> dict:
     return found
 
 
-def growth(times: Sequence[tuple[int, float]]) -> statistics.Estimate:
+def growth(times: Sequence[tuple[int, float]]) -> stats.Estimate:
     """The power of the size that the time grows with, from (size, seconds): the slope of a straight line through their logarithms, by least
     squares, with the 95 % interval of Student's t. No value from fewer than two sizes, no interval from fewer than three.
 
     What is spent whatever the size pulls it towards 0, so that it is a lower bound for what it becomes at large sizes.
     """
     if len(times) < 2:
-        return statistics.Estimate(None)
+        return stats.Estimate(None)
     x, y = ([math.log(pair[axis]) for pair in times] for axis in (0, 1))
-    centre, middle = statistics.mean(x), statistics.mean(y)
+    centre, middle = stats.mean(x), stats.mean(y)
     spread = sum((one - centre) ** 2 for one in x)
     slope = sum((one - centre) * (other - middle) for one, other in zip(x, y, strict=True)) / spread
     if len(times) < 3:
-        return statistics.Estimate(slope)
+        return stats.Estimate(slope)
     left = sum((other - middle - slope * (one - centre)) ** 2 for one, other in zip(x, y, strict=True))
-    half = statistics.t_quantile((1 + statistics.CONFIDENCE) / 2, len(times) - 2) * math.sqrt(left / (len(times) - 2) / spread)
-    return statistics.Estimate(slope, slope - half, slope + half)
+    half = stats.t_quantile((1 + stats.CONFIDENCE) / 2, len(times) - 2) * math.sqrt(left / (len(times) - 2) / spread)
+    return stats.Estimate(slope, slope - half, slope + half)
 
 
 def point_rows(cells: Sequence) -> list[dict]:
@@ -79,15 +79,15 @@ def _rows_of(cell, baseline) -> list[dict]:
     found = []
     for point in _points(cell):
         runs, others = _runs_at(cell, point), _runs_at(baseline, point) if baseline else []
-        level = statistics.level([run["items"] / run["reply_s"] for run in runs])
-        times = statistics.level([run["reply_s"] for run in runs]).interval()
+        level = stats.level([run["items"] / run["reply_s"] for run in runs])
+        times = stats.level([run["reply_s"] for run in runs]).interval()
         row = _keys(cell) | {"status": runs[0]["status"], "reason": runs[0]["reason"], "point": point, "replies": len(runs)}
         row |= {"rate": level.value, "latency_mean_s": times.value, "latency_low_s": times.low, "latency_high_s": times.high}
         row |= {"memory_peak": runs[0]["point_memory"], "memory_more": _more(cell, runs)}
         work = _rate_of_work(cell, runs)
         row |= {"flop_per_s": work.get("flop_per_s"), "mfu": work.get("run_mfu")}
         if others:
-            row["speedup"] = level.value / statistics.mean([run["items"] / run["reply_s"] for run in others])
+            row["speedup"] = level.value / stats.mean([run["items"] / run["reply_s"] for run in others])
         found.append(row)
     columns = ("status", "reason", "point", "asked_bytes")
     return found + [_keys(cell) | {name: row[name] for name in columns} for row in _ends(cell)]
@@ -125,7 +125,7 @@ def _rate_of_work(cell, runs: Sequence[Mapping]) -> dict:
     flop = runs[0]["flop"]
     if not flop:
         return {}
-    rate = statistics.mean([flop / run["reply_s"] for run in runs])
+    rate = stats.mean([flop / run["reply_s"] for run in runs])
     limits = ceilings.limits(cell.probe.rows, cell.probe.facts)
     try:
         most = limits and limits.rate(cell.measure.facts.get("multiplies_in") or "")

@@ -9,7 +9,7 @@ from statistics import median
 from speedgrid.engines.base import Engine, Reply
 from speedgrid.meters import DeviceTimer
 from speedgrid.stage import Job
-from speedgrid.statistics import Precision, stop
+from speedgrid.stats import Precision, stop
 
 # Decoding steps of a reply, on average, from which its speed is ranked where replies ended early.
 FEWEST_STEPS = 4
@@ -75,15 +75,15 @@ def ended_early(replies: Sequence[Mapping], settings: Mapping) -> str:
 
 
 def typical_speed(rows: Sequence[Mapping], counts: str) -> float:
-    """The speed of a run, a second, from the column that its replies are counted in: their median, as the page has it (statistics.Run).
+    """The speed of a run, a second, from the column that its replies are counted in: their median, as the page has it (stats.Run).
 
-    Not by statistics.run, on which what was measured would then depend: an edit of it would have everything measured again.
+    Not by stats.run, on which what was measured would then depend: an edit of it would have everything measured again.
     """
     return median(row[counts] / row["reply_s"] for row in rows)
 
 
 def counted(engine: Engine, prompt: list[int], settings: Mapping, seed: int, keep: Callable[[dict], None]) -> str:
-    """Give `keep` one row of schema.MEASURE for every counted reply, as soon as it is there; return why they ended (statistics.stop).
+    """Give `keep` one row of schema.MEASURE for every counted reply, as soon as it is there; return why they ended (stats.stop).
 
     Reply i is sampled with seed + i, so that replies differ and a run can be repeated. Replies to a number are that many: `exact`.
     """

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from speedgrid import meters, monitor, outcomes
 from speedgrid.progress import Steps, say
 from speedgrid.stage import Job
-from speedgrid.statistics import stop
+from speedgrid.stats import stop
 from speedgrid.workloads.base import Work, work_class
 from speedgrid.workloads.generate import most_replies, precision, typical_speed
 

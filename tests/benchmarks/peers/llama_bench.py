@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import hardware  # noqa: E402
 from speedgrid.engines.llamacpp import Engine, share, weights  # noqa: E402
-from speedgrid.statistics import percentile_interval  # noqa: E402
+from speedgrid.stats import percentile_interval  # noqa: E402
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 WITHIN = (0.97, 1.03)

@@ -1,14 +1,17 @@
 """Write docs/columns.md, the reference of every column of every result file, from speedgrid/schema.py. It takes no arguments."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 from speedgrid.schema import RUN, SCHEMA_VERSION, STATUSES, TABLES, Column, Table
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "columns.md"
 HEAD = f"""# Columns of the result files
 
-Written by `python scripts/write_columns.py` from `scripts/speedgrid/schema.py`; version {SCHEMA_VERSION} of the tables.
+Written by `python tools/write_columns.py` from `scripts/speedgrid/schema.py`; version {SCHEMA_VERSION} of the tables.
 
 All results are Parquet files. All bytes are bytes and all times are seconds; the report picks the unit that reads best. What a row does not
 have is null. *Facts* hold for a whole file and lie in its metadata, as JSON under the key `speedgrid`:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import fft, linalg, stats
-from speedgrid import statistics
+from scipy import fft, linalg
+from scipy import stats as scipy_stats
+from speedgrid import stats
 
 figures = st.floats(min_value=1e-3, max_value=1e3)
 samples = st.lists(figures, min_size=2, max_size=40)
@@ -22,40 +23,40 @@ def uneven(values):
 @few
 @given(samples)
 def test_mean_and_sd_are_those_of_numpy(values):
-    assert statistics.mean(values) == pytest.approx(np.mean(values))
-    assert statistics.sd(values) == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    assert stats.mean(values) == pytest.approx(np.mean(values))
+    assert stats.sd(values) == pytest.approx(np.std(values, ddof=1), abs=1e-9)
 
 
 def test_a_single_value_has_no_spread_and_no_interval():
-    assert statistics.sd([3.0]) is None
-    assert statistics.mean_interval([3.0]) == statistics.Estimate(3.0)
-    assert statistics.ratio_interval([6.0], [2.0, 4.0]) == statistics.Estimate(2.0)
+    assert stats.sd([3.0]) is None
+    assert stats.mean_interval([3.0]) == stats.Estimate(3.0)
+    assert stats.ratio_interval([6.0], [2.0, 4.0]) == stats.Estimate(2.0)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [1.0, math.inf]])
 def test_what_is_not_a_sample_is_refused(values):
     with pytest.raises(ValueError, match=r"no values|not a finite number"):
-        statistics.mean(values)
+        stats.mean(values)
 
 
 @few
 @given(samples, st.floats(0, 1))
 def test_percentile_is_that_of_numpy_whatever_the_order(values, q):
-    assert statistics.percentile(values[::-1], q) == pytest.approx(np.quantile(values, q))
+    assert stats.percentile(values[::-1], q) == pytest.approx(np.quantile(values, q))
 
 
 @pytest.mark.parametrize(
     ("q", "confidence", "needs"), [(0.95, 0.95, 59), (0.99, 0.95, 299), (0.95, 0.99, 90), (0.99, 0.99, 459), (0.5, 0.95, 5)]
 )
 def test_percentile_needs_the_published_numbers(q, confidence, needs):
-    assert statistics.percentile_needs(q, confidence) == needs
-    assert statistics.percentile_supported(needs, q, confidence)
-    assert not statistics.percentile_supported(needs - 1, q, confidence)
+    assert stats.percentile_needs(q, confidence) == needs
+    assert stats.percentile_supported(needs, q, confidence)
+    assert not stats.percentile_supported(needs - 1, q, confidence)
 
 
 @given(st.floats(0.01, 0.999), st.floats(0.01, 0.999))
 def test_percentile_needs_is_the_smallest_that_satisfies_its_definition(q, confidence):
-    n = statistics.percentile_needs(q, confidence)
+    n = stats.percentile_needs(q, confidence)
     assert 1 - q**n >= confidence
     assert n == 1 or 1 - q ** (n - 1) < confidence
 
@@ -63,35 +64,35 @@ def test_percentile_needs_is_the_smallest_that_satisfies_its_definition(q, confi
 @pytest.mark.parametrize(("q", "confidence"), [(0, 0.95), (1, 0.95), (0.5, 1)])
 def test_percentile_needs_refuses_what_no_sample_can_give(q, confidence):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        statistics.percentile_needs(q, confidence)
+        stats.percentile_needs(q, confidence)
 
 
 @few
 @given(samples, st.randoms(use_true_random=False))
 def test_the_order_of_values_changes_nothing(values, random):
     shuffled = random.sample(values, len(values))
-    assert statistics.mean_interval(shuffled) == statistics.mean_interval(values)
-    assert statistics.ratio_interval(shuffled, values) == statistics.ratio_interval(values, shuffled)
+    assert stats.mean_interval(shuffled) == stats.mean_interval(values)
+    assert stats.ratio_interval(shuffled, values) == stats.ratio_interval(values, shuffled)
 
 
 @few
 @given(samples, st.floats(1e-3, 1e3))
 def test_the_unit_changes_nothing(values, factor):
     assume(uneven(values))
-    one, other = statistics.mean_interval(values), statistics.mean_interval([value * factor for value in values])
+    one, other = stats.mean_interval(values), stats.mean_interval([value * factor for value in values])
     assert (other.value, other.low, other.high) == pytest.approx([end * factor for end in (one.value, one.low, one.high)])
 
 
 @few
 @given(samples)
 def test_the_interval_lies_within_the_sample_and_around_most_means(values):
-    estimate = statistics.mean_interval(values)
+    estimate = stats.mean_interval(values)
     slack = 1e-9 * max(values)
     assert min(values) - slack <= estimate.low <= estimate.high <= max(values) + slack
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    estimate = statistics.mean_interval([0.1] * 7)
+    estimate = stats.mean_interval([0.1] * 7)
     assert estimate.low == estimate.high == pytest.approx(0.1)
 
 
@@ -99,38 +100,38 @@ def test_equal_values_have_an_interval_of_no_width():
 def test_intervals_are_those_of_scipy(seed):
     rng = np.random.default_rng(seed)
     above, below = rng.lognormal(0, 0.5, 25), rng.lognormal(1, 0.3, 15)
-    theirs = stats.bootstrap((above,), np.mean, n_resamples=9999, method="BCa", rng=seed).confidence_interval
-    ours = statistics.mean_interval(above)
+    theirs = scipy_stats.bootstrap((above,), np.mean, n_resamples=9999, method="BCa", rng=seed).confidence_interval
+    ours = stats.mean_interval(above)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.06 * (theirs.high - theirs.low))
 
     def ratio(x, y, axis):
         return x.mean(axis=axis) / y.mean(axis=axis)
 
-    theirs = stats.bootstrap((above, below), ratio, n_resamples=9999, method="BCa", rng=seed).confidence_interval
-    ours = statistics.ratio_interval(above, below)
+    theirs = scipy_stats.bootstrap((above, below), ratio, n_resamples=9999, method="BCa", rng=seed).confidence_interval
+    ours = stats.ratio_interval(above, below)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.06 * (theirs.high - theirs.low))
 
 
 @pytest.mark.parametrize("draw", [lambda rng, n: rng.normal(10, 1, n), lambda rng, n: rng.gamma(4, 1, n)], ids=["normal", "skewed"])
 def test_about_95_of_100_intervals_hold_the_truth(draw, monkeypatch):
-    monkeypatch.setattr(statistics, "RESAMPLES", 999)
+    monkeypatch.setattr(stats, "RESAMPLES", 999)
     rng = np.random.default_rng(11)
     truth = 10 if draw(np.random.default_rng(0), 9).mean() > 7 else 4
-    held = [estimate.low <= truth <= estimate.high for estimate in (statistics.mean_interval(draw(rng, 40)) for _ in range(600))]
+    held = [estimate.low <= truth <= estimate.high for estimate in (stats.mean_interval(draw(rng, 40)) for _ in range(600))]
     assert 0.91 <= np.mean(held) <= 0.98
 
 
 def test_about_95_of_100_intervals_hold_the_true_ratio(monkeypatch):
-    monkeypatch.setattr(statistics, "RESAMPLES", 999)
+    monkeypatch.setattr(stats, "RESAMPLES", 999)
     rng = np.random.default_rng(12)
-    estimates = [statistics.ratio_interval(rng.gamma(16, 2, 40), rng.gamma(16, 1, 40)) for _ in range(600)]
+    estimates = [stats.ratio_interval(rng.gamma(16, 2, 40), rng.gamma(16, 1, 40)) for _ in range(600)]
     assert 0.91 <= np.mean([estimate.low <= 2 <= estimate.high for estimate in estimates]) <= 0.98
 
 
 @few
 @given(samples)
 def test_a_sample_over_itself_is_1_and_its_interval_holds_1(values):
-    estimate = statistics.ratio_interval(values, values)
+    estimate = stats.ratio_interval(values, values)
     assert estimate.value == 1
     assert estimate.low <= 1 + 1e-9
     assert estimate.high >= 1 - 1e-9
@@ -138,14 +139,14 @@ def test_a_sample_over_itself_is_1_and_its_interval_holds_1(values):
 
 def test_a_ratio_of_what_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="positive"):
-        statistics.ratio_interval([1.0, 2.0], [0.0, 1.0])
+        stats.ratio_interval([1.0, 2.0], [0.0, 1.0])
 
 
 def test_many_values_are_resampled_in_parts_of_bounded_size(monkeypatch):
     values = np.random.default_rng(3).normal(5, 1, 300)
-    whole = statistics.mean_interval(values)
-    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 1000)
-    parts = statistics.mean_interval(values)
+    whole = stats.mean_interval(values)
+    monkeypatch.setattr(stats, "_DRAWS_AT_ONCE", 1000)
+    parts = stats.mean_interval(values)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), rel=0.01)
 
 
@@ -155,8 +156,8 @@ def test_many_values_are_resampled_in_parts_of_bounded_size(monkeypatch):
 @pytest.mark.parametrize("n", [15, 24])
 def test_median_interval_is_that_of_scipy(n):
     values = np.random.default_rng(n).lognormal(0, 0.5, n)
-    theirs = stats.bootstrap((values,), np.median, n_resamples=9999, method="BCa", rng=1).confidence_interval
-    ours = statistics.median_interval(values)
+    theirs = scipy_stats.bootstrap((values,), np.median, n_resamples=9999, method="BCa", rng=1).confidence_interval
+    ours = stats.median_interval(values)
     assert ours.value == np.median(values)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.1 * (theirs.high - theirs.low))
 
@@ -164,8 +165,8 @@ def test_median_interval_is_that_of_scipy(n):
 @pytest.mark.parametrize(("n", "q"), [(20, 0.5), (100, 0.5), (100, 0.95), (400, 0.99), (100, 0.05), (73, 0.95)])
 def test_percentile_interval_is_that_of_scipy(n, q):
     values = np.random.default_rng(n).gamma(3, 1, n)
-    theirs = stats.quantile_test(values, q=0, p=q).confidence_interval(0.95)
-    ours = statistics.percentile_interval(values, q)
+    theirs = scipy_stats.quantile_test(values, q=0, p=q).confidence_interval(0.95)
+    ours = stats.percentile_interval(values, q)
     assert ours.value == np.quantile(values, q)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs))
 
@@ -173,13 +174,13 @@ def test_percentile_interval_is_that_of_scipy(n, q):
 @given(st.integers(5, 600), st.floats(0.05, 0.995))
 @settings(max_examples=100, deadline=None)
 def test_percentile_bounds_miss_no_more_than_they_say(n, q):
-    estimate = statistics.percentile_interval(list(range(1, n + 1)), q)
-    assert (estimate is None) == (not statistics.percentile_supported(n, max(q, 1 - q)))
+    estimate = stats.percentile_interval(list(range(1, n + 1)), q)
+    assert (estimate is None) == (not stats.percentile_supported(n, max(q, 1 - q)))
     if estimate is None:
         return
     # The quantile lies under the value of rank r with the probability that fewer than r values lie under it.
-    too_high = stats.binom.cdf(estimate.low - 1, n, q) if estimate.low else 0
-    too_low = stats.binom.sf(estimate.high - 1, n, q) if estimate.high else 0
+    too_high = scipy_stats.binom.cdf(estimate.low - 1, n, q) if estimate.low else 0
+    too_low = scipy_stats.binom.sf(estimate.high - 1, n, q) if estimate.high else 0
     assert too_high + too_low <= 0.05 + 1e-9
     assert estimate.low is None or estimate.low <= math.ceil(n * q)
     assert estimate.high is None or estimate.high >= math.floor(n * q)
@@ -188,16 +189,16 @@ def test_percentile_bounds_miss_no_more_than_they_say(n, q):
 @pytest.mark.parametrize(("n", "q"), [(59, 0.95), (299, 0.99)])
 def test_a_percentile_that_is_just_supported_is_bounded_by_the_largest_value(n, q):
     values = list(range(1, n + 1))
-    assert statistics.percentile_interval(values, q).high == n
-    assert statistics.percentile_interval(values[:-1], q) is None
+    assert stats.percentile_interval(values, q).high == n
+    assert stats.percentile_interval(values[:-1], q) is None
 
 
 def test_a_sample_that_is_worth_less_bounds_its_percentiles_less_well():
     values = np.random.default_rng(5).normal(10, 1, 400)
-    all_of_it, part = statistics.percentile_interval(values, 0.95), statistics.percentile_interval(values, 0.95, worth=90)
+    all_of_it, part = stats.percentile_interval(values, 0.95), stats.percentile_interval(values, 0.95, worth=90)
     assert part.low < all_of_it.low
     assert part.high > all_of_it.high
-    assert statistics.percentile_interval(values, 0.95, worth=40) is None
+    assert stats.percentile_interval(values, 0.95, worth=40) is None
 
 
 def test_outliers_are_counted_by_tukeys_fences():
@@ -205,9 +206,9 @@ def test_outliers_are_counted_by_tukeys_fences():
     values = [*range(1, 11)] * 10
     low, high = np.quantile([*values, 17.0, 40.0, -9.0], [0.25, 0.75])
     assert high + 1.5 * (high - low) < 17 < high + 3 * (high - low) < 40
-    assert statistics.outliers([*values, 17.0, 40.0, -9.0]) == statistics.Outliers(slow=2, fast=1, severe=1)
-    assert statistics.outliers(values) == statistics.Outliers(0, 0, 0)
-    assert statistics.outliers([5.0] * 9 + [6.0]) == statistics.Outliers(1, 0, 1)
+    assert stats.outliers([*values, 17.0, 40.0, -9.0]) == stats.Outliers(slow=2, fast=1, severe=1)
+    assert stats.outliers(values) == stats.Outliers(0, 0, 0)
+    assert stats.outliers([5.0] * 9 + [6.0]) == stats.Outliers(1, 0, 1)
 
 
 # Student's t and the cosine transform
@@ -216,34 +217,34 @@ def test_outliers_are_counted_by_tukeys_fences():
 @given(st.floats(0.5, 0.9999), st.floats(1, 1e5))
 @settings(max_examples=100, deadline=None)
 def test_t_quantile_is_that_of_scipy(probability, df):
-    assert statistics.t_quantile(probability, df) == pytest.approx(stats.t.ppf(probability, df), rel=1e-7, abs=1e-9)
+    assert stats.t_quantile(probability, df) == pytest.approx(scipy_stats.t.ppf(probability, df), rel=1e-7, abs=1e-9)
 
 
 def test_t_quantile_of_infinitely_many_degrees_is_normal():
-    assert statistics.t_quantile(0.975, math.inf) == pytest.approx(stats.norm.ppf(0.975))
+    assert stats.t_quantile(0.975, math.inf) == pytest.approx(scipy_stats.norm.ppf(0.975))
 
 
 @few
 @given(st.lists(figures, min_size=2, max_size=50))
 def test_cosines_are_those_of_scipy(values):
-    assert statistics._cosines(np.array(values)) == pytest.approx(fft.dct(values, norm="ortho")[1:], abs=1e-9 * max(values) * len(values))
+    assert stats._cosines(np.array(values)) == pytest.approx(fft.dct(values, norm="ortho")[1:], abs=1e-9 * max(values) * len(values))
 
 
 @pytest.mark.parametrize("n", [2, 7, 30])
 def test_the_variance_of_a_mean_is_that_of_its_covariance_matrix(n):
-    _, inflations, prior = statistics._models(n)
+    _, inflations, prior = stats._models(n)
     expected = [1.0]
-    for phi in statistics._PHI:
+    for phi in stats._PHI:
         ones_weighted = linalg.toeplitz(phi ** np.arange(n)).sum() / n
-        expected += [share + (1 - share) * ones_weighted for share in statistics._SHARE]
+        expected += [share + (1 - share) * ones_weighted for share in stats._SHARE]
     assert inflations == pytest.approx(expected)
     assert prior.sum() == pytest.approx(1)
 
 
 def test_the_mixture_is_that_of_scipys_distributions():
     scales, weights = np.array([1.0, 2.0, 9.0]), np.array([0.5, 0.4, 0.1])
-    at = statistics._mixture_quantile(0.975, 19, scales, weights)
-    assert (weights * stats.t.cdf(at / scales, 19)).sum() == pytest.approx(0.975, abs=1e-6)
+    at = stats._mixture_quantile(0.975, 19, scales, weights)
+    assert (weights * scipy_stats.t.cdf(at / scales, 19)).sum() == pytest.approx(0.975, abs=1e-6)
 
 
 # Series
@@ -260,7 +261,7 @@ def wandering(rng, n, phi):
 @few
 @given(samples)
 def test_a_level_is_the_mean_and_around_it(values):
-    level = statistics.level(values)
+    level = stats.level(values)
     estimate = level.interval()
     assert level.value == estimate.value == pytest.approx(np.mean(values))
     assert estimate.low <= estimate.value <= estimate.high
@@ -272,7 +273,7 @@ def test_a_level_is_the_mean_and_around_it(values):
 @given(samples, st.floats(1e-2, 1e2))
 def test_the_unit_of_a_series_changes_nothing(values, factor):
     assume(uneven(values))
-    one, other = statistics.level(values), statistics.level([value * factor for value in values])
+    one, other = stats.level(values), stats.level([value * factor for value in values])
     assert (other.value, other.half_width) == pytest.approx((one.value * factor, one.half_width), rel=1e-5)
     assert other.df == pytest.approx(one.df, rel=0.11)
 
@@ -281,65 +282,65 @@ def test_the_unit_of_a_series_changes_nothing(values, factor):
 @given(samples)
 def test_a_series_backwards_is_worth_the_same(values):
     assume(uneven(values))
-    assert statistics.level(values[::-1]).half_width == pytest.approx(statistics.level(values).half_width, rel=1e-5)
+    assert stats.level(values[::-1]).half_width == pytest.approx(stats.level(values).half_width, rel=1e-5)
 
 
 def test_of_many_independent_values_the_interval_is_that_of_the_t_test():
     values = np.random.default_rng(4).normal(100, 5, 2000)
-    ours, theirs = statistics.level(values).interval(), stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    ours, theirs = stats.level(values).interval(), scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), abs=0.03)
 
 
 def test_alike_neighbours_make_an_interval_wider_and_a_sample_of_the_same_values_does_not():
     values = wandering(np.random.default_rng(6), 300, 0.8)
-    alike, mixed = statistics.level(values), statistics.level(np.random.default_rng(7).permutation(values))
+    alike, mixed = stats.level(values), stats.level(np.random.default_rng(7).permutation(values))
     assert alike.half_width > 2 * mixed.half_width
     assert alike.worth < 80
     assert mixed.worth > 200
 
 
 def test_a_single_reply_has_no_interval_and_equal_ones_have_no_width():
-    assert statistics.level([5.0]).interval() == statistics.Estimate(5.0)
-    assert statistics.level([5.0]).half_width == math.inf
-    assert statistics.level([0.1] * 9).interval() == statistics.Estimate(*[pytest.approx(0.1)] * 3)
+    assert stats.level([5.0]).interval() == stats.Estimate(5.0)
+    assert stats.level([5.0]).half_width == math.inf
+    assert stats.level([0.1] * 9).interval() == stats.Estimate(*[pytest.approx(0.1)] * 3)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan]])
 def test_what_is_not_a_series_is_refused(values):
     with pytest.raises(ValueError, match=r"no values|not a finite number"):
-        statistics.level(values)
+        stats.level(values)
 
 
 @pytest.mark.parametrize(("phi", "n"), [(0.0, 20), (0.0, 100), (0.4, 50), (0.6, 20), (0.6, 100), (0.8, 50), (0.8, 200)])
 def test_intervals_of_series_hold_the_truth_where_those_of_samples_do_not(phi, n):
     rng = np.random.default_rng([n, int(10 * phi)])
     drawn = [wandering(rng, n, phi) for _ in range(300)]
-    held = [e.low <= 100 <= e.high for e in (statistics.level(x).interval() for x in drawn)]
+    held = [e.low <= 100 <= e.high for e in (stats.level(x).interval() for x in drawn)]
     assert np.mean(held) >= 0.92
-    as_independent = [abs(x.mean() - 100) <= stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / math.sqrt(n) for x in drawn]
+    as_independent = [abs(x.mean() - 100) <= scipy_stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / math.sqrt(n) for x in drawn]
     assert phi == 0 or np.mean(as_independent) < 0.85
 
 
 def test_autocorrelation():
     values = wandering(np.random.default_rng(8), 2000, 0.6)
-    assert statistics.autocorrelation(values) == pytest.approx(0.6, abs=0.06)
-    assert statistics.autocorrelation(values, 2) == pytest.approx(0.36, abs=0.08)
-    assert statistics.autocorrelation([1.0, 2.0, 1.0, 2.0, 1.0, 2.0]) < 0
-    assert statistics.autocorrelation([3.0] * 9) is None
+    assert stats.autocorrelation(values) == pytest.approx(0.6, abs=0.06)
+    assert stats.autocorrelation(values, 2) == pytest.approx(0.36, abs=0.08)
+    assert stats.autocorrelation([1.0, 2.0, 1.0, 2.0, 1.0, 2.0]) < 0
+    assert stats.autocorrelation([3.0] * 9) is None
 
 
 def test_the_ratio_of_two_series_holds_the_truth():
     rng = np.random.default_rng(9)
-    levels = [(statistics.level(2 * wandering(rng, 40, 0.5)), statistics.level(wandering(rng, 60, 0.5))) for _ in range(300)]
-    held = [e.low <= 2 <= e.high for e in (statistics.ratio(a, b) for a, b in levels)]
+    levels = [(stats.level(2 * wandering(rng, 40, 0.5)), stats.level(wandering(rng, 60, 0.5))) for _ in range(300)]
+    held = [e.low <= 2 <= e.high for e in (stats.ratio(a, b) for a, b in levels)]
     assert np.mean(held) >= 0.92
 
 
 def test_the_ratio_of_long_independent_series_is_welchs_test_of_their_logarithms():
     rng = np.random.default_rng(10)
     a, b = rng.normal(100, 2, 3000), rng.normal(80, 3, 2000)
-    theirs = stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95)
-    ours = statistics.ratio(statistics.level(a), statistics.level(b))
+    theirs = scipy_stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95)
+    ours = stats.ratio(stats.level(a), stats.level(b))
     assert (ours.low, ours.high) == pytest.approx((math.exp(theirs.low), math.exp(theirs.high)), abs=2e-3)
 
 
@@ -347,58 +348,58 @@ def test_the_ratio_of_long_independent_series_is_welchs_test_of_their_logarithms
 
 
 def test_the_mean_of_several_runs_is_that_of_their_means():
-    levels = [statistics.Level(value, 1.0, 9.0, 10, 8.0) for value in (100.0, 104.0)]
-    pooled = statistics.pooled(levels)
+    levels = [stats.Level(value, 1.0, 9.0, 10, 8.0) for value in (100.0, 104.0)]
+    pooled = stats.pooled(levels)
     assert (pooled.value, pooled.n, pooled.worth) == (102, 20, 16)
     assert pooled.se == pytest.approx(math.sqrt(2) / 2)
     assert pooled.df == pytest.approx(18)
-    assert statistics.pooled(levels[:1]) is levels[0]
+    assert stats.pooled(levels[:1]) is levels[0]
 
 
 def run_at(value):
-    return statistics.Run(value, 1e-4, 9.0, 10, value, value, 1e-4)
+    return stats.Run(value, 1e-4, 9.0, 10, value, value, 1e-4)
 
 
 def test_drift_is_that_of_scipys_line():
     values, times = [100.0, 103.0, 101.0, 104.0, 106.0], [0.0, 60.0, 110.0, 200.0, 250.0]
-    line = stats.linregress(times, np.log(values))
-    half = stats.t.ppf(0.975, 3) * line.stderr
-    drift = statistics.drift([run_at(value) for value in values], times)
+    line = scipy_stats.linregress(times, np.log(values))
+    half = scipy_stats.t.ppf(0.975, 3) * line.stderr
+    drift = stats.drift([run_at(value) for value in values], times)
     expected = [math.expm1(250 * slope) for slope in (line.slope, line.slope - half, line.slope + half)]
     assert [drift.value, drift.low, drift.high] == pytest.approx(expected)
-    assert statistics.drift([run_at(100)], [0.0]) is None
-    assert statistics.drift([run_at(100), run_at(110)], [0.0, 9.0]) == statistics.Estimate(pytest.approx(0.1))
+    assert stats.drift([run_at(100)], [0.0]) is None
+    assert stats.drift([run_at(100), run_at(110)], [0.0, 9.0]) == stats.Estimate(pytest.approx(0.1))
 
 
 # When to stop
 
 
 def test_stopping_looks_seldom_and_at_growing_numbers():
-    looks = statistics.Precision(at_least=20, at_most=1000).looks
+    looks = stats.Precision(at_least=20, at_most=1000).looks
     assert looks[:4] == (20, 25, 32, 40)
     assert looks[-1] == 1000
     assert len(looks) < 20
-    assert statistics.Precision(at_least=30, at_most=30).looks == (30,)
+    assert stats.Precision(at_least=30, at_most=30).looks == (30,)
 
 
 def test_stopping_says_why():
     rng = np.random.default_rng(14)
-    precision = statistics.Precision(share=0.01, at_least=20, at_most=100)
+    precision = stats.Precision(share=0.01, at_least=20, at_most=100)
     quiet, loud = rng.normal(100, 0.5, 100), rng.normal(100, 20, 100)
-    assert statistics.stop(quiet[:19], precision) == ""
-    assert statistics.stop(quiet[:20], precision) == "precise"
-    assert statistics.stop(quiet[:21], precision) == ""  # not one of the numbers at which it looks
-    assert statistics.stop(loud[:20], precision) == ""
-    assert statistics.stop(loud, precision) == "maximum"
-    assert statistics.stop(quiet, precision) == "precise"
+    assert stats.stop(quiet[:19], precision) == ""
+    assert stats.stop(quiet[:20], precision) == "precise"
+    assert stats.stop(quiet[:21], precision) == ""  # not one of the numbers at which it looks
+    assert stats.stop(loud[:20], precision) == ""
+    assert stats.stop(loud, precision) == "maximum"
+    assert stats.stop(quiet, precision) == "precise"
 
 
 def test_what_stopped_as_precise_is_as_precise_as_it_says_and_holds_the_truth():
-    rng, precision, held = np.random.default_rng(15), statistics.Precision(share=0.01, at_least=20, at_most=1000), []
+    rng, precision, held = np.random.default_rng(15), stats.Precision(share=0.01, at_least=20, at_most=1000), []
     for _ in range(100):
         values = wandering(rng, 1000, 0.3)
-        n = next(n for n in precision.looks if statistics.stop(values[:n], precision))
-        level = statistics.level(values[:n])
+        n = next(n for n in precision.looks if stats.stop(values[:n], precision))
+        level = stats.level(values[:n])
         assert n == 1000 or level.half_width <= 0.01
         held.append(abs(level.value / 100 - 1) <= level.half_width)
     assert np.mean(held) >= 0.9
@@ -407,4 +408,4 @@ def test_what_stopped_as_precise_is_as_precise_as_it_says_and_holds_the_truth():
 @pytest.mark.parametrize("wrong", [{"share": 0}, {"at_least": 1}, {"at_least": 9, "at_most": 8}])
 def test_a_precision_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="at_least"):
-        statistics.Precision(**wrong)
+        stats.Precision(**wrong)

@@ -1,9 +1,13 @@
 """Write docs/techniques.md from the registry.
 
-.venv/bin/python scripts/write_techniques.py
+.venv/bin/python tools/write_techniques.py
 """
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 from speedgrid.planning import ROOT, read_yaml
 
@@ -28,7 +32,7 @@ NEEDS = {
 }
 HEAD = """# Techniques
 
-Every technique of the registry, [techniques.yaml](../techniques.yaml), by family. Written by `scripts/write_techniques.py`; edit the
+Every technique of the registry, [techniques.yaml](../techniques.yaml), by family. Written by `tools/write_techniques.py`; edit the
 registry instead. A technique that cannot run on a device is a row of the report with the reason.
 """
 
