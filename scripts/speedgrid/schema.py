@@ -90,6 +90,8 @@ RUN = (
     Column("seed", "int64", "", "Seed", "Seed of the study"),
     Column("job", "string", "", "Job", "What the job was told, as JSON"),
     Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
+    Column("phases", "list<string>", "", "Phases", "What the job did, one thing after another, such as `loading the checkpoint`"),
+    Column("phase_s", "list<double>", "s", "Phase times", "Time of each of them, in the same order"),
 )
 
 # How large the loaded model is, in measure.parquet and the summary alike.

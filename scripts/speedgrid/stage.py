@@ -62,13 +62,26 @@ class Job:
     threads: int = 1
     rows: list[dict] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
-    phase: str = "starting"
+    # What the job does and has done, each with when it began (time.perf_counter).
+    entered: list[tuple[str, float]] = field(default_factory=lambda: [("starting", time.perf_counter())])
     tell: Callable[[str], object] = field(default=lambda phase: None)
 
     def enter(self, phase: str) -> None:
         """Say what the job begins to do now, such as `loading`; the reason of a failure names it."""
-        self.phase = phase
+        self.entered.append((phase, time.perf_counter()))
         self.tell(phase)
+
+    @property
+    def phase(self) -> str:
+        return self.entered[-1][0] if self.entered else "starting"
+
+    def phases(self) -> dict:
+        """How long the job has been at what, the present phase included: the facts `phases` and `phase_s`; empty where nobody knows."""
+        if not self.entered:
+            return {}
+        began = [at for _, at in self.entered]
+        ends = [*began[1:], time.perf_counter()]
+        return {"phases": [name for name, _ in self.entered], "phase_s": [end - at for at, end in zip(began, ends, strict=True)]}
 
     @property
     def name(self) -> str:
@@ -128,7 +141,8 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     outcome = _outcome_of(end, budget_s)
     if outcome is None:
         _exit_like(end, job)
-    # The row of a process that could not write it.
+    # The row of a process that could not write it, and that alone knew how long it had been at what.
+    job.entered.clear()
     job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
     try:
         _write_result(job, started, hardware.machine_facts(), end.peak)
@@ -366,13 +380,14 @@ def _use_threads(job: Job) -> None:
 def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict:
     facts = {
         "stage": job.stage,
-        "started_at": started.isoformat(timespec="seconds"),
-        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started_at": started.isoformat(timespec="milliseconds"),
+        "ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "threads": job.threads,
         "env": job.told.get("env", ""),
         "seed": job.told["seed"],
         "job": json.dumps(job.told, sort_keys=True, ensure_ascii=False),
         "rss_peak": peak,
+        **job.phases(),
         **machine,
         **(hardware.device_facts(job.device) if job.device else {}),
     }

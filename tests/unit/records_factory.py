@@ -155,9 +155,12 @@ def write_plan(root: Path, grid: Sequence[Mapping], study_told: Mapping | None =
     return path
 
 
+PHASES = {"phases": ["starting", "counting replies", "writing the result"], "phase_s": [30.0, 89.0, 1.0]}
+
+
 def facts(stage: str, machine: Mapping = MACHINE) -> dict:
     times = {"started_at": "2025-03-01T10:00:00+00:00", "ended_at": "2025-03-01T10:02:00+00:00"}
-    return {**machine, "stage": stage, **times, "job": json.dumps(JOB), "rss_peak": 900 * MIB}
+    return {**machine, "stage": stage, **times, "job": json.dumps(JOB), "rss_peak": 900 * MIB} | PHASES
 
 
 def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("stdlib-llama",), cells=DEFAULT_CELLS) -> dict:

@@ -102,6 +102,13 @@ def test_the_page_names_machine_software_and_how_to_reproduce_it(html):
         assert part in text
 
 
+def test_the_page_says_where_the_time_went(html):
+    _, _, section = html.partition("Where the time went")
+    said = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", section.partition("</table>")[0])]
+    assert ["Counting", "74", "%"] in [[row[0], *row[-2:]] for row in said], said
+    assert [row[0] for row in said] == ["what", "Counting", "Starting,", "Other"]
+
+
 def test_a_device_that_served_several_stacks_is_named_once_at_the_top(tmp_path):
     summary, runs, replies = tables_of(made.write_group(tmp_path))
     measured = next(run for run in runs if run["stage"] == "measure")

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import charts, pending, published, quality, training, trust, units
+from speedgrid.report import charts, pending, published, quality, timeline, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.tables import KEYS, Group, groups
@@ -174,6 +174,7 @@ def build(
         "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", "unknown device") for one in known)),
         "environments": environments(summary, runs),
         "span": time_span(runs),
+        "time_shares": timeline.shares(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
         "definitions": [MEANINGS[name] for name in columns],
         "methods": {name: training.methods(settings) for name, settings in study["experiments"].items()},
