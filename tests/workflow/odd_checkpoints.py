@@ -5,6 +5,7 @@
 It needs the environment `transformers` and PYTHONPATH=scripts.
 """
 
+import base64
 import json
 import shutil
 import sys
@@ -33,6 +34,27 @@ def beside(**added: str):
     return lambda held: held.update({name.replace("__", "."): held[of].clone() for name, of in added.items()})
 
 
+def pieces_alone(folder: Path) -> None:
+    """A tokenizer of SentencePiece, as older checkpoints have it, in the place of tokenizer.json."""
+    import io
+
+    import sentencepiece
+
+    (folder / "tokenizer.json").unlink()
+    made, lines = io.BytesIO(), [f"def add_{number}(a, b): return a + b" for number in range(50)]
+    told = {"model_type": "bpe", "vocab_size": 310, "byte_fallback": True, "normalization_rule_name": "identity", "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=made, **told)
+    (folder / "tokenizer.model").write_bytes(made.getvalue())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+
+
+def bytes_alone(folder: Path) -> None:
+    """A tokenizer of tiktoken: a line for each token, in base64, with its number."""
+    (folder / "tokenizer.json").unlink()
+    lines = [f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256)]
+    (folder / "tokenizer.model").write_text("".join(lines))
+
+
 def prefix_taken_away(held):
     for name in list(held):
         held[name.removeprefix("model.")] = held.pop(name)
@@ -58,11 +80,13 @@ ODD = {
     "vision": (None, {"model_type": "clip"}, None, "clip"),
     "remote": (None, REMOTE, lambda folder: (folder / "configuration_mine.py").write_text("1 / 0"), "models.NAME.trust_remote_code"),
     "shards": (None, {}, lambda folder: (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors"), "-00001-of-"),
-    "sentencepiece": (
+    "sentencepiece": (None, {}, pieces_alone, ""),
+    "tiktoken": (None, {}, bytes_alone, ""),
+    "broken_pieces": (
         None,
         {},
         lambda folder: ((folder / "tokenizer.json").unlink(), (folder / "tokenizer.model").write_bytes(b"x")),
-        "sentencepiece",
+        "tokenizer",
     ),
 }
 
