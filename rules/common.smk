@@ -11,14 +11,14 @@ SCRIPTS = (
 )
 sys.path.insert(0, str(SCRIPTS))
 
-from speedgrid import planning, snakemake_seam
+from speedgrid import commands, planning, snakemake_seam
 from speedgrid.study import StudyError
 
 try:
     snakemake_seam.check_version()
     grid = planning.load(config, workflow)
 except (StudyError, snakemake_seam.UntriedVersion) as error:
-    sys.exit(f"speedgrid: {error}")
+    commands.refuse(error)
 
 
 # What every job is told beside its own line. It makes no part of a result, so that a new time budget measures nothing again.
@@ -38,7 +38,7 @@ def before_the_first_job():
     try:
         planning.check_machine(grid, workflow)
     except StudyError as error:
-        sys.exit(f"speedgrid: {error}")
+        commands.refuse(error)
 
 
 # A job that failed leaves a row, so that all others run; the run as a whole has failed.

@@ -8,43 +8,40 @@ Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read,
 same runs.
 """
 
-import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import comparison, records
+from speedgrid import commands, comparison, records
 from speedgrid.comparison import Comparison, Results
 from speedgrid.report import compared as words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
-from speedgrid.stats import NEGLIGIBLE
 
 # The result files of runs, and no twin of one (`measure.failed.parquet`).
 A_RUN = re.compile(r"measure(-\d+)?\.parquet")
 
 
 def main() -> int:
-    arguments = parse()
+    arguments = commands.one("compare").parse_args()
     try:
-        compared = comparison.compare(*(read(path) for path in (arguments.a, arguments.b)), arguments.floor / 100)
+        compared = comparison.compare(*(read(Path(path)) for path in (arguments.a, arguments.b)), arguments.floor / 100)
     except records.RecordError as error:
         print(f"speedgrid: {error}", file=sys.stderr)
-        return 2
+        return commands.MISTAKE
     failures = compared.failures(arguments.fail_on)
     if arguments.json:
         told = compared.as_json() | {"fail_on": arguments.fail_on, "failed": bool(failures)}
-        print(json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1))
+        commands.say(json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1))
     else:
-        print("\n".join(as_text(compared)))
+        commands.say("\n".join(as_text(compared)))
         if failures:
             print(f"\nspeedgrid: {len(failures)} of {len(compared.cells)} cells fail --fail-on {arguments.fail_on}", file=sys.stderr)
     if compared.nothing_new and arguments.fail_on != "never":
         print(f"speedgrid: --fail-on {arguments.fail_on}: A and B are the very same runs; nothing was measured in between", file=sys.stderr)
-        return 2
+        return commands.MISTAKE
     return 1 if failures else 0
 
 
@@ -129,38 +126,5 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="speedgrid compare", description=__doc__.partition("\n")[0])
-    parser.add_argument("a", type=Path, help="results folder or summary.parquet, the older one")
-    parser.add_argument("b", type=Path, help="the newer one")
-    parser.add_argument(
-        "--fail-on",
-        choices=("slower", "changed", "never"),
-        default="never",
-        help="exit with 1 where a cell is slower or no longer works; or where any cell changed (default: never)",
-    )
-    parser.add_argument(
-        "--floor",
-        type=percentage,
-        default=100 * NEGLIGIBLE,
-        metavar="PERCENT",
-        help=f"smallest difference that counts, however sure it is (default: {100 * NEGLIGIBLE:g})",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser.parse_args()
-
-
-def percentage(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1000:
-        raise argparse.ArgumentTypeError(f"{text} is not a percentage over 0")
-    return value
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:
-        # Whoever reads has seen enough, such as `head`; nothing may be written any more, not even by Python's own farewell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    sys.exit(main())

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import ssl
 import subprocess
 import sys
@@ -20,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from speedgrid import environments, hardware, hub, planning, snakemake_seam
+from speedgrid import commands, environments, hardware, hub, planning, snakemake_seam
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import StudyError
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONTEND = ROOT / "envs" / "uv-frontend"
 COMMAND = "./speedgrid" if (ROOT / "pyproject.toml").is_file() else "speedgrid"
+READY, NEEDS, CANNOT = "ready", "needs", "cannot"
 REPORT_ENV = "report"  # every study ends in it
 # Three times the seconds after which snakemake-executor-plugin-slurm asks first: below it does not trust `squeue`.
 LEAST_JOB_AGE_S = 120
@@ -141,7 +141,7 @@ def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> li
         return [f"what cannot be had today: {technique['unavailable']}"]
     requires = technique.get("requires") or []
     if "cuda" in requires and not facts.gpus:
-        return ["an NVIDIA GPU"]
+        return lacking_hardware(technique, facts)
     env = environment_of(technique, facts)
     lacking = [
         lack for one in dict.fromkeys([env, *(environment_of(maker, facts) for maker in makers)]) for lack in environment_needs(one, facts)
@@ -149,17 +149,33 @@ def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> li
     problems = [hardware.driver_problem(facts.cuda[env], gpu.driver) for gpu in facts.gpus if env in facts.cuda]
     if problems and all(problems):
         lacking.append(f"another driver or build: PyTorch there is built for {problems[0]}")
-    for requirement in requires:
-        if requirement in CAPABILITIES and not any(
-            capability(gpu.compute_capability) >= CAPABILITIES[requirement][0] for gpu in facts.gpus
-        ):
-            lacking.append(f"a GPU of compute capability {'.'.join(map(str, CAPABILITIES[requirement][0]))} or higher")
-        elif requirement == "compiler":
-            if not facts.compiler:
-                lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
-            if not facts.python_headers:
-                lacking.append("Python.h (Debian, Ubuntu: python3-dev)")
+    lacking += lacking_hardware(technique, facts)
+    if "compiler" in requires:
+        if not facts.compiler:
+            lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
+        if not facts.python_headers:
+            lacking.append("Python.h (Debian, Ubuntu: python3-dev)")
     return list(dict.fromkeys(lacking))
+
+
+def lacking_hardware(technique: Mapping, facts: Facts) -> list[str]:
+    """What a technique needs of this machine that nobody can install."""
+    requires = technique.get("requires") or []
+    if "cuda" in requires and not facts.gpus:
+        return ["an NVIDIA GPU"]
+    oldest = [CAPABILITIES[requirement][0] for requirement in requires if requirement in CAPABILITIES]
+    return [
+        f"a GPU of compute capability {'.'.join(map(str, least))} or higher"
+        for least in oldest
+        if not any(capability(gpu.compute_capability) >= least for gpu in facts.gpus)
+    ]
+
+
+def state(technique: Mapping, registry: Mapping, facts: Facts) -> str:
+    """`ready`; `needs` for what somebody can install; or `cannot`, where this machine never can."""
+    if technique.get("unavailable") or lacking_hardware(technique, facts):
+        return CANNOT
+    return NEEDS if needs(technique, facts, makers(technique, registry)) else READY
 
 
 def environment_of(technique: Mapping, facts: Facts) -> str:
@@ -334,28 +350,25 @@ def is_reachable(address: str, environ: Mapping) -> bool:
         return False
 
 
-def main(arguments: list[str]) -> int:
-    if arguments:
-        print(__doc__.strip())
-        return 0 if arguments[0] in ("-h", "--help") else 2
+def main() -> int:
+    commands.one("doctor", COMMAND).parse_args()
     facts = find_facts()
-    print("This machine\n" + table(machine_rows(facts)))
+    commands.say("This machine\n" + table(machine_rows(facts)))
     try:
         registry = planning.read_registry()
-        print("\nTechniques\n" + table(technique_rows(registry, facts)))
+        commands.say("\nTechniques\n" + table(technique_rows(registry, facts)))
         if facts.slurm:
-            print("\nThis cluster\n" + table(slurm_rows(facts)))
+            commands.say("\nThis cluster\n" + table(slurm_rows(facts)))
         study, _, _ = planning.read_study(planning.DEFAULT_STUDY)
         problems = study_problems(study, registry, facts)
     except StudyError as error:
         problems = [str(error)]
     if problems:
-        print("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
+        commands.say("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
         return 1
-    print(f"\nThe default study can run here: {COMMAND} run")
+    commands.say(f"\nThe default study can run here: {COMMAND} run")
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ./speedgrid doctor | head
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

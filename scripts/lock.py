@@ -5,23 +5,17 @@
 What the lock holds already is asked for anew. With a lock, `revision: main` is the same weights in every run.
 """
 
-import argparse
-import sys
-from pathlib import Path
-
-from speedgrid import lock, planning, records
+from speedgrid import commands, lock, planning, records
 from speedgrid.study import StudyError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="speedgrid lock", description=__doc__.partition("\n")[0])
-    parser.add_argument("study", nargs="?", type=Path, default=Path(planning.DEFAULT_STUDY), help="the study file (default: config.yaml)")
-    study_file = planning.study_path(parser.parse_args().study)
+    study_file = planning.study_path(commands.one("lock").parse_args().study or planning.DEFAULT_STUDY)
     try:
         study, _, where = planning.read_study(study_file, locked=False)
         held = {name: {**entry, "commit": lock.commit_of(**_called(entry))} for name, entry in lock.moving(study).items()}
     except StudyError as error:
-        sys.exit(f"speedgrid: {error}")
+        commands.refuse(error)
     file = lock.file_of(study_file)
     if not held:
         print(f"{where}: every model of the hub has a commit already; there is nothing to lock")

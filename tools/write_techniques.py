@@ -10,26 +10,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 from speedgrid.planning import ROOT, read_yaml
+from speedgrid.techniques import FAMILIES, REQUIREMENTS
 
 TARGET = ROOT / "docs" / "techniques.md"
-FAMILIES = {
-    "reference": "References",
-    "attention": "Attention",
-    "compile": "Compilation",
-    "kv-cache": "KV cache",
-    "decoding": "Decoding",
-    "precision": "Number formats",
-    "memory": "Memory in training",
-    "quantization": "Quantization",
-    "compression": "Pruning and distillation",
-    "engine": "Engines",
-}
-NEEDS = {
-    "cuda": "an NVIDIA GPU",
-    "sm80": "compute capability 8.0",
-    "sm89": "compute capability 8.9",
-    "compiler": "a C++ compiler",
-}
 HEAD = """# Techniques
 
 Every technique of the registry, [techniques.yaml](../techniques.yaml), by family. Written by `tools/write_techniques.py`; edit the
@@ -50,7 +33,9 @@ def document(registry: Mapping) -> str:
 def _row(name: str, entry: Mapping) -> str:
     env = entry["env"] if isinstance(entry["env"], str) else " or ".join(dict.fromkeys(entry["env"].values()))
     needs = (
-        f"not to be had: {entry['unavailable']}" if "unavailable" in entry else ", ".join(NEEDS[need] for need in entry.get("requires", []))
+        f"not to be had: {entry['unavailable']}"
+        if "unavailable" in entry
+        else ", ".join(REQUIREMENTS[need] for need in entry.get("requires", []))
     )
     label = f"[{entry['label']}]({entry['reference']})" if "reference" in entry else entry["label"]
     return f"| `{name}` | {label}. {entry['summary']} | {env} | {needs} |"

@@ -11,6 +11,26 @@ from speedgrid.engines import engine_class
 from speedgrid.grid import Cell
 from speedgrid.study import StudyError, origin
 
+# The families of techniques, in the order in which they are shown, with their titles.
+FAMILIES = {
+    "reference": "References",
+    "attention": "Attention",
+    "compile": "Compilation",
+    "kv-cache": "KV cache",
+    "decoding": "Decoding",
+    "precision": "Number formats",
+    "memory": "Memory in training",
+    "quantization": "Quantization",
+    "compression": "Pruning and distillation",
+    "engine": "Engines",
+}
+# What a technique may ask of the machine, in words.
+REQUIREMENTS = {
+    "cuda": "an NVIDIA GPU",
+    "sm80": "compute capability 8.0",
+    "sm89": "compute capability 8.9",
+    "compiler": "a C++ compiler",
+}
 # Origins of models whose weights are safetensors; a folder of the user's may hold any format.
 IN_SAFETENSORS = ("train", "architecture", "hub")
 

@@ -108,9 +108,10 @@ SCRIPTS = {
     "aggregate": {"aggregate", "render_report"},
     "compare": {"render_report"},
     "evaluate_quality": of("evaluate"),
-    **{name: set() for name in ("doctor", "terminal")},
+    **{name: set() for name in ("doctor", "list_techniques", "show_technique", "terminal")},
 }
 CONCERNS = {
+    "commands": {"render_report"},  # it reads results as `compare` does
     # What plans writes the plan and makes no figure.
     **{
         name: set()

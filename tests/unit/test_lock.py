@@ -105,7 +105,7 @@ def test_a_lock_is_written_from_what_the_hub_says(study, tmp_path, revision):
 def test_without_the_hub_its_cache_is_asked_and_else_it_is_said(study, tmp_path):
     file = study("main")
     done = locked(file, HF_HUB_OFFLINE="1")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "speedgrid: some/model at main: HF_HUB_OFFLINE is set, and the cache of the hub does not know it" in done.stderr
     assert not lock.file_of(file).exists()
     refs = tmp_path / ".cache/huggingface/hub/models--some--model/refs"
@@ -118,7 +118,7 @@ def test_without_the_hub_its_cache_is_asked_and_else_it_is_said(study, tmp_path)
 def test_neither_the_token_nor_a_password_of_the_hub_is_said(study):
     secret = "hf_" + "secret" * 3
     done = locked(study("main"), HF_ENDPOINT=f"http://me:{secret}@127.0.0.1:9", HF_TOKEN=secret)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "the hub cannot be reached (http://127.0.0.1:9: " in done.stderr
     assert secret not in done.stderr + done.stdout
 
@@ -127,7 +127,7 @@ def test_what_the_hub_does_not_have_is_said_and_the_lock_stays(study, tmp_path):
     file = study("nosuch", {"tiny": ENTRY | {"revision": "nosuch"}})
     with hub.serving({"some/model": tmp_path}) as address:
         done = locked(file, HF_ENDPOINT=address)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "some/model at nosuch: there is no such repository or revision" in done.stderr
     assert revisions(file) == {COMMIT}
 

@@ -97,23 +97,51 @@ def is_one_line(done, *texts):
 # The command line
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["run", "--help"], ["run", "-h"]])
-def test_help_is_short(root, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "said"), [([], "run  "), (["--help"], "run  "), (["run", "--help"], "--sharpen"), (["run", "-n", "-h"], "--sharpen")]
+)
+def test_help_is_short(root, arguments, said):
     done = speedgrid(root, *arguments)
     assert done.returncode == 0
-    assert "run      measure a study" in done.stdout
-    assert len(done.stdout.splitlines()) <= 24
+    assert f"  {said}" in done.stdout
+    assert len(done.stdout.splitlines()) <= 30
     assert max(map(len, done.stdout.splitlines())) <= 110
 
 
-def test_an_unknown_command(root):
-    is_one_line(speedgrid(root, "measure"), "unknown command 'measure'", "run, prepare, report, test, compare, lock or doctor")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["measure"], "unknown command 'measure'; it may be run, prepare, report, compare"),
+        (["reprot"], "unknown command 'reprot'; the nearest is report"),
+        (["report", "-n"], "unrecognized arguments: -n (see ./speedgrid report --help)"),
+        (["compare", "a"], "the following arguments are required: B (see ./speedgrid compare --help)"),
+        (["compare", "a", "b", "--floor", "much"], "'much' is not a percentage over 0"),
+        (["doctor", "--fast"], "unrecognized arguments: --fast"),
+        (["list", "--ready", "--studies"], "not allowed with argument"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exits_with_2_before_anything_is_set_up(root, tmp_path, arguments, said):
+    copy_of(root, tmp_path)
+    done = speedgrid(tmp_path, *arguments)
+    is_one_line(done, said)
+    assert done.returncode == 2
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["--version"]])
+def test_a_reader_who_has_seen_enough_is_no_error(root, arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, root / "speedgrid", *arguments]
+    done = subprocess.run(command, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_report_takes_the_study_and_no_arguments_of_snakemake(root):
     """They would be those of a run: `-n` and targets mean nothing for it."""
-    is_one_line(speedgrid(root, "report", "-n"), "report takes --study, --no-conda and --uv-envs, not '-n'")
-    is_one_line(speedgrid(root, "report", "--sharpen"), "report takes --study, --no-conda and --uv-envs, not '--sharpen'")
+    is_one_line(speedgrid(root, "report", "-n"), "unrecognized arguments: -n (see ./speedgrid report --help)")
+    is_one_line(speedgrid(root, "report", "--sharpen"), "unrecognized arguments: --sharpen (see ./speedgrid report --help)")
     is_one_line(speedgrid(root, "report", "--study", "gone.yaml"), "--study gone.yaml: there is no such file")
     assert "--nolock" not in speedgrid(root, "report", "--help").stdout
 
@@ -168,8 +196,8 @@ def test_what_follows_two_dashes_is_a_target(launcher):
 
 
 def test_contradictions_and_missing_values(root):
-    is_one_line(speedgrid(root, "run", "--no-conda", "--uv-envs"), "exclude each other")
-    is_one_line(speedgrid(root, "run", "--study"), "--study needs a file")
+    is_one_line(speedgrid(root, "run", "--no-conda", "--uv-envs"), "--uv-envs: not allowed with argument --no-conda")
+    is_one_line(speedgrid(root, "run", "--study"), "argument --study: expected one argument")
 
 
 # Studies
@@ -503,6 +531,8 @@ def tested(root, tmp_path_factory):
     """A copy with a test of its own, and code that is not as ruff would have it."""
     folder = copy_of(root, tmp_path_factory.mktemp("tested"))
     shutil.rmtree(folder / "scripts")
+    (folder / "scripts" / "speedgrid").mkdir(parents=True)
+    shutil.copy(root / "scripts" / "speedgrid" / "commands.py", folder / "scripts" / "speedgrid")
     (folder / "rules").mkdir()
     (folder / "tests").mkdir()
     (folder / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")

@@ -1,0 +1,100 @@
+"""Lists the techniques of the registry with what this machine says to each, or the studies.
+
+./speedgrid list [--ready | --studies]
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import doctor
+from speedgrid import commands, planning
+from speedgrid.study import StudyError
+from speedgrid.techniques import FAMILIES
+
+WORDS = {doctor.READY: "ready", doctor.NEEDS: "need something installed", doctor.CANNOT: "cannot run on this machine"}
+
+
+def main() -> None:
+    told = commands.one("list", doctor.COMMAND).parse_args()
+    facts = doctor.find_facts()
+    try:
+        registry = planning.read_registry()
+    except StudyError as error:
+        commands.refuse(error)
+    lines = of_studies(registry, facts) if told.studies else of_techniques(registry, facts, told.ready)
+    commands.say("\n".join(lines))
+
+
+# Techniques
+
+
+def of_techniques(registry: Mapping, facts: doctor.Facts, only_ready: bool) -> Iterator[str]:
+    """A line for each technique, by family, and one that counts them."""
+    states = {name: doctor.state(entry, registry, facts) for name, entry in registry.items()}
+    texts = dict(doctor.technique_rows(registry, facts))
+    width = max(map(len, registry))
+    for family, title in FAMILIES.items():
+        shown = [name for name, entry in registry.items() if entry["family"] == family and (states[name] == doctor.READY or not only_ready)]
+        if shown:
+            yield f"{title}"
+            yield from (f"  {name:<{width}}  {states[name]:<6}  {_said(registry[name], states[name], texts[name])}" for name in shown)
+            yield ""
+    counts = Counter(states.values())
+    yield f"{len(registry)} techniques: " + ", ".join(f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state])
+    yield f"{doctor.COMMAND} show TECHNIQUE says what one does and how to measure it."
+
+
+def _said(entry: Mapping, state: str, text: str) -> str:
+    """The name of a technique in the report, and what is to be said of it here besides its state."""
+    more = text.removeprefix("ready").strip() if state == doctor.READY else f": {text}"
+    return f"{entry['label']} {more}".rstrip() if state == doctor.READY else f"{entry['label']}{more}"
+
+
+# Studies
+
+
+def of_studies(registry: Mapping, facts: doctor.Facts) -> Iterator[str]:
+    """For each study the file as `--study` takes it, its title, and whether it can run here."""
+    for name in study_files():
+        yield name
+        try:
+            study, _, where = planning.read_study(name, locked=False)
+            yield f"  {study['title']}"
+            yield f"  {_size(study)}"
+            yield f"  {_here(study, registry, facts, where)}"
+        except StudyError as error:
+            yield f"  cannot be read: {error}"
+        yield ""
+    yield f"{doctor.COMMAND} run --study FILE measures one; {doctor.COMMAND} run the first."
+
+
+def study_files() -> list[str]:
+    """The default study, and those of `studies/` in the working folder and in the project's."""
+    roots = dict.fromkeys((Path.cwd(), planning.ROOT))
+    found = dict.fromkeys(str(path.relative_to(root)) for root in roots for path in sorted(root.glob("studies/*.y*ml")))
+    return [planning.DEFAULT_STUDY, *found]
+
+
+def _size(study: Mapping) -> str:
+    experiments = study["experiments"].values()
+    techniques = {name for experiment in experiments for name in experiment["techniques"]}
+    return f"{_counted(study['models'], 'model')}, {_counted(techniques, 'technique')}, {_counted(experiments, 'experiment')}"
+
+
+def _counted(things, one: str) -> str:
+    return f"{len(things)} {one}" + ("" if len(things) == 1 else "s")
+
+
+def _here(study: Mapping, registry: Mapping, facts: doctor.Facts, where: str) -> str:
+    try:
+        planning.check_devices(study["gpus"], [gpu.name for gpu in facts.gpus], where)
+    except StudyError as error:
+        return f"cannot run here: {str(error).removeprefix(f'{where}: ')}"
+    problems = doctor.study_problems(study, registry, facts)
+    return f"cannot run here: {'; '.join(problems)}" if problems else "can run here"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

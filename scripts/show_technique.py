@@ -1,0 +1,89 @@
+"""Says what a technique does, what it needs, and how to measure it.
+
+./speedgrid show TECHNIQUE [--study FILE]
+"""
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+
+import doctor
+import list_techniques
+from speedgrid import commands, planning, validation
+from speedgrid.study import StudyError
+from speedgrid.techniques import FAMILIES, REQUIREMENTS
+
+WIDTH = 100
+NAMED = 4  # studies
+
+
+def main() -> None:
+    told = commands.one("show", doctor.COMMAND).parse_args()
+    try:
+        registry = planning.read_study(told.study, locked=False)[1] if told.study else planning.read_registry()
+    except StudyError as error:
+        commands.refuse(error)
+    if told.technique not in registry:
+        commands.refuse(f"there is no technique {told.technique!r}; {validation.unknown(told.technique, registry)}")
+    facts = doctor.find_facts()
+    commands.say("\n".join(described(told.technique, registry, facts, users(told.technique))))
+
+
+def described(name: str, registry: Mapping, facts: doctor.Facts, studies: list[str]) -> Iterator[str]:
+    """All that the registry and this machine say of a technique; `studies` are the files of those that measure it."""
+    entry = registry[name]
+    yield f"{name}: {entry['label']}"
+    yield from textwrap.wrap(entry["summary"], WIDTH)
+    yield ""
+    yield doctor.table([(what, text) for what, text in _rows(name, registry, facts) if text])
+    yield ""
+    if studies:
+        more = f" and {len(studies) - NAMED} more" if len(studies) > NAMED else ""
+        yield f"Measured by {', '.join(studies[:NAMED])}{more}"
+    yield f"In a study of yours it is a name of the list `techniques` of an experiment: techniques: [baseline, {name}]"
+
+
+def _rows(name: str, registry: Mapping, facts: doctor.Facts) -> Iterator[tuple[str, str]]:
+    entry = registry[name]
+    state = doctor.state(entry, registry, facts)
+    text = dict(doctor.technique_rows({**registry, name: entry}, facts))[name]
+    yield "on this machine", text if state != doctor.CANNOT else f"cannot run: {text}"
+    yield "needs", ", ".join(REQUIREMENTS[need] for need in entry.get("requires", []))
+    yield "family", FAMILIES[entry["family"]]
+    yield "engine", entry["engine"]
+    envs = entry["env"] if isinstance(entry["env"], Mapping) else {"": entry["env"]}
+    yield "environment", ", ".join(f"envs/{env}.yaml{f' ({device})' if device else ''}" for device, env in envs.items())
+    yield "options", _listed(entry.get("options"))
+    yield "checkpoint", _checkpoint(entry)
+    yield "arithmetic", "as the model's, up to the order of rounding" if entry.get("lossless") else "another than the model's: see quality"
+    yield "reference", entry.get("reference", "")
+
+
+def _checkpoint(entry: Mapping) -> str:
+    if "transform" in entry:
+        settings = {key: value for key, value in entry["transform"].items() if key != "method"}
+        told = f" ({_listed(settings)})" if settings else ""
+        return f"made by {entry['transform']['method']}{told}" + (f" from that of {entry['from']}" if "from" in entry else "")
+    return f"that of {entry['checkpoint']}" if "checkpoint" in entry else "the model's own"
+
+
+def _listed(settings: Mapping | None) -> str:
+    return ", ".join(f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in (settings or {}).items())
+
+
+def users(technique: str) -> list[str]:
+    """The files of the studies that measure a technique."""
+    found = []
+    for name in list_techniques.study_files():
+        try:
+            study, _, _ = planning.read_study(name, locked=False)
+        except StudyError:
+            continue
+        if any(technique in experiment["techniques"] for experiment in study["experiments"].values()):
+            found.append(name)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The command line of `speedgrid`: its commands and what each takes, said once. The launcher, the scripts behind it, the shell completion
+and docs/cli.md all read it here. Standard library only, because the launcher needs it before there is any environment.
+
+Exit statuses: 0; 1 where something was found or done and is not well (a cell failed, `compare --fail-on`, a machine that cannot run the
+default study, a set-up that broke); 2 where the caller has to put something right first.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+MISTAKE = 2
+PERCENT = 1.0  # stats.NEGLIGIBLE, which cannot be imported here
+ENVIRONMENTS = """\
+Environments of jobs are kept in ${SNAKEMAKE_CONDA_PREFIX:-~/.cache/speedgrid/envs}. Those made with uv
+get torch's CPU build where there is no NVIDIA driver, unless SPEEDGRID_TORCH=cuda.
+"""
+TO_SNAKEMAKE = """\
+All other arguments go to Snakemake as they are, e.g. -n (only show what would run), --cores 4,
+--workflow-profile profiles/slurm, --verbose (Snakemake's own messages), a target file. Paths in them
+are relative to {folder}. --help-all shows all of them.
+"""
+EXIT = """\
+Exit status: 0, or 1 where a cell failed or became slower, or 2 where you have to put something right.
+`{prog} COMMAND --help` says what a command takes.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line."""
+
+    def __init__(self, **told):
+        super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False} | told)
+
+    def error(self, message: str):
+        self.exit(MISTAKE, f"speedgrid: {message} (see {self.prog} --help)\n")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of one width, whatever the terminal's, so that docs/cli.md is the same everywhere."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=26, width=106)
+
+    def _iter_indented_subactions(self, action: argparse.Action):
+        yield from getattr(action, "_get_subactions", list)()  # commands stand where options do
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if action.nargs == argparse.PARSER else text  # without a line that has no command
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does, in a line; the function that gives a parser its arguments; and what to say below them."""
+
+    does: str
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    more: str = ""
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument("--sharpen", action="store_true", help="more runs of what an experiment with `runs: auto` left open")
+    _environments(parser)
+    parser.add_argument("--help-all", action="store_true", help="show the arguments of Snakemake")
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    _environments(parser)
+
+
+def _study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", metavar="FILE", help="the study file (default: config.yaml)")
+
+
+def _environments(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--no-conda", action="store_true", help="make no environments: jobs use the first `python` on your PATH")
+    either.add_argument("--uv-envs", action="store_true", help="make environments with uv even where conda is installed")
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="results folder or summary.parquet, the older one")
+    parser.add_argument("b", metavar="B", help="the newer one")
+    parser.add_argument(
+        "--fail-on",
+        choices=("slower", "changed", "never"),
+        default="never",
+        help="exit with 1 where a cell is slower or no longer works, or where any cell changed (default: never)",
+    )
+    parser.add_argument(
+        "--floor",
+        type=_percentage,
+        default=PERCENT,
+        metavar="PERCENT",
+        help=f"smallest difference that counts, however sure it is (default: {PERCENT:g})",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _percentage(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage over 0")
+    return value
+
+
+def _lock(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="the study file (default: config.yaml)")
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--ready", action="store_true", help="only the techniques that can run here")
+    either.add_argument("--studies", action="store_true", help="the studies in place of the techniques")
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("technique", metavar="TECHNIQUE", help="its name in `list`, or that of a study's own technique with --study")
+    _study(parser)
+
+
+COMMANDS = {
+    "run": Command("measure a study and write results/report.html", _run, TO_SNAKEMAKE),
+    "prepare": Command("make a study's environments and bring its models and data, for runs without a network", _run, TO_SNAKEMAKE),
+    "report": Command("make the page of what was measured so far, also while a run goes on or after it was killed", _report),
+    "compare": Command("say what got faster or slower from results A to B", _compare),
+    "list": Command("list the techniques with what this machine says to each, or the studies", _list),
+    "show": Command("say what a technique does, what it needs and how it is told to a study", _show),
+    "doctor": Command("say what this machine can run"),
+    "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),
+    "test": Command(
+        "check the code (ruff, snakefmt, snakemake --lint) and run the tests",
+        more="All arguments go to pytest, e.g. a test file, -k WORDS.\n",
+    ),
+}
+
+
+def whole(prog: str = "speedgrid", folder: str = "the current folder") -> argparse.ArgumentParser:
+    """The parser of all commands; `prog` is what the user types, and `folder` where paths begin."""
+    parser = Parser(
+        prog=prog,
+        usage=f"{prog} COMMAND [arguments ...]",
+        description="Which speed-up technique should I use for my model on my GPU?",
+        epilog=f"{EXIT.format(prog=prog)}\n{ENVIRONMENTS}",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="", dest="command")
+    for name, command in COMMANDS.items():
+        command.arguments(commands.add_parser(name, help=command.does, **_texts(name, prog, folder)))
+    return parser
+
+
+def one(name: str, prog: str = "speedgrid", folder: str = "the current folder") -> argparse.ArgumentParser:
+    """The parser of one command."""
+    parser = Parser(**_texts(name, prog, folder))
+    COMMANDS[name].arguments(parser)
+    return parser
+
+
+def _texts(name: str, prog: str, folder: str) -> dict[str, str]:
+    command = COMMANDS[name]
+    more = command.more.format(prog=prog, folder=folder)
+    return {"prog": f"{prog} {name}", "description": f"{command.does[0].upper()}{command.does[1:]}.", "epilog": more}
+
+
+def unknown(name: str) -> str:
+    """What to say of a command that there is not."""
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    return f"unknown command {name!r}; " + (f"the nearest is {near[0]}" if near else f"it may be {', '.join(COMMANDS)}")
+
+
+def say(text: str) -> None:
+    """Print for whoever reads. A reader who has seen enough, such as `head`, is no error, and what is said afterwards goes nowhere."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def refuse(mistake: object) -> NoReturn:
+    """End with one line that says what the caller has to put right."""
+    print(f"speedgrid: {mistake}", file=sys.stderr)
+    sys.exit(MISTAKE)

@@ -1,0 +1,123 @@
+"""The command line as it is declared, and the commands that list and show techniques."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import doctor
+import list_techniques
+import pytest
+import show_technique
+from speedgrid import commands, planning, stats
+from test_doctor import H200, LAPTOP
+
+ENVS = frozenset(path.stem for path in (planning.ROOT / "envs").glob("*.yaml"))
+REGISTRY = planning.read_registry()
+
+
+def test_help_of_all_names_every_command_with_what_it_does():
+    text = " ".join(commands.whole("./speedgrid").format_help().split())
+    for name, command in commands.COMMANDS.items():
+        assert f"{name} {command.does}" in text
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_a_command_is_the_same_alone_and_among_all(name):
+    among = next(action for action in commands.whole("s")._actions if action.dest == "command").choices[name]
+    assert commands.one(name, "s").format_help() == among.format_help()
+    assert "{" not in commands.one(name, "./speedgrid").epilog.replace("${", "")
+
+
+def test_options_of_snakemake_are_left_as_they_are():
+    told = ["-npj8", "--cores=4", "--config", "a=1", "--stud", "x", "target.txt"]
+    ours, theirs = commands.one("run").parse_known_args([*told[:3], "--study", "mine.yaml", *told[3:]])
+    assert (ours.study, theirs) == ("mine.yaml", told)
+
+
+def test_the_floor_of_compare_is_the_one_of_the_statistics():
+    assert commands.one("compare").parse_args(["a", "b"]).floor == 100 * stats.NEGLIGIBLE
+
+
+@pytest.mark.parametrize("command", ["doctor", "list_techniques", "show_technique"])
+def test_a_script_whose_reader_is_gone_ends_well(root, command):
+    """`./speedgrid list | head` under `set -o pipefail`."""
+    arguments = ["sdpa"] if command == "show_technique" else []
+    script = [sys.executable, str(root / "scripts" / f"{command}.py"), *arguments]
+    told = subprocess.run(["bash", "-c", 'exec "$@" | true; exit "${PIPESTATUS[0]}"', "bash", *script], stderr=subprocess.PIPE, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+# list
+
+
+def states(facts):
+    return {name: doctor.state(entry, REGISTRY, facts) for name, entry in REGISTRY.items()}
+
+
+def test_what_can_be_installed_is_needed_and_what_the_machine_is_not_cannot_be():
+    here = replace(LAPTOP, makeable=ENVS)
+    found = states(here)
+    assert {found["sdpa"], found["torch_compile"]} == {"ready"}
+    assert found["flash_attn"] == "cannot"
+    assert states(replace(here, compiler=""))["torch_compile"] == "needs"
+    old = replace(here, gpus=[replace(H200, compute_capability="7.5")])
+    fp8 = next(name for name, entry in REGISTRY.items() if "sm89" in entry.get("requires", []))
+    assert (states(old)[fp8], states(replace(here, gpus=[H200]))[fp8]) == ("cannot", "ready")
+    assert {found[name] for name, entry in REGISTRY.items() if "unavailable" in entry} <= {"cannot"}
+
+
+def test_the_list_has_every_technique_once_with_its_state_and_counts_them():
+    facts = replace(LAPTOP, makeable=ENVS, compiler="")
+    lines = list(list_techniques.of_techniques(REGISTRY, facts, only_ready=False))
+    rows = [line.split()[:2] for line in lines if line.startswith("  ")]
+    assert sorted(rows) == sorted([name, state] for name, state in states(facts).items())
+    assert next(line for line in lines if line.split()[:1] == ["torch_compile"]).endswith(": needs a C++ compiler (Debian, Ubuntu: g++)")
+    counted = {state: list(states(facts).values()).count(state) for state in ("ready", "needs", "cannot")}
+    assert lines[-2] == (
+        f"{len(REGISTRY)} techniques: {counted['ready']} ready, {counted['needs']} need something installed, "
+        f"{counted['cannot']} cannot run on this machine"
+    )
+    ready = [line.split() for line in list_techniques.of_techniques(REGISTRY, facts, only_ready=True) if line.startswith("  ")]
+    assert [row[0] for row in ready] == [row[0] for row in rows if row[1] == "ready"]
+
+
+def test_studies_are_listed_as_the_option_takes_them_and_one_that_is_broken_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mine.yaml").write_text("study: mine\nmodles: {}\n")
+    lines = list(list_techniques.of_studies(REGISTRY, replace(LAPTOP, makeable=ENVS)))
+    names = [line for line in lines[:-1] if line and not line.startswith(" ")]
+    assert names[:2] == ["config.yaml", "studies/mine.yaml"]
+    assert all(planning.study_path(name).is_file() for name in names)
+    after = {name: lines[lines.index(name) + 1 : lines.index(name) + 4] for name in names}
+    assert after["studies/mine.yaml"][0].startswith("  cannot be read: studies/mine.yaml: unknown key modles; did you mean models?")
+    assert after["config.yaml"][2] == "  can run here"
+    assert after["studies/decode-8b.yaml"][2].startswith("  cannot run here: gpus.gpu.device: `cuda` was asked for and this machine has no")
+
+
+# show
+
+
+def test_a_technique_is_shown_with_all_that_it_is_told_and_needs():
+    text = "\n".join(show_technique.described("prune_30_int8", REGISTRY, replace(LAPTOP, makeable=ENVS), ["a.yaml"]))
+    entry = REGISTRY["prune_30_int8"]
+    assert text.startswith(f"prune_30_int8: {entry['label']}\n")
+    assert f"made by {entry['transform']['method']}" in text
+    assert f"from that of {entry['from']}" in text
+    assert "\nMeasured by a.yaml\n" in text
+    assert f"envs/{entry['env']}.yaml" in text
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_technique_can_be_shown(name):
+    text = "\n".join(show_technique.described(name, REGISTRY, replace(LAPTOP, makeable=ENVS), []))
+    assert "  on this machine " in text
+    for key, value in REGISTRY[name]["options"].items():
+        assert f"{key}: " in text, value
+
+
+def test_a_technique_that_there_is_not_names_the_nearest(root):
+    script = [sys.executable, str(root / "scripts" / "show_technique.py"), "torch_compil"]
+    told = subprocess.run(script, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == "speedgrid: there is no technique 'torch_compil'; did you mean torch_compile?\n"
