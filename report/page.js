@@ -1,13 +1,26 @@
 // Draws the charts and lets tables be sorted. Everything it needs is in the page.
 "use strict";
 
+// A click on a mark chooses its technique in all charts: the others fade. The same click again, or one beside all marks, chooses none.
+const views = [];
+function choose(name) {
+  for (const view of views) view.signal("chosen", name).runAsync();
+}
+function linked({ view }) {
+  views.push(view);
+  view.addEventListener("click", (event, item) => {
+    const name = item?.datum?.name ?? "";
+    choose(name === view.signal("chosen") ? "" : name);
+  });
+}
+
 // `ast` makes Vega interpret its expressions, so that the page can forbid `eval`.
 const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page" } };
 
 for (const box of document.querySelectorAll("[data-chart]")) {
   const spec = JSON.parse(document.getElementById(box.dataset.chart).textContent);
   vegaEmbed(box, spec, options)
-    .then(() => { box.dataset.state = "drawn"; })
+    .then((drawn) => { linked(drawn); box.dataset.state = "drawn"; })
     .catch((error) => {
       box.dataset.state = "failed";
       box.textContent = `This chart could not be drawn: ${error.message}. Its figures are in the table.`;

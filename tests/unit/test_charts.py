@@ -1,15 +1,21 @@
 """Charts: valid specifications that hold every technique, with grey for what was not active and words for what could not run."""
 
 import json
+import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 import records_factory as made
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_data import group_of
+from speedgrid import planning
 from speedgrid.report import charts
+from speedgrid.report.charts import base, families, labels, memory
+from speedgrid.schema import SUMMARY
 
 NAMES = ["speed", "speedup", "ceiling", "latency", "memory", "quality", "cold-start"]
 ROW_CHARTS = [name for name in NAMES if name != "quality"]
@@ -27,6 +33,11 @@ def figures(group):
 
 def data_of(spec):
     return [row for rows in spec["datasets"].values() for row in rows]
+
+
+def dotted(spec):
+    """The rows of single replies, one a technique, with a list of their figures."""
+    return [row for row in data_of(spec) if isinstance(row.get("rate"), list)]
 
 
 def axis_rows(spec):
@@ -59,11 +70,11 @@ def test_what_was_not_active_is_grey(figures, name):
     assert states == {"not engaged"}
     if name in ROW_CHARTS:
         (row,) = {row for rows in axis_rows(spec) for row in rows if "one line" in row}
-        assert row.endswith("not engaged" + charts.OFF)
+        assert row.endswith("not engaged" + base.OFF)
     scales = [layer["encoding"]["color"]["scale"] for layer in spec["layer"] if "scale" in layer["encoding"].get("color", {})]
     by_state = [dict(zip(scale["domain"], scale["range"], strict=True)) for scale in scales if "not engaged" in scale["domain"]]
     fades = "not engaged" in json.dumps([layer["encoding"].get("opacity") for layer in spec["layer"]])
-    assert fades or all(inks["not engaged"] == charts.OFF_INK != inks["measured"] for inks in by_state)
+    assert fades or all(list(inks.values()).count(families.OFF_INK) == 1 and inks["not engaged"] == families.OFF_INK for inks in by_state)
     assert fades or by_state
 
 
@@ -74,11 +85,10 @@ def test_rows_are_in_order_of_speed_with_failures_last(figures):
 
 
 def test_every_reply_is_a_dot_up_to_a_number(tmp_path, figures):
-    dots = [row for row in data_of(figures["speed"][1]) if "jitter" in row]
-    assert len(dots) == 7 * 20
+    assert [len(row["rate"]) for row in dotted(figures["speed"][1])] == [20] * 7
     many = group_of(tmp_path, [replace(made.DEFAULT_CELLS[0], replies=450)])
     drawn = charts.figures(many)[0]
-    assert len([row for row in data_of(drawn.chart.to_dict()) if "jitter" in row]) == charts.DOTS
+    assert [len(row["rate"]) for row in dotted(drawn.chart.to_dict())] == [base.DOTS]
     assert "evenly picked" in drawn.caption
 
 
@@ -91,17 +101,17 @@ def test_memory_is_stacked_up_to_its_peak(figures):
 def test_memory_that_a_process_gave_back_makes_no_negative_part(tmp_path):
     facts = {"memory_before": 700 * made.MIB, "memory_loaded": 650 * made.MIB}
     group = group_of(tmp_path, [replace(made.DEFAULT_CELLS[0], peak=680, facts=facts)])
-    spec = charts.memory(group.rows).to_dict()
+    spec = memory.memory(group.rows).to_dict()
     parts = [row for row in data_of(spec) if "part" in row]
     assert [row["start"] <= row["stop"] for row in parts] == [True] * 3
     assert parts[-1]["stop"] == 680
 
 
 def test_reserved_memory_is_shown_on_a_gpu_alone(tmp_path, figures):
-    words = [text for _, text in figures["memory"][0].legend]
+    words = [text for _, text, _ in figures["memory"][0].legend]
     assert not any("reserved" in text for text in words)
     group = group_of(tmp_path, machine=made.GPU_MACHINE)
-    words = [text for _, text in charts.memory_figure(group).legend]
+    words = [text for _, text, _ in memory.memory_figure(group).legend]
     assert any("reserved" in text for text in words)
     assert not any("before" in text for text in words)
 
@@ -130,7 +140,7 @@ def test_a_figure_is_said_in_words(figures):
 
 @given(st.floats(0.01, 0.999), st.floats(1.001, 200))
 def test_ratio_ticks_hold_1_and_lie_within_the_axis(low, high):
-    ticks = charts.ratio_ticks(low, high)
+    ticks = base.ratio_ticks(low, high)
     assert 1 in ticks
     assert ticks == sorted(set(ticks))
     assert all(low * 0.999 <= tick <= high * 1.001 for tick in ticks)
@@ -147,12 +157,12 @@ def test_ratio_ticks_hold_1_and_lie_within_the_axis(low, high):
     ],
 )
 def test_labels_break_at_brackets_or_evenly(label, lines):
-    assert charts.wrapped(label) == lines
+    assert labels.wrapped(label) == lines
 
 
 @given(st.text(max_size=120))
 def test_any_label_has_at_most_two_lines(label):
-    assert charts.wrapped(label).count("\n") <= max(1, label.count("\n"))
+    assert labels.wrapped(label).count("\n") <= max(1, label.count("\n"))
 
 
 points = st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(20, 300)), min_size=1, max_size=8)
@@ -164,11 +174,94 @@ def test_labels_cover_neither_labels_nor_points_at_any_width(places):
     names = ["torch.compile (static)", "SDPA", "bfloat16", "No KV cache", "bitsandbytes INT8", "Baseline (eager)", "NF4", "GPTQ"][
         : len(places)
     ]
-    spots = charts.place_labels(places, names, 340)
-    for width in charts._WIDTHS:
+    spots = labels.place_labels(places, names, 340)
+    for width in labels.WIDTHS:
         boxes = []
         for point, name, spot in zip(places, names, spots, strict=True):
-            lines = charts.wrapped(name).split("\n")
-            boxes.append(charts._label_box(point, spot, (max(map(len, lines)) * charts._CHARACTER, len(lines) * charts._LINE), width))
-        crowded = sum(charts._shared(a, b) > 1 for number, a in enumerate(boxes) for b in boxes[:number])
+            lines = labels.wrapped(name).split("\n")
+            boxes.append(labels.label_box(point, spot, (max(map(len, lines)) * labels.CHARACTER, len(lines) * labels.LINE), width))
+        crowded = sum(labels.shared(a, b) > 1 for number, a in enumerate(boxes) for b in boxes[:number])
         assert crowded == 0
+
+
+# Colours
+
+STYLE = (planning.ROOT / "report" / "style.css").read_text(encoding="utf-8")
+LIGHT, DARK, PAPER = (
+    STYLE.partition("@media (prefers-color-scheme: dark)")[0],
+    STYLE.partition("dark)")[2],
+    STYLE.partition("@media print")[2],
+)
+# What people see who lack one kind of cone: Machado, Oliveira and Fernandes (2009), severity 1, in linear RGB.
+SIGHT = {
+    "all colours": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+# Linear RGB to the cones of Oklab, and their cube roots to Oklab (Ottosson 2020).
+CONES = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]]
+OKLAB = [
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+]
+
+
+def linear(css: str, name: str) -> np.ndarray:
+    """A colour variable's first value in a part of the style sheet, in linear RGB."""
+    code = re.search(rf"--{name}: #([0-9a-f]{{6}}|[0-9a-f]{{3}});", css).group(1)
+    code = code if len(code) == 6 else "".join(2 * digit for digit in code)
+    part = np.array([int(code[at : at + 2], 16) / 255 for at in (0, 2, 4)])
+    return np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("css", [LIGHT, DARK, PAPER], ids=["light", "dark", "paper"])
+def test_every_family_has_a_colour_that_can_be_told_apart_and_from_the_page(css):
+    card = linear(css, "card") @ [0.2126, 0.7152, 0.0722]
+    inks = {family: linear(css, f"family-{family}") for family in families.SHAPES} | {"grey": linear(css, "chart-off")}
+    for family, ink in inks.items():
+        bright, dark = sorted((ink @ [0.2126, 0.7152, 0.0722], card), reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) >= 3 or family == "grey", family
+    for sight, matrix in SIGHT.items():
+        seen = {
+            family: np.cbrt(np.clip(ink @ np.transpose(matrix), 0, 1) @ np.transpose(CONES)) @ np.transpose(OKLAB)
+            for family, ink in inks.items()
+        }
+        for one, other in combinations(seen, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) > 0.08, (sight, one, other)
+
+
+def test_every_family_of_the_registry_has_shape_words_and_a_mark_in_the_legend():
+    schema = yaml.safe_load((planning.ROOT / "rules" / "schemas" / "techniques.schema.yaml").read_text(encoding="utf-8"))
+    known = set(schema["additionalProperties"]["properties"]["family"]["enum"])
+    assert known == set(families.SHAPES) == set(families.WORDS)
+    assert len(set(families.SHAPES.values())) == len(known)
+    assert [
+        family for family in known - {"attention"} if f".legend .{family} {{" not in STYLE
+    ] == []  # a square is what a legend has anyway
+
+
+def test_a_family_has_one_colour_in_all_charts(figures):
+    seen = {}
+    for _, spec in figures.values():
+        for layer in spec["layer"]:
+            scale = layer["encoding"].get("color", {}).get("scale", {})
+            for kind, ink in zip(scale.get("domain", ()), scale.get("range", ()), strict=True):
+                if kind in families.SHAPES:
+                    seen.setdefault(kind, set()).add(ink)
+    assert {"compile", "precision", "quantization"} <= set(seen)
+    assert seen == {kind: {f"var(--family-{kind})"} for kind in seen}
+
+
+def test_a_chart_embeds_no_column_that_it_did_not_ask_for(figures):
+    every = {column.name for column in SUMMARY.columns}
+    for name, (figure, spec) in figures.items():
+        embedded = {key for row in data_of(spec) for key in row} & every
+        assert embedded <= {*figure.columns, "technique", "status"}, name
+
+
+def test_all_charts_fade_what_is_not_chosen(figures):
+    for name, (_, spec) in figures.items():
+        assert [one["value"] for one in spec["params"] if one["name"] == "chosen"] == [""], name
+        assert "chosen != datum.name" in json.dumps(spec), name

@@ -206,6 +206,7 @@ def concerned(file: str) -> set[str]:
         "transforms": lambda: of(f"quantize {own}"),
         "workloads": lambda: in_experiments(own),
         "report": lambda: {"render_report"},
+        "report.charts": lambda: {"render_report"},
     }
     assert package in by_package, f"{name} is new: write down in CONCERNS which jobs run again where it is changed"
     return by_package[package]()

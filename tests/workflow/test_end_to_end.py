@@ -306,9 +306,9 @@ def test_a_rerun_has_nothing_to_do(project):
 
 
 def test_an_edited_chart_reruns_the_report_alone(project, edited):
-    edited("scripts/speedgrid/report/charts.py", lambda text: text + "\n# edited\n")
+    edited("scripts/speedgrid/report/charts/base.py", lambda text: text + "\n# edited\n")
     assert dry_run(project) == {}
-    edited("scripts/speedgrid/report/charts.py", lambda text: text + "\nassert ROW\n")
+    edited("scripts/speedgrid/report/charts/base.py", lambda text: text + "\nassert ROW\n")
     assert dry_run(project) == {"report": 1, "all": 1}
 
 

@@ -23,6 +23,7 @@ from speedgrid.comparison import Comparison
 from speedgrid.report import charts, pending, published, quality, timeline, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
+from speedgrid.report.charts import base
 from speedgrid.report.tables import KEYS, Group, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
@@ -198,7 +199,7 @@ def _section(
     devices = frozenset(run["device"] for run in _measuring(runs) if (run["gpu"], run["experiment"], run["model"]) == keys)
     replies = group.workload == "generate"
     own = [row for row in points if (row["gpu"], row["experiment"], row["model"]) == keys]
-    made = charts.figures(group) if replies else training.figures(group, own)
+    made = charts.figures(group, own)
     figures = [(figure, f"chart-{number}-{figure.name}", _spec(figure)) for figure in made]
     settings = study["experiments"].get(group.experiment, {})
     return Section(
@@ -241,7 +242,7 @@ def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -
     entry = techniques.get(row.technique, {})
     return TableRow(
         label=row.label,
-        row_class=charts.state(row).replace(" ", "-"),
+        row_class=base.state(row).replace(" ", "-"),
         status=row.status,
         reason=row.reason or "",
         disturbed=row.disturbed or "",

@@ -1,0 +1,31 @@
+"""The charts: one pure function each, from the rows of a group (tables.Group) to an Altair chart, in a module for each theme.
+
+base.py is what they share, families.py the colours. A chart that has no data is not there.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from speedgrid.report.charts import latency, memory, quality, sizes, speed, starts
+from speedgrid.report.charts.base import Figure
+from speedgrid.report.tables import Group
+
+OF_REPLIES = (
+    *(speed.speed_figure, speed.speedup_figure, speed.ceiling_figure, latency.latency_figure),
+    *(memory.memory_figure, quality.quality_figure, starts.cold_figure),
+)
+OF_STEPS = (
+    *(speed.speed_figure, speed.speedup_figure, latency.latency_figure, sizes.loss_figure),
+    *(memory.memory_figure, starts.cold_figure),
+)
+OF_SIZES = (sizes.time_figure, sizes.memory_figure)
+
+
+def figures(group: Group, points: Sequence[Mapping] = ()) -> list[Figure]:
+    """Every figure that the group has data for; `points` are its rows of schema.POINTS."""
+    if group.measured.empty:
+        return []
+    if points:
+        found = [*(make(group, points) for make in OF_SIZES), starts.cold_figure(group)]
+    else:
+        found = [make(group) for make in (OF_REPLIES if group.workload == "generate" else OF_STEPS)]
+    return [figure for figure in found if figure]

@@ -1,0 +1,275 @@
+"""What the charts share: how a figure is described, rows with their labels, axes, colours, tooltips, and dots of single replies. Pure.
+
+Colours are CSS variables (`var(--…)`, see report/style.css): the SVG takes them from the page, so that one chart is right in a light page,
+a dark page and on paper. Charts are as wide as the page gives them. Every technique of a group has its row in every chart of rows: one that
+was not active is grey, one that could not run says why instead of having a bar. A chart embeds the columns that it asks `prepare` for and
+no others. The technique that is chosen keeps its colours while the rest fades: the page sets the parameter `chosen` of all its charts.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import altair as alt
+import pandas as pd
+
+from speedgrid.report import units
+from speedgrid.report.charts import families
+from speedgrid.report.charts.labels import LINE, wrapped
+from speedgrid.report.tables import Group
+from speedgrid.schema import MEASURED, STATUSES
+
+ROW = 46  # height of a technique's row, in pixels: three lines of label
+DOTS = 200  # at most so many single replies are drawn for a technique,
+MOST_DOTS = 4000  # and so many for all of a chart
+
+# Invisible end of the label of a row that is to be grey: the axis sees nothing of a row but its label.
+OFF = "\u200b"
+
+INK, MUTED, GRID, PAPER = "var(--ink)", "var(--muted)", "var(--grid)", "var(--card)"
+BASELINE_INK, OFF_INK = families.BASELINE_INK, families.OFF_INK
+PART_INKS = ("var(--chart-before)", "var(--chart-load)", "var(--chart-measured)")
+# Of what was measured and counts nowhere, in grey.
+STATUS_WORDS = {"not_engaged": "not engaged", "ended_early": "replies ended early"}
+
+VALUE_ROOM = 12  # pixels kept free on the right: Vega makes room for the figure at the end of a bar, and is some pixels short
+PADDING = {"left": 0, "top": 4, "bottom": 8, "right": VALUE_ROOM}
+FADED = 0.15  # of the opacity that a mark has
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+CONFIG = {
+    "background": "transparent",
+    "font": FONT,
+    "aria": False,  # the figure around the chart has one label in words instead of one for each of its hundreds of marks
+    "view": {"stroke": None},
+    "axis": {"labelColor": MUTED, "labelFontSize": 12, "labelPadding": 8, "gridColor": GRID, "domain": False, "ticks": False}
+    | {"titleColor": MUTED, "titleFontSize": 12, "titleFontWeight": 500, "titlePadding": 10},
+    "axisY": {"labelLimit": 0, "labelLineHeight": LINE},
+    "text": {"color": INK, "fontSize": 12},
+}
+FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
+
+# What every chart of rows needs of a cell.
+ROW_COLUMNS = ("technique", "label", "family", "status", "reason", "is_baseline", "rate")
+
+
+class Key(NamedTuple):
+    """An entry of a legend: the CSS variable of its colour, its words, and the family whose shape it has, if any."""
+
+    ink: str
+    words: str
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with what stands around it: title, how to read it, legend, and itself in words; and the columns of schema.SUMMARY that it is
+    made of, for those who want its data."""
+
+    name: str
+    title: str
+    caption: str
+    chart: alt.TopLevelMixin
+    legend: Sequence[Key]
+    words: str
+    columns: tuple[str, ...] = ()
+
+
+# Rows
+
+
+def prepare(rows: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """The rows as charts take them, with `columns` alone: fastest first, those without figures last; with `name`, `row` (label on the
+    axis), `state`, `kind` (what decides about colour and shape) and `outcome`."""
+    table = rows[list(dict.fromkeys((*ROW_COLUMNS, *columns)))]
+    states = [state(row) for row in table.itertuples()]
+    outcomes = [f"{STATUSES.get(row.status, row.status)}{f': {row.reason}' if row.reason else ''}" for row in table.itertuples()]
+    kinds = [family if one == "measured" else one for one, family in zip(states, table.family, strict=True)]
+    labels = [wrapped(label) + _row_note(one) for label, one in zip(table.label, states, strict=True)]
+    table = table.assign(state=states, kind=kinds, outcome=outcomes, row=labels)
+    table = table.sort_values("rate", ascending=False, na_position="last", kind="stable")
+    kept = ["technique", "label", "row", "state", "kind", "status", "outcome", *dict.fromkeys(("rate", *columns))]
+    return table[kept].rename(columns={"label": "name"})
+
+
+def state(row) -> str:
+    """How a cell is drawn: `measured`, `baseline`, `not engaged` or `failed`."""
+    if row.status not in MEASURED or units.is_missing(row.rate):
+        return families.FAILED
+    if row.status != "ok":
+        return families.OFF
+    return families.BASELINE if row.is_baseline else "measured"
+
+
+def _row_note(state: str) -> str:
+    return {families.OFF: "\nnot engaged" + OFF, families.FAILED: OFF}.get(state, "")
+
+
+def notes(table: pd.DataFrame) -> alt.Chart:
+    """In the rows that have no figures: why."""
+    failed = table[table.state == families.FAILED][["row", "name", "status", "outcome"]]
+    failed = failed.assign(note=[STATUSES.get(status, status) for status in failed.status])
+    note = alt.Chart(failed).mark_text(align="left", dx=2, fontStyle="italic", color=MUTED)
+    return note.encode(x=alt.value(0), y=rows_axis(table), text="note:N", tooltip=tooltip(outcome="status"))
+
+
+def finished(*layers: alt.Chart, table: pd.DataFrame) -> alt.LayerChart:
+    """A chart of rows from its layers."""
+    chart = alt.layer(*layers).resolve_scale(color="independent")
+    return as_page(chart, ROW * len(table))
+
+
+def as_page(chart: alt.LayerChart, height: float, padding: bool = True) -> alt.LayerChart:
+    """A chart as wide as the page gives it, with the page's look, that fades what was not chosen."""
+    chart = chart.add_params(alt.param(name="chosen", value=""))
+    room = {"padding": PADDING} if padding else {}
+    return chart.properties(width="container", height=height, autosize=FIT, **room).configure(**CONFIG)
+
+
+# Axes and marks
+
+
+def rows_axis(table: pd.DataFrame) -> alt.Y:
+    """A row for each technique, in the order of the table."""
+    grey = {"condition": {"test": f"indexof(datum.label, '{OFF}') >= 0", "value": MUTED}, "value": INK}
+    lines = "length(split(datum.label, '\\n'))"
+    # Vega centres the first line of a label; this centres all of them.
+    up = {"condition": [{"test": f"{lines} == {n}", "value": (1 - n) * LINE / 2} for n in (2, 3)], "value": 0}
+    axis = alt.Axis(title=None, grid=False, labelExpr="split(datum.label, '\\n')", labelColor=grey, labelOffset=up)
+    return alt.Y("row:N", sort=list(table.row), axis=axis, scale=alt.Scale(domain=list(table.row)))
+
+
+def ticks() -> alt.Axis:
+    return alt.Axis(tickCount=5, labelFlush=False, format=",~r")
+
+
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Round ratios between low and high, with 1 among them, for a logarithmic axis: about three to seven."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)):
+        tens = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        ticks = [round(step * 10.0**ten, 12) for ten in tens for step in steps if low <= step * 10.0**ten <= high]
+        if len(ticks) >= 4:
+            return ticks
+    return sorted({1.0, *(round(1 + step / 20, 2) for step in range(-20, 21) if low <= 1 + step / 20 <= high)})
+
+
+def color(table: pd.DataFrame) -> alt.Color:
+    """The colours of the families in the table."""
+    kinds = [kind for kind in dict.fromkeys(table.kind) if kind != families.FAILED]
+    return alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[families.ink(kind) for kind in kinds]), legend=None)
+
+
+def shape(table: pd.DataFrame) -> alt.Shape:
+    """The shapes of the families in the table."""
+    kinds = [kind for kind in dict.fromkeys(table.kind) if kind != families.FAILED]
+    return alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[families.shape(kind) for kind in kinds]), legend=None)
+
+
+def opacity(full: float = 1.0, test: str = "", other: float | None = None) -> alt.OpacityValue:
+    """Of a mark: full, or where `test` holds `other`; a small share of it while another technique is chosen."""
+    conditions = [{"test": "chosen != '' && chosen != datum.name", "value": round(full * FADED, 3)}]
+    conditions += [{"test": test, "value": other}] if test else []
+    return alt.OpacityValue(full, condition=conditions)
+
+
+def text_ink():
+    return alt.condition(f"datum.state == '{families.OFF}'", alt.value(MUTED), alt.value(INK))
+
+
+def tooltip(**titles: str) -> list[alt.Tooltip]:
+    typed = [(f"{name}:{'Q' if name in ('replies', 'reserved') else 'N'}", title) for name, title in titles.items()]
+    return [alt.Tooltip("name:N", title="technique"), *(alt.Tooltip(name, title=title) for name, title in typed)]
+
+
+def interval(value: float, low: float, high: float, unit: str = "") -> str:
+    """A figure with its unit, and its interval in brackets."""
+    text, ends = units.with_interval(value, low, high)
+    return f"{text}{unit}" + (f" ({ends})" if ends else "")
+
+
+def stacked(row, unit: units.Scale, bounds: Sequence[float], names: Sequence[str]) -> list[dict]:
+    """The parts of a stacked bar, from its bounds."""
+    parts = []
+    for (start, end), part in zip(pairwise(bounds), names, strict=True):
+        shown = {"name": row.name, "row": row.row, "state": row.state, "outcome": row.outcome, "part": part}
+        parts.append(shown | {"start": unit(start), "stop": unit(end), "amount": unit.text(end - start)})
+    return parts
+
+
+def bars(
+    parts: list[dict], names: Sequence[str], x: alt.X, table: pd.DataFrame, size: int = 18, down: int = 0, inks: Sequence[str] = PART_INKS
+) -> alt.Chart:
+    """Stacked bars from their parts."""
+    stack = alt.Chart(pd.DataFrame(parts, columns=["name", "row", "state", "outcome", "part", "start", "stop", "amount"]))
+    return stack.mark_bar(size=size, yOffset=down).encode(
+        x=x,
+        x2="stop:Q",
+        y=rows_axis(table),
+        color=alt.Color("part:N", scale=alt.Scale(domain=list(names), range=list(inks)), legend=None),
+        opacity=opacity(1, f"datum.state == '{families.OFF}'", 0.35),
+        tooltip=tooltip(part="part", amount="amount", outcome="status"),
+    )
+
+
+# Single replies
+
+
+def most_dots(techniques: int) -> int:
+    """How many replies of each of so many techniques are drawn."""
+    return max(20, min(DOTS, MOST_DOTS // max(1, techniques)))
+
+
+def dots(table: pd.DataFrame, replies: pd.DataFrame, field: str) -> pd.DataFrame:
+    """A row a technique that has figures, with a list `field` of that figure of some of its replies, evenly picked."""
+    measured = table[table.state != families.FAILED][["technique", "name", "row", "state", "kind"]]
+    own = dict(iter(replies.groupby("technique", sort=False)[field]))
+    most = most_dots(len(measured))
+    picked = [[float(f"{value:.5g}") for value in _evenly_picked(list(own.get(name, ())), most)] for name in measured.technique]
+    found = measured.assign(**{field: picked}).drop(columns="technique")
+    return found[[len(values) > 0 for values in picked]]
+
+
+def _evenly_picked(values: list, most: int) -> list:
+    count = min(most, len(values))
+    return [values[number * len(values) // count] for number in range(count)]
+
+
+def dot_layer(dots: pd.DataFrame, table: pd.DataFrame, field: str, x: alt.X) -> alt.Chart:
+    """The dots, spread over their rows by the golden ratio."""
+    spread = alt.Chart(dots).transform_flatten([field]).transform_window(number="row_number()", groupby=["name"])
+    place = alt.X(f"{field}:Q", scale=x["scale"], title=x["title"], axis=x["axis"])
+    jitter = alt.ExprRef("((datum.number * 0.6180339887) % 1 - 0.5) * 18")
+    return spread.mark_circle(size=9, yOffset=jitter).encode(x=place, y=rows_axis(table), color=color(dots), opacity=opacity(0.45))
+
+
+# Words
+
+
+def legend(group: Group) -> list[Key]:
+    """The families of a group with their colours and shapes, the baseline, and what counts nowhere."""
+    table = prepare(group.rows)
+    there = set(table.kind)
+    found = [Key("--chart-baseline", "baseline", "reference")] if families.BASELINE in there else []
+    found += [Key(f"--family-{family}", words, family) for family, words in families.WORDS.items() if family in there]
+    left_out = [STATUS_WORDS[status] for status in STATUS_WORDS if (group.rows.status == status).any()]
+    return found + ([Key("--chart-off", " or ".join(left_out))] if families.OFF in there else [])
+
+
+def in_words(rows: pd.DataFrame, column: str, unit: str) -> str:
+    """A figure of every row that has it, as a sentence for those who do not see the chart."""
+    there = rows[rows[column].notna()]
+    return "; ".join(f"{row.label} {units.number(getattr(row, column))}{unit}" for row in there.itertuples())
+
+
+def largest(values: pd.Series) -> float:
+    """The largest of the values; 1 where there is none above 0."""
+    found = values.dropna()
+    return float(found.max()) if len(found) and found.max() > 0 else 1.0
+
+
+def smallest(values: pd.Series) -> float:
+    """The smallest of the values; 1 where there is none above 0."""
+    found = values.dropna()
+    return float(found.min()) if len(found) and found.min() > 0 else 1.0

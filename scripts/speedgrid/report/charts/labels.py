@@ -1,0 +1,70 @@
+"""Where the labels of points go, so that none covers another or a point at any width of the page; and how labels break into lines. Pure."""
+
+import textwrap
+from collections.abc import Sequence
+
+LABEL_WIDTH = 19  # characters of a line of a row's label, so that a chart leaves room for itself on a phone
+LINE = 14  # height of a line of a label, in pixels
+CHARACTER, GAP = 6.6, 9  # a generous width of a character of a label; a label's distance from its point. Pixels
+WIDTHS = (240, 330, 480, 760)  # the plot's width on a phone, in a column, and on a wide page
+
+
+def wrapped(label: str) -> str:
+    """A label in at most two lines of LABEL_WIDTH: broken before a bracket, or as evenly as its words allow."""
+    if len(label) <= LABEL_WIDTH:
+        return label
+    splits = [(label[:at], label[at + 1 :]) for at, character in enumerate(label) if character == " "]
+    fitting = [split for split in splits if max(map(len, split)) <= LABEL_WIDTH]
+    if fitting:
+        return "\n".join(min(fitting, key=lambda split: (not split[1].startswith("("), max(map(len, split)))))
+    return "\n".join(textwrap.wrap(label, LABEL_WIDTH, max_lines=2, placeholder=" …"))
+
+
+def place_labels(points: Sequence[tuple[float, float]], names: Sequence[str], height: float) -> list[tuple[float, float, str, bool]]:
+    """Where each point's label goes: offset from the point in pixels, alignment, and whether a line must lead there.
+
+    `points` are (fraction of the plot's width, pixels from its top). Labels are placed one after another, each at the nearest spot that is
+    free at every width of WIDTHS: offsets are pixels and points move apart as the plot grows, so that free once is not free always.
+    """
+    spots, boxes = [], []
+    for point, name in zip(points, names, strict=True):
+        lines = wrapped(name).split("\n")
+        size = (max(map(len, lines)) * CHARACTER, len(lines) * LINE)
+        options = [(spot, [label_box(point, spot, size, width) for width in WIDTHS]) for spot in _candidate_spots(size)]
+        spot, taken = min(options, key=lambda option: _overlap(option[1], boxes, points, height))
+        spots.append(spot)
+        boxes.append(taken)
+    return spots
+
+
+def _candidate_spots(size: tuple[float, float]) -> list[tuple[float, float, str, bool]]:
+    """Spots around a point, nearest first."""
+    above, beside = size[1] / 2 + GAP, GAP + 2
+    spots = [(beside, 0.0, "left", False), (-beside, 0.0, "right", False), (0.0, -above, "center", False), (0.0, above, "center", False)]
+    for step in range(1, 16):
+        for dy in (-above - step * 12, above + step * 12):
+            spots += [(dx, dy, align, True) for dx, align in ((0.0, "center"), (12.0, "left"), (-12.0, "right"))]
+    return spots
+
+
+def label_box(point, spot, size, width) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a label in a plot of `width` pixels."""
+    dx, dy, align, _ = spot
+    anchor = point[0] * width + dx
+    left = anchor - size[0] * {"left": 0, "center": 0.5, "right": 1}[align]
+    return left, point[1] + dy - size[1] / 2, left + size[0], point[1] + dy + size[1] / 2
+
+
+def _overlap(candidate: Sequence[tuple], boxes: Sequence[Sequence[tuple]], points: Sequence[tuple[float, float]], height: float) -> float:
+    """How much a label would cover, or leave the plot, summed over the widths: square pixels."""
+    total = 0.0
+    for number, (width, box) in enumerate(zip(WIDTHS, candidate, strict=True)):
+        total += sum(shared(box, other[number]) for other in boxes)
+        total += sum(shared(box, (x * width - 6, y - 6, x * width + 6, y + 6)) for x, y in points)
+        inside = shared(box, (-30, 0, width + 4, height))  # a label may reach over the axis's side, where nothing stands between ticks
+        total += (box[2] - box[0]) * (box[3] - box[1]) - inside
+    return round(total, 6)
+
+
+def shared(a: tuple, b: tuple) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
