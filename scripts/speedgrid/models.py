@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,12 @@ TRAINING_BYTES = 6_000_000
 TRAINING_THREADS = 2
 # What any configuration of transformers may say, though some classes do not declare it.
 SETTINGS_OF_ALL = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
+# What PyTorch says of sizes that do not fit.
+UNFIT = re.compile(
+    r"size of tensor|shapes? cannot be|shape .* is invalid|must match|mat1 and mat2|out of range|expanded size|same number of"
+    r"|should be (the same|equal)|inconsistent tensor size|dimension",
+    re.IGNORECASE,
+)
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -101,12 +108,14 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
         kind_of_model = AutoModelForImageClassification if of_images else AutoModelForCausalLM
         with random_weights.drawn_on_all_cores(seed):
             model = kind_of_model.from_config(config, dtype=getattr(torch, dtype))
+        if not of_images:
+            refuse_unfit(model)
     except (MemoryError, OSError):
         raise
     except Exception as error:  # whatever a value leads to in the code of a family
         if isinstance(error, ModelError) or expected(error):
             raise
-        raise ModelError(f"architecture: transformers cannot build it: {str(error).partition(chr(10))[0]}") from error
+        raise ModelError(f"architecture: transformers cannot build it: {_why(error)}") from error
     if of_images:
         with checkpoints.replacing(folder) as fresh:
             model.save_pretrained(fresh)
@@ -123,6 +132,28 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
     return {"source": f"random weights of a {kind}", "revision": "", "quality_meaningful": False}
+
+
+def refuse_unfit(model) -> None:
+    """Raise ModelError where the sizes of a model that was built do not go together, as a pass over two tokens shows: some families look at
+    them no sooner."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            model.eval()(input_ids=torch.tensor([[0, 1]]), use_cache=False)
+    except (RuntimeError, ValueError, IndexError) as error:
+        if expected(error) or not UNFIT.search(str(error)):
+            return  # of the number format, or of this device: each cell says so of itself
+        raise ModelError(f"architecture: its sizes do not go together: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """What an error of transformers or PyTorch says, in one line, with its kind where the text alone says nothing."""
+    # transformers names its validator first, and what it found wrong after that.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.strip().endswith(":")]
+    said = re.sub(r"^(\w+Error): ", "", lines[0]) if lines else ""
+    return textwrap.shorten(said if " " in said else f"{type(error).__name__}: {said}".removesuffix(": "), 200, placeholder=" ...")
 
 
 def refuse_unknown(kind: str, settings: Mapping) -> None:

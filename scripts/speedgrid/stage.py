@@ -217,7 +217,32 @@ def _cannot_write(job: Job, error: Exception) -> int:
     return 1
 
 
-def _broken_environment(error: ImportError) -> str:
+def _is_of_environment(error: BaseException) -> bool:
+    """Whether an import failed over a module of the environment, so that making it anew may help: not over one of speedgrid, which is a
+    bug, and not where a library raises the error itself to say what it does not do."""
+    seen: BaseException | None = error
+    while seen is not None:
+        # Python's own import tells the module and where it lies; NumPy and others raise another error in its place, and keep the first.
+        name = seen.name or "" if isinstance(seen, ImportError) else ""
+        if name and name.partition(".")[0] != "speedgrid":
+            return _lies_in_environment(seen.path) or _lies_in_environment(_origin(name.partition(".")[0]))
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _lies_in_environment(place: str | None) -> bool:
+    return bool(place) and Path(place).is_relative_to(sys.prefix)
+
+
+def _origin(package: str) -> str | None:
+    try:
+        found = find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    return found.origin if found else None
+
+
+def _broken_environment(error: BaseException) -> str:
     return f"the environment {sys.prefix} does not work ({outcomes.in_one_line(error)}); if it is damaged, delete it and run again"
 
 
@@ -295,7 +320,7 @@ def _unexpected(error: BaseException, job: Job) -> outcomes.Failed:
     if isinstance(error, outcomes.ModelError | records.RecordError):
         return outcomes.Failed(str(error))
     traceback.print_exception(error)
-    if isinstance(error, ImportError):
+    if _is_of_environment(error):
         return outcomes.Failed(_broken_environment(error))
     said = textwrap.shorten(outcomes.in_one_line(error), outcomes.REASON_CHARACTERS, placeholder=" ...")
     return outcomes.Failed(f"{type(error).__name__}{f': {said}' if said else ''}, while {job.phase}{_see_log()}")

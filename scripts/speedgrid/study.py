@@ -15,6 +15,12 @@ LOCAL_TASK = "cloze"
 RESULT_ENDINGS = (".parquet", ".json", ".html", ".log")
 # Folders beside those of the devices there.
 RESERVED = {"gpus": ("requests", "checkpoints", "models", "quantize")}
+# Sizes of an architecture of which the first divides the second. (A head may be wider than `hidden_size` over the heads.)
+DIVIDES = (
+    ("num_key_value_heads", "num_attention_heads"),
+    *(("n_head", width) for width in ("n_embd", "d_model", "hidden_size")),
+    ("n_heads", "d_model"),
+)
 ORIGINS = ("train", "architecture", "attention", "local", "hub")
 
 
@@ -153,6 +159,7 @@ def _check_model(name: str, model: Mapping, where: str) -> None:
     at = f"{where}: models.{name}"
     if "revision" in model and "hub" not in model:
         raise StudyError(f"{at}.revision: only a `hub` model has one; this one is `{origin(model)}`")
+    _check_architecture(model.get("architecture", {}), f"{at}.architecture")
     vocabulary = model.get("architecture", {}).get("vocab_size")
     if isinstance(vocabulary, int) and vocabulary < 257:
         raise StudyError(
@@ -167,6 +174,16 @@ def _check_model(name: str, model: Mapping, where: str) -> None:
         raise StudyError(f"{at}.train.hidden_size: {train['hidden_size']} is not a multiple of twice the heads, {train['heads']}")
     if train["sequence"] > train["context"]:
         raise StudyError(f"{at}.train.sequence: {train['sequence']} is longer than context, {train['context']}")
+
+
+def _check_architecture(sizes: Mapping, at: str) -> None:
+    """Whether the sizes of random weights divide as they must in every family; what its own code wants shows when it is built."""
+    for part, whole in DIVIDES:
+        parts, of = sizes.get(part), sizes.get(whole)
+        if isinstance(parts, int) and parts > 0 and of and of % parts:
+            raise StudyError(f"{at}.{part}: {parts} does not divide {whole}, {of}")
+    if "text_config" in sizes:
+        _check_architecture(sizes["text_config"], f"{at}.text_config")
 
 
 def _check_technique(name: str, technique: Mapping, registry: Mapping, where: str) -> None:

@@ -179,6 +179,26 @@ MISTAKES = {
         at("models.shape.architecture.vocab_size", 100),
         "models.shape.architecture.vocab_size: 100 is too small; the least is 257",
     ),
+    "a size of text": (
+        at("models.shape.architecture.n_embd", "64"),
+        "models.shape.architecture.n_embd: expected a whole number, found text ('64'); write 64",
+    ),
+    "a size below nothing": (
+        at("models.shape.architecture.n_layer", -2),
+        "models.shape.architecture.n_layer: -2 is too small; the least is 1",
+    ),
+    "half a layer": (
+        at("models.shape.architecture.n_layer", 1.5),
+        "models.shape.architecture.n_layer: expected a whole number, found a number (1.5)",
+    ),
+    "heads that do not divide the width": (
+        at("models.shape.architecture", {"model_type": "gpt2", "n_embd": 65, "n_head": 4}),
+        "models.shape.architecture.n_head: 4 does not divide n_embd, 65",
+    ),
+    "heads that do not divide heads, within": (
+        at("models.shape.architecture", {"model_type": "gemma3", "text_config": {"num_attention_heads": 4, "num_key_value_heads": 3}}),
+        "models.shape.architecture.text_config.num_key_value_heads: 3 does not divide num_attention_heads, 4",
+    ),
     "revision of a local model": (
         at("models.tiny", {"local": "x", "revision": "0" * 40}),
         "models.tiny.revision: only a `hub` model has one; this one is `local`",

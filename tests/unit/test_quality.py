@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid.outcomes import Unsupported
-from speedgrid.quality import cloze, distance, paired, questions, scores
+from speedgrid.quality import cloze, distance, paired, questions, scores, tasks
 
 TEXT = "".join(f"def function_{number}(argument_{number}):\n    return argument_{number} + {number * 7}\n" for number in range(200))
 
@@ -265,8 +265,8 @@ def test_the_baseline_is_held_against_nothing():
 class Score:
     """As tasks.Score, which needs lm-eval."""
 
-    def __init__(self, metric, items, higher_is_better=True):
-        self.metric, self.items, self.higher_is_better = metric, items, higher_is_better
+    def __init__(self, metric, items, higher_is_better=True, same=""):
+        self.metric, self.items, self.higher_is_better, self.same = metric, items, higher_is_better, same
         self.value, self.stderr, self.chance = 0.5, 0.1, None
 
 
@@ -290,6 +290,49 @@ def test_a_task_that_only_one_side_answered_is_compared_with_nothing():
     own = scores.task_figures("task", [Score("acc", [1, 0])])
     assert "loss" not in scores.compared(own, [])[0]
     assert "loss" not in scores.compared(own, scores.task_figures("task", [Score("acc", [1, 0, 1])]))[0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "alike"),
+    [
+        ([("choice 1", 4)] * 100, True),
+        ([("choice 1", 4)] * 6, True),
+        # One in 256 guesses the same five times, one in 512 ten times among two.
+        ([("choice 1", 4)] * 5, False),
+        ([("choice 2", 2)] * 10, False),
+        ([("choice 2", 2)] * 11, True),
+        ([*[("choice 1", 4)] * 99, ("choice 3", 4)], False),
+        ([("", 0)] * 8, True),
+        ([("42", 0)] * 3, False),
+        ([], False),
+    ],
+)
+def test_answers_that_are_all_the_same_are_told_where_chance_does_not_explain_it(answers, alike):
+    said = tasks.answers_alike(answers)
+    assert bool(said) == alike
+    if alike:
+        assert f"each of the {len(answers)} items is the same ({answers[0][0] or 'nothing'})" in said
+
+
+def test_a_model_that_always_answers_the_same_is_no_better_and_no_equal_of_another_one():
+    """Of 40 items each choice of four is right for ten."""
+    right = [number % 4 for number in range(40)]
+    always, random = ([int(label == answer) for label in right] for answer in (0, 1))
+    good = [1] * 38 + [0] * 2
+    same = "the answer to each of the 40 items is the same (choice 1)"
+    constant = scores.task_figures("task", [Score("acc", always, same=same)])
+    # Against its like, and a baseline that is as bad in another way: what accuracies say is no figure of the model.
+    for theirs in (scores.task_figures("task", [Score("acc", always, same=same)]), scores.task_figures("task", [Score("acc", random)]), []):
+        (row,) = scores.compared(constant, theirs)
+        assert (row["status"], row["reason"]) == ("unsupported", f"acc: {same}")
+        assert "value" not in row
+        assert "verdict" not in row
+    # What it lost is lost.
+    (row,) = scores.compared(constant, scores.task_figures("task", [Score("acc", good)]))
+    assert (row["verdict"], row["value"]) == ("loss", 0.5)
+    # Nothing is held against a baseline that says nothing: no technique is better than it.
+    (row,) = scores.compared(scores.task_figures("task", [Score("acc", good)]), constant)
+    assert (row["value"], "verdict" in row) == (0.5, False)
 
 
 @given(logits=st.lists(LOGITS, min_size=1, max_size=4), count=st.integers(1, 50))

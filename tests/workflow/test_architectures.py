@@ -34,6 +34,22 @@ for name, shape in json.load(sys.stdin).items():
 """
 
 
+# What becomes of values of an architecture: the reason, or nothing where there is a model.
+BUILT = """
+import json, sys, tempfile
+from pathlib import Path
+from speedgrid import models
+from speedgrid.outcomes import ModelError
+for name, shape in json.load(sys.stdin).items():
+    try:
+        models.build(shape, "float32", Path(tempfile.mkdtemp()) / "checkpoint", 5)
+        said = ""
+    except ModelError as error:
+        said = str(error)
+    print(json.dumps({"name": name, "said": said}))
+"""
+
+
 def lines(project, *command: str, told: object = None) -> list[dict]:
     """The lines of JSON that a script prints in the environment `transformers`, which the project has made."""
     variables = {**os.environ, "PYTHONPATH": str(working_copy.ROOT / "scripts")}
@@ -98,3 +114,25 @@ def test_settings_of_an_architecture_that_transformers_would_pass_over_are_refus
     assert refused["short"].endswith("the nearest is num_hidden_layers")
     assert refused["nonsense"] == "architecture.foo: LlamaConfig of transformers has no such setting"
     assert "hiden_size: Gemma3TextConfig of transformers has no such setting; the nearest is hidden_size" in refused["inside"]
+
+
+def test_values_of_an_architecture_that_no_model_can_have_are_one_line(project):
+    """What planning cannot see: each family's own code says what it wants, when it is built or at its first pass."""
+    llama = {**architectures.ARCHITECTURES["llama"], "model_type": "llama"}
+    latent = {**architectures.ARCHITECTURES["deepseek_v3"], "model_type": "deepseek_v3"}
+    experts = {**architectures.ARCHITECTURES["qwen3_moe"], "model_type": "qwen3_moe"}
+    wrong = {
+        "width": ({**llama, "hidden_size": 66}, "The hidden size (66) is not a multiple of the number of attention heads (4)."),
+        "odd": ({**llama, "hidden_size": 60}, "RoPE requires an even rotary dimension"),
+        "type": ({**llama, "rms_norm_eps": "small"}, "Field 'rms_norm_eps' expected float, got str (value: 'small')"),
+        "name": ({**llama, "hidden_act": "nosuch"}, "KeyError: 'nosuch'"),
+        "negative": ({**llama, "intermediate_size": -8}, "negative dimension -8"),
+        "latent": ({**latent, "qk_rope_head_dim": 15}, "its sizes do not go together: The size of tensor a (7) must match"),
+        "experts": ({**experts, "num_experts_per_tok": 9}, "its sizes do not go together: selected index k out of range"),
+        # Heads that are wider than the stream over their number are a shape that there is.
+        "wide": ({**experts, "hidden_size": 66}, ""),
+    }
+    said = {row["name"]: row["said"] for row in lines(project, "-c", BUILT, told={name: shape for name, (shape, _) in wrong.items()})}
+    for name, (_, words) in wrong.items():
+        assert words in said[name], said[name]
+        assert said[name].startswith("architecture: ") == bool(words), said[name]

@@ -32,6 +32,10 @@ LOGITS_BYTES = 64 * 2**20
 STEPS_TIMED = 32
 
 
+# The name of a table of positions in a GGUF file.
+POSITIONS = "position_embd.weight"
+# How the name of the first file of a model in several ends.
+FIRST_PART = r"-0*1-of-\d+$"
 # The types of GGUF that are no quantization.
 WHOLE_TYPES = ("F64", "F32", "F16", "BF16")
 
@@ -73,9 +77,7 @@ class Engine(base.Engine):
         self.native_model = lib.llama_model_load_from_file(str(path).encode(), settings)
         if not self.native_model:
             raise self.log.failure(f"llama.cpp cannot load {path.name}")
-        trained = lib.llama_model_n_ctx_train(self.native_model)
-        if lib.llama_model_rope_type(self.native_model) == lib.LLAMA_ROPE_TYPE_NONE and room > trained:
-            raise Unsupported(f"the model has {trained} positions, and prompt and reply together need {room}")
+        self.refuse_positions(path, room)
 
         context = context_for(room, base.unchanging_length(self._text_config().to_dict()))
         # What llama.cpp's own tools set; the rest are its defaults: batches of 2048 and 512 tokens, a KV cache in float16.
@@ -92,6 +94,19 @@ class Engine(base.Engine):
         self.tokens_at_once = lib.llama_n_batch(self.native_context)
         self.vocabulary_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.native_model))
         self.step = Batch(lib, batch_size)
+
+    def refuse_positions(self, path: Path, room: int) -> None:
+        """Raise Unsupported where a sequence of `room` tokens, of which the last is never fed, is longer than a table of positions, beyond
+        which llama.cpp reads whatever lies there. Rotary embeddings, ALiBi and states go on."""
+        lib, needed = self.lib, room - 1
+        rotary = lib.llama_model_rope_type(self.native_model) != lib.LLAMA_ROPE_TYPE_NONE
+        trained = lib.llama_model_n_ctx_train(self.native_model)
+        # Looked into only where it may matter: a table is as long as the sequences that the model was trained on.
+        if rotary or needed <= trained:
+            return
+        known = positions_in_file(path, trained)
+        if known and needed > known:
+            raise Unsupported(f"the model has embeddings of {known:,} positions, and prompt and reply together need {needed:,}")
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         return self._reply(prompt, settings, seed, self._decode)
@@ -354,11 +369,19 @@ def hidden(package: str) -> Iterator[None]:
             os.environ.pop(quiet, None)
 
 
-def share_of_file(path: Path) -> quantized.Share | None:
-    """How much of the weights in a GGUF file is quantized, by the package gguf that lies beside llama.cpp's converter; None without it.
+def positions_in_file(path: Path, unread: int) -> int | None:
+    """The rows of a GGUF file's table of positions; None where it has none, as a model with ALiBi or with states, and `unread` where the
+    file cannot be looked into."""
+    tensors = tensors_of_file(path)
+    if tensors is None:
+        return unread
+    # The first number of a shape is the length of a row.
+    return next((int(tensor.shape[1]) for tensor in tensors if tensor.name == POSITIONS), None)
 
-    Embedding and last layer are no weights of the layers; the norms of a layer, vectors, are none that a type takes.
-    """
+
+def tensors_of_file(path: Path) -> list | None:
+    """What a GGUF file tells of its tensors, with its other parts where it is the first of several, by the package gguf that lies beside
+    llama.cpp's converter; None without it."""
     folder = str(share() / "gguf-py")
     if folder not in sys.path:
         sys.path.append(folder)
@@ -366,7 +389,19 @@ def share_of_file(path: Path) -> quantized.Share | None:
         from gguf import GGUFReader
     except ImportError:
         return None
-    tensors = [(tensor.name, int(tensor.n_elements), tensor.tensor_type.name, len(tensor.shape)) for tensor in GGUFReader(path).tensors]
+    parts = path.parent.glob("*.gguf") if re.search(FIRST_PART, path.stem) else [path]
+    return [tensor for part in sorted(parts) for tensor in GGUFReader(part).tensors]
+
+
+def share_of_file(path: Path) -> quantized.Share | None:
+    """How much of the weights in a GGUF file is quantized; None where that cannot be read.
+
+    Embedding and last layer are no weights of the layers; the norms of a layer, vectors, are none that a type takes.
+    """
+    found = tensors_of_file(path)
+    if found is None:
+        return None
+    tensors = [(tensor.name, int(tensor.n_elements), tensor.tensor_type.name, len(tensor.shape)) for tensor in found]
     layers = [(name, count, kind not in WHOLE_TYPES) for name, count, kind, rank in tensors if name.startswith("blk.") and rank > 1]
     return quantized.share(layers, sum(count for _, count, _, _ in tensors))
 
@@ -406,7 +441,7 @@ def check_processor(build: Mapping[str, Sequence[str]], has: Sequence[str]) -> N
 def weights(folder: Path) -> Path:
     """The GGUF file of a checkpoint; of a model in several, the first, which knows the others."""
     found = sorted(folder.glob("*.gguf"))
-    first = [path for path in found if re.search(r"-0*1-of-\d+$", path.stem)]
+    first = [path for path in found if re.search(FIRST_PART, path.stem)]
     if not found:
         raise Unsupported("the checkpoint has no GGUF file, the only format that llama.cpp loads")
     if len(found) > 1 and len(first) != 1:

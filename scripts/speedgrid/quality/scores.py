@@ -29,10 +29,12 @@ class Answered:
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric of a technique as a row of schema.SCORE, and what its items are compared by."""
+    """A metric of a technique as a row of schema.SCORE, and what its items are compared by; `same`: that all its answers are one
+    (tasks.Score)."""
 
     row: dict
     items: Sequence
+    same: str = ""
 
 
 def all_finite(rows: Sequence[Mapping]) -> bool:
@@ -66,14 +68,24 @@ def task_figures(name: str, scores: Sequence) -> list[Figure]:
     figures = []
     for score in scores:
         row = _row(name, score.metric, score.higher_is_better, score.value, len(score.items))
-        figures.append(Figure(row | {"stderr": score.stderr, "chance": score.chance}, score.items))
+        figures.append(Figure(row | {"stderr": score.stderr, "chance": score.chance}, score.items, score.same))
     return figures
 
 
 def compared(own: Sequence[Figure], baselines: Sequence[Figure]) -> list[dict]:
-    """The rows of `own`, each with what it lost against the baseline's figure of the same task and metric, where both have it."""
-    theirs = {(figure.row["task"], figure.row["metric"]): figure for figure in baselines}
-    return [figure.row | _lost(figure, theirs.get((figure.row["task"], figure.row["metric"]))) for figure in own]
+    """The rows of `own`, each with what it lost against the baseline's figure of the same task and metric, where both have it.
+
+    Where every answer is the same one, there is a row with the reason in place of the figure: two models that answer so would be found
+    equal, and one could be found better. A loss against a baseline whose answers differ stays, since that is what it is.
+    """
+    theirs = {(figure.row["task"], figure.row["metric"]): figure for figure in baselines if not figure.same}
+    rows = []
+    for figure in own:
+        row = figure.row | _lost(figure, theirs.get((figure.row["task"], figure.row["metric"])))
+        if figure.same and row.get("verdict") != "loss":
+            row = {"task": figure.row["task"], "status": "unsupported", "reason": f"{figure.row['metric']}: {figure.same}"}
+        rows.append(row)
+    return rows
 
 
 def _lost(own: Figure, baseline: Figure | None) -> dict:

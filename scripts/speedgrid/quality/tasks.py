@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from speedgrid.records import RecordError
 CLOZE = "cloze"
 # The seed with which lm-eval itself draws the examples that are shown before a question.
 EXAMPLES_SEED = 1234
+# The probability by which equal answers are no chance any more; a text is taken for one of so many.
+BY_CHANCE, OPEN_CHOICES = 1e-3, 4
 # Resamplings of lm-eval for standard errors of metrics that have no formula.
 RESAMPLES = 1000
 
@@ -96,7 +99,8 @@ def requests(task, limit: int) -> list[dict]:
 @dataclass(frozen=True)
 class Score:
     """A metric of a task: its value and standard error by lm-eval (None where it has none), whether more is better, and the figure of each
-    item; `chance` is what guessing scores, for accuracies of tasks with choices."""
+    item; `chance` is what guessing scores, for accuracies of tasks with choices. `same` says in words that every answer is the same one;
+    it is empty where they differ, and where too few were given to tell."""
 
     metric: str
     value: float
@@ -104,6 +108,7 @@ class Score:
     higher_is_better: bool
     items: list
     chance: float | None
+    same: str = ""
 
 
 def score(task, limit: int, asked: Sequence[Mapping], answers: Mapping[tuple[int, int], Mapping]) -> list[Score]:
@@ -141,9 +146,41 @@ def score(task, limit: int, asked: Sequence[Mapping], answers: Mapping[tuple[int
                 higher_is_better=bool(better.get(metric, True)),
                 items=[sample[metric] for sample in own],
                 chance=sum(chances) / len(chances) if chances else None,
+                same=answers_alike(_answers(task, metric, own)),
             )
         )
     return scores
+
+
+def _answers(task, metric: str, samples: Sequence[Mapping]) -> list[tuple[str, int]]:
+    """What a model answered to each item, and of how many choices it took it (0 where it wrote a text); empty for other tasks."""
+    if task.OUTPUT_TYPE == "generate_until":
+        return [(str(sample["filtered_resps"][0]).strip(), 0) for sample in samples]
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return []
+    found = []
+    for sample in samples:
+        choices = task.doc_to_choice(sample["doc"])
+        lengths = {"acc_norm": [len(one) for one in choices], "acc_bytes": [len(one.encode()) for one in choices]}
+        likely = [
+            response[0] / (length or 1)
+            for response, length in zip(sample["filtered_resps"], lengths.get(metric, [1] * len(choices)), strict=False)
+        ]
+        found.append((f"choice {likely.index(max(likely)) + 1}", len(choices)))
+    return found
+
+
+def answers_alike(answers: Sequence[tuple[str, int]]) -> str:
+    """That all of a model's answers are one, in words; empty where they are not, or where guessing among the choices would do the same once
+    in a thousand times."""
+    choices = max((count for _, count in answers), default=0) or OPEN_CHOICES
+    if len({answer for answer, _ in answers}) != 1 or choices ** (1 - len(answers)) > BY_CHANCE:
+        return ""
+    answer = textwrap.shorten(answers[0][0], 40, placeholder=" …") or "nothing"
+    return (
+        f"the answer to each of the {len(answers)} items is the same ({answer}), so that the score says how often that one is right, and"
+        " nothing of what was asked"
+    )
 
 
 def _bounded(aggregate: Callable[[list], float]) -> Callable[[list], float]:

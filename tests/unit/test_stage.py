@@ -1,0 +1,49 @@
+"""stage.py: the row of what nobody foresaw."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from speedgrid import stage
+
+
+def raised(code: str, folder: Path | None = None) -> BaseException:
+    with pytest.raises(ImportError) as found:
+        exec(code, {"folder": folder})
+    return found.value
+
+
+@pytest.fixture
+def damaged(tmp_path, monkeypatch):
+    """An environment with packages that cannot be imported, and one that can."""
+    for name, code in {
+        "broken_library": "raise ImportError('libnosuch.so.9: cannot open shared object file', name='broken_library._C', path=__file__)",
+        "broken_version": "from whole_library import nosuch",
+        "wrapped_library": "try:\n    import broken_version\nexcept ImportError:\n    raise ImportError('its C-extensions failed')",
+        "whole_library": "",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    yield
+    for name in ("broken_library", "broken_version", "wrapped_library", "whole_library"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", ["broken_library", "broken_version", "wrapped_library"])
+def test_a_package_of_the_environment_that_cannot_be_imported_is_a_matter_of_the_environment(damaged, name):
+    assert stage._is_of_environment(raised(f"import {name}"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from speedgrid.files import nosuch",
+        "raise ImportError('this model wants a kernel that is not for this device')",
+        "from json import nosuch",
+        "import whole_library; raise ImportError('whole_library does not do that')",
+    ],
+)
+def test_what_a_new_environment_would_not_mend_is_not_said_to_be_its_fault(damaged, code):
+    assert not stage._is_of_environment(raised(code))
+    assert not stage._is_of_environment(ValueError("x"))
