@@ -7,6 +7,7 @@ default study, a set-up that broke); 2 where the caller has to put something rig
 
 import argparse
 import difflib
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import NoReturn
 
 MISTAKE = 2
 PERCENT = 1.0  # stats.NEGLIGIBLE, which cannot be imported here
+GOALS = ("latency", "throughput", "memory", "energy", "money")  # those of report.advice, which cannot be imported either
+STARTS_PER = 1000  # likewise
 ENVIRONMENTS = """\
 Environments of jobs are kept in ${SNAKEMAKE_CONDA_PREFIX:-~/.cache/speedgrid/envs}. Those made with uv
 get torch's CPU build where there is no NVIDIA driver, unless SPEEDGRID_TORCH=cuda.
@@ -114,6 +117,64 @@ def _percentage(text: str) -> float:
     return value
 
 
+def _advise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vram", type=_gigabytes, metavar="GB", help="memory of the card; of the process where a processor was measured")
+    parser.add_argument("--goal", choices=GOALS, default="latency", help="what is to be best (default: latency)")
+    parser.add_argument(
+        "--max-loss",
+        type=_loss,
+        default=0.0,
+        metavar="PERCENT",
+        help="most quality to lose, such as 1%% more bits per byte, or `any`, also where it is not known"
+        " (default: 0, none that could be measured)",
+    )
+    parser.add_argument("--starts", type=_starts, default=0.0, metavar="N", help="starts of the process in 1,000 replies (default: 0)")
+    parser.add_argument("--price", type=_positive, metavar="P", help="price of the device for an hour, for --goal money")
+    parser.add_argument("--task", metavar="EXPERIMENT", help="answer for this experiment alone")
+    parser.add_argument("--model", help="answer for this model alone")
+    parser.add_argument("--gpu", help="answer for this device of the study alone")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--results", metavar="DIR", help="folder of the results (default: results)")
+
+
+def _gigabytes(text: str) -> float:
+    return _positive(text.removesuffix("GB").strip())
+
+
+def _loss(text: str) -> float | None:
+    """A share; None for any."""
+    if text == "any":
+        return None
+    value = _number(text.removesuffix("%").strip())
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is below 0; it is a percentage such as 1%, or `any`")
+    return value / 100
+
+
+def _starts(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= STARTS_PER:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0, a process that stays up, and {STARTS_PER}, one for every reply")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return value
+
+
 def _lock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", nargs="?", metavar="STUDY", help="the study file (default: config.yaml)")
 
@@ -134,6 +195,7 @@ COMMANDS = {
     "prepare": Command("make a study's environments and bring its models and data, for runs without a network", _run, TO_SNAKEMAKE),
     "report": Command("make the page of what was measured so far, also while a run goes on or after it was killed", _report),
     "compare": Command("say what got faster or slower from results A to B", _compare),
+    "advise": Command("say which technique to take, from what was measured, and what to measure next", _advise),
     "list": Command("list the techniques with what this machine says to each, or the studies", _list),
     "show": Command("say what a technique does, what it needs and how it is told to a study", _show),
     "doctor": Command("say what this machine can run"),

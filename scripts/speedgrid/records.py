@@ -84,13 +84,15 @@ def read(path: str | Path, table: Table) -> Record:
         raise RecordError(f"{path}: holds the table {head.get('table')!r}, not {table.name!r}; delete it and run again")
     if head.get("schema_version") != SCHEMA_VERSION:
         raise RecordError(f"{path}: version {head.get('schema_version')} of the tables, this is {SCHEMA_VERSION}; delete it and run again")
-    lacking = [column.name for column in table.columns if column.name not in content.column_names]
+    missing = [column for column in table.columns if column.name not in content.column_names]
+    lacking = [column.name for column in missing if not column.newer]
     if lacking:
         names = ", ".join(f"`{name}`" for name in lacking)
         raise RecordError(f"{path}: is damaged or of an older speedgrid: it lacks {names}; delete it and run again")
     if not isinstance(head.get("facts"), dict) or (table.facts and not content.num_rows):
         raise RecordError(f"{path}: is damaged: it lacks rows or facts; delete it and run again")
-    return Record(content.to_pylist(), head["facts"])
+    nothing = {column.name: None for column in missing}
+    return Record([nothing | row for row in content.to_pylist()], head["facts"])
 
 
 def first_row(path: str | Path, table: Table) -> dict:

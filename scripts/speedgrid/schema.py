@@ -32,7 +32,10 @@ FAILED, NOT_RUN = "failed", "not_run"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, Arrow type, unit (empty for none), label in the report, meaning, and which direction is better."""
+    """A column: its name, Arrow type, unit (empty for none), label in the report, meaning, and which direction is better.
+
+    `newer`: files of this version of the tables that were written before the column was there have none; it is then None in every row.
+    """
 
     name: str
     type: str
@@ -40,6 +43,7 @@ class Column:
     label: str
     meaning: str
     better: Literal["higher", "lower", ""] = ""
+    newer: bool = False
 
 
 @dataclass(frozen=True)
@@ -805,6 +809,22 @@ SUMMARY = Table(
             "",
             "Against the fastest",
             "`first` for the fastest of its group, `same` for what is really close to it, `unsure` for what may be as fast, `slower`",
+        ),
+        Column(
+            "same_as",
+            "list<string>",
+            "",
+            "Same speed as",
+            "Techniques of its group whose speed is really close (`same`, by the same test as every verdict)",
+            newer=True,
+        ),
+        Column(
+            "open_against",
+            "list<string>",
+            "",
+            "Open against",
+            "Techniques of its group whose speed these runs cannot tell from its own (`unsure`)",
+            newer=True,
         ),
         Column(
             "further_runs",

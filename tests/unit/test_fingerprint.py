@@ -182,7 +182,7 @@ CONCERNS = {
     # The page says how the bound for what keeps the arithmetic is made.
     "quality.distance": of("evaluate", "reference") | {"render_report"},
     "quality.fidelity": of("evaluate"),
-    "quality.paired": {"score", "aggregate"},
+    "quality.paired": {"score", "aggregate", "render_report"},
     "quality.questions": of("evaluate"),
     "quality.scores": {"score", "aggregate"},
     "quality.tasks": {"build_requests", "score"},

@@ -86,6 +86,16 @@ def test_another_version_of_the_tables_is_refused(tmp_path, monkeypatch):
         records.read(tmp_path / "w.parquet", WARMUP)
 
 
+def test_a_column_that_came_later_is_empty_in_files_from_before(tmp_path):
+    newer = [column.name for column in SUMMARY.columns if column.newer]
+    before = replace(SUMMARY, columns=[column for column in SUMMARY.columns if not column.newer])
+    records.write(tmp_path / "s.parquet", before, [KEYS])
+    (row,) = records.read(tmp_path / "s.parquet", SUMMARY).rows
+    assert set(row) == {column.name for column in SUMMARY.columns}
+    assert newer
+    assert [row[name] for name in newer] == [None] * len(newer)
+
+
 def test_a_file_of_an_older_table_names_the_columns_that_it_lacks(tmp_path):
     older = replace(WARMUP, columns=[column for column in WARMUP.columns if column.name != "load_s"])
     records.write(tmp_path / "w.parquet", older, [KEYS])

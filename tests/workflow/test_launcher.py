@@ -117,6 +117,7 @@ def test_help_is_short(root, arguments, said):
         (["compare", "a"], "the following arguments are required: B (see ./speedgrid compare --help)"),
         (["compare", "a", "b", "--floor", "much"], "'much' is not a percentage over 0"),
         (["doctor", "--fast"], "unrecognized arguments: --fast"),
+        (["advise", "--vram", "-1"], "'-1' is not a number above 0"),
         (["list", "--ready", "--studies"], "not allowed with argument"),
     ],
 )
@@ -144,6 +145,14 @@ def test_a_report_takes_the_study_and_no_arguments_of_snakemake(root):
     is_one_line(speedgrid(root, "report", "--sharpen"), "unrecognized arguments: --sharpen (see ./speedgrid report --help)")
     is_one_line(speedgrid(root, "report", "--study", "gone.yaml"), "--study gone.yaml: there is no such file")
     assert "--nolock" not in speedgrid(root, "report", "--help").stdout
+
+
+def test_advise_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):
+    (tmp_path / "here").mkdir()
+    done = speedgrid(clone, "advise", "--results", "here", cwd=tmp_path)
+    is_one_line(done, "here: has no summary.parquet")
+    assert done.returncode == 2
+    assert "--max-loss" in speedgrid(clone, "advise", "--help", cwd=tmp_path).stdout
 
 
 def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):

@@ -1,5 +1,6 @@
 """The answer in words, computed from the rows of a group: what to use, what it costs, and how sure that is.
 
+What leads is the fastest that keeps the model's quality (report/advice.py decides that); what is faster at a price is named with it.
 Every sentence holds for any study: which of them are said, and with which figures, follows from the rows alone. Sentences are Markup with
 their names escaped.
 """
@@ -10,6 +11,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from speedgrid.report import trust, units
+from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask
+from speedgrid.report.advised import Guide, price
 from speedgrid.report.tables import Group
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
@@ -18,8 +21,15 @@ from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 # kernels from Python is of that order or more.
 OVERHEAD_BOUND_PARAMETERS = 300_000_000
 
-SMALLEST_SAVING = 0.02  # less memory than this share of the baseline's peak is not called a saving
-LOSS_BEHIND = 0.1  # a loss that fell by this share less than the baseline's is told
+# What the first screen asks: the most speed without a loss of quality that could be measured.
+FASTEST = Ask("throughput")
+# What holds of a technique that has no price in quality: where quality was measured, by workload, and where nobody measured any.
+PRICELESS = {
+    "generate": "without a measurable loss of quality",
+    "train": "with a loss that falls as the baseline's does",
+    "largest": "with a loss that falls as the baseline's does",
+}
+UNMEASURED = "with the model's arithmetic unchanged"
 # What grows in the workload `largest`, in words, and what its sizes count.
 GROWN = {"batch_size": ("batch", ""), "sequence": ("sequence", " tokens"), "layers": ("model", " layers")}
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
@@ -41,9 +51,10 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
         nothing = "Nothing could be measured here" if group.measured.empty else "Nothing that was measured here can be ranked"
         headline = "Nothing has been measured here yet." if waits else f"{nothing}, so there is no answer."
         return Answer(Markup(headline), _excluded(group), _ended_early_warning(group))
-    points = [*_speed_points(group), *_memory_points(group), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
-    points = [point for point in points if point]
-    return Answer(_headline(group), points, _warnings(group, devices))
+    guide = Guide(group.rows.to_dict("records"))
+    advice = guide.advise(FASTEST)
+    told = [*_speed_points(group, guide, advice), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
+    return Answer(_headline(group, guide, advice), [point for point in told if point], _warnings(group, devices))
 
 
 def parameters_in_words(count: float) -> str:
@@ -56,32 +67,44 @@ def parameters_in_words(count: float) -> str:
 # The headline and the points under it
 
 
-def _headline(group: Group) -> Markup:
+def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     if group.workload == "largest":
         return _largest_headline(group)
-    engaged, baseline, best = group.engaged, group.baseline, group.fastest
-    speed = _speed(best, "95 % interval ")
+    engaged, baseline = group.engaged.set_index("technique", drop=False), group.baseline
+    if advice.choice is None:
+        return Markup("Nothing was measured here {}.").format(_priceless(group, guide))
+    best = engaged.loc[advice.choice]
+    speed = _speed(best, "95 % interval ")
     if len(engaged) == 1:
         return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
-    close = engaged[(engaged.standing == "same") & (engaged.technique != best.technique)]
-    unsure = engaged[engaged.standing == "unsure"]
+    priceless = _priceless(group, guide)
+    of_those = Markup("{}, ").format(priceless[0].upper() + priceless[1:]) if advice.better else Markup("")
+    close, unsure = engaged.loc[list(advice.ties)], engaged.loc[list(advice.open)]
     if best.is_baseline:
         rest = Markup("; {} {} as fast").format(_names(close.label), "is" if len(close) == 1 else "are") if len(close) else ""
-        lead = Markup("Nothing here is surely faster than <strong>{}</strong>, the baseline: {}{}") if len(unsure) else None
-        lead = lead or Markup("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}")
-        return lead.format(best.label, speed, rest) + Markup(".") + _may_be(unsure)
+        surely = " surely" if len(unsure) else ""
+        where = Markup("{}nothing here") if advice.better else Markup("{}Nothing here")
+        lead = where.format(of_those) + Markup(" is{} faster than <strong>{}</strong>, the baseline: {}{}")
+        return lead.format(surely, best.label, speed, rest) + Markup(".") + _may_be(unsure)
     if len(close):
         lead = Markup("{} are the fastest and equally fast: {} has {}").format(_names([best.label, *close.label]), best.label, speed)
     elif len(unsure):
         lead = Markup("<strong>{}</strong> leads with {}").format(best.label, speed)
     else:
         lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
+    lead = of_those + lead
     if baseline is None:
         return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
         return lead + Markup(".") + _may_be(unsure)
     over = Markup("{}, a speed-up of {} over {} ({} {}/s).")
     return over.format(lead, _ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
+
+
+def _priceless(group: Group, guide: Guide) -> str:
+    """What holds of the techniques that have no price in quality."""
+    known = any(quality.kind in ("kept", "loss") for quality in guide.qualities.values())
+    return PRICELESS[group.workload] if known and group.workload in PRICELESS else UNMEASURED
 
 
 def _may_be(rows: pd.DataFrame) -> Markup:
@@ -110,44 +133,68 @@ def _size(row) -> str:
     return f"{said} with {parameters_in_words(row.parameters)} parameters" if row.grows == "layers" else said
 
 
-def _speed_points(group: Group) -> list[Markup]:
+def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup]:
     engaged, baseline = group.engaged, group.baseline
-    best = group.fastest
-    points = [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group)]
-    points += _series_points(group)
-    if group.workload == "generate":
-        points.insert(0, _quality_point(best, baseline))
+    best = group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
+    others = engaged[~engaged.is_baseline].sort_values("rate", ascending=False)
+    faster = others if baseline is None else others[others.verdict == "faster"]
+    dearer = faster[faster.technique.isin(advice.better)]
+    rest = faster[~faster.technique.isin((*advice.better, *advice.ties, advice.choice))]
+    points = [_quality_point(guide, best) if advice.choice else None]
+    if len(dearer):
+        points.append(Markup("Faster at a price: {}.").format(_in_order(dearer, guide)))
+    points += _memory_points(group, guide)
+    if len(rest):
+        than = Markup("Faster than {}, too").format(baseline.label) if baseline is not None else Markup("Slower")
+        points.append(Markup("{}: {}.").format(than, _in_order(rest, guide)))
+    points += [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group), *_series_points(group)]
     if baseline is None:
         return points
-    others = engaged[~engaged.is_baseline]
-    faster, same, slower = (others[others.verdict == verdict] for verdict in ("faster", "same", "slower"))
-    behind = faster[faster.technique != best.technique].sort_values("speedup", ascending=False)
-    if len(behind):
-        told = [Markup("{} {}").format(row.label, _ratio(row)) for row in behind.itertuples()]
-        points.append(Markup("Faster than {}, too: {}.").format(baseline.label, units.listed(told)))
+    same, slower = (others[others.verdict == verdict] for verdict in ("same", "slower"))
     if len(same):
-        told = [Markup("{} {}").format(row.label, _ratio(row)) for row in same.itertuples()]
-        points.append(Markup("As fast as {}: {}.").format(baseline.label, units.listed(told)))
+        points.append(Markup("As fast as {}: {}.").format(baseline.label, units.listed(_with_ratios(same, guide))))
     if len(slower):
-        told = [Markup("{} {}").format(row.label, _ratio(row)) for row in slower.sort_values("speedup").itertuples()]
-        points.append(Markup("Slower than {}: {}.").format(baseline.label, units.listed(told)))
+        points.append(Markup("Slower than {}: {}.").format(baseline.label, units.listed(_with_ratios(slower[::-1], guide, priced=False))))
     return points
 
 
-def _quality_point(best: pd.Series, baseline: pd.Series | None) -> Markup:
-    """What the fastest technique does to quality."""
-    if not units.is_missing(best.quality_meaningful) and not best.quality_meaningful:
-        return Markup("Quality is left out: the model's weights are random.")
-    if units.is_missing(best.bits_per_byte):
-        why = best.quality_reason or STATUSES.get(best.quality_status, "not measured")
-        return Markup("The quality of {} is not known: {}.").format(best.label, why)
-    figure = units.number(best.bits_per_byte, 4)
-    if best.is_baseline or baseline is None or units.is_missing(baseline.bits_per_byte):
-        return Markup("Its quality: {} bits per byte on held-out text; less is better.").format(figure)
-    change = units.percent(best.bits_per_byte / baseline.bits_per_byte - 1)
-    return Markup("Quality of {}: {} bits per byte on held-out text, {} against {}; less is better.").format(
-        best.label, figure, change, baseline.label
-    )
+def _in_order(rows: pd.DataFrame, guide: Guide) -> Markup:
+    """Techniques from the fastest on, each with its price; those that are equally fast stand together."""
+    ties: list[list[int]] = []
+    same = {option.technique: option.same for option in guide.options}
+    for place, name in enumerate(rows.technique):
+        if ties and name in same[rows.technique.iloc[ties[-1][0]]]:
+            ties[-1].append(place)
+        else:
+            ties.append([place])
+    told = [units.listed(_with_ratios(rows.iloc[places], guide)) + (Markup(", equally fast") if places[1:] else "") for places in ties]
+    return Markup("; ").join(told)
+
+
+def _with_ratios(rows: pd.DataFrame, guide: Guide, priced: bool = True) -> list[Markup]:
+    """Each technique with its speed-up, or its speed where there is none, and with what it costs in quality."""
+    told = []
+    for row in rows.itertuples():
+        quality = guide.qualities[row.technique]
+        cost = f" {price(quality, short=True)}" if priced and not quality.is_safe else ""
+        ratio = _speed(row) if units.is_missing(row.speedup) else _ratio(row)
+        told.append(Markup("<strong>{}</strong> {}{}").format(row.label, ratio, cost))
+    return told
+
+
+def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
+    """What the technique that leads does to quality, and how that is known."""
+    quality = guide.qualities[best.technique]
+    figure = None if units.is_missing(best.bits_per_byte) else units.number(best.bits_per_byte, 4)
+    bits = Markup(" It has {} bits per byte on held-out text; less is better.").format(figure) if figure else Markup("")
+    if quality.kind in ("kept", "assumed"):
+        said = Markup("Quality of {}: {}.").format(best.label, quality.words)
+        return said + bits if quality.kind == "kept" else said
+    if best.workload != "generate":
+        return None
+    if figure is None:
+        return Markup("Quality of {}: not measured: {}.").format(best.label, guide.why_unknown(best.technique))
+    return Markup("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
 
 
 def _pays_point(best: pd.Series) -> Markup | None:
@@ -226,30 +273,50 @@ def _loss_points(group: Group) -> list[Markup]:
     return points
 
 
-def _memory_points(group: Group) -> list[Markup]:
+def _memory_points(group: Group, guide: Guide) -> list[Markup]:
+    """The least memory that has no price in quality, and less than that with its price."""
     engaged, baseline = _as_large(group), group.baseline
     if baseline is None or units.is_missing(baseline.memory_peak):
         return []
     engaged = engaged[engaged.memory_peak.notna() & (engaged.memory_source == baseline.memory_source)]
     if len(engaged) < 2:
         return []
-    least = engaged.loc[engaged.memory_peak.idxmin()]
-    saving = 1 - least.memory_peak / baseline.memory_peak
     unit = units.scale("B", engaged.memory_peak)
-    if saving < SMALLEST_SAVING:
-        return [
-            Markup("No technique lowers peak memory by {} % or more; {} peaks at {}.").format(
-                round(SMALLEST_SAVING * 100), baseline.label, unit.text(baseline.memory_peak)
-            )
-        ]
-    before = ""
+    safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
+    least = safe.loc[safe.memory_peak.idxmin()] if len(safe) else baseline
+    saves = 1 - least.memory_peak / baseline.memory_peak >= SMALLEST_SAVING
+    floor = (least if saves else baseline).memory_peak * (1 - SMALLEST_SAVING)
+    dearer = engaged[(engaged.memory_peak <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("memory_peak")
+    before = Markup("")
     if baseline.memory_before and baseline.memory_before > 0:
         before = Markup("; of both, some was held before any model was loaded, see the chart")
-    return [
-        Markup("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
-            least.label, unit.text(least.memory_peak), unit.text(baseline.memory_peak), units.percent(-saving), before
+    points = []
+    if saves:
+        points.append(
+            Markup("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
+                least.label, unit.text(least.memory_peak), unit.text(baseline.memory_peak), _change(least, baseline), before
+            )
         )
-    ]
+    else:
+        how = f" {_priceless(group, guide)}" if len(dearer) else ""
+        points.append(
+            Markup("No technique lowers peak memory by {} % or more{}; {} peaks at {}.").format(
+                round(SMALLEST_SAVING * 100), how, baseline.label, unit.text(baseline.memory_peak)
+            )
+        )
+    if len(dearer):
+        told = [
+            Markup("<strong>{}</strong> {} ({}) {}").format(
+                row.label, unit.text(row.memory_peak), _change(row, baseline), price(guide.qualities[row.technique], short=True)
+            )
+            for row in dearer.itertuples()
+        ]
+        points.append(Markup("Less memory at a price: {}.").format(Markup("; ").join(told)))
+    return points
+
+
+def _change(row, baseline: pd.Series) -> str:
+    return units.percent(row.memory_peak / baseline.memory_peak - 1)
 
 
 def _excluded(group: Group) -> list[Markup]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import combinations
 
 import pandas as pd
 
@@ -170,6 +171,7 @@ class _Judged:
     standing: str | None
     further_runs: int | None
     further_runs_fastest: int | None
+    against: Mapping[str, list[str]]  # techniques of the group by what its speed comes to against theirs; empty for one that is not ranked
 
     @property
     def ratio(self) -> stats.Estimate | None:
@@ -186,6 +188,7 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
     engaged = [index for index, cell in enumerate(measured) if cell.status == "ok" and (baseline is None or cell.point == size)]
     standings = dict(zip(engaged, stats.leaders([speeds[index] for index in engaged]), strict=True)) if engaged else {}
     first = max(engaged, key=lambda index: speeds[index].value, default=None)
+    pairs = _pairs({measured[index].cell["technique"]: speeds[index] for index in engaged})
     for index, (cell, speed) in enumerate(zip(measured, speeds, strict=True)):
         against = speeds[baseline] if baseline is not None and cell.point == size else None
         standing = "first" if index == first else standings.get(index)
@@ -197,8 +200,20 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
                 standing,
                 stats.further_runs(speed, against) if against and index != baseline else None,
                 stats.further_runs(speeds[first], speed) if standing == "unsure" else None,
+                pairs.get(cell.cell["technique"], {}),
             ),
         )
+
+
+def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, dict[str, list[str]]]:
+    """For each technique the others that are the `same` as it and those that are `unsure` against it; both of a pair say the same."""
+    found: dict[str, dict[str, list[str]]] = {name: {"same": [], "unsure": []} for name in speeds}
+    for one, other in combinations(speeds, 2):
+        verdict = stats.verdict(stats.over(speeds[one], speeds[other]))
+        if verdict in ("same", "unsure"):
+            found[one][verdict].append(other)
+            found[other][verdict].append(one)
+    return found
 
 
 def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judged | None) -> dict:
@@ -313,6 +328,7 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     interval; more tokens a second of another size are none."""
     found = {"standing": judged.standing, "further_runs_fastest": judged.further_runs_fastest}
     found["ties_fastest"] = judged.standing and judged.standing in ("first", "same")
+    found |= {"same_as": judged.against.get("same"), "open_against": judged.against.get("unsure")}
     if baseline is None:
         return found
     speeds, times = [run.speed for run in baseline.runs], [run.at for run in baseline.runs]

@@ -1,0 +1,365 @@
+"""Which technique to take, for what a reader needs: chosen from measured cells alone. Pure.
+
+`options` makes of summary rows what a choice needs to know of each cell, `advise` chooses by it.
+
+Verdicts between two speeds are those of the summary (stats.verdict); nothing here judges speeds anew.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from speedgrid.quality.paired import NEGLIGIBLE
+from speedgrid.report import units
+from speedgrid.schema import MEASURED, STATUSES
+
+GOALS = {
+    "latency": "the shortest wait for a reply",
+    "throughput": "the most tokens a second",
+    "memory": "the least memory",
+    "energy": "the least energy",
+    "money": "the lowest price",
+}
+# Goals that are decided by speed, so that verdicts between speeds say what ties.
+BY_SPEED = ("latency", "throughput", "money")
+CARDS_GB = (8, 12, 16, 24, 32, 40, 48, 80, 141)
+# A GB of a card is taken as 10^9 bytes. That is 5 to 7 % less than most cards really have, which covers what the driver and a desktop hold.
+GB = 10**9
+# What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule.
+CUDA_CONTEXT = 2**29
+STARTS_PER = 1000  # `starts` is how often the process starts in so many replies
+SMALLEST_SAVING = 0.02  # less memory than this share is not called a saving
+AS_LONG = 1.05  # two times that differ by this factor at most are as long, where starts are part of them
+# Quality that may be worse by more than this and nobody could see it is not known.
+RESOLVES = 0.05
+LOSS_BEHIND = 0.1  # a training loss that fell by this share less than the baseline's is told
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a technique does to the model's quality.
+
+    `kind`: `baseline`; `kept`: measured, and no worse than the baseline within what could be seen; `assumed`: keeps the arithmetic by
+    construction, where nobody measured the quality of anything; `loss`; `unknown`. `loss` is the share by which it is worse: 0 for the
+    first three, None where it is not known. `words` say it.
+    """
+
+    kind: str
+    loss: float | None
+    words: str
+
+    @property
+    def is_safe(self) -> bool:
+        return self.loss == 0
+
+
+@dataclass(frozen=True)
+class Option:
+    """A measured cell, as numbers to choose by; None for what is not known of it.
+
+    `seconds` of a reply, `rate` items a second, `start` seconds of a start of the process without the making of its checkpoint, `needs`
+    bytes of memory, `memory` the same where it may be held against the baseline's, `joule` an item, `loss` as in Quality. `same` and `open`
+    are techniques whose speed is the same or cannot be told apart; `compared` is False where that is known against some of them alone.
+    """
+
+    technique: str
+    seconds: float | None
+    rate: float | None
+    start: float | None
+    needs: int | None
+    memory: int | None
+    joule: float | None
+    loss: float | None
+    same: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    compared: bool = True
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a reader needs: a goal; bytes of memory and share of quality to lose at most, None for any; starts of the process in 1,000
+    replies; price of the device an hour."""
+
+    goal: str = "latency"
+    budget: float | None = None
+    loss: float | None = 0.0
+    starts: float = 0.0
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Techniques by name, the best first. `choice` with its figure; `ties`: as good; `open`: may be as good, these runs cannot say;
+    `runner_up`: the best of the rest; `better`: better by the goal alone, and beyond a limit."""
+
+    choice: str | None
+    figure: float | None
+    ties: tuple[str, ...]
+    open: tuple[str, ...]
+    runner_up: str | None
+    better: tuple[str, ...]
+
+    def as_json(self) -> dict:
+        return asdict(self)
+
+
+# What decides
+
+
+def advise(options: Sequence[Option], ask: Ask) -> Advice:
+    """The best of the options that stay within the limits."""
+    known = [(found, one) for one in options if (found := figure(one, ask)) is not None]
+    sign = -1 if ask.goal == "throughput" else 1
+    ranked = sorted(known, key=lambda pair: (sign * pair[0], pair[1].technique))
+    pool = [pair for pair in ranked if _is_within(pair[1], ask)]
+    if not pool:
+        return Advice(None, None, (), (), None, tuple(one.technique for _, one in ranked))
+    (best, choice), rest = pool[0], pool[1:]
+    ties = tuple(one.technique for found, one in rest if _is_tied(best, choice, found, one, pool, ask))
+    by_speed = ask.goal in BY_SPEED
+    undecided = tuple(one.technique for _, one in rest if by_speed and one.technique in choice.open)
+    runner_up = next((one.technique for _, one in rest if one.technique not in ties), None)
+    better = tuple(one.technique for found, one in ranked if sign * found < sign * best)
+    return Advice(choice.technique, best, ties, undecided, runner_up, better)
+
+
+def figure(option: Option, ask: Ask) -> float | None:
+    """An option by the goal: seconds a reply, items a second, bytes, joule an item, or price an item; None where it is not known."""
+    if ask.goal == "memory":
+        return option.memory
+    if ask.goal == "energy":
+        return option.joule
+    if option.seconds is None or not option.rate or (ask.starts and option.start is None):
+        return None
+    # What starts add to each reply.
+    spread = option.start * ask.starts / STARTS_PER if ask.starts else 0.0
+    seconds = option.seconds + spread
+    if ask.goal == "latency":
+        return seconds
+    rate = option.rate * option.seconds / seconds if spread else option.rate
+    return rate if ask.goal == "throughput" else (1 if ask.price is None else ask.price) / (3600 * rate)
+
+
+def _is_within(option: Option, ask: Ask) -> bool:
+    if ask.budget is not None and (option.needs is None or option.needs > ask.budget):
+        return False
+    return ask.loss is None or (option.loss is not None and option.loss <= ask.loss)
+
+
+def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
+    if ask.goal == "memory":
+        return best >= found * (1 - SMALLEST_SAVING)
+    if ask.goal not in BY_SPEED or one.technique not in choice.same:
+        return False
+    if ask.starts and max(best, found) > AS_LONG * min(best, found):
+        return False
+    # What another one surely beats is in no tie.
+    return not any(_beats(other, one) for _, other in pool)
+
+
+def _beats(one: Option, other: Option) -> bool:
+    """Whether `one` is surely faster: faster, and no doubt is known."""
+    near = one.technique == other.technique or other.technique in one.same or other.technique in one.open
+    return one.compared and one.rate > other.rate and not near
+
+
+# What is known of each cell
+
+
+def options(rows: Sequence[Mapping]) -> list[Option]:
+    """The measured and active cells of a group, from its rows of schema.SUMMARY."""
+    judged = qualities(rows)
+    measured = [row for row in rows if is_ranked(row)]
+    against = closeness(measured)
+    source = _source(measured)
+    return [_option(row, judged[row["technique"]], against[row["technique"]], source) for row in measured]
+
+
+def is_ranked(row: Mapping) -> bool:
+    """Whether a cell has figures that are those of its technique."""
+    return row["status"] == "ok" and _known(row["rate"]) is not None
+
+
+def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[str, ...], bool], source: str) -> Option:
+    need = needs(row)
+    joule = _known(row["joule_per_token"])
+    return Option(
+        technique=row["technique"],
+        seconds=seconds(row),
+        rate=_known(row["rate"]),
+        start=start(row),
+        needs=need,
+        memory=need if (row["memory_source"] or "") == source else None,
+        joule=_known(row["joule_per_item"]) if joule is None else joule,
+        loss=quality.loss,
+        same=close[0],
+        open=close[1],
+        compared=close[2],
+    )
+
+
+def seconds(row: Mapping) -> float | None:
+    """Median time of a reply, step or pass."""
+    median = _known(row["latency_p50_s"])
+    return _known(row["latency_mean_s"]) if median is None else median
+
+
+def start(row: Mapping) -> float | None:
+    """Seconds that a start of the process costs: import, load, and what the first replies take more than a warm one. Making the checkpoint
+    is not in it: that is done once."""
+    if (once := _known(row["once_s"])) is not None:
+        return max(0.0, once - (_known(row["quantize_s"]) or 0.0))
+    cold, warm = _known(row["cold_start_s"]), seconds(row)
+    return None if cold is None or warm is None else max(0.0, cold - warm)
+
+
+def needs(row: Mapping) -> int | None:
+    """Bytes that the device must have for a cell: its peak while it loads and replies. Where only what PyTorch gave out is known, with what
+    CUDA itself takes."""
+    peak = _known(row["memory_peak"])
+    if peak is None:
+        return None
+    most = int(max(peak, _known(row["memory_load_peak"]) or 0))
+    return most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
+
+
+def _source(rows: Sequence[Mapping]) -> str:
+    """What memory is compared by: peaks of two sources are not held against each other."""
+    told = [(not row["is_baseline"], row["memory_source"] or "") for row in rows if _known(row["memory_peak"]) is not None]
+    return min(told)[1] if told else ""
+
+
+def closeness(rows: Sequence[Mapping]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]]:
+    """For each ranked cell of a group those whose speed is the same, those that cannot be told apart, and whether it was held against all.
+
+    An older summary knows the verdicts against the fastest and against the baseline alone.
+    """
+    same: dict[str, set[str]] = {row["technique"]: set() for row in rows}
+    unsure: dict[str, set[str]] = {name: set() for name in same}
+    complete = {row["technique"]: isinstance(row.get("same_as"), Sequence) for row in rows}
+    first = next((row["technique"] for row in rows if row["standing"] == "first"), None)
+    baseline = next((row["technique"] for row in rows if row["is_baseline"]), None)
+    for row in rows:
+        name = row["technique"]
+        if complete[name]:
+            same[name] |= set(row["same_as"]) & set(same)
+            unsure[name] |= set(row["open_against"] or ()) & set(same)
+            continue
+        for other, verdict in ((first, row["standing"]), (baseline, row["verdict"])):
+            for found in ({"same": same, "unsure": unsure}.get(verdict),):
+                if found is not None and other is not None and other != name:
+                    found[name].add(other)
+                    found[other].add(name)
+    return {name: (tuple(sorted(same[name])), tuple(sorted(unsure[name])), complete[name]) for name in same}
+
+
+# Quality
+
+
+def qualities(rows: Sequence[Mapping]) -> dict[str, Quality]:
+    """What each measured technique of a group does to quality."""
+    baseline = next((row for row in rows if row["is_baseline"] and _known(row["rate"]) is not None), None)
+    found = {row["technique"]: _measured_quality(row, baseline) for row in rows if row["status"] in MEASURED}
+    known = any(quality and quality.kind != "baseline" for quality in found.values())
+    judged = {row["technique"]: row for row in rows}
+    return {name: quality or _unmeasured(judged[name], known) for name, quality in found.items()}
+
+
+def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
+    """None where nothing was measured that tells."""
+    if row["is_baseline"]:
+        return Quality("baseline", 0.0, "the baseline")
+    if row["workload"] in ("train", "largest"):
+        return _of_training(row, baseline)
+    if row["workload"] == "attention":
+        return Quality("kept", 0.0, "held to the same operation in float64") if row["lossless"] else None
+    if row["lossless"] and _known(row["kl_allowed"]) is not None:
+        return Quality("kept", 0.0, "held to the unmodified model: it computes the same but for rounding")
+    verdict, loss = row["quality_verdict"] or "", _known(row["quality_loss"])
+    low, high = _known(row["quality_loss_low"]), _known(row["quality_loss_high"])
+    if verdict in ("no measurable loss", "gain"):
+        if loss is None or low is None or high is None:
+            return Quality("kept", 0.0, f"{verdict} in the study's tasks")
+        if (high - low) / 2 > RESOLVES:
+            unseen = "of so little text that {} bits per byte could not be seen"
+            return Quality("unknown", None, f"not known: scored {unseen.format(units.percent(high))}")
+        change = f"bits per byte {units.percent(loss)}, {units.percent(low)} to {units.percent(high)}"
+        return Quality("kept", 0.0, f"{verdict} ({change})")
+    if verdict == "loss" or (loss is not None and loss > NEGLIGIBLE):
+        return _loss(row, baseline, loss, low)
+    return None
+
+
+def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float | None) -> Quality:
+    if loss is not None and loss > NEGLIGIBLE and (low is None or low > 0):
+        return Quality("loss", loss, f"{units.percent(loss)} bits per byte")
+    own, other = _known(row["accuracy"]), None if baseline is None else _known(baseline["accuracy"])
+    if own is not None and other is not None and own < other:
+        words = f"{100 * own:.1f} instead of {100 * other:.1f} % right in {row['accuracy_task']}"
+        return Quality("loss", other - own, words)
+    return Quality("loss", None, "a measurable loss in the study's tasks")
+
+
+def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
+    """Where the loss went, against where that of the baseline went in the same steps."""
+    if baseline is None or _known(baseline["loss_first"]) is None:
+        return None
+    if _known(row["loss_last"]) is None or _known(row["loss_first"]) is None:
+        return Quality("loss", None, "its loss is no finite number in the end")
+    if _known(baseline["loss_last"]) is None or _known(row["point"]) != _known(baseline["point"]):
+        return None
+    fell, own = baseline["loss_first"] - baseline["loss_last"], row["loss_first"] - row["loss_last"]
+    if fell <= 0:
+        return None
+    said = "its loss went from {} to {}, the baseline's from {} to {}".format(
+        *(units.number(float(one[name])) for one in (row, baseline) for name in ("loss_first", "loss_last"))
+    )
+    if own < (1 - LOSS_BEHIND) * fell:
+        return Quality("loss", 1 - own / fell, said)
+    return Quality("kept", 0.0, said)
+
+
+def _unmeasured(row: Mapping, known: bool) -> Quality:
+    """`known`: whether the quality of any other technique of the group was measured."""
+    why = why_unknown(row)
+    if not row["lossless"]:
+        return Quality("unknown", None, f"not known: {why}")
+    said = f"not measured: {why}; it keeps the model's arithmetic by construction, which was not checked here"
+    return Quality("unknown", None, said) if known else Quality("assumed", 0.0, said)
+
+
+def why_unknown(row: Mapping) -> str:
+    """Why the quality of a cell was not measured."""
+    if row["workload"] in ("train", "largest", "forward", "attention"):
+        return "nothing in this workload tells" if row["workload"] != "train" else "the baseline's loss tells nothing"
+    if row["quality_meaningful"] is False or row["quality_meaningful"] == 0:
+        return "the model's weights are random"
+    reason = row["quality_reason"] or STATUSES.get(row["quality_status"] or "", "")
+    return {"not asked for": "the study does not ask for it", "": "it was not measured"}.get(reason, reason)
+
+
+def _known(value: object) -> float | None:
+    """A number; None where there is none, which pandas has as NaN."""
+    return None if units.is_missing(value) else value
+
+
+# What would make the answer surer or another one
+
+
+def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask) -> list[str]:
+    """What to measure next, in sentences: what is open, what is not known and could be the answer, what has no figures."""
+    by_name = {row["technique"]: row for row in rows}
+    steps = []
+    for name in advice.open:
+        row = by_name[name]
+        more = _known(row["further_runs_fastest"]) if by_name[advice.choice]["standing"] == "first" else None
+        price = f" ({int(more)} more run{'s' * (more != 1)} of each would tell)" if more else ""
+        steps.append(f"{row['label']} may be as fast{price}: ./speedgrid run --sharpen")
+    judged = qualities(list(by_name.values()))
+    unknown = [name for name in advice.better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
+    steps += [f"{by_name[name]['label']} is better by this goal; its quality is {judged[name].words}" for name in unknown]
+    for row in by_name.values():
+        if row["status"] == "not_run":
+            steps.append(f"{row['label']} is not measured yet: ./speedgrid run")
+        elif not is_ranked(row):
+            steps.append(f"{row['label']} has no figures: {STATUSES.get(row['status'], row['status'])}")
+    return steps

@@ -1,0 +1,171 @@
+"""Advice in words: what the guide of the page and `./speedgrid advise` say of a group. Texts are plain; the page escapes them."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from speedgrid.report import units
+from speedgrid.report.advice import (
+    GB,
+    Advice,
+    Ask,
+    Option,
+    Quality,
+    advise,
+    figure,
+    is_ranked,
+    needs,
+    next_steps,
+    options,
+    qualities,
+    start,
+    why_unknown,
+)
+from speedgrid.schema import STATUSES
+
+ITEMS_PRICED = 1_000_000
+# What a counted item of a workload is called.
+NOUNS = {"generate": "reply", "growth": "reply", "train": "step", "largest": "step"}
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What can be said of one group: its rows of schema.SUMMARY, and the study's file, empty where it is not known."""
+
+    rows: Sequence[Mapping]
+    study_file: str = ""
+
+    @cached_property
+    def by_name(self) -> dict[str, Mapping]:
+        return {row["technique"]: row for row in self.rows}
+
+    @cached_property
+    def options(self) -> list[Option]:
+        return options(self.rows)
+
+    @cached_property
+    def qualities(self) -> dict[str, Quality]:
+        return qualities(self.rows)
+
+    @cached_property
+    def unit(self) -> str:
+        """What items are: `token`, `image` or `pass`."""
+        return next((row["unit"] for row in self.rows if is_ranked(row) and row["unit"]), "item")
+
+    @property
+    def noun(self) -> str:
+        return NOUNS.get(self.rows[0]["workload"], "pass")
+
+    @cached_property
+    def baseline(self) -> Mapping | None:
+        return next((row for row in self.rows if row["is_baseline"] and is_ranked(row)), None)
+
+    def advise(self, ask: Ask) -> Advice:
+        return advise(self.options, ask)
+
+    def label(self, technique: str) -> str:
+        return self.by_name[technique]["label"]
+
+    def next_steps(self, advice: Advice, ask: Ask) -> list[str]:
+        return next_steps(self.rows, advice, ask)
+
+    def command(self, technique: str) -> str:
+        """The command that measures a cell again, in a checkout without its results."""
+        row = self.by_name[technique]
+        target = "/".join(["results", *(row[axis] for axis in ("gpu", "experiment", "model", "technique")), "measure.parquet"])
+        default = self.study_file in ("config.yaml", "./config.yaml")
+        study = [] if default else ["--study", self.study_file or "STUDY.yaml"]
+        return shlex.join(["./speedgrid", "run", *study, "--", target])
+
+    def costs(self, technique: str) -> list[str]:
+        """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
+        row = self.by_name[technique]
+        told = [f"quality: {self.qualities[technique].words}"]
+        if (need := needs(row)) is not None:
+            told.append(f"memory: needs {gigabytes(need)}{self._against_baseline(row)}")
+        if (cold := start(row)) is not None:
+            told.append(f"start: {units.scale('s', [cold]).text(cold, 2)} before its speed is reached")
+        if not units.is_missing(row["quantize_s"]):
+            told.append(f"checkpoint: {units.scale('s', [row['quantize_s']]).text(row['quantize_s'], 2)} to make, once")
+        return told
+
+    def _against_baseline(self, row: Mapping) -> str:
+        baseline = self.baseline
+        if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"] or needs(baseline) is None:
+            return ""
+        return f", the baseline {gigabytes(needs(baseline))}"
+
+    def figure(self, value: float, ask: Ask) -> str:
+        """A figure of the goal with its unit."""
+        if ask.goal == "memory":
+            return gigabytes(value)
+        if ask.goal == "energy":
+            return f"{units.number(float(value))} J/{self.unit}"
+        if ask.goal == "throughput":
+            return f"{units.number(float(value))} {self.unit}/s"
+        if ask.goal == "latency":
+            return f"{units.scale('s', [value]).text(float(value))} a {self.noun}"
+        if ask.price is None:
+            return f"{units.number(float(value * ITEMS_PRICED))} device hours per million {self.unit}s"
+        return f"{units.number(float(value * ITEMS_PRICED))} per million {self.unit}s at {units.number(float(ask.price))} an hour"
+
+    def amount(self, technique: str, ask: Ask) -> float | None:
+        """Its figure by the goal."""
+        return figure(self.option(technique), ask)
+
+    def option(self, technique: str) -> Option:
+        return next(one for one in self.options if one.technique == technique)
+
+    def speedup(self, technique: str) -> str:
+        """Its speed-up with the interval; empty for the baseline and where there is none."""
+        row = self.by_name[technique]
+        if row["is_baseline"] or units.is_missing(row["speedup"]):
+            return ""
+        text, ends = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
+        return f"{text}×{f' ({ends})' if ends else ''}"
+
+    def is_surely_faster(self, technique: str) -> bool:
+        """Whether it is, where it should be: the baseline itself need not, nor can what has none to be held against."""
+        row = self.by_name[technique]
+        return row["is_baseline"] or self.baseline is None or row["verdict"] == "faster"
+
+    def why_not(self, technique: str, ask: Ask) -> list[str]:
+        """Which limits a better technique is beyond."""
+        option = self.option(technique)
+        told = []
+        if ask.budget is not None and option.needs is None:
+            told.append("memory not known")
+        elif ask.budget is not None and option.needs > ask.budget:
+            told.append(f"needs {gigabytes(option.needs)}")
+        if ask.loss is not None and (option.loss is None or option.loss > ask.loss):
+            told.append(price(self.qualities[technique]))
+        return told
+
+    def unknown(self, ask: Ask) -> list[str]:
+        """The measured techniques of which the figure by the goal is not known."""
+        return [one.technique for one in self.options if figure(one, ask) is None]
+
+    def why_unknown(self, technique: str) -> str:
+        return why_unknown(self.by_name[technique])
+
+    @property
+    def without_figures(self) -> list[Mapping]:
+        return [row for row in self.rows if not is_ranked(row)]
+
+
+def price(quality: Quality, short: bool = False) -> str:
+    """What a technique costs in quality, to stand after its speed-up; `short`: without the reason why it is not known."""
+    if quality.kind == "unknown":
+        return "with unknown quality" if short else f"quality {quality.words}"
+    return f"for {quality.words}" if quality.words.endswith("bits per byte") else f"at a loss: {quality.words}"
+
+
+def gigabytes(value: float) -> str:
+    return f"{units.number(float(value) / GB)} GB"
+
+
+def outcome(row: Mapping) -> str:
+    """Why a cell has no figures, in words."""
+    said = STATUSES.get(row["status"], row["status"])
+    return f"{said}: {row['reason']}" if row["reason"] else said

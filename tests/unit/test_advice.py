@@ -1,0 +1,310 @@
+"""Advice: what is chosen, from which cells, and that limits are kept. Generated sets of cells first, then made-up and recorded studies."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import advise as command
+import pytest
+import records_factory as made
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import tables_of
+from speedgrid import commands, records
+from speedgrid.report.advice import GB, GOALS, STARTS_PER, Ask, Option, advise, figure, options, qualities
+from speedgrid.report.advised import Guide
+from speedgrid.schema import SUMMARY
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE, BF16, INT8, NF4 = made.DEFAULT_CELLS
+NAMES = tuple("abcdefgh")
+# Few values, so that equal figures, which are what goes wrong, are common.
+FIGURES = st.one_of(st.none(), st.sampled_from((0.5, 1.0, 1.02, 2.0)), st.floats(0.01, 100))
+BYTES = st.one_of(st.none(), st.integers(1, 20).map(lambda units: units * GB // 2))
+LIMITS = st.one_of(st.none(), st.integers(1, 20).map(lambda units: units * GB / 2))
+LOSSES = st.one_of(st.none(), st.sampled_from((0.0, 0.01, 0.05, 1.7)))
+
+
+@st.composite
+def option_sets(draw) -> list[Option]:
+    """Cells of a group, whose verdicts are symmetrical as those of a summary are."""
+    names = NAMES[: draw(st.integers(0, len(NAMES)))]
+    verdicts = {(a, b): draw(st.sampled_from(("apart", "same", "open"))) for a in names for b in names if a < b}
+
+    def close(name: str, verdict: str) -> tuple[str, ...]:
+        return tuple(other for other in names if verdicts.get((min(name, other), max(name, other))) == verdict)
+
+    return [
+        Option(
+            name,
+            *(draw(FIGURES) for _ in range(3)),
+            *(draw(BYTES) for _ in range(2)),
+            draw(FIGURES),
+            draw(LOSSES),
+            close(name, "same"),
+            close(name, "open"),
+            draw(st.booleans()),
+        )
+        for name in names
+    ]
+
+
+ASKS = st.builds(
+    Ask,
+    goal=st.sampled_from(tuple(GOALS)),
+    budget=LIMITS,
+    loss=LOSSES,
+    starts=st.sampled_from((0.0, 1.0, 1000.0)),
+    price=st.one_of(st.none(), st.just(2.5)),
+)
+
+
+@given(option_sets(), ASKS)
+def test_nothing_beyond_a_limit_and_nothing_without_a_figure_is_advised(cells, ask):
+    by_name = {cell.technique: cell for cell in cells}
+    advice = advise(cells, ask)
+    for name in filter(None, (advice.choice, *advice.ties, *advice.open, advice.runner_up)):
+        cell = by_name[name]
+        assert figure(cell, ask) is not None
+        assert ask.budget is None or cell.needs <= ask.budget
+        assert ask.loss is None or cell.loss <= ask.loss
+    within = [cell for cell in cells if figure(cell, ask) is not None and (ask.budget is None or (cell.needs or 1e99) <= ask.budget)]
+    within = [cell for cell in within if ask.loss is None or (cell.loss is not None and cell.loss <= ask.loss)]
+    assert (advice.choice is None) == (not within), "something is advised wherever something fits"
+
+
+@given(option_sets(), ASKS, LIMITS, LOSSES)
+def test_a_looser_limit_never_makes_the_figure_worse(cells, ask, budget, loss):
+    def looser(one, other):
+        return None if one is None or other is None else max(one, other)
+
+    before, after = advise(cells, ask), advise(cells, replace(ask, budget=looser(ask.budget, budget), loss=looser(ask.loss, loss)))
+    if before.choice:
+        assert after.figure >= before.figure if ask.goal == "throughput" else after.figure <= before.figure
+
+
+@given(option_sets(), ASKS, st.randoms())
+def test_the_order_of_the_cells_is_immaterial(cells, ask, random):
+    shuffled = list(cells)
+    random.shuffle(shuffled)
+    assert advise(shuffled, ask) == advise(cells, ask)
+
+
+@given(option_sets(), ASKS)
+def test_ties_are_symmetrical(cells, ask):
+    """Whether two cells tie does not hang on which of them is the better one by a hair."""
+    known = [cell for cell in cells if figure(cell, ask) is not None]
+    for one in known:
+        for other in known:
+            if one.technique < other.technique:
+                pair = [replace(cell, loss=0.0, needs=1, compared=True) for cell in (one, other)]
+                swapped = [replace(pair[0], **_figures(pair[1])), replace(pair[1], **_figures(pair[0]))]
+                assert bool(advise(pair, ask).ties) == bool(advise(swapped, ask).ties)
+
+
+def _figures(cell: Option) -> dict:
+    return {name: getattr(cell, name) for name in ("seconds", "rate", "start", "memory", "joule")}
+
+
+@given(option_sets(), ASKS)
+def test_what_is_better_is_beyond_a_limit_and_is_told_from_what_is_chosen(cells, ask):
+    advice = advise(cells, ask)
+    chosen = {advice.choice, *advice.ties, *advice.open, advice.runner_up}
+    assert not chosen & set(advice.better)
+    assert advice.choice not in (*advice.ties, *advice.open)
+    assert not set(advice.ties) & set(advice.open)
+    if advice.choice:
+        figures = {cell.technique: figure(cell, ask) for cell in cells}
+        worse = (lambda a, b: a < b) if ask.goal == "throughput" else (lambda a, b: a > b)
+        assert all(worse(advice.figure, figures[name]) for name in advice.better)
+        assert not any(worse(advice.figure, figures[name]) for name in (*advice.ties, *advice.open))
+
+
+def test_a_third_cell_that_surely_beats_one_takes_it_out_of_the_tie():
+    best = Option("a", 1.0, 100.0, 0, 1, 1, None, 0.0, same=("b", "c"))
+    middle, last = Option("b", 1.02, 98.0, 0, 1, 1, None, 0.0, same=("a",)), Option("c", 1.04, 96.0, 0, 1, 1, None, 0.0, same=("a",))
+    assert advise([best, middle, last], Ask()).ties == ("b",)
+    assert advise([best, last], Ask()).ties == ("c",)
+    # Where nobody held it against the other, nothing is said of the two.
+    assert advise([best, replace(middle, compared=False), last], Ask()).ties == ("b", "c")
+
+
+def test_starts_are_paid_for_by_every_reply():
+    quick = Option("quick", 1.0, 100.0, 2.0, 1, 1, None, 0.0)
+    slow = Option("slow to start", 0.5, 200.0, 60.0, 1, 1, None, 0.0)
+    assert advise([quick, slow], Ask()).choice == "slow to start"
+    often = advise([quick, slow], Ask(starts=100))
+    assert (often.choice, often.figure) == ("quick", pytest.approx(1.2))
+    assert advise([quick, slow], Ask("throughput", starts=100)).figure == pytest.approx(100 / 1.2)
+    assert advise([replace(quick, start=None)], Ask(starts=1)).choice is None, "a start that nobody timed is not taken for none"
+
+
+def test_money_is_time_at_the_price_of_the_device():
+    cell = Option("a", 1.0, 1000.0, 0, 1, 1, None, 0.0)
+    assert 1e6 * advise([cell], Ask("money", price=3.6)).figure == pytest.approx(1.0)
+
+
+# Studies
+
+
+def guide_of(folder: Path, cells, **options) -> Guide:
+    """The guide of a made-up group, through the records, the tables and a file, as the command reads it."""
+    rows, _, _ = tables_of(made.write_group(folder, cells, **options))
+    records.write(folder / "summary.parquet", SUMMARY, rows)
+    return Guide(records.read(folder / "summary.parquet", SUMMARY).rows, "config.yaml")
+
+
+LOSSY = made.Made("prune_50", "Pruned by 50 %", "compression", 190.0, peak=500, bits_per_byte=5.2, lossless=False)
+
+
+def test_a_model_that_forgot_what_it_knew_is_named_with_its_price_and_not_advised(tmp_path):
+    guide = guide_of(tmp_path, [BASELINE, COMPILED, LOSSY])
+    advice = guide.advise(Ask())
+    assert (advice.choice, advice.better) == ("torch_compile", ("prune_50",))
+    assert guide.why_not("prune_50", Ask()) == ["for +174\u00a0% bits per byte"]
+    assert guide.advise(Ask("memory")).choice == "baseline"
+    assert guide.advise(Ask("memory", loss=None)).choice == "prune_50"
+    assert guide.advise(Ask(loss=1.8)).choice == "prune_50"
+    assert guide.advise(Ask(loss=1.7)).choice == "torch_compile"
+
+
+def test_what_was_not_measured_is_never_advised_and_said_to_be_so(tmp_path):
+    guide = guide_of(tmp_path, made.DEFAULT_CELLS)
+    found = [guide.advise(Ask(goal, loss=None)) for goal in GOALS]
+    told = {name for advice in found for name in (advice.choice, *advice.ties, *advice.open, advice.runner_up, *advice.better)}
+    assert not told & {"bnb_nf4", "torch_compile_naive"}
+    assert [row["technique"] for row in guide.without_figures] == ["torch_compile_naive", "bnb_nf4"]
+    steps = guide.next_steps(guide.advise(Ask()), Ask())
+    assert "bitsandbytes NF4 has no figures: a package or tool is missing" in steps
+
+
+def test_quality_that_nobody_measured_is_not_called_kept(tmp_path):
+    random = qualities(guide_of(tmp_path / "random", [BASELINE, COMPILED, INT8], quality_meaningful=False).rows)
+    assert [one.kind for one in random.values()] == ["baseline", "assumed", "unknown"]
+    assert "not measured: the model's weights are random" in random["torch_compile"].words
+    # Where the quality of others was measured, one without is unknown, whatever its construction.
+    some = qualities(guide_of(tmp_path / "some", [BASELINE, SDPA, replace(COMPILED, bits_per_byte=None)]).rows)
+    assert [one.kind for one in some.values()] == ["baseline", "kept", "unknown"]
+    assert some["torch_compile"].loss is None
+
+
+def test_so_little_text_that_a_large_loss_could_not_be_seen_is_no_proof(tmp_path):
+    rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
+    coarse = [row | {"quality_loss": 0.1, "quality_loss_low": -0.02, "quality_loss_high": 0.22} for row in rows]
+    found = qualities(coarse)["sdpa"]
+    assert (found.kind, found.loss) == ("unknown", None)
+    assert "+22\u00a0% bits per byte" in found.words
+
+
+def test_a_lossless_technique_that_was_held_to_the_model_keeps_it(tmp_path):
+    rows = guide_of(tmp_path, [BASELINE, replace(SDPA, bits_per_byte=1.9003)]).rows
+    held = [row | {"kl_allowed": 1e-4, "quality_verdict": "loss"} for row in rows]
+    assert qualities(held)["sdpa"].kind == "kept"
+    assert qualities([row | {"lossless": False} for row in held])["sdpa"].kind == "loss"
+
+
+def test_a_training_loss_that_did_not_move_is_a_price(tmp_path):
+    rows = guide_of(tmp_path, [BASELINE, SDPA, COMPILED, NO_CACHE]).rows
+    losses = ((4.61, 3.2), (4.61, 3.25), (4.61, 4.6), (4.61, None))
+    rows = [row | {"workload": "train", "loss_first": first, "loss_last": last} for row, (first, last) in zip(rows, losses, strict=True)]
+    found = qualities(rows)
+    assert [one.kind for one in found.values()] == ["baseline", "kept", "loss", "loss"]
+    assert found["torch_compile"].words == "its loss went from 4.61 to 4.60, the baseline's from 4.61 to 3.20"
+    assert found["no_kv_cache"].loss is None
+    assert advise(options(rows), Ask()).choice == "sdpa"
+
+
+def test_a_budget_is_held_against_loading_and_what_cuda_takes(tmp_path):
+    (option,) = guide_of(tmp_path, [replace(BASELINE, peak=900)], machine=made.GPU_MACHINE).options
+    assert option.needs == 900 * 2**20 + 2**29
+    (option,) = guide_of(tmp_path / "cpu", [replace(BASELINE, peak=900, facts={"memory_load_peak": 1500 * 2**20})]).options
+    assert option.needs == 1500 * 2**20
+
+
+def test_speeds_that_are_close_are_close_on_both_sides_of_a_pair(tmp_path):
+    found = {one.technique: one for one in guide_of(tmp_path, made.DEFAULT_CELLS).options}
+    assert any(one.same or one.open for one in found.values())
+    for name, one in found.items():
+        assert all(name in found[other].same for other in one.same)
+        assert all(name in found[other].open for other in one.open)
+
+
+@pytest.mark.parametrize("cells", [[], [BASELINE], [replace(BASELINE, status="oom", reason="x"), replace(SDPA, status="oom", reason="y")]])
+def test_few_cells_and_none_get_an_answer(tmp_path, cells):
+    rows = guide_of(tmp_path, cells).rows if cells else []
+    advice = advise(options(rows), Ask())
+    assert advice.choice == ("baseline" if len(cells) == 1 else None)
+
+
+def test_without_figures_of_the_baseline_others_are_still_ranked(tmp_path):
+    guide = guide_of(tmp_path, [replace(BASELINE, status="oom", reason="x"), SDPA, COMPILED])
+    assert guide.advise(Ask(loss=None)).choice == "torch_compile"
+
+
+# The command
+
+
+def test_the_command_line_has_the_goals_of_the_advice():
+    assert (tuple(GOALS), STARTS_PER) == (commands.GOALS, commands.STARTS_PER)
+
+
+def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["advise.py", *map(str, arguments)])
+    try:
+        status = command.main()
+    except SystemExit as error:
+        status = error.code
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_the_command_says_what_the_guide_says(tmp_path, monkeypatch, capsys):
+    guide = guide_of(tmp_path, [BASELINE, COMPILED, LOSSY])
+    status, out, _ = run(monkeypatch, capsys, "--results", tmp_path)
+    assert status == 0
+    assert "Take torch.compile (static cache)" in out
+    assert "Pruned by 50 %" in out
+    assert "for +174 % bits per byte" in out
+    status, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--json", "--max-loss", "any")
+    (told,) = json.loads(out)
+    assert status == 0
+    assert told["choice"]["technique"] == guide.advise(Ask(loss=None)).choice == "prune_50"
+    assert told["choice"]["command"].endswith("-- results/local/generate/stdlib-llama/prune_50/measure.parquet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--vram", "-1"], "is not a number above 0"),
+        (["--vram", "nan"], "is no finite number"),
+        (["--max-loss", "little"], "is no number"),
+        (["--max-loss=-1%"], "below 0"),
+        (["--starts", "2000"], "not between 0"),
+        (["--goal", "speed"], "invalid choice"),
+        (["--task", "none"], "there is generate"),
+        (["--results", "/nonexistent"], "no such folder"),
+    ],
+)
+def test_a_mistake_of_the_caller_ends_with_2_and_a_line(tmp_path, monkeypatch, capsys, arguments, said):
+    guide_of(tmp_path, [BASELINE])
+    told = arguments if "--results" in arguments else ["--results", tmp_path, *arguments]
+    status, _, err = run(monkeypatch, capsys, *told)
+    assert status == 2
+    assert said in err
+
+
+def test_a_damaged_summary_is_a_line_and_no_traceback(tmp_path, monkeypatch, capsys):
+    (tmp_path / "summary.parquet").write_bytes(b"no parquet")
+    status, _, err = run(monkeypatch, capsys, "--results", tmp_path)
+    assert status == 2
+    assert err.startswith("speedgrid: ")
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in RESULTS.glob("*/*/summary.parquet")), ids=lambda path: path.name)
+def test_published_results_get_advice(folder, monkeypatch, capsys):
+    status, out, _ = run(monkeypatch, capsys, "--results", folder)
+    assert status == 0
+    wanted = {"decode-8b": "Take vLLM: 633 ms a reply, 5.4×", "decode-1b": "Take torch.compile (own loop): 210 ms a reply, 9.3×"}
+    assert wanted[folder.name] in out
+    assert "not measured: the model's weights are random; it keeps the model's arithmetic by construction" in out
