@@ -379,7 +379,14 @@ TRUST = (
     ),
     Column("runs_disturbed", "int64", "", "Disturbed runs", "Those in which the machine was not quiet, which count less", "lower"),
     Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s with those of the reply before"),
-    Column("replies_worth", "double", "", "Worth", "How many independent replies would give as narrow an interval", "higher"),
+    Column(
+        "replies_worth",
+        "double",
+        "",
+        "Effective replies",
+        "How many independent replies would give as narrow an interval: the effective sample size",
+        "higher",
+    ),
     Column("outliers_slow", "int64", "", "Slow outliers", "Replies slower than Tukey's fence; they count in every figure", "lower"),
     Column("outliers_fast", "int64", "", "Fast outliers", "Replies faster than it; they count in every figure", "lower"),
     Column(

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import stats as st  # noqa: E402
+from speedgrid.stats import samples  # noqa: E402
 
 LENGTHS = (10, 20, 50, 100, 300)
 
@@ -128,15 +129,6 @@ def held(intervals: list[st.Estimate], truth: float, ideal: float) -> str:
     return f"{100 * inside:.1f} ({np.median([one.high - one.low for one in intervals]) / ideal:.2f})"
 
 
-def coverage_of_ratios(repeats: int) -> None:
-    print("\nRatio of two independent series of 30 and 60 replies, the true ratio 2: intervals that hold it, %")
-    for name in SERIES:
-        rng = np.random.default_rng(2)
-        pairs = [(2 * simulate(name, rng, 30), simulate(name, rng, 60)) for _ in range(repeats)]
-        inside = [one.low <= 2 <= one.high for one in (st.ratio(st.level(a), st.level(b)) for a, b in pairs)]
-        print(f"{name:30}{100 * np.mean(inside):6.1f}")
-
-
 def coverage_under_stopping(repeats: int) -> None:
     print("\nStopping at ±1 % (at least 20, at most 1000 replies): coverage, %; replies used (quartiles); stopped at the maximum, %")
     for name in SERIES:
@@ -196,11 +188,10 @@ def replay(cells: list[tuple[str, str, np.ndarray]], repeats: int) -> None:
 
 def main() -> None:
     arguments = parse()
-    st.RESAMPLES = 999  # enough for coverage
+    samples.RESAMPLES = 999  # enough for coverage
     started = time.perf_counter()
     if not arguments.replay_only:
         coverage_of_means(arguments.repeats)
-        coverage_of_ratios(arguments.repeats)
         coverage_under_stopping(max(100, arguments.repeats // 2))
     cells = [cell for folder in arguments.results for cell in series_of(folder)]
     if cells:

@@ -156,7 +156,15 @@ CONCERNS = {
     "sharpen": {"aggregate"},
     "stage": EVERY_MEASUREMENT,
     "state": WATCHED,
-    "stats": of("measure", "score") | {"aggregate", "render_report"},
+    # Only names: the modules behind them count one by one, so that what the page alone says of figures has nothing measured again.
+    "stats": set(),
+    "stats.samples": {"measure transformers auto", "score", "aggregate", "render_report"},
+    "stats.percentiles": {"aggregate", "render_report"},
+    "stats.series": {"measure transformers auto", "aggregate", "render_report"},
+    "stats.speeds": {"aggregate", "render_report"},
+    "stats.stopping": of("measure"),
+    "stats.student": {"measure transformers auto", "aggregate", "render_report"},
+    "stats.verdicts": {"aggregate", "render_report"},
     "supervision": EVERY_MEASUREMENT,
     "engines": EVERY_MEASUREMENT,
     "engines.base": of_engine(*ENGINES) | {"quantize autogptq"},
@@ -315,8 +323,8 @@ def test_comments_docstrings_formatting_and_annotations_run_nothing_again(after)
         ("speedgrid/comparison.py", "flat", {"aggregate", "render_report"}),
         ("speedgrid/comparison.py", "compare", {"render_report"}),
         ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
-        ("speedgrid/stats.py", "stop", {"measure transformers auto"}),
-        ("speedgrid/stats.py", "over", {"aggregate", "render_report"}),
+        ("speedgrid/stats/stopping.py", "stop", {"measure transformers auto"}),
+        ("speedgrid/stats/verdicts.py", "over", {"aggregate", "render_report"}),
         ("speedgrid/workloads/generate.py", "counted", of("measure") & in_experiments(*GENERATE)),
         ("speedgrid/grid.py", "plan", {"write_plan"}),
         ("measure.py", "replies", of("measure") & in_experiments(*GENERATE)),
@@ -328,7 +336,7 @@ def test_an_edited_function_runs_those_jobs_again_that_call_it(after, file, defi
 
 
 def test_what_importing_a_module_does_concerns_all_that_import_it(after):
-    file = "scripts/speedgrid/stats.py"
+    file = "scripts/speedgrid/stats/student.py"
     text = source(file)
     assert after({file: f"{text}\nunused = 1\n\n\ndef unused_too(): ...\n"}) == set()
     again = after({file: f"{text}\nnp.seterr(all='raise')\n"})

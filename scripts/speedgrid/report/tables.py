@@ -289,7 +289,7 @@ def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
 def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
     """Speed and times, whatever the workload."""
     latencies, typical = [reply["reply_s"] for reply in cell.all_replies], speed.interval()
-    beyond, worth = stats.outliers(latencies), sum(run.mean.worth for run in cell.runs)
+    beyond, effective = stats.outliers(latencies), sum(run.mean.effective_n for run in cell.runs)
     seconds = [run.seconds for run in cell.runs if run.seconds]
     return {
         "runs": len(cell.runs),
@@ -301,9 +301,9 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "rate_high": typical.high,
         "latency_mean_s": stats.mean(latencies),
         "latency_std_s": stats.sd(latencies),
-        **_percentiles(latencies, worth),
+        **_percentiles(latencies, effective),
         "autocorrelation": stats.autocorrelation([items(reply) / reply["reply_s"] for reply in cell.replies]),
-        "replies_worth": worth,
+        "replies_worth": effective,
         "outliers_slow": beyond.slow,
         "outliers_fast": beyond.fast,
         "noise": speed.noise,
@@ -312,11 +312,11 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
     }
 
 
-def _percentiles(latencies: Sequence[float], worth: float) -> dict:
+def _percentiles(latencies: Sequence[float], effective_n: float) -> dict:
     """Percentiles with the ends of their intervals, which are None where the replies support none."""
     found = {}
     for percent in (50, 95, 99):
-        estimate = stats.percentile_interval(latencies, percent / 100, worth=worth)
+        estimate = stats.percentile_interval(latencies, percent / 100, effective_n=effective_n)
         found[f"latency_p{percent}_s"] = stats.percentile(latencies, percent / 100)
         found[f"latency_p{percent}_low_s"] = estimate and estimate.low
         found[f"latency_p{percent}_high_s"] = estimate and estimate.high

@@ -1,0 +1,61 @@
+"""What can be said from repeated measurements: means, intervals, percentiles, speeds, noise between runs, verdicts. Pure; NumPy alone.
+
+Every function takes the measurements themselves, in any unit, and gives figures in that unit. Three kinds of input are told apart, each
+in a module of its own:
+
+- a *sample* (samples, percentiles): independent values, in any order.
+- a *series* (series, stopping): the replies of one process, in their order. Neighbours are alike, because the machine's speed wanders; an
+  interval that takes them for independent is far too narrow. `level` allows for that.
+- *runs* (speeds): several processes that measured the same. `speed` pools them, and allows for what changes from one process to the next;
+  two such speeds are compared by `over` and `verdict` (verdicts).
+
+No module has the name of a function here: `stats.NAME` is one thing (fingerprint.py reads it off the code).
+"""
+
+from speedgrid.stats.percentiles import percentile, percentile_interval, percentile_needs, percentile_supported
+from speedgrid.stats.samples import CONFIDENCE, Estimate, Outliers, mean, mean_interval, outliers, sd
+from speedgrid.stats.series import Level, autocorrelation, level, pooled
+from speedgrid.stats.speeds import DISTURBED_SHARE, Prior, Run, Speed, drift, fitted, run, shown, speed, with_shown
+from speedgrid.stats.stopping import Precision, stop
+from speedgrid.stats.student import t_quantile
+from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, further_runs, leaders, over, surely_faster, verdict
+
+__all__ = [
+    "CLOSE",
+    "CONFIDENCE",
+    "DISTURBED_SHARE",
+    "NEGLIGIBLE",
+    "NOT_FAR",
+    "Estimate",
+    "Level",
+    "Outliers",
+    "Precision",
+    "Prior",
+    "Run",
+    "Speed",
+    "Verdict",
+    "autocorrelation",
+    "drift",
+    "fitted",
+    "further_runs",
+    "leaders",
+    "level",
+    "mean",
+    "mean_interval",
+    "outliers",
+    "over",
+    "percentile",
+    "percentile_interval",
+    "percentile_needs",
+    "percentile_supported",
+    "pooled",
+    "run",
+    "sd",
+    "shown",
+    "speed",
+    "stop",
+    "surely_faster",
+    "t_quantile",
+    "verdict",
+    "with_shown",
+]

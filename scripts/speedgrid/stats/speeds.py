@@ -1,0 +1,232 @@
+"""Runs, which are processes that measured the same: the speed of a cell over all of its runs, and the noise between them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speedgrid.stats.samples import CONFIDENCE, Estimate, as_sample
+from speedgrid.stats.series import level
+from speedgrid.stats.student import sum_of_variances, t_quantile
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process that measured something: its typical speed, and what its replies say of it.
+
+    `value` is the median of the replies' rates, `se` the standard error of its logarithm from the replies alone, known with `df` degrees of
+    freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: the machine was not
+    quiet, so that the run counts less.
+    """
+
+    value: float
+    se: float
+    df: float
+    n: int
+    slowest: float
+    fastest: float
+    scatter: float
+    disturbed: bool = False
+
+
+# The mean of the middle half of a series has the standard error of the series with its outer quarters drawn in to the quartiles, times 2
+# (J. W. Tukey and D. H. McLaughlin, "Less Vulnerable Confidence and Significance Procedures", Sankhya A 25, 1963). The median's is about a
+# twelfth larger in a normal sample.
+_TRIMMED = 0.25
+_MEDIAN_OVER_TRIMMED = 1.08
+# The middle half of normal values is as wide as so many standard deviations.
+_QUARTILES = 1.349
+# A disturbed run counts as a quarter of a quiet one: as if its noise had twice the deviation.
+DISTURBED_SHARE = 0.25
+# A run that is further from the middle of its cell's runs than this many deviations pulls no more than one that is just so far
+# (P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964).
+_PULLS = 1.5
+# However many runs of other cells there are, a cell's own noise is its own: they count as at most so many degrees of freedom.
+_MOST_SHARED_DF = 12.0
+
+
+def run(rates: Sequence[float], disturbed: bool = False) -> Run:
+    """A run from the rates of its replies, in their order. Raises ValueError where one is not a positive finite number."""
+    values = np.asarray(rates, dtype=float)
+    sample = as_sample(values)
+    if sample[0] <= 0:
+        raise ValueError("a speed is a positive number")
+    middle, (low, high) = float(np.median(sample)), np.quantile(sample, [0.25, 0.75])
+    scatter = float(high - low) / _QUARTILES / middle
+    ends = {"slowest": float(sample[0]), "fastest": float(sample[-1]), "scatter": scatter, "disturbed": disturbed}
+    if len(values) < 2:
+        return Run(middle, math.inf, 1.0, 1, **ends)
+    outer = int(len(values) * _TRIMMED)
+    drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
+    se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
+    return Run(middle, se, drawn_in.df, len(values), **ends)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of the noise between runs before a cell ran twice: the standard deviation of the logarithm of a run's speed, as if from
+    `df` degrees of freedom; `runs` is how many runs that rests on. `usual` is that of such cells everywhere, without those of the study."""
+
+    sd: float
+    df: float
+    runs: int = 0
+    usual: float | None = None
+
+    @property
+    def usual_sd(self) -> float:
+        return self.sd if self.usual is None else self.usual
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The speed of a cell over all its runs, and how sure it is.
+
+    `value`: the geometric mean of the runs' speeds, in which a disturbed run and one far from the others count less. `noise`: the standard
+    deviation of a single run's logarithm from one process to the next, known with `df` degrees of freedom from `known_from` runs, those of
+    the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
+    upper end of its interval.
+    """
+
+    value: float
+    noise: float
+    df: float
+    known_from: int
+    runs: int
+    below: tuple[tuple[float, float], ...]
+    above: tuple[tuple[float, float], ...]
+    slowest: float
+    fastest: float
+    usual: float = math.inf  # the noise of such cells everywhere
+
+    @property
+    def known(self) -> bool:
+        """Whether it has an interval: single replies have none."""
+        return all(math.isfinite(variance) for variance, _ in self.below)
+
+    def interval(self, confidence: float = CONFIDENCE) -> Estimate:
+        """The speed and its interval, never beyond the slowest and the fastest reply that was seen."""
+        if not self.known:
+            return Estimate(self.value)
+        low, high = (self.value * math.exp(sign * half_interval(side, confidence)) for sign, side in ((-1, self.below), (1, self.above)))
+        return Estimate(self.value, max(low, self.slowest), min(high, self.fastest))
+
+
+def speed(runs: Sequence[Run], prior: Prior) -> Speed:
+    """The speed of a cell from its runs; `prior` is what is known of the noise of such cells besides (see Prior, with_shown).
+
+    The variance between runs is moderated: that of these runs is drawn towards the prior's, (d0 s0² + d s²) / (d0 + d) with d0 + d degrees
+    of freedom (G. K. Smyth, "Linear Models and Empirical Bayes Methods for Assessing Differential Expression in Microarray Experiments",
+    Statistical Applications in Genetics and Molecular Biology 3, 2004, section 3). So one run has an interval, and two that happen to agree
+    do not make a noisy machine a quiet one. What its replies leave open of each run comes on top.
+    """
+    if not runs:
+        raise ValueError("a speed needs a run")
+    centre, shown, weights = _centre(runs, prior.sd)
+    own = len(runs) - 1
+    df = prior.df + own
+    between = (prior.df * prior.sd**2 + own * shown) / df
+    shares = weights / weights.sum()
+    spent = between * float(sum(share**2 / _counts(one) for share, one in zip(shares, runs, strict=True)))
+    sides, normal = [[(spent, df)], [(spent, df)]], t_quantile((1 + CONFIDENCE) / 2, math.inf)
+    for share, one in zip(shares, runs, strict=True):
+        for side, furthest in zip(sides, (one.slowest, one.fastest), strict=True):
+            # What is typical of a run lies among its replies, however little these few say of how they wander.
+            most = abs(math.log(furthest / one.value)) if furthest > 0 else math.inf
+            bounded = math.isfinite(one.se) and most < one.se * t_quantile((1 + CONFIDENCE) / 2, one.df)
+            side.append(((share * most / normal) ** 2, math.inf) if bounded else ((share * one.se) ** 2, one.df))
+    slowest, fastest = min(one.slowest for one in runs), max(one.fastest for one in runs)
+    return Speed(
+        min(max(math.exp(centre), slowest), fastest),
+        math.sqrt(between),
+        df,
+        prior.runs + (len(runs) if own else 0),
+        len(runs),
+        tuple(sides[0]),
+        tuple(sides[1]),
+        slowest,
+        fastest,
+        prior.usual_sd,
+    )
+
+
+def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:
+    """What the runs of a cell say of the noise between runs: degrees of freedom, and the variance times these."""
+    df = len(runs) - 1
+    return df, df * _centre(runs, prior.sd)[1]
+
+
+def with_shown(prior: Prior, df: int, squares: float, runs: int = 0) -> Prior:
+    """The prior of a kind of cells with what other cells of that kind have shown in this study: the sums of `shown` over them."""
+    total = prior.df + df
+    return Prior(
+        math.sqrt((prior.df * prior.sd**2 + squares) / total), min(total, max(_MOST_SHARED_DF, prior.df)), prior.runs + runs, prior.usual_sd
+    )
+
+
+def fitted(cells: Sequence[tuple[int, float]], df: float) -> Prior:
+    """The prior that recorded cells give, from the number of runs of each and the standard deviation of the logarithms of their speeds.
+
+    The most likely one, where a cell's variance is the prior's times a draw of F with the cell's and the prior's degrees of freedom (Smyth
+    2004, section 6.2). How much cells differ, `df`, is given: fewer than a dozen cells say little of it. Raises ValueError for no cells.
+    """
+    cells = [(runs, sd) for runs, sd in cells if runs > 1 and sd > 0]
+    if not cells:
+        raise ValueError("no cell ran twice")
+    sds = np.geomspace(min(sd for _, sd in cells) / 10, max(sd for _, sd in cells) * 10, 20_000)
+    likely = np.zeros(len(sds))
+    for runs, sd in cells:
+        over_prior = (sd / sds) ** 2
+        likely += (runs - 1) / 2 * np.log(over_prior) - (runs - 1 + df) / 2 * np.log1p((runs - 1) * over_prior / df)
+    return Prior(float(sds[likely.argmax()]), df, sum(runs for runs, _ in cells))
+
+
+def _centre(runs: Sequence[Run], least_sd: float) -> tuple[float, float, np.ndarray]:
+    """The logarithm of the runs' common speed, the variance of a run's, and the weights of the runs.
+
+    Huber's estimate: within 1.5 deviations it is the weighted mean. The deviation is that of the runs' median absolute deviation, and at
+    least `least_sd`: no run counts less for noise that every machine has.
+    """
+    logs, counts = np.log([one.value for one in runs]), np.array([_counts(one) for one in runs])
+    if len(runs) == 1:
+        return float(logs[0]), 0.0, counts
+    middle = float(np.median(logs))
+    sd = max(least_sd, 1.4826 * float(np.median(np.abs(logs - middle))))
+    weights = counts
+    for _ in range(20):
+        away = logs - middle
+        weights = counts * np.minimum(1, _PULLS * sd / np.maximum(np.abs(away), 1e-12))
+        middle = float((weights * logs).sum() / weights.sum())
+    away = np.clip(logs - middle, -_PULLS * sd, _PULLS * sd)
+    shown = float((counts * away**2).sum() / counts.mean() / (len(runs) - 1))
+    return middle, shown, weights
+
+
+def _counts(one: Run) -> float:
+    return DISTURBED_SHARE if one.disturbed else 1.0
+
+
+def half_interval(variances: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> float:
+    """Half of an interval on one side, from independent variances with their degrees of freedom."""
+    variance, df = sum_of_variances(variances)
+    return t_quantile((1 + confidence) / 2, df) * math.sqrt(variance)
+
+
+def drift(runs: Sequence[Run], at: Sequence[float]) -> Estimate | None:
+    """By what share the runs of one thing got faster from the first to the last (slower: negative), a straight line through them.
+
+    None for fewer than two runs, or where all ran at one time; without an interval for two. The interval is that of least squares, a t of
+    K - 2 degrees of freedom.
+    """
+    times = np.asarray(at, dtype=float)
+    if len(runs) < 2 or np.ptp(times) == 0:
+        return None
+    logs, span = np.log([run.value for run in runs]), np.ptp(times)
+    away = (times - times.mean()) / span
+    slope = float((away * logs).sum() / (away**2).sum())
+    if len(runs) == 2:
+        return Estimate(math.expm1(slope))
+    left = logs - logs.mean() - slope * away
+    se = math.sqrt((left**2).sum() / (len(runs) - 2) / (away**2).sum())
+    half = t_quantile((1 + CONFIDENCE) / 2, len(runs) - 2) * se
+    return Estimate(math.expm1(slope), math.expm1(slope - half), math.expm1(slope + half))

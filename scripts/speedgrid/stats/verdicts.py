@@ -1,0 +1,88 @@
+"""Comparing speeds: their ratio with its interval, and what it comes to. One test everywhere (docs/verdicts.md)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from speedgrid.stats.samples import CONFIDENCE, Estimate
+from speedgrid.stats.speeds import Speed, half_interval
+from speedgrid.stats.student import t_quantile
+
+# A difference of so little matters to nobody, however sure it is.
+NEGLIGIBLE = 0.01
+# What is called the same is at most so far apart, with differences of a quarter ruled out.
+CLOSE = 0.05
+NOT_FAR = 0.25
+
+Verdict = Literal["faster", "slower", "same", "unsure"]
+
+
+def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate:
+    """How many times as fast `above` is as `below`, and its interval, in which the noise between runs is; no interval where either is of
+    single replies.
+
+    The ratio is that of the two values. Each end of the interval takes from each side the variance that points there (A. Donner and G. Y.
+    Zou, "Closed-Form Confidence Intervals for Functions of the Normal Mean and Standard Deviation", Statistical Methods in Medical Research
+    21, 2012), with Welch's degrees of freedom. No end is further out than the slowest reply of one over the fastest of the other, and from
+    there what such cells usually differ by from one process to the next, of which the replies of one say nothing.
+    """
+    value = above.value / below.value
+    if not (above.known and below.known):
+        return Estimate(value)
+    low = value * math.exp(-half_interval(_beside(above.below, below.above), confidence))
+    high = value * math.exp(half_interval(_beside(above.above, below.below), confidence))
+    usual = math.exp(t_quantile((1 + confidence) / 2, min(above.df, below.df)) * math.hypot(above.usual, below.usual))
+    least, most = above.slowest / below.fastest / usual, above.fastest * usual / below.slowest if below.slowest else math.inf
+    return Estimate(value, max(low, least), min(high, most))
+
+
+def _beside(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The variances of two speeds together. What is known of the noise between runs is, for the most part, known of both at once, so that
+    two such variances have the degrees of freedom of one."""
+    (a, df_a), (b, df_b) = one[0], other[0]
+    return [(a + b, (a + b) / (a / df_a + b / df_b) if a + b > 0 else min(df_a, df_b)), *one[1:], *other[1:]]
+
+
+def verdict(ratio: Estimate, negligible: float = NEGLIGIBLE) -> Verdict:
+    """What a ratio of speeds comes to.
+
+    `faster` or `slower`: its interval is on one side of 1, and it is further from 1 than `negligible`, a share that matters to nobody.
+    `same`: it is no further from 1 than CLOSE, and differences of more than NOT_FAR are ruled out. Else `unsure`: these runs cannot say.
+    """
+    if ratio.low is None or ratio.high is None:
+        return "unsure"
+    away, reach = abs(math.log(ratio.value)), max(ratio.high, 1 / ratio.low)
+    if away > math.log1p(negligible) and not ratio.low <= 1 <= ratio.high:
+        return "faster" if ratio.value > 1 else "slower"
+    return "same" if away <= math.log1p(max(CLOSE, negligible)) and reach <= 1 + NOT_FAR else "unsure"
+
+
+def surely_faster(one: Speed, other: Speed) -> bool:
+    return verdict(over(one, other)) == "faster"
+
+
+def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
+    """For each speed what can be said of it against the fastest: `same` for the fastest itself and what is really close to it, `unsure` for
+    what may be as fast, `slower` for what is not the fastest: a speed that any other surely beats."""
+    first = max(range(len(speeds)), key=lambda index: speeds[index].value)
+    found: list[Verdict] = []
+    for index, one in enumerate(speeds):
+        beaten = any(surely_faster(other, one) for other in speeds if other is not one)
+        against = verdict(over(one, speeds[first])) if index != first else "same"
+        found.append("slower" if beaten and index != first else against)
+    return found
+
+
+def further_runs(above: Speed, below: Speed, most: int = 20) -> int | None:
+    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`."""
+    away = abs(math.log(above.value / below.value))
+    for more in range(1, most + 1):
+        sides = []
+        for one in (above, below):
+            shrink = one.runs / (one.runs + more)
+            (between, _), *within = one.above
+            sides.append([(between * shrink, one.df + more), *((variance * shrink, max(df, 2.0)) for variance, df in within)])
+        half = half_interval(_beside(*sides))
+        if half < away or (away <= math.log1p(CLOSE) and away + half <= math.log1p(NOT_FAR)):
+            return more
+    return None
