@@ -73,11 +73,13 @@ def browser(request, report, tmp_path_factory):
 
 
 def test_every_chart_is_drawn_and_nothing_is_wrong(browser):
-    assert browser.execute_script(CHARTS) == ["drawn"] * 13
+    states = browser.execute_script(CHARTS)
+    assert set(states) == {"drawn"}
+    assert len(states) >= 15
     marks = browser.execute_script(
         "return [...document.querySelectorAll('[data-chart] svg')].map((svg) => svg.querySelectorAll('path').length)"
     )
-    assert len(marks) == 13
+    assert len(marks) == len(states)
     assert min(marks) > 5
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 

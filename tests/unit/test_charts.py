@@ -17,8 +17,8 @@ from speedgrid.report import charts
 from speedgrid.report.charts import base, families, labels, memory
 from speedgrid.schema import SUMMARY
 
-NAMES = ["speed", "speedup", "ceiling", "latency", "memory", "quality", "cold-start"]
-ROW_CHARTS = [name for name in NAMES if name != "quality"]
+NAMES = ["speed", "speedup", "ceiling", "latency", "memory", "quality", "cold-start", "pays"]
+ROW_CHARTS = [name for name in NAMES if name not in ("quality", "pays")]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_what_could_not_run_says_why_in_its_row(figures, name):
     assert [(row["name"], row["note"]) for row in notes] == [("bitsandbytes NF4", "a package or tool is missing")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*ROW_CHARTS, "quality"])
 def test_what_was_not_active_is_grey(figures, name):
     _, spec = figures[name]
     states = {row["state"] for row in data_of(spec) if row.get("name") == "torch.compile (one line)"}
@@ -265,3 +265,38 @@ def test_all_charts_fade_what_is_not_chosen(figures):
     for name, (_, spec) in figures.items():
         assert [one["value"] for one in spec["params"] if one["name"] == "chosen"] == [""], name
         assert "chosen != datum.name" in json.dumps(spec), name
+
+
+# Quality, memory and when it pays
+
+
+def test_what_another_technique_beats_is_pale_and_says_by_what(figures):
+    rows = {row["name"]: row for row in data_of(figures["quality"][1]) if "by" in row}
+    assert rows["No KV cache"]["beaten"]
+    assert rows["No KV cache"]["by"] == "SDPA"
+    assert not rows["torch.compile (static cache)"]["beaten"]
+    assert "Nothing beats in speed, quality and memory: " in figures["quality"][0].words
+
+
+def test_cards_have_lines_where_memory_is_that_of_a_gpu(tmp_path, figures):
+    cells = [replace(made.DEFAULT_CELLS[0], peak=15 * 1024), made.Made("small", "Small", peak=4 * 1024)]
+    figure = memory.memory_figure(group_of(tmp_path, cells, machine=made.GPU_MACHINE))
+    drawn = {row["size"]: row["card"] for row in data_of(figure.chart.to_dict(validate=True)) if "card" in row}
+    assert drawn["24 GB"] == 22  # GiB: 24 less a sixteenth for ECC and half a GiB for CUDA
+    assert "16 GB" in drawn
+    assert "48 GB" not in drawn
+    assert "Dashed" in figure.caption
+    assert not [row for row in data_of(figures["memory"][1]) if "card" in row]
+
+
+def test_the_lines_cross_1_where_a_technique_pays_off(figures):
+    figure, spec = figures["pays"]
+    rows = data_of(spec)
+    crossed = [row for row in rows if "break_even_replies" in row]
+    assert {row["name"] for row in crossed} == {"torch.compile (static cache)", "bfloat16", "SDPA"}
+    (paid,) = (row for row in crossed if row["name"] == "torch.compile (static cache)")
+    assert paid["break_even_replies_low"] <= paid["break_even_replies"] <= paid["break_even_replies_high"]
+    line = {row["requests"]: row["share"] for row in rows if "share" in row and "label" not in row and row["name"] == paid["name"]}
+    assert all((share > 1) == (count < paid["break_even_replies"]) for count, share in line.items())
+    assert "torch.compile (static cache) after" in figure.words
+    assert "No KV cache never" in figure.words

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import charts, pending, published, quality, timeline, training, trust, units
+from speedgrid.report import cards, charts, pending, published, quality, timeline, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.charts import base
@@ -111,6 +111,7 @@ class Section:
     prompt: str = ""
     sizes: list[training.PointTable] = field(default_factory=list)
     others: list[published.Beside] = field(default_factory=list)
+    fits: cards.Fits | None = None
 
 
 def render(
@@ -213,6 +214,7 @@ def _section(
         samples=_samples(group) if replies else [],
         sizes=training.point_tables(own),
         others=published.beside(others, settings.get("published"), group, own),
+        fits=cards.table(group, cards.device_memory(runs, group)),
         prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
     )
 

@@ -11,7 +11,7 @@ from speedgrid.report.tables import Group
 
 OF_REPLIES = (
     *(speed.speed_figure, speed.speedup_figure, speed.ceiling_figure, latency.latency_figure),
-    *(memory.memory_figure, quality.quality_figure, starts.cold_figure),
+    *(memory.memory_figure, quality.quality_figure, starts.cold_figure, starts.pays_figure),
 )
 OF_STEPS = (
     *(speed.speed_figure, speed.speedup_figure, latency.latency_figure, sizes.loss_figure),

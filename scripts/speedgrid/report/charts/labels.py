@@ -20,18 +20,21 @@ def wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, LABEL_WIDTH, max_lines=2, placeholder=" …"))
 
 
-def place_labels(points: Sequence[tuple[float, float]], names: Sequence[str], height: float) -> list[tuple[float, float, str, bool]]:
-    """Where each point's label goes: offset from the point in pixels, alignment, and whether a line must lead there.
+def place_labels(
+    points: Sequence[tuple[float, float]], names: Sequence[str], height: float, others: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, float, str, bool]]:
+    """Where each point's label goes: offset from the point in pixels, alignment, and whether a line must lead there. `others` are points
+    without labels, which none should cover.
 
     `points` are (fraction of the plot's width, pixels from its top). Labels are placed one after another, each at the nearest spot that is
     free at every width of WIDTHS: offsets are pixels and points move apart as the plot grows, so that free once is not free always.
     """
-    spots, boxes = [], []
+    spots, boxes, marks = [], [], [*points, *others]
     for point, name in zip(points, names, strict=True):
         lines = wrapped(name).split("\n")
         size = (max(map(len, lines)) * CHARACTER, len(lines) * LINE)
         options = [(spot, [label_box(point, spot, size, width) for width in WIDTHS]) for spot in _candidate_spots(size)]
-        spot, taken = min(options, key=lambda option: _overlap(option[1], boxes, points, height))
+        spot, taken = min(options, key=lambda option: _overlap(option[1], boxes, marks, height))
         spots.append(spot)
         boxes.append(taken)
     return spots
@@ -68,3 +71,30 @@ def _overlap(candidate: Sequence[tuple], boxes: Sequence[Sequence[tuple]], point
 
 def shared(a: tuple, b: tuple) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places on a line at least `gap` apart, in the order of `places`, each as near to its own as that allows and within low and high where
+    all fit there: neighbours that are too close move apart around their mean."""
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    groups: list[list[float]] = []  # sum of the wanted starts, how many
+    for index in order:
+        groups.append([places[index], 1])
+        # A group is a run of labels that touch; it begins at the mean of where each would have it begin.
+        while len(groups) > 1 and _begin(groups[-2]) + groups[-2][1] * gap > _begin(groups[-1]):
+            total, count = groups.pop()
+            groups[-1][0] += total - count * groups[-1][1] * gap
+            groups[-1][1] += count
+    found = [begin + number * gap for group in groups for begin in [_begin(group)] for number in range(int(group[1]))]
+    for index in range(len(found)):
+        found[index] = max(found[index], low + index * gap)
+    for index in reversed(range(len(found))):
+        found[index] = min(found[index], high - (len(found) - 1 - index) * gap)
+    result = [0.0] * len(places)
+    for place, index in zip(found, order, strict=True):
+        result[index] = place
+    return result
+
+
+def _begin(group: Sequence[float]) -> float:
+    return group[0] / group[1]

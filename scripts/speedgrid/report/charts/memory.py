@@ -1,15 +1,19 @@
-"""Peak memory."""
+"""Peak memory, with the cards that it fits on."""
+
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
 
-from speedgrid.report import units
+from speedgrid.report import cards, units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.charts.speed import NOUNS, PLURALS
 from speedgrid.report.tables import Group
 
-MEMORY = ("memory_before", "memory_loaded", "memory_peak", "memory_reserved")
+MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved")
+LABEL_SHARE = 0.21  # of a phone's axis, which the name of a card takes with room beside it
+NEXT_CARD = 1.5  # the axis goes on to the next larger card where that is at most so many times the largest peak
 PARTS = ("held before the load", "loaded model", "more while replying")
 
 
@@ -24,10 +28,13 @@ def memory_figure(group: Group) -> Figure | None:
         legend.insert(0, Key("--chart-before", "held before the model was loaded"))
     if group.measured.memory_reserved.notna().any():
         legend.append(Key("--muted", "reserved by the allocator (thin line)"))
+    lines = (
+        " Dashed lines are what cards of these sizes can use at least, without what CUDA takes for itself." if _shown(group.rows) else ""
+    )
     return Figure(
         "memory",
         "Peak memory",
-        f"Less is better. The most that was held during the counted {noun}: allocated on a GPU, resident in the process on a CPU.",
+        f"Less is better. The most that was held during the counted {noun}: allocated on a GPU, resident in the process on a CPU.{lines}",
         memory(group.rows),
         legend,
         base.in_words(group.measured.assign(memory_peak=group.measured.memory_peak / 2**20), "memory_peak", " MiB"),
@@ -50,15 +57,49 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     table["peak"], table["reserved"] = table.memory_peak / unit.size, table.memory_reserved.astype(float) / unit.size
     table["end"] = table[["peak", "reserved"]].max(axis=1)
     table = table.drop(columns=list(MEMORY))
-    scale = alt.Scale(domain=[0, base.largest(table.end)], nice=False)
+    shown = _shown(rows)
+    room = _room(shown)
+    ends = [base.largest(table.end), *(room[size] / unit.size for size in shown)]
+    scale = alt.Scale(domain=[0, max(ends)], nice=False)
     x = alt.X("start:Q", title=f"memory ({unit.unit})", scale=scale, axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.peak)").encode(y=base.rows_axis(table))
     reserved = base.tooltip(reserved=f"reserved ({unit.unit})")
-    return base.finished(
+    layers = [
         base.bars(parts, PARTS, x, table),
         rowed.transform_filter("datum.reserved > datum.peak").mark_rule(strokeWidth=1.5, color=MUTED).encode(x="peak:Q", x2="reserved:Q"),
         rowed.mark_tick(thickness=1.5, size=14, color=MUTED).encode(x="reserved:Q", tooltip=reserved),
         rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="end:Q", text="text:N", color=base.text_ink()),
         base.notes(table),
-        table=table,
+    ]
+    return base.finished(*([_cards(shown, room, unit)] if shown else []), *layers, table=table)
+
+
+def _shown(rows: pd.DataFrame) -> list[int]:
+    """The cards that have a line: those up to the largest peak, and the next one where it is near; none without memory of a GPU."""
+    on_gpu = rows[rows.memory_source.isin(["allocator", "device"])]
+    most = on_gpu[["memory_peak", "memory_reserved"]].max(axis=None)
+    if units.is_missing(most):
+        return []
+    room = _room(cards.SOLD)
+    reached = [size for size in cards.SOLD if room[size] <= most]
+    nearest = [size for size in cards.SOLD if most < room[size] <= most * NEXT_CARD]
+    return [*reached, *nearest[:1]]
+
+
+def _room(sizes: Sequence[int]) -> dict[int, float]:
+    """Bytes that a peak may have on cards of these sizes."""
+    return {size: cards.usable(size) - cards.CONTEXT for size in sizes}
+
+
+def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart:
+    """A line at each card that its name has room for at the width of a phone, and the name above the chart."""
+    places = {size: room[size] / unit.size for size in shown}
+    named: list[int] = []
+    for size in sorted(shown, reverse=True):
+        if not named or places[named[-1]] - places[size] >= LABEL_SHARE * max(places.values()):
+            named.append(size)
+    line = alt.Chart(pd.DataFrame([{"card": places[size], "size": f"{size} GB"} for size in named])).encode(x="card:Q")
+    return alt.layer(
+        line.mark_rule(color=MUTED, strokeDash=[3, 4], opacity=0.8),
+        line.mark_text(color=MUTED, fontSize=11, baseline="bottom", dy=-3).encode(y=alt.value(0), text="size:N"),
     )

@@ -1,4 +1,4 @@
-"""Quality against speed."""
+"""Quality against speed and memory."""
 
 import math
 
@@ -6,28 +6,39 @@ import altair as alt
 import pandas as pd
 
 from speedgrid.report import units
-from speedgrid.report.charts import base
-from speedgrid.report.charts.base import OFF_INK, PAPER, ROW, Figure
+from speedgrid.report.charts import base, families, pareto
+from speedgrid.report.charts.base import MUTED, OFF_INK, PAPER, ROW, Figure
 from speedgrid.report.charts.labels import LINE, place_labels, wrapped
 from speedgrid.report.tables import Group
 
-QUALITY = ("rate_low", "rate_high", "bits_per_byte")
+QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory_peak", "memory_source")
+ALL_LABELLED = 16  # techniques; of more, those that are beaten have their names in tooltips alone
+SMALLEST, LARGEST = 50, 240  # areas of marks in square pixels
+BEATEN = 0.4  # opacity of what another beats
 
 
 def quality_figure(group: Group) -> Figure | None:
-    """Bits per byte against speed."""
+    """Bits per byte against speed, with peak memory, and what nothing beats."""
     there = scored(group.rows)
     if there.empty:
         return None
     missing = [row.label for row in group.measured.itertuples() if row.label not in set(there.label)]
     without = f" Not scored: {', '.join(missing)}." if missing else ""
+    memory = there.memory_peak.dropna()
+    unit = units.scale("B", memory)
+    sizes = f" The larger the mark, the more memory ({unit.text(memory.min())} to {unit.text(memory.max())})." if len(memory) else ""
+    labels = dict(zip(there.technique, there.label, strict=True))
+    best = [name for name in labels if name in {one.name for one in pareto.standings(there)} - set(pareto.beaten(pareto.standings(there)))]
+    what = "speed, quality and memory" if len(memory) else "speed and quality"
+    said = f"Nothing beats in {what}: {', '.join(labels[name] for name in best)}. " if best else ""
     return Figure(
         "quality",
-        "Quality against speed",
-        f"Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed.{without}",
+        "Quality, speed and memory" if len(memory) else "Quality against speed",
+        "Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed."
+        f"{sizes} What another technique beats in one of these and equals in the others is pale; the dashed line joins the best.{without}",
         quality(group.rows),
         base.legend(group),
-        base.in_words(there, "bits_per_byte", " bit/B"),
+        said + base.in_words(there, "bits_per_byte", " bit/B"),
         (*base.ROW_COLUMNS, *QUALITY),
     )
 
@@ -38,38 +49,72 @@ def scored(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def quality(rows: pd.DataFrame) -> alt.LayerChart:
-    """Bits per byte against token/s; labels stand where none covers another or a point, at any width of the page."""
-    table = base.prepare(scored(rows), QUALITY).reset_index(drop=True)
-    height = max(300, ROW * len(rows))  # as high as the charts beside it
+    """Bits per byte against token/s, marks as large as peak memory; what another technique beats is pale. Labels stand where none covers
+    another or a point, at any width of the page."""
+    there = scored(rows)
+    standings = pareto.standings(there)
+    beaten = pareto.beaten(standings)
+    table = base.prepare(there, QUALITY).reset_index(drop=True)
+    names = dict(zip(table.technique, table.name, strict=True))
+    table["beaten"] = [technique in beaten for technique in table.technique]
+    table["by"] = [names[beaten[technique]] if technique in beaten else "none" for technique in table.technique]
+    table["area"] = (SMALLEST + (LARGEST - SMALLEST) * table.memory_peak / base.largest(table.memory_peak)).fillna(SMALLEST)
+    height = max(300, ROW * min(len(rows), 14))  # as high as the charts beside it
     x_domain = [0, base.largest(table.rate_high.fillna(table.rate)) * 1.08]
     low, high = table.bits_per_byte.min(), table.bits_per_byte.max()
     room = max((high - low) * 0.25, high * 0.005)
     y_domain = [max(0, low - room), high + room]
+    table = _labelled(table, x_domain, y_domain, height)
+    table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
+    table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
+    unit = units.scale("B", table.memory_peak)
+    table["memory_text"] = [unit.text(value) for value in table.memory_peak]
+    table = table.drop(columns=["memory_peak", "memory_source", "quality_verdict"])
+    counted = table[table.state != families.OFF]
+    front = pd.DataFrame(pareto.front(list(zip(counted.rate, counted.bits_per_byte, strict=True))), columns=["rate", "bits_per_byte"])
+
+    y_scale = alt.Scale(domain=y_domain, nice=False, zero=False)
+    y = alt.Y("bits_per_byte:Q", title="bits per byte (lower is better)", scale=y_scale, axis=alt.Axis(tickCount=5, labelLimit=0))
+    x = alt.X("rate:Q", title="token/s", scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
+    placed = alt.Chart(table).encode(x=x, y=y)
+    told = {"speed_text": "token/s, 95 % interval", "quality_text": "bits per byte", "memory_text": "peak memory", "by": "beaten by"}
+    tooltip = base.tooltip(**told, outcome="status")
+    leader = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
+    text = {"baseline": "middle", "lineBreak": "\n", "lineHeight": LINE, "fontSize": 11.5}
+    text |= {"dx": alt.ExprRef("datum.dx"), "dy": alt.ExprRef("datum.text_dy"), "align": alt.ExprRef("datum.align")}
+    color, shape, size = base.color(table), base.shape(table), alt.Size("area:Q", scale=None, legend=None)
+    grey = alt.condition(f"datum.beaten || datum.state == '{families.OFF}'", alt.value(MUTED), alt.value(base.INK))
+    pale = base.opacity(1, "datum.beaten", BEATEN)
+    named = placed.transform_filter("datum.label_lines != ''")
+    chart = alt.layer(
+        alt.Chart(front).mark_line(interpolate="step-before", color=MUTED, strokeDash=[3, 4], strokeWidth=1).encode(x=x, y=y),
+        placed.transform_filter("datum.led").mark_rule(color=OFF_INK, **leader).encode(x2="rate", y2="bits_per_byte"),
+        placed.mark_rule(strokeWidth=2).encode(
+            x=alt.X("rate_low:Q"), x2="rate_high:Q", color=color, opacity=base.opacity(0.6, "datum.beaten", 0.6 * BEATEN)
+        ),
+        placed.mark_point(filled=True, stroke=PAPER, strokeWidth=1).encode(
+            color=color, shape=shape, size=size, opacity=pale, tooltip=tooltip
+        ),
+        named.mark_text(**text, stroke=PAPER, strokeWidth=3, strokeJoin="round").encode(text="label_lines:N"),
+        named.mark_text(**text).encode(text="label_lines:N", color=grey),
+    )
+    return base.as_page(chart, height, padding=False)
+
+
+def _labelled(table: pd.DataFrame, x_domain: list[float], y_domain: list[float], height: float) -> pd.DataFrame:
+    """The table with where the label of each point stands: offsets in pixels, and whether a line leads there."""
     xs = [(value - x_domain[0]) / (x_domain[1] - x_domain[0]) for value in table.rate]
     ys = [height * (y_domain[1] - value) / (y_domain[1] - y_domain[0]) for value in table.bits_per_byte]
-    spots = place_labels(list(zip(xs, ys, strict=True)), list(table.name), height)
-    table["label_lines"] = [wrapped(name) for name in table.name]
+    named = [len(table) <= ALL_LABELLED or not row.beaten or row.state == families.BASELINE for row in table.itertuples()]
+    shown = [index for index, one in enumerate(named) if one]
+    others = [(xs[index], ys[index]) for index, one in enumerate(named) if not one]
+    spots = place_labels([(xs[index], ys[index]) for index in shown], [table.name[index] for index in shown], height, others)
+    placed = dict(zip(shown, spots, strict=True))
+    spots = [placed.get(index, (0.0, 0.0, "left", False)) for index in range(len(table))]
+    table["label_lines"] = [wrapped(name) if one else "" for name, one in zip(table.name, named, strict=True)]
     table["dx"], table["dy"], table["align"], table["led"] = zip(*spots, strict=True)
     half = [text.count("\n") * LINE / 2 for text in table.label_lines]
     table["text_dy"] = table.dy - half  # Vega centres the first line
     reach = [(lines + LINE / 2) * (align == "center") for lines, align in zip(half, table["align"], strict=True)]
     table["lead_dy"] = [dy - math.copysign(end, dy) for dy, end in zip(table.dy, reach, strict=True)]
-    table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
-    table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
-    y_scale = alt.Scale(domain=y_domain, nice=False, zero=False)
-    y = alt.Y("bits_per_byte:Q", title="bits per byte (lower is better)", scale=y_scale, axis=alt.Axis(tickCount=5, labelLimit=0))
-    x = alt.X("rate:Q", title="token/s", scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
-    placed = alt.Chart(table).encode(x=x, y=y)
-    tooltip = base.tooltip(speed_text="token/s, 95 % interval", quality_text="bits per byte", outcome="status")
-    leader = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
-    text = {"baseline": "middle", "lineBreak": "\n", "lineHeight": LINE, "fontSize": 11.5}
-    text |= {"dx": alt.ExprRef("datum.dx"), "dy": alt.ExprRef("datum.text_dy"), "align": alt.ExprRef("datum.align")}
-    color, shape = base.color(table), base.shape(table)
-    point = placed.mark_point(filled=True, size=110, stroke=PAPER, strokeWidth=1.5)
-    chart = alt.layer(
-        placed.transform_filter("datum.led").mark_rule(color=OFF_INK, **leader).encode(x2="rate", y2="bits_per_byte"),
-        placed.mark_rule(strokeWidth=2).encode(x=alt.X("rate_low:Q"), x2="rate_high:Q", color=color, opacity=base.opacity(0.6)),
-        point.encode(color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
-        placed.mark_text(**text).encode(text="label_lines:N", color=base.text_ink()),
-    )
-    return base.as_page(chart, height, padding=False)
+    return table

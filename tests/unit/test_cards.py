@@ -1,0 +1,49 @@
+"""What fits on which card."""
+
+from dataclasses import replace
+
+import records_factory as made
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import group_of, page_of
+from speedgrid.report import cards
+
+CELLS = [
+    replace(made.DEFAULT_CELLS[0], peak=15 * 1024),
+    made.Made("small", "Small", "quantization", peak=4 * 1024),
+    made.Made("huge", "Huge", "precision", status="oom", reason="out of memory"),
+    made.Made("missing", "Missing", status="missing_dependency", reason="no such package"),
+]
+
+
+def test_a_card_is_told_from_peak_reserve_and_what_cuda_takes(tmp_path):
+    group = group_of(tmp_path, CELLS, machine=made.GPU_MACHINE)
+    fits = cards.table(group, 24 * 2**30)
+    assert fits.cards == ["4 GB", "6 GB", "8 GB", "12 GB", "16 GB", "24 GB"]
+    assert fits.rows[0] == ("Small", "4.50 GiB", ["too large", "fits", "fits", "fits", "fits", "fits"])
+    # 15 GiB and 0.5 of CUDA are more than the 15 that a card of 16 GB can use; with the allocator's reserve, 18.5 fit 24.
+    assert fits.rows[1][2] == ["too large"] * 5 + ["fits"]
+    assert fits.rows[2] == ("Huge", "ran out of memory on 24.0 GiB", ["too large"] * 6)
+    assert len(fits.rows) == 3
+
+
+def test_what_ran_out_on_a_small_card_may_fit_a_larger_one():
+    need = cards.Need("x", None, None, 8 * 2**30)
+    assert [cards.says(need, size) for size in (6, 8, 12, 24)] == ["too large", "too large", "", ""]
+
+
+def test_a_processor_says_nothing_of_cards(tmp_path):
+    assert cards.table(group_of(tmp_path), None) is None
+
+
+@given(st.floats(1e6, 3e11), st.floats(0, 1e11))
+def test_a_larger_card_never_fits_worse(least, reserve):
+    order = [cards.NOT, cards.TIGHT, cards.FITS]
+    told = [order.index(cards.says(cards.Need("x", least, least + reserve), size)) for size in cards.SOLD]
+    assert told == sorted(told)
+
+
+def test_the_page_shows_it(tmp_path):
+    html = page_of(made.write_group(tmp_path, CELLS, gpu="h200", machine=made.GPU_MACHINE), made.study(cells=CELLS))
+    assert "What fits on which card" in html
+    assert '<td class="too-large">too large</td>' in html
