@@ -181,7 +181,7 @@ def test_nothing_from_outside_becomes_markup(hostile, html):
 def test_hostile_text_stays_inside_the_specifications(hostile):
     found = Page(hostile)
     specs = [code for attributes, code in found.scripts if attributes.get("type") == "application/json"]
-    assert len(specs) == 7
+    assert len(specs) >= 7
     for code in specs:
         assert "<" not in code
         json.loads(code)

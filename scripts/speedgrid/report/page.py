@@ -20,10 +20,10 @@ from markupsafe import Markup
 from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import cards, charts, pending, published, quality, timeline, training, trust, units
+from speedgrid.report import cards, charts, failures, pending, published, quality, timeline, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
-from speedgrid.report.charts import base
+from speedgrid.report.charts import base, devices
 from speedgrid.report.tables import KEYS, Group, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
@@ -166,6 +166,8 @@ def build(
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
+        "failures": failures.kinds(summary),
+        "sides": [_beside(number, one) for number, one in enumerate(devices.side_by_side(found), 1)],
         "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
         "broken_cells": sum(row["status"] == FAILED for row in summary),
         "not_run": [row for row in summary if row["status"] == NOT_RUN],
@@ -217,6 +219,13 @@ def _section(
         fits=cards.table(group, cards.device_memory(runs, group)),
         prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
     )
+
+
+def _beside(number: int, sides: devices.Sides) -> dict:
+    """What the page shows of devices or models side by side."""
+    figure = devices.figure(sides)
+    heads, rows = devices.table(sides)
+    return {"sides": sides, "figure": (figure, f"chart-side-{number}", _spec(figure)), "heads": heads, "rows": rows}
 
 
 def _spec(figure: charts.Figure) -> dict:

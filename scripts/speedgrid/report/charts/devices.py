@@ -1,0 +1,199 @@
+"""The same techniques on several devices, or on several models: what both have, side by side, with what differs marked. Pure."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import altair as alt
+import pandas as pd
+
+from speedgrid.report import units
+from speedgrid.report.charts import base, families
+from speedgrid.report.charts.base import MUTED, Figure, Key
+from speedgrid.report.charts.labels import wrapped
+from speedgrid.report.tables import Group
+from speedgrid.stats import Estimate, verdict
+
+AXES = {"gpu": "devices", "model": "models"}
+# The shape of each side, filled for the first: those of the legend's classes.
+MARKS = ("quantization", "attention", "precision", "compile", "memory", "decoding", "compression")
+OFFSETS = 7  # pixels between the sides of a row
+
+
+@dataclass(frozen=True)
+class Row:
+    """A technique that all sides have: its family, its speed-up on each, and whether these differ, in words (empty where they may not)."""
+
+    label: str
+    family: str
+    speedups: list[Estimate]
+    differs: str
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Groups of cells that differ in one key alone: its name (`gpu` or `model`), the value of each group, and what all have.
+
+    `speeds` are those of the baselines, with `unit`. `left_out` are labels of techniques that only some have figures of.
+    """
+
+    axis: str
+    names: list[str]
+    shared: str
+    unit: str
+    baseline: str
+    speeds: list[Estimate]
+    rows: list[Row]
+    left_out: list[str]
+
+    @property
+    def title(self) -> str:
+        return f"{self.shared}{' on ' if self.axis == 'gpu' else ': '}{' and '.join(self.names)}"
+
+
+def apart(one: Estimate, other: Estimate) -> Estimate:
+    """How many times the one ratio is the other, with a 95 % interval from those of the two, which are independent: on the logarithms, by
+    the method of variance estimates recovery (Zou and Donner 2008). No interval where one of them has none."""
+    value = one.value / other.value
+    if None in (one.low, one.high, other.low, other.high):
+        return Estimate(value)
+    (a, a_low, a_high), (b, b_low, b_high) = ([math.log(end) for end in (each.value, each.low, each.high)] for each in (one, other))
+    below, above = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
+    return Estimate(value, math.exp(a - b - below), math.exp(a - b + above))
+
+
+def side_by_side(groups: Sequence[Group]) -> list[Sides]:
+    """All groups that differ in their device alone, then those that differ in their model alone, with what they have in common."""
+    return [sides for axis in AXES for own in _alike(groups, axis) if (sides := _sides(axis, own)) is not None]
+
+
+def figure(sides: Sides) -> Figure:
+    """The speed-ups of every side in one row."""
+    what, same = AXES[sides.axis], "device" if sides.axis == "gpu" else "model"
+    marked = [row.label for row in sides.rows if row.differs]
+    return Figure(
+        f"by-{sides.axis}",
+        f"Speed-up over {sides.baseline}",
+        f"More is better. Each over the baseline on the same {same}; lines are 95\u00a0% intervals. Bold names differ between the {what} "
+        "by more than these runs explain.",
+        chart(sides),
+        [Key("--muted", name, MARKS[number % len(MARKS)]) for number, name in enumerate(sides.names)],
+        f"Different: {', '.join(marked) or 'none'}. " + "; ".join(f"{row.label} {' and '.join(_texts(row))}" for row in sides.rows),
+        (*base.ROW_COLUMNS, "speedup", "speedup_low", "speedup_high"),
+    )
+
+
+def chart(sides: Sides) -> alt.LayerChart:
+    """A row a technique, in the order of the first side's speed-ups, with a mark for each side one above the other."""
+    ordered = sorted(sides.rows, key=lambda row: -row.speedups[0].value)
+    middle = (len(sides.names) - 1) / 2
+    table = pd.DataFrame(
+        [
+            {
+                "name": row.label,
+                "row": wrapped(row.label) + ("" if row.differs else base.OFF),
+                "kind": row.family,
+                "side": name,
+                "down": round((number - middle) * OFFSETS, 1),
+                "speedup": speedup.value,
+                "speedup_low": speedup.low,
+                "speedup_high": speedup.high,
+                "text": base.interval(speedup.value, speedup.low, speedup.high, "×"),
+                "differs": row.differs or "not by more than these runs explain",
+            }
+            for row in ordered
+            for number, (name, speedup) in enumerate(zip(sides.names, row.speedups, strict=True))
+        ]
+    ).astype({"speedup_low": float, "speedup_high": float})
+    rows = list(dict.fromkeys(table.row))
+    low, high = min(1.0, table.speedup_low.fillna(table.speedup).min()), max(1.0, table.speedup_high.fillna(table.speedup).max())
+    room = max((high / low) ** 0.05, 1.02)
+    domain = [low / room, high * room]
+    axis = alt.Axis(values=base.ratio_ticks(*domain), format="~g", labelExpr="datum.label + '×'")
+    x = alt.X("speedup:Q", title="speed-up", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
+    weight = {"condition": {"test": f"indexof(datum.label, '{base.OFF}') < 0", "value": 700}, "value": 400}
+    y_axis = alt.Axis(title=None, grid=False, labelExpr="split(datum.label, '\\n')", labelColor=base.INK, labelFontWeight=weight)
+    y = alt.Y("row:N", sort=rows, axis=y_axis, scale=alt.Scale(domain=rows))
+    shapes = [families.SHAPES[MARKS[number % len(MARKS)]] for number in range(len(sides.names))]
+    shape = alt.Shape("side:N", scale=alt.Scale(domain=sides.names, range=shapes), legend=None)
+    color, down = base.color(table), alt.ExprRef("datum.down")
+    names = {"text": "speed-up, 95 % interval", "differs": "differs"}
+    tooltip = [*base.tooltip(**names), alt.Tooltip("side:N", title="on" if sides.axis == "gpu" else "model")]
+    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
+    placed = alt.Chart(table).encode(y=y, color=color)
+    ends = {"x": alt.X("speedup_low:Q"), "x2": "speedup_high:Q"}
+    layers = alt.layer(
+        one,
+        alt.Chart(table)
+        .transform_aggregate(least="min(speedup)", most="max(speedup)", groupby=["row", "name"])
+        .mark_rule(color=MUTED, strokeWidth=1, opacity=0.35)
+        .encode(x="least:Q", x2="most:Q", y=y),
+        placed.mark_rule(strokeWidth=2, yOffset=down).encode(**ends, opacity=base.opacity(0.7)),
+        placed.mark_point(filled=True, size=80, yOffset=down).encode(x=x, shape=shape, opacity=base.opacity(), tooltip=tooltip),
+    )
+    return base.as_page(layers, max(40, 14 + 9 * len(sides.names)) * len(rows))
+
+
+def table(sides: Sides) -> tuple[list[str], list[tuple[str, list[str], str]]]:
+    """The heads of the sides, and rows of (technique, a text for each side, how they differ); the baseline's speeds first."""
+    speeds = [f"{base.interval(speed.value, speed.low, speed.high)} {sides.unit}/s" for speed in sides.speeds]
+    ordered = sorted(sides.rows, key=lambda row: -row.speedups[0].value)
+    return sides.names, [(sides.baseline, speeds, ""), *((row.label, _texts(row), row.differs) for row in ordered)]
+
+
+def _texts(row: Row) -> list[str]:
+    return [base.interval(speedup.value, speedup.low, speedup.high, "×") for speedup in row.speedups]
+
+
+def _alike(groups: Sequence[Group], axis: str) -> Iterator[list[Group]]:
+    """The groups that differ in one key alone, two or more of them with a baseline of the same technique."""
+    found: dict[tuple, list[Group]] = {}
+    for group in groups:
+        if group.baseline is not None:
+            others = {key: getattr(group, key) for key in ("gpu", "experiment", "model") if key != axis}
+            found.setdefault((*others.items(), group.baseline.technique, group.unit), []).append(group)
+    return (own for own in found.values() if len(own) > 1)
+
+
+def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
+    first = groups[0]
+    figures = [group.engaged[~group.engaged.is_baseline & group.engaged.speedup.notna()].set_index("technique") for group in groups]
+    both = [technique for technique in figures[0].index if all(technique in own.index for own in figures[1:])]
+    if not both:
+        return None
+    names = [getattr(group, axis) for group in groups]
+    rows = [_row(figures[0].loc[technique], [_speedup(own.loc[technique]) for own in figures], names) for technique in both]
+    some = {row.label: None for own in figures for technique, row in own.iterrows() if technique not in both}
+    baselines = [group.baseline for group in groups]
+    return Sides(
+        axis,
+        names,
+        first.model + " · " + first.experiment if axis == "gpu" else first.experiment + " · " + first.gpu,
+        first.unit,
+        baselines[0].label,
+        [Estimate(float(row.rate), _number(row.rate_low), _number(row.rate_high)) for row in baselines],
+        rows,
+        list(some),
+    )
+
+
+def _row(row: pd.Series, speedups: list[Estimate], names: Sequence[str]) -> Row:
+    """The row, with the pair that differs most of those that surely do."""
+    surest: tuple[float, str] = (0.0, "")
+    for one, other in combinations(range(len(names)), 2):
+        if speedups[one].value < speedups[other].value:
+            one, other = other, one
+        ratio = apart(speedups[one], speedups[other])
+        if verdict(ratio) == "faster":
+            text, ends = units.with_interval(ratio.value, ratio.low, ratio.high)
+            surest = max(surest, (ratio.value, f"{text}× as much on {names[one]} as on {names[other]} ({ends})"))
+    return Row(row.label, row.family, speedups, surest[1])
+
+
+def _speedup(row: pd.Series) -> Estimate:
+    return Estimate(float(row.speedup), _number(row.speedup_low), _number(row.speedup_high))
+
+
+def _number(value: float) -> float | None:
+    return None if units.is_missing(value) else float(value)

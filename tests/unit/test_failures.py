@@ -1,0 +1,47 @@
+"""What could not run, by kind, with what to do about it."""
+
+from dataclasses import replace
+
+import records_factory as made
+from report_data import page_of, tables_of
+from speedgrid.report import failures
+from speedgrid.schema import MEASURED, STATUSES
+
+CELLS = [
+    made.DEFAULT_CELLS[0],
+    replace(made.DEFAULT_CELLS[1], peak=300),
+    made.Made("a", "A", status="oom", reason="out of memory: asked for 2 GiB"),
+    made.Made("b", "B", status="oom", reason="out of memory: asked for 2 GiB"),
+    made.Made("c", "C", status="oom", reason="killed"),
+    made.Made("d", "D", status="unsupported", reason="no `paged` attention here"),
+]
+
+
+def test_kinds_have_what_to_do_and_reasons_are_told_once(tmp_path):
+    found = failures.kinds(tables_of(made.write_group(tmp_path, CELLS))[0])
+    assert [(kind.status, kind.count) for kind in found] == [("oom", 3), ("unsupported", 1)]
+    assert [(struck.reason, [label for label, *_ in struck.cells]) for struck in found[0].reasons] == [
+        ("out of memory: asked for 2 GiB", ["A", "B"]),
+        ("killed", ["C"]),
+    ]
+    assert found[0].instead == "What fitted here with the least: SDPA (300 MiB), Baseline (eager attention) (900 MiB)."
+    assert found[1].instead == ""
+
+
+def test_every_status_without_figures_says_what_to_do():
+    without = set(STATUSES) - {*MEASURED, "not_run", "interrupted"}
+    assert without == set(failures.TO_DO)
+
+
+def test_the_page_tells_them_and_no_text_becomes_code(tmp_path):
+    cells = [*CELLS, made.Made("e", "E", status="failed", reason="<script>x</script>")]
+    html = page_of(made.write_group(tmp_path, cells), made.study(cells=cells))
+    assert "Out of memory: 3 cells" in html
+    assert "no <code>paged</code> attention here" in html
+    assert "&lt;script&gt;x&lt;/script&gt;" in html
+    assert "What fitted here with the least: SDPA" in html
+
+
+def test_where_all_ran_there_is_no_section(tmp_path):
+    assert failures.kinds(tables_of(made.write_group(tmp_path, CELLS[:2]))[0]) == []
+    assert 'id="failed"' not in page_of(made.write_group(tmp_path, CELLS[:2]), made.study(cells=CELLS))

@@ -1,0 +1,99 @@
+"""Devices and models side by side: what all have, and what surely differs."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import records_factory as made
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import page_of, tables_of
+from speedgrid.report import tables
+from speedgrid.report.charts import devices
+from speedgrid.stats import Estimate
+
+L4 = made.GPU_MACHINE | {"device_name": "NVIDIA L4"}
+
+
+def estimates():
+    wide = st.floats(1, 4)
+    return st.builds(lambda middle, below, above: Estimate(middle, middle / below, middle * above), st.floats(0.05, 50), wide, wide)
+
+
+@given(estimates(), estimates())
+def test_the_ratio_of_ratios_turns_round_with_its_sides_and_is_wider_than_each(one, other):
+    there, back = devices.apart(one, other), devices.apart(other, one)
+    assert there.value == pytest.approx(1 / back.value)
+    assert (there.low, there.high) == (pytest.approx(1 / back.high), pytest.approx(1 / back.low))
+    assert there.high / there.low >= max(one.high / one.low, other.high / other.low) * 0.999
+
+
+@given(estimates())
+def test_what_is_known_exactly_leaves_the_interval_of_the_other(one):
+    ratio = devices.apart(one, Estimate(2.0, 2.0, 2.0))
+    assert (ratio.low, ratio.high) == (pytest.approx(one.low / 2), pytest.approx(one.high / 2))
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    import random
+
+    rng = random.Random(5)
+    hits = 0
+    for _ in range(4000):
+        sd, others = 0.05, 0.12
+        a, b = rng.gauss(math.log(2), sd), rng.gauss(math.log(1.3), others)
+        sides = [Estimate(math.exp(x), math.exp(x - 1.96 * s), math.exp(x + 1.96 * s)) for x, s in ((a, sd), (b, others))]
+        ratio = devices.apart(*sides)
+        hits += ratio.low <= 2 / 1.3 <= ratio.high
+    assert 0.935 < hits / 4000 < 0.965
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sides")
+    cells = [replace(cell, again=(cell.speed * 1.01, cell.speed * 0.99)) for cell in made.DEFAULT_CELLS[:3]]
+    slow = [replace(cell, speed=cell.speed / 4, again=[speed / 4 for speed in cell.again]) for cell in cells]
+    slow[2] = replace(slow[2], speed=slow[0].speed * 1.02, again=[slow[0].speed * share for share in (1.03, 1.01)])
+    first = made.write_group(folder, [*cells, made.DEFAULT_CELLS[4]], gpu="a100", machine=made.GPU_MACHINE)
+    return [*first, *made.write_group(folder, [*slow, made.DEFAULT_CELLS[5]], gpu="l4", machine=L4)]
+
+
+def sides_of(grid):
+    summary, _, replies = tables_of(grid)
+    return devices.side_by_side(list(tables.groups(summary, replies)))
+
+
+def test_only_what_both_have_stands_there_and_what_surely_differs_is_marked(grid):
+    (sides,) = sides_of(grid)
+    assert (sides.axis, sides.names, sides.title) == ("gpu", ["a100", "l4"], "stdlib-llama · generate on a100 and l4")
+    assert [row.label for row in sides.rows] == ["SDPA", "torch.compile (static cache)"]
+    assert sides.left_out == ["No KV cache", "bfloat16"]
+    assert sides.rows[0].differs == ""
+    assert sides.rows[1].differs.startswith("1.9× as much on a100 as on l4")
+    assert [round(speed.value) for speed in sides.speeds] == [48, 12]
+
+
+def test_the_chart_marks_it_in_bold_and_has_a_shape_a_side(grid):
+    (sides,) = sides_of(grid)
+    spec = devices.figure(sides).chart.to_dict(validate=True)
+    rows = [row for rows in spec["datasets"].values() for row in rows if "side" in row]
+    assert {(row["name"], row["row"].endswith("\u200b")) for row in rows} == {("SDPA", True), ("torch.compile (static cache)", False)}
+    assert sorted(row["side"] for row in rows) == ["a100", "a100", "l4", "l4"]
+
+
+def test_the_page_has_the_section_only_where_there_are_sides(grid):
+    assert 'id="side-by-side"' in page_of(grid, made.study())
+    assert 'id="side-by-side"' not in page_of([cell for cell in grid if cell["gpu"] == "l4"], made.study())
+
+
+def test_models_stand_side_by_side_too(tmp_path):
+    grid = [cell for model in ("small", "large") for cell in made.write_group(tmp_path, made.DEFAULT_CELLS[:3], model=model)]
+    (sides,) = sides_of(grid)
+    assert (sides.axis, sides.names) == ("model", ["small", "large"])
+
+
+def test_other_baselines_are_not_compared(tmp_path):
+    cells = made.DEFAULT_CELLS[:3]
+    grid = [*made.write_group(tmp_path, cells, gpu="a")]
+    grid += [cell | {"is_baseline": cell["technique"] == "sdpa"} for cell in made.write_group(tmp_path, cells, gpu="b")]
+    assert sides_of(grid) == []
