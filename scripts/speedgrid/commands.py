@@ -15,6 +15,16 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 MISTAKE = 2
+SHELLS = ("bash", "zsh", "fish")
+# What `clean` tells apart, each with what it is.
+KINDS = {
+    "results": "figures, tables and pages of this folder's runs, with the checkpoints that techniques made",
+    "models": "models of this folder's studies, as they were trained, built or linked here",
+    "logs": "logs of this folder's runs",
+    "environments": "environments of jobs and of the launcher, shared by every clone",
+    "downloads": "what the model hub's cache holds; other programs use it too, so speedgrid only shows it",
+}
+OF_KINDS = "".join(f"{name:<14}{what}\n" for name, what in KINDS.items())
 PERCENT = 1.0  # stats.NEGLIGIBLE, which cannot be imported here
 GOALS = ("latency", "throughput", "memory", "energy", "money")  # those of report.advice, which cannot be imported either
 STARTS_PER = 1000  # likewise
@@ -26,6 +36,11 @@ TO_SNAKEMAKE = """\
 All other arguments go to Snakemake as they are, e.g. -n (only show what would run), --cores 4,
 --workflow-profile profiles/slurm, --verbose (Snakemake's own messages), a target file. Paths in them
 are relative to {folder}. --help-all shows all of them.
+"""
+COMPLETION = """\
+bash:  echo 'source <({prog} completion bash)' >> ~/.bashrc
+zsh:   {prog} completion zsh > a folder of your $fpath/_speedgrid
+fish:  {prog} completion fish > ~/.config/fish/completions/speedgrid.fish
 """
 EXIT = """\
 Exit status: 0, or 1 where a cell failed or became slower, or 2 where you have to put something right.
@@ -190,6 +205,22 @@ def _show(parser: argparse.ArgumentParser) -> None:
     _study(parser)
 
 
+def _clean(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="*", metavar="WHAT", type=_kind, help=f"only these: {', '.join(KINDS)}")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    parser.add_argument("--dry-run", action="store_true", help="only show what lies where, and how much it is")
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(KINDS)}")
+    return text
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS, help="the shell to complete in")
+
+
 COMMANDS = {
     "run": Command("measure a study and write results/report.html", _run, TO_SNAKEMAKE),
     "prepare": Command("make a study's environments and bring its models and data, for runs without a network", _run, TO_SNAKEMAKE),
@@ -200,6 +231,8 @@ COMMANDS = {
     "show": Command("say what a technique does, what it needs and how it is told to a study", _show),
     "doctor": Command("say what this machine can run"),
     "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),
+    "clean": Command("show what lies where and how much it is, and remove it: only what speedgrid made", _clean, OF_KINDS),
+    "completion": Command("print the completion of this command line for a shell", _completion, COMPLETION),
     "test": Command(
         "check the code (ruff, snakefmt, snakemake --lint) and run the tests",
         more="All arguments go to pytest, e.g. a test file, -k WORDS.\n",

@@ -108,7 +108,7 @@ SCRIPTS = {
     "aggregate": {"aggregate", "render_report"},
     "compare": {"render_report"},
     "evaluate_quality": of("evaluate"),
-    **{name: set() for name in ("doctor", "list_techniques", "show_technique", "terminal")},
+    **{name: set() for name in ("clean", "doctor", "list_techniques", "show_technique", "terminal")},
 }
 CONCERNS = {
     "commands": {"render_report"},  # it reads results as `compare` does
@@ -118,6 +118,7 @@ CONCERNS = {
         for name in (
             "fingerprint",
             "grid",
+            "inventory",
             "lock",
             "planning",
             "site",

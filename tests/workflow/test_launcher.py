@@ -163,6 +163,30 @@ def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(
     assert "--fail-on" in speedgrid(clone, "compare", "--help", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["speedgrid", "sh"], ["show"]),
+        (["./speedgrid", "show", "torch_compile_l"], ["torch_compile_loop"]),
+        (["speedgrid", "compare", "--fail-on", "sl"], ["slower"]),
+        (["speedgrid", "clean", "mo"], ["models"]),
+    ],
+)
+def test_bash_completes_commands_techniques_and_choices(root, typed, offered):
+    script = speedgrid(root, "completion", "bash")
+    assert script.returncode == 0
+    asked = 'source /dev/stdin; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_speedgrid; printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", asked, "bash", *typed], input=script.stdout, capture_output=True, text=True)
+    assert [line.strip() for line in done.stdout.splitlines()] == offered, done.stderr
+    assert "complete " in script.stdout
+
+
+def test_the_completion_of_every_shell_has_every_command(root):
+    for shell in ("bash", "zsh", "fish"):
+        script = speedgrid(root, "completion", shell).stdout
+        assert all(command in script for command in ("compare", "completion", "--dry-run" if shell != "fish" else "dry-run"))
+
+
 def test_an_old_python_gets_one_line(root):
     text = (root / "speedgrid").read_text()
     check = text[: text.index("import contextlib")]

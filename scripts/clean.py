@@ -1,0 +1,99 @@
+"""Shows what speedgrid has left on this machine, and removes it: what it made itself, and nothing else.
+
+./speedgrid clean [WHAT ...] [--yes] [--dry-run]
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from speedgrid import commands, inventory, planning, snakemake_seam
+from speedgrid.inventory import Found
+from speedgrid.outcomes import ModelError
+
+NAMED = 5  # of what is left, by kind
+IN_FOLDER = ("results", "models", "logs")  # no run may go on while these are removed
+
+
+def main() -> int:
+    told = commands.one("clean").parse_args()
+    there = [found for found in everything() if found.kind in (told.what or commands.KINDS)]
+    commands.say("\n".join(line for found in there for line in described(found)))
+    offered = [found for found in there if found.own]
+    if told.dry_run or not offered:
+        commands.say("Nothing to remove." if not offered else "Nothing was removed (--dry-run).")
+        return 0
+    if not told.yes and not sys.stdin.isatty():
+        commands.refuse("nothing was removed, because nobody can be asked here; say --yes, or --dry-run only to look")
+    return max([taken_away(found) for found in offered if told.yes or is_wanted(found)], default=0)
+
+
+def everything() -> list[Found]:
+    """All that is there, by kind, in the order in which it is removed: the launcher's own environment last."""
+    here, cache = Path.cwd(), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speedgrid"
+    of_jobs = snakemake_seam.environments_folder(here)
+    of_launcher = [path for path in (planning.ROOT / ".venv-test", planning.ROOT / ".venv") if os.path.lexists(path)]
+    of_launcher += [path for path in sorted(cache.glob("launcher-*")) if path.is_dir()]
+    return [
+        inventory.results(here / "results"),
+        inventory.models(here / "models"),
+        inventory.logs(here / "logs"),
+        inventory.downloads(hub_cache()),
+        inventory.job_environments(of_jobs, is_ours=cache in of_jobs.parents),
+        inventory.launcher_environments(of_launcher),
+    ]
+
+
+def hub_cache() -> Path:
+    """Where the library huggingface_hub keeps what it downloads."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+
+
+def described(found: Found) -> list[str]:
+    """A kind, where it lies, how much may be removed, and what is left there; empty where nothing is there."""
+    if not (found.own or found.left):
+        return []
+    lines = [
+        f"{found.kind}: {amount(found.bytes)} in {found.folder}" if found.own else f"{found.kind}: nothing to remove in {found.folder}"
+    ]
+    lines += [f"  {name}: {amount(found.sizes.get(environment, 0))}" for environment, name in found.names.items()]
+    if found.kind == "downloads":
+        lines[0] = f"downloads: {found.folder}, which other programs use too; delete there what you no longer want"
+    lines += [f"  left: {line}" if found.kind != "downloads" else f"  {line}" for line in found.left[:NAMED]]
+    return lines + ([f"  and {len(found.left) - NAMED:,} more"] if len(found.left) > NAMED else [])
+
+
+def amount(count: int) -> str:
+    unit, size = next((unit, size) for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if count >= size or unit == "kB")
+    return f"{count / size:.1f} {unit}"
+
+
+def is_wanted(found: Found) -> bool:
+    try:
+        return input(f"Remove {amount(found.bytes)} of {found.kind} in {found.folder}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def taken_away(found: Found) -> int:
+    """Remove a kind and say so; the exit status."""
+    was = amount(found.bytes)
+    try:
+        if found.kind in IN_FOLDER:
+            with inventory.no_run_in(Path.cwd()):
+                inventory.remove(found)
+        else:
+            inventory.remove(found)
+    except inventory.FolderInUse as error:
+        print(f"speedgrid: {error}", file=sys.stderr)
+        return commands.MISTAKE
+    except (OSError, ModelError) as error:
+        print(f"speedgrid: {error}", file=sys.stderr)
+        return 1
+    commands.say(f"Removed {was} of {found.kind}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
