@@ -32,7 +32,7 @@ def everything() -> list[Found]:
     """All that is there, by kind, in the order in which it is removed: the launcher's own environment last."""
     here, cache = Path.cwd(), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speedgrid"
     of_jobs = snakemake_seam.environments_folder(here)
-    of_launcher = [path for path in (planning.ROOT / ".venv-test", planning.ROOT / ".venv") if os.path.lexists(path)]
+    of_launcher = [path for path in (planning.ROOT / name for name in (".venv-docs", ".venv-test", ".venv")) if os.path.lexists(path)]
     of_launcher += [path for path in sorted(cache.glob("launcher-*")) if path.is_dir()]
     return [
         inventory.results(here / "results"),

@@ -23,7 +23,7 @@ def render(shell: str) -> str:
             if action.dest in ("study", "a", "b"):
                 action.complete = shtab.FILE
             elif action.dest == "technique":
-                action.choices = list(planning.read_registry())
+                action.choices = list(planning.read_yaml("techniques.yaml"))
             elif action.dest == "what":
                 action.choices = list(commands.KINDS)
         assert command.prog == f"speedgrid {name}"

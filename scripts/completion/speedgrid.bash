@@ -5,18 +5,20 @@
 #    source ~/.local/share/bash_completion/speedgrid
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_speedgrid_subparsers=(run prepare report compare list show doctor lock clean completion test)
+_shtab_speedgrid_subparsers=(run prepare report compare advise list show doctor lock clean completion docs test)
 
 _shtab_speedgrid_run_option_strings=(-h --help --study --sharpen --no-conda --uv-envs --help-all)
 _shtab_speedgrid_prepare_option_strings=(-h --help --study --sharpen --no-conda --uv-envs --help-all)
 _shtab_speedgrid_report_option_strings=(-h --help --study --no-conda --uv-envs)
 _shtab_speedgrid_compare_option_strings=(-h --help --fail-on --floor --json)
+_shtab_speedgrid_advise_option_strings=(-h --help --vram --goal --max-loss --starts --price --task --model --gpu --json --results)
 _shtab_speedgrid_list_option_strings=(-h --help --ready --studies)
 _shtab_speedgrid_show_option_strings=(-h --help --study)
 _shtab_speedgrid_doctor_option_strings=(-h --help)
 _shtab_speedgrid_lock_option_strings=(-h --help)
 _shtab_speedgrid_clean_option_strings=(-h --help --yes --dry-run)
 _shtab_speedgrid_completion_option_strings=(-h --help)
+_shtab_speedgrid_docs_option_strings=(-h --help)
 _shtab_speedgrid_test_option_strings=(-h --help)
 _shtab_speedgrid_option_strings=(-h --help --version)
 
@@ -29,10 +31,11 @@ _shtab_speedgrid_show___study_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_lock_pos_0_COMPGEN=_shtab_compgen_files
 
 _shtab_speedgrid_compare___fail_on_choices=(slower changed never)
+_shtab_speedgrid_advise___goal_choices=(latency throughput memory energy money)
 _shtab_speedgrid_show_pos_0_choices=(baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn)
 _shtab_speedgrid_clean_pos_0_choices=(results models logs environments downloads)
 _shtab_speedgrid_completion_pos_0_choices=(bash zsh fish)
-_shtab_speedgrid_pos_0_choices=(run prepare report compare list show doctor lock clean completion test)
+_shtab_speedgrid_pos_0_choices=(run prepare report compare advise list show doctor lock clean completion docs test)
 
 _shtab_speedgrid_run__h_nargs=0
 _shtab_speedgrid_run___help_nargs=0
@@ -53,6 +56,9 @@ _shtab_speedgrid_report___uv_envs_nargs=0
 _shtab_speedgrid_compare__h_nargs=0
 _shtab_speedgrid_compare___help_nargs=0
 _shtab_speedgrid_compare___json_nargs=0
+_shtab_speedgrid_advise__h_nargs=0
+_shtab_speedgrid_advise___help_nargs=0
+_shtab_speedgrid_advise___json_nargs=0
 _shtab_speedgrid_list__h_nargs=0
 _shtab_speedgrid_list___help_nargs=0
 _shtab_speedgrid_list___ready_nargs=0
@@ -70,6 +76,8 @@ _shtab_speedgrid_clean___yes_nargs=0
 _shtab_speedgrid_clean___dry_run_nargs=0
 _shtab_speedgrid_completion__h_nargs=0
 _shtab_speedgrid_completion___help_nargs=0
+_shtab_speedgrid_docs__h_nargs=0
+_shtab_speedgrid_docs___help_nargs=0
 _shtab_speedgrid_test__h_nargs=0
 _shtab_speedgrid_test___help_nargs=0
 _shtab_speedgrid_pos_0_nargs=A...

@@ -50,8 +50,8 @@ function _shtab_speedgrid_using
   test "$_shtab_speedgrid_cmdpath" = "$argv"
 end
 
-set -g _shtab_speedgrid_commands run prepare report compare list show doctor lock clean completion test
-set -g _shtab_speedgrid_opts_with_value --fail-on --floor --study
+set -g _shtab_speedgrid_commands run prepare report compare advise list show doctor lock clean completion docs test
+set -g _shtab_speedgrid_opts_with_value --fail-on --floor --goal --gpu --max-loss --model --price --results --starts --study --task --vram
 
 complete -c speedgrid -e
 complete -c speedgrid -f
@@ -84,6 +84,18 @@ complete -c speedgrid -n '_shtab_speedgrid_using compare' -l floor -x -d 'smalle
 complete -c speedgrid -n '_shtab_speedgrid_using compare' -l json -d 'print JSON'
 complete -c speedgrid -n '_shtab_speedgrid_using compare; and test $_shtab_speedgrid_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'results folder or summary.parquet, the older one'
 complete -c speedgrid -n '_shtab_speedgrid_using compare; and test $_shtab_speedgrid_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the newer one'
+complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a advise -d 'Say which technique to take, from what was measured, and what to measure next.'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -s h -l help -d 'show this help message and exit'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l vram -x -d 'memory of the card; of the process where a processor was measured'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l goal -xka "latency throughput memory energy money" -d 'what is to be best (default: latency)'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l max-loss -x -d 'most quality to lose, such as 1% more bits per byte, or `any`, also where it is not known (default: 0, none that could be measured)'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l starts -x -d 'starts of the process in 1,000 replies (default: 0)'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l price -x -d 'price of the device for an hour, for --goal money'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l task -x -d 'answer for this experiment alone'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l model -x -d 'answer for this model alone'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l gpu -x -d 'answer for this device of the study alone'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l json -d 'print JSON'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l results -x -d 'folder of the results (default: results)'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a list -d 'List the techniques with what this machine says to each, or the studies.'
 complete -c speedgrid -n '_shtab_speedgrid_using list' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using list' -l ready -d 'only the techniques that can run here'
@@ -105,5 +117,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using clean; and test $_shtab_speedgr
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a completion -d 'Print the completion of this command line for a shell.'
 complete -c speedgrid -n '_shtab_speedgrid_using completion' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using completion; and test $_shtab_speedgrid_npos -eq 0' -ka "bash zsh fish" -d 'the shell to complete in'
+complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a docs -d 'Build the documentation as a site in site/.'
+complete -c speedgrid -n '_shtab_speedgrid_using docs' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a test -d 'Check the code (ruff, snakefmt, snakemake --lint) and run the tests.'
 complete -c speedgrid -n '_shtab_speedgrid_using test' -s h -l help -d 'show this help message and exit'

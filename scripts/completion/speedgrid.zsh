@@ -10,9 +10,11 @@
 
 _shtab_speedgrid_commands() {
   local _commands=(
+    advise:'Say which technique to take, from what was measured, and what to measure next.'
     clean:'Show what lies where and how much it is, and remove it: only what speedgrid made.'
     compare:'Say what got faster or slower from results A to B.'
     completion:'Print the completion of this command line for a shell.'
+    docs:'Build the documentation as a site in site/.'
     doctor:'Say what this machine can run.'
     list:'List the techniques with what this machine says to each, or the studies.'
     lock:'Write down the commits of a study'"'"'s branches and tags (`revision: main`) beside it.'
@@ -32,6 +34,23 @@ _shtab_speedgrid_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_speedgrid_defaults_added=0
+
+_shtab_speedgrid_advise_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--vram[memory of the card\; of the process where a processor was measured]:GB:"
+  "--goal[what is to be best (default\: latency)]:goal:(latency throughput memory energy money)"
+  "--max-loss[most quality to lose, such as 1\% more bits per byte, or \`any\`, also where it is not known (default\: 0, none that could be measured)]:PERCENT:"
+  "--starts[starts of the process in 1,000 replies (default\: 0)]:N:"
+  "--price[price of the device for an hour, for --goal money]:P:"
+  "--task[answer for this experiment alone]:EXPERIMENT:"
+  "--model[answer for this model alone]:model:"
+  "--gpu[answer for this device of the study alone]:gpu:"
+  "--json[print JSON]"
+  "--results[folder of the results (default\: results)]:DIR:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_speedgrid_advise_defaults_added=0
 
 _shtab_speedgrid_clean_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -62,6 +81,13 @@ _shtab_speedgrid_completion_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_speedgrid_completion_defaults_added=0
+
+_shtab_speedgrid_docs_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_speedgrid_docs_defaults_added=0
 
 _shtab_speedgrid_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -156,9 +182,11 @@ _shtab_speedgrid() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_speedgrid-$line[1]:"
       case $line[1] in
+        advise) _arguments -C -s $_shtab_speedgrid_advise_options ;;
         clean) _arguments -C -s $_shtab_speedgrid_clean_options ;;
         compare) _arguments -C -s $_shtab_speedgrid_compare_options ;;
         completion) _arguments -C -s $_shtab_speedgrid_completion_options ;;
+        docs) _arguments -C -s $_shtab_speedgrid_docs_options ;;
         doctor) _arguments -C -s $_shtab_speedgrid_doctor_options ;;
         list) _arguments -C -s $_shtab_speedgrid_list_options ;;
         lock) _arguments -C -s $_shtab_speedgrid_lock_options ;;

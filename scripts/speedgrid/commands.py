@@ -233,6 +233,7 @@ COMMANDS = {
     "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),
     "clean": Command("show what lies where and how much it is, and remove it: only what speedgrid made", _clean, OF_KINDS),
     "completion": Command("print the completion of this command line for a shell", _completion, COMPLETION),
+    "docs": Command("build the documentation as a site in site/"),
     "test": Command(
         "check the code (ruff, snakefmt, snakemake --lint) and run the tests",
         more="All arguments go to pytest, e.g. a test file, -k WORDS.\n",

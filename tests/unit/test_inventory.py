@@ -173,11 +173,12 @@ def test_an_environment_stays_that_is_being_made_or_that_a_process_or_a_run_uses
     with environments.alone(Path(f"{made}.making"), lambda: None):
         assert len(left()) == 1
     runs = {
-        "in it": ([sys.executable, "-c", "input()", f"{made}/bin/python"], {}),
-        "a run": ([sys.executable, "-c", "input()", "snakemake"], {"SNAKEMAKE_CONDA_PREFIX": str(tmp_path)}),
+        "in it": ([sys.executable, "-c", "print(flush=True); input()", f"{made}/bin/python"], {}),
+        "a run": ([sys.executable, "-c", "print(flush=True); input()", "snakemake"], {"SNAKEMAKE_CONDA_PREFIX": str(tmp_path)}),
     }
     for command, more in runs.values():
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **more})
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **more})
+        process.stdout.readline()
         try:
             assert len(left()) == 1
         finally:

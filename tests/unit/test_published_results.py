@@ -43,3 +43,11 @@ def test_the_study_of_a_result_is_there_and_its_page_names_no_other_place(folder
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert study in page
     assert not re.search(r"/(tmp|home|root)/\w", page)
+
+
+def test_the_readme_shows_the_figures_of_the_published_table():
+    """Its first table, whose picture is the page of the same results."""
+    readme = (planning.ROOT / "README.md").read_text(encoding="utf-8")
+    assert "docs/results/h200/decode-8b/page.png" in readme
+    shown = [line.strip("|").split("|") for line in readme.partition("\n|")[2].partition("\n\n")[0].splitlines()[2:]]
+    assert [[cell.strip() for cell in row[1:]] for row in shown] == [row[1:] for row in table_of(RESULTS / "h200" / "decode-8b")]
