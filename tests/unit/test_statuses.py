@@ -2,17 +2,18 @@
 
 import itertools
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid.schema import MEASURED, STATUSES
 
-sys.path.insert(0, str(ROOT / "tests/contract"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contract"))
 import statuses
 
+ROOT = statuses.FILE.resolve().parents[2]
 TABLE = statuses.table()
 REGISTRY = yaml.safe_load((ROOT / "techniques.yaml").read_text(encoding="utf-8"))
 STUDY = yaml.safe_load((ROOT / "tests/studies/techniques.yaml").read_text(encoding="utf-8"))
