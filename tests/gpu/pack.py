@@ -1,0 +1,190 @@
+"""Pack studies for a GPU machine without internet: the project as committed, every wheel that it takes, and a script that runs all.
+
+    python tests/gpu/pack.py STUDY.yaml ... --to FOLDER                              the project's own environments, for a GPU
+    python tests/gpu/pack.py STUDY.yaml ... --to FOLDER --pins PINS --python 3.12    one stack, beside what that machine has
+
+Bring FOLDER there (`--part-mb 50` splits what is in it, for ways that are narrow), and run `bash start.sh` in it; what is left after a
+break goes on with the same command. `bash collect.sh` packs the results.
+
+With --pins all jobs share one environment on top of the machine's own packages, such as those of a GPU image: PINS names each package as
+name==version, one a line, and what --have names (a file of names or pins, one a line) is there and stays out. Techniques whose packages
+are not among them become rows with the status `missing_dependency`. Without --pins the machine needs Python 3.11 and the same system
+(glibc) or a newer one, and each job gets its environment as everywhere; llama.cpp and what else is built after installing is left out.
+
+Run it with the Python of the tests (.venv-test/bin/python); pip does the downloading.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from speedgrid import study  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+# Wheels for older systems run on newer ones, so that the oldest that a package was built for is as good as the newest.
+GLIBC = range(35, 4, -1)
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC] + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+PYTHON_OF_JOBS = "3.11"  # of the pins in envs/
+
+
+class Refusal(Exception):
+    """Something that the caller can put right; shown as one line."""
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.to.exists() and any(arguments.to.iterdir()):
+        raise Refusal(f"--to {arguments.to}: is there and not empty; name a new folder, or remove it")
+    studies = [read_study(path) for path in arguments.studies]
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch)
+        subprocess.run(["git", "-C", str(ROOT), "archive", "--format=tar", "-o", str(bundle / "project.tar"), "HEAD"], check=True)
+        (bundle / "studies").mkdir()
+        for path in arguments.studies:
+            shutil.copy(path, bundle / "studies" / path.name)
+        (bundle / "wheels").mkdir()
+        if arguments.pins:
+            (bundle / "flat").touch()
+            download(without(pins_of(arguments.pins), arguments.have), arguments.python, bundle / "wheels", whole=True, built=True)
+        else:
+            download_environments(environments_of(studies, arguments.device), bundle / "wheels")
+        arguments.to.mkdir(parents=True, exist_ok=True)
+        for script in ("start.sh", "collect.sh"):
+            shutil.copy(HERE / script, arguments.to / script)
+        size = write_parts(bundle, arguments.to, arguments.part_mb)
+    print(f"{arguments.to}: {size / 1e6:,.0f} MB in {len(list(arguments.to.glob('bundle.*')))} parts; bring it there, then: bash start.sh")
+
+
+# What is needed
+
+
+def read_study(path: Path) -> dict:
+    try:
+        content = study.read(path, path)
+    except study.StudyError as error:
+        raise Refusal(str(error)) from None
+    if not isinstance(content, dict) or not isinstance(content.get("experiments"), dict):
+        raise Refusal(f"{path}: is not a study: it has no experiments")
+    return content
+
+
+def environments_of(studies: Iterable[dict], device: str) -> list[str]:
+    """Names of the files of envs/ that the studies' jobs take on such a device, and those of report and quality."""
+    registry = study.read(ROOT / "techniques.yaml", "techniques.yaml")
+    found = {"report": True, "transformers": True}
+    for one in studies:
+        known = registry | (one.get("techniques") or {})
+        for experiment in one["experiments"].values():
+            if experiment.get("evaluate") is not False:
+                found["evaluation"] = True
+            for technique in experiment.get("techniques", []):
+                env = known.get(technique, {}).get("env")
+                if env:
+                    found[env if isinstance(env, str) else env[device]] = True
+    return list(found)
+
+
+def pins_of(path: Path) -> list[str]:
+    """Every name==version of a file, which may be a list, a lock with hashes or an environment of envs/."""
+    lines = (line.strip().removeprefix("- ").rstrip("\\").strip() for line in path.read_text(encoding="utf-8").splitlines())
+    found = [line for line in lines if re.fullmatch(r"[A-Za-z0-9][\w.\[\]-]*==[^\s;]+( *;.*)?", line)]
+    if not found:
+        raise Refusal(f"{path}: names no package as name==version")
+    return found
+
+
+def without(pins: Sequence[str], have: Path | None) -> list[str]:
+    there = {normal(line) for line in have.read_text(encoding="utf-8").splitlines() if line.strip()} if have else set()
+    return [pin for pin in pins if normal(pin) not in there]
+
+
+def normal(pin: str) -> str:
+    """The name of a requirement, as the index spells it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[; ]", pin.strip(), maxsplit=1)[0]).lower()
+
+
+# Downloading
+
+
+def download_environments(names: Sequence[str], folder: Path) -> None:
+    """The wheels of Snakemake and of environments, which may differ in their versions of a package: a folder holds them all."""
+    download(pins_of(ROOT / "locks" / "run.txt"), PYTHON_OF_JOBS, folder, whole=True)
+    # Each environment has pip; and what builds the packages of which there is only the source, for which pip makes one of its own.
+    download(["pip", "setuptools", "wheel"], PYTHON_OF_JOBS, folder, whole=False)
+    for name in names:
+        if (ROOT / "envs" / f"{name}.post-deploy.sh").is_file():
+            print(f"{name}: is built after it was installed, which takes an index: left out; its techniques will say so")
+            continue
+        pins = pins_of(ROOT / "envs" / f"{name}.yaml")
+        download(pins, PYTHON_OF_JOBS, folder, whole=True)
+        # CUDA's libraries are left to torch, whose wheel names them.
+        download([pin for pin in pins if normal(pin) == "torch"], PYTHON_OF_JOBS, folder, whole=False)
+
+
+def download(pins: Sequence[str], python: str, folder: Path, whole: bool, built: bool = False) -> None:
+    """Download wheels for that Python on Linux. `whole`: the pins are all that there is to it. `built`: what has no wheel is built here."""
+    platforms = [part for name in PLATFORMS for part in ("--platform", name)]
+    base = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:"]
+    base += ["--implementation", "cp", "--python-version", python, *platforms, *(["--no-deps"] if whole else [])]
+    left = list(pins)
+    while left:
+        done = subprocess.run([*base, *left], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        bad = re.search(r"No matching distribution found for ([^\s;]+)", done.stderr)
+        if not bad or not any(normal(pin) == normal(bad[1]) for pin in left):
+            raise Refusal(f"pip cannot download: {' '.join(done.stderr.split())[-500:]}")
+        get_without_wheel(bad[1], python, folder, built)
+        left = [pin for pin in left if normal(pin) != normal(bad[1])]
+
+
+def get_without_wheel(pin: str, python: str, folder: Path, built: bool) -> None:
+    """A package of which there is only the source: built here, or brought as it is, so that its hash is that of the lock."""
+    pip = [sys.executable, "-m", "pip"]
+    made = ["wheel", "--wheel-dir", str(folder)] if built else ["download", "--no-binary", normal(pin), "--dest", str(folder)]
+    if subprocess.run([*pip, *made, "--quiet", "--no-deps", pin], capture_output=True).returncode != 0:
+        raise Refusal(f"{pin}: has no wheel for Python {python} on Linux and cannot be built here; take it out of the pins")
+    print(f"{pin}: has no wheel for Python {python}; {'built here' if built else 'its source is brought'}")
+
+
+def write_parts(bundle: Path, target: Path, part_mb: int | None) -> int:
+    """The bundle as one file, or as several of `part_mb` MB, whose names sort in their order; returns its size in bytes."""
+    whole = target / "bundle.tar"
+    with tarfile.open(whole, "w") as tar:
+        for item in sorted(bundle.iterdir()):
+            tar.add(item, item.name)
+    size = whole.stat().st_size
+    if part_mb:
+        with open(whole, "rb") as source:
+            for number in range(-(-size // (part_mb * 1_000_000))):
+                (target / f"bundle.{number:03d}").write_bytes(source.read(part_mb * 1_000_000))
+        whole.unlink()
+    return size
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="study files")
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder for the bundle")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what the jobs measure on there (default: cuda)")
+    parser.add_argument("--pins", type=Path, help="one stack for all jobs, a package as name==version a line")
+    parser.add_argument("--have", type=Path, help="with --pins: packages that the machine has, a name a line")
+    parser.add_argument("--python", default="3.12", help="with --pins: Python of that machine (default: 3.12)")
+    parser.add_argument("--part-mb", type=int, help="split the bundle into parts of so many MB")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Refusal as refusal:
+        sys.exit(f"pack: {refusal}")

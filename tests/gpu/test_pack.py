@@ -1,0 +1,143 @@
+"""Packing studies for a machine without internet, and running them there: in a namespace that has no network."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from speedgrid import records
+from speedgrid.schema import MEASURE
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pack
+
+STUDY = {
+    "study": "offline",
+    "threads": 1,
+    "gpus": {"cpu": {"device": "cpu"}},
+    "models": {
+        "shape": {"architecture": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 300}}
+    },
+    "experiments": {
+        "generate": {
+            "models": ["shape"],
+            "techniques": ["baseline", "vllm"],
+            "dtype": "float32",
+            "prompt_tokens": 8,
+            "max_new_tokens": 4,
+            "replies": 2,
+            "warmup_replies": 1,
+            "ignore_eos": True,
+            "evaluate": False,
+        }
+    },
+}
+
+
+def packed(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, pack.__file__, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_a_study_takes_the_environments_of_its_techniques_on_that_device():
+    assert pack.environments_of([STUDY], "cuda") == ["report", "transformers", "vllm"]
+    assert pack.environments_of([STUDY], "cpu") == ["report", "transformers", "vllm-cpu"]
+    with_quality = STUDY | {"experiments": {"g": {"techniques": ["baseline"]}}}
+    assert "evaluation" in pack.environments_of([with_quality], "cuda")
+    own = STUDY | {"techniques": {"mine": {"env": "gptqmodel"}}, "experiments": {"g": {"techniques": ["mine"], "evaluate": False}}}
+    assert pack.environments_of([own], "cuda") == ["report", "transformers", "gptqmodel"]
+
+
+@pytest.mark.parametrize("file", ["locks/run.txt", "envs/transformers.yaml", "envs/vllm.yaml"])
+def test_every_pin_of_locks_and_environments_is_found(root, file):
+    pins = pack.pins_of(root / file)
+    lines = (root / file).read_text(encoding="utf-8").splitlines()
+    assert len(pins) == sum("==" in line.partition(";")[0] and not line.strip().startswith("#") for line in lines)
+    assert not [pin for pin in pins if "--hash" in pin or pin.endswith("\\")]
+
+
+def test_what_the_machine_has_stays_out(tmp_path):
+    have = tmp_path / "have.txt"
+    have.write_text("torch==2.11.0+cu130\nHuggingface_Hub\n\n")
+    assert pack.without(["torch==2.13.0", "huggingface-hub==2.4.0", "torchao==0.18.0"], have) == ["torchao==0.18.0"]
+    assert pack.without(["torch==2.13.0"], None) == ["torch==2.13.0"]
+
+
+@pytest.mark.parametrize("part_mb", [None, 1])
+def test_the_parts_in_their_order_are_the_bundle(tmp_path, part_mb):
+    bundle, target = tmp_path / "in", tmp_path / "out"
+    bundle.mkdir()
+    target.mkdir()
+    content = os.urandom(2_500_000)
+    (bundle / "big").write_bytes(content)
+    size = pack.write_parts(bundle, target, part_mb)
+    parts = sorted(target.glob("bundle.*"))
+    assert len(parts) == (3 if part_mb else 1)
+    (tmp_path / "whole.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert (tmp_path / "whole.tar").stat().st_size == size
+    with tarfile.open(tmp_path / "whole.tar") as tar:
+        assert tar.extractfile("big").read() == content
+
+
+def test_mistakes_are_one_line(tmp_path):
+    study = tmp_path / "study.yaml"
+    for text, said in (("study: [", "study.yaml"), ("study: x\n", "is not a study: it has no experiments")):
+        study.write_text(text)
+        done = packed(study, "--to", tmp_path / "to")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert said in done.stderr
+    study.write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/mine").touch()
+    done = packed(study, "--to", tmp_path / "to")
+    assert (done.returncode, "is there and not empty" in done.stderr) == (1, True)
+    (tmp_path / "pins.txt").write_text("torch\n")
+    done = packed(study, "--to", tmp_path / "new", "--pins", tmp_path / "pins.txt")
+    assert (done.returncode, "names no package as name==version" in done.stderr) == (1, True)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, tmp_path):
+    lists = [pack.pins_of(root / file) for file in ("envs/transformers.yaml", "envs/report.yaml", "locks/run.txt")]
+    pins = {pack.normal(pin): pin for pin in [pin for one in reversed(lists) for pin in one]}
+    (tmp_path / "pins.txt").write_text("\n".join(pins.values()))
+    (tmp_path / "offline.yaml").write_text(yaml.safe_dump(STUDY))
+    box = tmp_path / "a box"
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    done = packed(tmp_path / "offline.yaml", "--to", box, "--pins", tmp_path / "pins.txt", "--python", version, "--part-mb", 100)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "home").mkdir()
+    python = Path(sys.base_prefix) / "bin"
+    environ = {"PATH": f"{python}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
+
+    # Where this machine allows no namespaces, such as in some containers, the settings of start.sh alone keep it from the network.
+    cut = ["unshare", "--net", *(["--map-root-user"] if os.getuid() else [])]
+    cut = cut if shutil.which("unshare") and subprocess.run([*cut, "true"], capture_output=True).returncode == 0 else []
+
+    def start(**more: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*cut, "bash", box / "start.sh"], env=environ | more, capture_output=True, text=True)
+
+    measured = "results/cpu/generate/shape/baseline/measure.parquet"
+    done = start(TARGETS=measured)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = box / "runs/offline" / measured
+    assert records.read(record, MEASURE).status == "ok"
+    written = record.stat().st_mtime_ns
+
+    done = start()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert record.stat().st_mtime_ns == written, "what was there was measured again"
+    assert (box / "runs/offline/results/report.html").is_file()
+    other = records.read(box / "runs/offline/results/cpu/generate/shape/vllm/measure.parquet", MEASURE)
+    assert other.status in ("missing_dependency", "unsupported"), other.reason
+
+    done = subprocess.run(["bash", box / "collect.sh", tmp_path / "all.tar.gz"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "all.tar.gz") as tar:
+        names = tar.getnames()
+    assert {"offline.log", "runs/offline/environment.txt", f"runs/offline/{measured}"} <= set(names)
+    assert not [name for name in names if name.endswith(".safetensors")]
