@@ -12,8 +12,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from speedgrid import records, sharpen
@@ -41,6 +41,9 @@ from speedgrid.schema import (
 
 # What a job is told that says whose result it writes.
 WHOSE = ("gpu", "experiment", "model", "technique", "run")
+# What the report uses none of: single tokens of replies, of which a large grid has millions, and what a reference expects next.
+TOKENS = ("token_s", "token_ids")
+NEXT_TOKENS = tuple(column.name for column in REFERENCE.columns if column.name not in ("status", "reason"))
 # What a job says last where it leaves no record (stage.py): `measure cpu/e/m/t: failed while ...`, `...: stopped by SIGTERM while ...`.
 LAST_WORDS = re.compile(r"[a-z]+ [^ ]+( \(run \d+\))?: (failed\b|stopped by )")
 
@@ -81,7 +84,8 @@ class Gathered:
 def gather(plan: Mapping) -> Gathered:
     """Read every record of a plan that is there."""
     unreadable: dict[str, None] = {}
-    cells = [read_cell(cell, plan["jobs"], unreadable) for cell in plan["cells"]]
+    shared: dict[str, records.Record] = {}
+    cells = [read_cell(cell, plan["jobs"], unreadable, shared) for cell in plan["cells"]]
     study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
     runs = [study | row for row in tables.run_rows(cells)]
     return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable))
@@ -103,17 +107,26 @@ def read_plan(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_cell(cell: dict, jobs: Mapping[str, Mapping], unreadable: dict[str, None] | None = None) -> tables.CellRecords:
+def read_cell(
+    cell: dict,
+    jobs: Mapping[str, Mapping],
+    unreadable: dict[str, None] | None = None,
+    shared: dict[str, records.Record] | None = None,
+) -> tables.CellRecords:
     """Read the records of one cell of the grid, for each of which `jobs` has what its job would be told now.
 
     What is not there has a record of its own kind in its place (records.absent), and a line in `unreadable` where it cannot be read or
-    another job wrote it.
+    another job wrote it. Records that other cells have too are taken from `shared`, or put there.
     """
     folder, model, asked = cell["folder"], cell["model_record"], []
     found: dict[str, records.Record] = {}
+    shared = {} if shared is None else shared
 
-    def read(path: str, table: Table, lighter: Callable = lambda record: record) -> records.Record:
-        record = lighter(find(path, table, jobs[path], {} if unreadable is None else unreadable))
+    def read(path: str, table: Table, without: Collection[str] = ()) -> records.Record:
+        if (record := shared.get(path)) is None:
+            record = find(path, table, jobs[path], {} if unreadable is None else unreadable, without)
+            if not path.startswith(f"{folder}/"):
+                shared[path] = record
         if record.is_there:
             asked.append((record, jobs[path]))
         found[path] = record
@@ -122,7 +135,7 @@ def read_cell(cell: dict, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
     prepared = read(model, MODEL)
     sources = [read(path, CHECKPOINT) for path in reversed((cell["checkpoint_record"], *cell["sources"])) if path != model]
     warmup = read(f"{folder}/warmup.parquet", WARMUP)
-    measure = read(f"{folder}/measure.parquet", MEASURE, without_tokens)
+    measure = read(f"{folder}/measure.parquet", MEASURE, TOKENS)
     if measure.status == NOT_RUN:
         measure = records.absent(MEASURE, *why_not(found))
     return tables.CellRecords(
@@ -136,9 +149,9 @@ def read_cell(cell: dict, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
         probe=read(cell["probe"], PROBE),
         evaluate=read(f"{folder}/evaluate.parquet", EVALUATE) if cell["evaluate"] is not None else None,
         requests=read(cell["requests"], REQUESTS) if cell["requests"] else None,
-        reference=read(cell["reference"], REFERENCE, without_tables) if cell["reference"] else None,
+        reference=read(cell["reference"], REFERENCE, NEXT_TOKENS) if cell["reference"] else None,
         score=read(cell["score"], SCORE) if cell["score"] else None,
-        again=[read(path, MEASURE, without_tokens) for path in cell["again"]],
+        again=[read(path, MEASURE, TOKENS) for path in cell["again"]],
     )
 
 
@@ -151,13 +164,13 @@ def check_writer(path: str, record: records.Record, asked: Mapping) -> None:
             raise records.RecordError(f"{path}: is of {whose or 'another job'}, not of {wanted}; delete it and run again")
 
 
-def find(path: str, table: Table, asked: Mapping, unreadable: dict[str, None]) -> records.Record:
+def find(path: str, table: Table, asked: Mapping, unreadable: dict[str, None], without: Collection[str] = ()) -> records.Record:
     """A record of the job that would be told `asked`; that of its failure, where it is to be made anew (records.failed); or what stands
-    for one that is not there."""
+    for one that is not there. The columns `without` are left empty."""
     for at in (Path(path), records.failed(path)):
         if at.exists():
             try:
-                record = records.read(at, table)
+                record = records.read(at, table, without)
                 check_writer(path, record, asked)
                 return record
             except records.RecordError as error:
@@ -194,18 +207,7 @@ def last_word(log: Path) -> str:
 
 def read_replies(path: str, asked: Mapping) -> records.Record:
     """The replies of a run without their single tokens; where there are none, a row that says so."""
-    return without_tokens(find(path, MEASURE, asked, {}))
-
-
-def without_tokens(record: records.Record) -> records.Record:
-    """Replies without their single tokens, of which a large grid has millions and the report uses none."""
-    return replace(record, rows=[{name: row[name] for name in row if name not in ("token_s", "token_ids")} for row in record.rows])
-
-
-def without_tables(record: records.Record) -> records.Record:
-    """A reference without its next tokens, which are millions of numbers, and no figures."""
-    kept = ("status", "reason")
-    return replace(record, rows=[{name: row[name] for name in kept} for row in record.rows])
+    return find(path, MEASURE, asked, {}, TOKENS)
 
 
 def headlines(summary: list[dict]) -> list[str]:

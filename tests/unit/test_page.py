@@ -14,7 +14,7 @@ import render_report
 from report_data import page_of, quick_parts, tables_of
 from speedgrid import comparison
 from speedgrid.comparison import Results
-from speedgrid.report import page
+from speedgrid.report import embedding, page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
 SNEAKY = "\u2028<!--<script>"
@@ -47,6 +47,17 @@ class Page(HTMLParser):
 
     def named(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def embedded_json(found, name):
+    (code,) = [code for attributes, code in found.scripts if attributes.get("id") == name]
+    return json.loads(code)
+
+
+def specifications(found):
+    """The charts of a page by name, as its script puts them together."""
+    collection = embedded_json(found, "charts")
+    return {name: embedding.whole(spec, collection["parts"]) for name, spec in collection["charts"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +131,9 @@ def test_a_device_that_served_several_stacks_is_named_once_at_the_top(tmp_path):
 def test_there_is_a_chart_of_each_kind_for_each_group(html):
     found = Page(html)
     charts = [attributes["data-chart"] for attributes in found.named("div") if "data-chart" in attributes]
-    specs = {attributes["id"]: json.loads(code) for attributes, code in found.scripts if attributes.get("type") == "application/json"}
-    first, second = ([name.removeprefix(start) for name in charts if name.startswith(start)] for start in ("chart-1-", "chart-2-"))
+    specs = specifications(found)
+    starts = ("of-stdlib-llama-generate-local-", "of-llama-3b-generate-h200-")
+    first, second = ([name.removeprefix(start) for name in charts if name.startswith(start)] for start in starts)
     assert [name for name in first if name != "ceiling"] == second  # the second group's configuration explains no ceiling
     assert {"ceiling", "speed", "quality"} <= set(first)
     assert set(charts) == set(specs)
@@ -141,6 +153,10 @@ def test_a_comparison_with_other_results_has_a_section(tmp_path, html):
     assert "last-month/</script>" in found.text
     assert not [attributes for tag, attributes in found.elements if "onerror" in attributes]
     assert "Compared with other results" not in Page(html).text
+
+
+def test_the_page_has_no_literal_backtick(html):
+    assert "`" not in Page(html).text
 
 
 def test_the_page_asks_for_nothing(html):
@@ -180,12 +196,11 @@ def test_nothing_from_outside_becomes_markup(hostile, html):
 
 def test_hostile_text_stays_inside_the_specifications(hostile):
     found = Page(hostile)
-    specs = [code for attributes, code in found.scripts if attributes.get("type") == "application/json"]
+    data = [code for attributes, code in found.scripts if attributes.get("type") == "application/json"]
+    assert not any("<" in code for code in data)
+    specs = specifications(found)
     assert len(specs) >= 7
-    for code in specs:
-        assert "<" not in code
-        json.loads(code)
-    assert any(HOSTILE in json.dumps(json.loads(code), ensure_ascii=False).replace('\\"', '"') for code in specs)
+    assert any(HOSTILE in json.dumps(spec, ensure_ascii=False).replace('\\"', '"') for spec in specs.values())
 
 
 @pytest.mark.parametrize(

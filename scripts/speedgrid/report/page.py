@@ -1,5 +1,8 @@
 """The page: from tables and study to one HTML file that needs nothing else, not even a network.
 
+A study of many groups has each folded away under its name, with a matrix of speed-ups before them; charts are drawn where they are looked
+at, from one collection of data (embedding.py). Every group's anchor is made of its names, so that a link to it holds.
+
 All that comes from outside goes through the template's escaping; chart specifications go into the page as data, never as code. The page
 forbids itself everything but its own two scripts (Content-Security-Policy with their hashes), and its charts are drawn by Vega's expression
 interpreter, which needs no `eval`.
@@ -9,10 +12,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import altair as alt
 import jinja2
 import pandas as pd
 from markupsafe import Markup
@@ -20,11 +22,11 @@ from markupsafe import Markup
 from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import cards, charts, failures, pending, published, quality, timeline, training, trust, units
+from speedgrid.report import cards, charts, embedding, failures, overview, pending, published, quality, timeline, training, trust, units
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.charts import base, devices
-from speedgrid.report.tables import KEYS, Group, groups
+from speedgrid.report.tables import KEYS, Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
@@ -51,6 +53,7 @@ MAIN_PACKAGES = (
     *("vllm", "flash-attn", "llama-cpp-python", "onnxruntime", "optimum", "autoawq", "gptqmodel", "auto-gptq"),
 )
 SAMPLE_CHARACTERS = 600
+NEVER = "never"  # that a technique pays off
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,13 @@ class ResultTable:
 
 @dataclass
 class Section:
-    """What the page shows of one group."""
+    """What the page shows of one group; `figures` are pairs of a figure and the name of its specification."""
 
     anchor: str
     group: Group
     title: str
     answer: object
-    figures: list = field(default_factory=list)
+    figures: list[tuple[base.Figure, str]] = field(default_factory=list)
     table: ResultTable | None = None
     machine: list[trust.MachineRow] = field(default_factory=list)
     scores: quality.ScoreTable | None = None
@@ -129,15 +132,24 @@ def render(
     `points` are rows of schema.POINTS, `scores` those of schema.SCORE.
     """
     context = build(study, summary, runs, replies, points, published.read(parts.published))
+    known = _by_group(scores)
     for section in context["sections"]:
-        section.scores = quality.score_table(section.group, scores)
-        section.refusals = quality.refusals(section.group, scores)
+        own = known.get(overview.keys(section.group), [])
+        section.scores = quality.score_table(section.group, own)
+        section.refusals = quality.refusals(section.group, own)
         section.held = quality.held_sentence(section.group)
         section.impact = quality.impact_rows(section.group)
     context |= {"compared": compared, "words": compared_words}
     scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"embedded": embedded, "in_words": in_words, "evidence_words": trust.evidence_words, "coded": units.coded}
+    environment.filters |= {
+        "embedded": embedded,
+        "embedded_text": embedded_text,
+        "in_words": in_words,
+        "evidence_words": trust.evidence_words,
+        "coded": units.coded,
+    }
+    environment.filters |= {"sort_key": _sort_key, "on_page": _on_page}
     return environment.from_string(parts.template).render(
         **context,
         style=Markup(parts.style),
@@ -157,17 +169,33 @@ def build(
 ) -> dict:
     """Everything that the template shows; `points` are rows of schema.POINTS, `figures` those that others have published."""
     found = list(groups(summary, replies))
-    sections = [_section(number, group, study, runs, points, figures) for number, group in enumerate(found, 1)]
-    columns = dict.fromkeys(name for group in found for name in _columns_of(group))
+    shown = {kind: _shown(kind, [group for group in found if group.kind == kind]) for kind in dict.fromkeys(group.kind for group in found)}
+    specifications: dict[str, dict] = {}
+    of_group = {"runs": _by_group(_measuring(runs)), "points": _by_group(points)}
+    sections = []
+    for group, anchor in zip(found, overview.anchors(found), strict=True):
+        own = {name: rows.get(overview.keys(group), []) for name, rows in of_group.items()}
+        with embedding.unchecked():
+            sections.append(_section(anchor, group, study, own["runs"], own["points"], figures, shown[group.kind], specifications))
+    with embedding.unchecked():
+        sides = [_beside(number, one, specifications) for number, one in enumerate(devices.side_by_side(found), 1)]
     known = machines(runs)
     return {
+        "charts": embedding.joined(specifications),
+        "index": overview.index(found, shown),
+        "filters": overview.filters(found),
+        "matrices": overview.matrices(list(zip(found, (section.anchor for section in sections), strict=True))),
+        "presets": overview.PRESETS,
+        "column_labels": {name: MEANINGS[name].label for names in shown.values() for name in names},
+        "hidden_columns": {kind: overview.hidden(kind, names) for kind, names in shown.items()},
+        "folded": len(found) > overview.UNFOLDED,
         "study": study,
         "title": study["title"] or study["name"],
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
         "failures": failures.kinds(summary),
-        "sides": [_beside(number, one) for number, one in enumerate(devices.side_by_side(found), 1)],
+        "sides": sides,
         "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
         "broken_cells": sum(row["status"] == FAILED for row in summary),
         "not_run": [row for row in summary if row["status"] == NOT_RUN],
@@ -180,7 +208,7 @@ def build(
         "span": time_span(runs),
         "time_shares": timeline.shares(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
-        "definitions": [MEANINGS[name] for name in columns],
+        "definitions": [MEANINGS[name] for name in dict.fromkeys(name for names in shown.values() for name in names)],
         "methods": {name: training.methods(settings) for name, settings in study["experiments"].items()},
         "repeated": any(group.workload != "generate" for group in found),
         "replies_needed": {percent: stats.percentile_needs(percent / 100) for percent in (95, 99)},
@@ -189,67 +217,82 @@ def build(
         "command": _command(study),
         "safe_href": safe_href,
         "several": len(sections) > 1,
+        "anchor_of": _anchor_of(sections),
     }
 
 
 # A group's section
 
 
+def _anchor_of(sections: Sequence[Section]) -> Callable[[Mapping], str]:
+    known = {overview.keys(section.group): section.anchor for section in sections}
+    return lambda row: known[row["gpu"], row["experiment"], row["model"]]
+
+
+def _by_group(rows: Iterable[Mapping]) -> dict[tuple, list[Mapping]]:
+    found: dict[tuple, list[Mapping]] = {}
+    for row in rows:
+        found.setdefault((row["gpu"], row["experiment"], row["model"]), []).append(row)
+    return found
+
+
 def _section(
-    number: int, group: Group, study: Mapping, runs: Sequence[Mapping], points: Sequence[Mapping], others: Sequence[published.Figure]
+    anchor: str,
+    group: Group,
+    study: Mapping,
+    runs: Sequence[Mapping],
+    points: Sequence[Mapping],
+    others: Sequence[published.Figure],
+    columns: Sequence[str],
+    specifications: dict[str, dict],
 ) -> Section:
-    keys = (group.gpu, group.experiment, group.model)
-    devices = frozenset(run["device"] for run in _measuring(runs) if (run["gpu"], run["experiment"], run["model"]) == keys)
+    """The section of a group, with its measuring runs and its points; what its charts are goes into `specifications`."""
     replies = group.workload == "generate"
-    own = [row for row in points if (row["gpu"], row["experiment"], row["model"]) == keys]
-    made = charts.figures(group, own)
-    figures = [(figure, f"chart-{number}-{figure.name}", _spec(figure)) for figure in made]
+    made = charts.figures(group, points)
+    figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
+    specifications |= {name: embedding.specification(figure.chart) for figure, name in figures}
     settings = study["experiments"].get(group.experiment, {})
     return Section(
-        anchor=f"group-{number}",
+        anchor=anchor,
         group=group,
         title=f"{group.model} · {group.experiment} · {group.gpu}",
-        answer=answer(group, devices),
+        answer=answer(group, frozenset(run["device"] for run in runs)),
         figures=figures,
-        table=result_table(group, study["techniques"]),
+        table=result_table(group, study["techniques"], columns),
         machine=trust.machine_rows(group),
         samples=_samples(group) if replies else [],
-        sizes=training.point_tables(own),
-        others=published.beside(others, settings.get("published"), group, own),
+        sizes=training.point_tables(points),
+        others=published.beside(others, settings.get("published"), group, points),
         fits=cards.table(group, cards.device_memory(runs, group)),
         prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
     )
 
 
-def _beside(number: int, sides: devices.Sides) -> dict:
-    """What the page shows of devices or models side by side."""
-    figure = devices.figure(sides)
+def _beside(number: int, sides: devices.Sides, specifications: dict[str, dict]) -> dict:
+    """What the page shows of devices or models side by side; what its chart is goes into `specifications`."""
+    figure, name = devices.figure(sides), f"side-{number}"
+    specifications[name] = embedding.specification(figure.chart)
     heads, rows = devices.table(sides)
-    return {"sides": sides, "figure": (figure, f"chart-side-{number}", _spec(figure)), "heads": heads, "rows": rows}
+    return {"sides": sides, "figure": (figure, name), "heads": heads, "rows": rows}
 
 
-def _spec(figure: charts.Figure) -> dict:
-    with alt.data_transformers.enable("default", max_rows=None):
-        return figure.chart.to_dict()
-
-
-def result_table(group: Group, techniques: Mapping) -> ResultTable:
-    """Every cell of the group with every figure; columns that nobody has are left out."""
+def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> ResultTable:
+    """Every cell of the group with the figures of `columns`."""
     rows = group.rows
-    columns = [name for name in _columns_of(group) if rows[name].notna().any()]
     scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
     if "rate" in scales:
         scales["rate"] = units.Scale(f"{group.unit}/s")
-    headers = [{"label": MEANINGS[name].label, "unit": scales[name].unit, "meaning": MEANINGS[name].meaning} for name in columns]
-    table = [_table_row(row, columns, scales, group.baseline, techniques) for _, row in rows.iterrows()]
+    headers = [{"name": name, "label": MEANINGS[name].label, "unit": scales[name].unit} for name in columns]
+    table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
     return ResultTable(headers, table, _percentile_notes(rows, columns))
 
 
-def _columns_of(group: Group) -> tuple[str, ...]:
-    return TABLE if group.workload == "generate" else training.TABLE
+def _shown(kind: str, found: Sequence[Group]) -> list[str]:
+    """The columns of the tables of all groups of a kind: those that any cell has something in."""
+    return [name for name in (TABLE if kind == "replies" else training.TABLE) if any(group.rows[name].notna().any() for group in found)]
 
 
-def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -> TableRow:
+def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
     entry = techniques.get(row.technique, {})
     return TableRow(
         label=row.label,
@@ -263,20 +306,20 @@ def _table_row(row: pd.Series, columns, scales, baseline, techniques: Mapping) -
     )
 
 
-def _table_cell(row: pd.Series, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
-    value = row[name]
+def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
+    value = getattr(row, name)
     if units.is_missing(value):
         never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
-        return TableCell("never" if never else units.MISSING)
+        return TableCell(NEVER if never else units.MISSING)
     if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
         return TableCell(f"{value:,.0f}", value)
     if name in INTERVALS:
-        text, ends = units.with_interval(value, *(row[end] for end in INTERVALS[name]))
+        text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
         return TableCell(text, value, ", ".join(filter(None, (ends, row.verdict if name == "speedup" else ""))))
     if name == "run_mfu":
         return TableCell(f"{units.number(100 * value, 2)} %", value)
     if name in SHARES:
-        return TableCell(f"{units.number(100 * value, 2)} %", value, row[SHARES[name]])
+        return TableCell(f"{units.number(100 * value, 2)} %", value, getattr(row, SHARES[name]))
     if name in PERCENTILES:
         low, high = _percentile_ends(row, name)
         unsupported = units.is_missing(low) and units.is_missing(high)
@@ -288,13 +331,25 @@ def _table_cell(row: pd.Series, name: str, scale: units.Scale, baseline: pd.Seri
     return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
 
 
-def _percentile_ends(row: pd.Series, name: str) -> tuple[float, float]:
-    return tuple(row[f"{name.removesuffix('_s')}_{end}_s"] for end in ("low", "high"))
+def _sort_key(key: float | str | None) -> str:
+    """What a cell sorts by, and what a table of its own holds of it: with as many digits as anybody reads."""
+    return f"{key:.7g}" if isinstance(key, float) else "" if key is None else str(key)
+
+
+def _on_page(meaning: str) -> str:
+    """What a column means, for readers of the page, where no cell is empty."""
+    return meaning.replace("empty: never", f"“{NEVER}” where it does not").replace(
+        "empty: perhaps never", f"{units.MISSING}: perhaps never"
+    )
+
+
+def _percentile_ends(row, name: str) -> tuple[float, float]:
+    return tuple(getattr(row, f"{name.removesuffix('_s')}_{end}_s") for end in ("low", "high"))
 
 
 def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     """What † means, for the percentiles that some cell's replies do not support."""
-    measured = [row for _, row in rows[rows.rate.notna()].iterrows()]
+    measured = list(each(rows[rows.rate.notna()]))
     short = [
         q
         for name, q in PERCENTILES.items()
@@ -394,7 +449,11 @@ def in_words(value: object) -> str:
 
 def embedded(value: object) -> Markup:
     """JSON for a `<script type="application/json">`: nothing in it can end the script or begin another one."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return embedded_text(json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")))
+
+
+def embedded_text(text: str) -> Markup:
+    """The same for what is JSON already, in ASCII."""
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 

@@ -1,0 +1,144 @@
+"""What leads through a page of many cells: anchors, filters, choices of columns, and the matrix of speed-ups. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from speedgrid.report import units
+from speedgrid.report.tables import GROUP, Group, each
+from speedgrid.schema import MEASURED, STATUSES
+
+UNFOLDED = 3  # so many groups are all open at once; of more each is folded away
+TWICE = 2.0  # from this speed-up on a cell of the matrix is coloured stronger
+
+# What cells can be filtered by: where they belong, and what their technique is.
+PLACES = {"gpu": "GPU", "model": "Model", "experiment": "Experiment"}
+KINDS = {"family": "Family", "engine": "Engine", "dtype": "Number format"}
+
+# Columns of the main table that are shown for a question; of those that a table has.
+PRESETS = {
+    "standard": (
+        *("rate", "speedup", "bits_per_byte", "memory_peak", "decode_tokens_per_s", "ttft_s", "latency_p95_s", "cold_start_s"),
+        *("latency_p50_s", "largest", "run_mfu", "loss_last"),
+    ),
+    "speed": (
+        *("rate", "speedup", "tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s", "latency_mean_s"),
+        *("latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s", "mbu", "mfu", "decode_headroom", "flop_per_s", "run_mfu"),
+        *("growth", "replies", "runs"),
+    ),
+    "memory": (
+        *("rate", "memory_peak", "memory_reserved", "model_bytes", "checkpoint_bytes"),
+        *("parameters", "trainable_parameters", "largest"),
+    ),
+    "quality": ("rate", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "loss_first", "loss_last"),
+    "cost": (
+        *("speedup", "break_even_replies", "joule_per_token", "joule_per_item", "cold_start_s", "load_s", "first_reply_s"),
+        *("quantize_s", "checkpoint_bytes"),
+    ),
+}
+# Of the standard columns those that tables of replies do not show unless asked.
+NOT_AT_FIRST = {"replies": ("latency_p50_s",), "work": ("latency_p95_s",)}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A cell of the matrix: its text, how it is coloured, and what it says in full; empty where a group has no such technique."""
+
+    text: str
+    look: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Speed-ups of an experiment: a row for each model and device as (anchor, name, fields), a column for each technique."""
+
+    title: str
+    labels: list[str]
+    rows: list[tuple[str, str, list[Field | None]]]
+
+
+def keys(group: Group) -> tuple[str, str, str]:
+    return group.gpu, group.experiment, group.model
+
+
+def anchors(groups: Sequence[Group]) -> list[str]:
+    """An anchor for each group, made of its names, so that it is the same in every page that has the group."""
+    found: list[str] = []
+    for group in groups:
+        name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", key).strip("-") or "x" for key in (group.model, group.experiment, group.gpu))
+        name = f"of-{name}"  # never the anchor of another section
+        same = sum(other == name or other.startswith(f"{name}~") for other in found)
+        found.append(f"{name}~{same + 1}" if same else name)
+    return found
+
+
+def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict:
+    """What the page's script must know: of each technique, by its label, what it can be filtered by; the columns of each kind of table; and
+    the presets of columns."""
+    techniques: dict[str, dict] = {}
+    for group in groups:
+        for row in each(group.rows):
+            known = techniques.setdefault(row.label, {"name": row.technique} | {kind: [] for kind in KINDS})
+            for kind in KINDS:
+                if (value := getattr(row, kind)) and value not in known[kind]:
+                    known[kind].append(value)
+    shown = {name: {kind: preset(name, kind, names) for kind, names in columns.items()} for name in PRESETS}
+    return {"techniques": techniques, "columns": {kind: list(names) for kind, names in columns.items()}, "presets": shown}
+
+
+def preset(name: str, kind: str, columns: Sequence[str]) -> list[str]:
+    """The columns of a preset that a kind of table has."""
+    left_out = NOT_AT_FIRST.get(kind, ()) if name == "standard" else ()
+    return [column for column in columns if column in PRESETS[name] and column not in left_out]
+
+
+def hidden(kind: str, columns: Sequence[str]) -> list[int]:
+    """Which of the table's columns are hidden at first, counted from 1 as CSS does; technique and status come before them."""
+    standard = preset("standard", kind, columns)
+    return [place for place, name in enumerate(columns, 3) if name not in standard]
+
+
+def filters(groups: Sequence[Group]) -> list[tuple[str, str, list[str]]]:
+    """What cells can be filtered by here, as (name, label, values): where there is more than one value."""
+    found = [(name, label, list(dict.fromkeys(getattr(group, name) for group in groups))) for name, label in PLACES.items()]
+    for name, label in KINDS.items():
+        found.append((name, label, sorted({value for group in groups for value in group.rows[name] if value})))
+    return [(name, label, values) for name, label, values in found if len(values) > 1]
+
+
+def matrices(groups: Sequence[tuple[Group, str]]) -> list[Matrix]:
+    """A matrix for each experiment of several groups, in the order of the plan; `groups` come with their anchors."""
+    experiments: dict[str, list[tuple[Group, str]]] = {}
+    for group, anchor in groups:
+        experiments.setdefault(group.experiment, []).append((group, anchor))
+    return [_matrix(name, own) for name, own in experiments.items() if len(groups) > 1]
+
+
+def _matrix(experiment: str, groups: Sequence[tuple[Group, str]]) -> Matrix:
+    labels = list(dict.fromkeys(label for group, _ in groups for label in group.rows.label))
+    several = [axis for axis in GROUP if axis != "experiment" and len({getattr(group, axis) for group, _ in groups}) > 1]
+    rows = []
+    for group, anchor in groups:
+        fields = {row.label: _field(row) for row in each(group.rows)}
+        name = " · ".join(getattr(group, axis) for axis in reversed(several)) or group.model
+        rows.append((anchor, name, [fields.get(label) for label in labels]))
+    return Matrix(experiment, labels, rows)
+
+
+def _field(row) -> Field:
+    if row.status not in MEASURED or units.is_missing(row.rate):
+        return Field(row.status.replace("_", " "), "none", STATUSES.get(row.status, row.status))
+    speed = f"{units.number(row.rate)} {row.unit}/s"
+    if units.is_missing(row.speedup):
+        return Field(units.number(row.rate), "off", speed)
+    text, ends = units.with_interval(row.speedup, row.speedup_low, row.speedup_high)
+    said = f"{text}×{f' ({ends})' if ends else ''}, {speed}"
+    if row.status != "ok":
+        return Field(f"{units.number(row.speedup)}", "off", f"{said}; {row.status.replace('_', ' ')}")
+    if row.is_baseline:
+        return Field("1", "base", f"the baseline, {speed}")
+    look = row.verdict or "unsure"
+    if look == "faster" and row.speedup >= TWICE:
+        look = "twice"
+    return Field(units.number(row.speedup), look, f"{said}, {row.verdict or 'no verdict'}")
