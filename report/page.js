@@ -57,6 +57,7 @@ function choose(name) {
   for (const view of views.values()) view.signal("chosen", name).runAsync();
 }
 function linked(box, view) {
+  if (!("chosen" in view.getState({ signals: (name) => name === "chosen" }).signals)) return;
   views.set(box, view);
   if (picked) view.signal("chosen", picked).runAsync();
   view.addEventListener("click", (event, item) => {
@@ -202,7 +203,10 @@ for (const part of all("details.data")) {
       const table = element("table", "", region);
       lines.slice(0, 200).forEach((line, row) => {
         const made = table.appendChild(document.createElement("tr"));
-        line.forEach((value, column) => { element(row && column ? "td" : "th", value ?? "–", made).scope = row ? "row" : "col"; });
+        line.forEach((value, column) => {
+          const cell = element(row && column ? "td" : "th", value ?? "–", made);
+          if (cell.tagName === "TH") cell.scope = row ? "row" : "col";
+        });
       });
       if (lines.length > 200) element("p", `The first 199 of ${lines.length - 1} rows; the CSV has all.`, part).className = "small";
     });
