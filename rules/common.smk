@@ -11,7 +11,7 @@ SCRIPTS = (
 )
 sys.path.insert(0, str(SCRIPTS))
 
-from speedgrid import commands, planning, snakemake_seam
+from speedgrid import commands, live, planning, refresh, snakemake_seam
 from speedgrid.study import StudyError
 
 try:
@@ -31,9 +31,14 @@ snakemake_seam.skip_what_is_not_shown(workflow)
 snakemake_seam.look_after(workflow)
 
 
+page = refresh.Page.of(grid, workflow)
+
+
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 def before_the_first_job():
     snakemake_seam.keep_quiet(workflow)
+    live.follow(grid.cells)
+    snakemake_seam.between_jobs(workflow, page.look)
     planning.keep_further(grid)
     try:
         planning.check_machine(grid, workflow)
@@ -43,6 +48,7 @@ def before_the_first_job():
 
 # A job that failed leaves a row, so that all others run; the run as a whole has failed.
 def after_the_last_job():
+    page.is_over()
     more, forced = planning.is_more_wanted(grid), snakemake_seam.is_forced(workflow)
     if more:
         when = " come with the next run without -F, -f and -R" if forced else ""

@@ -1,10 +1,10 @@
-"""Runs Snakemake so that what jobs say on the terminal appears above its live display.
+"""Runs Snakemake with the logger of this folder in its reach, and so that what jobs say on a terminal appears above its live display.
 
     python scripts/terminal.py [snakemake arguments ...]
 
-The rich logger redraws its panel in place and counts on nobody else writing to the terminal. So here
-the jobs' standard error is a pipe, and each line from it is printed by this process, which rich
-notices: it moves its panel down by that line.
+A live display is redrawn in place and counts on nobody else writing to the terminal. So there the jobs'
+standard error is a pipe, and each line from it is printed by this process, which rich notices: it moves
+its display down by that line. Where no terminal is, jobs write as they are.
 """
 
 import os
@@ -20,6 +20,9 @@ def relay(pipe):
 
 
 def run():
+    if not sys.stderr.isatty():
+        main()
+        return
     terminal = os.dup(2)
     reading, writing = os.pipe()
     os.dup2(writing, 2)  # what jobs inherit

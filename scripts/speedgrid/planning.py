@@ -676,8 +676,8 @@ def made_by_hand() -> str:
     return Path(BY_HAND).read_text(encoding="utf-8") if Path(BY_HAND).is_file() else ""
 
 
-def make_page(study_file: str, run: Run) -> None:
-    """After a run that failed or was stopped, and was to end in a report: make it of what there is, with the Python of its environment.
+def make_page(study_file: str, run: Run, goes_on: bool = False) -> None:
+    """Of a run that was to end in a report, and failed, was stopped or `goes_on`: make it of what there is, with its environment.
 
     Raises StudyError with a line that says why there is none.
     """
@@ -695,6 +695,8 @@ def make_page(study_file: str, run: Run) -> None:
     try:
         status = subprocess.run([*line, "--study", study_file], env={**os.environ, **told}).returncode
     except KeyboardInterrupt:
+        if goes_on:  # it is the run that is to stop
+            raise
         status = 130
     if status:
         raise StudyError(f"there is no report of what was measured (see {log}){advice}")

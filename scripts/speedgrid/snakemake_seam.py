@@ -181,6 +181,22 @@ def keep_quiet(workflow) -> None:
         workflow.scheduler.job_rate_limiter = None
 
 
+def between_jobs(workflow, action: Callable[[], None]) -> None:
+    """Let something be done before jobs begin, whenever no other job of this run is under way."""
+    scheduler = getattr(workflow, "scheduler", None)
+    if scheduler is None:  # a dry run has none that runs anything
+        return
+    begin = scheduler.run
+
+    def run(jobs, executor=None):
+        # Those that are about to begin count as running already.
+        if not set(scheduler.running) - set(jobs):
+            action()
+        return begin(jobs, executor=executor)
+
+    scheduler.run = run
+
+
 def is_forced(workflow) -> bool:
     """Whether the command runs jobs whose results are there (`-F`, `-f`, `-R`), which it would do each time that it starts anew."""
     settings = workflow.dag_settings

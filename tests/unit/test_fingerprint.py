@@ -119,6 +119,8 @@ CONCERNS = {
             "fingerprint",
             "grid",
             "inventory",
+            "live",
+            "refresh",
             "lock",
             "planning",
             "site",

@@ -126,6 +126,19 @@ def test_snakemakes_own_limit_of_jobs_per_second_is_taken_away_and_an_asked_one_
     assert "if self.job_rate_limiter is not None" in source, look_at("scheduling/job_scheduler.py: job_rate_limiter", "keep_quiet")
 
 
+def test_something_is_done_before_jobs_only_where_no_other_is_under_way():
+    began = []
+    scheduler = SimpleNamespace(running={"a"}, run=lambda jobs, executor=None: began.append((*jobs, executor)))
+    snakemake_seam.between_jobs(SimpleNamespace(scheduler=scheduler), lambda: began.append("action"))
+    scheduler.run(["a"])
+    scheduler.running = {"a", "b"}
+    scheduler.run(["b"], executor="local")
+    assert began == ["action", ("a", None), ("b", "local")]
+    assert list(inspect.signature(JobScheduler.run).parameters) == ["self", "jobs", "executor"], look_at("JobScheduler.run", "between_jobs")
+    source = inspect.getsource(JobScheduler.schedule)
+    assert source.index("self.running.update(run)") < source.index("self.run("), look_at("JobScheduler.schedule", "between_jobs")
+
+
 @pytest.mark.parametrize(
     ("quiet", "is_dry_run", "shown"),
     [({Quietness.RULES}, True, 0), ({Quietness.ALL}, True, 0), ({Quietness.RULES}, False, 1), (set(), True, 1), (None, True, 1)],

@@ -279,6 +279,38 @@ def test_a_run_from_elsewhere_with_a_study_and_arguments_of_snakemake(clone, tmp
     assert facts["prefix"] == str(cache / "speedgrid" / "envs")
     assert "away: reply 3 of 3\n" in done.stderr
     assert "\x1b" not in done.stderr  # no live display where nobody watches
+    # One line a step, what jobs say below it, and nothing that Snakemake says of itself.
+    said = [line for line in done.stderr.splitlines() if "reply" not in line]
+    assert [re.sub(r"^\d\d:\d\d:\d\d", "", line).split()[:2] for line in said] == [["1/1", "seen"], ["Elapsed", "time:"]], done.stderr
+    assert "Finished jobid" in newest_log(clone)  # its blocks are in its log
+
+
+def newest_log(clone):
+    return max((clone / ".snakemake" / "log").glob("*.log"), key=os.path.getmtime).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["--verbose", "--debug-dag"])
+def test_snakemakes_own_messages_where_they_are_asked_for(clone, asked):
+    done = speedgrid(clone, "run", "--forcerun", "seen", asked, "--", "blocks.txt")
+    assert done.returncode == 0, done.stderr
+    assert "\n    output: blocks.txt\n" in done.stderr
+    assert "Finished jobid" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_is_told_with_its_log_in_one_line_a_step_too(clone):
+    text = (clone / "Snakefile").read_text()
+    broken = 'rule broken:\n    output: "broken.txt"\n    log: "broken.log"\n    shell: "echo boom > {log}; exit 3"\n'
+    try:
+        (clone / "Snakefile").write_text(text + broken)
+        done = speedgrid(clone, "run", "--show-failed-logs", "--", "broken.txt")
+    finally:
+        (clone / "Snakefile").write_text(text)
+    assert done.returncode == 1
+    assert "Error in rule broken:" in done.stderr
+    assert "\nboom\n" in done.stderr
+    assert "exit 3" in done.stderr
 
 
 @pytest.mark.slow
@@ -425,17 +457,19 @@ def on_terminal(command, clone, columns=110, lines=60):
 
 
 @pytest.mark.slow
-def test_on_a_terminal_lines_of_jobs_stand_above_the_live_display(clone):
+def test_on_a_terminal_lines_of_jobs_stand_above_the_status(clone):
     command = [sys.executable, str(clone / "speedgrid"), "run", "--forceall", "all"]
     code, midway, end = on_terminal(command, clone)
     assert code == 0, "\n".join(end)
     shown = midway[-1]
-    assert sum("Workflow Progress" in line for line in shown) <= 1
+    assert sum("steps done" in line for line in shown) <= 1
     spoken = [line.strip() for line in shown if "seen: reply" in line]
     assert spoken == [f"seen: reply {n} of 3" for n in (1, 2, 3)]
-    assert any("Workflow Progress" in line for display in midway for line in display)
-    assert not any("Workflow Progress" in line for line in end)  # it goes when the run ends
+    status = [line.strip() for display in midway for line in display if "steps done" in line]
+    assert any(re.fullmatch(r"0 of 2 steps done · \d+ s so far", line) for line in status), status
+    assert not any("steps done" in line for line in end)  # it goes when the run ends
     assert [line.strip() for line in end if "seen: reply" in line] == spoken
+    assert sum("1/2  seen" in line for line in end) == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""How a run looks: one line a step, on a terminal with a status below; Snakemake's own blocks are in its log file (`.snakemake/log`).
+
+Snakemake finds it as its logger `speedgrid` where this folder is on Python's path, as scripts/terminal.py has it. `--verbose`, or any
+`--logger` of Snakemake, shows another one in its place. What is an error is told as Snakemake tells it, with the log of the job.
+"""
+
+import logging
+import re
+import sys
+import time
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+from speedgrid import live
+
+# What Snakemake says of itself in every run, and nobody needs; anything else that it says is shown.
+CHATTER = re.compile(
+    r"(Building DAG of jobs|Using shell|Using profile|Using workflow specific profile|Provided |Rules claiming more threads|Select jobs"
+    r"|Execute \d+ jobs|Assuming unrestricted|Conda environments: ignored|Singularity containers: ignored|Finished jobid|host: "
+    r"|Job stats|Touching output|Complete log)"
+)
+# Told otherwise, by `_step` and the status.
+OTHERWISE = (
+    *(LogEvent.RUN_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS, LogEvent.RESOURCES_INFO),
+    *(LogEvent.WORKFLOW_STARTED, LogEvent.GROUP_INFO, LogEvent.RULEGRAPH),
+)
+
+
+class LogHandler(LogHandlerBase):
+    """Receives all that Snakemake logs, in a thread of its own."""
+
+    def __post_init__(self) -> None:
+        self.progress, self.outputs, self.status = live.Progress(), {}, None
+        if sys.stderr.isatty():
+            self.status = Status(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            for line in self._lines(record):
+                print(line, file=sys.stderr, flush=True)
+        except Exception:  # what is said of a run may not end it
+            self.handleError(record)
+
+    def _lines(self, record: logging.LogRecord) -> list[str]:
+        event, now = getattr(record, "event", None), time.monotonic()
+        if event == LogEvent.RUN_INFO:
+            self.progress.total = {rule: count for rule, count in record.stats.items() if rule != "total"}
+        elif event == LogEvent.JOB_INFO:
+            return [self._step(record, now)]
+        elif event == LogEvent.JOB_FINISHED:
+            self.progress.ends(record.job_id, now)
+            for path in self.outputs.pop(record.job_id, ()):
+                live.fastest.add(path)
+        elif event == LogEvent.JOB_ERROR:
+            self.progress.ends(record.jobid, now, well=False)
+        if event in OTHERWISE or (event is None and record.levelno == logging.INFO and CHATTER.match(str(record.msg))):
+            return []
+        text = self.format(record)
+        return [text] if text and text != "None" else []
+
+    def _step(self, record: logging.LogRecord, now: float) -> str:
+        """The line of a step that begins."""
+        self.progress.begins(record.jobid, record.rule_name, now)
+        # As Snakemake formats them, some with words behind.
+        self.outputs[record.jobid] = [path.partition(" (")[0] for path in record.output]
+        more = [text for text in (live.left(self.progress, now), "" if self.status else str(live.fastest)) if text]
+        what = record.rule_msg or record.rule_name
+        count = f"{self.progress.begun}/{self.progress.steps}"
+        return f"{time.strftime('%H:%M:%S')}  {count:>7}  {what}" + (f"  ({'; '.join(more)})" if more else "")
+
+    def close(self) -> None:
+        if self.status:
+            self.status.stop()
+        super().close()
+
+    @property
+    def writes_to_stream(self) -> bool:
+        return True
+
+    @property
+    def writes_to_file(self) -> bool:
+        return False
+
+    # Snakemake's own are attached: what `--quiet` leaves out, `--printshellcmds` adds and an error looks like is its matter.
+    @property
+    def has_filter(self) -> bool:
+        return False
+
+    @property
+    def has_formatter(self) -> bool:
+        return False
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        return False
+
+
+class Status:
+    """The last lines of a terminal: how far the run is, since when, how long still, and the fastest so far."""
+
+    def __init__(self, handler: LogHandler):
+        from rich.console import Console
+        from rich.live import Live
+
+        self.handler, self.began = handler, time.monotonic()
+        # Once a second: it shares the processor with what is being measured.
+        self.live = Live(self, console=Console(stderr=True), refresh_per_second=1, transient=True)
+        self.live.start()
+
+    def __rich__(self) -> str:
+        from rich.text import Text
+
+        progress, now = self.handler.progress, time.monotonic()
+        if not progress.steps:
+            return Text("")
+        done = sum(map(len, progress.took.values()))
+        since = f"{live.duration(now - self.began)} so far"
+        parts = [f"{done} of {progress.steps} steps done", since, live.left(progress, now), str(live.fastest)]
+        return Text(" · ".join(part for part in parts if part), style="bold")
+
+    def stop(self) -> None:
+        self.live.stop()

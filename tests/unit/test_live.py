@@ -1,0 +1,177 @@
+"""What is told while a run goes on: the time left from what steps took, and the fastest so far from the results that are there."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from snakemake.logging import DefaultFormatter
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_logger_plugin_speedgrid import LogHandler
+from speedgrid import live
+from speedgrid.live import Fastest, Progress
+
+
+def after(progress, *steps):
+    """Steps that began and ended one after another, as (rule, seconds); the time by then."""
+    now = 0.0
+    for job, (rule, took) in enumerate(steps):
+        progress.begins(job, rule, now)
+        now += took
+        progress.ends(job, now)
+    return now
+
+
+def test_nothing_is_known_before_a_step_has_ended():
+    progress = Progress({"measure": 3})
+    assert live.left(progress, 0.0) == ""
+    progress.begins(1, "measure", 0.0)
+    assert live.left(progress, 50.0) == ""
+
+
+def test_the_time_left_is_what_the_steps_to_come_take_by_what_such_steps_took():
+    progress = Progress({"warmup": 3, "measure": 4})
+    now = after(progress, ("warmup", 10), ("measure", 100), ("warmup", 20), ("measure", 300))
+    assert progress.left(now) == (15 + 2 * 200, False)
+    assert live.left(progress, now) == "about 7 min left"
+    progress.begins(9, "measure", now)
+    assert progress.left(now + 150) == (15 + 200 + 50, False)
+    assert progress.left(now + 900) == (15 + 200, False)  # longer than such steps take: it may end any time
+
+
+def test_a_rule_that_nobody_has_seen_yet_makes_it_a_least_time():
+    progress = Progress({"measure": 3, "evaluate": 2})
+    assert live.left(progress, after(progress, ("measure", 60))) == "over 2 min left"
+
+
+def test_steps_side_by_side_share_the_time_and_one_that_failed_is_not_waited_for():
+    progress = Progress({"measure": 5})
+    now = after(progress, ("measure", 100))
+    progress.begins(7, "measure", now)
+    progress.begins(8, "measure", now)
+    assert progress.left(now) == (400 / 2, False)
+    progress.ends(7, now + 10, well=False)
+    assert progress.left(now + 10) == (2 * 100 + 90, False)
+    progress.ends(99, now)  # one that began before this handler was there
+
+
+@given(
+    total=st.dictionaries(st.sampled_from("abc"), st.integers(0, 5), max_size=3),
+    steps=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 10**5)), max_size=20),
+)
+def test_the_time_left_is_never_negative_and_nothing_is_left_of_what_is_done(total, steps):
+    progress = Progress(total)
+    now = after(progress, *steps)
+    seconds, is_more = progress.left(now)
+    assert seconds >= 0
+    done = all(len(progress.took[rule]) >= count for rule, count in total.items())
+    assert (seconds, is_more) == (0, False) if done else seconds > 0 or is_more
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (59.4, "59 s"), (89, "1 min"), (3570, "1 h 00 min"), (12000, "3 h 20 min")])
+def test_times_in_the_unit_that_reads_best(seconds, text):
+    assert live.duration(seconds) == text
+
+
+# The fastest so far
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Results by path: (cell, speed, unit)."""
+    found = {}
+    monkeypatch.setattr(live, "speed", found.get)
+    return found
+
+
+def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
+    for technique, rate in {"baseline": 10.0, "sdpa": 12.0, "torch_compile": 18.0}.items():
+        measured[f"results/local/e/m/{technique}/measure.parquet"] = (("local", "e", "m", technique), rate, "token/s")
+    fastest = Fastest(frozenset({("local", "e", "m", "baseline")}))
+    said = []
+    for path in measured:
+        fastest.add(path)
+        said.append(str(fastest))
+    assert said == [
+        "",
+        "fastest so far: sdpa (12 token/s, 1.2× the baseline)",
+        "fastest so far: torch_compile (18 token/s, 1.8× the baseline)",
+    ]
+    fastest.add("results/local/e/m/sdpa/evaluate.parquet")
+    fastest.add("results/local/e/m/sdpa/measure.failed.parquet")
+    fastest.add("results/local/e/other/sdpa/measure-2.parquet")  # not there
+    assert str(fastest) == said[-1]
+
+
+def test_speeds_of_another_group_are_not_held_against_it(measured):
+    fastest = Fastest()
+    for model, technique, rate in (("a", "x", 100.0), ("a", "y", 90.0), ("b", "x", 5.0)):
+        path = f"results/l/e/{model}/{technique}/measure-2.parquet"
+        measured[path] = (("l", "e", model, technique), rate, "token/s")
+        fastest.add(path)
+    assert str(fastest) == ""
+    measured["results/l/e/b/y/measure.parquet"] = (("l", "e", "b", "y"), 6.0, "token/s")
+    fastest.add("results/l/e/b/y/measure.parquet")
+    assert str(fastest) == "fastest so far: y (6 token/s)"
+
+
+# The handler
+
+
+SETTINGS = SimpleNamespace(quiet=None, show_failed_logs=True, stdout=False)
+
+
+@pytest.fixture
+def told(capsys):
+    handler = LogHandler(SETTINGS, None)
+    handler.setFormatter(DefaultFormatter(show_failed_logs=True))
+
+    def tell(message, level=logging.INFO, **extra):
+        record = logging.LogRecord("snakemake", level, "", 0, message, None, None)
+        vars(record).update(extra)
+        handler.emit(record)
+        return capsys.readouterr().err
+
+    return tell
+
+
+def job(number, rule="measure", message="Measuring sdpa", log=()):
+    return {
+        "event": LogEvent.JOB_INFO,
+        "jobid": number,
+        "rule_name": rule,
+        "rule_msg": message,
+        "output": [],
+        "input": [],
+        "log": list(log),
+        "conda_env": None,
+        "shellcmd": "python x",
+        "aux": {},
+    }
+
+
+def test_a_step_is_one_line_and_what_snakemake_says_of_itself_is_none(told):
+    assert told("Job stats:\n...", event=LogEvent.RUN_INFO, stats={"measure": 2, "report": 1, "total": 3}) == ""
+    for chatter in ("Building DAG of jobs...", "Using shell: /usr/bin/bash", "Provided cores: 1", "Select jobs to execute..."):
+        assert told(chatter, event=None) == ""
+    line = told("Rule", **job(4))
+    assert line.count("\n") == 1
+    assert line.endswith("1/3  Measuring sdpa\n")
+    assert told("Finished", event=LogEvent.JOB_FINISHED, job_id=4) == ""
+    assert "1 of 3" not in told(None, event=LogEvent.PROGRESS, done=1, total=3)
+    assert told("Rule", **job(5, message=None)).rpartition("2/3  ")[2].startswith("measure")
+
+
+def test_all_that_is_not_known_to_be_chatter_is_told(told):
+    assert told("Creating conda environment envs/vllm.yaml...") == "Creating conda environment envs/vllm.yaml...\n"
+    assert told("a warning", logging.WARNING) == "a warning\n"
+    assert told("Building DAG of jobs failed", logging.ERROR) == "Building DAG of jobs failed\n"
+
+
+def test_a_job_that_failed_is_told_with_its_log(told, tmp_path):
+    (tmp_path / "x.log").write_text("Traceback\nBoom\n")
+    told("Rule", **job(4))
+    text = told("Error in rule", logging.ERROR, **{**job(4, log=[str(tmp_path / "x.log")]), "event": LogEvent.JOB_ERROR})
+    assert "Error in rule measure:" in text
+    assert "Boom" in text

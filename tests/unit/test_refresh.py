@@ -1,0 +1,87 @@
+"""The page of a run that goes on: when it is made, and that it leaves no traces for the next run."""
+
+import os
+from pathlib import Path
+
+import pytest
+from speedgrid import planning, refresh
+from speedgrid.study import StudyError
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/local/e/m/t").mkdir(parents=True)
+
+    def measured(at, name="measure.parquet"):
+        path = Path("results/local/e/m/t", name)
+        path.touch()
+        os.utime(path, (at, at))
+
+    return measured
+
+
+def of(times, made):
+    moments = iter(times)
+    return refresh.Page(lambda: made.append("page"), clock=lambda: next(moments))
+
+
+def test_it_is_made_where_it_is_time_and_something_was_measured(place):
+    made = []
+    page = of([1000, 1300, 1601, 1602, 2201, 2300, 2301, 2302], made)
+    place(1200)
+    page.look()
+    assert made == []  # five minutes in
+    page.look()
+    assert made == ["page"]
+    page.look()
+    assert made == ["page"]  # not ten minutes since
+    page.look()
+    assert made == ["page"]  # nothing new since
+    place(2290, "measure-2.parquet")
+    page.look()
+    assert made == ["page", "page"]
+
+
+def test_what_goes_wrong_is_said_and_does_not_end_the_run(place, capsys):
+    def fails():
+        raise StudyError("there is no report of what was measured")
+
+    moments = iter([0, 700, 701])
+    page = refresh.Page(fails, clock=lambda: next(moments))
+    place(650)
+    page.look()
+    assert capsys.readouterr().err == "speedgrid: there is no report of what was measured\n"
+    assert not page.is_by_hand
+
+
+def test_a_person_who_stops_the_run_while_the_page_is_made_stops_the_run(place):
+    def stopped():
+        raise KeyboardInterrupt
+
+    moments = iter([0, 700])
+    page = refresh.Page(stopped, clock=lambda: next(moments))
+    place(650)
+    with pytest.raises(KeyboardInterrupt):
+        page.look()
+
+
+@pytest.mark.parametrize("before", ["", "mine.yaml 12\n"])
+def test_the_next_run_is_told_what_the_jobs_of_this_one_were(place, before):
+    """Else it would make tables and page anew although nothing changed."""
+    if before:
+        Path(planning.BY_HAND).write_text(before)
+    moments = iter([0, 700, 701])
+    page = refresh.Page(lambda: Path(planning.BY_HAND).write_text("mine.yaml 99\n"), clock=lambda: next(moments))
+    place(650)
+    page.look()
+    assert planning.made_by_hand() == "mine.yaml 99\n"
+    page.is_over()
+    assert planning.made_by_hand() == before
+
+
+def test_a_page_that_somebody_else_made_stays_noted(place):
+    page = refresh.Page(lambda: None, clock=lambda: 0)
+    Path(planning.BY_HAND).write_text("by hand 1\n")
+    page.is_over()
+    assert planning.made_by_hand() == "by hand 1\n"
