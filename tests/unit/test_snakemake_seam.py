@@ -139,6 +139,37 @@ def test_something_is_done_before_jobs_only_where_no_other_is_under_way():
     assert source.index("self.running.update(run)") < source.index("self.run("), look_at("JobScheduler.schedule", "between_jobs")
 
 
+SIDE_BY_SIDE = """
+import sys
+sys.path.insert(0, {scripts!r})
+from speedgrid import snakemake_seam
+rule all:
+    input: "last.txt"
+rule side:
+    output: "side{{n}}.txt"
+    shell: "echo begin >> order; sleep 0.{{wildcards.n}}; echo end >> order; touch {{output}}"
+rule last:
+    input: "side1.txt", "side5.txt"
+    output: "last.txt"
+    shell: "echo last >> order; touch {{output}}"
+def look():
+    with open("order", "a") as file:
+        file.write("look\\n")
+snakemake_seam.also(workflow, "onstart", lambda: snakemake_seam.between_jobs(workflow, look))
+"""
+
+
+@pytest.mark.parametrize(
+    ("cores", "order"), [(1, "look begin end look begin end look last look"), (2, "look begin begin end end look last look")]
+)
+def test_in_a_real_run_it_is_never_done_beside_a_job(root, tmp_path, cores, order):
+    """Where two jobs run side by side, the moment in which one ends is none."""
+    (tmp_path / "Snakefile").write_text(SIDE_BY_SIDE.format(scripts=str(root / "scripts")))
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--quiet", "all"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "order").read_text().split() == order.split()
+
+
 @pytest.mark.parametrize(
     ("quiet", "is_dry_run", "shown"),
     [({Quietness.RULES}, True, 0), ({Quietness.ALL}, True, 0), ({Quietness.RULES}, False, 1), (set(), True, 1), (None, True, 1)],
