@@ -1,4 +1,4 @@
-# The grid of the study, planned and checked before any job starts; the planning itself is scripts/speedgrid/grid.py. The study is
+# The grid of the study, planned and checked before any job starts; the planning itself is scripts/speedgrid/planning/. The study is
 # config.yaml, or the one given with --configfile in its place. It is read there and not by `configfile:`, which would merge the two, and
 # could not say in one line what is wrong with a file.
 import os
@@ -16,7 +16,7 @@ from speedgrid.study import StudyError
 
 try:
     snakemake_seam.check_version()
-    grid = planning.load(config, workflow)
+    grid = planning.plan_run(config, workflow)
 except (StudyError, snakemake_seam.UntriedVersion) as error:
     commands.refuse(error)
 

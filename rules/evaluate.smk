@@ -1,3 +1,9 @@
+asked = grid.stage("requests")
+reference = grid.stage("reference")
+evaluated = grid.stage("evaluate")
+scored = grid.stage("score")
+
+
 # Quality of the very checkpoint and engine that were timed: lm-eval asks, the technique's engine answers, lm-eval scores.
 rule requests:
     output:
@@ -7,8 +13,7 @@ rule requests:
     conda:
         "../envs/evaluation.yaml"
     params:
-        code=planning.code("build_requests"),
-        job=grid.requests_job,
+        **asked.params,
     message:
         "Building the requests of the tasks of {wildcards.experiment}"
     shell:
@@ -18,20 +23,19 @@ rule requests:
 # What the unmodified model expects next, which every technique is held against.
 rule reference:
     input:
-        checkpoint="models/{model}/prepared.parquet",
+        **reference.inputs,
     output:
         "results/{gpu}/{experiment}/{model}/reference.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/reference.log",
-    priority: grid.reference_turn
+    priority: reference.priority
     conda:
-        grid.reference_env
-    threads: grid.reference_threads
+        reference.env
+    threads: reference.threads
     resources:
-        **grid.referring,
+        **reference.resources,
     params:
-        code=grid.reference_code,
-        job=grid.reference_job,
+        **reference.params,
     message:
         "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
     shell:
@@ -40,24 +44,22 @@ rule reference:
 
 rule evaluate:
     input:
-        checkpoint=grid.checkpoint,
+        **evaluated.inputs,
         # Not after the measurement, which counts more replies without any change of quality. And not `ancient`: where the job before runs
         # again, Snakemake does not look for a change of this one's own (its issue 4166), and would keep what belongs to other settings.
         after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
-        asked=grid.asked,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/evaluate.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/evaluate.log",
-    priority: grid.evaluate_turn
+    priority: evaluated.priority
     conda:
-        grid.env
-    threads: grid.threads
+        evaluated.env
+    threads: evaluated.threads
     resources:
-        **grid.measuring,
+        **evaluated.resources,
     params:
-        code=grid.evaluate_code,
-        job=grid.evaluate_job,
+        **evaluated.params,
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
@@ -68,17 +70,15 @@ rule evaluate:
 # Every technique against the baseline, on the same items.
 rule score:
     input:
-        answers=grid.answers,
-        requests=grid.requests_of,
+        **scored.inputs,
     output:
         "results/{gpu}/{experiment}/{model}/score.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/score.log",
     conda:
-        grid.score_env
+        scored.env
     params:
-        code=planning.code("score"),
-        job=grid.score_job,
+        **scored.params,
     message:
         "Scoring the techniques of {wildcards.experiment} ({wildcards.model}, {wildcards.gpu})"
     shell:

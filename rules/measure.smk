@@ -1,22 +1,26 @@
+started = grid.stage("warmup")
+measured = grid.stage("measure")
+measured_again = grid.stage("measure_again")
+
+
 # Cold start of a cell, and what lasts of it on the disk.
 rule warmup:
     input:
-        checkpoint=grid.checkpoint,
+        **started.inputs,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/warmup.log",
-    priority: grid.turn
+    priority: started.priority
     group:
         "cell"
     conda:
-        grid.env
-    threads: grid.threads
+        started.env
+    threads: started.threads
     resources:
-        **grid.measuring,
+        **started.resources,
     params:
-        code=grid.warmup_code,
-        job=grid.warmup_job,
+        **started.params,
     message:
         "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
@@ -26,23 +30,22 @@ rule warmup:
 # The counted replies of a cell, alone on its device.
 rule measure:
     input:
-        checkpoint=grid.checkpoint,
+        **measured.inputs,
         after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/measure.log",
-    priority: grid.turn_after_warmup
+    priority: measured.priority
     group:
         "cell"
     conda:
-        grid.env
-    threads: grid.threads
+        measured.env
+    threads: measured.threads
     resources:
-        **grid.measuring,
+        **measured.resources,
     params:
-        code=grid.measure_code,
-        job=grid.measure_job,
+        **measured.params,
     message:
         "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
@@ -53,22 +56,20 @@ rule measure:
 # A cell once more, in a later round or, for a baseline, between and after the other cells: what such runs differ by is noise.
 rule measure_again:
     input:
-        checkpoint=grid.checkpoint,
+        **measured_again.inputs,
         after="results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
-        beside=grid.beside,
     output:
         "results/{gpu}/{experiment}/{model}/{technique}/measure-{run}.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/{technique}/measure-{run}.log",
-    priority: grid.turn
+    priority: measured_again.priority
     conda:
-        grid.env
-    threads: grid.threads
+        measured_again.env
+    threads: measured_again.threads
     resources:
-        **grid.measuring,
+        **measured_again.resources,
     params:
-        code=grid.measure_code,
-        job=grid.measure_again_job,
+        **measured_again.params,
     message:
         "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"
     shell:

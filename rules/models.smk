@@ -1,18 +1,20 @@
+models = grid.stage("prepare_model")
+
+
 # Train, build, find or download a model.
 rule prepare_model:
     output:
         "models/{model}/prepared.parquet",
     log:
         "logs/models/{model}/prepared.log",
-    priority: grid.before_all_turns
+    priority: models.priority
     conda:
         "../envs/transformers.yaml"
-    threads: planning.all_cores(workflow)
+    threads: models.threads
     resources:
-        **planning.preparing,
+        **models.resources,
     params:
-        code=planning.code("prepare_model"),
-        job=grid.model_job,
+        **models.params,
     message:
         "Preparing the model {wildcards.model}"
     shell:

@@ -1,18 +1,20 @@
+devices = grid.stage("probe")
+
+
 # What a device can do, once for each: the ceilings that its cells are held against.
 rule probe:
     output:
         "results/{gpu}/probe.parquet",
     log:
         "logs/{gpu}/probe.log",
-    priority: grid.before_all_turns
+    priority: devices.priority
     conda:
         "../envs/transformers.yaml"
-    threads: grid.probe_threads
+    threads: devices.threads
     resources:
-        **grid.probing,
+        **devices.resources,
     params:
-        code=planning.code("probe"),
-        job=grid.probe_job,
+        **devices.params,
     message:
         "Measuring what the device {wildcards.gpu} can do"
     shell:

@@ -1,20 +1,22 @@
+quantized = grid.stage("quantize")
+
+
 # Make the checkpoint of a technique that has a transform.
 rule quantize:
     input:
-        checkpoint=grid.source,
+        **quantized.inputs,
     output:
         "results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet",
     log:
         "logs/quantize/{model}/{technique}/{dtype}.log",
-    priority: grid.quantize_turn
+    priority: quantized.priority
     conda:
-        grid.transform_env
-    threads: grid.quantize_threads
+        quantized.env
+    threads: quantized.threads
     resources:
-        **grid.quantizing,
+        **quantized.resources,
     params:
-        code=grid.transform_code,
-        job=grid.quantize_job,
+        **quantized.params,
     message:
         "Making the checkpoint {wildcards.technique} of {wildcards.model}"
     shell:

@@ -4,7 +4,7 @@ results/runs.parquet, a row a job.
     python scripts/aggregate.py --plan results/plan.json --summary results/summary.parquet --points results/points.parquet \\
         --runs results/runs.parquet
 
-The plan is JSON with the study, its cells and the jobs that they share (planning.Grid.as_json); paths in it are relative to the current
+The plan is JSON with the study, its cells and the jobs that they share (planning.document); paths in it are relative to the current
 folder.
 """
 

@@ -1,10 +1,8 @@
 """From a checked study to its cells: pure planning, no I/O."""
 
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from types import MappingProxyType
 
 from speedgrid import workload
@@ -233,67 +231,6 @@ def reference_cell(cell: Cell, study: Mapping, registry: Mapping, has_gpu: bool 
     baseline = study["experiments"][cell.experiment]["baseline"]
     modified = {"transform", "checkpoint"} & set(registry[baseline])
     return _cell(cell.experiment, cell.gpu, cell.model, BASELINE if modified else baseline, study, registry, has_gpu)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A run of a cell, in the order in which a device should take them; `beside` are the result files after which it comes: where one of
-    them is measured anew, so is this run."""
-
-    cell: Cell
-    run: int = 1
-    beside: tuple[str, ...] = ()
-
-
-def turns(cells: Sequence[Cell]) -> list[Turn]:
-    """All runs of cells that are listed group by group, in the order in which a device should take them. A group is a gpu, experiment and
-    model.
-
-    Cells that run several times do so in rounds, so that what drifts during a session meets all of them alike, and each round has an order
-    of its own, drawn from the study's seed. A baseline that runs more often than the others comes first, after every so many of them, and
-    at the end, so that each of them has one of its runs nearby. Where all others run once, they keep the order of the study.
-    """
-    return [turn for _, group in groupby(cells, key=lambda cell: cell.key[:3]) for turn in _turns_of(list(group))]
-
-
-def _turns_of(group: Sequence[Cell]) -> list[Turn]:
-    rounds = max((cell.runs for cell in group if not cell.is_baseline), default=1)
-    between = [cell for cell in group if cell.is_baseline and cell.runs > rounds]
-    # What `runs: auto` adds comes in rounds after all else, so that nothing that was measured has another place by it.
-    most = max((cell.further or 0 for cell in group), default=0)
-    further = [turn for number in range(1, most + 1) for turn in _further_round(group, number)]
-    ordered = [turn for number in range(1, rounds + 1) for turn in _round([cell for cell in group if cell not in between], number, rounds)]
-    if not between:
-        return ordered + further
-    (baseline,) = between
-    found, begin = [Turn(baseline)], 0
-    for run in range(2, baseline.runs + 1):
-        end = round(len(ordered) * (run - 1) / (baseline.runs - 1))
-        chunk = ordered[begin:end]
-        found += [*chunk, Turn(baseline, run, tuple(turn.cell.measures[turn.run - 1] for turn in chunk))]
-        begin = end
-    return found + further
-
-
-def _further_round(cells: Sequence[Cell], number: int) -> list[Turn]:
-    again = [cell for cell in cells if (cell.further or 0) >= number]
-    _draw(again, f"further {number}")
-    return [Turn(cell, cell.runs + number, (cell.measures[cell.runs + number - 2],)) for cell in again]
-
-
-def _draw(cells: list[Cell], what: object) -> None:
-    """Put cells in an order that the seed decides, another one for each round."""
-    random.Random(f"{cells[0].seed} {'/'.join(cells[0].key[:3])} {what}").shuffle(cells)
-
-
-def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[Turn]:
-    """One run of each cell that has so many; the second and later ones come after the one before."""
-    again = [cell for cell in cells if cell.runs >= number]
-    if rounds > 1 and again:
-        _draw(again, number)
-    else:
-        again.sort(key=lambda cell: not cell.is_baseline)
-    return [Turn(cell, number, (cell.measures[number - 2],) if number > 2 else ()) for cell in again]
 
 
 def checkpoint_record(model: str, technique: str, dtype: str) -> str:

@@ -5,7 +5,7 @@ holds figures; or it holds a row with the status and reason of a failure, expect
 the machine is at fault (no room on the disk, no such GPU), the job fails without a result.
 
 A bug is a row with the status `failed`, and the traceback is in the log. It is no result for ever: the file has a twin beside it,
-`NAME.failed.parquet`, by which the end of the run knows of it and the next run does the job again (planning.take_back_failures).
+`NAME.failed.parquet`, by which the end of the run knows of it and the next run does the job again (planning.run.take_back_failures).
 
 The work runs in a child process (supervision.py), so that there is a row too where that process is killed or never returns. A job that is
 asked to stop writes no result: Snakemake runs it again. What it has counted until then is kept beside, marked as interrupted.
@@ -39,7 +39,7 @@ from speedgrid.transforms import uses_torch
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE)}
 # Jobs that compute with no model, in environments without PyTorch.
 WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
-# What every job is told beside its own line, by planning.Grid.job_variables: no part of what makes a result.
+# What every job is told beside its own line, by planning.grid.Grid.job_variables: no part of what makes a result.
 TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 ENDING = "ending, its result written"
 NO_RESULT = "ending without a result"

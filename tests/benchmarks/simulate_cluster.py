@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
 
 from planning import study as large_study  # noqa: E402
-from speedgrid import grid, planning  # noqa: E402
+from speedgrid import planning  # noqa: E402
+from speedgrid.planning.order import turns  # noqa: E402
 from speedgrid.study import validate  # noqa: E402
 
 # Jobs that run where Snakemake does and hold no GPU are not played; they are short.
@@ -81,24 +82,25 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
     registry = validate(planning.read_yaml("techniques.yaml"), schemas["techniques"], "techniques.yaml")
     plan = planning.Grid(validate(content, schemas["study"], "large.yaml"), registry, "large.yaml", True, SimpleNamespace(local_exec=False))
     jobs: dict[str, SimpleNamespace] = {}
-    first = plan.before_all_turns(None)
+    first = plan.order.first
 
     def job(makes: str, rules: tuple[str, ...], node: str, after: list[str], priority: float) -> None:
         jobs.setdefault(makes, SimpleNamespace(rules=rules, node=node, after=after, priority=priority))
 
-    for turn in grid.turns(plan.cells):
-        cell, priority = turn.cell, plan.priority(turn.cell, turn.run)
-        node, asks = plan.node_of(cell), SimpleNamespace(**dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)))
+    for turn in turns(plan.cells):
+        cell, priority = turn.cell, plan.order.priority(turn.cell, turn.run)
+        node = plan.place.node_of(cell)
+        asks = SimpleNamespace(**dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)))
         job(cell.model_record, ("prepare_model",), "", [], first)
         if cell.checkpoint_record != cell.model_record:
             made = SimpleNamespace(model=cell.model, technique=cell.made_by, dtype=cell.options["dtype"])
-            job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], plan.quantize_turn(made))
+            job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], plan.stage("quantize").priority(made))
         if turn.run > 1:
             job(
                 cell.measures[turn.run - 1],
                 ("measure_again",),
                 node,
-                [cell.measures[0], *(one.measures[0] for one in turn.beside)],
+                [cell.measures[0], *turn.beside],
                 priority,
             )
             continue
@@ -107,9 +109,9 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
         if cell.evaluate:
             waits = [cell.measures[0]]
             if cell.has_reference:
-                job(cell.reference_record, ("reference",), node, [cell.model_record], plan.reference_turn(asks))
+                job(cell.reference_record, ("reference",), node, [cell.model_record], plan.stage("reference").priority(asks))
                 waits.append(cell.reference_record)
-            job(f"{cell.folder}/evaluate.parquet", ("evaluate",), node, waits, plan.evaluate_turn(asks))
+            job(f"{cell.folder}/evaluate.parquet", ("evaluate",), node, waits, plan.stage("evaluate").priority(asks))
     return jobs
 
 

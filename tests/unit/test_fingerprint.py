@@ -59,6 +59,11 @@ def planned() -> planning.Grid:
     return planning.Grid(study, registry, "code.yaml", has_gpu=True)
 
 
+def code_of(stage: str, wildcards) -> str:
+    """The fingerprint that the rule of a stage has for a job."""
+    return planned().stage(stage).params["code"](wildcards)
+
+
 def jobs() -> dict[str, str]:
     """The fingerprint of every kind of job, by its stage, and its engine and experiment or its transform."""
     found = {script: planning.code(script) for script in ALONE}
@@ -67,13 +72,13 @@ def jobs() -> dict[str, str]:
             **dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)), dtype=cell.options["dtype"]
         )
         name = f"{cell.engine} {cell.experiment}"
-        found |= {f"warmup {name}": planned().warmup_code(asked), f"measure {name}": planned().measure_code(asked)}
+        found |= {f"warmup {name}": code_of("warmup", asked), f"measure {name}": code_of("measure", asked)}
         if cell.evaluate:
-            found[f"evaluate {cell.engine}"] = planned().evaluate_code(asked)
+            found[f"evaluate {cell.engine}"] = code_of("evaluate", asked)
         if cell.has_reference:
-            found["reference transformers"] = planned().reference_code(asked)
+            found["reference transformers"] = code_of("reference", asked)
         if cell.transform:
-            found[f"quantize {cell.transform['method']}"] = planned().transform_code(asked)
+            found[f"quantize {cell.transform['method']}"] = code_of("quantize", asked)
     return found
 
 
@@ -218,6 +223,7 @@ def concerned(file: str) -> set[str]:
         "workloads": lambda: in_experiments(own),
         "report": lambda: {"render_report"},
         "report.charts": lambda: {"render_report"},
+        "planning": set,
     }
     assert package in by_package, f"{name} is new: write down in CONCERNS which jobs run again where it is changed"
     return by_package[package]()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
 from speedgrid import study as study_checks
+from speedgrid.planning.order import Turn, turns
 from speedgrid.study import StudyError, check_devices, merge_registry, validate
 from speedgrid.workload import takes
 
@@ -471,7 +472,7 @@ def test_the_baseline_runs_first_between_and_after_the_others(others, runs):
     own = {name: {**REGISTRY["sdpa"], "label": name} for name in names}
     study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", *names], "baseline_runs": runs}
     cells = planned(study, {**REGISTRY, **own})
-    order = grid.turns(cells)
+    order = turns(cells)
     assert sorted((turn.cell.technique, turn.run) for turn in order) == sorted(
         [*((name, 1) for name in names), *(("baseline", run) for run in range(1, runs + 1))]
     )
@@ -487,13 +488,13 @@ def test_the_baseline_runs_first_between_and_after_the_others(others, runs):
             assert [turn.cell.measures[0] for turn in order[before + 1 : place]] == list(order[place].beside)
 
 
-def in_rounds(others: int, **runs: int) -> list[grid.Turn]:
+def in_rounds(others: int, **runs: int) -> list[Turn]:
     study = studies.small()
     study["gpus"] = {"local": {"device": "auto"}}
     names = [f"t{number}" for number in range(others)]
     own = {name: {**REGISTRY["sdpa"], "label": name} for name in names}
     study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", *names], **runs}
-    return grid.turns(planned(study, {**REGISTRY, **own}))
+    return turns(planned(study, {**REGISTRY, **own}))
 
 
 @given(others=st.integers(1, 8), runs=st.integers(2, 5))
@@ -501,14 +502,14 @@ def test_cells_that_run_several_times_do_so_in_rounds_of_an_order_of_their_own(o
     order = in_rounds(others, runs=runs)
     rounds = [order[begin : begin + others + 1] for begin in range(0, len(order), others + 1)]
     assert len(order) == runs * (others + 1)
-    for number, turns in enumerate(rounds, 1):
-        assert {turn.run for turn in turns} == {number}
-        assert len({turn.cell.key for turn in turns}) == others + 1
-        for turn in turns:
+    for number, taken in enumerate(rounds, 1):
+        assert {turn.run for turn in taken} == {number}
+        assert len({turn.cell.key for turn in taken}) == others + 1
+        for turn in taken:
             assert list(turn.beside) == (turn.cell.measures[number - 2 : number - 1] if number > 2 else [])
     assert [turn.cell.key for turn in order] == [turn.cell.key for turn in in_rounds(others, runs=runs)], "the seed decides"
     if others > 5:
-        assert len({tuple(turn.cell.technique for turn in turns) for turns in rounds}) > 1
+        assert len({tuple(turn.cell.technique for turn in taken) for taken in rounds}) > 1
 
 
 def test_a_baseline_that_runs_more_often_than_the_others_lies_between_their_rounds():

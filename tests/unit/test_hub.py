@@ -4,7 +4,8 @@ import base64
 
 import doctor
 import pytest
-from speedgrid import hub, lock, planning
+from speedgrid import hub, lock
+from speedgrid.planning import checks
 from speedgrid.study import StudyError
 
 SECRET = "tokenof:someone"
@@ -40,7 +41,7 @@ def test_no_message_of_planning_of_a_lock_or_of_doctor_holds_a_password(monkeypa
     monkeypatch.setenv("HF_ENDPOINT", address)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    for asked in (lambda: planning._check_hub("s.yaml: models.m.hub", "a/b"), lambda: lock.commit_of("a/b", "main")):
+    for asked in (lambda: checks._check_hub("s.yaml: models.m.hub", "a/b"), lambda: lock.commit_of("a/b", "main")):
         with pytest.raises(StudyError, match=r"127\.0\.0\.1") as said:
             asked()
         assert SECRET.partition(":")[2] not in str(said.value)

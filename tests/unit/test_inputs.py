@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from speedgrid import inputs, planning
+from speedgrid.planning import load, run
+from speedgrid.planning.stages import STAGES
 from speedgrid.study import StudyError
 
 import studies
@@ -25,7 +26,7 @@ def project(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     for name in ("rules", "scripts", "report", "techniques.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    monkeypatch.setattr(planning, "ROOT", folder)
+    monkeypatch.setattr(load, "ROOT", folder)
     monkeypatch.chdir(folder)
     return folder
 
@@ -113,9 +114,9 @@ def test_weights_replaced_in_place_are_told_whatever_their_size_and_time(project
     seen = []
     for content in (b"one", b"two", b"longer"):
         weights_in(tmp_path / "w", content)
-        seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).model_job(SimpleNamespace(model="mine")))
+        seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).stage("prepare_model").told(SimpleNamespace(model="mine")))
     os.utime(tmp_path / "w/model.safetensors")
-    seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).model_job(SimpleNamespace(model="mine")))
+    seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).stage("prepare_model").told(SimpleNamespace(model="mine")))
     assert len(set(seen)) == 4
 
 
@@ -226,13 +227,12 @@ def test_no_path_of_the_users_is_an_input_of_a_rule_that_could_take_it_for_a_pat
     path.write_text("text")
     grid = planned(project, evaluate={"text": str(path)})
     assert told(grid)["results/local/generate/tiny/baseline/evaluate.parquet"]["evaluate"]["text"] == str(path)
-    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    questions = set(re.findall(r"=grid\.(\w+),", "".join(re.findall(r"    input:\n(?:        .*\n)+", rules))))
-    assert questions >= {"checkpoint", "asked", "answers"}
     asked = {"gpu": "local", "experiment": "generate", "model": "tiny", "dtype": "float32", "run": "2"}
-    for question in questions:
-        technique = "baseline" if question == "beside" else "bnb_int8"
-        assert str(path) not in str(getattr(grid, question)(SimpleNamespace(**asked, technique=technique)))
+    questions = {(name, question): answer for name in STAGES for question, answer in grid.stage(name).inputs.items()}
+    assert {question for _, question in questions} == {"checkpoint", "beside", "asked", "answers", "requests"}
+    for (name, _), answer in questions.items():
+        technique = "baseline" if name == "measure_again" else "bnb_int8"
+        assert str(path) not in str(answer(SimpleNamespace(**asked, technique=technique)))
 
 
 def test_the_plan_is_written_anew_where_another_one_is_there_and_only_then(project):
@@ -241,7 +241,7 @@ def test_the_plan_is_written_anew_where_another_one_is_there_and_only_then(proje
     noted = project / planning.PLANNED
 
     def noted_when() -> int:
-        planning._note_plan(grid)
+        run._note_plan(grid)
         return noted.stat().st_mtime_ns
 
     first = noted_when()

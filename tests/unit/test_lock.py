@@ -8,7 +8,7 @@ import sys
 import hub
 import pytest
 import yaml
-from speedgrid import lock, planning
+from speedgrid import grid, lock, planning
 from speedgrid.study import StudyError
 
 import studies
@@ -41,9 +41,7 @@ def complaint(file) -> str:
 def revisions(file) -> set[str]:
     """What the jobs that download the model are told."""
     planned = planning.read_grid(file)
-    told = {
-        json.loads(planning.model_job(cell.model, planned.study))["entry"]["revision"] for cell in planned.cells if cell.model == "tiny"
-    }
+    told = {json.loads(grid.model_job(cell.model, planned.study))["entry"]["revision"] for cell in planned.cells if cell.model == "tiny"}
     return told
 
 

@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
-from speedgrid import planning
+from speedgrid import environments, planning
+from speedgrid.planning import run
+from speedgrid.planning.stages import STAGES
 from speedgrid.study import validate
 
 import studies
@@ -27,28 +29,32 @@ def job(gpu: str, technique: str = "bnb_int8") -> SimpleNamespace:
 @pytest.mark.parametrize(("gpus", "share"), [(None, 8), (1, 8), (4, 2), (3, 2), (16, 1)])
 def test_every_kind_of_job_on_one_of_several_gpus_leaves_cores_for_those_beside_it(gpus, share):
     planned = on_machine(8, gpus)
-    asked = [planned.threads, planned.reference_threads, planned.probe_threads]
-    assert [threads(job("fast")) for threads in asked] == [share] * 3
-    assert [threads(job("slow")) for threads in asked] == [8] * 3
+    asked = [planned.stage(name).threads for name in ("warmup", "measure", "measure_again", "evaluate", "reference", "probe")]
+    assert {threads(job("fast")) for threads in asked} == {share}
+    assert {threads(job("slow")) for threads in asked} == {8}
     # The checkpoint is made once, on the device of the first cell that wants it.
-    assert planned.quantize_threads(job("fast")) == share
+    assert planned.stage("quantize").threads(job("fast")) == share
 
 
 def test_on_a_cluster_slurm_gives_the_cores():
     planned = on_machine(100, None, local=False)
-    assert {planned.threads(job("fast")), planned.quantize_threads(job("fast")), planned.probe_threads(job("slow"))} == {1}
+    assert {planned.stage(name).threads(job("fast")) for name in STAGES if hasattr(planned.stage(name), "threads")} == {1}
 
 
 def test_snakemake_need_not_look_up_the_parameters_of_what_the_rules_ask():
     planned = on_machine(8, 1)
-    for function in (planned.env, planned.threads, planned.measuring["gpu"], planned.measure_code):
-        assert "wildcards" in function._overwrite_params
+    for name in STAGES:
+        stage = planned.stage(name)
+        single = [getattr(stage, question) for question in ("env", "threads", "priority") if hasattr(stage, question)]
+        many = [getattr(stage, question) for question in ("inputs", "params", "resources") if hasattr(stage, question)]
+        for function in (*single, *(function for answers in many for function in answers.values())):
+            assert "wildcards" in function._overwrite_params, (name, function)
 
 
 def order_of(planned: planning.Grid, gpu: str) -> list[tuple]:
     """The runs of a device's cells as their priorities order them."""
     runs = [(cell, run) for cell in planned.cells if cell.gpu == gpu for run in range(1, cell.runs + 1)]
-    return [(cell.key, run) for cell, run in sorted(runs, key=lambda one: -planned.priority(*one))]
+    return [(cell.key, run) for cell, run in sorted(runs, key=lambda one: -planned.order.priority(*one))]
 
 
 def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_side():
@@ -57,11 +63,11 @@ def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_
         assert order_of(planned, "fast") == order_of(here, "fast")
         assert order_of(planned, "slow") == order_of(here, "slow")
         cells = [cell for cell in planned.cells if cell.technique == "bnb_int8"]
-        assert all(planned.quantize_turn(job(cell.gpu)) > planned.priority(cell) for cell in cells if cell.gpu == "fast")
-        assert planned.evaluate_turn(job("fast")) < 1 <= min(planned.priority(cell) for cell in planned.cells)
-    first = {gpu: max(here.priority(cell) for cell in here.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}
-    assert min(here.priority(cell) for cell in here.cells if cell.gpu == "fast") > first["slow"]
-    assert len({max(cluster.priority(cell) for cell in cluster.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}) == 1
+        assert all(planned.stage("quantize").priority(job(cell.gpu)) > planned.order.priority(cell) for cell in cells if cell.gpu == "fast")
+        assert planned.stage("evaluate").priority(job("fast")) < 1 <= min(planned.order.priority(cell) for cell in planned.cells)
+    first = {gpu: max(here.order.priority(cell) for cell in here.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}
+    assert min(here.order.priority(cell) for cell in here.cells if cell.gpu == "fast") > first["slow"]
+    assert len({max(cluster.order.priority(cell) for cell in cluster.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}) == 1
 
 
 def test_what_failed_is_taken_back_by_the_next_run_alone(tmp_path, monkeypatch):
@@ -98,8 +104,8 @@ def test_a_page_by_hand_notes_no_plan_beside_the_run_that_goes_on(tmp_path, monk
     settings = SimpleNamespace(deployment_method=set())
     workflow = SimpleNamespace(configfiles=[study], is_main_process=True, deployment_settings=settings, cores=1, local_exec=True)
     workflow.global_resources, workflow.modifier = {}, SimpleNamespace(is_main_snakefile=lambda: True)
-    monkeypatch.setattr(planning, "spare_lookups", lambda: None)  # patches Snakemake, which is not there
-    planning.load(planning.read(study, str(study)), workflow)
+    monkeypatch.setattr(run, "spare_lookups", lambda: None)  # patches Snakemake, which is not there
+    planning.plan_run(run.read(study, str(study)), workflow)
     assert (tmp_path / planning.PLANNED).exists() != page_only
 
 
@@ -107,9 +113,9 @@ def test_a_page_by_hand_notes_no_plan_beside_the_run_that_goes_on(tmp_path, monk
 def test_the_page_after_a_failed_run_is_planned_with_environments_as_the_run_was(tmp_path, monkeypatch, uses_environments):
     python = tmp_path / "env/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\necho "${{{planning.environments.ENVIRONMENT}-none}}"\n')
+    python.write_text(f'#!/bin/sh\necho "${{{environments.ENVIRONMENT}-none}}"\n')
     python.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(planning.environments.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(environments.ENVIRONMENT, raising=False)
     planning.make_page("study.yaml", SimpleNamespace(python_of=lambda rule: python, uses_environments=uses_environments))
     assert (tmp_path / "logs/report.log").read_text() == (f"{tmp_path}/env\n" if uses_environments else "none\n")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid, sharpen
+from speedgrid.planning.order import turns
 from speedgrid.sharpen import Further
 from speedgrid.study import validate
 
@@ -112,8 +113,8 @@ def test_at_first_everything_runs_once_and_the_baseline_twice():
 
 def test_further_runs_come_after_all_else_and_change_nothing_of_it():
     before, after = planned({}), planned({"sdpa": 2, "baseline": 1})
-    order = grid.turns(after)
-    asked = [[(turn.cell.key, turn.run, turn.beside) for turn in turns] for turns in (grid.turns(before), order)]
+    order = turns(after)
+    asked = [[(turn.cell.key, turn.run, turn.beside) for turn in taken] for taken in (turns(before), order)]
     assert asked[1][: len(asked[0])] == asked[0]
     assert sorted((turn.cell.technique, turn.run) for turn in order[len(asked[0]) :]) == [("baseline", 3), ("sdpa", 2), ("sdpa", 3)]
     assert order[-1].cell.technique == "sdpa"

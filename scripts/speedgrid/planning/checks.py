@@ -1,0 +1,91 @@
+"""What a plan is held against before its first job: the files that the study names, and the machine. Each finding is one StudyError."""
+
+import csv
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from speedgrid import checkpoints, files, hardware, hub, inputs, outcomes
+from speedgrid.grid import check_nodes
+from speedgrid.planning.grid import Grid
+from speedgrid.schema import CHECKPOINT, MODEL
+from speedgrid.snakemake_seam import Run
+from speedgrid.study import StudyError, check_devices
+
+PUBLISHED = "report/published.csv"
+
+
+def check_machine(grid: Grid, workflow) -> None:
+    """What only the machine can tell, checked before the first job: its GPUs, and whether the hub can be reached.
+
+    On a cluster the GPUs are on other machines; there each job checks its own. Raises StudyError.
+    """
+    for record in grid.checkpoints():
+        # While the record is there: Snakemake removes it before the job that writes it anew.
+        checkpoints.adopt(Path(_beside(record)), Path(record), MODEL if record.startswith("models/") else CHECKPOINT)
+    if Run(workflow).is_local:
+        check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
+    else:
+        check_nodes(grid.study, grid.cells, grid.study_file)
+    for name, model in grid.study["models"].items():
+        if "hub" in model and not Path(f"models/{name}/prepared.parquet").exists():
+            _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])
+
+
+def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:
+    """Raise StudyError for what the study names and this machine does not have; what inputs.resolve has found is there.
+
+    `roots` are the working folder and the project's, where paths of a study are looked for.
+    """
+    for path in grid.compared():
+        if not Path(path).is_file():
+            raise StudyError(f"{grid.study_file}: compare_with: {grid.written['compare_with']} is no results folder and no summary.parquet")
+    for name, experiment in grid.study["experiments"].items():
+        _check_published(experiment.get("published"), roots[1], f"{grid.study_file}: experiments.{name}.published")
+    _check_weights_of_others(grid, roots)
+
+
+def _check_weights_of_others(grid: Grid, roots: tuple[Path, Path]) -> None:
+    """Nothing that a job writes may take the place of weights that speedgrid did not make, nor lie in a folder of such weights."""
+    made = grid.checkpoints()
+    for name, model in grid.study["models"].items():
+        for record in made if "local" in model else ():
+            folder = _beside(record)
+            at, local = f"{grid.study_file}: models.{name}.local", grid.written["models"][name]["local"]
+            # Not the path as it was resolved, which no longer says what links it goes through.
+            if relation := files.overlap(inputs.place(local, roots, at), Path(folder)):
+                raise StudyError(f"{at}: {local} {relation} {folder}, which speedgrid writes and replaces; keep the weights outside of it")
+    for record, key in made.items():
+        try:
+            if not Path(record).exists():
+                checkpoints.check_own(Path(_beside(record)))
+        except outcomes.ModelError as error:
+            raise StudyError(f"{grid.study_file}: {key}: {error}") from None
+
+
+def _beside(record: str) -> str:
+    """The folder of weights that a record tells of."""
+    return os.path.join(os.path.dirname(record), "checkpoint")
+
+
+def _check_published(study: str | None, root: Path, at: str) -> None:
+    with open(root / PUBLISHED, encoding="utf-8", newline="") as file:
+        known = list(dict.fromkeys(row["study"] for row in csv.DictReader(file)))
+    if study is not None and study not in known:
+        raise StudyError(f"{at}: {study!r} is unknown; allowed are {', '.join(known)}")
+
+
+def _check_hub(at: str, repository: str) -> None:
+    if hub.is_offline():
+        return
+    try:
+        urllib.request.urlopen(hub.request(hub.endpoint(), "HEAD"), timeout=10)
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise StudyError(
+            f"{at}: {repository} has to be downloaded and the hub cannot be reached ({hub.shown(f'{hub.endpoint()}: {reason}')}); "
+            "go online, or set HF_HUB_OFFLINE=1 where the model is in the cache"
+        ) from None

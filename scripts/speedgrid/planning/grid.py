@@ -1,0 +1,122 @@
+"""The planned grid of a study, as rules and scripts ask for it: its cells, the files of all of them, and an object for each kind of job."""
+
+import filecmp
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from speedgrid import files, records
+from speedgrid.grid import plan
+from speedgrid.planning import document
+from speedgrid.planning.entities import Entities, quality_records
+from speedgrid.planning.order import Order
+from speedgrid.planning.place import Place
+from speedgrid.planning.stages import STAGES, Stage
+from speedgrid.sharpen import Further
+from speedgrid.snakemake_seam import Run
+
+NO_FURTHER = Further()
+
+
+class Grid:
+    """The planned cells of a study; `workflow` is Snakemake's, where it asks."""
+
+    def __init__(
+        self,
+        study: Mapping,
+        registry: Mapping,
+        study_file: str,
+        has_gpu: bool = False,
+        workflow=None,
+        written: Mapping | None = None,
+        further: Further = NO_FURTHER,
+    ):
+        """`study` has its paths resolved (inputs.resolve); `written` is what it said before; `further` the runs that `runs: auto` wants."""
+        self.study, self.registry, self.study_file, self._run = study, registry, study_file, Run(workflow)
+        self.written = written or study
+        self.further = further
+        self.cells = plan(study, registry, study_file, has_gpu, further.wanted)
+        self.entities = Entities(self.cells, study, registry, has_gpu)
+        self.place = Place(self.cells, study, self._run)
+        self.order = Order(self.cells, self.place, self._run)
+
+    def stage(self, rule: str) -> Stage:
+        """What a rule asks about its jobs."""
+        return STAGES[rule](self.study, self.entities, self.place, self.order)
+
+    def pattern(self, axis: str) -> str:
+        """A regular expression of every name that a wildcard may be, those of techniques included that only make checkpoints for others."""
+        names = {getattr(cell, axis) for cell in self.cells}
+        if axis == "technique":
+            names |= {maker.made_by for maker in self.entities.makers.values()}
+        return "|".join(sorted(map(re.escape, names)))
+
+    def records(self) -> list[str]:
+        """Every result file of every cell, and of what the cells start from."""
+        files = [file for cell in self.cells for file in (f"{cell.folder}/warmup.parquet", *cell.measures)]
+        files += [f"{cell.folder}/evaluate.parquet" for cell in self.cells if cell.evaluate]
+        files += sorted({record for cell in self.cells for record in quality_records(cell).values() if record})
+        files += sorted({record for cell in self.cells for record in self.entities.sources(cell)})
+        return files + sorted({record for cell in self.cells for record in (cell.model_record, cell.checkpoint_record)})
+
+    def checkpoints(self) -> dict[str, str]:
+        """The record of every checkpoint that is prepared or made, with the key of the study that asks for it."""
+        models = {cell.model_record: f"models.{cell.model}" for cell in self.cells}
+        return models | {record: f"techniques.{maker.made_by}" for record, maker in self.entities.makers.items()}
+
+    def failures(self) -> list[str]:
+        """The result files that hold a failure which nobody expected: each is the same as its twin (records.failed)."""
+        twins = ((path, records.failed(path)) for path in (*self.probes(), *self.records()))
+        return [path for path, twin in twins if twin.exists() and Path(path).exists() and filecmp.cmp(path, twin, shallow=False)]
+
+    def brought(self) -> list[str]:
+        """What a study has from elsewhere: its models, with what calibrates them, and the items of its tasks."""
+        asked = {quality_records(cell)["requests"] for cell in self.cells} - {""}
+        return sorted({cell.model_record for cell in self.cells} | asked)
+
+    def probes(self) -> list[str]:
+        """What each device that has cells can do."""
+        return [f"results/{gpu}/probe.parquet" for gpu in self.place.gpus]
+
+    @staticmethod
+    def tables() -> list[str]:
+        """What the report's own jobs write beside the page."""
+        return [f"results/{name}.parquet" for name in ("summary", "points", "runs")]
+
+    def scores(self) -> list[str]:
+        """The scores of every group that has some."""
+        return list(dict.fromkeys(filter(None, (quality_records(cell)["score"] for cell in self.cells))))
+
+    def measures(self) -> list[str]:
+        """The raw replies of every cell."""
+        return [f"{cell.folder}/measure.parquet" for cell in self.cells]
+
+    def compared(self) -> list[str]:
+        """The summary of the results that the report compares these with, where the study asks for that."""
+        if "compare_with" not in self.study:
+            return []
+        path = Path(self.study["compare_with"])
+        found = next((at for at in (path / "summary.parquet", path / "results" / "summary.parquet") if at.is_file()), path)
+        return [str(found)]
+
+    def compared_state(self, wildcards) -> list:
+        """What that file holds; not an input, whose braces Snakemake would take for wildcards."""
+        return [files.state(Path(path)) for path in self.compared()]
+
+    def study_path(self, wildcards) -> str:
+        """The study file, likewise."""
+        return self.study_file
+
+    def job_variables(self) -> dict[str, str]:
+        """Environment variables for the frame of every job (stage.py): when its time is up, whose death ends it, this process's, and with
+        how many others on GPUs it shares the cores."""
+        return {
+            "SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]),
+            "SPEEDGRID_WANTED_BY": str(os.getpid()),
+            "SPEEDGRID_GPU_JOBS": str(self._run.gpu_jobs),
+        }
+
+    def as_json(self) -> str:
+        """The plan as the report's jobs read it."""
+        return document.as_json(self.study, self.written, self.study_file, self.registry, self.entities)

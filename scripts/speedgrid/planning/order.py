@@ -1,0 +1,123 @@
+"""In which order a device takes the runs of its cells, and what Snakemake is told of it: dependencies and priorities."""
+
+import collections
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from speedgrid.grid import Cell
+from speedgrid.planning.place import Place
+from speedgrid.snakemake_seam import Run
+
+
+class Order:
+    """The turn of every run of every cell, as a priority of Snakemake: later ones have lower priorities, all above 0, which what needs no
+    quiet machine has."""
+
+    def __init__(self, cells: Sequence[Cell], place: Place, run: Run):
+        order = turns(cells)
+        self._run = run
+        self._places = _places(order, place)
+        self._beside = {(turn.cell.key, turn.run): turn.beside for turn in order}
+
+    def beside(self, cell: Cell, run: int) -> list[str]:
+        """The runs that this one comes after, besides the cell's first: where one of them is measured anew, so is it."""
+        return list(self._beside[(cell.key, run)])
+
+    def priority(self, cell: Cell, run: int = 1) -> int:
+        """When a run of a cell has its turn.
+
+        On one machine the devices come one after another. On a cluster the first turns of all nodes come first, since a limit of jobs in
+        the queue would else fill it with those of one node while the others wait.
+        """
+        place, place_on_node = self._places[(cell.key, run)]
+        return len(self._places) - (place if self._run.is_local else place_on_node)
+
+    def after_warmup(self, cell: Cell) -> float:
+        """When a cell is measured: after its warm-up and before the next cell's."""
+        return self.priority(cell) + 0.5
+
+    @property
+    def first(self) -> int:
+        """A priority above those of all cells, for what they start from."""
+        return len(self._places) + 1
+
+    def before(self, cell: Cell) -> float:
+        """When what a cell needs is made: on one machine before all turns, on a cluster before the cell's own."""
+        return self.first if self._run.is_local else self.priority(cell) + 0.75
+
+    def last(self, cell: Cell) -> float:
+        """When what no clock watches is done: after all turns; on a cluster in their order, so that no node waits for all others."""
+        return 0 if self._run.is_local else self.priority(cell) / (len(self._places) + 1)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A run of a cell, in the order in which a device should take them; `beside` are the result files after which it comes: where one of
+    them is measured anew, so is this run."""
+
+    cell: Cell
+    run: int = 1
+    beside: tuple[str, ...] = ()
+
+
+def turns(cells: Sequence[Cell]) -> list[Turn]:
+    """All runs of cells that are listed group by group, in the order in which a device should take them. A group is a gpu, experiment and
+    model.
+
+    Cells that run several times do so in rounds, so that what drifts during a session meets all of them alike, and each round has an order
+    of its own, drawn from the study's seed. A baseline that runs more often than the others comes first, after every so many of them, and
+    at the end, so that each of them has one of its runs nearby. Where all others run once, they keep the order of the study.
+    """
+    return [turn for _, group in groupby(cells, key=lambda cell: cell.key[:3]) for turn in _turns_of(list(group))]
+
+
+def _turns_of(group: Sequence[Cell]) -> list[Turn]:
+    rounds = max((cell.runs for cell in group if not cell.is_baseline), default=1)
+    between = [cell for cell in group if cell.is_baseline and cell.runs > rounds]
+    # What `runs: auto` adds comes in rounds after all else, so that nothing that was measured has another place by it.
+    most = max((cell.further or 0 for cell in group), default=0)
+    further = [turn for number in range(1, most + 1) for turn in _further_round(group, number)]
+    ordered = [turn for number in range(1, rounds + 1) for turn in _round([cell for cell in group if cell not in between], number, rounds)]
+    if not between:
+        return ordered + further
+    (baseline,) = between
+    found, begin = [Turn(baseline)], 0
+    for run in range(2, baseline.runs + 1):
+        end = round(len(ordered) * (run - 1) / (baseline.runs - 1))
+        chunk = ordered[begin:end]
+        found += [*chunk, Turn(baseline, run, tuple(turn.cell.measures[turn.run - 1] for turn in chunk))]
+        begin = end
+    return found + further
+
+
+def _further_round(cells: Sequence[Cell], number: int) -> list[Turn]:
+    again = [cell for cell in cells if (cell.further or 0) >= number]
+    _draw(again, f"further {number}")
+    return [Turn(cell, cell.runs + number, (cell.measures[cell.runs + number - 2],)) for cell in again]
+
+
+def _draw(cells: list[Cell], what: object) -> None:
+    """Put cells in an order that the seed decides, another one for each round."""
+    random.Random(f"{cells[0].seed} {'/'.join(cells[0].key[:3])} {what}").shuffle(cells)
+
+
+def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[Turn]:
+    """One run of each cell that has so many; the second and later ones come after the one before."""
+    again = [cell for cell in cells if cell.runs >= number]
+    if rounds > 1 and again:
+        _draw(again, number)
+    else:
+        again.sort(key=lambda cell: not cell.is_baseline)
+    return [Turn(cell, number, (cell.measures[number - 2],) if number > 2 else ()) for cell in again]
+
+
+def _places(order: Sequence[Turn], place: Place) -> dict[tuple[tuple, int], tuple[int, int]]:
+    """The place of every run of a cell among all of them, and among those of its device and node."""
+    places, here = {}, collections.Counter()
+    for number, turn in enumerate(order):
+        where = (turn.cell.gpu, place.node_of(turn.cell))
+        places[(turn.cell.key, turn.run)] = (number, here[where])
+        here[where] += 1
+    return places

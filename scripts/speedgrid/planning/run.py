@@ -1,0 +1,145 @@
+"""Around a run of Snakemake: the plan that it starts from, what earlier runs left, and what comes after its last job."""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from speedgrid import environments, fingerprint, records, sharpen
+from speedgrid.planning.grid import Grid
+from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
+from speedgrid.sharpen import Further
+from speedgrid.snakemake_seam import Run, spare_lookups
+from speedgrid.study import StudyError, read
+
+# Written with tables and page that were not made by their rules but by hand (scripts/make_page.py).
+BY_HAND = "results/.made-by-hand"
+# Set for a run that takes the place of another.
+GOES_ON = "SPEEDGRID_GOES_ON"
+# Set by `./speedgrid report`, beside which a run may go on: nothing of a run's own may change.
+PAGE_ONLY = "SPEEDGRID_PAGE_ONLY"
+# How many files the last line of a run with failures names.
+FAILURES_NAMED = 6
+# Newer than results/plan.json where that is no longer the plan.
+PLANNED = ".speedgrid/planned"
+
+
+def plan_run(config: Mapping, workflow) -> Grid:
+    """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
+    spare_lookups()
+    grid = read_grid(_asked_for(config, Run(workflow)), workflow)
+    if Run(workflow).is_main and PAGE_ONLY not in os.environ:
+        _note_plan(grid)
+    return grid
+
+
+def _asked_for(config: Mapping, run: Run) -> str | Path:
+    """The study file that a run is about. Raises StudyError."""
+    given = run.study_files
+    if run.is_module:
+        if set(config) == {"study_file"}:
+            return str(config["study_file"])
+        # A workflow that hands on the study it was given, or asks for the default one.
+        if config and not (len(given) == 1 and config == read(Path(given[0]), given[0])):
+            raise StudyError("a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}")
+        return given[0] if config else DEFAULT_STUDY
+    if len(given) > 1:
+        raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
+    if config != (read(Path(given[0]), given[0]) if given else {}):
+        raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
+    return given[0] if given else DEFAULT_STUDY
+
+
+def _note_plan(grid: Grid) -> None:
+    """Have the plan written anew, and the tables and the page after it, where the one that is there is another.
+
+    By a file that is newer than the plan, so that Snakemake sees it whatever it remembers of earlier runs.
+    """
+    noted, there = Path(PLANNED), Path("results/plan.json")
+    if noted.exists() and there.exists() and there.read_bytes() == grid.as_json().encode():
+        # A dry run of another study may have noted another plan meanwhile.
+        os.utime(noted, ns=(min(noted.stat().st_mtime_ns, there.stat().st_mtime_ns),) * 2)
+    elif not noted.exists() or there.exists():
+        with records.replacing(noted) as temporary:
+            temporary.write_text(f"The plan was another than that of results/plan.json at {time.time_ns()} ns\n")
+
+
+def code(script: str) -> str:
+    """The fingerprint of what a script of scripts/ does, as a parameter of its rule: an edit that changes it runs the jobs again.
+
+    As inputs the same files, two dozen for each job, were a fifth of the work of planning a large grid.
+    """
+    return fingerprint.of(script)
+
+
+def made_by_hand() -> str:
+    """Which tables and page were last made by hand: a parameter of the rule that makes them, which lets it make them anew."""
+    return Path(BY_HAND).read_text(encoding="utf-8") if Path(BY_HAND).is_file() else ""
+
+
+def take_back_failures(grid: Grid, workflow) -> None:
+    """Let what failed in an earlier run be done again: take its results away, of which their twins are kept for the page.
+
+    Not while another run is going on, whose jobs read these files: Snakemake has its lock then. Not in the jobs of a run itself, not where
+    a run goes on with further runs of what is open, and not for a page by hand, beside which one may be between two such passes.
+    """
+    run = Run(workflow)
+    if os.environ.pop(GOES_ON, "") or PAGE_ONLY in os.environ:
+        return
+    if run.is_main and not run.is_another_going_on:
+        for path in grid.failures():
+            Path(path).unlink(missing_ok=True)
+
+
+def leave_failures() -> None:
+    """Let the run that takes this one's place not try again what has failed in this one."""
+    os.environ[GOES_ON] = "1"
+
+
+def keep_further(grid: Grid) -> None:
+    """Before the first job: write down the runs that a run is told to add, so that the next one knows of them."""
+    if os.environ.pop(sharpen.VARIABLE, "") and grid.further.wanted:
+        with records.replacing(Path(sharpen.FILE)) as temporary:
+            temporary.write_text(grid.further.as_json(), encoding="utf-8")
+
+
+def is_more_wanted(grid: Grid) -> bool:
+    """Whether the last look at the results wants runs that this plan does not have."""
+    wanted, had = Further.read(Path(sharpen.FILE)).wanted, {cell.folder: cell.further for cell in grid.cells if cell.further is not None}
+    return any(count > had[folder] for folder, count in wanted.items() if folder in had)
+
+
+def end(grid: Grid) -> None:
+    """After the last job: whether all is well. Raises StudyError with a line that names what failed."""
+    failed = grid.failures()
+    if failed:
+        named = ", ".join(failed[:FAILURES_NAMED]) + (f" and {len(failed) - FAILURES_NAMED:,} more" if len(failed) > FAILURES_NAMED else "")
+        jobs = "1 job" if len(failed) == 1 else f"{len(failed):,} jobs"
+        raise StudyError(f"{jobs} failed; the report says why, all others are done, and the next run tries again: {named}")
+
+
+def make_page(study_file: str, run: Run, goes_on: bool = False) -> None:
+    """Of a run that was to end in a report, and failed, was stopped or `goes_on`: make it of what there is, with its environment.
+
+    Raises StudyError with a line that says why there is none.
+    """
+    python, advice = run.python_of("report"), "; ./speedgrid report makes one"
+    if python is None:
+        return
+    if not python.exists():
+        raise StudyError(f"there is no report of what was measured: its environment {python.parents[1]} has not been made{advice}")
+    log = Path("logs/report.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # As the rules do it: all output goes to the log, and descriptor 3 is the terminal.
+    line = ["bash", "-c", 'exec "$@" 3>&2 > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
+    # As a job's shell says it, so that the plan is that of the run: what the machine lacks for an environment is a part of it.
+    told = {environments.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
+    try:
+        status = subprocess.run([*line, "--study", study_file], env={**os.environ, **told}).returncode
+    except KeyboardInterrupt:
+        if goes_on:  # it is the run that is to stop
+            raise
+        status = 130
+    if status:
+        raise StudyError(f"there is no report of what was measured (see {log}){advice}")

@@ -1,0 +1,297 @@
+"""One object for each kind of job. It answers what the job's rule asks: `env`, `threads`, `resources`, `priority`, `inputs` and `params`.
+
+Every answer but those that are the same for all jobs is a function of the wildcards of a job's output, as Snakemake calls it.
+"""
+
+from collections.abc import Callable, Mapping
+
+from speedgrid import fingerprint, site
+from speedgrid.grid import Cell, checkpoint_record, model_job, probe_job, requests_job, score_job
+from speedgrid.jobtext import handed
+from speedgrid.planning.entities import Entities, score_env
+from speedgrid.planning.order import Order
+from speedgrid.planning.place import Place, by_name
+from speedgrid.snakemake_seam import looked_up_once
+
+# Functions that the jobs of a cell do not call although their scripts hold a call, by what they are told: those of other workloads, and
+# the rule that ends a series where the study says a number.
+NOT_FOR_REPLIES = (("workloads.repeat", "loaded"), ("workloads.repeat", "measure"))
+NOT_FOR_OTHERS = (("workloads.generate", "loaded"), ("", "replies"))
+NOT_FOR_A_NUMBER = (("stats", "stop"),)
+
+
+class Stage:
+    """The jobs of one kind: those that a script of scripts/ does. A stage says what they are told and where they run."""
+
+    script: str
+
+    def __init__(self, study: Mapping, entities: Entities, place: Place, order: Order):
+        self.study, self.entities, self.place, self.order = study, entities, place, order
+
+    @property
+    def inputs(self) -> dict[str, Callable]:
+        """The files that a job starts from, where they depend on more than its own wildcards."""
+        return {}
+
+    @property
+    def params(self) -> dict[str, Callable]:
+        """What else makes its result: the code that it depends on, as a fingerprint, and what it is told, as its command line has it.
+
+        As inputs the files of the code, two dozen for each job, were a fifth of the work of planning a large grid.
+        """
+        return {"code": self.code, "job": self.job}
+
+    @looked_up_once
+    def code(self, wildcards) -> str:
+        return fingerprint.of(self.script)
+
+    @looked_up_once
+    def job(self, wildcards) -> str:
+        return handed(self.told(wildcards))
+
+    def told(self, wildcards) -> str:
+        """What a job is told, as JSON."""
+        raise NotImplementedError
+
+
+class PrepareModel(Stage):
+    """Train, build, find or download a model."""
+
+    script = "prepare_model"
+
+    def told(self, wildcards) -> str:
+        return model_job(wildcards.model, self.study)
+
+    @looked_up_once
+    def threads(self, wildcards) -> int:
+        # A function of the job, because Snakemake knows its executor only after it has read the rules.
+        return self.place.cores
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.first
+
+    @property
+    def resources(self) -> dict[str, Callable]:
+        return by_name(list(site.PREPARE), lambda wildcards: site.PREPARE)
+
+
+class Probe(Stage):
+    """What a device can do."""
+
+    script = "probe"
+
+    def told(self, wildcards) -> str:
+        return probe_job(wildcards.gpu, self.study)
+
+    @looked_up_once
+    def threads(self, wildcards) -> int:
+        return self.place.threads(self.place.on_gpu(wildcards.gpu))
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.first
+
+    @property
+    def resources(self) -> dict[str, Callable]:
+        return self.place.answers(lambda wildcards: self.place.of_probe(wildcards.gpu))
+
+
+class OnDevice(Stage):
+    """The jobs that load a checkpoint on the device of a cell, in the environment of its technique."""
+
+    def cell(self, wildcards) -> Cell:
+        """The cell that a job is about."""
+        return self.entities.cell(wildcards)
+
+    def told(self, wildcards) -> str:
+        return self.cell(wildcards).job(self.script)
+
+    @property
+    def inputs(self) -> dict[str, Callable]:
+        return {"checkpoint": self.checkpoint}
+
+    @looked_up_once
+    def checkpoint(self, wildcards) -> str:
+        """The record of the checkpoint that a job loads."""
+        return self.cell(wildcards).checkpoint_record
+
+    @looked_up_once
+    def env(self, wildcards) -> str:
+        """The environment file, as a rule's `conda:` wants it: relative to the rule's own file."""
+        return f"../envs/{self.cell(wildcards).env}.yaml"
+
+    @looked_up_once
+    def threads(self, wildcards) -> int:
+        return self.place.threads(self.cell(wildcards).on_gpu)
+
+    @property
+    def resources(self) -> dict[str, Callable]:
+        return self.place.answers(lambda wildcards: self.place.of_cell(self.cell(wildcards)))
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.priority(self.cell(wildcards))
+
+    @looked_up_once
+    def code(self, wildcards) -> str:
+        return fingerprint.of(self.script, *code_asked_for(self.cell(wildcards)))
+
+
+class Quantize(OnDevice):
+    """Make the checkpoint of a technique that has a transform."""
+
+    script = "quantize"
+
+    def cell(self, wildcards) -> Cell:
+        return self.entities.maker(wildcards)
+
+    @looked_up_once
+    def checkpoint(self, wildcards) -> str:
+        """The record of the checkpoint that a transform starts from: the model's own, or that of another technique."""
+        maker = self.cell(wildcards)
+        return checkpoint_record(maker.model, maker.source, wildcards.dtype) if maker.source else maker.model_record
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.before(self.cell(wildcards))
+
+    @looked_up_once
+    def code(self, wildcards) -> str:
+        return fingerprint.of(self.script, (("transforms", self.cell(wildcards).transform["method"]),))
+
+
+class Warmup(OnDevice):
+    """Cold start of a cell."""
+
+    script = "warmup"
+
+
+class Measure(OnDevice):
+    """A run of a cell: its first, or the one that the wildcards name."""
+
+    script = "measure"
+
+    def told(self, wildcards) -> str:
+        return self.cell(wildcards).job(self.script, int(wildcards.get("run", 1)))
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.after_warmup(self.cell(wildcards))
+
+
+class MeasureAgain(Measure):
+    """A later run of a cell."""
+
+    @property
+    def inputs(self) -> dict[str, Callable]:
+        return super().inputs | {"beside": self.beside}
+
+    @looked_up_once
+    def beside(self, wildcards) -> list[str]:
+        """The runs that this one comes after, besides the cell's first."""
+        return self.order.beside(self.cell(wildcards), int(wildcards.run))
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.priority(self.cell(wildcards), int(wildcards.run))
+
+
+class Evaluate(OnDevice):
+    """What a technique makes of held-out text and of the requests of tasks."""
+
+    script = "evaluate_quality"
+
+    def told(self, wildcards) -> str:
+        return self.cell(wildcards).job("evaluate")
+
+    @property
+    def inputs(self) -> dict[str, Callable]:
+        return super().inputs | {"asked": self.asked}
+
+    @looked_up_once
+    def asked(self, wildcards) -> list[str]:
+        """What a cell is asked besides its text: the requests of tasks, and the reference."""
+        cell = self.cell(wildcards)
+        return [cell.requests_record] * cell.asks_tasks + [cell.reference_record] * cell.has_reference
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.last(self.cell(wildcards))
+
+
+class Reference(OnDevice):
+    """What the unmodified model expects next."""
+
+    script = "reference"
+
+    def cell(self, wildcards) -> Cell:
+        return self.entities.reference(wildcards)
+
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        return self.order.last(self.entities.group(wildcards)[0])
+
+    @looked_up_once
+    def code(self, wildcards) -> str:
+        return fingerprint.of(self.script, (("engines", self.cell(wildcards).engine),))
+
+
+class Requests(Stage):
+    """What the tasks of an experiment ask."""
+
+    script = "build_requests"
+
+    def told(self, wildcards) -> str:
+        return requests_job(wildcards.experiment, self.study)
+
+
+class Score(Stage):
+    """The scores of the techniques of a group."""
+
+    script = "score"
+
+    def told(self, wildcards) -> str:
+        group = self.entities.group(wildcards)
+        return score_job(group, score_env(group))
+
+    @property
+    def inputs(self) -> dict[str, Callable]:
+        return {"answers": self.answers, "requests": self.requests}
+
+    @looked_up_once
+    def answers(self, wildcards) -> list[str]:
+        """What the techniques of a group answered."""
+        return [f"{cell.folder}/evaluate.parquet" for cell in self.entities.group(wildcards)]
+
+    @looked_up_once
+    def requests(self, wildcards) -> list[str]:
+        """The requests of the tasks of a group, where it has some."""
+        first = self.entities.group(wildcards)[0]
+        return [first.requests_record] * first.asks_tasks
+
+    @looked_up_once
+    def env(self, wildcards) -> str:
+        return f"../envs/{score_env(self.entities.group(wildcards))}.yaml"
+
+
+# By the name of the rule.
+STAGES: dict[str, type[Stage]] = {
+    "prepare_model": PrepareModel,
+    "probe": Probe,
+    "quantize": Quantize,
+    "warmup": Warmup,
+    "measure": Measure,
+    "measure_again": MeasureAgain,
+    "evaluate": Evaluate,
+    "reference": Reference,
+    "requests": Requests,
+    "score": Score,
+}
+
+
+def code_asked_for(cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
+    """By what a cell's jobs are told: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
+    never = NOT_FOR_REPLIES if cell.workload == "generate" else NOT_FOR_OTHERS
+    by_number = NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()
+    return (("engines", cell.engine), ("workloads", cell.workload)), never + by_number
