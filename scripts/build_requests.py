@@ -4,9 +4,10 @@ from speedgrid import corpus, stage
 from speedgrid.outcomes import Outcome
 from speedgrid.progress import say
 from speedgrid.quality import tasks
+from speedgrid.told import Requests
 
 
-def build(job: stage.Job) -> str:
+def build(job: stage.Job[Requests]) -> str:
     settings = job.told["evaluate"]
     documents = corpus.all_held_out(settings["text"])
     for told in settings["tasks"]:

@@ -15,13 +15,14 @@ from speedgrid.quality import fidelity, questions
 from speedgrid.quality.distance import TIMES, Distance, distance, mean
 from speedgrid.quality.distance import allowed as most
 from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
+from speedgrid.told import Evaluate
 from speedgrid.workloads.score import windows
 
 # Requests that an engine is given together; between them the job says how far it is.
 AT_ONCE = 512
 
 
-def evaluate(job: stage.Job) -> str:
+def evaluate(job: stage.Job[Evaluate]) -> str:
     if job.told["random_weights"]:
         raise Unsupported("the weights are random, so their quality means nothing")
     settings = job.told["evaluate"]
@@ -78,7 +79,7 @@ class Question:
     generation: questions.Generation | None = None
 
 
-def read_questions(job: stage.Job, tokenizer: questions.Tokenizer) -> list[Question]:
+def read_questions(job: stage.Job[Evaluate], tokenizer: questions.Tokenizer) -> list[Question]:
     """What the tasks ask, in tokens; a task that this model cannot be asked is left out, with the reason among the facts."""
     if not job.told["requests"]:
         return []
@@ -104,7 +105,7 @@ def question(row: Mapping, tokenizer: questions.Tokenizer) -> Question:
     return Question(row, [questions.pair(row["context"], row["continuation"], tokenizer)])
 
 
-def score_documents(job: stage.Job, engine: Engine, texts: Sequence[Document]) -> None:
+def score_documents(job: stage.Job[Evaluate], engine: Engine, texts: Sequence[Document]) -> None:
     job.enter("scoring text")
     clock = meters.Stopwatch(job.device)
     scores = iter(engine.loglikelihoods([part for document in texts for part in document.parts]))
@@ -116,7 +117,7 @@ def score_documents(job: stage.Job, engine: Engine, texts: Sequence[Document]) -
         job.keep({**row, "tokens": sum(tokens), "nats": sum(nats), "window_nats": nats, "window_tokens": tokens})
 
 
-def answer(job: stage.Job, engine: Engine, asked: Sequence[Question]) -> None:
+def answer(job: stage.Job[Evaluate], engine: Engine, asked: Sequence[Question]) -> None:
     if not asked:
         return
     job.enter("answering the requests of tasks")
@@ -153,7 +154,7 @@ def write(engine: Engine, asked: questions.Generation, seed: int) -> dict:
     return {"tokens": len(tokens), "answer": questions.cut(text, asked.until)}
 
 
-def read_reference(job: stage.Job) -> records.Record | None:
+def read_reference(job: stage.Job[Evaluate]) -> records.Record | None:
     """The reference; None, with the reason among the facts, where there is none."""
     if not job.told["reference"]:
         job.facts["distance_reason"] = "not asked for"
@@ -165,7 +166,7 @@ def read_reference(job: stage.Job) -> records.Record | None:
     return record
 
 
-def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> list[Distance]:
+def compare(job: stage.Job[Evaluate], engine: Engine, reference: Sequence[Mapping]) -> list[Distance]:
     """How far the engine is from the reference, in each of its sequences."""
     if not reference:
         return []
@@ -191,7 +192,7 @@ def compare(job: stage.Job, engine: Engine, reference: Sequence[Mapping]) -> lis
     return distances
 
 
-def hold(job: stage.Job, reference: records.Record | None, distances: Sequence[Distance]) -> None:
+def hold(job: stage.Job[Evaluate], reference: records.Record | None, distances: Sequence[Distance]) -> None:
     """Hold a technique that says that it keeps the model's arithmetic to it. Raises WrongResult where it is further from the unmodified
     model than rounding explains: its figures, speed included, would be those of another model."""
     if not distances or not job.told.get("lossless"):
@@ -205,7 +206,7 @@ def hold(job: stage.Job, reference: records.Record | None, distances: Sequence[D
         )
 
 
-def headline(job: stage.Job) -> str:
+def headline(job: stage.Job[Evaluate]) -> str:
     documents, sequences = ([row for row in job.rows if row["kind"] == kind] for kind in ("document", "sequence"))
     scored = sum(row["bytes"] for row in documents)
     bits = f"{sum(row['nats'] for row in documents) / log(2) / scored:.4f} bits per byte over {scored:,} bytes" if scored else ""

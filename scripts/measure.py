@@ -5,17 +5,18 @@ import json
 from speedgrid import ceilings, meters, monitor, stage
 from speedgrid.engines.base import Engine
 from speedgrid.progress import Steps, say
+from speedgrid.told import Measure
 from speedgrid.workloads import generate, repeat
 
 
-def measure(job: stage.Job) -> str:
+def measure(job: stage.Job[Measure]) -> str:
     if job.told["workload"] != "generate":
         return repeat.measure(job)
     with job.engine() as engine:
         return replies(job, engine)
 
 
-def replies(job: stage.Job, engine: Engine) -> str:
+def replies(job: stage.Job[Measure], engine: Engine) -> str:
     settings, seed = job.told["settings"], job.told["seed"]
     memory, clock = meters.MemoryMeter(job.device, engine.uses_torch), meters.Stopwatch(job.device)
     job.enter("importing packages")

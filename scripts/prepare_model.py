@@ -8,9 +8,10 @@ from contextlib import suppress
 from speedgrid import corpus, files, models, stage
 from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
+from speedgrid.told import Model
 
 
-def prepare(job: stage.Job) -> str:
+def prepare(job: stage.Job[Model]) -> str:
     job.enter("preparing the model")
     began = time.perf_counter()
     entry = job.told["entry"]

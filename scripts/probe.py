@@ -6,12 +6,12 @@ By hand, with the Python of the environment `transformers`:
         "threads": "auto"}'
 """
 
-from speedgrid import monitor, stage
+from speedgrid import monitor, stage, told
 from speedgrid.probe import DTYPES, Probe
 from speedgrid.progress import say
 
 
-def probe(job: stage.Job) -> str:
+def probe(job: stage.Job[told.Probe]) -> str:
     job.enter("measuring what the device can do")
     device = Probe(job.device, job.threads, job.told["seed"])
     with monitor.Idle(job.device) as idle:

@@ -3,10 +3,11 @@
 import json
 
 from speedgrid import checkpoints, corpus, files, meters, stage
+from speedgrid.told import Quantize
 from speedgrid.transforms import Task, transform
 
 
-def quantize(job: stage.Job) -> str:
+def quantize(job: stage.Job[Quantize]) -> str:
     settings = dict(job.told["transform"])
     method = settings.pop("method")
     checkpoints.require_safetensors(job.checkpoint, f"the transform {method}")

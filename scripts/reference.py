@@ -7,9 +7,10 @@ from speedgrid.engines.base import Engine, Likeliest
 from speedgrid.outcomes import Outcome, Unsupported
 from speedgrid.quality import distance
 from speedgrid.quality.distance import COUNT, sequences
+from speedgrid.told import Reference
 
 
-def reference(job: stage.Job) -> str:
+def reference(job: stage.Job[Reference]) -> str:
     settings = job.told["evaluate"]
     documents = corpus.held_out(settings["text"], settings["max_bytes"])
     with job.engine() as engine:

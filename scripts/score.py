@@ -9,9 +9,10 @@ from speedgrid.outcomes import Outcome
 from speedgrid.progress import say
 from speedgrid.quality import scores
 from speedgrid.schema import EVALUATE, MEASURED, REQUESTS
+from speedgrid.told import Score, Task
 
 
-def score(job: stage.Job) -> str:
+def score(job: stage.Job[Score]) -> str:
     found = {entry["technique"]: records.read(entry["evaluate"], EVALUATE) for entry in job.told["techniques"]}
     answered = []
     for entry in job.told["techniques"]:
@@ -36,7 +37,7 @@ def score(job: stage.Job) -> str:
     return f"{len(answered)} of {len(found)} techniques scored"
 
 
-def say_what_is_missing(job: stage.Job, facts: Mapping[str, Mapping]) -> None:
+def say_what_is_missing(job: stage.Job[Score], facts: Mapping[str, Mapping]) -> None:
     """A row for each reason why held-out text has no bits per byte, or no distance: of all techniques where it is that of all."""
     for name in ("text_reason", "distance_reason"):
         reasons = {technique: own.get(name) for technique, own in facts.items() if own.get(name) not in (None, "", "not asked for")}
@@ -46,7 +47,7 @@ def say_what_is_missing(job: stage.Job, facts: Mapping[str, Mapping]) -> None:
             job.rows.append({**job.keys, "technique": technique, **refused})
 
 
-def task_figures(job: stage.Job, told: dict, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:
+def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:
     """The figures of a task for each technique that answered it; a task that cannot be had is a row with the reason."""
     from speedgrid.quality import tasks
 

@@ -5,10 +5,11 @@ which warms up again before it counts.
 """
 
 from speedgrid import meters, stage
+from speedgrid.told import Warmup
 from speedgrid.workloads import generate, repeat
 
 
-def warm_up(job: stage.Job) -> str:
+def warm_up(job: stage.Job[Warmup]) -> str:
     load = generate.loaded if job.told["workload"] == "generate" else repeat.loaded
     with job.engine() as engine:
         job.enter("importing packages")

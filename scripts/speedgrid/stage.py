@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from speedgrid import checkpoints, environments, hardware, jobtext, meters, outcomes, records, supervision
 from speedgrid.engines import engine_class
@@ -46,12 +47,15 @@ NO_RESULT = "ending without a result"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+Told = TypeVar("Told", bound=Mapping[str, Any])
+
+
 @dataclass
-class Job:
-    """One job: what it was told, what it measures on, and the rows and facts that it gathers."""
+class Job(Generic[Told]):
+    """One job: what it was told (told.py has a type for each stage), what it measures on, and the rows and facts that it gathers."""
 
     stage: str
-    told: Mapping
+    told: Told
     out: Path
     checkpoint: Path
     checkpoint_facts: Mapping = field(default_factory=dict)
@@ -421,7 +425,7 @@ def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict
 
 def _parse(stage: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=f"The job `{stage}` of one cell; Snakemake calls it, and it also runs by hand.")
-    parser.add_argument("--job", required=True, help="what the job is told, as JSON (grid.Cell.job), or @FILE")
+    parser.add_argument("--job", required=True, help="what the job is told, as JSON (cell.Cell.job), or @FILE")
     parser.add_argument("--checkpoint", type=Path, help="record of the checkpoint: prepared.parquet or quantize.parquet")
     parser.add_argument("--after", type=Path, help="result file of the job before; where that one failed, this one ends like it")
     parser.add_argument("--out", required=True, type=Path, help="result file to write")

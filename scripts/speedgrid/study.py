@@ -1,10 +1,11 @@
 """Reads a study and checks it, before anything is planned from it. Pure but for reading the file.
 
-Everything that can be wrong with a study is found here, before any job starts, and said in one line that names the file, the key and what
-is allowed there.
+Everything that can be wrong with a study by itself is found here and in `validation`, before any job starts, and said in one line that
+names the file, the key and what is allowed there. What is wrong with it on this machine, planning/checks.py finds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 from speedgrid import strict_yaml, validation, workload
@@ -82,6 +83,29 @@ def check(study: Mapping, registry: Mapping, where: str = "config.yaml") -> None
         _check_site(name, device, study["gpus"], where)
     for name in study["experiments"]:
         _check_experiment(name, study, registry, where)
+    if not any(any(True for _ in combinations(study, name)) for name in study["experiments"]):
+        raise StudyError(f"{where}: experiments: the grid is empty; `exclude` leaves out every cell")
+
+
+def combinations(study: Mapping, name: str) -> Iterator[tuple[str, str, str]]:
+    """The devices, models and techniques of an experiment, in the order of the study, that it does not exclude."""
+    experiment = study["experiments"][name]
+    for axes in product(experiment.get("gpus", list(study["gpus"])), experiment["models"], experiment["techniques"]):
+        named = dict(zip(("gpu", "model", "technique"), axes, strict=True))
+        if not any(all(named[axis] == excluded for axis, excluded in entry.items()) for entry in experiment["exclude"]):
+            yield axes
+
+
+def check_nodes(study: Mapping, repeated: Mapping, where: str = "config.yaml") -> None:
+    """Raise StudyError where a cluster may measure the runs of a cell on other nodes than those of the cells that they judge; `repeated`
+    is a cell of each device that is measured more than once."""
+    for gpu, cell in repeated.items():
+        if "nodes" not in study["gpus"][gpu].get("slurm", {}):
+            raise StudyError(
+                f"{where}: gpus.{gpu}.slurm: needs the key nodes: the runs of {cell.technique} in"
+                f" experiments.{cell.experiment} say how far to trust the cells measured on the same node; name nodes"
+                " (`sinfo --Node`), or write `nodes: any` to count what nodes differ by as noise"
+            )
 
 
 def check_devices(gpus: Mapping, found: list[str], where: str = "config.yaml") -> None:

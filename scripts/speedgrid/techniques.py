@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from speedgrid import transforms, validation
+from speedgrid.cell import Cell
 from speedgrid.engines import engine_class
-from speedgrid.grid import Cell
 from speedgrid.study import StudyError, origin
 
 # The families of techniques, in the order in which they are shown, with their titles.

@@ -1,7 +1,6 @@
 """What there is to run: the workloads, the engines that each takes, and the keys of an experiment that are its own. Pure data.
 
-A key that only some workloads have is declared here once; its form is in rules/schemas/study.schema.yaml. `generate` keeps its prompts and
-sampling in the schema alone.
+A key that only some workloads have is declared here once; its form is in rules/schemas/study.schema.yaml.
 """
 
 from collections.abc import Mapping
@@ -25,8 +24,12 @@ class Workload:
     engines: tuple[str, ...]
     keys: Mapping[str, object] = field(default_factory=dict)
     of: tuple[str, ...] = ()
+    # Keys that every experiment has, by the defaults of the schema, and that mean something here.
+    shared: tuple[str, ...] = ()
     # Origins of models that it takes; where none is named, those with weights.
     only_models: tuple[str, ...] = ()
+    # Whether the quality of what it makes can be evaluated.
+    has_quality: bool = False
 
 
 TRAINING = {
@@ -36,11 +39,14 @@ TRAINING = {
     "clip_norm": 1.0,
     "deterministic": True,
 }
-# The workloads whose experiments have a prompt.
-PROMPTED = ("generate", "growth")
+PROMPT = ("prompt", "prompt_tokens", "sampling")
+# What the jobs of every workload are told of the experiment.
+COUNTING = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s", "batch_size")
+# What a warm-up does not need of it.
+AFTER_WARMUP = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s")
 WORKLOADS = {
-    "generate": Workload(()),
-    "growth": Workload((), {"lengths": REQUIRED}),
+    "generate": Workload((), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), has_quality=True),
+    "growth": Workload((), {"lengths": REQUIRED}, shared=PROMPT),
     "train": Workload(("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence")),
     "largest": Workload(
         ("pytorch",),
@@ -52,6 +58,8 @@ WORKLOADS = {
         ("attention",), {"lengths": REQUIRED, "causal": False, "backward": False, "deterministic": False}, only_models=("attention",)
     ),
 }
+# The workloads whose experiments have a prompt.
+PROMPTED = [name for name, workload in WORKLOADS.items() if "prompt" in workload.shared]
 # Every key that belongs to some workloads and not to others, with the workloads that have it.
 OWNED = {
     key: [name for name, workload in WORKLOADS.items() if key in workload.keys or key in workload.of]
@@ -100,12 +108,10 @@ def _grows(experiment: Mapping) -> str:
 
 
 def settings(experiment: Mapping, name: str) -> dict:
-    """The settings of a workload other than `generate`, its defaults filled in."""
+    """What the jobs that measure are told of the experiment, the defaults of its workload filled in."""
     workload = WORKLOADS[name]
-    shared = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s", "batch_size")
-    found = {key: experiment[key] for key in shared}
-    if name in PROMPTED:
-        found |= {key: experiment[key] for key in ("prompt", "prompt_tokens", "sampling") if key in experiment}
+    found = {key: experiment[key] for key in COUNTING}
+    found |= {key: experiment[key] for key in workload.shared if key in experiment}
     found |= {key: experiment.get(key, default) for key, default in workload.keys.items() if key != "precision"}
     return found | {key: experiment[key] for key in workload.of if key in experiment}
 

@@ -183,10 +183,11 @@ def kill_session(process: subprocess.Popen, number: int = signal.SIGKILL) -> Non
 
 TELL = """
 import json
-from speedgrid import grid, planning
+from speedgrid import planning
+from speedgrid import cell as cells
 
 planned = planning.read_grid("study.yaml")
-found = {cell.model_record: ["--job", grid.model_job(cell.model, planned.study)] for cell in planned.cells}
+found = {cell.model_record: ["--job", cells.model_job(cell.model, planned.study)] for cell in planned.cells}
 for cell in planned.cells:
     if cell.transform:
         found[cell.checkpoint_record] = ["--job", cell.job("quantize"), "--checkpoint", cell.model_record]

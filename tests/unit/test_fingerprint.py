@@ -122,7 +122,9 @@ CONCERNS = {
         name: set()
         for name in (
             "fingerprint",
+            "cell",
             "grid",
+            "told",
             "inventory",
             "live",
             "refresh",

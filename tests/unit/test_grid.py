@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid
 from speedgrid import study as study_checks
+from speedgrid.cell import checkpoint_record, probe_job
 from speedgrid.planning.order import Turn, turns
 from speedgrid.study import StudyError, check_devices, merge_registry, validate
 from speedgrid.workload import takes
@@ -107,7 +108,7 @@ def test_a_transform_may_start_from_the_checkpoint_of_another():
     study = studies.small()
     study["experiments"]["generate"]["techniques"] = ["baseline", "second"]
     cell = planned(study, {**REGISTRY, **own})[1]
-    assert (cell.made_by, cell.source, cell.checkpoint_record) == ("second", "first", grid.checkpoint_record("tiny", "second", "float32"))
+    assert (cell.made_by, cell.source, cell.checkpoint_record) == ("second", "first", checkpoint_record("tiny", "second", "float32"))
 
 
 @pytest.mark.parametrize(
@@ -565,7 +566,7 @@ def test_where_a_cluster_has_a_device_reaches_no_job():
         assert [one.job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")] == [
             other.job(stage) for stage in ("quantize", "warmup", "measure", "evaluate")
         ]
-    assert grid.probe_job("a", study) == grid.probe_job("a", elsewhere)
+    assert probe_job("a", study) == probe_job("a", elsewhere)
 
 
 @pytest.mark.parametrize(
@@ -589,7 +590,7 @@ def test_a_baselines_runs_must_not_be_spread_over_nodes_unasked():
     def check(**slurm):
         study = validate(on_cluster(**slurm), STUDY_SCHEMA, "my.yaml")
         study["gpus"]["h"]["slurm"] = {"nodes": ["h1"]}
-        grid.check_nodes(study, grid.plan(study, REGISTRY, "my.yaml"), "my.yaml")
+        study_checks.check_nodes(study, grid.repeated(grid.plan(study, REGISTRY, "my.yaml")), "my.yaml")
 
     with pytest.raises(StudyError, match=r"my\.yaml: gpus\.a\.slurm: needs the key nodes"):
         check()

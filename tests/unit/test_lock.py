@@ -8,7 +8,8 @@ import sys
 import hub
 import pytest
 import yaml
-from speedgrid import grid, lock, planning
+from speedgrid import lock, planning
+from speedgrid.cell import model_job
 from speedgrid.study import StudyError
 
 import studies
@@ -41,7 +42,7 @@ def complaint(file) -> str:
 def revisions(file) -> set[str]:
     """What the jobs that download the model are told."""
     planned = planning.read_grid(file)
-    told = {json.loads(grid.model_job(cell.model, planned.study))["entry"]["revision"] for cell in planned.cells if cell.model == "tiny"}
+    told = {json.loads(model_job(cell.model, planned.study))["entry"]["revision"] for cell in planned.cells if cell.model == "tiny"}
     return told
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid, sharpen
+from speedgrid.cell import Cell
 from speedgrid.planning.order import turns
 from speedgrid.sharpen import Further
 from speedgrid.study import validate
@@ -99,7 +100,7 @@ def test_the_file_is_read_as_it_was_written_and_anything_else_says_nothing(tmp_p
 # The plan
 
 
-def planned(further: dict[str, int], **told: object) -> list[grid.Cell]:
+def planned(further: dict[str, int], **told: object) -> list[Cell]:
     study = studies.small()
     study["gpus"] = {"local": {"device": "auto"}}
     study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", "sdpa", "bf16"], **told}

@@ -7,11 +7,11 @@ import urllib.request
 from pathlib import Path
 
 from speedgrid import checkpoints, files, hardware, hub, inputs, outcomes
-from speedgrid.grid import check_nodes
+from speedgrid.grid import repeated
 from speedgrid.planning.grid import Grid
 from speedgrid.schema import CHECKPOINT, MODEL
 from speedgrid.snakemake_seam import Run
-from speedgrid.study import StudyError, check_devices
+from speedgrid.study import StudyError, check_devices, check_nodes
 
 PUBLISHED = "report/published.csv"
 
@@ -27,7 +27,7 @@ def check_machine(grid: Grid, workflow) -> None:
     if Run(workflow).is_local:
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
     else:
-        check_nodes(grid.study, grid.cells, grid.study_file)
+        check_nodes(grid.study, repeated(grid.cells), grid.study_file)
     for name, model in grid.study["models"].items():
         if "hub" in model and not Path(f"models/{name}/prepared.parquet").exists():
             _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from speedgrid.grid import Cell, device_of, model_job, probe_job, requests_job, score_job
+from speedgrid.cell import Cell, device_of, model_job, probe_job, requests_job, score_job
 from speedgrid.planning.entities import Entities, quality_records, score_env
 
 
@@ -53,7 +53,7 @@ def _told(study: Mapping, entities: Entities) -> dict[str, str]:
         if quality["requests"]:
             jobs[quality["requests"]] = requests_job(group[0].experiment, study)
         if quality["score"]:
-            jobs[quality["score"]] = score_job(group, score_env(group))
+            jobs[quality["score"]] = score_job(group, score_env(group), study)
     for cell in entities.cells:
         jobs[f"{cell.folder}/warmup.parquet"] = cell.job("warmup")
         jobs |= {path: cell.job("measure", run) for run, path in enumerate(cell.measures, 1)}

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from speedgrid import site
-from speedgrid.grid import Cell, checkpoint_record, environment, lacks, reference_cell
+from speedgrid.cell import Cell, checkpoint_record
+from speedgrid.grid import environment, lacks, reference_cell
 
 
 class Entities:

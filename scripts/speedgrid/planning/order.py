@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from speedgrid.grid import Cell
+from speedgrid.cell import Cell
 from speedgrid.planning.place import Place
 from speedgrid.snakemake_seam import Run
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from speedgrid import site
-from speedgrid.grid import Cell
+from speedgrid.cell import Cell
 from speedgrid.snakemake_seam import Run, looked_up_once
 
 

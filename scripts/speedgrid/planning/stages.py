@@ -6,7 +6,7 @@ Every answer but those that are the same for all jobs is a function of the wildc
 from collections.abc import Callable, Mapping
 
 from speedgrid import fingerprint, site
-from speedgrid.grid import Cell, checkpoint_record, model_job, probe_job, requests_job, score_job
+from speedgrid.cell import Cell, checkpoint_record, model_job, probe_job, requests_job, score_job
 from speedgrid.jobtext import handed
 from speedgrid.planning.entities import Entities, score_env
 from speedgrid.planning.order import Order
@@ -253,7 +253,7 @@ class Score(Stage):
 
     def told(self, wildcards) -> str:
         group = self.entities.group(wildcards)
-        return score_job(group, score_env(group))
+        return score_job(group, score_env(group), self.study)
 
     @property
     def inputs(self) -> dict[str, Callable]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from speedgrid.outcomes import MissingDependency, Unsupported
 from speedgrid.quality import cloze
 from speedgrid.records import RecordError
+from speedgrid.told import Task
 
 CLOZE = "cloze"
 # The seed with which lm-eval itself draws the examples that are shown before a question.
@@ -27,7 +28,7 @@ BY_CHANCE, OPEN_CHOICES = 1e-3, 4
 RESAMPLES = 1000
 
 
-def load(told: Mapping, documents: Sequence[tuple[str, str]]):
+def load(told: Task, documents: Sequence[tuple[str, str]]):
     """A task of lm-eval by the study's entry for it: `task`, `dataset` (`revision` or `folder`), `fewshot`.
 
     `cloze` is made from `documents`, held-out texts of (name, text). Raises outcomes.Unsupported, or MissingDependency, where it cannot
