@@ -16,13 +16,19 @@ import altair
 import compare
 import vl_convert
 from aggregate import find, read_plan, read_replies
-from speedgrid import comparison, records
+from speedgrid import comparison, records, study
 from speedgrid.progress import say
 from speedgrid.report import page
 from speedgrid.schema import POINTS, RUNS, SCORE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parent.parent / "report"
-FILES = {"template": "template.html.j2", "style": "style.css", "script": "page.js", "published": "published.csv"}
+FILES = {
+    "template": "template.html.j2",
+    "style": "style.css",
+    "script": "page.js",
+    "guide": "advice.js",
+    "published": "published.csv",
+}
 
 
 def main() -> None:
@@ -63,10 +69,11 @@ def compare_with(other: str, folder: Path) -> comparison.Comparison | None:
 
 
 def read_parts() -> page.Parts:
-    """The sources of the page, and Vega in the version that Altair writes its charts for."""
+    """The sources of the page, Vega in the version that Altair writes its charts for, and the project's techniques."""
     sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
     version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    return page.Parts(**sources, vega=vl_convert.javascript_bundle(vl_version=version))
+    registry = study.read(SOURCES.parent / "techniques.yaml", "techniques.yaml")
+    return page.Parts(**sources, vega=vl_convert.javascript_bundle(vl_version=version), registry=registry)
 
 
 def _parse() -> argparse.Namespace:

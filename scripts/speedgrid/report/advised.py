@@ -1,13 +1,15 @@
 """Advice in words: what the guide of the page and `./speedgrid advise` say of a group. Texts are plain; the page escapes them."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
-from speedgrid.report import units
+from speedgrid.report import recipes, units
 from speedgrid.report.advice import (
+    CARDS_GB,
     GB,
+    GOALS,
     Advice,
     Ask,
     Option,
@@ -31,10 +33,12 @@ NOUNS = {"generate": "reply", "growth": "reply", "train": "step", "largest": "st
 
 @dataclass(frozen=True)
 class Guide:
-    """What can be said of one group: its rows of schema.SUMMARY, and the study's file, empty where it is not known."""
+    """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, and the registry that its
+    techniques are in."""
 
     rows: Sequence[Mapping]
     study_file: str = ""
+    registry: Mapping = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Mapping]:
@@ -72,11 +76,16 @@ class Guide:
 
     def command(self, technique: str) -> str:
         """The command that measures a cell again, in a checkout without its results."""
-        row = self.by_name[technique]
-        target = "/".join(["results", *(row[axis] for axis in ("gpu", "experiment", "model", "technique")), "measure.parquet"])
+        target = "/".join(["results", *(self.rows[0][axis] for axis in ("gpu", "experiment", "model")), technique, "measure.parquet"])
         default = self.study_file in ("config.yaml", "./config.yaml")
         study = [] if default else ["--study", self.study_file or "STUDY.yaml"]
         return shlex.join(["./speedgrid", "run", *study, "--", target])
+
+    def code(self, technique: str) -> str:
+        """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
+        row = self.by_name[technique]
+        device = "cpu" if row["memory_source"] == "process" else "cuda"
+        return recipes.code(technique, self.registry, row["dtype"] or "", device)
 
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
@@ -169,3 +178,32 @@ def outcome(row: Mapping) -> str:
     """Why a cell has no figures, in words."""
     said = STATUSES.get(row["status"], row["status"])
     return f"{said}: {row['reason']}" if row["reason"] else said
+
+
+# On the page
+
+
+def page_data(groups: Iterable[tuple[str, Guide]]) -> dict:
+    """What the page's guide needs of its groups, by their titles; each code stands once."""
+    codes: dict[str, int] = {}
+    told = [_group_data(title, guide, codes) for title, guide in groups]
+    return {"groups": told, "codes": list(codes), "cards": list(CARDS_GB), "goals": GOALS}
+
+
+def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
+    cells = []
+    for option in guide.options:
+        name = option.technique
+        words = {
+            "label": guide.label(name),
+            "speedup": guide.speedup(name),
+            "costs": guide.costs(name),
+            "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
+            "size": "memory that is not known" if option.needs is None else gigabytes(option.needs),
+            "sure": bool(guide.is_surely_faster(name)),
+            "code": codes.setdefault(guide.code(name), len(codes)),
+        }
+        cells.append(asdict(option) | words)
+    unmeasured = [f"{row['label']} ({STATUSES.get(row['status'], row['status'])})" for row in guide.without_figures]
+    named = {"title": title, "unit": guide.unit, "noun": guide.noun, "command": guide.command("@")}
+    return named | {"cells": cells, "unmeasured": unmeasured}

@@ -22,7 +22,21 @@ from markupsafe import Markup
 from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Comparison
-from speedgrid.report import cards, charts, embedding, failures, overview, pending, published, quality, timeline, training, trust, units
+from speedgrid.report import (
+    advised,
+    cards,
+    charts,
+    embedding,
+    failures,
+    overview,
+    pending,
+    published,
+    quality,
+    timeline,
+    training,
+    trust,
+    units,
+)
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.charts import base, devices
@@ -58,13 +72,16 @@ NEVER = "never"  # that a technique pays off
 
 @dataclass(frozen=True)
 class Parts:
-    """The sources of the page: template, style sheet, script, Vega's code, and the published figures as CSV."""
+    """The sources of the page: template, style sheet, script, Vega's code, the published figures as CSV, the script of the guide, and the
+    registry of techniques, from which it takes the code to apply them."""
 
     template: str
     style: str
     script: str
     vega: str
     published: str = ""
+    guide: str = ""
+    registry: Mapping = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,8 @@ def render(
         section.held = quality.held_sentence(section.group)
         section.impact = quality.impact_rows(section.group)
     context |= {"compared": compared, "words": compared_words}
-    scripts = [_checked_script(parts.vega), _checked_script(parts.script)]
+    context["guide"] = _guide(context["sections"], study, parts.registry)
+    scripts = [_checked_script(parts.vega), _checked_script(parts.script + parts.guide)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "embedded": embedded,
@@ -219,6 +237,17 @@ def build(
         "several": len(sections) > 1,
         "anchor_of": _anchor_of(sections),
     }
+
+
+def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> dict | None:
+    """What the decision guide chooses from; None where nothing was measured. What `largest` measures is no speed to choose by."""
+    known = {**registry, **study["techniques"]}
+    groups = [section.group for section in sections if section.group.workload != "largest"]
+    if all(group.engaged.empty for group in groups):
+        return None
+    titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]
+    guides = [advised.Guide(group.rows.to_dict("records"), study["study_file"] or "", known) for group in groups]
+    return advised.page_data(zip(titles, guides, strict=True))
 
 
 # A group's section

@@ -1,0 +1,440 @@
+"""The few lines of code that apply a technique outside of speedgrid, made from its entry in the registry. Pure.
+
+They follow, option by option, what the engine and the transform of that technique call. So a new technique of known options needs
+nothing here; a new option or engine is written here too, and tests/unit/test_recipes.py says which is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MODEL = 'MODEL = "organisation/model"  # of the hub, or a folder'
+NEW_TOKENS = 256
+INPUTS = 'inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)'
+TOKENIZER = "tokenizer = AutoTokenizer.from_pretrained(MODEL)"
+FROM_TRANSFORMERS = ("import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer")
+# Our names of PyTorch's SDPA kernels, and PyTorch's own, as in engines/transformers.py.
+SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH", "cudnn": "CUDNN_ATTENTION"}
+# GGUF types that the converter writes; all others are quantized from its file.
+GGUF_AS_CONVERTED = ("f32", "f16", "bf16")
+# The types in which the engine `pytorch` loads weights (grid.py), and what it computes in around them.
+WEIGHTS_IN = {"bf16_pure": "bfloat16"}
+AUTOCAST = {"fp16_scaler": "float16", "bf16_autocast": "bfloat16"}
+OPTIMIZERS = {
+    "sgd": "torch.optim.SGD({})",
+    "adam": "torch.optim.Adam({})",
+    "adamw": "torch.optim.AdamW({})",
+    "adamw_fused": "torch.optim.AdamW({}, fused=True)",
+    "adamw_8bit": "bitsandbytes.optim.AdamW8bit({})",
+    "paged_adamw_8bit": "bitsandbytes.optim.PagedAdamW8bit({})",
+}
+
+
+@dataclass(frozen=True)
+class Technique:
+    """What the code needs of an entry: `transform` makes the checkpoint, where that is not the model as it is; `made_by` is the technique
+    whose checkpoint speedgrid alone makes, or empty."""
+
+    options: Mapping
+    dtype: str
+    device: str
+    transform: Mapping = field(default_factory=dict)
+    made_by: str = ""
+
+    @property
+    def method(self) -> str:
+        return self.transform.get("method", "")
+
+    @property
+    def attention(self) -> str:
+        return self.options.get("attention", "sdpa")
+
+    @property
+    def model(self) -> list[str]:
+        """The lines that name the model."""
+        if not self.made_by:
+            return [MODEL]
+        return [f"# The checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{self.made_by}/", 'MODEL = "that/folder"']
+
+
+def code(name: str, registry: Mapping, dtype: str, device: str = "cuda") -> str:
+    """The lines for a technique of a registry, in a number format, on `cuda` or `cpu`; empty where its engine has none here."""
+    entry = registry.get(name, {})
+    write = ENGINES.get(entry.get("engine", ""))
+    if write is None:
+        return ""
+    lender = entry.get("checkpoint", name)
+    transform = registry.get(lender, {}).get("transform", {})
+    own = lender if transform.get("method") in ("prune", "distill") else registry.get(lender, {}).get("from", "")
+    options = entry.get("options", {})
+    return "\n".join(write(Technique(options, options.get("dtype", dtype) or "float32", device, transform, own)))
+
+
+# transformers
+
+
+def _transformers(technique: Technique) -> list[str]:
+    options, compiles = technique.options, technique.options.get("compile")
+    imports, load = _loaded(technique)
+    told = [f"max_new_tokens={NEW_TOKENS}"]
+    if compiles == "static_cache":
+        imports.append("from transformers import CompileConfig")
+        load.append(f'compiled = CompileConfig(mode="{options.get("compile_mode", "reduce-overhead")}")')
+        if technique.device == "cpu":
+            load.append("compiled._compile_all_devices = True  # else transformers compiles on GPUs alone")
+        told += ['cache_implementation="static"', "compile_config=compiled"]
+    elif options.get("cache") == "static":
+        told += ['cache_implementation="static"', "disable_compile=True"]
+    if options.get("use_cache") is False:
+        told.append("use_cache=False")
+    if options.get("prompt_lookup"):
+        told.append(f"prompt_lookup_num_tokens={options['prompt_lookup']}")
+    if compiles == "module":
+        load.append("model = torch.compile(model)  # `generate` still calls the original module")
+    if compiles == "forward":
+        load += _compiled_forward(technique)
+    reply = _in_kernel(technique, imports, [f"output = model.generate(**inputs, {', '.join(told)})"])
+    return [*imports, "", *load, "", INPUTS, *reply]
+
+
+def _loaded(technique: Technique) -> tuple[list[str], list[str]]:
+    """Imports, and the lines that load tokenizer and model."""
+    if technique.method == "gptqmodel":
+        return _with_gptqmodel(technique)
+    told = [f"dtype=torch.{technique.dtype}", f'attn_implementation="{technique.attention}"', f'device_map="{technique.device}"']
+    imports, lines = list(FROM_TRANSFORMERS), [*technique.model, TOKENIZER]
+    if technique.method in ("bitsandbytes", "torchao"):
+        more, quantization = (_bitsandbytes if technique.method == "bitsandbytes" else _torchao)(technique)
+        imports += more
+        lines.append(f"quantization = {quantization}")
+        told.append("quantization_config=quantization")
+    return imports, [*lines, f"model = AutoModelForCausalLM.from_pretrained(MODEL, {', '.join(told)})"]
+
+
+def _bitsandbytes(technique: Technique) -> tuple[list[str], str]:
+    settings, told = technique.transform, ["load_in_8bit=True"]
+    if settings["bits"] == 4:
+        told = ["load_in_4bit=True", f'bnb_4bit_quant_type="{settings.get("quant_type", "nf4")}"']
+        told += [f"bnb_4bit_use_double_quant={settings.get('double_quant', False)}", f"bnb_4bit_compute_dtype=torch.{technique.dtype}"]
+    return ["from transformers import BitsAndBytesConfig"], f"BitsAndBytesConfig({', '.join(told)})"
+
+
+def _torchao(technique: Technique) -> tuple[list[str], str]:
+    settings = technique.transform
+    group = settings.get("group_size", 128)
+    names, config = {
+        "int8": ("Int8WeightOnlyConfig", "Int8WeightOnlyConfig()"),
+        "int4": ("Int4WeightOnlyConfig", f'Int4WeightOnlyConfig(group_size={group}, int4_packing_format="tile_packed_to_4d")'),
+        "fp8": (
+            "Float8DynamicActivationFloat8WeightConfig, PerRow",
+            "Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())",
+        ),
+    }[settings["scheme"]]
+    return [f"from torchao.quantization import {names}", "from transformers import TorchAoConfig"], f"TorchAoConfig({config})"
+
+
+def _with_gptqmodel(technique: Technique) -> tuple[list[str], list[str]]:
+    """A checkpoint that GPT-QModel quantizes once, and loads itself."""
+    own = f'device="{technique.device}", dtype=torch.{technique.dtype}'
+    told = f'{own}, backend=BACKEND("{technique.options.get("kernel", "auto")}"), attn_implementation="{technique.attention}"'
+    imports, lines = _quantized_by_gptqmodel(technique)
+    return imports, [*lines, f'model = GPTQModel.load("quantized", {told}).model']
+
+
+def _quantized_by_gptqmodel(technique: Technique) -> tuple[list[str], list[str]]:
+    settings = technique.transform
+    config, backend, more = ("GPTQConfig", "GPTQ_TORCH", "") if settings["format"] == "gptq" else ("AWQConfig", "AWQ_TORCH", ", sym=False")
+    told = f"bits={settings.get('bits', 4)}, group_size={settings.get('group_size', 128)}, fallback=None{more}"
+    imports = ["import torch", "from gptqmodel import BACKEND, GPTQModel", f"from gptqmodel.quantization import {config}"]
+    lines = [
+        *technique.model,
+        TOKENIZER,
+        "# Once; `texts` are some hundred passages of the kind that the model will read.",
+        'keys = ("input_ids", "attention_mask")',
+        "encoded = [tokenizer(text, truncation=True, max_length=512) for text in texts]",
+        "examples = [{key: one[key] for key in keys} for one in encoded]",
+        f'whole = GPTQModel.load(MODEL, {config}({told}), device="{technique.device}", dtype=torch.{technique.dtype})',
+        f"whole.quantize(examples, batch_size=1, backend=BACKEND.{backend}, calibration_sort=None)",
+        'whole.save("quantized")',
+        'tokenizer.save_pretrained("quantized")',
+        "",
+    ]
+    return [*imports, "from transformers import AutoTokenizer"], lines
+
+
+def _compiled_forward(technique: Technique) -> list[str]:
+    lines = []
+    if technique.method == "bitsandbytes":
+        lines.append("torch._dynamo.config.capture_dynamic_output_shape_ops = True")
+        if technique.device == "cpu":
+            lines += [
+                "with torch.no_grad():",
+                "    model(torch.zeros((1, 1), dtype=torch.long))  # the first pass lays four-bit weights out anew",
+            ]
+    if technique.method == "torchao":
+        lines += ["from torchao.quantization.utils import recommended_inductor_config_setter", "recommended_inductor_config_setter()"]
+        if technique.device == "cpu":
+            lines.append("# On a CPU, save and load the quantized model first: see engines/transformers.py, copy_out_of_file.")
+    return [*lines, f'model.forward = torch.compile(model.forward, mode="{technique.options.get("compile_mode", "default")}")']
+
+
+def _in_kernel(technique: Technique, imports: list[str], lines: list[str]) -> list[str]:
+    """The lines, held to the one kernel of SDPA that the technique insists on."""
+    kernel = technique.options.get("sdpa_kernel")
+    if not kernel:
+        return lines
+    imports.append("from torch.nn.attention import SDPBackend, sdpa_kernel")
+    return [f"with sdpa_kernel(SDPBackend.{SDPA_KERNELS[kernel]}):", *(f"    {line}" for line in lines)]
+
+
+def _transformers_loop(technique: Technique) -> list[str]:
+    """Greedy decoding; engines/transformers_loop.py draws as well, and looks for end tokens."""
+    imports, load = _loaded(technique)
+    imports.append("from transformers import StaticCache")
+    if technique.method == "torchao":
+        load += ["from torchao.quantization.utils import recommended_inductor_config_setter", "recommended_inductor_config_setter()"]
+    loop = [
+        f"tokens, steps = [], {NEW_TOKENS}",
+        'cache = StaticCache(config=model.config, max_cache_len=inputs["input_ids"].shape[1] + steps)',
+        "",
+        "def step(token):",
+        "    logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits",
+        "    return logits[:, -1].argmax(-1, keepdim=True)",
+        "",
+        f'compiled = torch.compile(step, mode="{technique.options.get("compile_mode", "reduce-overhead")}", fullgraph=True)',
+    ]
+    run = [
+        "with torch.no_grad():",
+        '    tokens.append(step(inputs["input_ids"]))  # the prompt, not compiled',
+        "    while len(tokens) < steps:",
+    ]
+    run += ["        torch.compiler.cudagraph_mark_step_begin()", "        tokens.append(compiled(tokens[-1]).clone())"]
+    return [*imports, "", *load, "", INPUTS, *loop, *_in_kernel(technique, imports, run)]
+
+
+def _transformers_legacy(technique: Technique) -> list[str]:
+    """transformers 4.40, whose words for some things were others."""
+    options = technique.options
+    told = [f"torch_dtype=torch.{technique.dtype}", f'device_map="{technique.device}"']
+    if attention := options.get("attention"):
+        told.append(f'attn_implementation="{attention}"')
+    imports, lines = list(FROM_TRANSFORMERS), [*technique.model, TOKENIZER]
+    source = "MODEL"
+    if technique.method == "autogptq":
+        source = '"quantized"'
+        settings = technique.transform
+        own = f"bits={settings.get('bits', 4)}, group_size={settings.get('group_size', 128)}, desc_act={settings.get('desc_act', False)}"
+        imports.append("from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig")
+        lines += [
+            "# Once; `texts` are some hundred passages of the kind that the model will read.",
+            "examples = [tokenizer(text, truncation=True, max_length=512) for text in texts]",
+            f'config = BaseQuantizeConfig({own}, model_file_base_name="model")',
+            f"whole = AutoGPTQForCausalLM.from_pretrained(MODEL, config, torch_dtype=torch.{technique.dtype})",
+            "whole.quantize(examples)",
+            'whole.save_quantized("quantized", use_safetensors=True)',
+            "",
+        ]
+    lines.append(f"model = AutoModelForCausalLM.from_pretrained({source}, {', '.join(told)})")
+    if options.get("bettertransformer"):
+        lines.append("model = model.to_bettertransformer()")
+    if options.get("compile"):
+        lines.append("model = torch.compile(model)  # `generate` still calls the original module")
+    cache = "" if options.get("use_cache", True) else ", use_cache=False"
+    reply = f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS}{cache})"
+    kernel = options.get("sdpa_kernel")
+    if kernel:
+        on = ", ".join(
+            f"enable_{name}={kernel == one}" for name, one in (("flash", "flash"), ("mem_efficient", "efficient"), ("math", "math"))
+        )
+        imports.append("from torch.backends.cuda import sdp_kernel")
+        return [*imports, "", *lines, "", INPUTS, f"with sdp_kernel({on}):", f"    {reply}"]
+    return [*imports, "", *lines, "", INPUTS, reply]
+
+
+# Other engines for text
+
+
+def _vllm(technique: Technique) -> list[str]:
+    options, model = technique.options, "MODEL"
+    told = [f'dtype="{technique.dtype}"']
+    if options.get("quantization"):
+        told.append(f'quantization="{options["quantization"]}"')
+    if options.get("enforce_eager"):
+        told.append("enforce_eager=True")
+    imports, lines = ["from vllm import LLM, SamplingParams"], technique.model
+    if technique.method == "gptqmodel":
+        quantize, lines = _quantized_by_gptqmodel(technique)
+        return [*quantize, "", *lines, "# Then, where vLLM is installed", *imports, "", *_asks_vllm('"quantized"', told)]
+    return [*imports, "", *lines, *_asks_vllm(model, told)]
+
+
+def _asks_vllm(model: str, told: list[str]) -> list[str]:
+    return [
+        f"llm = LLM(model={model}, {', '.join(told)})",
+        f'output = llm.generate(["Once upon a time"], SamplingParams(max_tokens={NEW_TOKENS}))',
+    ]
+
+
+def _llamacpp(technique: Technique) -> list[str]:
+    """Shell, in a checkout of llama.cpp that was built."""
+    kind = technique.transform.get("type", "")
+    lines = ["# In a shell, in a build of llama.cpp"]
+    model = "MODEL"
+    if technique.made_by:
+        lines.append(f"# MODEL is the checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{technique.made_by}/")
+    else:
+        lines.append("# MODEL is a folder with the model's safetensors")
+    if kind in GGUF_AS_CONVERTED:
+        lines.append(f"python convert_hf_to_gguf.py {model} --outfile model.gguf --outtype {kind}")
+    elif kind:
+        whole = {"float16": "f16", "bfloat16": "bf16"}.get(technique.dtype, "f32")
+        lines.append(f"python convert_hf_to_gguf.py {model} --outfile whole.gguf --outtype {whole}")
+        lines.append(f"llama-quantize whole.gguf model.gguf {kind.upper()}")
+    attention = technique.options.get("flash_attention")
+    where = "--n-gpu-layers 999 --split-mode none" if technique.device == "cuda" else "--device none"
+    return [*lines, f"llama-server --model model.gguf {where}" + (f" --flash-attn {attention}" if attention else "")]
+
+
+def _onnxruntime(technique: Technique) -> list[str]:
+    imports = ["from optimum.exporters.onnx import main_export", "from optimum.onnxruntime import ORTModelForCausalLM"]
+    imports.append("from transformers import AutoTokenizer")
+    lines = [*technique.model, TOKENIZER, 'main_export(MODEL, "onnx", task="text-generation-with-past")  # once']
+    told = ['"onnx"']
+    if technique.transform.get("quantization") == "dynamic_int8":
+        imports.insert(0, "from onnxruntime.quantization import QuantType, quantize_dynamic")
+        lines = [
+            *technique.model,
+            TOKENIZER,
+            "# Once. Without tied weights stored once, so that the last layer is quantized, too.",
+            'main_export(MODEL, "onnx", task="text-generation-with-past", no_post_process=True)',
+            "# A processor without VNNI needs QuantType.QUInt8; a model of more than 2 GiB use_external_data_format=True.",
+            'quantize_dynamic("onnx/model.onnx", "onnx/model_int8.onnx", op_types_to_quantize=["MatMul"], per_channel=True,'
+            " weight_type=QuantType.QInt8)",
+        ]
+        told.append('file_name="model_int8.onnx"')
+    if technique.device == "cuda":
+        told.append('provider="CUDAExecutionProvider"')
+        told.append(f'provider_options={{"use_tf32": "{int(technique.options.get("tf32", False))}"}}')
+    lines.append(f"model = ORTModelForCausalLM.from_pretrained({', '.join(told)})")
+    return [*imports, "", *lines, "", INPUTS, f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS})"]
+
+
+# Training, passes and attention alone
+
+
+def _pytorch(technique: Technique) -> list[str]:
+    """What the technique changes in a training loop of PyTorch, whose batch and learning rate are the reader's."""
+    options = technique.options
+    precision, adapter = options.get("precision", ""), options.get("adapter")
+    dtype = WEIGHTS_IN.get(precision, technique.dtype if not precision else "float32")
+    imports, told = ["import torch", "from transformers import AutoModelForCausalLM"], [f"dtype=torch.{dtype}"]
+    told.append(f'attn_implementation="{technique.attention}"')
+    lines = [*technique.model]
+    if precision:
+        lines.append(f"torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = {precision == 'tf32'}")
+    if adapter == "qlora":
+        imports.append("from transformers import BitsAndBytesConfig")
+        four = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16'
+        lines.append(f"quantization = BitsAndBytesConfig({four})")
+        told += ["quantization_config=quantization", f'device_map="{technique.device}"']
+    load = f"model = AutoModelForCausalLM.from_pretrained(MODEL, {', '.join(told)})"
+    lines.append(load if adapter == "qlora" else f'{load}.to("{technique.device}")')
+    if options.get("channels_last"):
+        lines.append("model = model.to(memory_format=torch.channels_last)  # and each batch of images likewise")
+    lines += _checkpointed(options, imports)
+    if adapter:
+        imports.append("from peft import LoraConfig, get_peft_model")
+        if options.get("checkpointing"):
+            lines.append("model.enable_input_require_grads()")
+        lines.append('model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))')
+    lines.append("forward = " + _compiled_model(options))
+    return [*imports, "", *lines, "", *_training_step(technique, precision)]
+
+
+def _checkpointed(options: Mapping, imports: list[str]) -> list[str]:
+    if options.get("checkpointing") == "full":
+        return ['model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})']
+    if not options.get("checkpointing"):
+        return []
+    imports.append("from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts")
+    return [
+        "# Kept are products and attention; what else a layer computes is computed again.",
+        "aten = torch.ops.aten",
+        "kept = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten._scaled_dot_product_flash_attention.default,",
+        "        aten._scaled_dot_product_efficient_attention.default}",
+        "def policy(context, op, *arguments, **named):",
+        "    return CheckpointPolicy.MUST_SAVE if op in kept else CheckpointPolicy.PREFER_RECOMPUTE",
+        'selective = {"use_reentrant": False, "context_fn": lambda: create_selective_checkpoint_contexts(policy)}',
+        "model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=selective)",
+    ]
+
+
+def _compiled_model(options: Mapping) -> str:
+    if not options.get("compile"):
+        return "model"
+    mode = options.get("compile_mode", "default")
+    told = ([f'mode="{mode}"'] if mode != "default" else []) + (["fullgraph=True"] if options.get("fullgraph") else [])
+    return f"torch.compile({', '.join(['model', *told])})"
+
+
+def _training_step(technique: Technique, precision: str) -> list[str]:
+    options = technique.options
+    parts, scaled = options.get("accumulate", 1), precision == "fp16_scaler"
+    optimizer = OPTIMIZERS[options.get("optimizer", "adamw")].format("[p for p in model.parameters() if p.requires_grad], lr=1e-4")
+    lines = ["import bitsandbytes"] if "bitsandbytes" in optimizer else []
+    lines.append(f"optimizer = {optimizer}")
+    if scaled:
+        lines.append(f'scaler = torch.amp.GradScaler("{technique.device}")')
+    loss = "forward(input_ids=tokens, labels=tokens, use_cache=False).loss"
+    compute = [f"loss = {loss}" + (f" / {parts}" if parts > 1 else "")]
+    if precision in AUTOCAST:
+        compute = [f'with torch.autocast("{technique.device}", torch.{AUTOCAST[precision]}):', f"    {compute[0]}"]
+    compute.append("scaler.scale(loss).backward()" if scaled else "loss.backward()")
+    if parts > 1:
+        compute = [f"for tokens in batch.chunk({parts}):", *(f"    {line}" for line in compute)]
+    step = ["optimizer.zero_grad(set_to_none=True)", *compute]
+    clip = ["scaler.unscale_(optimizer)"] if scaled else []
+    step += [*clip, "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"]
+    step += ["scaler.step(optimizer)", "scaler.update()"] if scaled else ["optimizer.step()"]
+    return [*lines, f"for {'batch' if parts > 1 else 'tokens'} in batches:", *(f"    {line}" for line in step)]
+
+
+def _attention(technique: Technique) -> list[str]:
+    """q, k and v are (batch, heads, length, head size)."""
+    kind = technique.options.get("attention")
+    if kind == "flash_attention_2":
+        call = "flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), causal=True).transpose(1, 2)"
+        return ["from flash_attn import flash_attn_func", "", f"out = {call}  # q, k, v: (batch, heads, length, head size)"]
+    if kind == "flex_attention":
+        return [
+            "import torch",
+            "from torch.nn.attention.flex_attention import create_block_mask, flex_attention",
+            "",
+            "flex = torch.compile(flex_attention)",
+            "length = q.shape[-2]",
+            "mask = create_block_mask(lambda b, h, query, key: query >= key, None, None, length, length, device=q.device)",
+            "out = flex(q, k, v, block_mask=mask)  # q, k, v: (batch, heads, length, head size)",
+        ]
+    if kind == "eager":
+        return [
+            "import torch",
+            "",
+            "scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # q, k, v: (batch, heads, length, head size)",
+            "later = torch.ones(*scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)",
+            'out = scores.masked_fill(later, float("-inf")).softmax(dim=-1) @ v',
+        ]
+    imports = ["import torch"]
+    call = ["out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)"]
+    lines = _in_kernel(technique, imports, call)
+    return [*imports, "", "# q, k, v: (batch, heads, length, head size)", *lines]
+
+
+ENGINES = {
+    "transformers": _transformers,
+    "transformers_loop": _transformers_loop,
+    "transformers_legacy": _transformers_legacy,
+    "vllm": _vllm,
+    "llamacpp": _llamacpp,
+    "onnxruntime": _onnxruntime,
+    "pytorch": _pytorch,
+    "attention": _attention,
+}

@@ -1,0 +1,156 @@
+"""The guide in a real browser: its rules are those of report/advice.py, and the form changes what is advised."""
+
+import json
+import random
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "unit"))
+
+import records_factory as made
+from speedgrid.report.advice import GB, GOALS, Ask, Option, advise
+
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
+
+HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
+PRUNED = made.Made("prune_50", "Pruned by 50 %", "compression", 190.0, peak=500, bits_per_byte=5.2, lossless=False, again=(189.0, 191.0))
+# In the place of Vega, which takes seconds.
+WITHOUT_CHARTS = "const vegaEmbed = async () => ({ view: { addEventListener() {}, signal() { return this; }, runAsync() {} } });"
+ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """A page of two groups, one on a GPU with a lossy technique and with names that try to break out."""
+    from render_report import read_parts
+    from report_data import page_of
+
+    folder = tmp_path_factory.mktemp("guide")
+    cells = [replace(cell, label=cell.label + HOSTILE) for cell in (*made.DEFAULT_CELLS, PRUNED)]
+    grid = [*made.write_group(folder), *made.write_group(folder, cells, gpu="h200", model="llama-3b", machine=made.GPU_MACHINE)]
+    path = folder / "report.html"
+    study = made.study(models=("stdlib-llama", "llama-3b"))
+    study["techniques"] = {}
+    path.write_text(page_of(grid, study, replace(read_parts(), vega=WITHOUT_CHARTS)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(page, tmp_path_factory):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        driver.get(page.as_uri())
+        yield driver
+    finally:
+        driver.quit()
+
+
+def generated(draw: random.Random) -> tuple[list[Option], Ask]:
+    """A set of cells with verdicts that are symmetrical, and a question; equal figures are common."""
+    names = [f"technique_{letter}" for letter in "abcdefgh"[: draw.randrange(9)]]
+    verdicts = {(a, b): draw.choice(("apart", "same", "open")) for a in names for b in names if a < b}
+
+    def close(name: str, verdict: str) -> tuple[str, ...]:
+        return tuple(other for other in names if verdicts.get((min(name, other), max(name, other))) == verdict)
+
+    def figure() -> float | None:
+        return draw.choice((None, 0.5, 1.0, 1.02, draw.uniform(0.01, 100), draw.uniform(0.9, 1.1)))
+
+    def size() -> int | None:
+        return draw.choice((None, *(draw.randrange(1, 30 * GB) for _ in range(4)), 8 * GB))
+
+    losses = (None, 0.0, 0.0, 0.01, 0.05, 1.7)
+    cells = [
+        Option(
+            *(name, figure(), figure(), figure(), size(), size(), figure(), draw.choice(losses)),
+            *(close(name, "same"), close(name, "open"), draw.random() < 0.7),
+        )
+        for name in names
+    ]
+    draw.shuffle(cells)
+    limits = (None, 8.0 * GB, draw.uniform(0, 30) * GB)
+    return cells, Ask(
+        draw.choice(tuple(GOALS)), draw.choice(limits), draw.choice(losses), draw.choice((0.0, 1.0, 1000.0)), draw.choice((None, 2.5))
+    )
+
+
+def test_the_page_advises_what_the_command_does_on_500_result_sets(browser):
+    draw = random.Random(23)
+    sets = [generated(draw) for _ in range(500)]
+    asked = [{"cells": [asdict(cell) for cell in cells], "ask": asdict(ask)} for cells, ask in sets]
+    found = json.loads(
+        browser.execute_script(
+            "return JSON.stringify(JSON.parse(arguments[0]).map(({ cells, ask }) => advise(cells, ask)))", json.dumps(asked)
+        )
+    )
+    wanted = [json.loads(json.dumps(advise(cells, ask).as_json())) for cells, ask in sets]
+    assert found == wanted
+    # What was compared is worth comparing.
+    assert sum(one["choice"] is not None for one in wanted) > 200
+    for part in ("ties", "open", "better"):
+        assert sum(bool(one[part]) for one in wanted) > 20, part
+
+
+def choose(browser, **fields) -> str:
+    """Fill in the form and read the answer."""
+    browser.execute_script(
+        """
+        const form = document.getElementById('guide');
+        for (const [name, value] of Object.entries(arguments[0])) form.elements[name].value = value;
+        form.dispatchEvent(new Event('input', { bubbles: true }));
+        """,
+        fields,
+    )
+    return browser.execute_script("return document.getElementById('guide-answer').innerText")
+
+
+def test_the_form_changes_what_is_advised(browser):
+    assert "Take torch.compile (static cache): " in choose(browser, group=0, goal="latency", loss=0, starts=0, cards=9)
+    # A new process for every reply pays for compiling each time.
+    assert "Take torch.compile" not in choose(browser, group=0, goal="latency", loss=0, starts=1000, cards=9)
+    assert "Take no" not in choose(browser, group=0, goal="memory", loss=0, starts=0, cards=9)
+    lossless = choose(browser, group=1, goal="throughput", loss=0, starts=0, cards=9)
+    assert "Pruned by 50 %" in lossless.partition("beyond your limits")[2]
+    assert "for +174\u00a0% bits per byte" in lossless
+    assert choose(browser, group=1, goal="throughput", loss="", starts=0, cards=9).startswith("Take Pruned by 50 %")
+
+
+def test_a_card_and_a_price_are_limits_of_the_answer(browser):
+    assert "Nothing that was measured" not in choose(browser, group=1, goal="latency", loss=0, starts=0, cards=0)
+    browser.execute_script("document.getElementById('guide').elements.cards.value = 0")
+    assert "8 GB" in browser.execute_script("return document.getElementById('guide').innerText")
+    assert "device hours per million tokens" in choose(browser, group=1, goal="money", loss=0, starts=0, cards=9, price="")
+    assert "device hours" not in choose(browser, group=1, goal="money", loss=0, starts=0, cards=9, price="2.5")
+    choose(browser, price="")
+
+
+def test_the_advice_has_code_a_command_and_what_was_not_measured(browser):
+    said = choose(browser, group=0, goal="latency", loss=0, starts=0, cards=9)
+    assert "compile_config=compiled" in said
+    assert "./speedgrid run -- results/local/generate/stdlib-llama/torch_compile/measure.parquet" in said
+    assert "bitsandbytes NF4 (a package or tool is missing)" in said
+
+
+def test_hostile_names_stay_text(browser):
+    said = choose(browser, group=1, goal="latency", loss="", starts=0, cards=9)
+    assert HOSTILE in said
+    assert browser.execute_script("return [document.images.length, document.title]") == [
+        0,
+        "Speed-up techniques on this machine · speedgrid",
+    ]
+
+
+def test_nothing_was_written_to_the_console(browser):
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

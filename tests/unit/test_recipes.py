@@ -1,0 +1,100 @@
+"""The code that a reader applies a technique with: there for every technique that can run, and it holds what the engine is told."""
+
+import ast
+
+import pytest
+from speedgrid.engines.transformers import SDPA_KERNELS
+from speedgrid.report import recipes
+from speedgrid.study import read
+
+import studies
+
+REGISTRY = read(studies.ROOT / "techniques.yaml", "techniques.yaml")
+NAMES = [name for name, entry in REGISTRY.items() if "unavailable" not in entry]
+# What each option is, in the code of the engine that takes it: a text that must be there, with the option's value in place of {}.
+SEEN = {
+    "attention": "{}",
+    "dtype": "{}",
+    "sdpa_kernel": "{}",
+    "cache": "{}",
+    "use_cache": "use_cache={}",
+    "compile": "compile",
+    "compile_mode": "{}",
+    "prompt_lookup": "prompt_lookup_num_tokens={}",
+    "bettertransformer": "to_bettertransformer",
+    "flash_attention": "--flash-attn {}",
+    "quantization": "{}",
+    "enforce_eager": "enforce_eager={}",
+    "fullgraph": "fullgraph={}",
+    "channels_last": "channels_last",
+    "checkpointing": "gradient_checkpointing_enable",
+    "accumulate": "chunk({})",
+    "adapter": "LoraConfig",
+    "kernel": "{}",
+}
+PRECISION = {
+    "fp32": "allow_tf32 = False",
+    "tf32": "allow_tf32 = True",
+    "fp16_scaler": "GradScaler",
+    "bf16_autocast": "torch.autocast",
+    "bf16_pure": "dtype=torch.bfloat16",
+}
+SPELLED = {"adamw_fused": "fused=True", "adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_technique_has_code_that_says_what_its_engine_is_told(name, device):
+    entry, code = REGISTRY[name], recipes.code(name, REGISTRY, "bfloat16", device)
+    assert code
+    if entry["engine"] != "llamacpp":
+        ast.parse(code)
+    for option, value in entry.get("options", {}).items():
+        if entry["engine"] == "attention" and option == "attention":
+            continue
+        if option == "precision":
+            assert PRECISION[value] in code
+        elif option == "optimizer":
+            assert SPELLED[value] in code
+        elif option == "tf32":
+            assert device == "cpu" or '"use_tf32": "1"' in code
+        elif option != "expected_kernel" and not (option == "dtype" and entry["engine"] == "onnxruntime"):
+            text = str(value).upper() if option == "sdpa_kernel" and entry["engine"] != "transformers_legacy" else str(value)
+            assert SEEN[option].format(text) in code, f"{name}: nothing says {option}: {value}"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if {"transform", "checkpoint"} & set(REGISTRY[name])])
+def test_the_checkpoint_of_a_technique_is_in_its_code(name):
+    maker = REGISTRY[REGISTRY[name].get("checkpoint", name)]
+    method, code = maker["transform"]["method"], recipes.code(name, REGISTRY, "bfloat16")
+    words = {
+        "bitsandbytes": "BitsAndBytesConfig",
+        "gptqmodel": "GPTQModel.load",
+        "autogptq": "AutoGPTQForCausalLM",
+        "torchao": "TorchAoConfig",
+        "gguf": "convert_hf_to_gguf.py",
+        "onnx": "main_export",
+        "prune": "speedgrid made",
+        "distill": "speedgrid made",
+    }
+    assert words[method] in code
+    assert ("speedgrid made" in code) == (method in ("prune", "distill") or "from" in maker)
+
+
+def test_a_techniques_own_number_format_comes_before_the_experiments():
+    assert "dtype=torch.float16" in recipes.code("fp16", REGISTRY, "float32")
+    assert "dtype=torch.float32" in recipes.code("sdpa", REGISTRY, "float32")
+
+
+def test_what_is_not_known_has_no_code():
+    assert recipes.code("nothing", REGISTRY, "float32") == ""
+    assert recipes.code("mine", {"mine": {"engine": "one of tomorrow"}}, "float32") == ""
+
+
+def test_the_names_of_kernels_are_the_engines():
+    assert recipes.SDPA_KERNELS == SDPA_KERNELS
+
+
+@pytest.mark.parametrize("name", ["sdpa", "torch_compile", "torch_compile_loop", "bnb_nf4", "gguf_q4_k_m", "vllm_fp8"])
+def test_code_is_a_few_lines(name):
+    assert len(recipes.code(name, REGISTRY, "bfloat16").splitlines()) <= 24
