@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from speedgrid import commands, records
+from speedgrid import commands, records, study
 from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask
 from speedgrid.report.advised import Guide, outcome
 from speedgrid.schema import SUMMARY
 
+TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
 AXES = {"gpu": "gpu", "task": "experiment", "model": "model"}
 
 
@@ -30,7 +31,8 @@ def main() -> int:
         found = chosen(groups(records.read(folder / "summary.parquet", SUMMARY).rows), vars(arguments))
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
-    guides = {key: Guide(rows, study_file(folder)) for key, rows in found.items()}
+    file, registry = told_by_plan(folder)
+    guides = {key: Guide(rows, file, registry) for key, rows in found.items()}
     if arguments.json:
         told = json.dumps([as_json(key, guide, ask) for key, guide in guides.items()], ensure_ascii=False, allow_nan=False, indent=1)
     elif not guides:
@@ -82,12 +84,14 @@ def chosen(found: dict, wanted: Mapping) -> dict:
     return found
 
 
-def study_file(folder: Path) -> str:
-    """The study that the results are of, where their plan lies beside them."""
+def told_by_plan(folder: Path) -> tuple[str, dict]:
+    """The study's file, empty where no plan lies beside the results; and the registry, with the techniques of the study's own."""
+    registry = study.read(TECHNIQUES, TECHNIQUES.name)
     try:
-        return str(json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]["study_file"] or "")
+        told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
+        return str(told["study_file"] or ""), {**registry, **told["techniques"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return "", registry
 
 
 # Telling
@@ -117,6 +121,7 @@ def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
         "needs_bytes": option.needs,
         "start_s": option.start,
         "joule_per_item": option.joule,
+        "code": guide.code(technique),
         "command": guide.command(technique),
     }
 
@@ -127,6 +132,8 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     lines = [f"{model} · {experiment} · {gpu}: {asked(ask)}", *answer(guide, advice, ask)]
     if advice.choice:
         lines += [*(f"  {cost}" for cost in guide.costs(advice.choice)), f"  measured by: {guide.command(advice.choice)}"]
+        if code := guide.code(advice.choice):
+            lines += ["  the code for it:", *(f"    {line}".rstrip() for line in code.splitlines())]
     if advice.better:
         lines.append("Better by this goal, and beyond a limit:")
         lines += [f"  {named(guide, one, ask)}: {'; '.join(guide.why_not(one, ask))}" for one in advice.better]

@@ -15,8 +15,9 @@ from pathlib import Path
 import altair
 import compare
 import vl_convert
+import yaml
 from aggregate import find, read_plan, read_replies
-from speedgrid import comparison, records, study
+from speedgrid import comparison, records
 from speedgrid.progress import say
 from speedgrid.report import page
 from speedgrid.schema import POINTS, RUNS, SCORE, SUMMARY
@@ -72,7 +73,7 @@ def read_parts() -> page.Parts:
     """The sources of the page, Vega in the version that Altair writes its charts for, and the project's techniques."""
     sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
     version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-    registry = study.read(SOURCES.parent / "techniques.yaml", "techniques.yaml")
+    registry = yaml.safe_load((SOURCES.parent / "techniques.yaml").read_text(encoding="utf-8"))
     return page.Parts(**sources, vega=vl_convert.javascript_bundle(vl_version=version), registry=registry)
 
 

@@ -63,6 +63,8 @@ def code(name: str, registry: Mapping, dtype: str, device: str = "cuda") -> str:
     if write is None:
         return ""
     lender = entry.get("checkpoint", name)
+    if lender not in registry:
+        return ""
     transform = registry.get(lender, {}).get("transform", {})
     own = lender if transform.get("method") in ("prune", "distill") else registry.get(lender, {}).get("from", "")
     options = entry.get("options", {})
