@@ -270,6 +270,7 @@ def test_the_command_says_what_the_guide_says(tmp_path, monkeypatch, capsys):
     (told,) = json.loads(out)
     assert status == 0
     assert told["choice"]["technique"] == guide.advise(Ask(loss=None)).choice == "prune_50"
+    assert "prune_50" in told["choice"]["code"]
     assert told["choice"]["command"].endswith("-- results/local/generate/stdlib-llama/prune_50/measure.parquet")
 
 
