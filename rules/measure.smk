@@ -27,32 +27,6 @@ rule warmup:
         'python "$SPEEDGRID_SCRIPTS/warmup.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1'
 
 
-# The counted replies of a cell, alone on its device.
-rule measure:
-    input:
-        **measured.inputs,
-        after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
-    output:
-        "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
-    log:
-        "logs/{gpu}/{experiment}/{model}/{technique}/measure.log",
-    priority: measured.priority
-    group:
-        "cell"
-    conda:
-        measured.env
-    threads: measured.threads
-    resources:
-        **measured.resources,
-    params:
-        **measured.params,
-    message:
-        "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
-    shell:
-        'python "$SPEEDGRID_SCRIPTS/measure.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
-        " --out {output:q} 3>&2 > {log:q} 2>&1"
-
-
 # A cell once more, in a later round or, for a baseline, between and after the other cells: what such runs differ by is noise.
 rule measure_again:
     input:
@@ -75,3 +49,20 @@ rule measure_again:
     shell:
         'python "$SPEEDGRID_SCRIPTS/measure.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
         " --out {output:q} 3>&2 > {log:q} 2>&1"
+
+
+# The counted replies of a cell, alone on its device. Its first run, and so with its warm-up in one job of a cluster; `use rule` can add that,
+# but not take it away.
+use rule measure_again as measure with:
+    input:
+        **measured.inputs,
+        after="results/{gpu}/{experiment}/{model}/{technique}/warmup.parquet",
+    output:
+        "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet",
+    log:
+        "logs/{gpu}/{experiment}/{model}/{technique}/measure.log",
+    priority: measured.priority
+    group:
+        "cell"
+    message:
+        "Measuring {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"

@@ -24,14 +24,16 @@ NASTY = (
 
 
 def shell_lines() -> dict[str, str]:
-    """The shell line of every rule, by the name of the rule."""
-    found = {}
+    """The shell line of every rule, by the name of the rule; one that is made from another has its line."""
+    found, like = {}, {}
     for path in sorted((ROOT / "rules").glob("*.smk")):
-        for part in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        text = path.read_text(encoding="utf-8")
+        like |= {name: source for source, name in re.findall(r"^use rule (\w+) as (\w+) with:$", text, flags=re.MULTILINE)}
+        for part in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]:
             _, _, after = part.partition("    shell:\n")
             literals = takewhile(lambda line: line.startswith("        "), after.splitlines())
             found[part.partition(":")[0]] = ast.literal_eval(f"({' '.join(literals)})")
-    return found
+    return found | {name: found[source] for name, source in like.items()}
 
 
 LINES = shell_lines()

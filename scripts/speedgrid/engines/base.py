@@ -3,11 +3,11 @@
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from speedgrid import checkpoints, loading
 from speedgrid.hardware import Device
@@ -124,6 +124,45 @@ class Runtime(ABC):
 
     def close(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Let go of processes that the engine has started."""
+
+
+class TorchRuntime(Runtime):
+    """A module of PyTorch that is trained or run forward. `model` is the module, `forward` the call that a technique may have compiled,
+    `of_images` whether it takes images and not tokens; they are there once it is loaded."""
+
+    model: Any
+    forward: Any
+    of_images: bool
+    precision: str
+
+    @abstractmethod
+    def load(self, training: bool, deterministic: bool) -> None:
+        """Load the checkpoint, for training or for passes. Raises Unsupported where model, device and options do not go together."""
+
+    @abstractmethod
+    def take_layers(self, layers: int) -> None:
+        """Put a model of the same shape with as many layers, its weights random, in the place of the loaded one. Raises Unsupported where
+        the shape has no number of layers, or weights are asked for that only a checkpoint has."""
+
+    @abstractmethod
+    def autocast(self) -> AbstractContextManager:
+        """The context in which the forward pass runs."""
+
+    @abstractmethod
+    def place(self, images: Any) -> Any:
+        """Images in the format and layout that the model takes."""
+
+    @abstractmethod
+    def uncompiled(self) -> AbstractContextManager:
+        """The context in which `forward` is the model itself, whatever is compiled."""
+
+    @abstractmethod
+    def plain(self) -> AbstractContextManager:
+        """The context in which the model runs as it is: not compiled, and with all activations kept for the backward pass."""
+
+    @abstractmethod
+    def prove(self, run: Callable[[], object]) -> Proof:
+        """See in one `run` whether the technique was active."""
 
 
 class Engine(Runtime):

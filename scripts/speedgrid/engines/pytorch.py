@@ -4,8 +4,8 @@ import copy
 import gc
 import os
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import ClassVar
 
@@ -21,8 +21,8 @@ QLORA_PRECISIONS = ("bf16_autocast", "bf16_pure")
 AUTOCAST = {"fp16_scaler": "float16", "bf16_autocast": "bfloat16"}
 
 
-class Engine(base.Runtime):
-    """A model with `forward`, the call that a technique may have compiled; `model` is the module under it."""
+class Engine(base.TorchRuntime):
+    """A model of transformers."""
 
     # Not `dtype`: that is the precision's.
     OPTIONS: ClassVar = {
@@ -54,7 +54,6 @@ class Engine(base.Runtime):
         return self.options["precision"]
 
     def load(self, training: bool, deterministic: bool) -> None:
-        """Load the checkpoint, for training or for passes. Raises Unsupported where model, device and options do not go together."""
         import torch
         from transformers import AutoModelForImageClassification
 
@@ -75,8 +74,7 @@ class Engine(base.Runtime):
         self._apply(training)
 
     def take_layers(self, layers: int) -> None:
-        """Put a model of the same shape with as many layers in the place of the loaded one, which is let go first, its weights random: they
-        change neither time nor memory. Raises Unsupported where the shape has no number of layers, or four bits are asked for."""
+        """The loaded model is let go first. Random weights change neither time nor memory."""
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -113,18 +111,36 @@ class Engine(base.Runtime):
             self.forward = torch.compile(self.model, mode=None if mode == "default" else mode, fullgraph=whole)
 
     def autocast(self):
-        """The context in which the forward pass runs."""
         import torch
 
         dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.kind, getattr(torch, dtype)) if dtype else nullcontext()
 
     def place(self, images):
-        """Images in the format and layout that the model takes."""
         import torch
 
         images = images.to(self.device.kind, getattr(torch, self.options["dtype"]))
         return images.contiguous(memory_format=torch.channels_last) if self.options.get("channels_last") else images
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        compiled, self.forward = self.forward, self.model
+        try:
+            yield
+        finally:
+            self.forward = compiled
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        checkpointed = self.options.get("checkpointing")
+        if checkpointed:
+            self.model.gradient_checkpointing_disable()
+        try:
+            with self.uncompiled():
+                yield
+        finally:
+            if checkpointed:
+                self._checkpoint_activations()
 
     def sizes(self) -> dict[str, int]:
         from speedgrid.engines.transformers import inner_tensors
@@ -158,11 +174,10 @@ class Engine(base.Runtime):
 
         products = [m for m in self.model.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d)) or type(m).__name__ == "Conv1D"]
         hooks = [module.register_forward_hook(watch) for module in products]
-        compiled, self.forward = self.forward, self.model
         try:
-            run()
+            with self.uncompiled():
+                run()
         finally:
-            self.forward = compiled
             for hook in hooks:
                 hook.remove()
         seen["products_in"] = dict(formats)

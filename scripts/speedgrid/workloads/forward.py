@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from speedgrid.engines.base import Proof
+from speedgrid.engines.base import Proof, TorchRuntime
 from speedgrid.outcomes import NotFinite
 from speedgrid.workloads import base, train
 
 
 class Work(base.Work):
+    engine: TorchRuntime
+
     @property
     def unit(self) -> str:
         return "image" if "image_size" in self.settings else "token"

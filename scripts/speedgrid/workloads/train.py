@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from speedgrid import ceilings, loading
-from speedgrid.engines.base import Proof
+from speedgrid.engines.base import Proof, TorchRuntime
 from speedgrid.outcomes import NotFinite, Unsupported
+from speedgrid.told import Settings
 from speedgrid.workloads import base
 
 # How far results of a technique that keeps the arithmetic may be from those without it: what another order of rounding makes of them.
@@ -20,6 +21,7 @@ TOLERANCE = {"float32": 1e-3, "tf32": 5e-3, "float16": 2e-2, "bfloat16": 5e-2}
 class Work(base.Work):
     noun = "step"
     repeatable = False
+    engine: TorchRuntime
 
     @property
     def unit(self) -> str:
@@ -109,16 +111,8 @@ class Work(base.Work):
         """
         engine, small = self.engine, batch(self.engine, self.settings, max(self.parts, 2), self.seed + 1)
         found = self._gradients(split(small, self.parts))
-        compiled, engine.forward = engine.forward, engine.model
-        checkpointed = engine.options.get("checkpointing")
-        if checkpointed:
-            engine.model.gradient_checkpointing_disable()
-        try:
+        with engine.plain():
             wanted = self._gradients([small])
-        finally:
-            engine.forward = compiled
-            if checkpointed:
-                engine._checkpoint_activations()
         loss = abs(found[0] - wanted[0]) / max(abs(wanted[0]), 1e-12)
         gradients = base.relative_difference(found[1], wanted[1])
         allowed = TOLERANCE[engine.multiplies_in()]
@@ -145,7 +139,7 @@ class Work(base.Work):
         return loss, gradients
 
 
-def check(engine, settings) -> None:
+def check(engine: TorchRuntime, settings: Settings) -> None:
     """Raise Unsupported where the model does not take the input that the experiment names."""
     if engine.of_images != ("image_size" in settings):
         takes, given = ("images", "`sequence`") if engine.of_images else ("text", "`image_size`")
@@ -168,7 +162,7 @@ def optimizer(name: str, parameters: list, learning_rate: float):
     return {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, lr=learning_rate)
 
 
-def batch(engine, settings, size: int, seed: int) -> tuple:
+def batch(engine: TorchRuntime, settings: Settings, size: int, seed: int) -> tuple:
     """A batch of `size` examples, the same for every technique: images and labels, or tokens."""
     import torch
 
@@ -184,7 +178,7 @@ def batch(engine, settings, size: int, seed: int) -> tuple:
     return (tokens.to(engine.device.kind),)
 
 
-def text_tokens(engine, size: int, sequence: int, draw):
+def text_tokens(engine: TorchRuntime, size: int, sequence: int, draw):
     """Random windows of the training part of Python's standard library, tokenized by the model's own tokenizer."""
     import torch
 
@@ -205,7 +199,7 @@ def split(whole: tuple, parts: int) -> list[tuple]:
     return list(zip(*(tensor.chunk(parts) for tensor in whole), strict=True)) if parts > 1 else [whole]
 
 
-def loss_of(engine, part: tuple):
+def loss_of(engine: TorchRuntime, part: tuple):
     """Mean cross-entropy of a batch, with the engine's number formats: of the class of each image, or of each next token."""
     import torch
 
@@ -218,12 +212,12 @@ def loss_of(engine, part: tuple):
         return engine.forward(input_ids=tokens, labels=tokens, use_cache=False).loss
 
 
-def items(settings) -> int:
+def items(settings: Settings) -> int:
     """Images or tokens of a step or pass."""
     return settings["batch_size"] * settings.get("sequence", 1)
 
 
-def needed_flop(engine, settings, training: bool, causal: bool = True) -> float | None:
+def needed_flop(engine: TorchRuntime, settings: Settings, training: bool, causal: bool = True) -> float | None:
     """Operations of a step or pass, from the shapes of the model's layers; None for an architecture that is not known.
 
     With `causal` False every pair of positions counts in attention, as PyTorch's own counter has it.
@@ -247,7 +241,7 @@ def needed_flop(engine, settings, training: bool, causal: bool = True) -> float 
     return ceilings.prefill(shape, 0, length, size, causal=causal).flop + size * 2 * shape.head * (length - 1)
 
 
-def image_flop(engine, side: int) -> tuple[float, float]:
+def image_flop(engine: TorchRuntime, side: int) -> tuple[float, float]:
     """Operations of one image in the first layer and in the others: two for each weight of a convolution and place of its result, and for
     each weight of a linear layer."""
     import torch
@@ -271,21 +265,18 @@ def image_flop(engine, side: int) -> tuple[float, float]:
     return counts[0], sum(counts[1:])
 
 
-def flop_evidence(engine, settings, training: bool, run: Callable[[], object]) -> dict:
+def flop_evidence(engine: TorchRuntime, settings: Settings, training: bool, run: Callable[[], object]) -> dict:
     """Operations that PyTorch itself counts in a run of the uncompiled model, and how many times those that are needed: 1 where nothing is
     computed twice."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    compiled, engine.forward = engine.forward, engine.model
     try:
-        with FlopCounterMode(display=False) as counter:
+        with engine.uncompiled(), FlopCounterMode(display=False) as counter:
             run()
     except AssertionError as error:
         # PyTorch before 2.13 has no formula for heads that share keys and values.
         if "sdpa_flop" not in str(error):
             raise
         return {"flop_counted": None, "counted_over_needed": None}
-    finally:
-        engine.forward = compiled
     counted, needed = counter.get_total_flops(), needed_flop(engine, settings, training, causal=False)
     return {"flop_counted": counted, "counted_over_needed": round(counted / needed, 4) if needed else None}
