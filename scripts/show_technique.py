@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import doctor
 import list_techniques
 from speedgrid import commands, planning, validation
+from speedgrid.report import recipes
 from speedgrid.study import StudyError
 from speedgrid.techniques import FAMILIES, REQUIREMENTS
 
@@ -42,6 +43,9 @@ def described(name: str, registry: Mapping, facts: doctor.Facts, studies: list[s
         more = f" and {len(studies) - NAMED} more" if len(studies) > NAMED else ""
         yield f"Measured by {', '.join(studies[:NAMED])}{more}"
     yield f"In a study of yours it is a name of the list `techniques` of an experiment: techniques: [baseline, {name}]"
+    on_gpu = bool(facts.gpus) or "cuda" in entry.get("requires", [])
+    if code := recipes.code(name, registry, "bfloat16" if on_gpu else "float32", "cuda" if on_gpu else "cpu"):
+        yield "\nCode that applies it without speedgrid:\n\n" + textwrap.indent(code, "    ")
 
 
 def _rows(name: str, registry: Mapping, facts: doctor.Facts) -> Iterator[tuple[str, str]]:

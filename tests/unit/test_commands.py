@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 
 import doctor
@@ -9,6 +10,7 @@ import list_techniques
 import pytest
 import show_technique
 from speedgrid import commands, planning, stats
+from speedgrid.report import recipes
 from test_doctor import H200, LAPTOP
 
 ENVS = frozenset(path.stem for path in (planning.ROOT / "envs").glob("*.yaml"))
@@ -114,6 +116,8 @@ def test_every_technique_can_be_shown(name):
     assert "  on this machine " in text
     for key, value in REGISTRY[name]["options"].items():
         assert f"{key}: " in text, value
+    code = recipes.code(name, REGISTRY, "float32", "cuda" if "cuda" in REGISTRY[name]["requires"] else "cpu")
+    assert (textwrap.indent(code.splitlines()[0], "    ") in text) if code else ("Code that applies" not in text)
 
 
 def test_a_technique_that_there_is_not_names_the_nearest(root):
