@@ -10,7 +10,7 @@ from pathlib import Path
 
 import doctor
 from speedgrid import commands, planning
-from speedgrid.study import StudyError
+from speedgrid.study import StudyError, check_devices
 from speedgrid.techniques import FAMILIES
 
 WORDS = {doctor.READY: "ready", doctor.NEEDS: "need something installed", doctor.CANNOT: "cannot run on this machine"}
@@ -89,7 +89,7 @@ def _counted(things, one: str) -> str:
 
 def _here(study: Mapping, registry: Mapping, facts: doctor.Facts, where: str) -> str:
     try:
-        planning.check_devices(study["gpus"], [gpu.name for gpu in facts.gpus], where)
+        check_devices(study["gpus"], [gpu.name for gpu in facts.gpus], where)
     except StudyError as error:
         return f"cannot run here: {str(error).removeprefix(f'{where}: ')}"
     problems = doctor.study_problems(study, registry, facts)
