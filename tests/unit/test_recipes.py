@@ -98,3 +98,8 @@ def test_the_names_of_kernels_are_the_engines():
 @pytest.mark.parametrize("name", ["sdpa", "torch_compile", "torch_compile_loop", "bnb_nf4", "gguf_q4_k_m", "vllm_fp8"])
 def test_code_is_a_few_lines(name):
     assert len(recipes.code(name, REGISTRY, "bfloat16").splitlines()) <= 24
+
+
+def test_what_gpt_qmodel_reads_when_it_is_imported_is_set_before():
+    code = recipes.code("gptq_int4", REGISTRY, "bfloat16", "cpu")
+    assert -1 < code.find("GPTQMODEL_CPU_WORKERS") < code.find("from gptqmodel")

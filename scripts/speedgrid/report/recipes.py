@@ -146,7 +146,9 @@ def _quantized_by_gptqmodel(technique: Technique) -> tuple[list[str], list[str]]
     settings = technique.transform
     config, backend, more = ("GPTQConfig", "GPTQ_TORCH", "") if settings["format"] == "gptq" else ("AWQConfig", "AWQ_TORCH", ", sym=False")
     told = f"bits={settings.get('bits', 4)}, group_size={settings.get('group_size', 128)}, fallback=None{more}"
-    imports = ["import torch", "from gptqmodel import BACKEND, GPTQModel", f"from gptqmodel.quantization import {config}"]
+    # GPT-QModel reads this when it is imported, and does not start with fewer.
+    workers = ["import os", 'os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")']
+    imports = [*workers, "import torch", "from gptqmodel import BACKEND, GPTQModel", f"from gptqmodel.quantization import {config}"]
     lines = [
         *technique.model,
         TOKENIZER,
