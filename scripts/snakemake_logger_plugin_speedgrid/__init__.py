@@ -17,7 +17,7 @@ from speedgrid import live
 CHATTER = re.compile(
     r"(Building DAG of jobs|Using shell|Using profile|Using workflow specific profile|Provided |Rules claiming more threads|Select jobs"
     r"|Execute \d+ jobs|Assuming unrestricted|Conda environments: ignored|Singularity containers: ignored|Finished jobid|host: "
-    r"|Job stats|Touching output|Complete log)"
+    r"|Job stats|Touching output|Complete log|Activating conda environment)"
 )
 # Told otherwise, by `_step` and the status.
 OTHERWISE = (
