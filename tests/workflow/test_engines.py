@@ -11,7 +11,7 @@ import subprocess
 import pandas as pd
 import pytest
 import working_copy
-from speedgrid import records
+from speedgrid import hardware, records
 from speedgrid.schema import EVALUATE, MEASURE
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
@@ -54,9 +54,14 @@ for name, shape in json.load(sys.stdin).items():
 def engines(tmp_path_factory):
     """A copy of the project in which the study of the engines was run."""
     folder = working_copy.copy_to(tmp_path_factory.mktemp("engines"))
-    done = working_copy.launcher(folder, "run", "--study", STUDY)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        if hardware.gpus():
+            # These are builds for processors, and the folder of environments is that of every study on this machine.
+            patch.setenv("SPEEDGRID_TORCH", "cpu")
+            patch.setenv("SNAKEMAKE_CONDA_PREFIX", str(tmp_path_factory.mktemp("environments")))
+        done = working_copy.launcher(folder, "run", "--study", STUDY)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+        yield folder
 
 
 @pytest.fixture(scope="module")
