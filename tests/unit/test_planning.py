@@ -1,5 +1,6 @@
 """What the rules are told of the machine that the jobs run on."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +120,12 @@ def test_the_page_after_a_failed_run_is_planned_with_environments_as_the_run_was
     monkeypatch.delenv(environments.ENVIRONMENT, raising=False)
     planning.make_page("study.yaml", SimpleNamespace(python_of=lambda rule: python, uses_environments=uses_environments))
     assert (tmp_path / "logs/report.log").read_text() == (f"{tmp_path}/env\n" if uses_environments else "none\n")
+
+
+def test_the_plan_is_written_part_by_part_as_one_document_is():
+    study = studies.small() | {"title": "of \u2028 two \x85 lines\nand more"}
+    study = validate(study, studies.schema("study"), "my.yaml")
+    registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+    text = planning.Grid(study, registry, "my.yaml").as_json()
+    assert text == json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True, indent=1)
+    assert json.loads(text)["study"]["title"] == study["title"]

@@ -13,12 +13,16 @@ def as_json(study: Mapping, written: Mapping, study_file: str, registry: Mapping
 
     `study` has its paths resolved; `written` is what it said before, as `study_file` has it.
     """
-    plan = {
-        "study": _in_words(study, written, study_file, registry, entities),
-        "cells": [_entry(cell, registry, entities) for cell in entities.cells],
-        "jobs": {record: json.loads(job) for record, job in _told(study, entities).items()},
-    }
-    return json.dumps(plan, ensure_ascii=False, sort_keys=True, indent=1)
+    # Part by part: as one document of Python objects, the plan of 10,000 cells took 14 times the memory of its text.
+    cells = (_text(_entry(cell, registry, entities), 2) for cell in entities.cells)
+    jobs = (f"{_text(record, 2)}: {_text(json.loads(job), 2).lstrip()}" for record, job in sorted(_told(study, entities).items()))
+    words = _text(_in_words(study, written, study_file, registry, entities), 1).lstrip()
+    return "".join(['{\n "cells": [\n', ",\n".join(cells), '\n ],\n "jobs": {\n', ",\n".join(jobs), f'\n }},\n "study": {words}\n}}'])
+
+
+def _text(value: object, depth: int) -> str:
+    """A part of the document, so many levels deep in it."""
+    return depth * " " + json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1).replace("\n", "\n" + depth * " ")
 
 
 def _in_words(study: Mapping, written: Mapping, study_file: str, registry: Mapping, entities: Entities) -> dict:
