@@ -99,7 +99,7 @@ def told_by_plan(folder: Path) -> tuple[str, dict]:
 
 def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     advice = guide.advise(ask)
-    told = dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"asked": asdict(ask)}
+    told: dict = dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"asked": asdict(ask)}
     told |= {"choice": cell_as_json(guide, advice.choice, ask) if advice.choice else None}
     told |= {name: [cell_as_json(guide, one, ask) for one in getattr(advice, name)] for name in ("ties", "open")}
     told["runner_up"] = cell_as_json(guide, advice.runner_up, ask) if advice.runner_up else None
@@ -165,7 +165,8 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
 
 def named(guide: Guide, technique: str, ask: Ask) -> str:
     """A technique with its figure by the goal, and its speed-up."""
-    parts = [guide.figure(guide.amount(technique, ask), ask)]
+    amount = guide.amount(technique, ask)
+    parts = [guide.figure(amount, ask)] if amount is not None else []
     if speedup := guide.speedup(technique):
         parts.append(f"{speedup} as fast as the baseline" if ask.goal in ("memory", "energy") else speedup)
     return f"{guide.label(technique)}: {', '.join(parts)}"

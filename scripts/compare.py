@@ -11,7 +11,7 @@ same runs.
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,7 +27,7 @@ A_RUN = re.compile(r"measure(-\d+)?\.parquet")
 def main() -> int:
     arguments = commands.one("compare").parse_args()
     try:
-        compared = comparison.compare(*(read(Path(path)) for path in (arguments.a, arguments.b)), arguments.floor / 100)
+        compared = comparison.compare(read(Path(arguments.a)), read(Path(arguments.b)), arguments.floor / 100)
     except records.RecordError as error:
         print(f"speedgrid: {error}", file=sys.stderr)
         return commands.MISTAKE
@@ -120,7 +120,7 @@ def as_text(compared: Comparison) -> list[str]:
     return [*lines, "", *(f"Note: {note}." for note in compared.notes)]
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows as aligned lines; all columns but the last are as wide as their widest text."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return ["  ".join([*(f"{text:{width}}" for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]

@@ -127,10 +127,10 @@ def makers(technique: object, registry: Mapping) -> list[Mapping]:
     found: list[Mapping] = []
     while isinstance(technique, Mapping) and (name := technique.get("checkpoint") or technique.get("from")) in registry:
         technique = registry[name]
-        if technique in found:  # a circle, which planning refuses
+        if not isinstance(technique, Mapping) or technique in found:  # a mistake or a circle, which planning refuses
             break
         found.append(technique)
-    return [maker for maker in found if isinstance(maker, Mapping)]
+    return found
 
 
 def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> list[str]:

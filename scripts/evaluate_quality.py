@@ -38,7 +38,8 @@ def evaluate(job: stage.Job[Evaluate]) -> str:
         job.facts["text_reason"] = fidelity.why_lost([one.text for one in texts], [one.read_back for one in texts])
         asked = read_questions(job, questions.Tokenizer.of(engine))
         job.enter("loading the checkpoint")
-        lengths = [sum(map(len, part)) for scored in (*texts, *asked) for part in scored.parts]
+        scored: list[Document | Question] = [*texts, *asked]
+        lengths = [sum(map(len, part)) for one in scored for part in one.parts]
         lengths += [len(one.generation.prompt) + one.generation.new_tokens for one in asked if one.generation]
         engine.load(max(*lengths, *(len(row["tokens"]) + 1 for row in (reference.rows if reference else [])), 2), engine.scored_at_once)
         if job.facts.get("text_reason") is None:
@@ -84,7 +85,8 @@ def read_questions(job: stage.Job[Evaluate], tokenizer: questions.Tokenizer) -> 
     if not job.told["requests"]:
         return []
     rows = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["status"] == "ok"]
-    asked, refused = [], {}
+    asked: list[Question] = []
+    refused: dict[str, str] = {}
     for row in rows:
         try:
             asked.append(question(row, tokenizer))
@@ -195,7 +197,7 @@ def compare(job: stage.Job[Evaluate], engine: Engine, reference: Sequence[Mappin
 def hold(job: stage.Job[Evaluate], reference: records.Record | None, distances: Sequence[Distance]) -> None:
     """Hold a technique that says that it keeps the model's arithmetic to it. Raises WrongResult where it is further from the unmodified
     model than rounding explains: its figures, speed included, would be those of another model."""
-    if not distances or not job.told.get("lossless"):
+    if reference is None or not distances or not job.told.get("lossless"):
         return
     dtype, its = job.told["options"]["dtype"], json.loads(reference.facts["job"])["options"]["dtype"]
     job.facts["kl_allowed"] = allowed = most(reference.facts.get("rounding")) if dtype in (its, "float32") else None

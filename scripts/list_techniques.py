@@ -3,7 +3,6 @@
 ./speedgrid list [--ready | --studies]
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -97,4 +96,4 @@ def _here(study: Mapping, registry: Mapping, facts: doctor.Facts, where: str) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

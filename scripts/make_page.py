@@ -28,20 +28,20 @@ def main() -> None:
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
     plan = json.loads(grid.as_json())
-    paths = [Path(f"results/{table.name}.parquet") for table in (SUMMARY, POINTS, RUNS)]
+    summary, points, runs = (Path(f"results/{table.name}.parquet") for table in (SUMMARY, POINTS, RUNS))
     gathered = aggregate.gather(plan)
-    if any(path.exists() and path.stat().st_mtime_ns > began for path in paths):
+    if any(path.exists() and path.stat().st_mtime_ns > began for path in (summary, points, runs)):
         sys.exit("speedgrid: a run makes its own report right now")
     with records.replacing(planning.BY_HAND) as temporary:
         temporary.write_text(f"{arguments.study} {began}\n", encoding="utf-8")
-    gathered.write(*paths)
+    gathered.write(summary, points, runs)
     unreadable, compared = gathered.unreadable, None
     try:
-        compared = render_report.compare_with(plan["study"]["compare_with"], paths[0].parent)
+        compared = render_report.compare_with(plan["study"]["compare_with"], summary.parent)
     except records.RecordError as error:
         unreadable.append(f"the page compares with nothing: {error}")
     try:
-        render_report.write(plan, *paths, Path("results/report.html"), compared)
+        render_report.write(plan, summary, points, runs, Path("results/report.html"), compared)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
     for line in unreadable:

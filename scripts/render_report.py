@@ -74,7 +74,8 @@ def read_parts() -> page.Parts:
     sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
     version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     registry = yaml.safe_load((SOURCES.parent / "techniques.yaml").read_text(encoding="utf-8"))
-    return page.Parts(**sources, vega=vl_convert.javascript_bundle(vl_version=version), registry=registry)
+    vega = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # its stubs know no default
+    return page.Parts(**sources, vega=vega, registry=registry)
 
 
 def _parse() -> argparse.Namespace:

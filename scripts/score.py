@@ -74,8 +74,8 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
             continue
         scored = tasks.score(task, told["limit"], asked, answers)
         for metric in (metric for metric in scored if not math.isfinite(metric.value)):
-            refused = {"status": "not_finite", "reason": f"{metric.metric} is more than a number holds"}
-            job.rows.append({**job.keys, "technique": one.technique, "task": name, **refused})
+            too_large = {"status": "not_finite", "reason": f"{metric.metric} is more than a number holds"}
+            job.rows.append({**job.keys, "technique": one.technique, "task": name, **too_large})
         figures[one.technique] = scores.task_figures(name, [metric for metric in scored if math.isfinite(metric.value)])
         say(f"{job.name}: {one.technique}: {name}: {_in_words(figures[one.technique])}")
     return figures

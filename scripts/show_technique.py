@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 
@@ -90,4 +89,4 @@ def users(technique: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

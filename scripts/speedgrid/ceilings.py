@@ -250,8 +250,9 @@ def weight_bytes(shape: Shape, dtype: str, read: int | None, model_bytes: int | 
     unread = shape.lookups * WIDTHS[dtype]
     if read is not None:
         whole = read + unread
-        quantized = model_bytes and model_bytes < SHRUNK * whole and whole - model_bytes > SHRUNK_BYTES
-        return max(model_bytes - unread, 0) if quantized else read
+        if model_bytes and model_bytes < SHRUNK * whole and whole - model_bytes > SHRUNK_BYTES:
+            return max(model_bytes - unread, 0)
+        return read
     if model_bytes and parameters:
         return (parameters - shape.lookups) * min(model_bytes / parameters, WIDTHS[dtype])
     return None

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 MISTAKE = 2
 SHELLS = ("bash", "zsh", "fish")
@@ -51,8 +51,9 @@ Exit status: 0, or 1 where a cell failed or became slower, or 2 where you have t
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line."""
 
-    def __init__(self, **told):
-        super().__init__(**{"formatter_class": Formatter, "allow_abbrev": False} | told)
+    def __init__(self, **told: Any):
+        ours: dict[str, Any] = {"formatter_class": Formatter, "allow_abbrev": False}
+        super().__init__(**ours | told)
 
     def error(self, message: str):
         self.exit(MISTAKE, f"speedgrid: {message} (see {self.prog} --help)\n")
@@ -235,7 +236,7 @@ COMMANDS = {
     "completion": Command("print the completion of this command line for a shell", _completion, COMPLETION),
     "docs": Command("build the documentation as a site in site/"),
     "test": Command(
-        "check the code (ruff, snakefmt, snakemake --lint) and run the tests",
+        "check the code (ruff, snakefmt, snakemake --lint, mypy) and run the tests",
         more="All arguments go to pytest, e.g. a test file, -k WORDS.\n",
     ),
 }
@@ -263,7 +264,7 @@ def one(name: str, prog: str = "speedgrid", folder: str = "the current folder") 
     return parser
 
 
-def _texts(name: str, prog: str, folder: str) -> dict[str, str]:
+def _texts(name: str, prog: str, folder: str) -> dict[str, Any]:
     command = COMMANDS[name]
     more = command.more.format(prog=prog, folder=folder)
     return {"prog": f"{prog} {name}", "description": f"{command.does[0].upper()}{command.does[1:]}.", "epilog": more}

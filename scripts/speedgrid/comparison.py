@@ -136,14 +136,14 @@ class Comparison:
 
     def as_json(self) -> dict:
         """Everything, for json.dumps; what is not finite is None."""
-        told = {
+        told: dict = {
             "a": self.a,
             "b": self.b,
             "counts": self.counts,
             "noise": {", ".join(kind): asdict(one) for kind, one in self.noise.items()},
         }
         told |= {"cells": [asdict(c) for c in self.cells], "differences": [asdict(d) for d in self.differences]}
-        return _finite(told | {"notes": list(self.notes)})
+        return {name: _finite(value) for name, value in (told | {"notes": list(self.notes)}).items()}
 
 
 def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Comparison:
@@ -158,7 +158,10 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)
     same = _same_runs(rows, (a.runs, b.runs))
-    cells = [_change(key, *(side.get(key) for side in (*rows, *speeds)), negligible, key in same) for key in {**rows[0], **rows[1]}]
+    (before, after), (old, new) = rows, speeds
+    cells = [
+        _change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same) for key in {**before, **after}
+    ]
     both = rows[0].keys() & rows[1].keys()
     if not both:
         notes.append("no cell is in both")
@@ -223,18 +226,19 @@ def _speed_of(row: Mapping) -> Speed:
     """A speed as its row of the summary tells it. Where the row says nothing of the noise between runs, that is what others have shown."""
     value, low, high, runs = row["rate"], row["rate_low"], row["rate_high"], row["runs"] or 1
     if row["replies"] < 2 or low is None or high is None:
-        sides = [((math.inf, 1.0),)] * 2
-        return Speed(value, math.inf, 1.0, 0, runs, *sides, value, value)
+        unknown = ((math.inf, 1.0),)
+        return Speed(value, math.inf, 1.0, 0, runs, unknown, unknown, value, value)
     if row.get("noise") is not None:
         spread, df = row["noise"], row["noise_df"]
-        sides = [((spread**2 / runs, df),)] * 2
+        within: list[tuple[tuple[float, float], ...]] = [(), ()]
     else:
         known = noise.prior(_device(row), "processor")
         spread, df = known.sd, known.df
         normal = stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
         own = [(math.log(max(ends) / max(min(ends), 1e-12)) / normal) ** 2 for ends in ((value, low), (high, value))]
-        sides = [((spread**2 / runs, df), (variance, math.inf)) for variance in own]
-    return Speed(value, spread, df, runs, runs, *sides, 0.0, math.inf)
+        within = [((variance, math.inf),) for variance in own]
+    below, above = (((spread**2 / runs, df), *more) for more in within)
+    return Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf)
 
 
 def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str, str]]) -> dict[tuple[str, str], Noise]:
@@ -272,9 +276,10 @@ def _change(
     key: Key, before: Mapping | None, after: Mapping | None, old: Speed | None, new: Speed | None, negligible: float, is_same_run: bool
 ) -> Change:
     statuses = [row["status"] if row else None for row in (before, after)]
-    known = dict(zip(KEYS, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
+    known: dict = dict(zip(KEYS, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
     known |= {"before": old and old.interval(), "after": new and new.interval()}
-    known["reason"] = ((after or before)["reason"] or "") if before or after else ""
+    last = after or before
+    known["reason"] = (last["reason"] or "") if last else ""
     if before is None or after is None:
         return Change(**known, outcome="appeared" if before is None else "disappeared")
     known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
@@ -297,7 +302,7 @@ def _identities(cells: Iterable[Change], rows: Sequence[Mapping[Key, Mapping]]) 
         for name in change.differs:
             if name not in ("status", "device_name"):
                 found[(name, *(_shown(side[key].get(name)) for side in rows))] += 1
-    return [Difference(*difference, cells=count) for difference, count in found.items()]
+    return [Difference(name, before, after, cells=count) for (name, before, after), count in found.items()]
 
 
 def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]) -> list[Difference]:
@@ -310,7 +315,8 @@ def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]
     for name in SURROUNDINGS:
         values = [sorted({_shown(run.get(name)) for run in side}) for side in sides]
         if values[0] != values[1]:
-            found.append(Difference(name, *(", ".join(value) for value in values)))
+            before, after = (", ".join(value) for value in values)
+            found.append(Difference(name, before, after))
     return found + _packages(sides) + _settings(sides)
 
 
@@ -340,7 +346,7 @@ def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
             values = [_shown(side.get(name)) for side in (before, after)]
             if values[0] != values[1] and name not in ("env", "seed", "threads"):
                 found[(name, *values)] += 1
-    return [Difference(*difference, cells=count) for difference, count in sorted(found.items())]
+    return [Difference(name, before, after, cells=count) for (name, before, after), count in sorted(found.items())]
 
 
 def flat(value: object, place: str = "") -> dict[str, object]:

@@ -161,7 +161,7 @@ def cpu_builds_in_reach(recipe: Path) -> Iterator[None]:
     finally:
         if index and before is None:
             del os.environ["PIP_EXTRA_INDEX_URL"]
-        elif index:
+        elif index and before is not None:
             os.environ["PIP_EXTRA_INDEX_URL"] = before
 
 

@@ -169,7 +169,8 @@ class Code:
 
     def modules_in(self, package: str) -> list[str]:
         """The names of all modules of a package."""
-        return sorted(f"{package}.{path.stem}" for path in self.path(package).parent.glob("*.py") if path.stem != "__init__")
+        at = self.path(package)
+        return sorted(f"{package}.{path.stem}" for path in at.parent.glob("*.py") if path.stem != "__init__") if at else []
 
     def module(self, name: str) -> Module:
         """A module of the project by its dotted name. Raises Unreadable where there is none, or it cannot be followed."""
@@ -187,7 +188,7 @@ class Code:
                             raise Unreadable(f"{at}:{node.lineno}: write `from ... import` instead of `import {alias.name}`")
                         yield alias.asname or alias.name, (alias.name, WHOLE)
             elif isinstance(node, ast.ImportFrom):
-                if node.level:
+                if node.level or node.module is None:
                     raise Unreadable(f"{at}:{node.lineno}: an import by a relative name")
                 for alias in node.names if self.path(node.module) else ():
                     if alias.name == "*":
@@ -249,7 +250,7 @@ class _Reading:
                 value = _body(node)
             elif isinstance(node, ast.JoinedStr):
                 # Python 3.12 puts an empty text after what is filled in.
-                value = [one for one in value if not (isinstance(one, ast.Constant) and one.value == "")]
+                value = [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
             # What is empty is left out: a version of Python has fields that others have not.
             is_empty = value == [] or (value is None and not isinstance(node, ast.Constant))
             is_annotation = name == "returns" or (name == "annotation" and isinstance(node, ast.arg))
@@ -296,7 +297,7 @@ class _Reading:
                 return
 
 
-def _body(node: ast.AST) -> list[ast.stmt]:
+def _body(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[ast.stmt]:
     """The statements of a module, class or function without its docstring; without that of attributes too."""
     return [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
 

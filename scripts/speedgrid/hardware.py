@@ -208,13 +208,14 @@ def device_facts(device: Device) -> dict:
         import torch
 
         cuda = torch.version.cuda or ""
-    gpu = device.gpu
-    known = {
-        "device_uuid": gpu.uuid,
-        "device_memory": gpu.memory,
-        "compute_capability": gpu.compute_capability,
-        "driver": gpu.driver,
-    }
+    known = {}
+    if gpu := device.gpu:
+        known = {
+            "device_uuid": gpu.uuid,
+            "device_memory": gpu.memory,
+            "compute_capability": gpu.compute_capability,
+            "driver": gpu.driver,
+        }
     return {"device": "cuda", "device_name": device.name, "cuda": cuda, **known}
 
 
@@ -314,6 +315,22 @@ def _cores_side_by_side() -> list[int]:
 def memory() -> int:
     """Bytes of memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory() -> int:
+    """Bytes of host memory that this process can still have, of the machine and within the limit of its container."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, container_room(Path("/sys/fs/cgroup")))
+
+
+def container_room(group: Path) -> int:
+    """Bytes that a container's limit still leaves, by its control group (version 2); what no machine has where there is no limit."""
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return 2**62
+    return max(int(limit) - int(used), 0) if limit.isdigit() else 2**62
 
 
 def git_commit() -> str:

@@ -20,23 +20,23 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
 
     Raises StudyError, with the key, for what is not there or cannot be read.
     """
-    study = copy.deepcopy(dict(study))
-    for name, model in study["models"].items():
+    found: dict = copy.deepcopy(dict(study))
+    for name, model in found["models"].items():
         at = f"{where}: models.{name}"
         if "local" in model:
             model |= _local(model["local"], roots, f"{at}.local")
         if model["calibration"].get("text", "stdlib") != "stdlib":
             model["calibration"] |= _text(model["calibration"]["text"], roots, f"{at}.calibration.text")
-    for name, experiment in study["experiments"].items():
+    for name, experiment in found["experiments"].items():
         at, evaluate = f"{where}: experiments.{name}.evaluate", experiment["evaluate"] or {"text": "stdlib", "tasks": []}
         if evaluate["text"] != "stdlib":
             evaluate |= _text(evaluate["text"], roots, f"{at}.text")
         for number, task in enumerate(evaluate["tasks"]):
             if "folder" in task.get("dataset", {}):
                 task["dataset"] |= _data(task["dataset"]["folder"], roots, f"{at}.tasks.{number}.dataset.folder")
-    if "compare_with" in study:
-        study["compare_with"] = _resolved(study["compare_with"], roots, f"{where}: compare_with")
-    return study
+    if "compare_with" in found:
+        found["compare_with"] = _resolved(found["compare_with"], roots, f"{where}: compare_with")
+    return found
 
 
 def _resolved(text: str, roots: Sequence[Path], at: str) -> str:

@@ -142,7 +142,7 @@ def within(device: Device, room: int | None) -> Iterator[int]:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         return
-    room = _free() if room is None else room
+    room = hardware.free_memory() if room is None else room
     before = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = _status(os.getpid(), "VmData") + room
     limit = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
@@ -151,15 +151,6 @@ def within(device: Device, room: int | None) -> Iterator[int]:
         yield room
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def _free() -> int:
-    """Bytes that this process can still have, of the machine and within the limit of its container."""
-    import psutil
-
-    from speedgrid.probe import container_room
-
-    return min(psutil.virtual_memory().available, container_room(Path("/sys/fs/cgroup")))
 
 
 def process_peak() -> int:

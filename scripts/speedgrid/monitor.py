@@ -40,7 +40,8 @@ class Monitor:
         self._gauges, self._counters, self._edges = (
             {name: read for reader in readers for name, read in getattr(reader, kind).items()} for kind in ("gauges", "counters", "edges")
         )
-        self._stop, self._error = threading.Event(), None
+        self._stop = threading.Event()
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
     def __enter__(self) -> "Monitor":
@@ -109,8 +110,11 @@ class Idle:
     """
 
     def __init__(self, device: Device):
-        self.device, self.facts = device, {}
-        self._samples, self._unknown, self._error = [], {}, None
+        self.device = device
+        self.facts: dict = {}
+        self._samples: list[dict] = []
+        self._unknown: dict[str, str] = {}
+        self._error: Exception | None = None
         self._stop, self._thread = threading.Event(), threading.Thread(target=self._watch, name="idle", daemon=True)
 
     def __enter__(self) -> "Idle":
@@ -149,12 +153,15 @@ class Idle:
 
     @staticmethod
     def _processor() -> dict:
-        host, unknown, readings = sensors.Host(), {}, []
-        sources = {"rapl": host.edges["rapl"], "cpu": host.counters["cpu"]}
+        host = sensors.Host()
+        unknown: dict[str, str] = {}
+        readings: list[dict] = []
+        sources: dict[str, Callable[[], object]] = {"rapl": host.edges["rapl"], "cpu": host.counters["cpu"]}
         for wait in (0.0, state.IDLE_WINDOW):
             time.sleep(0.0 if "rapl" in unknown else wait)
             readings.append({**sensors.take(sources, unknown), "at": time.perf_counter()})
-        return state.idle_processor_facts(*readings, unknown)
+        first, last = readings
+        return state.idle_processor_facts(first, last, unknown)
 
 
 def _gpu(device: Device) -> sensors.NvidiaGpu:

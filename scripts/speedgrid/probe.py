@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from speedgrid import hardware
 from speedgrid.hardware import Device
 from speedgrid.outcomes import OutOfMemory, expected
 
@@ -81,9 +82,8 @@ class Probe:
 
             torch.cuda.empty_cache()
             return torch.cuda.mem_get_info()[0]
-        import psutil
 
-        return min(psutil.virtual_memory().available, container_room(Path("/sys/fs/cgroup")))
+        return hardware.free_memory()
 
     # --- memory
 
@@ -192,7 +192,8 @@ class Probe:
 
     def _cpu_times(self, run: Callable[[], object], for_s: float) -> list[float]:
         run()
-        seconds, started = [], time.perf_counter()
+        seconds: list[float] = []
+        started = time.perf_counter()
         while len(seconds) < LEAST_RUNS or time.perf_counter() - started < for_s:
             before = time.perf_counter()
             run()
@@ -231,15 +232,6 @@ def cpu_cache(system: Path, cpus: set[int]) -> int:
                 found[int(level), shared] = int(size[:-1]) * 1024
     last = max((level for level, _ in found), default=0)
     return sum(size for (level, _), size in found.items() if level == last)
-
-
-def container_room(group: Path) -> int:
-    """Bytes that a container's limit still leaves, by its control group (version 2); what no machine has where there is no limit."""
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return 2**62
-    return max(int(limit) - int(used), 0) if limit.isdigit() else 2**62
 
 
 def _row(kind: str, method: str, dtype: str, size: int, work: int, seconds: list[float]) -> dict:

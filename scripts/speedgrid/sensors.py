@@ -130,8 +130,8 @@ class Host:
         self._turn = 0
         self._limits = _limit_files()
         self.gauges = {"cpu_clock": self._cpu_clock, "load": lambda: os.getloadavg()[0]}
-        self.edges = {"waited": self._waited, "rapl": rapl}
-        self.counters = {
+        self.edges: dict[str, Callable[[], object]] = {"waited": self._waited, "rapl": rapl}
+        self.counters: dict[str, Callable[[], object]] = {
             "cpu": lambda: cpu_time(Path("/proc/stat").read_text(), self.cpus),
             "own_cpu": self._own_cpu,
             "switches": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,

@@ -115,7 +115,7 @@ def looked_up_once(function: Callable) -> Callable:
 
     It is what `snakemake.common.overwrite_function_params` does, which the jobs that plan without Snakemake do not have.
     """
-    function._overwrite_params = inspect.signature(function).parameters
+    setattr(function, "_overwrite_params", inspect.signature(function).parameters)  # noqa: B010 - no attribute of functions that types know
     return function
 
 

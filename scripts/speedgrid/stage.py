@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from speedgrid import checkpoints, environments, hardware, jobtext, meters, outcomes, records, supervision
 from speedgrid.engines import engine_class
@@ -60,7 +60,8 @@ class Job(Generic[Told]):
     checkpoint: Path
     checkpoint_facts: Mapping = field(default_factory=dict)
     checkpoint_files: Mapping = field(default_factory=dict)
-    device: hardware.Device | None = None
+    # Picked before any work (_attempt); None until then.
+    device: hardware.Device = field(default=None)  # type: ignore[assignment]
     # Seconds that picking the device took, the import of PyTorch included: a part of the cold start.
     device_s: float = 0.0
     threads: int = 1
@@ -117,7 +118,7 @@ class Job(Generic[Told]):
         told = self.told
         engine = engine_class(told["engine"])(self.checkpoint, self.device, told["options"], self.threads, told["trust_remote_code"])
         try:
-            yield engine
+            yield engine  # type: ignore[misc]  # the job's workload asks for nothing that this kind of runtime lacks
         finally:
             engine.close()
 
@@ -194,7 +195,7 @@ def _run_watched(
 def _outcome_of(end: supervision.End, budget_s: float | None) -> outcomes.Outcome | None:
     """The expected failure of a process that could not write its row, if it was one."""
     at = f" while {end.phase}" if end.phase else ""
-    if end.late:
+    if end.late and budget_s is not None:
         return outcomes.Timeout(supervision.late(budget_s) + at)
     if end.no_memory:
         killed = " and was killed by the kernel" if end.status == -signal.SIGKILL else ""
@@ -206,7 +207,7 @@ def _outcome_of(end: supervision.End, budget_s: float | None) -> outcomes.Outcom
     return outcomes.Failed(f"the process {how}{at}{_see_log()}")
 
 
-def _exit_like(end: supervision.End, job: Job) -> None:
+def _exit_like(end: supervision.End, job: Job) -> NoReturn:
     if end.status < 0:
         say(f"{job.name}: failed: ended by {signal.Signals(-end.status).name} while {end.phase or job.phase}; its log may say more")
     sys.exit(end.status if end.status >= 0 else 128 - end.status)
@@ -228,14 +229,14 @@ def _is_of_environment(error: BaseException) -> bool:
     while seen is not None:
         # Python's own import tells the module and where it lies; NumPy and others raise another error in its place, and keep the first.
         name = seen.name or "" if isinstance(seen, ImportError) else ""
-        if name and name.partition(".")[0] != "speedgrid":
+        if isinstance(seen, ImportError) and name and name.partition(".")[0] != "speedgrid":
             return _lies_in_environment(seen.path) or _lies_in_environment(_origin(name.partition(".")[0]))
         seen = seen.__cause__ or seen.__context__
     return False
 
 
 def _lies_in_environment(place: str | None) -> bool:
-    return bool(place) and Path(place).is_relative_to(sys.prefix)
+    return place is not None and place != "" and Path(place).is_relative_to(sys.prefix)
 
 
 def _origin(package: str) -> str | None:

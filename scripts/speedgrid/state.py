@@ -180,7 +180,7 @@ def busiest(before: Mapping[int, Process], after: Mapping[int, Process], own: Se
         for pid, process in after.items()
         if pid not in own
     }
-    most = max(used, key=used.get, default=None)
+    most = max(used, key=lambda pid: used[pid], default=None)
     return f"{after[most].name} ({most}, {used[most]:.1f} s)" if most is not None and used[most] > 0 else ""
 
 
@@ -276,10 +276,11 @@ def idle_facts(samples: Sequence[Mapping], unknown: Mapping[str, str]) -> dict:
     busy = [sample["utilisation"] for sample in before if sample.get("utilisation") is not None]
     powers = [sample["power"] for sample in before if sample.get("power") is not None]
     seconds = before[-1]["at"] - first["at"] if before else 0.0
-    facts = {"idle_gpu_memory": first.get("memory"), "idle_gpu_utilisation": statistics.median(busy) if busy else None}
+    utilisation = statistics.median(busy) if busy else None
+    facts = {"idle_gpu_memory": first.get("memory"), "idle_gpu_utilisation": utilisation}
     if not powers:
         return facts | _idle_power(None, None, unknown.get("power", "no power was read"))
-    if busy and facts["idle_gpu_utilisation"] >= BUSY_BEFORE:
+    if utilisation is not None and utilisation >= BUSY_BEFORE:
         return facts | _idle_power(None, seconds, "the GPU was busy before the model was loaded")
     if seconds < IDLE_WINDOW / 2:
         return facts | _idle_power(None, seconds, f"the GPU was idle for {seconds:.1f} s only")

@@ -104,7 +104,8 @@ class _Builder:
     def _mapping(self, depth: int) -> dict:
         import yaml
 
-        own, merged = {}, {}
+        own: dict = {}
+        merged: dict = {}
         for event in self._until(yaml.MappingEndEvent):
             if self._is_merge(event):
                 if merged:

@@ -261,7 +261,7 @@ def _check_site(name: str, device: Mapping, gpus: Mapping, where: str) -> None:
 
 def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
     """Each task once, and each with the data set that it takes: `cloze` is made from the held-out text."""
-    tasks = evaluate["tasks"] if evaluate else []
+    tasks = evaluate["tasks"] if isinstance(evaluate, Mapping) else []
     names = [task["task"] for task in tasks]
     for number, task in enumerate(tasks):
         if task["task"] in names[:number]:

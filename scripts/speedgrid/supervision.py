@@ -46,7 +46,7 @@ class End:
     asked: bool = False
 
 
-def watch(work: Callable[[Callable[[str], None]], int], budget_s: float | None, wanted_by: int | None) -> End:
+def watch(work: Callable[[Callable[[str], object]], int], budget_s: float | None, wanted_by: int | None) -> End:
     """Run `work` in a child process and return, in this one, how it ended; in the child this never returns.
 
     `work` gets a function to name its phase by, and returns an exit status. After `budget_s` seconds outcomes.Timeout is raised in it,
@@ -81,7 +81,9 @@ class _Watch:
     """The watching process, from the fork to the end of the child."""
 
     def __init__(self, child: int, reader: int, budget_s: float | None, wanted_by: int | None):
-        self.child, self.reader, self.wanted_by = child, reader, wanted_by
+        self.child, self.wanted_by = child, wanted_by
+        # None once the child has closed its end.
+        self.reader: int | None = reader
         self.born = _birth(wanted_by) if wanted_by else None
         self.deadline = None if budget_s is None else time.monotonic() + budget_s
         self.force_at: float | None = None
@@ -101,7 +103,7 @@ class _Watch:
             if self.deadline is not None and now >= self.deadline:
                 self.deadline, self.late = None, True
                 self.ask(TIME_IS_UP)
-            if self.born is not None and _birth(self.wanted_by) != self.born:
+            if self.wanted_by is not None and self.born is not None and _birth(self.wanted_by) != self.born:
                 self.born = None
                 self.ask(signal.SIGTERM)
             if self.force_at is not None and now >= self.force_at:
@@ -121,7 +123,7 @@ class _Watch:
 
     def _listen(self) -> None:
         ready, _, _ = select.select([self.reader] if self.reader is not None else [], [], [], TICK_S if self.reader is not None else 0.05)
-        if not ready:
+        if self.reader is None or not ready:
             return
         said = os.read(self.reader, 65536)
         self.said = (self.said + said)[-4096:]

@@ -103,5 +103,6 @@ def _check_options(engine: str, options: Mapping, at: str) -> None:
     for name, value in options.items():
         if name not in takes:
             raise StudyError(f"{at}.options: the engine {engine} has no option {name}; {validation.unknown(name, takes)}")
-        if takes[name] is not None and value not in takes[name]:
-            raise StudyError(f"{at}.options.{name}: the engine {engine} has no {value!r}; allowed are {', '.join(map(str, takes[name]))}")
+        allowed = takes[name]
+        if allowed is not None and value not in allowed:
+            raise StudyError(f"{at}.options.{name}: the engine {engine} has no {value!r}; allowed are {', '.join(map(str, allowed))}")

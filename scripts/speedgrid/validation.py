@@ -9,6 +9,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 # What a type of JSON is called.
 TYPES = {
@@ -30,7 +31,7 @@ class Problem(ValueError):
 
 def validated(document: Mapping, schema: Mapping) -> dict:
     """The document with every default of the schema that it leaves out. Raises Problem."""
-    filled = _with_defaults(copy.deepcopy(dict(document)), schema, schema)
+    filled: dict = _with_defaults(copy.deepcopy(dict(document)), schema, schema)
     found = sorted(_validator()(schema).iter_errors(filled), key=lambda error: list(map(str, error.path)))
     if found:
         raise Problem(_in_words(found[0], schema))
@@ -91,7 +92,7 @@ def _validator():
     return extend(Draft202012Validator, {"pattern": pattern}, type_checker=types)
 
 
-def _with_defaults(value: object, schema: Mapping, root: Mapping) -> object:
+def _with_defaults(value: Any, schema: Mapping, root: Mapping) -> Any:
     """`value` with every default of `schema` that it leaves out; wrong types are left for the validator to name."""
     if "$ref" in schema:
         schema = {**_resolved(schema, root), **schema}

@@ -8,7 +8,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import ceilings, probe
+from speedgrid import ceilings, hardware, probe
 from speedgrid.ceilings import Limits, Shape, Work
 from speedgrid.stats import Estimate
 
@@ -435,9 +435,9 @@ def test_the_last_cache_is_counted_once_for_the_cpus_that_share_it(tmp_path):
 
 
 def test_room_in_a_container(tmp_path):
-    assert probe.container_room(tmp_path) > 2**60
+    assert hardware.container_room(tmp_path) > 2**60
     (tmp_path / "memory.current").write_text("300\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert probe.container_room(tmp_path) > 2**60
+    assert hardware.container_room(tmp_path) > 2**60
     (tmp_path / "memory.max").write_text("1000\n")
-    assert probe.container_room(tmp_path) == 700
+    assert hardware.container_room(tmp_path) == 700

@@ -156,8 +156,7 @@ CONCERNS = {
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
     "outcomes": EVERY_MEASUREMENT,
-    # The room of a container limits the series of growing sizes.
-    "probe": {"probe"} | (in_experiments(*REPEATED) & of("measure")),
+    "probe": {"probe"},
     "progress": set(),
     "random_weights": {"prepare_model"},
     "records": TABULATE,

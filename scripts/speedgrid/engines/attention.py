@@ -57,7 +57,7 @@ class Engine(base.Runtime):
 
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[self.options["sdpa_kernel"]]))
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         return {"parameters": 0, "trainable_parameters": 0, "model_bytes": 0}
 
     def multiplies_in(self) -> str:

@@ -79,7 +79,8 @@ def unchanging_length(config: Mapping) -> int | None:
     kinds = [part for part in rope.values() if isinstance(part, Mapping)] or [rope]
     changing = [kind for kind in kinds if (kind.get("rope_type") or kind.get("type")) in CHANGING_ROPES]
     fallback = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-    return min((kind.get("original_max_position_embeddings") or fallback for kind in changing), default=None)
+    lengths: list[Any] = [kind.get("original_max_position_embeddings") or fallback for kind in changing]
+    return min(lengths, default=None)
 
 
 class Runtime(ABC):
@@ -115,7 +116,7 @@ class Runtime(ABC):
         """Import what the engine needs; apart from `load` because cold start reports it apart."""
 
     @abstractmethod
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         """`parameters`, `trainable_parameters` and `model_bytes` of the loaded model; None for what cannot be known."""
 
     def multiplies_in(self) -> str:

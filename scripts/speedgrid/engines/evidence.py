@@ -61,7 +61,7 @@ def flash_attn_calls(calls: dict[str, int]) -> int:
     return operators or functions
 
 
-def attention_not_as_asked(asked: str, kernel: str | None, seen: Mapping) -> str:
+def attention_not_as_asked(asked: str | None, kernel: str | None, seen: Mapping) -> str:
     """What of the attention that was `asked` for, and of the kernel of SDPA, is not among what `profiled` has seen; empty where all is."""
     if asked == "flash_attention_2" and not seen.get("flash_attn_calls"):
         return "asked for the kernels of flash-attn, and none of its operators ran"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base, quantized
@@ -45,7 +45,8 @@ class Engine(base.Engine):
     uses_torch = False
     loads_safetensors = False
     LOADS = "gguf"
-    native_model = native_context = step = None
+    native_model = native_context = None
+    step: Any = None  # a Batch, once the model is loaded
 
     def import_packages(self) -> None:
         import numpy  # noqa: F401 - scoring needs it
@@ -190,7 +191,7 @@ class Engine(base.Engine):
             finally:
                 batch.free()
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         return {
             "parameters": self.lib.llama_model_n_params(self.native_model),
             "trainable_parameters": None,
@@ -360,7 +361,7 @@ def hidden(package: str) -> Iterator[None]:
         return
     quiet = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     told = os.environ.setdefault(quiet, "1")
-    sys.modules[package] = None
+    sys.modules[package] = None  # type: ignore[assignment]  # what Python takes for a package that is not there
     try:
         yield
     finally:

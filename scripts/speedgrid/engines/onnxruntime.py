@@ -12,7 +12,7 @@ from copy import deepcopy
 from functools import wraps
 from math import prod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base, quantized
@@ -32,7 +32,7 @@ class Engine(base.Engine):
     uses_torch = False
     loads_safetensors = False
     LOADS = "onnx"
-    model = None
+    model: Any = None  # that of optimum, once it is loaded
     watched = False  # whether a reply was watched for numbers that are not finite
 
     def import_packages(self) -> None:
@@ -111,7 +111,7 @@ class Engine(base.Engine):
             batch = torch.tensor([list(ids)], device=self.model.device)
             return self.model(input_ids=batch, attention_mask=torch.ones_like(batch)).logits[0].float()
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         noted = self.model.session.get_modelmeta().custom_metadata_map.get("speedgrid.parameters")
         return {
             "parameters": int(noted) if noted else None,

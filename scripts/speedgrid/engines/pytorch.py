@@ -142,7 +142,7 @@ class Engine(base.TorchRuntime):
             if checkpointed:
                 self._checkpoint_activations()
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         from speedgrid.engines.transformers import inner_tensors
 
         tensors = {t.data_ptr(): t for held in (*self.model.parameters(), *self.model.buffers()) for t in inner_tensors(held) if t.numel()}
@@ -163,7 +163,9 @@ class Engine(base.TorchRuntime):
         import torch
 
         seen: dict = {"weights": str(next(self.model.parameters()).dtype).removeprefix("torch.")}
-        formats, layouts, runs = Counter(), Counter(), Counter()
+        formats: Counter = Counter()
+        layouts: Counter = Counter()
+        runs: Counter = Counter()
 
         def watch(module, inputs, output) -> None:
             formats[str(output.dtype).removeprefix("torch.")] += 1

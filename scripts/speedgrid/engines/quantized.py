@@ -73,7 +73,8 @@ def share(weights: Iterable[tuple[str, int, bool]], parameters: int = 0) -> Shar
 
     `parameters` are those of the whole model, 0 where that is not known.
     """
-    quantized, left = 0, Counter()
+    quantized = 0
+    left: Counter[str] = Counter()
     for name, count, is_quantized in weights:
         if is_quantized:
             quantized += count

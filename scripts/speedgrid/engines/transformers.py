@@ -117,7 +117,7 @@ class Engine(base.Engine):
         if keeps_state and self.options.get("compile") == "loop":
             raise Unsupported(f"{kind} keeps a state of all tokens beside or in place of a KV cache, which the loop does not start anew")
         known = self.positions()
-        self.refuse_room(room, bool(known) and has_table_of_positions(self.model, known))
+        self.refuse_room(room, known is not None and known > 0 and has_table_of_positions(self.model, known))
         # Rotary embeddings go on beyond the positions that a model was made for, and its text becomes worse there.
         self.beyond = {"tokens": room - 1, "positions": known} if known and room - 1 > known else {}
 
@@ -275,7 +275,7 @@ class Engine(base.Engine):
         told = quantization if isinstance(quantization, Mapping) else getattr(quantization, "to_dict", dict)()
         return told.get("quant_method") != "torchao" and not told.get("load_in_8bit") and not self.options.get("bettertransformer")
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int | None]:
         from itertools import chain
 
         held = chain.from_iterable(map(inner_tensors, chain(self.model.parameters(), self.model.buffers())))

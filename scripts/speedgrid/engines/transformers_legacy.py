@@ -290,7 +290,7 @@ def check_that_tokenizer_is_understood(tokenizer: Mapping) -> None:
         raise Unsupported(f"tokenizers 0.19 reads the {', '.join(differing)} of the checkpoint's tokenizer.json differently")
 
 
-def _no_such_rope(kind: str) -> Unsupported:
+def _no_such_rope(kind: str | None) -> Unsupported:
     return Unsupported(f"transformers 4.40 does not have rotary embeddings of the kind {kind}")
 
 

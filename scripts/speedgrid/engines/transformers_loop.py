@@ -7,7 +7,7 @@ gpt-fast (https://github.com/meta-pytorch/gpt-fast) around a model of transforme
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from speedgrid.engines import base, transformers
 from speedgrid.outcomes import Unsupported
@@ -33,7 +33,10 @@ class Engine(transformers.Engine):
         super().load(room, batch_size)
         if not getattr(self.model, "_can_compile_fullgraph", False):
             raise Unsupported(f"transformers cannot compile a {self.config.model_type} as one graph with a static KV cache")
-        self.room, self.batch = room, None
+        self.room = room
+        self.batch: int | None = None
+        self.cache: Any = None
+        self.seen: Any = None
         # A graph that cannot be whole is an error: a step in parts would be timed as something else.
         self.step = torch.compile(self._step, mode=self.options.get("compile_mode", "reduce-overhead"), fullgraph=True)
 

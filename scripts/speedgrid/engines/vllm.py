@@ -9,12 +9,12 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from speedgrid import hardware, loading
 from speedgrid.engines import base, quantized
@@ -99,7 +99,7 @@ class Engine(base.Engine):
         # vLLM does not start where its share of the memory is not free; nothing is sized by that share where the KV cache has its size.
         memory = {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01} if cache else {}
         eager = self.options.get("enforce_eager", False)
-        graphs = {} if eager or not self.device.is_gpu else {"max_cudagraph_capture_size": graph_tokens(self.device.gpu.compute_capability)}
+        graphs = {} if eager or not self.device.gpu else {"max_cudagraph_capture_size": graph_tokens(self.device.gpu.compute_capability)}
         with self._failures("load the model"):
             self.llm = LLM(
                 model=str(self.checkpoint),
@@ -275,6 +275,12 @@ class Engine(base.Engine):
 class Worker:
     """What is asked of vLLM's worker process; vLLM puts it under the worker's own class (`worker_extension_cls`)."""
 
+    # Of the worker's own class.
+    get_model: Callable[[], Any]
+    vllm_config: Any
+    model_config: Any
+    model_runner: Any
+
     def speedgrid_seed(self, seed: int) -> None:
         from vllm.utils.torch_utils import set_random_seed
 
@@ -323,7 +329,7 @@ def layer_weights(modules: Iterable) -> dict[str, int]:
         experts = [getattr(module, name, None) for name in ("local_num_experts", "hidden_size", "intermediate_size_per_partition")]
         for sizes, matrices in ((linear, 1), (experts, 3)):
             if all(isinstance(size, int) for size in sizes):
-                found[type(method).__name__] += matrices * prod(sizes)
+                found[type(method).__name__] += matrices * prod(sizes)  # type: ignore[arg-type]  # none is None by the line above
                 break
     return dict(found)
 
@@ -496,7 +502,7 @@ def _is_quantized(kind: str) -> bool:
 def _fused_sampler(runner) -> bool | None:
     """Whether top-k and top-p are taken by FlashInfer's kernel; None where this version of vLLM does not say."""
     sampler = getattr(runner, "sampler", None)
-    if hasattr(sampler, "use_flashinfer"):
+    if sampler is not None and hasattr(sampler, "use_flashinfer"):
         return bool(sampler.use_flashinfer)
     chosen = getattr(getattr(sampler, "topk_topp_sampler", None), "forward", None)
     return chosen.__name__ == "forward_cuda" if chosen else None
@@ -514,7 +520,7 @@ def _cores() -> list[int]:
 def _shapes(checkpoint: Path) -> dict[str, list[int]]:
     from safetensors import safe_open
 
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     for path in sorted(checkpoint.glob("*.safetensors")):
         with safe_open(path, framework="numpy") as weights:
             shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from speedgrid.outcomes import MissingDependency, Unsupported
 from speedgrid.quality import cloze
@@ -260,9 +261,9 @@ def _cloze(harness, documents: Sequence[tuple[str, str]], limit: int):
 class _Harness:
     version: str
     # With no arguments it knows lm-eval's own tasks, which are some 27,000 files to look through.
-    manager: Callable[..., object]
-    evaluate: object
-    replay: object
+    manager: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    replay: Callable[..., Any]
 
 
 _harness: _Harness | None = None

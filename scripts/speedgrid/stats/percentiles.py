@@ -8,7 +8,7 @@ import numpy as np
 from speedgrid.stats.samples import CONFIDENCE, Estimate, as_sample
 
 
-def percentile(values: Sequence[float], q: float) -> float:
+def percentile(values: Sequence[float] | np.ndarray, q: float) -> float:
     """The q-quantile, 0 <= q <= 1, interpolated linearly between neighbours (definition 7 of Hyndman and Fan 1996, NumPy's default)."""
     return float(np.quantile(as_sample(values), q))
 

@@ -71,7 +71,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, seed:
     return _bca(float(sample.mean()), replicates, _means_without_one(sample), confidence)
 
 
-def as_sample(values: Sequence[float]) -> np.ndarray:
+def as_sample(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """The values as a sorted array, so that their order cannot change a result. Raises ValueError for none and for NaN or infinity."""
     sample = np.sort(np.asarray(values, dtype=float))
     if sample.ndim != 1 or len(sample) == 0:

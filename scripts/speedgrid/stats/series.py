@@ -49,7 +49,7 @@ _INDEPENDENT = 0.3
 _SLOWEST = 48
 
 
-def level(series: Sequence[float]) -> Level:
+def level(series: Sequence[float] | np.ndarray) -> Level:
     """The mean of a series of values in their order, with a standard error that allows for their likeness to their neighbours.
 
     How alike they are is not known, and from twenty values cannot be known well. So no one model is picked: the interval is the average

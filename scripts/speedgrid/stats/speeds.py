@@ -54,13 +54,13 @@ def run(rates: Sequence[float], disturbed: bool = False) -> Run:
         raise ValueError("a speed is a positive number")
     middle, (low, high) = float(np.median(sample)), np.quantile(sample, [0.25, 0.75])
     scatter = float(high - low) / _QUARTILES / middle
-    ends = {"slowest": float(sample[0]), "fastest": float(sample[-1]), "scatter": scatter, "disturbed": disturbed}
+    slowest, fastest = float(sample[0]), float(sample[-1])
     if len(values) < 2:
-        return Run(middle, math.inf, 1.0, 1, **ends)
+        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, disturbed)
     outer = int(len(values) * _TRIMMED)
     drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
     se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
-    return Run(middle, se, drawn_in.df, len(values), **ends)
+    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, disturbed)
 
 
 @dataclass(frozen=True)

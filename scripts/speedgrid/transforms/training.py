@@ -157,8 +157,8 @@ class State:
     def restore(self) -> tuple[int, list[float]]:
         """Steps that were done and their last losses, after putting weights and optimizer as they were; 0 where there is no such state."""
         path = self.folder / "state.json"
-        told = json.loads(path.read_text()) if path.is_file() else {"mark": None}
-        if told["mark"] != self.mark:
+        told = json.loads(path.read_text()) if path.is_file() else {}
+        if told.get("mark") != self.mark:
             return 0, []
         import torch
         from safetensors.torch import load_file
