@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import altair
-import compare
 import vl_convert
 import yaml
 from aggregate import find, read_plan, read_replies
-from speedgrid import comparison, records
+from speedgrid import comparison, records, results
 from speedgrid.progress import say
 from speedgrid.report import page
 from speedgrid.schema import POINTS, RUNS, SCORE, SUMMARY
@@ -66,7 +65,7 @@ def replies_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[dict]:
 
 def compare_with(other: str, folder: Path) -> comparison.Comparison | None:
     """These results, in `folder`, compared with the others that the study names; None where it names none."""
-    return comparison.compare(compare.read(Path(other).expanduser()), compare.read(folder)) if other else None
+    return comparison.compare(results.read(Path(other).expanduser()), results.read(folder)) if other else None
 
 
 def read_parts() -> page.Parts:

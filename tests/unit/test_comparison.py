@@ -12,7 +12,7 @@ import compare
 import numpy as np
 import pytest
 import records_factory as made
-from speedgrid import comparison, records
+from speedgrid import comparison, records, results
 from speedgrid.comparison import Results
 from speedgrid.report import tables
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
@@ -53,7 +53,7 @@ def outcomes(compared: comparison.Comparison) -> dict[str, str]:
 
 
 def compared(a: Path, b: Path, **options) -> comparison.Comparison:
-    return comparison.compare(compare.read(a), compare.read(b), **options)
+    return comparison.compare(results.read(a), results.read(b), **options)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["folders", "summaries"])
@@ -108,12 +108,12 @@ def test_runs_that_the_study_no_longer_asks_for_are_not_read(tmp_path):
     of_cell = "/".join((*KEY, "baseline"))
     shutil.copy(left / of_cell / "measure.parquet", folder / of_cell / "measure-2.parquet")
     moved = folder.rename(tmp_path / "older")
-    read = compare.read(moved)
+    read = results.read(moved)
     assert [len(runs) for runs in read.measured.values()] == [1]
     notes = compared(moved, moved).notes
     assert not [note for note in notes if "are not those of summary.parquet" in note]
     with_plan(moved, baseline=1)
-    assert [len(runs) for runs in compare.read(moved).measured.values()] == [2]
+    assert [len(runs) for runs in results.read(moved).measured.values()] == [2]
 
 
 @pytest.mark.parametrize("planned", [True, False], ids=["plan", "no plan"])
@@ -124,7 +124,7 @@ def test_what_a_stopped_or_failed_job_kept_is_no_run(tmp_path, twin, planned):
         with_plan(folder, baseline=1)
     of_cell = folder / "/".join((*KEY, "baseline"))
     shutil.copy(of_cell / "measure.parquet", of_cell / twin)
-    assert [len(runs) for runs in compare.read(folder).measured.values()] == [1]
+    assert [len(runs) for runs in results.read(folder).measured.values()] == [1]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": [{}]}'])
@@ -132,7 +132,7 @@ def test_a_plan_that_cannot_be_read_is_named_in_one_line(tmp_path, text):
     folder = results_folder(tmp_path, [made.Made("baseline", "B")])
     (folder / "plan.json").write_text(text)
     with pytest.raises(records.RecordError, match=r"plan\.json: cannot be read as a plan \(\w+\)") as caught:
-        compare.read(folder)
+        results.read(folder)
     assert "\n" not in str(caught.value)
 
 

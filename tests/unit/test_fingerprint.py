@@ -111,9 +111,8 @@ WATCHED = of("measure") | {"probe"}
 # and a script the jobs that run it.
 SCRIPTS = {
     "aggregate": {"aggregate", "render_report"},
-    "compare": {"render_report"},
     "evaluate_quality": of("evaluate"),
-    **{name: set() for name in ("clean", "doctor", "list_techniques", "show_technique", "terminal")},
+    **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "show_technique", "terminal")},
 }
 CONCERNS = {
     "commands": {"render_report"},  # it reads results as `compare` does
@@ -160,6 +159,7 @@ CONCERNS = {
     "progress": set(),
     "random_weights": {"prepare_model"},
     "records": TABULATE,
+    "results": {"render_report"},
     "schema": TABULATE,
     "sensors": WATCHED,
     "sharpen": {"aggregate"},

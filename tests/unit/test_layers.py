@@ -1,0 +1,68 @@
+"""The layers of docs/architecture.md: every module of the package is in it, and imports only what stands above it."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import studies
+
+PACKAGE = studies.ROOT / "scripts" / "speedgrid"
+# Scripts that others use as libraries; what they share belongs into the package. No new ones.
+SHARED = {
+    "list_techniques": {"show_technique"},
+    "aggregate": {"make_page", "render_report"},
+    "doctor": {"list_techniques", "show_technique"},
+    "render_report": {"make_page"},
+}
+
+
+def layers() -> list[str]:
+    """The modules and packages directly in speedgrid, lowest layer first, as docs/architecture.md has them."""
+    text = (studies.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"`scripts/speedgrid/`, in layers.*?```\n(.*?)```", text, re.DOTALL)
+    assert block, "docs/architecture.md shows no layers"
+    # A line begins with the names that it is about: one, or some with arrows between them.
+    heads = [re.match(r"[\w./]+(?: -> [\w.]+)*", line) for line in block[1].splitlines()]
+    return [name.removesuffix(".py").rstrip("/") for head in heads if head for name in head[0].split(" -> ")]
+
+
+def imported(path: Path) -> set[str]:
+    """What of the package a file imports, at its top and inside functions: modules and packages directly in speedgrid."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "speedgrid":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("speedgrid."):
+            found.add((node.module or "").split(".")[1])
+    return found
+
+
+def files(name: str) -> list[Path]:
+    return sorted((PACKAGE / name).rglob("*.py")) if (PACKAGE / name).is_dir() else [PACKAGE / f"{name}.py"]
+
+
+def test_every_module_has_its_place_among_the_layers():
+    there = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(layers()) == sorted(there - {"__init__"}), "give each module one line in docs/architecture.md, and none to what is gone"
+
+
+@pytest.mark.parametrize("name", layers())
+def test_a_module_imports_only_what_stands_above_it(name):
+    above = set(layers()[: layers().index(name)])
+    for path in files(name):
+        below = imported(path) - above - {name}
+        assert not below, f"{path.relative_to(studies.ROOT)} imports {', '.join(sorted(below))}, which docs/architecture.md has below it"
+
+
+def test_the_package_imports_no_script_and_no_script_is_a_library():
+    scripts = {path.stem: path for path in (studies.ROOT / "scripts").glob("*.py")}
+    found: dict[str, set[str]] = {}
+    for path in [*PACKAGE.rglob("*.py"), *scripts.values()]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None)]
+            for name in names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                if name in scripts:
+                    found.setdefault(name, set()).add(path.stem)
+    assert found == SHARED
