@@ -241,7 +241,9 @@ def adopt(folder: Path, record: Path, table: Table) -> None:
         if row.get("origin") in ("local", "hub") and (goal := folder.resolve()).is_dir():
             _mark(folder, {"link": str(goal)})
     elif row.get("checkpoint_sha256") and row.get("checkpoint_bytes") == size(folder):
-        _mark(folder, {"weights_sha256": row["checkpoint_sha256"]})
+        weights = {path.relative_to(folder).as_posix() for path in weight_files(folder)} if size(folder) else set()
+        others = {name: content for name, content in _contents(folder).items() if name not in weights}
+        _mark(folder, {"weights_sha256": row["checkpoint_sha256"], "files": others})
 
 
 def _foreign(folder: Path) -> str:
@@ -257,13 +259,18 @@ def _foreign(folder: Path) -> str:
         return "is a file that speedgrid did not make"
     if told.get("being_written"):
         return ""
+    made, found = told.get("files"), _contents(folder)
     if "weights_sha256" in told:
-        same = size(folder) and facts(folder)["checkpoint_sha256"] == told["weights_sha256"]
-        return "" if same else "holds other weights than speedgrid made"
-    made = told.get("files")
+        if not size(folder) or facts(folder)["checkpoint_sha256"] != told["weights_sha256"]:
+            return "holds other weights than speedgrid made"
+        if made is None:
+            # A mark of before, which names no other files.
+            return ""
+        for path in weight_files(folder):
+            found.pop(path.relative_to(folder).as_posix(), None)
     if not isinstance(made, dict):
         return "was not made by speedgrid"
-    other = sorted(name for name, content in _contents(folder).items() if made.get(name) != content)
+    other = sorted(name for name, content in found.items() if made.get(name) != content)
     return f"holds {other[0]}, which speedgrid did not write" if other else ""
 
 

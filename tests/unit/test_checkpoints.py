@@ -152,6 +152,26 @@ def test_a_checkpoint_of_an_earlier_speedgrid_is_taken_over_where_its_record_tel
     assert not folder.exists()
 
 
+def test_what_lies_beside_adopted_weights_is_held_to_how_it_was_then(tmp_path):
+    folder, record = weights(tmp_path / "checkpoint", b"quantized"), tmp_path / "quantize.parquet"
+    (folder / "config.json").write_text("{}")
+    row = {"model": "m", "technique": "t", "status": "ok", "reason": "", **checkpoints.facts(folder)}
+    records.write(record, CHECKPOINT, [row])
+    checkpoints.adopt(folder, record, CHECKPOINT)
+    checkpoints.check_own(folder)
+    for name in ("config.json", "notes.txt"):
+        before = (folder / name).read_bytes() if (folder / name).exists() else None
+        (folder / name).write_text("mine")
+        with pytest.raises(ModelError, match=f"holds {name}, which speedgrid did not write"):
+            checkpoints.remove(folder)
+        (folder / name).write_bytes(before) if before is not None else (folder / name).unlink()
+    # A mark of before names the weights alone.
+    mark = json.loads(checkpoints.mark(folder).read_text())
+    checkpoints.mark(folder).write_text(json.dumps({"weights_sha256": mark["weights_sha256"]}))
+    checkpoints.remove(folder)
+    assert not folder.exists()
+
+
 def test_weights_beside_a_record_of_others_are_not_taken_over(tmp_path):
     folder, record = weights(tmp_path / "checkpoint", b"my own weights"), tmp_path / "prepared.parquet"
     row = {"model": "m", "status": "ok", "reason": "", "origin": "train", "checkpoint_bytes": 7, "checkpoint_sha256": "ab"}
