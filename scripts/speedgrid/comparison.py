@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from speedgrid import noise, stats
-from speedgrid.schema import MEASURED, NOT_RUN
+from speedgrid.schema import AXES, MEASURED, NOT_RUN
 from speedgrid.stats import Estimate, Run, Speed
 
-KEYS = ("gpu", "experiment", "model", "technique")
+KEYS = AXES
 Key = tuple[str, ...]
 
 # What can come of a cell, the most pressing first.

@@ -5,10 +5,10 @@ a hash of the text, so that a change of the text is a change of the line: Snakem
 """
 
 import hashlib
-import os
 import shlex
-import tempfile
 from pathlib import Path
+
+from speedgrid import records
 
 # Bytes of a text, quoted for the shell, that the command line takes; the rest of the line is short.
 LONGEST = 64 * 1024
@@ -24,12 +24,8 @@ def handed(text: str) -> str:
         return text
     file = FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
     if not file.is_file():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        handle, fresh = tempfile.mkstemp(dir=FOLDER, suffix=".new")
-        with os.fdopen(handle, "wb") as written:
-            written.write(text.encode())
-        os.chmod(fresh, 0o644)
-        os.replace(fresh, file)
+        with records.replacing(file) as fresh:
+            fresh.write_bytes(text.encode())
     return MARK + str(file)
 
 

@@ -5,14 +5,13 @@ would be those of another model. Every engine and transform that reads a model w
 """
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from speedgrid import checkpoints
+from speedgrid import checkpoints, files
 from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported, expected
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
@@ -152,7 +151,7 @@ def check(folder: Path, trust_remote_code: bool = False) -> None:
 
 def unquantized(folder: Path, what: str) -> None:
     """Raise Unsupported where a checkpoint is quantized, or says so, and `what` starts from whole weights."""
-    told = _read(folder / "config.json").get("quantization_config")
+    told = files.json_object(folder / "config.json").get("quantization_config")
     if told:
         _refuse_leftover(told, checkpoints.weight_files(folder))
         raise Unsupported(
@@ -263,7 +262,7 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
     if "trust_remote_code" in str(error):
         # Who knows the model's name in the study names its key (outcomes.expected).
         raise error
-    said, kind = str(error), _read(folder / "config.json").get("model_type")
+    said, kind = str(error), files.json_object(folder / "config.json").get("model_type")
     if "does not recognize this architecture" in said:
         return Unsupported(f"transformers {_version()} does not know the model type {kind} of config.json")
     if "Should have a `model_type` key" in said:
@@ -297,12 +296,3 @@ def _version() -> str:
     from transformers import __version__
 
     return __version__
-
-
-def _read(path: Path) -> dict:
-    """What a JSON file holds; empty where it is no object."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

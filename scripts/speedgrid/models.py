@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, hub, random_weights
+from speedgrid import checkpoints, corpus, files, hub, random_weights
 from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported, expected
 
 # Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
@@ -43,7 +43,7 @@ def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None])
         found = download(model["hub"], model["revision"], folder, model["trust_remote_code"])
     checkpoints.check(folder)
     return {
-        "model_type": json.loads((folder / "config.json").read_text()).get("model_type", ""),
+        "model_type": files.json_object(folder / "config.json").get("model_type", ""),
         "parameters": checkpoints.parameters(folder),
         "quality_meaningful": True,
         **checkpoints.facts(folder),

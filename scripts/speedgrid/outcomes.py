@@ -100,9 +100,9 @@ def expected(error: BaseException, model: str = "NAME") -> Outcome | None:
     if isinstance(error, Outcome):
         return error
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemory(_first_line(error) or "the process ran out of memory")
+        return OutOfMemory(_first_sentences(error) or "the process ran out of memory")
     if isinstance(error, RuntimeError) and re.search(r"out of memory|can't allocate memory|not enough memory", str(error), re.IGNORECASE):
-        return OutOfMemory(_first_line(error))
+        return OutOfMemory(_first_sentences(error))
     if isinstance(error, RuntimeError) and "probability tensor contains either" in str(error):
         # What PyTorch says when it is to draw a token.
         return NotFinite("the probabilities from which a token was to be drawn are no finite numbers")
@@ -157,6 +157,11 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; empty where it has none."""
+    return str(error).strip().partition("\n")[0]
+
+
 def _sentence(said: str, pattern: re.Pattern) -> str:
     """The first sentence of a message that the pattern is found in; the advice around it is for those who call the library."""
     sentences = re.split(r"(?<=[.!?]) (?=[A-Z`])", said)
@@ -164,6 +169,6 @@ def _sentence(said: str, pattern: re.Pattern) -> str:
     return textwrap.shorten(found, REASON_CHARACTERS, placeholder=" ...").removesuffix(".")
 
 
-def _first_line(error: BaseException) -> str:
+def _first_sentences(error: BaseException) -> str:
     """The first sentences of an error: how much was asked for and how much was there, without the advice that follows."""
-    return ". ".join(str(error).strip().partition("\n")[0].split(". ")[:3]).removesuffix(".")
+    return ". ".join(first_line(error).split(". ")[:3]).removesuffix(".")

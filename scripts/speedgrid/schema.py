@@ -62,6 +62,8 @@ KEYS = (
     Column("model", "string", "", "Model", "Name of the model in the study"),
     Column("technique", "string", "", "Technique", "Name of the technique in the registry"),
 )
+# What names a cell, in the order of its folders.
+AXES = tuple(column.name for column in KEYS)
 
 OUTCOME = (
     Column("status", "string", "", "Status", "What came of it: " + ", ".join(STATUSES)),

@@ -34,7 +34,7 @@ from speedgrid import checkpoints, environments, hardware, jobtext, meters, outc
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
-from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, REFERENCE, REQUESTS, RUN, SCORE, WARMUP
+from speedgrid.schema import AXES, CHECKPOINT, EVALUATE, MEASURE, MEASURED, MODEL, PROBE, REFERENCE, REQUESTS, RUN, SCORE, WARMUP
 from speedgrid.transforms import uses_torch
 
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE)}
@@ -91,7 +91,7 @@ class Job(Generic[Told]):
     @property
     def name(self) -> str:
         """How the job is called in logs: its stage and cell."""
-        keys = [self.told[axis] for axis in ("gpu", "experiment", "model", "technique") if axis in self.told]
+        keys = [self.told[axis] for axis in AXES if axis in self.told]
         return f"{self.stage} {'/'.join(keys)}" + (f" (run {self.told['run']})" if "run" in self.told else "")
 
     def keep(self, row: Mapping) -> None:
@@ -101,7 +101,7 @@ class Job(Generic[Told]):
     @property
     def keys(self) -> dict:
         declared = {column.name for column in TABLES[self.stage].columns}
-        return {axis: self.told[axis] for axis in ("gpu", "experiment", "model", "technique") if axis in self.told and axis in declared}
+        return {axis: self.told[axis] for axis in AXES if axis in self.told and axis in declared}
 
     @property
     def uses_torch(self) -> bool:
@@ -218,7 +218,7 @@ def _cannot_write(job: Job, error: Exception) -> int:
     if isinstance(error, ImportError):
         say(f"{job.name}: failed: {_broken_environment(error)}")
     else:
-        say(f"{job.name}: failed while {job.phase}: no room on the disk ({_first_line(error)}); make some and run again")
+        say(f"{job.name}: failed while {job.phase}: no room on the disk ({outcomes.first_line(error)}); make some and run again")
     return 1
 
 
@@ -285,10 +285,6 @@ def _is_without_room(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in outcomes.NO_ROOM
     return any(os.strerror(number) in str(error) for number in outcomes.NO_ROOM)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _held(peak: int) -> str:

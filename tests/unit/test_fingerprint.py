@@ -115,7 +115,7 @@ SCRIPTS = {
     **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "show_technique", "terminal")},
 }
 CONCERNS = {
-    "commands": {"render_report"},  # it reads results as `compare` does
+    "commands": set(),
     # What plans writes the plan and makes no figure.
     **{
         name: set()

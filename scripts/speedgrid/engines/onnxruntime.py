@@ -18,7 +18,7 @@ from speedgrid import hardware
 from speedgrid.engines import base, quantized
 from speedgrid.engines.transformers import Finite, TokenClock, until_end
 from speedgrid.hardware import Device
-from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported, first_line
 
 WEIGHTS = "model.onnx"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -250,7 +250,7 @@ def failures(doing: str = "") -> Iterator[None]:
     except Exception as error:  # onnxruntime's own classes have no common base
         if not type(error).__module__.startswith("onnxruntime"):
             raise
-        line = str(error).strip().partition("\n")[0]
+        line = first_line(error)
         if any(words in str(error).lower() for words in ("failed to allocate memory", "bad_alloc", "out of memory")):
             raise OutOfMemory(f"onnxruntime: {line}") from error
         if doing:

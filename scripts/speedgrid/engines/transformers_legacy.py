@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-from speedgrid import loading
+from speedgrid import files, loading
 from speedgrid.engines import base, evidence, quantized, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
 
@@ -51,7 +51,7 @@ class Engine(transformers.Engine):
             self.checkpoint = written_the_old_way(self.checkpoint, Path(self.links.name))
         super().open()
         kind = type(self.config)
-        refuse_unknown_settings(json.loads((self.checkpoint / "config.json").read_text()), {*kind().to_dict(), *kind.attribute_map})
+        refuse_unknown_settings(files.json_object(self.checkpoint / "config.json"), {*kind().to_dict(), *kind.attribute_map})
 
     def load(self, room: int, batch_size: int = 1) -> None:
         import torch
@@ -193,11 +193,11 @@ def written_the_old_way(folder: Path, links: Path) -> Path:
     and tokenizer are written anew. Raises Unsupported where something in them has no old way.
     """
     new = {}
-    config = _read(folder / "config.json")
+    config = files.json_object(folder / "config.json")
     if (old_config := config_the_old_way(config)) != config:
         new["config.json"] = old_config
     if (folder / "tokenizer.json").is_file():
-        tokenizer, settings = _read(folder / "tokenizer.json"), _read(folder / "tokenizer_config.json")
+        tokenizer, settings = files.json_object(folder / "tokenizer.json"), files.json_object(folder / "tokenizer_config.json")
         old_tokenizer, old_settings = tokenizer_the_old_way(tokenizer, settings)
         if (old_tokenizer, old_settings) != (tokenizer, settings):
             check_that_tokenizer_is_understood(old_tokenizer)
@@ -296,7 +296,3 @@ def _no_such_rope(kind: str | None) -> Unsupported:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-
-
-def _read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

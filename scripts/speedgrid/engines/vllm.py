@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import hardware, loading
+from speedgrid import files, hardware, loading
 from speedgrid.engines import base, quantized
 from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported
 
@@ -529,7 +529,7 @@ def _shapes(checkpoint: Path) -> dict[str, list[int]]:
 
 def _quantization_config(checkpoint: Path) -> dict:
     """How the checkpoint says that it is quantized; empty where it does not."""
-    return json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
+    return files.json_object(checkpoint / "config.json").get("quantization_config") or {}
 
 
 def _logging(errors: Path) -> dict:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from speedgrid import stats
-from speedgrid.schema import MEASURED, NOT_RUN
+from speedgrid.report import units
+from speedgrid.schema import AXES, MEASURED, NOT_RUN
 
-KEYS = ("gpu", "experiment", "model", "technique")
+KEYS = AXES
 
 
 def seconds_left(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> float | None:
@@ -35,7 +36,4 @@ def in_words(seconds: float | None) -> str:
     """About how long, as people say it; empty where it is not known."""
     if seconds is None:
         return ""
-    minutes = seconds / 60
-    if minutes < 1.5:
-        return "about a minute"
-    return f"about {minutes:.0f} minutes" if minutes < 90 else f"about {minutes / 60:.0f} hours"
+    return "about a minute" if seconds < 90 else f"about {units.duration(seconds)}"

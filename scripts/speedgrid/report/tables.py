@@ -22,9 +22,9 @@ from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.records import Record
 from speedgrid.report import work
-from speedgrid.schema import MEASURED, RUN, STATE_SHOWN, SUMMARY
+from speedgrid.schema import AXES, MEASURED, RUN, STATE_SHOWN, SUMMARY
 
-KEYS = ("gpu", "experiment", "model", "technique")
+KEYS = AXES
 GROUP = KEYS[:3]
 
 # What a summary row takes as it is: from the grid, and from the facts of the measuring job.

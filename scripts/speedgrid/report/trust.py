@@ -142,16 +142,10 @@ def _price(rows, against, fastest: bool) -> Markup:
     seconds = float((told.run_s * told[column]).sum() + needed.max() * against.run_s) if not units.is_missing(against.run_s) else None
     most, least = int(needed.max()), int(needed.min())
     count = f"{most} more {'run' if most == 1 else 'runs'}" if most == least else f"{least} to {most} more runs"
-    time = "" if seconds is None or units.is_missing(seconds) else f", about {_duration(seconds)}"
+    time = "" if seconds is None or units.is_missing(seconds) else f", about {units.duration(seconds)}"
     return Markup(
         "{} of each would tell{}: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher <code>runs</code>."
     ).format(count, time)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def ceiling_point(row) -> Markup | None:

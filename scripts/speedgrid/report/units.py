@@ -112,3 +112,11 @@ def percent(change: float) -> str:
         return "±0.00 %"
     decimals = 0 if abs(hundredths) >= 10 else 1 if abs(hundredths) >= 1 else 2
     return f"{hundredths:+,.{decimals}f} %".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """How long something takes, in the unit that people would use: 45 s, 12 minutes, 2.5 hours."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours = f"{seconds / 3600:.1f}".removesuffix(".0")
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{hours} hours"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from speedgrid import checkpoints, loading
+from speedgrid import checkpoints, files, loading
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
 from speedgrid.transforms import Task
@@ -186,7 +186,7 @@ def is_gpt2_bpe(source: Path) -> bool:
 
 def number_format(source: Path) -> str:
     """The number format that a checkpoint's configuration names; empty where it names none."""
-    config = json.loads((source / "config.json").read_text())
+    config = files.json_object(source / "config.json")
     return config.get("dtype") or config.get("torch_dtype") or ""
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import checkpoints, hardware, loading
+from speedgrid import checkpoints, files, hardware, loading
 from speedgrid.engines import onnxruntime as engine
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
 from speedgrid.outcomes import Unsupported
@@ -158,7 +158,7 @@ def _load(task: Task):
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     where = {"local_files_only": True, "trust_remote_code": task.trust_remote_code}
-    said = json.loads((task.source / "config.json").read_text())
+    said = files.json_object(task.source / "config.json")
     read = loading.read_config(task.source, task.trust_remote_code)
     loading.refuse_own_head(task.source, read, "transformers 4, which exports it,")
     kind = type(read)
