@@ -55,7 +55,7 @@ def size(path: Path) -> int:
     """Bytes on the disk of a file or folder; links in it count as links."""
     seen, total = set(), 0
     below = (os.path.join(at, name) for at, folders, names in os.walk(path) for name in (*folders, *names))
-    for at in (path, *below):
+    for at in (str(path), *below):
         with suppress(OSError):
             state = os.lstat(at)
             if (state.st_dev, state.st_ino) not in seen:
@@ -146,7 +146,8 @@ def _holds(path: Path, text: str | None) -> bool:
 
 def job_environments(folder: Path, is_ours: bool) -> Found:
     """Environments of jobs, each with the files beside it; of a folder that is not speedgrid's alone those of its own recipes."""
-    found, groups = Found("environments", folder), {}
+    found = Found("environments", folder)
+    groups: dict = {}
     recipes = {path.read_bytes(): name for name, path in environments.files().items()}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if told := ENVIRONMENT.fullmatch(path.name):

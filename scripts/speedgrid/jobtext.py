@@ -31,4 +31,4 @@ def handed(text: str) -> str:
 
 def received(argument: str) -> str:
     """The text that an argument of `handed` stands for. Raises OSError."""
-    return Path(argument.removeprefix(MARK)).read_text(encoding="utf-8") if argument.startswith(MARK) else argument
+    return Path(argument.removeprefix(MARK)).read_bytes().decode() if argument.startswith(MARK) else argument
