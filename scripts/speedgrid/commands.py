@@ -224,7 +224,7 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = {
     "run": Command("measure a study and write results/report.html", _run, TO_SNAKEMAKE),
-    "prepare": Command("make a study's environments and bring its models and data, for runs without a network", _run, TO_SNAKEMAKE),
+    "prepare": Command("make a study's environments and download its models and data, for runs without a network", _run, TO_SNAKEMAKE),
     "report": Command("make the page of what was measured so far, also while a run goes on or after it was killed", _report),
     "compare": Command("say what got faster or slower from results A to B", _compare),
     "advise": Command("say which technique to take, from what was measured, and what to measure next", _advise),

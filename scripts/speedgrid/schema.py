@@ -94,7 +94,7 @@ RUN = (
     Column("packages", "list<string>", "", "Packages", "Every installed package as name==version"),
     Column("git_commit", "string", "", "Commit", "Commit of the project; `+` after it where files differed"),
     Column("seed", "int64", "", "Seed", "Seed of the study"),
-    Column("job", "string", "", "Job", "What the job was told, as JSON"),
+    Column("job", "string", "", "Job", "The job's specification, as JSON"),
     Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
     Column("phases", "list<string>", "", "Phases", "What the job did, one thing after another, such as `loading the checkpoint`"),
     Column("phase_s", "list<double>", "s", "Phase times", "Time of each of them, in the same order"),
