@@ -86,7 +86,7 @@ def chosen(found: dict, wanted: Mapping) -> dict:
 
 def told_by_plan(folder: Path) -> tuple[str, dict]:
     """The study's file, empty where no plan lies beside the results; and the registry, with the techniques of the study's own."""
-    registry = study.read(TECHNIQUES, TECHNIQUES.name)
+    registry: dict = study.read(TECHNIQUES, TECHNIQUES.name)  # type: ignore[assignment]  # the project's own file
     try:
         told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
         return str(told["study_file"] or ""), {**registry, **told["techniques"]}

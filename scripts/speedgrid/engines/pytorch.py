@@ -50,7 +50,7 @@ class Engine(base.TorchRuntime):
         transformers.utils.logging.disable_progress_bar()
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> str:  # type: ignore[override]  # the workloads only read it
         return self.options["precision"]
 
     def load(self, training: bool, deterministic: bool) -> None:

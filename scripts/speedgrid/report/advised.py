@@ -24,7 +24,7 @@ from speedgrid.report.advice import (
     start,
     why_unknown,
 )
-from speedgrid.schema import AXES, STATUSES
+from speedgrid.schema import STATUSES
 
 ITEMS_PRICED = 1_000_000
 # What a counted item of a workload is called.
