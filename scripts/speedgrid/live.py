@@ -97,7 +97,8 @@ class Fastest:
         technique, (rate, unit) = max(speeds.items(), key=lambda item: item[1][0])
         base = next((speeds[name][0] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), None)
         over = f", {rate / base:.1f}× the baseline" if base and rate > base else ""
-        return f"fastest so far: {technique} ({rate:.3g} {unit}{over})"
+        figure = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"  # the second would write 1.3e+03
+        return f"fastest so far: {technique} ({figure} {unit}{over})"
 
 
 def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:

@@ -98,6 +98,10 @@ def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
         "fastest so far: sdpa (12 token/s, 1.2× the baseline)",
         "fastest so far: torch_compile (18 token/s, 1.8× the baseline)",
     ]
+    measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 1302.4, "token/s")
+    fastest.add("results/local/e/m/sdpa/measure.parquet")
+    said.append(str(fastest))
+    assert said[-1] == "fastest so far: sdpa (1,302 token/s, 130.2× the baseline)"  # and no 1.3e+03
     fastest.add("results/local/e/m/sdpa/evaluate.parquet")
     fastest.add("results/local/e/m/sdpa/measure.failed.parquet")
     fastest.add("results/local/e/other/sdpa/measure-2.parquet")  # not there
