@@ -1,6 +1,7 @@
 # The grid of the study, planned and checked before any job starts; the planning itself is scripts/speedgrid/planning/. The study is
 # config.yaml, or the one given with --configfile in its place. It is read there and not by `configfile:`, which would merge the two, and
 # could not say in one line what is wrong with a file.
+import atexit
 import os
 import sys
 
@@ -11,7 +12,7 @@ SCRIPTS = (
 )
 sys.path.insert(0, str(SCRIPTS))
 
-from speedgrid import commands, live, planning, refresh, snakemake_seam
+from speedgrid import commands, foreseen, live, planning, refresh, snakemake_seam
 from speedgrid.study import StudyError
 
 try:
@@ -34,6 +35,22 @@ snakemake_seam.look_after(workflow)
 page = refresh.Page.of(grid, workflow)
 
 
+# What it will take: said before the first job, and after all else in a dry run, whose list of jobs is long.
+def say_what_is_left():
+    for line in foreseen.said(grid):
+        print(line, file=sys.stderr)
+
+
+# Whether it is a dry run Snakemake knows only after it has read the rules.
+def say_at_the_end_of_a_dry_run():
+    if snakemake_seam.Run(workflow).is_dry_run:
+        say_what_is_left()
+
+
+if snakemake_seam.Run(workflow).is_main:
+    atexit.register(say_at_the_end_of_a_dry_run)
+
+
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 def before_the_first_job():
     snakemake_seam.keep_quiet(workflow)
@@ -44,6 +61,7 @@ def before_the_first_job():
         planning.check_machine(grid, workflow)
     except StudyError as error:
         commands.refuse(error)
+    say_what_is_left()
 
 
 # A job that failed leaves a row, so that all others run; the run as a whole has failed.

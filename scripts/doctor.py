@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from speedgrid import commands, environments, hardware, hub, planning, snakemake_seam
 from speedgrid.hardware import CAPABILITIES
-from speedgrid.study import StudyError
+from speedgrid.study import StudyError, repository
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONTEND = ROOT / "envs" / "uv-frontend"
@@ -62,6 +62,7 @@ class Facts:
     cuda: Mapping[str, str] = field(default_factory=dict)  # the CUDA that each environment's PyTorch is built for
     made: frozenset[str] = frozenset()  # environments that are there already
     makeable: frozenset[str] = frozenset()  # all that have a file in envs/
+    packages_missing: frozenset[str] = frozenset()  # those that the default study's models are in and that no index has
     prepared: frozenset[str] = frozenset()  # models that are there already
     slurm: str = ""  # where a Slurm can be asked: its version; empty without its commands
     accounting: str = ""  # where Slurm keeps its records of jobs, as `scontrol show config` says it
@@ -214,9 +215,19 @@ def study_problems(study: Mapping, registry: Mapping, facts: Facts) -> list[str]
             for lack in needs(registry[baseline], facts, makers(registry[baseline], registry))
         ]
     for name, model in (study.get("models") or {}).items():
-        if isinstance(model, Mapping) and "hub" in model and name not in facts.prepared and not facts.hub_reachable:
+        if isinstance(model, Mapping) and repository(model) and name not in facts.prepared and not facts.hub_reachable:
             problems.append(f"models.{name}: needs the model hub, which cannot be reached")
+        package = package_of(model)
+        if package in facts.packages_missing and name not in facts.prepared:
+            instead = f"{COMMAND} run --study studies/trained.yaml measures a model that is trained here"
+            problems.append(f"models.{name}: the package index does not have {package}; {instead}")
     return problems
+
+
+def package_of(model: object) -> str:
+    """The package, as `name==version`, whose file a model of a study is; empty where it is none."""
+    file = model.get("gguf") if isinstance(model, Mapping) else None
+    return file.get("package", "") if isinstance(file, Mapping) else ""
 
 
 def table(rows: list[tuple[str, str]]) -> str:
@@ -286,6 +297,7 @@ def find_facts() -> Facts:
         slurm=slurm,
         accounting=accounting,
         min_job_age=min_job_age,
+        packages_missing=frozenset(package for package in default_packages() if not has_package(package, environ)),
         prepared=frozenset(path.name for path in Path("models").glob("*") if path.is_dir()),
     )
 
@@ -336,6 +348,40 @@ def index_address(environ: Mapping) -> str:
     """A page that every package index has, of the index that uv and pip use."""
     index = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
     return index.rstrip("/") + "/pip/"
+
+
+def default_packages() -> set[str]:
+    """The packages that models of the default study are files of."""
+    try:
+        study, _, _ = planning.read_study(planning.DEFAULT_STUDY, locked=False)
+    except StudyError:
+        return set()  # said elsewhere
+    return {package for model in study["models"].values() if (package := package_of(model))}
+
+
+def has_package(package: str, environ: Mapping) -> bool:
+    """Whether an index or a folder of wheels that pip and uv use has a package, `name==version`; yes where it cannot be asked."""
+    name, _, version = package.partition("==")
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    wheel = f"{name.replace('-', '_')}-{version}-"
+    folders = [Path(place) for place in (environ.get("UV_FIND_LINKS") or "").split(",") if place and "://" not in place]
+    if any(path for folder in folders for path in folder.glob(f"{wheel}*.whl")):
+        return True
+    more = (environ.get("UV_INDEX") or environ.get("UV_EXTRA_INDEX_URL") or "").split()
+    indexes = [index_address(environ).removesuffix("/pip/"), *more]
+    return any(_is_named(wheel, f"{index.rstrip('/')}/{name}/", environ) for index in indexes)
+
+
+def _is_named(wheel: str, address: str, environ: Mapping) -> bool:
+    """Whether a page of an index names a wheel; yes where it cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE"))
+        with urllib.request.urlopen(hub.request(address), timeout=5, context=context) as page:
+            return wheel in page.read(2_000_000).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code != 404
+    except (OSError, ValueError):
+        return True
 
 
 def is_reachable(address: str, environ: Mapping) -> bool:

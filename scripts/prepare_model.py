@@ -18,6 +18,7 @@ def prepare(job: stage.Job[Model]) -> str:
     found = models.prepare(entry, job.out.parent / "checkpoint", job.told["seed"], say)
     seconds = time.perf_counter() - began
     bring_calibration(entry["calibration"])
+    job.facts["dequantized_from"] = found.pop("dequantized_from", None)
     job.keep({"model": job.told["model"], "origin": job.told["origin"], "seconds": seconds, **found})
     job.facts["files"] = json.dumps(files.states(job.out.parent / "checkpoint"))
     # Only of safetensors is it known how many weights they hold.

@@ -65,9 +65,12 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
         job.rows.append({**job.keys, "technique": None, "task": name, "status": failure.status, "reason": str(failure)})
         return {}
     figures = {}
+    baseline = next((one for one in answered if one.is_baseline), None)
     for one in answered:
-        reason = json.loads(found[one.technique].facts["not_answered"] or "{}").get(name)
-        answers = {(row["item"], row["request"]): row for row in one.of("request") if row["task"] == name}
+        # Proven to be the baseline's model, it was asked nothing.
+        answering = baseline if baseline and found[one.technique].facts.get("answers_of_baseline") else one
+        reason = json.loads(found[answering.technique].facts["not_answered"] or "{}").get(name)
+        answers = {(row["item"], row["request"]): row for row in answering.of("request") if row["task"] == name}
         if reason or not answers:
             told_why = reason or "its requests were not answered"
             job.rows.append({**job.keys, "technique": one.technique, "task": name, "status": "unsupported", "reason": told_why})
@@ -76,7 +79,9 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
         for metric in (metric for metric in scored if not math.isfinite(metric.value)):
             too_large = {"status": "not_finite", "reason": f"{metric.metric} is more than a number holds"}
             job.rows.append({**job.keys, "technique": one.technique, "task": name, **too_large})
-        figures[one.technique] = scores.task_figures(name, [metric for metric in scored if math.isfinite(metric.value)])
+        figures[one.technique] = scores.task_figures(
+            name, [metric for metric in scored if math.isfinite(metric.value)], answering is not one
+        )
         say(f"{job.name}: {one.technique}: {name}: {_in_words(figures[one.technique])}")
     return figures
 

@@ -19,7 +19,7 @@ have is null. *Facts* hold for a whole file and lie in its metadata, as JSON und
 ```python
 import json, pyarrow.parquet as pq
 
-table = pq.read_table("results/local/generate/stdlib-llama/baseline/measure.parquet")
+table = pq.read_table("results/local/generate/smollm2-135m/baseline/measure.parquet")
 facts = json.loads(table.schema.metadata[b"speedgrid"])["facts"]
 ```
 """

@@ -50,14 +50,26 @@ function _shtab_speedgrid_using
   test "$_shtab_speedgrid_cmdpath" = "$argv"
 end
 
-set -g _shtab_speedgrid_commands run prepare report compare advise list show doctor lock clean completion docs test
-set -g _shtab_speedgrid_opts_with_value --fail-on --floor --goal --gpu --max-loss --model --price --results --starts --study --task --vram
+set -g _shtab_speedgrid_commands new run prepare report compare advise list show doctor lock clean completion docs test
+set -g _shtab_speedgrid_opts_with_value --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --price --results --revision --shape --starts --study --task --vram
 
 complete -c speedgrid -e
 complete -c speedgrid -f
 
 complete -c speedgrid -n _shtab_speedgrid_using -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n _shtab_speedgrid_using -l version -d 'print the version'
+complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a new -d 'Write a first study of a model, studies/NAME.yaml, for this machine.'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -s h -l help -d 'show this help message and exit'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l shape -x -d 'instead: random weights in the shape of a known model, such as llama-3.2-1b'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l revision -x -d 'branch, tag or commit of the repository (default: main)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l file -x -d 'the GGUF file of a repository that has several'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l goal -xka "speed memory quality" -d 'what the techniques are for (default: speed)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l vram -x -d 'memory that a technique may take (default: what the device has)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l minutes -x -d 'what all of it may take, by estimate'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l all -d 'every technique that runs here and fits, not one of each family'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l name -x -d 'name of study and model (default: by the model)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l force -d 'write a study anew that is there'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l yes -d 'ask nothing'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a run -d 'Measure a study and write results/report.html.'
 complete -c speedgrid -n '_shtab_speedgrid_using run' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using run' -l study -xka "(__fish_complete_path (commandline -ct))" -d 'the study file (default: config.yaml)'
@@ -65,7 +77,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using run' -l sharpen -d 'more runs o
 complete -c speedgrid -n '_shtab_speedgrid_using run' -l no-conda -d 'make no environments: jobs use the first `python` on your PATH'
 complete -c speedgrid -n '_shtab_speedgrid_using run' -l uv-envs -d 'make environments with uv even where conda is installed'
 complete -c speedgrid -n '_shtab_speedgrid_using run' -l help-all -d 'show the arguments of Snakemake'
-complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a prepare -d 'Make a study'"'"'s environments and bring its models and data, for runs without a network.'
+complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a prepare -d 'Make a study'"'"'s environments and download its models and data, for runs without a network.'
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l study -xka "(__fish_complete_path (commandline -ct))" -d 'the study file (default: config.yaml)'
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l sharpen -d 'more runs of what an experiment with `runs: auto` left open'
@@ -103,7 +115,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using list' -l studies -d 'the studie
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a show -d 'Say what a technique does, what it needs and how it is told to a study.'
 complete -c speedgrid -n '_shtab_speedgrid_using show' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using show' -l study -xka "(__fish_complete_path (commandline -ct))" -d 'the study file (default: config.yaml)'
-complete -c speedgrid -n '_shtab_speedgrid_using show; and test $_shtab_speedgrid_npos -eq 0' -ka "baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn" -d 'its name in `list`, or that of a study'"'"'s own technique with --study'
+complete -c speedgrid -n '_shtab_speedgrid_using show; and test $_shtab_speedgrid_npos -eq 0' -ka "baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_original gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn" -d 'its name in `list`, or that of a study'"'"'s own technique with --study'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a doctor -d 'Say what this machine can run.'
 complete -c speedgrid -n '_shtab_speedgrid_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a lock -d 'Write down the commits of a study'"'"'s branches and tags (`revision: main`) beside it.'
@@ -119,5 +131,5 @@ complete -c speedgrid -n '_shtab_speedgrid_using completion' -s h -l help -d 'sh
 complete -c speedgrid -n '_shtab_speedgrid_using completion; and test $_shtab_speedgrid_npos -eq 0' -ka "bash zsh fish" -d 'the shell to complete in'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a docs -d 'Build the documentation as a site in site/.'
 complete -c speedgrid -n '_shtab_speedgrid_using docs' -s h -l help -d 'show this help message and exit'
-complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a test -d 'Check the code (ruff, snakefmt, snakemake --lint) and run the tests.'
+complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a test -d 'Check the code (ruff, snakefmt, snakemake --lint, mypy) and run the tests.'
 complete -c speedgrid -n '_shtab_speedgrid_using test' -s h -l help -d 'show this help message and exit'

@@ -18,11 +18,12 @@ _shtab_speedgrid_commands() {
     doctor:'Say what this machine can run.'
     list:'List the techniques with what this machine says to each, or the studies.'
     lock:'Write down the commits of a study'"'"'s branches and tags (`revision: main`) beside it.'
-    prepare:'Make a study'"'"'s environments and bring its models and data, for runs without a network.'
+    new:'Write a first study of a model, studies/NAME.yaml, for this machine.'
+    prepare:'Make a study'"'"'s environments and download its models and data, for runs without a network.'
     report:'Make the page of what was measured so far, also while a run goes on or after it was killed.'
     run:'Measure a study and write results/report.html.'
     show:'Say what a technique does, what it needs and how it is told to a study.'
-    test:'Check the code (ruff, snakefmt, snakemake --lint) and run the tests.'
+    test:'Check the code (ruff, snakefmt, snakemake --lint, mypy) and run the tests.'
   )
   _describe 'speedgrid commands' _commands
 }
@@ -113,6 +114,24 @@ _shtab_speedgrid_lock_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_speedgrid_lock_defaults_added=0
 
+_shtab_speedgrid_new_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--shape[instead\: random weights in the shape of a known model, such as llama-3.2-1b]:NAME:"
+  "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
+  "--file[the GGUF file of a repository that has several]:file:"
+  "--goal[what the techniques are for (default\: speed)]:goal:(speed memory quality)"
+  "--vram[memory that a technique may take (default\: what the device has)]:GB:"
+  "--minutes[what all of it may take, by estimate]:N:"
+  "--all[every technique that runs here and fits, not one of each family]"
+  "--name[name of study and model (default\: by the model)]:name:"
+  "--force[write a study anew that is there]"
+  "--yes[ask nothing]"
+  ":a repository of the hub, a folder with a checkpoint, or a GGUF file:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_speedgrid_new_defaults_added=0
+
 _shtab_speedgrid_prepare_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
@@ -150,7 +169,7 @@ _shtab_speedgrid_run_defaults_added=0
 _shtab_speedgrid_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
-  ":its name in \`list\`, or that of a study\'s own technique with --study:(baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn)"
+  ":its name in \`list\`, or that of a study\'s own technique with --study:(baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_original gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn)"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -190,6 +209,7 @@ _shtab_speedgrid() {
         doctor) _arguments -C -s $_shtab_speedgrid_doctor_options ;;
         list) _arguments -C -s $_shtab_speedgrid_list_options ;;
         lock) _arguments -C -s $_shtab_speedgrid_lock_options ;;
+        new) _arguments -C -s $_shtab_speedgrid_new_options ;;
         prepare) _arguments -C -s $_shtab_speedgrid_prepare_options ;;
         report) _arguments -C -s $_shtab_speedgrid_report_options ;;
         run) _arguments -C -s $_shtab_speedgrid_run_options ;;

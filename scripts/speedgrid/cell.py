@@ -64,6 +64,8 @@ class Cell:
     lacks: str
     # Whether the technique says that it keeps the model's arithmetic.
     lossless: bool
+    # Whether it says that it is the very model of the baseline, so that, once proven, it need not answer what the baseline answers.
+    may_take_over: bool
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -256,7 +258,7 @@ def _reference(cell: Cell) -> Reference:
 
 def _evaluate(cell: Cell) -> Evaluate:
     """What tasks ask and what the reference expects is in the files that are named; how they were made is not told again."""
-    return {
+    told: Evaluate = {
         **_of_cell(cell),
         "evaluate": _asked(cell.evaluate, "max_bytes"),
         "random_weights": cell.random_weights,
@@ -264,6 +266,9 @@ def _evaluate(cell: Cell) -> Evaluate:
         "requests": cell.requests_record if cell.asks_tasks else "",
         "reference": cell.reference_record if cell.has_reference else "",
     }
+    if cell.may_take_over and cell.asks_tasks and cell.has_reference:
+        told["may_take_over"] = True
+    return told
 
 
 def _asked(evaluate: Mapping, *names: str) -> Asked:

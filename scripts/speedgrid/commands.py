@@ -10,7 +10,7 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -195,6 +195,31 @@ def _lock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", nargs="?", metavar="STUDY", help="the study file (default: config.yaml)")
 
 
+def _new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a repository of the hub, a folder with a checkpoint, or a GGUF file")
+    parser.add_argument("--shape", metavar="NAME", help="instead: random weights in the shape of a known model, such as llama-3.2-1b")
+    parser.add_argument("--revision", default="main", help="branch, tag or commit of the repository (default: main)")
+    parser.add_argument("--file", help="the GGUF file of a repository that has several")
+    parser.add_argument("--goal", choices=("speed", "memory", "quality"), help="what the techniques are for (default: speed)")
+    parser.add_argument("--vram", type=positive, metavar="GB", help="memory that a technique may take (default: what the device has)")
+    parser.add_argument("--minutes", type=positive, metavar="N", help="what all of it may take, by estimate")
+    parser.add_argument("--all", action="store_true", help="every technique that runs here and fits, not one of each family")
+    parser.add_argument("--name", help="name of study and model (default: by the model)")
+    parser.add_argument("--force", action="store_true", help="write a study anew that is there")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+
+
+def positive(text: str) -> float:
+    """A number over 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number over 0")
+    return value
+
+
 def _list(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--ready", action="store_true", help="only the techniques that can run here")
@@ -223,6 +248,7 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS = {
+    "new": Command("write a first study of a model, studies/NAME.yaml, for this machine", _new),
     "run": Command("measure a study and write results/report.html", _run, TO_SNAKEMAKE),
     "prepare": Command("make a study's environments and download its models and data, for runs without a network", _run, TO_SNAKEMAKE),
     "report": Command("make the page of what was measured so far, also while a run goes on or after it was killed", _report),
@@ -272,8 +298,13 @@ def _texts(name: str, prog: str, folder: str) -> dict[str, Any]:
 
 def unknown(name: str) -> str:
     """What to say of a command that there is not."""
-    near = difflib.get_close_matches(name, COMMANDS, 1)
-    return f"unknown command {name!r}; " + (f"the nearest is {near[0]}" if near else f"it may be {', '.join(COMMANDS)}")
+    return f"unknown command {name!r}; {near(name, COMMANDS)}"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is not known."""
+    found = difflib.get_close_matches(name, known, 1)
+    return f"the nearest is {found[0]}" if found else f"it may be {', '.join(known)}"
 
 
 def say(text: str) -> None:

@@ -54,8 +54,13 @@ def reference_cell(cell: Cell, study: Mapping, registry: Mapping, has_gpu: bool 
     """The cell of the unmodified model that `cell` is held against: the experiment's baseline, or the registry's own where that has a
     checkpoint of its own making."""
     baseline = study["experiments"][cell.experiment]["baseline"]
-    modified = {"transform", "checkpoint"} & set(registry[baseline])
-    return _cell(cell.experiment, cell.gpu, cell.model, BASELINE if modified else baseline, study, registry, has_gpu)
+    shown = BASELINE if _is_modified(registry[baseline]) else baseline
+    return _cell(cell.experiment, cell.gpu, cell.model, shown, study, registry, has_gpu)
+
+
+def _is_modified(technique: Mapping) -> bool:
+    """Whether a technique loads a checkpoint of its own making, and not the model as it was prepared."""
+    return bool({"transform", "checkpoint"} & set(technique))
 
 
 def environment(technique: Mapping, on_gpu: bool) -> str:
@@ -112,6 +117,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         random_weights=origin(study["models"][model]) == "architecture",
         lacks=lacks(entry, on_gpu),
         lossless=entry["lossless"],
+        may_take_over=entry["lossless"] and technique != experiment["baseline"] and not _is_modified(registry[experiment["baseline"]]),
     )
 
 

@@ -1,6 +1,7 @@
 """The hub that models and data come from: its address, which may hold a password, and whether it may be asked."""
 
 import base64
+import json
 import os
 import re
 import urllib.request
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 SCHEME = re.compile(r"\Ahttps?://")
+TIMEOUT_S = 20
 
 
 def endpoint(environ: Mapping = os.environ) -> str:
@@ -45,3 +47,14 @@ def request(address: str, method: str = "GET") -> urllib.request.Request:
 def is_offline() -> bool:
     """Whether only the hub's cache may be asked."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def ask(address: str):
+    """What the hub answers, which is JSON, to whoever has HF_TOKEN. Raises OSError, HTTPError among them, and ValueError."""
+    asked, token = request(address), os.environ.get("HF_TOKEN")
+    # A user and password in the address go first, as with the hub's own library.
+    if token and not asked.has_header("Authorization"):
+        # Not for where the hub may send us on.
+        asked.add_unredirected_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+        return json.load(answer)

@@ -15,8 +15,8 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
 
     A path is taken from the first of `roots`, the working folder, or where it has nothing from the next one that has; `~` is a home, and
     links are followed, so that a link which leads elsewhere by now is another path. One that leads to somewhere in the working folder stays
-    relative to it. Beside it stands what a result depends on: `text_sha256` of a text, `files` of a local model (as files.states() has
-    them) and `content` of a folder of data.
+    relative to it. Beside it stands what a result depends on: `text_sha256` of a text, `files` of a local model or GGUF file (as
+    files.states() has them) and `content` of a folder of data.
 
     Raises StudyError, with the key, for what is not there or cannot be read.
     """
@@ -25,6 +25,8 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
         at = f"{where}: models.{name}"
         if "local" in model:
             model |= _local(model["local"], roots, f"{at}.local")
+        if isinstance(model.get("gguf"), str):
+            model |= _gguf(model["gguf"], roots, f"{at}.gguf")
         if model["calibration"].get("text", "stdlib") != "stdlib":
             model["calibration"] |= _text(model["calibration"]["text"], roots, f"{at}.calibration.text")
     for name, experiment in found["experiments"].items():
@@ -93,6 +95,22 @@ def _local(path: str, roots: Sequence[Path], at: str) -> dict:
         why = f"{name} is a link to {os.readlink(error.filename)}, which is not there" if is_link else f"{name}: {error.strerror}"
         raise StudyError(f"{at}: {path} cannot be read: {why}") from None
     return {"local": found, "files": told}
+
+
+def _gguf(path: str, roots: Sequence[Path], at: str) -> dict:
+    found = _resolved(path, roots, at)
+    file = roots[0] / found
+    if not file.exists():
+        raise StudyError(f"{at}: no such file: {path}")
+    if not file.is_file():
+        raise StudyError(f"{at}: {path} is no file; name a GGUF file, or a folder of transformers by the key `local`")
+    try:
+        with open(file, "rb") as start:
+            if start.read(4) != b"GGUF":
+                raise StudyError(f"{at}: {path} does not begin as a GGUF file")
+        return {"gguf": found, "files": {file.name: files.state(file)}}
+    except OSError as error:
+        raise StudyError(f"{at}: {path} cannot be read: {error.strerror}") from None
 
 
 def _data(path: str, roots: Sequence[Path], at: str) -> dict:

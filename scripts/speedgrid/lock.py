@@ -9,15 +9,13 @@ import os
 import re
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import hub
-from speedgrid.study import StudyError
+from speedgrid.study import StudyError, repository
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
-TIMEOUT_S = 20
 
 
 def file_of(study_file: Path) -> Path:
@@ -27,7 +25,8 @@ def file_of(study_file: Path) -> Path:
 
 def moving(study: Mapping) -> dict[str, dict[str, str]]:
     """The models of a validated study whose revision is a branch or tag: `hub` and `revision` of each."""
-    found = {name: {"hub": model["hub"], "revision": model["revision"]} for name, model in study["models"].items() if "hub" in model}
+    named = {name: repository(model) for name, model in study["models"].items()}
+    found = {name: {"hub": entry["hub"], "revision": entry["revision"]} for name, entry in named.items() if entry}
     return {name: entry for name, entry in found.items() if not COMMIT.match(entry["revision"])}
 
 
@@ -43,7 +42,8 @@ def applied(study: Mapping, study_file: Path, where: str) -> dict:
         if {key: held[name][key] for key in entry} != entry:
             was = f"{held[name]['hub']} at {held[name]['revision']}"
             raise StudyError(f"{at}: {file.name} holds the commit of {was}, not of {entry['hub']} at {entry['revision']}; {write} again")
-        models[name] = {**models[name], "revision": held[name]["commit"]}
+        commit = {"revision": held[name]["commit"]}
+        models[name] = {**models[name], **(commit if "hub" in models[name] else {"gguf": {**models[name]["gguf"], **commit}})}
     return {**study, "models": models}
 
 
@@ -89,24 +89,21 @@ def commit_of(repository: str, revision: str) -> str:
 
 def _asked(endpoint: str, repository: str, revision: str) -> str:
     address = f"{endpoint}/api/models/{urllib.parse.quote(repository)}/revision/{urllib.parse.quote(revision, safe='')}"
-    token = os.environ.get("HF_TOKEN")
-    request = hub.request(address)
-    # A user and password in the address go first, as with the hub's own library.
-    if token and not request.has_header("Authorization"):
-        # Not for where the hub may send us on.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        commit = json.load(answer)["sha"]
+    commit = hub.ask(address)["sha"]
     if not COMMIT.match(commit):
         raise ValueError(f"it answers with {commit!r} in place of a commit")
     return commit
 
 
-def _cached(repository: str, revision: str) -> str:
+def cache_folder() -> Path:
+    """Where the hub's own library keeps what it downloads."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+
+
+def _cached(repository: str, revision: str) -> str:
     try:
-        commit = (cache / f"models--{repository.replace('/', '--')}" / "refs" / revision).read_text(encoding="utf-8").strip()
+        commit = (cache_folder() / f"models--{repository.replace('/', '--')}" / "refs" / revision).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return commit if COMMIT.match(commit) else ""

@@ -1,4 +1,4 @@
-"""Where the models come from: trained here, built with random weights, a local folder, or the hub at a pinned revision."""
+"""Where the models come from: trained here, built with random weights, a local folder, a GGUF file, or the hub at a pinned revision."""
 
 import inspect
 import json
@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, files, hub, random_weights
-from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported, expected
+from speedgrid import checkpoints, corpus, files, gguf_origin, random_weights
+from speedgrid.downloads import from_the_hub
+from speedgrid.outcomes import ModelError, Unsupported, expected
 
 # Enough text for a tokenizer and for more steps than a small model takes, and little enough to be tokenized in seconds.
 TRAINING_BYTES = 6_000_000
@@ -39,6 +40,8 @@ def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None])
         found = build(model["architecture"], model["dtype"], folder, seed)
     elif "local" in model:
         found = take_local(Path(model["local"]).expanduser(), folder)
+    elif "gguf" in model:
+        found = gguf_origin.prepare(model["gguf"], model["dtype"], folder)
     else:
         found = download(model["hub"], model["revision"], folder, model["trust_remote_code"])
     checkpoints.check(folder)
@@ -220,42 +223,20 @@ def take_local(source: Path, folder: Path) -> dict:
 def download(repository: str, revision: str, folder: Path, trust_remote_code: bool) -> dict:
     """A repository of the hub at one commit: its safetensors, configuration and tokenizer, in the hub's own cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
 
     def take(files: Iterable[str]) -> Path:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
 
-    try:
+    with from_the_hub(repository, revision):
         snapshot = take([*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES)
         # Many a repository holds its weights twice, in one file and in several, or in the format of its makers beside that of transformers.
         take(set(checkpoints.indexed(snapshot).values()) or [checkpoints.WHOLE])
         if not list(snapshot.glob("*.safetensors")):
             take(["*.safetensors"])
-    except GatedRepoError:
-        raise ModelError(f"hub: {repository} is gated: accept its licence on the hub and set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise ModelError(f"hub: {repository} does not exist, or is private and HF_TOKEN does not open it") from None
-    except Exception as error:
-        is_the_hubs = isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | HfHubHTTPError | OSError)
-        if getattr(error, "errno", None) in NO_ROOM or not (is_the_hubs or _is_of_the_network(error)):
-            raise
-        said = hub.shown(f"cannot be had from {hub.endpoint()}: {str(error).partition(chr(10))[0]}")
-        raise ModelError(f"hub: {repository} at {revision[:12]} {said}") from None
     if not list(snapshot.glob("*.safetensors")):
         raise Unsupported(f"{repository} at {revision[:12]} has no safetensors; pickled weights can run code when read and are not loaded")
     checkpoints.link(folder, snapshot)
     return {"source": repository, "revision": revision}
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    """Whether a connection broke, in the words of the client that the hub's library uses (httpx, whose errors are no OSError)."""
-    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def _byte_level_bpe(texts: list[str], vocabulary: int, context: int):

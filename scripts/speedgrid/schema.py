@@ -28,6 +28,8 @@ STATUSES = {
 }
 MEASURED = ("ok", "not_engaged", "ended_early")
 FAILED, NOT_RUN = "failed", "not_run"
+# The test of a score that is the baseline's own: its technique was held to the unmodified model, and was asked nothing of a task.
+SAME_MODEL = "same_model"
 
 
 @dataclass(frozen=True)
@@ -441,15 +443,23 @@ FILES = Column(
     "Size, time of the last change and hash of each file of the checkpoint, as JSON",
 )
 
+DEQUANTIZED = Column(
+    "dequantized_from",
+    "string",
+    "",
+    "Dequantized from",
+    "Formats of the GGUF file whose numbers the unmodified model has, written out; empty where it was never quantized",
+)
+
 MODEL = Table(
     "prepared",
     "models/{model}/prepared.parquet: one row, the checkpoint that cells of the model start from",
     (
         Column("model", "string", "", "Model", "Name of the model in the study"),
         *OUTCOME,
-        Column("origin", "string", "", "Origin", "train, architecture, attention, local or hub"),
+        Column("origin", "string", "", "Origin", "train, architecture, attention, local, gguf or hub"),
         Column("source", "string", "", "Source", "Hub repository, folder, or what was built"),
-        Column("revision", "string", "", "Revision", "Commit of the hub repository, or hash of the training text"),
+        Column("revision", "string", "", "Revision", "Commit of the hub repository, hash of the package, or of the training text"),
         Column("model_type", "string", "", "Architecture", "Model type of transformers"),
         Column("parameters", "int64", "", "Parameters", "Parameters of the checkpoint"),
         Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
@@ -459,7 +469,7 @@ MODEL = Table(
         Column("train_tokens", "int64", "", "Training tokens", "Tokens seen in training"),
         Column("train_loss", "double", "nat/token", "Training loss", "Mean of the last ten training steps", "lower"),
     ),
-    (*RUN, FILES),
+    (*RUN, FILES, DEQUANTIZED),
 )
 
 CHECKPOINT = Table(
@@ -685,6 +695,13 @@ EVALUATE = Table(
         Column("seconds", "double", "s", "Time", "Time of scoring held-out text, load apart", "lower"),
         Column("answering_s", "double", "s", "Time of answering", "Time of answering the tasks' requests", "lower"),
         Column("request_rate", "double", "1/s", "Requests per second", "Requests of tasks answered in a second", "higher"),
+        Column(
+            "answers_of_baseline",
+            "bool",
+            "",
+            "Answers of the baseline",
+            "Whether the tasks were not asked, because the technique says that it keeps the model's arithmetic and was proven to",
+        ),
         Column("not_answered", "string", "", "Not answered", "Tasks that this model cannot be asked, with the reasons, as JSON"),
         Column("distance_s", "double", "s", "Time of comparing", "Time of comparing with the reference", "lower"),
         Column("distance_reason", "string", "", "Distance reason", "Why there is no distance to the reference, in words"),
@@ -717,7 +734,14 @@ SCORE = Table(
         Column("high", "double", "", "… upper bound", "Upper end of the same"),
         Column("items", "int64", "", "Items", "Items, windows or sequences that it comes from"),
         Column("chance", "double", "", "Chance", "What guessing would score, where the task has choices"),
-        Column("test", "string", "", "Test", "`mcnemar` or `bootstrap`: how it was held against the baseline, item by item"),
+        Column(
+            "test",
+            "string",
+            "",
+            "Test",
+            "`mcnemar` or `bootstrap`: how it was held against the baseline, item by item; `same_model`: it is the baseline's own score,"
+            " because the technique was proven to compute the same model",
+        ),
         Column(
             "loss",
             "double",
@@ -876,6 +900,7 @@ SUMMARY = Table(
         ),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
         Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
+        DEQUANTIZED,
         Column(
             "outdated",
             "string",

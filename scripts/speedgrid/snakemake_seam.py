@@ -62,6 +62,11 @@ class Run:
         return self._workflow.is_main_process
 
     @property
+    def is_dry_run(self) -> bool:
+        """Whether it only says what would run."""
+        return bool(self._workflow.dryrun)
+
+    @property
     def uses_environments(self) -> bool:
         """Whether jobs have environments of their own, and not the user's Python."""
         return "conda" in {str(method) for method in self._workflow.deployment_settings.deployment_method}

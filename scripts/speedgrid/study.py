@@ -22,7 +22,7 @@ DIVIDES = (
     *(("n_head", width) for width in ("n_embd", "d_model", "hidden_size")),
     ("n_heads", "d_model"),
 )
-ORIGINS = ("train", "architecture", "attention", "local", "hub")
+ORIGINS = ("train", "architecture", "attention", "local", "gguf", "hub")
 
 
 class StudyError(ValueError):
@@ -128,6 +128,14 @@ def origin(model: Mapping) -> str:
     return next(name for name in ORIGINS if name in model)
 
 
+def repository(model: Mapping) -> Mapping | None:
+    """The part of a model's entry that names a repository of the hub and a revision of it; None where it comes from elsewhere."""
+    if "hub" in model:
+        return model
+    file = model.get("gguf")
+    return file if isinstance(file, Mapping) and "hub" in file else None
+
+
 def _check_experiment(name: str, study: Mapping, registry: Mapping, where: str) -> None:
     experiment = study["experiments"][name]
     at = f"{where}: experiments.{name}"
@@ -184,6 +192,9 @@ def _check_model(name: str, model: Mapping, where: str) -> None:
     if "revision" in model and "hub" not in model:
         raise StudyError(f"{at}.revision: only a `hub` model has one; this one is `{origin(model)}`")
     _check_architecture(model.get("architecture", {}), f"{at}.architecture")
+    file = model.get("gguf")
+    if isinstance(file, Mapping) and ".." in file["file"].split("/"):
+        raise StudyError(f"{at}.gguf.file: {file['file']!r} leads out of the package or repository; name a file in it")
     vocabulary = model.get("architecture", {}).get("vocab_size")
     if isinstance(vocabulary, int) and vocabulary < 257:
         raise StudyError(

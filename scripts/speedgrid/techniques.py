@@ -32,7 +32,7 @@ REQUIREMENTS = {
     "compiler": "a C++ compiler",
 }
 # Origins of models whose weights are safetensors; a folder of the user's may hold any format.
-IN_SAFETENSORS = ("train", "architecture", "hub")
+IN_SAFETENSORS = ("train", "architecture", "hub", "gguf")
 
 
 def check(registry: Mapping, environments: Iterable[str], where: str) -> None:

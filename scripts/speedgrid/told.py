@@ -140,6 +140,8 @@ class Evaluate(OfCell):
     evaluate: Asked
     random_weights: bool
     lossless: bool
+    # Of a technique that claims to be the baseline's model: once proven, the baseline's answers are its own.
+    may_take_over: NotRequired[bool]
     requests: str
     reference: str
 

@@ -137,8 +137,9 @@ def _innermost(problem, root: Mapping):
 
 
 def _keys_of_forms(problem, root: Mapping) -> list[str]:
-    """The keys that tell the forms of a value apart, where keys do."""
-    return [name for option in problem.validator_value for name in _resolved(option, root).get("required", [])]
+    """The keys that tell the forms of a value apart, where keys do: each form has one."""
+    required = [_resolved(option, root).get("required", []) for option in problem.validator_value]
+    return [name for names in required for name in names] if all(required) else []
 
 
 def _of_type(problem, root: Mapping) -> str:

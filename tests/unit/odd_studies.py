@@ -268,7 +268,7 @@ def from_schema(draw: random.Random) -> bytes:
         if isinstance(model, dict):
             origin = draw.choice(["train", "architecture", "attention", "train"])
             model.pop("calibration", None)
-            for other in {"train", "architecture", "attention", "local", "hub", "revision"} - {origin}:
+            for other in {"train", "architecture", "attention", "local", "gguf", "hub", "revision"} - {origin}:
                 model.pop(other, None)
             model.setdefault(origin, {"model_type": "llama"} if origin == "architecture" else {})
     gpus = {name: grown(draw, root["$defs"]["gpu"], root, 0.01) for name in draw.sample(["g", "h"], draw.randint(1, 2))}

@@ -264,6 +264,12 @@ def test_a_small_model_comes_with_a_warning(tmp_path, parameters, warned):
     assert ("says little about a model of 7 billion parameters" in warnings) == warned
 
 
+@pytest.mark.parametrize(("parameters", "warned"), [(5_140_000, True), (19_000_000, True), (20_000_000, False), (135_000_000, False)])
+def test_on_a_processor_reading_the_weights_outweighs_a_steps_fixed_costs_sooner(tmp_path, parameters, warned):
+    _, _, warnings = said(tmp_path, [BASELINE, SDPA], devices=["cpu"], parameters=parameters)
+    assert ("says little about a model of 7 billion parameters" in warnings) == warned
+
+
 def test_random_weights_have_no_quality(tmp_path):
     _, points, _ = said(tmp_path, [BASELINE, SDPA], quality_meaningful=False)
     assert "the model's weights are random" in points

@@ -1,8 +1,11 @@
 """The doctor's judgement of a machine, from given facts; and one examination of the machine at hand."""
 
+import functools
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import doctor
 import pytest
@@ -191,3 +194,35 @@ def test_a_cluster_without_accounting_is_told_what_the_profile_needs():
         assert "leave `slurm-status-command: squeue` in the profile" in without["accounting"]
         assert "slurm-init-seconds-before-status-checks: 1`" in without["MinJobAge"]
     assert "MinJobAge" not in dict(slurm_rows(replace(cluster, accounting="", min_job_age=300)))
+
+
+def test_a_model_that_no_index_has_is_said_with_the_study_that_needs_none():
+    model = {"gguf": {"package": "tiny-model==1.0", "sha256": "a" * 64, "file": "tiny.gguf"}}
+    study = {**STUDY, "models": {"mine": model}}
+    missing = replace(LAPTOP, packages_missing=frozenset({"tiny-model==1.0"}))
+    assert study_problems(study, REGISTRY, LAPTOP) == []
+    (line,) = study_problems(study, REGISTRY, missing)
+    assert line.startswith("models.mine: the package index does not have tiny-model==1.0; ")
+    assert "run --study studies/trained.yaml measures a model that is trained here" in line
+    assert study_problems(study, REGISTRY, replace(missing, prepared=frozenset({"mine"}))) == []
+
+
+def test_a_package_is_looked_for_in_folders_of_wheels_and_in_every_index(tmp_path):
+    folder, page = tmp_path / "wheels", tmp_path / "index/other-model/index.html"
+    folder.mkdir()
+    page.parent.mkdir(parents=True)
+    page.write_text("<a href=x>other_model-2.0-py3-none-any.whl</a>")
+    (folder / "tiny_model-1.0-py3-none-any.whl").touch()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        environ = {"UV_FIND_LINKS": str(folder), "UV_DEFAULT_INDEX": f"{address}/nothing", "UV_INDEX": f"{address}/index"}
+        had = {
+            name: doctor.has_package(name, environ)
+            for name in ("Tiny.Model==1.0", "tiny-model==2.0", "other-model==2.0", "other-model==3.0")
+        }
+    finally:
+        server.shutdown()
+    assert had == {"Tiny.Model==1.0": True, "tiny-model==2.0": False, "other-model==2.0": True, "other-model==3.0": False}
+    assert doctor.has_package("tiny-model==2.0", {"UV_DEFAULT_INDEX": "http://127.0.0.1:9"}), "an index that is not reached says nothing"

@@ -112,7 +112,7 @@ WATCHED = of("measure") | {"probe"}
 SCRIPTS = {
     "aggregate": {"aggregate", "render_report"},
     "evaluate_quality": of("evaluate"),
-    **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "show_technique", "terminal")},
+    **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "new_study", "show_technique", "terminal")},
 }
 CONCERNS = {
     "commands": set(),
@@ -120,8 +120,11 @@ CONCERNS = {
     **{
         name: set()
         for name in (
+            "drafts",
+            "estimates",
             "fingerprint",
             "cell",
+            "foreseen",
             "grid",
             "told",
             "inventory",
@@ -148,10 +151,13 @@ CONCERNS = {
     "environments": set(),
     "jobtext": set(),
     "hardware": EVERY_MEASUREMENT,
-    "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize"),
+    "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize") | {"prepare_model"},
     "meters": EVERY_MEASUREMENT,
     "models": {"prepare_model"},
     "hub": {"prepare_model"},
+    "downloads": {"prepare_model"},
+    "gguf_header": {"prepare_model", "quantize gguf"},
+    "gguf_origin": {"prepare_model", "quantize gguf"},
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
     "outcomes": EVERY_MEASUREMENT,

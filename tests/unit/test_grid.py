@@ -102,6 +102,17 @@ def test_a_cell_is_held_against_the_unmodified_model_and_random_weights_against_
     assert (reference.technique, reference.transform, reference.checkpoint_record) == ("baseline", None, "models/tiny/prepared.parquet")
 
 
+def test_what_keeps_the_arithmetic_may_take_the_answers_of_a_baseline_that_is_the_unmodified_model():
+    def takers(baseline: str) -> set[str]:
+        study = studies.small()
+        study["experiments"]["generate"] |= {"evaluate": {"tasks": [{"task": "cloze"}]}, "baseline": baseline}
+        return {cell.technique for cell in planned(study) if json.loads(cell.job("evaluate")).get("may_take_over")}
+
+    assert takers("baseline") == {"sdpa"}
+    assert takers("sdpa") == {"baseline"}
+    assert takers("bnb_int8") == set()
+
+
 def test_a_transform_may_start_from_the_checkpoint_of_another():
     own = {name: {**REGISTRY["bnb_int8"], "label": name} for name in ("first", "second")}
     own["second"]["from"] = "first"
@@ -173,9 +184,9 @@ MISTAKES = {
     ),
     "two origins": (
         at("models.tiny.local", "x"),
-        "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has train and local",
+        "models.tiny: needs exactly one of train, architecture, attention, local, gguf, hub; it has train and local",
     ),
-    "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has none"),
+    "no origin": (at("models.tiny", {}), "models.tiny: needs exactly one of train, architecture, attention, local, gguf, hub; it has none"),
     "hub without revision": (at("models.tiny", {"hub": "a/b"}), "models.tiny: needs the key revision beside hub: "),
     "a vocabulary too small for bytes": (
         at("models.shape.architecture.vocab_size", 100),

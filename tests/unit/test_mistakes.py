@@ -86,7 +86,7 @@ MISTAKES = [
     (
         "train: {steps: 5}",
         "train: {steps: 5}\n    local: x",
-        "models.tiny: needs exactly one of train, architecture, attention, local, hub; it has",
+        "models.tiny: needs exactly one of train, architecture, attention, local, gguf, hub; it has",
     ),
     ("evaluate: false", "evaluate: true", "experiments.generate.evaluate: true is not allowed; allowed is false or keys and values"),
     ("evaluate: false", "evaluate: {text: my.txt}", "experiments.generate.evaluate.text: no such file: my.txt"),

@@ -286,6 +286,13 @@ def test_each_kind_of_metric_has_its_test(metric, higher, mine, theirs, test, lo
     assert (row["test"], row["loss"]) == (test, pytest.approx(loss))
 
 
+def test_a_score_that_is_the_baselines_own_is_no_loss_and_claims_no_resolution():
+    """By McNemar's test of equal answers it would have had a resolution, and nothing was asked."""
+    baseline = scores.task_figures("task", [Score("acc", [1, 0, 1])])
+    (row,) = scores.compared(scores.task_figures("task", [Score("acc", [1, 0, 1])], is_baselines=True), baseline)
+    assert (row["test"], row["loss"], row["verdict"], row.get("resolution")) == ("same_model", 0, "no measurable loss", None)
+
+
 def test_a_task_that_only_one_side_answered_is_compared_with_nothing():
     own = scores.task_figures("task", [Score("acc", [1, 0])])
     assert "loss" not in scores.compared(own, [])[0]

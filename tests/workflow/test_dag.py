@@ -33,13 +33,13 @@ def test_the_default_study_plans_every_stage_of_every_cell(project):
         "plan": 1,
         "prepare_model": 1,
         "probe": 1,
-        "quantize": 2,
-        "warmup": 8,
-        "measure": 8,
+        "quantize": 3,
+        "warmup": 7,
+        "measure": 7,
         "measure_again": 1,
         "requests": 1,
         "reference": 1,
-        "evaluate": 8,
+        "evaluate": 7,
         "score": 1,
         "aggregate": 1,
         "report": 1,
@@ -120,6 +120,16 @@ def test_a_mistake_in_the_registry_is_one_line(project):
         assert "techniques.yaml: is not YAML: " in refusal(working_copy.snakemake(project, "-n"))
     finally:
         path.write_text(before)
+
+
+def test_a_dry_run_ends_with_what_the_study_will_take(project):
+    done = working_copy.snakemake(project, "-n")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr[done.stderr.index("speedgrid: what is left, by estimate: 7 cells") :].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["time", "download", "disk", "memory"]
+    assert "the first figure after" in lines[0]
+    # The package with the model, and its numbers written out.
+    assert "GB" in lines[2]
 
 
 def test_an_unreadable_default_study_is_one_line(project):

@@ -165,7 +165,9 @@ def test_each_technique_is_scored_against_the_baseline_on_the_same_items(project
     assert set(found.index.get_level_values("technique")) == set(MEASURED)
     assert found.index.is_unique
     for technique in LOSSLESS[1:]:
-        assert found.loc[(technique, "cloze", "acc"), ["loss", "items"]].tolist() == [0, 5]
+        assert found.loc[(technique, "cloze", "acc"), ["loss", "items", "test"]].tolist() == [0, 5, "same_model"]
+        answered = pd.read_parquet(project / f"results/cpu/generate/tiny/{technique}/evaluate.parquet")
+        assert "request" not in set(answered["kind"]), "what is proven to be the baseline's model is not asked again"
         assert found.loc[(technique, "hellaswag", "acc_norm"), ["loss", "items"]].tolist() == [0, 3]
         assert found.loc[(technique, "held_out", "top1_agreement"), "value"] == 1
         assert abs(found.loc[(technique, "held_out", "bits_per_byte"), "loss"]) < 1e-4

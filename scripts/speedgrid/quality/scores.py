@@ -11,6 +11,7 @@ import numpy as np
 
 from speedgrid import stats
 from speedgrid.quality import paired
+from speedgrid.schema import SAME_MODEL
 
 HELD_OUT = "held_out"
 
@@ -30,11 +31,12 @@ class Answered:
 @dataclass(frozen=True)
 class Figure:
     """A metric of a technique as a row of schema.SCORE, and what its items are compared by; `same`: that all its answers are one
-    (tasks.Score)."""
+    (tasks.Score); `is_baselines` where they are the baseline's."""
 
     row: dict
     items: Sequence
     same: str = ""
+    is_baselines: bool = False
 
 
 def all_finite(rows: Sequence[Mapping]) -> bool:
@@ -63,12 +65,12 @@ def held_out_figures(answered: Answered) -> list[Figure]:
     return found
 
 
-def task_figures(name: str, scores: Sequence) -> list[Figure]:
-    """The metrics of a task, as tasks.Score has them."""
+def task_figures(name: str, scores: Sequence, is_baselines: bool = False) -> list[Figure]:
+    """The metrics of a task, as tasks.Score has them; `is_baselines` where the answers are those of the baseline."""
     figures = []
     for score in scores:
         row = _row(name, score.metric, score.higher_is_better, score.value, len(score.items))
-        figures.append(Figure(row | {"stderr": score.stderr, "chance": score.chance}, score.items, score.same))
+        figures.append(Figure(row | {"stderr": score.stderr, "chance": score.chance}, score.items, score.same, is_baselines))
     return figures
 
 
@@ -91,6 +93,8 @@ def compared(own: Sequence[Figure], baselines: Sequence[Figure]) -> list[dict]:
 def _lost(own: Figure, baseline: Figure | None) -> dict:
     if baseline is None or not own.items or len(own.items) != len(baseline.items):
         return {}
+    if own.is_baselines:
+        return {"test": SAME_MODEL, "loss": 0.0, "loss_low": 0.0, "loss_high": 0.0, "verdict": "no measurable loss"}
     way = _way(own)
     comparison, negligible = way(own, baseline)
     return {

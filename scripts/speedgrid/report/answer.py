@@ -20,6 +20,9 @@ from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 # of them are 0.6 GB, which a GPU of 1 to 3 TB/s reads in 0.2 to 0.6 ms. What eager PyTorch spends on launching the step's several hundred
 # kernels from Python is of that order or more.
 OVERHEAD_BOUND_PARAMETERS = 300_000_000
+# The same on a processor: 10 to 20 GB/s read 20 million weights in float32 in 4 to 8 ms, and Python's share of a step is 2 to 5 ms. A model
+# of 135 million took 90 ms a step on two cores.
+OVERHEAD_BOUND_ON_CPU = 20_000_000
 
 # What the first screen asks: the most speed without a loss of quality that could be measured.
 FASTEST = Ask("throughput")
@@ -342,13 +345,22 @@ def _excluded(group: Group) -> list[Markup]:
 def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     warnings = []
     parameters = group.measured.parameters.max()
-    if group.workload == "generate" and not units.is_missing(parameters) and parameters < OVERHEAD_BOUND_PARAMETERS:
+    least = OVERHEAD_BOUND_ON_CPU if devices == {"cpu"} else OVERHEAD_BOUND_PARAMETERS
+    if group.workload == "generate" and not units.is_missing(parameters) and parameters < least:
         warnings.append(
             Markup(
                 "<strong>{} has only {} parameters.</strong> In a model of under about {} the fixed costs of every step – Python, "
                 "starting kernels, choosing the token – tend to outweigh the arithmetic and the reading of weights that most techniques "
                 "speed up. The ranking here says little about a model of 7 billion parameters: <a href='#own-model'>measure your own</a>."
-            ).format(group.model, parameters_in_words(parameters), parameters_in_words(OVERHEAD_BOUND_PARAMETERS))
+            ).format(group.model, parameters_in_words(parameters), parameters_in_words(least))
+        )
+    written_out = group.measured.dequantized_from.dropna()
+    if len(written_out) and written_out.iloc[0]:
+        warnings.append(
+            Markup(
+                "The weights of {} came as a GGUF file in {}, and were written out for all engines but llama.cpp. Quality is held against"
+                " that model, not against the one that it was quantized from."
+            ).format(group.model, written_out.iloc[0])
         )
     if devices == {"cpu"}:
         warnings.append(Markup("Measured on a processor. On a GPU the ranking may be another one."))

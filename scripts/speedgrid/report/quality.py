@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.report import units
 from speedgrid.report.tables import GROUP, Group
+from speedgrid.schema import SAME_MODEL
 
 NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
 TASKS = {"held_out": "held-out text"}
@@ -118,7 +119,8 @@ def held_sentence(group: Group) -> str:
     return (
         f"Techniques that say they keep the model's arithmetic were held to a KL divergence of at most {most} nat, which is what rounding"
         f" explains: {TIMES} times what it does to the unmodified model to round the output of each of its layers once more, and {LEAST:g}"
-        " for the logarithms themselves. Beyond it a cell has the status `wrong_result` and no figures."
+        " for the logarithms themselves. Beyond it a cell has the status `wrong_result` and no figures. Within it, it is the same"
+        " model: what tasks score for it are the baseline's answers, and it was not asked again."
     )
 
 
@@ -174,7 +176,9 @@ def _score(row: Mapping) -> Score:
         ends = [_loss(metric, row[end]) for end in ("loss_low", "loss_high")]
         interval = f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else ""
     verdict = row["verdict"] or ""
-    if verdict == "no measurable loss":
+    if row["test"] == SAME_MODEL:
+        verdict = "the baseline's, being the same model"
+    elif verdict == "no measurable loss":
         resolution = _loss(metric, row["resolution"]).lstrip("+")
         verdict += f" (resolution {resolution.replace('±0.00', 'under 0.01')})"
     return Score(

@@ -228,6 +228,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
     }
     row["outdated"] = ", ".join(_outdated(cell))
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
+    row["dequantized_from"] = cell.prepared.facts.get("dequantized_from")
     row |= _quality(cell)
     row["unit"] = cell.measure.facts.get("unit") or ("token" if cell.is_generation else None)
     if cell.has_figures:

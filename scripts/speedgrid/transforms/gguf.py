@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from speedgrid import checkpoints, files, loading
+from speedgrid import checkpoints, files, gguf_origin, loading
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
 from speedgrid.transforms import Task
@@ -25,11 +25,17 @@ TYPES = (
     *("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q5_1", "q4_k_m", "q4_k_s", "q4_0", "q4_1", "iq4_nl", "iq4_xs"),
     *("q3_k_l", "q3_k_m", "q3_k_s", "iq3_m", "iq3_s", "iq3_xs", "q2_k", "tq2_0", "tq1_0", "mxfp4_moe"),
 )
+ORIGINAL = "original"
 SETTINGS = {
     "type": "object",
     "additionalProperties": False,
     "required": ["type"],
-    "properties": {"type": {"description": "llama.cpp's name of the format of weights, in small letters.", "enum": list(TYPES)}},
+    "properties": {
+        "type": {
+            "description": "llama.cpp's name of the format of weights, in small letters; `original` is the GGUF file that a model came as.",
+            "enum": [*TYPES, ORIGINAL],
+        }
+    },
 }
 # The byte-level BPE of GPT-2, as the package tokenizers writes it: the text is cut by GPT-2's pattern and nothing else.
 GPT2_PRE_TOKENIZER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
@@ -88,8 +94,11 @@ def make(task: Task) -> dict:
     Weights are rounded once: a quantized type is made from a file in the source's own number format. Raises Unsupported with the
     converter's or the quantizer's own words where llama.cpp does not take the model.
     """
-    llama_cpp = bindings()
     kind = task.settings["type"]
+    if kind == ORIGINAL:
+        take_original(task.source, task.target)
+        return {"calibration_tokens": 0}
+    llama_cpp = bindings()
     file_type(llama_cpp, kind)
     checkpoints.weight_files(task.source)
     # A GGUF file holds the tokenizer. The engine reads both anyway, and says in a line what the converter ends with.
@@ -106,6 +115,18 @@ def make(task: Task) -> dict:
         whole.unlink()
     copy_surroundings(task.source, task.target)
     return {"calibration_tokens": 0}
+
+
+def take_original(source: Path, target: Path) -> None:
+    """Let the GGUF file that a model came as stand for model.gguf, without a copy. Raises Unsupported for a model that came otherwise."""
+    file = gguf_origin.original(source)
+    if file is None:
+        raise Unsupported("the model did not come as a GGUF file, so that there is none to use as it is; take gguf_q4_k_m or another type")
+    file, place = file.resolve(), target.resolve()
+    # Relative where both are in one working folder, which may move.
+    inside = file.is_relative_to(Path.cwd()) and place.is_relative_to(Path.cwd())
+    (target / WEIGHTS).symlink_to(os.path.relpath(file, place) if inside else file)
+    copy_surroundings(source, target)
 
 
 def file_type(llama_cpp, kind: str) -> int:

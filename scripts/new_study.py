@@ -1,0 +1,228 @@
+"""Writes a first study of a model: studies/NAME.yaml, with the techniques that this machine can run and that fit.
+
+./speedgrid new MODEL | --shape NAME [--goal GOAL] [--vram GB] [--minutes N] [--all] [--yes]
+"""
+
+import argparse
+import json
+import re
+import sys
+import urllib.error
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import doctor
+from speedgrid import checkpoints, commands, drafts, estimates, foreseen, hub, lock, planning, records
+from speedgrid.drafts import Source, Wish
+from speedgrid.outcomes import Unsupported
+from speedgrid.study import StudyError
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
+FORMATS = ("float32", "float16", "bfloat16")
+# A GGUF file with more weights is written out in bfloat16, so that they take half the memory.
+LARGE = 1_000_000_000
+SCHEMA = "rules/schemas/study.schema.yaml"
+
+
+def main() -> None:
+    told = commands.one("new", doctor.COMMAND).parse_args()
+    if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
+        ask(told)
+    try:
+        write(told)
+    except (StudyError, ValueError) as error:
+        commands.refuse(error)
+
+
+def ask(told: argparse.Namespace) -> None:
+    """Ask a person for what was not said; Enter keeps what stands in brackets."""
+    try:
+        if not told.model and not told.shape:
+            told.model = input("Model (a repository of the hub, a folder, a GGUF file, or a shape such as llama-3.2-1b): ").strip()
+            told.shape, told.model = (told.model, None) if told.model in estimates.shapes() else (None, told.model)
+        if told.goal is None:
+            answer = input(f"Goal, {', '.join(drafts.GOALS)} [{drafts.GOALS[0]}]: ").strip()
+            told.goal = answer if answer in drafts.GOALS else drafts.GOALS[0]
+        if told.minutes is None:
+            answer = input("Minutes that it may take, by estimate [no limit]: ").strip()
+            told.minutes = commands.positive(answer) if answer else None
+    except argparse.ArgumentTypeError as error:
+        commands.refuse(error)
+    except EOFError:
+        commands.refuse("nothing more was answered; give the model, or --shape, and --yes")
+
+
+def write(told: argparse.Namespace) -> None:
+    registry = planning.read_registry()
+    facts = doctor.find_facts()
+    machine = foreseen.machine(bool(facts.gpus), facts.makeable)
+    source = find(told)
+    wish = Wish(told.goal or drafts.GOALS[0], (told.vram or 0) * estimates.GB, told.minutes or 0, told.all)
+    source = replace(source, name=drafts.name_of(told.name) if told.name else source.name)
+
+    def lacks(name: str) -> str:
+        lacking = doctor.needs(registry[name], facts, doctor.makers(registry[name], registry))
+        return f"needs {', '.join(lacking)}" if lacking else ""
+
+    made = drafts.draft(source, registry, machine, wish, lacks)
+    path = Path("studies") / f"{source.name}.yaml"
+    if path.exists() and not told.force:
+        raise StudyError(f"{path} is there already; --force writes it anew, --name NAME writes another one")
+    path.parent.mkdir(exist_ok=True)
+    content = drafts.text(source, made, registry, wish, f"{'../' if (Path.cwd() / SCHEMA).exists() else f'{planning.ROOT}/'}{SCHEMA}")
+    with records.replacing(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+        grid = planning.read_grid(temporary)
+    commands.say("\n".join(summary(path, source, made, grid)))
+
+
+def summary(path: Path, source: Source, made: drafts.Draft, grid) -> list[str]:
+    """What was written, what it takes, and what to do next."""
+    lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
+    lines += [f"  left out  {name}: {why}" for name, why in made.left_out.items()]
+    lines += foreseen.said(grid)
+    return [*lines, f"{doctor.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
+
+
+# The model
+
+
+def find(told: argparse.Namespace) -> Source:
+    """What the caller names. Raises StudyError."""
+    if bool(told.model) == bool(told.shape):
+        raise StudyError("new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME")
+    if told.shape:
+        return of_shape(told.shape)
+    path = Path(told.model).expanduser()
+    if path.is_dir():
+        return of_folder(path)
+    if path.is_file() or told.model.endswith(".gguf"):
+        return of_file(path)
+    if told.model in estimates.shapes():
+        raise StudyError(f"{told.model} is neither a file nor a folder here; for the shape of that name write --shape {told.model}")
+    if not REPOSITORY.match(told.model) or told.model.startswith((".", "/", "~")):
+        raise StudyError(f"{told.model}: there is no such file or folder, and it is no name of a repository of the hub")
+    return of_hub(told.model, told.revision, told.file)
+
+
+def of_shape(name: str) -> Source:
+    shape = estimates.shapes().get(name)
+    if shape is None:
+        raise StudyError(f"--shape {name}: {commands.near(name, estimates.shapes())}")
+    model = estimates.of_config(shape["architecture"], shape["dtype"], shape["parameters"])
+    entry = {"architecture": shape["architecture"], "dtype": shape["dtype"]}
+    said = f"random weights in the shape of {name} ({shape['source']})"
+    known = replace(model, written=model.parameters * model.item)
+    return Source(f"{name}-shape", entry, known, shape["dtype"], is_random=True, told=said)
+
+
+def of_folder(folder: Path) -> Source:
+    if not (folder / "config.json").is_file():
+        files = sorted(folder.glob("*.gguf"))
+        if len(files) == 1:
+            return of_file(files[0])
+        raise StudyError(f"{folder} is not a folder with a checkpoint (no config.json)" + (": name one of its GGUF files" if files else ""))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        checkpoints.check(folder)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{folder}/config.json cannot be read: {error}") from None
+    except Unsupported as error:
+        raise StudyError(str(error)) from None
+    model = foreseen.of_entry("", {"local": str(folder)})
+    name = drafts.name_of(str(folder.resolve()))
+    return Source(name, {"local": here(folder)}, model, format_of(config), languages(name, ()), told=f"the checkpoint in {folder}")
+
+
+def of_file(path: Path) -> Source:
+    if not path.is_file():
+        raise StudyError(f"{path}: there is no such file")
+    model = foreseen.of_entry("", {"gguf": str(path), "dtype": "bfloat16"})
+    if model is None:
+        raise StudyError(f"{path} is no GGUF file, or damaged")
+    dtype = "bfloat16" if model.parameters > LARGE else "float32"
+    model = replace(model, item=estimates.ITEMS[dtype], written=model.parameters * estimates.ITEMS[dtype])
+    name = drafts.name_of(path.name)
+    entry = {"gguf": here(path), "dtype": dtype}
+    return Source(name, entry, model, dtype, languages(name, ()), is_gguf=True, told=f"the GGUF file {path}")
+
+
+def of_hub(repository: str, revision: str, file: str | None) -> Source:
+    """A repository of the hub, at the commit that its branch or tag stands for now. Raises StudyError."""
+    commit = revision if lock.COMMIT.match(revision) else lock.commit_of(repository, revision)
+    card = about(repository, commit)
+    names = [entry.get("rfilename", "") for entry in card.get("siblings", ())]
+    name = drafts.name_of(repository)
+    spoken = languages(name, card.get("cardData", {}).get("language") or ())
+    ggufs = [entry for entry in names if entry.endswith(".gguf")]
+    if file or (ggufs and not any(entry.endswith(".safetensors") for entry in names)):
+        if not file and len(ggufs) != 1:
+            raise StudyError(f"{repository} has {len(ggufs)} GGUF files; name one with --file, such as --file {ggufs[0]}")
+        entry = {"gguf": {"hub": repository, "revision": commit, "file": file or ggufs[0]}, "dtype": "bfloat16"}
+        return Source(name, entry, None, "bfloat16", spoken, is_gguf=True, told=f"{file or ggufs[0]} of {repository} at {revision}")
+    config = configuration(repository, commit)
+    model = foreseen.of_entry("", {"hub": repository, "revision": commit})
+    if model is None and config:
+        try:
+            parameters = int(card.get("safetensors", {}).get("total") or 0)
+            model = estimates.of_config(config, "", 0 if config.get("quantization_config") else parameters)
+            model = replace(model, download=model.parameters * model.item)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            model = None
+    entry = {"hub": repository, "revision": commit}
+    return Source(name, entry, model, format_of(config), spoken, told=f"{repository} of the hub at {revision}, which is {commit[:12]}")
+
+
+def about(repository: str, commit: str) -> dict:
+    """What the hub says of a repository; empty where it may not be asked or cannot be reached."""
+    return asked(f"{hub.endpoint()}/api/models/{urllib.parse.quote(repository)}/revision/{commit}")
+
+
+def configuration(repository: str, commit: str) -> dict:
+    """The config.json of a repository, of the hub's cache or of the hub; empty where there is none."""
+    cached = lock.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / commit / "config.json"
+    try:
+        found = json.loads(cached.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return asked(f"{hub.endpoint()}/{urllib.parse.quote(repository)}/resolve/{commit}/config.json")
+    return found if isinstance(found, dict) else {}
+
+
+def asked(address: str) -> dict:
+    if hub.is_offline():
+        return {}
+    try:
+        found = hub.ask(address)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise StudyError(f"{hub.shown(address)}: gated, or it does not exist; accept its licence on the hub and set HF_TOKEN") from None
+        return {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def here(path: Path) -> str:
+    """A path as the study has it: relative where it is in the working folder."""
+    real, inside = path.absolute(), Path.cwd()
+    return str(real.relative_to(inside) if real.is_relative_to(inside) else real)
+
+
+def format_of(config: Mapping) -> str:
+    """The number format of a model's own, bfloat16 where it names none of ours."""
+    told = config.get("text_config") or config
+    found = told.get("dtype") or told.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
+    return found if found in FORMATS else "bfloat16"
+
+
+def languages(name: str, told: object) -> tuple[str, ...]:
+    """The languages of a model by code, as its card says them, or by its name."""
+    found = [told] if isinstance(told, str) else [one for one in told if isinstance(one, str)] if isinstance(told, list | tuple) else []
+    is_japanese = re.search(r"(^|[-_.])(ja|jp|japanese|llm-jp|rinna|swallow|elyza|calm)([-_.\d]|$)", name)
+    return tuple(found) or (("ja",) if is_japanese else ("en",))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""A first study of a model: which techniques to measure on a machine, and the study's text. Pure."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from speedgrid import estimates, workload
+from speedgrid.estimates import Machine, Model, Work
+
+GOALS = ("speed", "memory", "quality")
+# What is measured first, of each family the first that runs here and fits; for a goal other families come before. A technique that is not
+# named here is taken only by `--all`: those that need another baseline, or stand for what not to do.
+FIRST = (
+    *("sdpa", "torch_compile_loop", "torch_compile", "bf16", "fp16", "vllm", "gguf_original", "gguf_q4_k_m", "bnb_int8"),
+    *("torchao_int8_compile", "gptq_int4", "awq_int4", "bnb_nf4", "prompt_lookup", "static_cache", "onnx_fp32"),
+)
+# On a processor llama.cpp is what answers first, and vLLM is built for few.
+FIRST_ON_CPU = (
+    *("gguf_original", "gguf_q4_k_m", "torch_compile", "sdpa", "bf16", "bnb_int8", "gguf_q8_0", "onnx_int8", "onnx_fp32"),
+    *("prompt_lookup", "static_cache", "bnb_nf4"),
+)
+# All of these families are measured where the goal is asked for, and not one of each.
+OF_GOAL = {"speed": (), "memory": ("quantization",), "quality": ("precision", "attention")}
+# What must keep the model as it is, where quality is the goal.
+LOSSY = ("quantization", "compression")
+# Stacks of the past have baselines of their own.
+HISTORICAL = "transformers_legacy"
+PROMPTS = {
+    "en": "Explain in a few sentences how a lighthouse can be told from every other light along the coast.",
+    "ja": "日本の四季について、短く説明してください。",
+}
+PROMPT, NEW_TOKENS, REPLIES, WARMUPS = 32, 64, 20, 2
+# With few minutes: fewer and shorter replies, the longest first.
+SHORTER = ((20, 64), (12, 48), (10, 32), (10, 16))
+TEXT_BYTES, POSITIONS, ITEMS = 16384, 1024, 50
+# Names that YAML reads as text without quotes.
+PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9._-]*\Z")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks a study for. `vram` in bytes, 0 where the device's own memory is meant; `minutes` 0 for no limit."""
+
+    goal: str = "speed"
+    vram: float = 0
+    minutes: float = 0
+    all: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model of a draft: the lines of its entry in the study, what is known of it, and its languages by code.
+
+    `is_random`: its weights are random, so that nothing is asked of it."""
+
+    name: str
+    entry: Mapping
+    model: Model | None
+    dtype: str
+    languages: tuple[str, ...] = ("en",)
+    is_random: bool = False
+    is_gguf: bool = False
+    told: str = ""
+
+
+@dataclass
+class Draft:
+    """The techniques of a study, with why others were left out, and how long it runs."""
+
+    techniques: list[str]
+    replies: int = REPLIES
+    new_tokens: int = NEW_TOKENS
+    left_out: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0
+
+
+def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
+    """Choose techniques for a model on a machine; `lacks(name)` says what the machine lacks for one, empty where it is ready.
+
+    Raises ValueError where not even the baseline runs here or fits.
+    """
+    if problem := lacks("baseline"):
+        raise ValueError(f"the baseline cannot run here: it needs {problem}")
+    found = Draft(["baseline"])
+    if too_much := misfit(source, registry, "baseline", machine, wish):
+        raise ValueError(f"{source.name} {too_much} unquantized, as the baseline that all others are held against; take a smaller one")
+    taken: set[str] = set()
+    order = FIRST if machine.is_gpu else FIRST_ON_CPU
+    known = [name for name in order if name in registry]
+    known += [name for name in registry if name not in known] if wish.all else []
+    for name in known:
+        entry = registry[name]
+        why = unsuitable(source, entry, name, wish) or lacks(name) or misfit(source, registry, name, machine, wish)
+        if why:
+            if name in order:
+                found.left_out[name] = why
+        elif wish.all or entry["family"] not in taken or entry["family"] in OF_GOAL[wish.goal]:
+            taken.add(entry["family"])
+            found.techniques.append(name)
+    return shortened(found, source, registry, machine, wish)
+
+
+def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
+    """Why a technique is none for a model or a wish, whatever the machine; empty where it is one."""
+    if name == "baseline" or not workload.takes("generate", entry["engine"]) or entry["engine"] == HISTORICAL:
+        return "is not for replies of today's software"
+    if entry.get("transform", {}).get("type") == "original" and not source.is_gguf:
+        return "is for models that come as a GGUF file"
+    if entry["family"] == "precision" and entry["options"].get("dtype") == source.dtype:
+        return f"is what the baseline computes in, {source.dtype}"
+    if wish.goal == "quality" and entry["family"] in LOSSY and not wish.all:
+        return "changes the weights, and quality is the goal"
+    return ""
+
+
+def misfit(source: Source, registry: Mapping, name: str, machine: Machine, wish: Wish) -> str:
+    """Why a technique does not fit into the memory, by estimate; empty where it does, or where nothing is known of the model."""
+    if source.model is None:
+        return ""
+    room = wish.vram or machine.room
+    needs = estimates.memory(source.model, work(source, registry, name, Draft([])), machine.is_gpu)
+    return f"needs about {estimates.size(needs)} of {estimates.size(room)}" if needs > room else ""
+
+
+def work(source: Source, registry: Mapping, name: str, draft: Draft) -> Work:
+    """What a technique of a draft does."""
+    entry = registry[name]
+    maker = registry[entry.get("checkpoint", name)]
+    scores = not source.is_random
+    return Work(
+        technique=name,
+        engine=entry["engine"],
+        env=str(entry["env"]),
+        dtype=entry["options"].get("dtype", source.dtype),
+        transform=maker.get("transform"),
+        options=entry["options"],
+        prompt=PROMPT,
+        new_tokens=draft.new_tokens,
+        batch=1,
+        replies=draft.replies,
+        warmup_replies=WARMUPS,
+        runs=2 if name == "baseline" else 1,
+        scored_tokens=(TEXT_BYTES // 4 + POSITIONS) * scores,
+        requests=estimates.REQUESTS * ITEMS * scores,
+        is_lossless=entry["lossless"],
+        is_baseline=name == "baseline",
+    )
+
+
+def shortened(draft: Draft, source: Source, registry: Mapping, machine: Machine, wish: Wish) -> Draft:
+    """The draft with what fits into the minutes wished for: shorter replies first, then fewer techniques, the last first."""
+    environments = _environments(draft.techniques, registry, machine)
+    for draft.replies, draft.new_tokens in SHORTER:
+        draft.seconds = takes_s(draft, source, registry, machine, environments)
+        if not wish.minutes or source.model is None or draft.seconds <= 60 * wish.minutes:
+            return draft
+    while len(draft.techniques) > 2 and draft.seconds > 60 * wish.minutes:
+        last = draft.techniques.pop()
+        draft.left_out[last] = f"does not fit into {wish.minutes:g} minutes"
+        draft.seconds = takes_s(draft, source, registry, machine, _environments(draft.techniques, registry, machine))
+    return draft
+
+
+def takes_s(draft: Draft, source: Source, registry: Mapping, machine: Machine, environments: Sequence[str]) -> float:
+    """Seconds that a draft takes; 0 where nothing is known of the model."""
+    if source.model is None:
+        return 0.0
+    cells = [(source.model, work(source, registry, name, draft)) for name in draft.techniques]
+    return estimates.study(cells, [source.model], environments, machine).seconds
+
+
+def _environments(techniques: Sequence[str], registry: Mapping, machine: Machine) -> list[str]:
+    used = {"transformers", "report", "evaluation"}
+    for name in techniques:
+        env = registry[name]["env"]
+        used.add(env if isinstance(env, str) else env["cuda" if machine.is_gpu else "cpu"])
+    return sorted(used)
+
+
+# The text
+
+
+def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: str) -> str:
+    """The study as YAML, with comments; `schema` is the path of its schema for editors."""
+    language = "ja" if "ja" in source.languages else "en"
+    name = source.name if PLAIN.match(source.name) else quoted(source.name)
+    lines = [
+        f"# yaml-language-server: $schema={schema}",
+        f"# Written by `speedgrid new`: {one_line(source.told)}. Every key is described in rules/schemas/study.schema.yaml.",
+        f"study: {name}",
+        f"title: Speed-up techniques for {source.name}",
+        "seed: 20240331",
+        "gpus:",
+        "  # Whatever is here: the GPU where there is one, else the CPU.",
+        "  local: {device: auto}",
+    ]
+    if wish.minutes:
+        lines += ["# For further runs of what may be the fastest.", f"budget_minutes: {max(1, round(wish.minutes / 8))}"]
+    lines += ["models:", f"  {name}:", *(f"    {key}: {quoted(value)}" for key, value in source.entry.items())]
+    lines += [
+        "experiments:",
+        "  generate:",
+        f"    models: [{name}]",
+        "    # Names of techniques.yaml; `speedgrid list` has all of them, `speedgrid show NAME` says what one does.",
+        "    techniques:",
+    ]
+    width = max(map(len, draft.techniques))
+    lines += [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in draft.techniques]
+    left = [f"    #   {name}: {one_line(why)}" for name, why in draft.left_out.items()]
+    lines += ["    # Left out:", *left] if left else []
+    lines += ["    baseline: baseline", f"    dtype: {source.dtype}"]
+    if source.is_random:
+        lines += ["    # Random weights have nothing to say, so that any tokens do.", f"    prompt_tokens: {PROMPT}"]
+    else:
+        lines += [
+            "    # In the words that the model was taught to be asked in; put yours here.",
+            f"    prompt: {quoted(PROMPTS[language])}",
+        ]
+    lines += [
+        f"    replies: {draft.replies}",
+        f"    warmup_replies: {WARMUPS}",
+        f"    max_new_tokens: {draft.new_tokens}",
+        "    ignore_eos: true",
+    ]
+    if source.is_random:
+        return "\n".join([*lines, "    # The quality of random weights means nothing.", "    evaluate: false"]) + "\n"
+    lines += [
+        "    # Bits per byte of this text, the distance to the unmodified model over it, and which of four continuations is the real one.",
+        "    evaluate:",
+        f"      text: studies/texts/{'japanese' if language == 'ja' else 'english'}.txt",
+        f"      max_bytes: {TEXT_BYTES}",
+        f"      positions: {POSITIONS}",
+        f"      tasks: [{{task: cloze, limit: {ITEMS}}}]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(value: object) -> str:
+    """A value as YAML has it on one line; JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def one_line(said: str) -> str:
+    """A text of others as a comment can hold it."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
+
+
+def name_of(told: str) -> str:
+    """A name for a study and its model: of the last part of a path or repository, what names may have."""
+    last = told.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    last = last.removesuffix(".gguf")
+    kept = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in last).strip("-._")[:60].lower()
+    return kept or "mine"

@@ -1,0 +1,157 @@
+"""What a planned study will take on this machine: reads what estimates.py needs to know of models, machine and results."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from speedgrid import checkpoints, environments, estimates, gguf_header, hardware, snakemake_seam
+from speedgrid.cell import Cell
+from speedgrid.estimates import Estimate, Machine, Model, Work
+from speedgrid.outcomes import Outcome
+
+# Bytes of a token in text, and replies that `auto` goes on to.
+TOKEN_BYTES, AUTO_REPLIES = 4, 40
+# Environments of every study, and of one that asks tasks.
+ALWAYS, OF_TASKS = ("transformers", "report"), "evaluation"
+
+
+def said(grid) -> list[str]:
+    """What is left of a study, in lines; none where nothing is. `grid` is a planned study (planning.Grid)."""
+    found, machine, unknown = foreseen(grid)
+    if not found.cells and not unknown:
+        return []
+    cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
+    error = estimates.error()
+    lines = estimates.lines(found, machine) if found.cells else []
+    lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
+    return [f"speedgrid: what is left, by estimate: {cells} (speeds within a factor of {error:.1f})", *(f"  {line}" for line in lines)]
+
+
+def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
+    """The estimate of what is not measured yet, the machine that it is for, and what cannot be estimated: models that nothing is known of,
+    and experiments of other workloads than `generate`."""
+    on_gpu = any(cell.on_gpu for cell in grid.cells)
+    left = [cell for cell in grid.cells if not cell.cannot_run and not all(Path(path).is_file() for path in cell.measures)]
+    known = {name: model for name in {cell.model for cell in left} if (model := of_entry(name, grid.study["models"][name]))}
+    unknown = {f"experiment {cell.experiment}" for cell in left if cell.workload != "generate"}
+    unknown |= {f"model {cell.model}" for cell in left if cell.workload == "generate" and cell.model not in known}
+    cells = [(known[cell.model], work(cell)) for cell in left if cell.workload == "generate" and cell.model in known]
+    missing = [model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()]
+    used = {cell.env for cell in left} | set(ALWAYS) | {OF_TASKS for cell in left if cell.asks_tasks}
+    here = machine(on_gpu, used)
+    return estimates.study(cells, missing, used if left else (), here), here, unknown
+
+
+def work(cell: Cell) -> Work:
+    """What a cell of `generate` does."""
+    settings = cell.settings
+    prompt = settings.get("prompt_tokens") or max(1, len(settings.get("prompt", "").encode()) // TOKEN_BYTES)
+    replies = settings["replies"]
+    evaluate = cell.evaluate if cell.evaluate and not cell.random_weights else None
+    items = sum(task["limit"] for task in evaluate["tasks"]) if evaluate else 0
+    return Work(
+        technique=cell.technique,
+        engine=cell.engine,
+        env=cell.env,
+        dtype=cell.options["dtype"],
+        transform=cell.transform,
+        options=cell.options,
+        prompt=prompt,
+        new_tokens=settings["max_new_tokens"],
+        batch=settings["batch_size"],
+        replies=replies if isinstance(replies, int) else AUTO_REPLIES,
+        warmup_replies=settings["warmup_replies"],
+        runs=cell.runs + (cell.further or 0),
+        scored_tokens=evaluate["max_bytes"] // TOKEN_BYTES + evaluate["positions"] if evaluate else 0,
+        requests=estimates.REQUESTS * items,
+        is_lossless=cell.may_take_over,
+        is_baseline=cell.is_baseline,
+    )
+
+
+def machine(on_gpu: bool, names: Iterable[str] = ()) -> Machine:
+    """This machine, and which of the environments `names` are there."""
+    recipes, folder = environments.files(), snakemake_seam.environments_folder(Path.cwd())
+    places = {name: snakemake_seam.environment_folder(recipes[name], folder) for name in names if name in recipes}
+    made = frozenset(name for name, place in places.items() if environments.runs(place))
+    found = hardware.gpus()
+    if on_gpu and found:
+        return Machine(True, found[0].memory, name=found[0].name, made=made)
+    return Machine(on_gpu, hardware.memory(), name=hardware.cpu_name(), made=made)
+
+
+def of_entry(name: str, entry: Mapping) -> Model | None:
+    """What is known of a study's model before it is prepared, or of the one that is there; None where that is not enough."""
+    try:
+        return _of_entry(name, entry)
+    except (Outcome, OSError, KeyError, ValueError, TypeError, ZeroDivisionError, AttributeError):
+        return None
+
+
+def _of_entry(name: str, entry: Mapping) -> Model | None:
+    folder = Path(f"models/{name}/checkpoint")
+    if (folder / "config.json").is_file() and Path(f"models/{name}/prepared.parquet").is_file():
+        model = of_folder(folder)
+        files = sorted((folder / "gguf").glob("*.gguf"))
+        return replace(model, gguf_bytes=files[0].stat().st_size) if files else model
+    if "architecture" in entry:
+        model = estimates.of_config(entry["architecture"], entry["dtype"])
+        return replace(model, written=model.parameters * model.item)
+    if "train" in entry:
+        told = entry["train"]
+        config = {"num_attention_heads": told["heads"], "num_key_value_heads": told["kv_heads"], "num_hidden_layers": told["layers"]}
+        config |= {"vocab_size": told["vocabulary"], "tie_word_embeddings": True}
+        model = estimates.of_config({**told, **config}, "float32")
+        tokens = told["steps"] * told["batch_size"] * told["sequence"]
+        return replace(model, written=model.parameters * model.item, train_tokens=tokens)
+    if "local" in entry:
+        return of_folder(Path(entry["local"]))
+    if "gguf" in entry:
+        return of_gguf(entry["gguf"], entry["dtype"])
+    if "hub" in entry:
+        return of_hub_cache(entry["hub"], entry["revision"])
+    return None
+
+
+def of_folder(folder: Path) -> Model:
+    """A checkpoint of transformers, by its configuration and the heads of its files."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    parameters = checkpoints.parameters(folder) or 0
+    model = estimates.of_config(config, "", 0 if config.get("quantization_config") else parameters)
+    return replace(model, item=checkpoints.size(folder) / model.parameters)
+
+
+def of_gguf(told: str | Mapping, dtype: str) -> Model | None:
+    """A GGUF file by its head; one of a package by what ships with the project."""
+    if isinstance(told, str):
+        path = Path(told).expanduser()
+        head = gguf_header.read(path)
+        kind = head.fields["general.architecture"]
+        size, download = path.stat().st_size, 0
+        layers, heads = (int(str(head.fields[f"{kind}.{name}"])) for name in ("block_count", "attention.head_count"))
+        width = int(str(head.fields[f"{kind}.embedding_length"]))
+        kv = int(str(head.fields.get(f"{kind}.attention.head_count_kv", heads)))
+        model = Model(head.parameters, layers, kv * width // heads, head.tensors.get("token_embd.weight", 0))
+    else:
+        shape = next((one for one in estimates.shapes().values() if told.get("package") in one.get("packages", {})), None)
+        if shape is None:
+            return None
+        size = download = shape["packages"][told["package"]]
+        model = estimates.of_config(shape["architecture"], dtype, shape["parameters"])
+    item = estimates.ITEMS[dtype]
+    return replace(model, item=item, gguf_bytes=size, download=download, written=model.parameters * item)
+
+
+def of_hub_cache(repository: str, revision: str) -> Model | None:
+    """A model of the hub whose configuration is in the hub's cache."""
+    from speedgrid import lock
+
+    folder = lock.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
+    config = folder / "config.json"
+    if not config.is_file():
+        return None
+    if checkpoints.size(folder):
+        return of_folder(folder)
+    model = estimates.of_config(json.loads(config.read_text(encoding="utf-8")))
+    return replace(model, download=model.parameters * model.item)

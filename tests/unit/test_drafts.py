@@ -1,0 +1,120 @@
+"""A first study of a model: which techniques it measures, and that what is written can be planned."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid import drafts, estimates, planning
+from speedgrid.drafts import Source, Wish
+from speedgrid.estimates import Machine
+
+import studies
+
+REGISTRY = planning.read_registry()
+GPU = Machine(True, 24e9, name="NVIDIA GeForce RTX 4090")
+CPU = Machine(False, 64e9)
+
+
+def source(name: str = "llama-3.2-1b", **changes) -> Source:
+    told = estimates.shapes()[name]
+    model = estimates.of_config(told["architecture"], told["dtype"], told["parameters"])
+    entry = {"hub": "some/model", "revision": "0" * 40}
+    return dataclasses.replace(Source(name, entry, model, told["dtype"], told="some model"), **changes)
+
+
+def nothing(name: str) -> str:
+    return "needs an NVIDIA GPU" if "cuda" in REGISTRY[name]["requires"] else ""
+
+
+def everything(name: str) -> str:
+    return ""
+
+
+def test_one_of_each_family_is_measured_and_the_baseline_first():
+    made = drafts.draft(source(), REGISTRY, GPU, Wish(), everything)
+    families = [REGISTRY[name]["family"] for name in made.techniques]
+    assert made.techniques[0] == "baseline"
+    assert len(families) == len(set(families))
+    assert {"attention", "compile", "engine", "quantization"} <= set(families)
+
+
+def test_all_is_everything_that_runs_here_and_fits():
+    few, many = (drafts.draft(source(), REGISTRY, CPU, Wish(all=flag), nothing).techniques for flag in (False, True))
+    assert set(few) < set(many)
+    assert not any("cuda" in REGISTRY[name]["requires"] or REGISTRY[name]["engine"] == "transformers_legacy" for name in many)
+
+
+def test_what_the_machine_lacks_is_left_out_with_the_reason():
+    made = drafts.draft(source(), REGISTRY, GPU, Wish(), lambda name: "needs patience" if name == "vllm" else "")
+    assert "vllm" not in made.techniques
+    assert made.left_out["vllm"] == "needs patience"
+
+
+@pytest.mark.parametrize(("vram", "fits"), [(24e9, {"vllm", "torch_compile_loop"}), (17e9, {"torch_compile_loop"})])
+def test_what_does_not_fit_is_left_out(vram, fits):
+    made = drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=vram), everything)
+    assert {name for name in ("vllm", "torch_compile_loop") if name in made.techniques} == fits
+
+
+def test_a_model_whose_baseline_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"needs about 16.* GB of 8\.0 GB unquantized, as the baseline"):
+        drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=8e9), everything)
+
+
+def test_a_goal_shapes_the_list():
+    by_goal = {goal: drafts.draft(source(), REGISTRY, GPU, Wish(goal=goal), everything).techniques for goal in drafts.GOALS}
+    count = {goal: sum(REGISTRY[name]["family"] == "quantization" for name in names) for goal, names in by_goal.items()}
+    assert count["quality"] == 0 < count["speed"] == 1 < count["memory"]
+
+
+@given(minutes=st.floats(5, 500), is_gpu=st.booleans(), name=st.sampled_from(sorted(estimates.shapes())))
+def test_a_draft_takes_no_more_minutes_than_were_given_where_a_baseline_and_one_technique_can(minutes, is_gpu, name):
+    machine = Machine(True, 200e9, name="NVIDIA H200") if is_gpu else Machine(False, 300e9)
+    made = drafts.draft(source(name), REGISTRY, machine, Wish(minutes=minutes), everything)
+    assert made.techniques[0] == "baseline"
+    assert len(made.techniques) == 2 or made.seconds <= 60 * minutes
+    unlimited = drafts.draft(source(name), REGISTRY, machine, Wish(), everything)
+    assert set(made.techniques) <= set(unlimited.techniques)
+
+
+def test_a_file_of_llama_cpp_is_used_as_it_is_where_the_model_is_one():
+    for is_gguf in (True, False):
+        made = drafts.draft(source(is_gguf=is_gguf), REGISTRY, CPU, Wish(), nothing)
+        assert ("gguf_original" in made.techniques) == is_gguf
+
+
+SHAPE = {"architecture": estimates.shapes()["qwen3-8b"]["architecture"], "dtype": "bfloat16"}
+CASES = {
+    "hub": source(),
+    "japanese": source(languages=("ja",)),
+    "shape": source("qwen3-8b", entry=SHAPE, is_random=True),
+    "an odd name": dataclasses.replace(source(told="x\n# y: [\u2028"), name="on"),
+    "unknown size": source(model=None),
+    "float16": source(dtype="float16"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("wish", [Wish(), Wish(minutes=20, all=True)], ids=["plain", "all"])
+def test_what_is_written_can_be_planned(tmp_path, case, wish):
+    one = CASES[case]
+    made = drafts.draft(one, REGISTRY, CPU, wish, nothing)
+    path = tmp_path / "mine.yaml"
+    path.write_text(drafts.text(one, made, REGISTRY, wish, f"{studies.ROOT}/rules/schemas/study.schema.yaml"), encoding="utf-8")
+    grid = planning.read_grid(path)
+    assert [cell.technique for cell in grid.cells] == made.techniques
+    assert grid.study["models"][one.name].get("hub", "some/model") == "some/model"
+    evaluate = grid.study["experiments"]["generate"]["evaluate"]
+    assert bool(evaluate) != one.is_random
+    if evaluate:
+        assert ("japanese" in evaluate["text"]) == ("ja" in one.languages)
+
+
+@given(st.text(max_size=90))
+def test_any_path_gives_a_name_that_a_study_takes(told):
+    name = drafts.name_of(told)
+    assert name
+    assert len(name) <= 60
+    assert name[0].isalnum()
+    assert all(sign.isascii() and (sign.isalnum() or sign in "._-") for sign in name)

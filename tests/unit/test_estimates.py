@@ -1,0 +1,120 @@
+"""What a study will take, by estimate: against figures that were recorded, and by what must hold of any."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid import estimates
+from speedgrid.estimates import Machine, Model, Work
+
+import studies
+
+REGISTRY = studies.registry()
+H200 = Machine(True, 141e9, name="NVIDIA H200")
+TWO_CORES = Machine(False, 16e9)
+
+
+def work(technique: str, dtype: str = "bfloat16", **changes) -> Work:
+    entry = REGISTRY[technique]
+    told = {
+        "technique": technique,
+        "engine": entry["engine"],
+        "env": "transformers",
+        "dtype": entry.get("options", {}).get("dtype", dtype),
+        "transform": REGISTRY[entry.get("checkpoint", technique)].get("transform"),
+        "options": entry.get("options", {}),
+        "prompt": 128,
+        "new_tokens": 128,
+        "batch": 1,
+        "replies": 20,
+        "warmup_replies": 3,
+    }
+    return Work(**told | changes)
+
+
+def shape(name: str, dtype: str = "") -> Model:
+    told = estimates.shapes()[name]
+    return estimates.of_config(told["architecture"], dtype or told["dtype"], told["parameters"])
+
+
+@pytest.mark.parametrize("name", estimates.shapes())
+def test_the_parameters_of_a_shape_follow_from_its_configuration(name):
+    """Norms and biases, which are not counted, are less than a hundredth."""
+    told = estimates.shapes()[name]
+    counted = estimates.of_config(told["architecture"], told["dtype"]).parameters
+    assert 0.99 * told["parameters"] < counted <= told["parameters"]
+    assert told["source"].startswith("https://")
+
+
+@pytest.mark.parametrize(("run", "name"), [("decode-1b", "llama-3.2-1b"), ("decode-8b", "llama-3.1-8b")])
+def test_memory_on_a_gpu_is_within_a_fifth_of_what_was_recorded(run, name):
+    summary = pd.read_parquet(studies.ROOT / f"docs/results/h200/{run}/summary.parquet")
+    for row in summary.itertuples():
+        assert 0.8 < estimates.memory(shape(name), work(row.technique), is_gpu=True) / row.memory_peak < 1.2, row.technique
+
+
+def test_steps_are_within_half_of_what_was_recorded_on_other_models():
+    """Each recorded run against costs that the other model's runs were fitted to."""
+    assert 1 < estimates.error() < 1.5
+
+
+@pytest.mark.parametrize(("run", "name"), [("decode-1b", "llama-3.2-1b"), ("decode-8b", "llama-3.1-8b")])
+def test_replies_on_a_gpu_are_within_half_of_what_was_recorded(run, name):
+    summary = pd.read_parquet(studies.ROOT / f"docs/results/h200/{run}/summary.parquet")
+    for row in summary.itertuples():
+        estimate = 128 / estimates.reply_s(shape(name), work(row.technique), H200)
+        assert 1 / 1.5 < estimate / row.rate < 1.5, row.technique
+
+
+@given(
+    technique=st.sampled_from([name for name in REGISTRY if name not in ("tensorrt_llm", "sglang")]),
+    factor=st.integers(2, 5),
+    is_gpu=st.booleans(),
+)
+def test_more_work_takes_more_and_nothing_takes_nothing(technique, factor, is_gpu):
+    machine, model = (H200 if is_gpu else TWO_CORES), shape("llama-3.2-1b")
+    one = work(technique)
+    larger = dataclasses.replace(model, parameters=factor * model.parameters, layers=factor * model.layers)
+    assert 0 < estimates.step_s(model, one, machine) < estimates.step_s(larger, one, machine)
+    assert estimates.memory(model, one, is_gpu) > 0
+    longer = dataclasses.replace(one, new_tokens=factor * one.new_tokens)
+    assert estimates.measuring_s(model, one, machine) < estimates.measuring_s(model, longer, machine)
+    assert estimates.scoring_s(model, one, machine) == 0
+
+
+def test_what_is_made_already_is_not_made_again_and_what_is_measured_is_not_counted():
+    cells = [(shape("llama-3.2-1b"), work("baseline")), (shape("llama-3.2-1b"), work("sdpa"))]
+    fresh = estimates.study(cells, [cells[0][0]], ["transformers", "report"], H200)
+    made = estimates.study(cells, [], ["transformers", "report"], dataclasses.replace(H200, made=frozenset({"transformers", "report"})))
+    assert fresh.environments == ["report", "transformers"]
+    assert made.environments == []
+    assert made.disk == made.download == 0
+    assert made.first_s < made.seconds < fresh.seconds
+    assert estimates.study([], [], [], H200).seconds == 0
+
+
+def test_what_does_not_fit_is_named_and_takes_no_time():
+    small = Machine(True, 10e9, name="NVIDIA GeForce RTX 3080")
+    cells = [(shape("llama-3.1-8b"), work("baseline")), (shape("llama-3.1-8b"), work("bnb_nf4"))]
+    found = estimates.study(cells, [], [], small)
+    assert [name for name, _ in found.not_fitting] == ["baseline"]
+    assert found.seconds < estimates.study(cells, [], [], H200).seconds + 600
+    assert any("will likely not fit: baseline (16." in line for line in estimates.lines(found, small))
+
+
+def test_a_technique_that_is_proven_lossless_answers_no_requests():
+    asked = {"scored_tokens": 1000, "requests": 4000}
+    model = shape("llama-3.2-1b")
+    whole, proven = (estimates.scoring_s(model, work("sdpa", is_lossless=flag, **asked), TWO_CORES) for flag in (False, True))
+    assert proven < whole
+    baseline = estimates.scoring_s(model, work("baseline", is_lossless=True, is_baseline=True, **asked), TWO_CORES)
+    assert baseline > proven
+
+
+def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():
+    assert Machine(True, 1, name="NVIDIA H100 PCIe").reads < Machine(True, 1, name="NVIDIA H100 80GB HBM3").reads
+    assert Machine(True, 1, name="NVIDIA L40S").reads > Machine(True, 1, name="NVIDIA L4").reads
+    assert Machine(True, 1, name="Unheard of").reads == estimates.GPU_BANDWIDTH
+    assert Machine(True, 1, bandwidth=5.0, name="NVIDIA H200").reads == 5.0
