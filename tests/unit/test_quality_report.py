@@ -43,9 +43,10 @@ def test_the_baseline_and_what_has_no_scores_have_no_verdict(grid):
 def test_accuracy_is_held_against_a_published_one_of_the_same_task_alone(group):
     head = "study,device,technique,point,column,value,note\n"
     figures = published.read(head + "s,GPU X,baseline,,accuracy,0.9,cloze\ns,GPU X,baseline,,accuracy,0.82,HellaSwag\n")
-    same, other = published.beside(figures, "s", group, [])
-    assert (same.ours, same.ratio) == ("0.450", "0.500")
-    assert (other.ours, other.published, other.ratio) == ("measured on cloze", "0.820", "")
+    (table,) = published.beside(figures, "s", group, []).tables
+    same, other = table.rows
+    assert (same.ours, same.published, table.unit) == ("45.0", "90.0", "%")
+    assert (other.ours, other.published, other.gain) == ("measured on cloze", "82.0", "")
 
 
 def test_scores_are_said_with_loss_and_resolution(grid, group):

@@ -340,10 +340,32 @@ def test_published_figures_stand_beside_ours(trained):
     )
     cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
-    (row,) = published.beside(figures, "s", group, [])
-    assert (row.label, row.figure, row.published, row.device, row.note) == ("Fast", "Time", "100 ms", "GPU X", "batch 8")
-    assert float(row.ratio) == pytest.approx(2, rel=0.02)
-    assert published.beside(figures, None, group, []) == []
+    found = published.beside(figures, "s", group, [], {"batch_size": 8})
+    (table,) = found.tables
+    assert (table.name, table.unit) == ("Time", "ms")
+    assert [(row.label, row.ours, row.published, row.gain, row.note) for row in table.rows] == [("Fast", "202", "100", "", "batch 8")]
+    assert found.conditions == [("Device", "GPU X", "AMD EPYC 9354 32-Core Processor"), ("Settings", "batch 8", "batch size 8")]
+    assert published.beside(figures, None, group, []) is None
+
+
+def test_gains_are_taken_within_each_study_and_their_directions_named(trained):
+    head = "study,device,technique,point,column,value,note\n"
+    figures = published.read(
+        head + "s,GPU X,plain,,latency_mean_s,0.1,\ns,GPU X,fast,,latency_mean_s,0.025,\ns,CPU Y,stuck,,latency_mean_s,0.2,\n"
+        "s,GPU X,plain,,memory_peak,2e9,\ns,GPU X,fast,,memory_peak,1e9,\n"
+    )
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
+    (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
+    time, memory = published.beside(figures, "s", group, []).tables
+    assert time.gain == "Speed-up over Plain; more is faster"
+    rows = {row.label: row for row in time.rows}
+    assert (rows["Plain"].gain, rows["Plain"].published_gain) == ("", "")
+    assert float(rows["Fast"].gain.rstrip("×")) == pytest.approx(2, rel=0.02)
+    assert (rows["Fast"].published_gain, rows["Fast"].direction) == ("4.00×", "faster in both")
+    assert (rows["Stuck"].published_gain, rows["Stuck"].direction) == ("0.500×", "faster here, slower there")
+    assert (rows["Stuck"].device, rows["Fast"].device) == ("CPU Y", "")
+    assert memory.gain == "Memory over that of Plain; less is better"
+    assert [(row.published, row.published_gain) for row in memory.rows] == [("1.86", ""), ("0.931", "0.500×")]
 
 
 def test_methods_leave_out_what_a_workload_does_not_use():

@@ -130,7 +130,7 @@ class Section:
     samples: list[dict] = field(default_factory=list)
     prompt: str = ""
     sizes: list[training.PointTable] = field(default_factory=list)
-    others: list[published.Beside] = field(default_factory=list)
+    others: published.Comparison | None = None
     fits: cards.Fits | None = None
 
 
@@ -291,7 +291,7 @@ def _section(
         machine=trust.machine_rows(group),
         samples=_samples(group) if replies else [],
         sizes=training.point_tables(points),
-        others=published.beside(others, settings.get("published"), group, points),
+        others=published.beside(others, settings.get("published"), group, points, settings),
         fits=cards.table(group, cards.device_memory(runs, group)),
         prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
     )

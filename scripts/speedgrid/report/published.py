@@ -1,7 +1,12 @@
-"""Figures that others have published, beside ours: report/published.csv, with our names of techniques and columns, in seconds and bytes."""
+"""Figures that others have published, beside ours: report/published.csv, with our names of techniques and columns, in seconds and bytes.
+
+What compares across devices and software is the gain *within* a study: how much a technique changes its own baseline. The figures
+themselves stand beside it, in one unit a column, and so does what differs in the conditions.
+"""
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +15,10 @@ from speedgrid.report.tables import Group
 from speedgrid.schema import POINTS, SUMMARY
 
 LABELS = {column.name: column for table in (POINTS, SUMMARY) for column in table.columns}
+NAMES = {"latency_mean_s": "Time", "memory_more": "Memory"}
+UNCHANGED = 0.02  # a gain nearer to none than this has no direction
+# Of an experiment: what a publication says of its own conditions, if anything.
+CONDITIONS = ("dtype", "precision", "batch_size", "sequence", "image_size", "prompt_tokens", "max_new_tokens", "optimizer", "replies")
 
 
 @dataclass(frozen=True)
@@ -27,15 +36,47 @@ class Figure:
 
 @dataclass(frozen=True)
 class Beside:
-    """A row of the page: what was published and what came out here, as texts; `ours` says why where nothing did."""
+    """A technique in both studies, as texts: ours and theirs, each with its gain over its own baseline, and whether these go the same way.
+    `ours` says why where there is none; what is not known is empty. `device` is told where it is not that of the baseline."""
 
     label: str
-    figure: str
+    size: str
     ours: str
     published: str
-    ratio: str
+    gain: str
+    published_gain: str
+    direction: str
     device: str
     note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The figures of one column: its name and unit, what a gain is and which direction is better, and the rows."""
+
+    name: str
+    unit: str
+    gain: str
+    rows: list[Beside]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published study beside ours: what differs around the figures as (what, theirs, ours), and a table for each column."""
+
+    conditions: list[tuple[str, str, str]]
+    tables: list[Table]
+
+
+@dataclass(frozen=True)
+class _Gain:
+    """How a figure is held against its baseline's: in words, as a number that grows with it, as text, and how either direction is called."""
+
+    words: str
+    of: object
+    text: object
+    more: str
+    less: str
 
 
 def read(text: str) -> list[Figure]:
@@ -44,28 +85,90 @@ def read(text: str) -> list[Figure]:
     return [Figure(**{**row, "point": int(row["point"]) if row["point"] else None, "value": float(row["value"])}) for row in rows]
 
 
-def beside(figures: Sequence[Figure], study: str | None, group: Group, points: Sequence[Mapping]) -> list[Beside]:
-    """The figures of a published study for the techniques of a group; none where the experiment names no study."""
+def beside(
+    figures: Sequence[Figure], study: str | None, group: Group, points: Sequence[Mapping], settings: Mapping | None = None
+) -> Comparison | None:
+    """The figures of a published study for the techniques of a group, run with `settings`; None where the experiment names no study, or
+    where it has none of its techniques."""
     labels = dict(zip(group.rows.technique, group.rows.label, strict=True))
-    return [
-        _row(figure, labels[figure.technique], group, points) for figure in figures if figure.study == study and figure.technique in labels
-    ]
+    own = [figure for figure in figures if figure.study == study and figure.technique in labels]
+    if not own:
+        return None
+    columns = dict.fromkeys(figure.column for figure in own)
+    tables = [_table(column, [figure for figure in own if figure.column == column], own, group, points, labels) for column in columns]
+    return Comparison(_conditions(own, group, settings or {}), tables)
 
 
-def _row(figure: Figure, label: str, group: Group, points: Sequence[Mapping]) -> Beside:
-    value, why = _ours(figure, group, points)
-    column = LABELS[figure.column]
-    unit = units.Scale(f"{group.unit}/s") if figure.column == "rate" else units.scale(column.unit, [figure.value])
-    words = {"latency_mean_s": "Time", "memory_more": "Memory"}.get(figure.column, column.label)
-    return Beside(
-        label,
-        words + (f" at {figure.point:,}" if figure.point else ""),
-        unit.text(value) if value is not None else why,
-        unit.text(figure.value),
-        units.number(value / figure.value) if value is not None else "",
-        figure.device,
-        figure.note,
-    )
+def _table(column: str, figures: Sequence[Figure], all_of: Sequence[Figure], group: Group, points: Sequence[Mapping], labels) -> Table:
+    base = _base(all_of, group)
+    ours = [_ours(figure, group, points) for figure in figures]
+    values = [value for value, _ in ours] + [figure.value for figure in figures]
+    unit = units.Scale("%", 0.01) if column == "accuracy" else units.scale(LABELS[column].unit, values)
+    unit = units.Scale(f"{group.unit}/s") if column == "rate" else unit
+    gain = _gain(column, labels[base])
+    bases = {figure.point: figure for figure in figures if figure.technique == base}
+    rows = []
+    for figure, (value, why) in zip(figures, ours, strict=True):
+        against = bases.get(figure.point)
+        our_base = _ours(against, group, points)[0] if against else None
+        theirs = gain.of(figure.value, against.value) if against and against is not figure else None
+        mine = gain.of(value, our_base) if theirs is not None and value is not None and our_base else None
+        rows.append(
+            Beside(
+                label=labels[figure.technique],
+                size=f"{figure.point:,}" if figure.point else "",
+                ours=units.number(unit(value)) if value is not None else why,
+                published=units.number(unit(figure.value)),
+                gain="" if mine is None else gain.text(mine),
+                published_gain="" if theirs is None else gain.text(theirs),
+                direction="" if mine is None or theirs is None else _direction(mine, theirs, gain),
+                device=figure.device if against and figure.device != against.device else "",
+                note=figure.note,
+            )
+        )
+    return Table(NAMES.get(column, LABELS[column].label), unit.unit, gain.words, rows)
+
+
+def _base(figures: Sequence[Figure], group: Group) -> str:
+    """The technique that gains are taken over: the group's own baseline where the publication has it, else its first."""
+    own = group.rows[group.rows.is_baseline].technique
+    published = dict.fromkeys(figure.technique for figure in figures)
+    return next((technique for technique in own if technique in published), next(iter(published)))
+
+
+def _gain(column: str, base: str) -> _Gain:
+    if column == "accuracy":
+        return _Gain(f"Against {base}, in points; more is better", lambda x, b: 100 * (x - b), _points, "better", "worse")
+    if LABELS[column].unit == "B":
+        return _Gain(f"Memory over that of {base}; less is better", lambda x, b: math.log(x / b), _ratio, "more", "less")
+    if LABELS[column].better == "lower":
+        return _Gain(f"Speed-up over {base}; more is faster", lambda x, b: math.log(b / x), _ratio, "faster", "slower")
+    return _Gain(f"Speed-up over {base}; more is faster", lambda x, b: math.log(x / b), _ratio, "faster", "slower")
+
+
+def _ratio(logarithm: float) -> str:
+    return f"{units.number(math.exp(logarithm))}×"
+
+
+def _points(difference: float) -> str:
+    return f"{difference:+.1f}".replace("-", "−")
+
+
+def _direction(ours: float, theirs: float, gain: _Gain) -> str:
+    """Whether a technique changed its baseline in the same direction in both studies."""
+    mine, other = (gain.more if one > UNCHANGED else gain.less if one < -UNCHANGED else "unchanged" for one in (ours, theirs))
+    return f"{mine} in both" if mine == other else f"{mine} here, {other} there"
+
+
+def _conditions(figures: Sequence[Figure], group: Group, settings: Mapping) -> list[tuple[str, str, str]]:
+    """What is known to differ, or is told by one side alone: devices, and the settings."""
+    theirs = ", ".join(dict.fromkeys(figure.device for figure in figures))
+    ours = ", ".join(name for name in dict.fromkeys(group.measured.device_name) if name)
+    notes = "; ".join(dict.fromkeys(figure.note for figure in figures if figure.note and figure.column != "accuracy"))
+    told = {name: settings[name] for name in CONDITIONS if settings.get(name) not in (None, "", [])}
+    mine = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if not isinstance(value, Mapping))
+    found = [("Device", theirs, ours or "nothing was measured")]
+    return found + ([("Settings", notes or "not told", mine or "not told")] if notes or mine else [])
 
 
 def _ours(figure: Figure, group: Group, points: Sequence[Mapping]) -> tuple[float | None, str]:
