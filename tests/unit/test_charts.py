@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from report_data import group_of
 from speedgrid import planning
 from speedgrid.report import charts
-from speedgrid.report.charts import base, families, labels, memory
+from speedgrid.report.charts import base, energy, families, labels, latency, lines, memory, phases, reading, runs
 from speedgrid.schema import SUMMARY
 
-NAMES = ["speed", "speedup", "ceiling", "latency", "memory", "quality", "cold-start", "pays"]
-ROW_CHARTS = [name for name in NAMES if name not in ("quality", "pays")]
+NAMES = ["speed", "speedup", "phases", "ceiling", "latency", "memory", "cold-start", "quality", "pays", "ecdf", "replies"]
+ROW_CHARTS = ["speed", "speedup", "phases", "ceiling", "latency", "memory", "cold-start"]
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +300,113 @@ def test_the_lines_cross_1_where_a_technique_pays_off(figures):
     assert all((share > 1) == (count < paid["break_even_replies"]) for count, share in line.items())
     assert "torch.compile (static cache) after" in figure.words
     assert "No KV cache never" in figure.words
+
+
+# Phases, shares, energy, runs and people
+
+
+def test_prefill_decode_and_memory_are_told_over_the_baseline(figures):
+    rows = [row for row in data_of(figures["phases"][1]) if "part" in row]
+    compiled = {row["part"]: row for row in rows if row["name"] == "torch.compile (static cache)"}
+    assert set(compiled) == {"prefill", "decode", "peak memory"}
+    assert compiled["peak memory"]["ratio"] == pytest.approx(1010 / 900)
+    assert compiled["decode"]["ratio"] == pytest.approx(92 / 48, rel=0.03)
+    assert compiled["decode"]["low"] < compiled["decode"]["ratio"] < compiled["decode"]["high"]
+    assert {row["ratio"] for row in rows if row["state"] == "baseline"} == {1.0}
+
+
+def test_peaks_of_memory_of_two_sources_have_no_ratio(tmp_path):
+    cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], facts={"memory_source": "device"})]
+    group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    rows = [row for row in data_of(phases.phases(group.rows, group.replies).to_dict()) if row.get("name") == "SDPA" and "part" in row]
+    assert {row["part"] for row in rows} == {"prefill", "decode"}
+
+
+def test_shares_of_replies_rise_to_all_of_them_and_percentiles_have_their_intervals(tmp_path):
+    group = group_of(tmp_path, [replace(made.DEFAULT_CELLS[0], replies=300)])
+    figure = latency.ecdf_figure(group)
+    rows = data_of(figure.chart.to_dict(validate=True))
+    line = [row for row in rows if "percentile" not in row and "time" in row]
+    assert len(line) == latency.STEPS
+    assert [row["share"] for row in line] == sorted(row["share"] for row in line)
+    assert line[-1]["share"] == 1
+    assert line[0]["share"] == pytest.approx(1 / 300)
+    bounds = {row["percentile"]: row for row in rows if "percentile" in row}
+    for percent, bound in bounds.items():
+        assert bound["low"] <= bound["time"] <= bound["high"], percent
+        nearest = min(line, key=lambda row: abs(row["share"] - bound["share"]))
+        assert nearest["time"] == pytest.approx(bound["time"], rel=0.02)
+
+
+def test_energy_has_a_chart_where_it_is_known(tmp_path):
+    assert energy.energy_figure(group_of(tmp_path / "none")) is None
+    group = group_of(tmp_path / "some", made.DEFAULT_CELLS[:2])
+    rows = group.rows.assign(joule_per_token=[0.5, 0.25])
+    figure = energy.energy_figure(replace(group, rows=rows))
+    bars = {row["name"]: row for row in data_of(figure.chart.to_dict(validate=True)) if "joule" in row}
+    assert [bars[name]["joule"] for name in ("Baseline (eager attention)", "SDPA")] == [0.5, 0.25]
+    assert bars["SDPA"]["kwh"] == "0.0694 kWh"  # a million times 0.25 J
+    assert figure.words == "Baseline (eager attention) 0.500 J/token; SDPA 0.250 J/token"
+
+
+def test_runs_of_the_same_stand_around_their_mean(tmp_path, figures):
+    assert "runs" not in figures
+    cells = [replace(made.DEFAULT_CELLS[0], spread=0, again=(50.4, 45.6)), made.DEFAULT_CELLS[1]]
+    figure = runs.runs_figure(group_of(tmp_path, cells))
+    told = [(row["name"], row["run"], round(row["off"], 1)) for row in data_of(figure.chart.to_dict(validate=True)) if "off" in row]
+    assert told == [("Baseline (eager attention)", 1, 0.0), ("Baseline (eager attention)", 2, 5.0), ("Baseline (eager attention)", 3, -5.0)]
+    assert "drifted by" in figure.caption
+
+
+def test_replies_over_time_keep_a_stall_however_many_there_are(tmp_path):
+    group = group_of(tmp_path, [replace(made.DEFAULT_CELLS[0], spread=0.001, replies=1000)])
+    stalled = group.replies.copy()
+    stalled.loc[517, "rate"] = stalled.rate[517] / 10
+    rows = data_of(runs.replies_figure(replace(group, replies=stalled)).chart.to_dict(validate=True))
+    line = [row for row in rows if "share" in row and "label" not in row]
+    assert len(line) <= runs.SHOWN
+    assert min(row["share"] for row in line) == pytest.approx(10, rel=0.02)
+
+
+def test_the_published_pace_of_speech_is_had_again():
+    assert reading.times_speech(102.69, 319, 187, reading.JAPANESE) == pytest.approx(35.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "pace"),
+    [
+        ("今日は良い天気ですね。このあとの予定は何でしょうか、散歩に行きましょう。" * 10, reading.JAPANESE),
+        ("The weather is fine today, so we went for a walk along the river. " * 10, reading.WORDS),
+        ("def f(self, x):\n    return self.items[x](*a, **{'k': [1, 2]}) + 0x1f\n" * 10, None),
+        ("short", None),
+        ("", None),
+    ],
+    ids=["Japanese", "English", "code", "short", "nothing"],
+)
+def test_people_read_prose(text, pace):
+    assert reading.pace([text]) == pace
+
+
+def test_speech_is_compared_where_the_model_writes_prose(tmp_path):
+    prose = ("The weather is fine today so we went for a walk along the river and back again. " * 4,)
+    cells = [replace(cell, texts=prose) for cell in made.DEFAULT_CELLS[:3]]
+    figure = reading.reading_figure(group_of(tmp_path / "prose", cells))
+    rows = {row["name"]: row for row in data_of(figure.chart.to_dict(validate=True)) if "times" in row}
+    words = len(prose[0].split())
+    assert rows["SDPA"]["times"] == pytest.approx(50.5 * words / 64 / 2.5, rel=0.02)
+    assert reading.reading_figure(group_of(tmp_path / "random", cells, quality_meaningful=False)) is None
+    assert reading.reading_figure(group_of(tmp_path / "code", made.DEFAULT_CELLS[:3])) is None
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1.05, 1e6))
+def test_ticks_of_a_logarithmic_axis_lie_on_it(low, factor):
+    ticks = base.log_ticks(low, low * factor)
+    assert ticks == sorted(set(ticks))
+    assert all(low * 0.99 <= tick <= low * factor * 1.01 for tick in ticks)
+    assert len(ticks) <= 13
+
+
+def test_lines_of_one_family_have_different_dashes():
+    found = lines.dashes(["compile", "attention", "compile", "compile"])
+    assert found[0] == found[1] == [1, 0]
+    assert len({str(dash) for dash in (found[0], found[2], found[3])}) == 3

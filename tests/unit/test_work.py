@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from report_data import quick_parts
 from speedgrid import records
 from speedgrid.hardware import Device
 from speedgrid.meters import MemoryMeter
-from speedgrid.report import page, published, tables, training, work
+from speedgrid.report import charts, page, published, tables, training, work
+from speedgrid.report.charts import tradeoff
 from speedgrid.schema import MEASURE, POINTS, SUMMARY
 from speedgrid.stage import Job
 from speedgrid.workloads import repeat
@@ -372,3 +374,47 @@ def test_methods_leave_out_what_a_workload_does_not_use():
     told = {"workload": "train", "batch_size": 8, "sampling": {}, "max_new_tokens": 256}
     assert training.methods(told) == {"workload": "train", "batch_size": 8}
     assert training.methods({"workload": "generate", "sampling": {}}) == {"workload": "generate", "sampling": {}}
+
+
+def figures_of(grid: list[dict]) -> dict[str, charts.Figure]:
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
+    return {figure.name: figure for figure in charts.figures(group, work.point_rows(cells))}
+
+
+def rows_of(figure: charts.Figure) -> list[dict]:
+    return [row for rows in figure.chart.to_dict(validate=True)["datasets"].values() for row in rows]
+
+
+def test_curves_over_sizes_have_a_point_a_size_and_a_cross_where_memory_ran_out(series):
+    found = figures_of(series)
+    assert list(found)[:3] == ["time", "rate", "memory-size"]
+    rows = rows_of(found["time"])
+    assert {(row["name"], row["size"]) for row in rows if "low" in row} == {
+        *(("Plain", size) for size in (1024, 2048)),
+        *(("Flash", size) for size in (1024, 2048, 4096)),
+    }
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows if "low" in row)
+    (cross,) = (row for row in rows if "why" in row)
+    assert (cross["name"], cross["size"], cross["why"]) == ("Plain", 4096, "oom, asked for 20.0 GiB")
+    assert "A cross is a size at which memory ran out." in found["time"].caption
+    spec = found["time"].chart.to_dict()
+    assert "sequence (tokens)" in json.dumps(spec)  # what grows, with its unit
+    assert {row["label"] for row in rows if "label" in row} == {"Plain", "Flash"}
+
+
+def test_the_loss_of_training_is_a_line_a_technique(trained):
+    found = figures_of(trained)
+    rows = [row for row in rows_of(found["loss"]) if "loss" in row and "label" not in row]
+    assert [row["loss"] for row in rows if row["name"] == "Plain"] == pytest.approx(LOSSES)
+    assert "loss (nat)" in json.dumps(found["loss"].chart.to_dict())
+
+
+def test_memory_stands_against_the_speed_of_training(trained, tmp_path):
+    assert "memory-speed" not in figures_of(trained)  # no peaks were told
+    cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
+    (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
+    rows = group.rows.assign(memory_peak=[float(400 * made.MIB), 300.0 * made.MIB, 200.0 * made.MIB, float("nan")], memory_source="process")
+    figure = tradeoff.memory_figure(replace(group, rows=rows))
+    points = {row["name"]: row["peak"] for row in rows_of(figure) if "peak" in row}
+    assert points == {"Plain": 400, "Fast": 300, "Stuck": 200}

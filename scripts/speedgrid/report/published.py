@@ -70,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Gain:
-    """How a figure is held against its baseline's: in words, as a number that grows with it, as text, and how either direction is called."""
+    """How a figure is held against its baseline's: in words, as a number that grows with it, as text; and how each way is called."""
 
     words: str
     of: object

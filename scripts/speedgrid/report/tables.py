@@ -492,7 +492,7 @@ class Group:
     """What is compared with one another: the cells of one gpu, experiment and model, and their finished replies.
 
     `rows` has the columns of schema.SUMMARY in the order of the plan, with labels that are unique; `replies` one row a reply, with
-    technique, run, reply, reply_s, rate, tokens_per_s, new_tokens, text, point and loss.
+    technique, run, reply, started_s, reply_s, ttft_s, prompt_tokens, batch_size, rate, tokens_per_s, new_tokens, text, point and loss.
     """
 
     gpu: str
@@ -556,13 +556,14 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[G
 
 
 def _reply_frame(finished: Sequence[Mapping]) -> pd.DataFrame:
-    kept = (*KEYS, "reply", "reply_s", "new_tokens", "point", "loss")
+    times = ("started_s", "reply_s", "ttft_s", "prompt_tokens", "batch_size")
+    kept = (*KEYS, "reply", *times, "new_tokens", "point", "loss")
     rates = [items(reply) / reply["reply_s"] for reply in finished]
     columns = {name: [reply[name] for reply in finished] for name in kept}
     columns |= {"text": [(reply["text"] or [""])[0] for reply in finished], "run": [reply.get("run", 1) for reply in finished]}
-    texts = (*KEYS, "text")
+    kinds = dict.fromkeys((*KEYS, "text"), object) | dict.fromkeys(times, float)
     return pd.DataFrame(
-        {name: pd.Series(values, dtype=object if name in texts else None) for name, values in columns.items()}
+        {name: pd.Series(values, dtype=kinds.get(name)) for name, values in columns.items()}
         | {"rate": pd.Series(rates, dtype=float), "tokens_per_s": pd.Series(rates, dtype=float)}
     )
 

@@ -7,7 +7,7 @@ no others. The technique that is chosen keeps its colours while the rest fades: 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -155,6 +155,16 @@ def ratio_ticks(low: float, high: float) -> list[float]:
     return sorted({1.0, *(round(1 + step / 20, 2) for step in range(-20, 21) if low <= 1 + step / 20 <= high)})
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between low and high for a logarithmic axis: powers of ten, with halves and fifths where those are few."""
+    tens = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [float(f"{step * 10.0**ten:.3g}") for ten in tens for step in steps if low <= step * 10.0**ten <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks
+
+
 def color(table: pd.DataFrame) -> alt.Color:
     """The colours of the families in the table."""
     kinds = [kind for kind in dict.fromkeys(table.kind) if kind != families.FAILED]
@@ -247,12 +257,14 @@ def dot_layer(dots: pd.DataFrame, table: pd.DataFrame, field: str, x: alt.X) -> 
 # Words
 
 
-def legend(group: Group) -> list[Key]:
-    """The families of a group with their colours and shapes, the baseline, and what counts nowhere."""
+def legend(group: Group, names: Container[str] | None = None) -> list[Key]:
+    """The families of a group, or of its techniques with these names, in colours and shapes; the baseline, and what counts nowhere."""
     table = prepare(group.rows)
-    there = set(table.kind)
-    found = [Key("--chart-baseline", "baseline", "reference")] if families.BASELINE in there else []
-    found += [Key(f"--family-{family}", words, family) for family, words in families.WORDS.items() if family in there]
+    there = set(table.kind if names is None else table.kind[[name in names for name in table.name]])
+    # Plain techniques look like the baseline.
+    plain = ["baseline"] * (families.BASELINE in there) + ["plain"] * ("reference" in there)
+    found = [Key("--chart-baseline", " or ".join(plain), "reference")] if plain else []
+    found += [Key(f"--family-{family}", words, family) for family, words in families.WORDS.items() if family in there - {"reference"}]
     left_out = [STATUS_WORDS[status] for status in STATUS_WORDS if (group.rows.status == status).any()]
     return found + ([Key("--chart-off", " or ".join(left_out))] if families.OFF in there else [])
 

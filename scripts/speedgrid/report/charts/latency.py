@@ -5,17 +5,23 @@ import pandas as pd
 
 from speedgrid import stats
 from speedgrid.report import units
-from speedgrid.report.charts import base
+from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import PAPER, Figure
 from speedgrid.report.charts.speed import NOUNS, PLURALS
 from speedgrid.report.tables import Group
 
+PERCENTILES = tuple(f"latency_p{percent}{end}_s" for percent in (50, 95) for end in ("", "_low", "_high"))
+FEWEST = 5  # replies of which shares say something
+STEPS = 100  # of a line
+LOG_FROM = 6  # times the shortest that the longest takes, for a logarithmic axis
 LATENCY = ("latency_p50_s", "latency_p95_s", "replies")
 _BOX = ("name", "p25", "p50", "p75", "p95", "supported", "median", "middle", "tail")
 
 
-def latency_figure(group: Group) -> Figure:
+def latency_figure(group: Group) -> Figure | None:
     """Times of single replies, steps or passes."""
+    if not group.replies.technique.isin(group.measured.technique).any():
+        return None
     noun = NOUNS[group.workload]
     milliseconds = group.measured.assign(latency_p50_s=group.measured.latency_p50_s * 1000)
     return Figure(
@@ -68,3 +74,80 @@ def _box(name: str, times: pd.Series, unit: units.Scale) -> tuple:
     low, middle, high, tail = map(units.number, (p25, p50, p75, p95))
     texts = (f"{middle} {unit.unit}", f"{low}–{high} {unit.unit}", f"{tail} {unit.unit}{needed}")
     return (name, p25, p50, p75, p95, supported, *texts)
+
+
+def ecdf_figure(group: Group) -> Figure | None:
+    """Which share of the replies was there after how long."""
+    table, unit, _ = _shares(group)
+    if table.empty:
+        return None
+    noun = NOUNS[group.workload]
+    shown = set(table.name)
+    left_out = len(group.engaged) - len(shown)
+    without = f" The {left_out} slowest are left out." if left_out > 0 else ""
+    return Figure(
+        "ecdf",
+        f"How many {PLURALS[noun]} are done by when",
+        f"Left is better: the share of the {PLURALS[noun]} that took no longer. Bars are 95\u00a0% intervals of the median and the 95th"
+        f" percentile, where there are enough {PLURALS[noun]} for one. The axis need not start at 0.{without}",
+        ecdf(group),
+        base.legend(group, shown),
+        "; ".join(
+            f"{row.label} median {unit.text(row.latency_p50_s)}, 95th percentile {unit.text(row.latency_p95_s)}"
+            for row in group.engaged.itertuples()
+        ),
+        (*base.ROW_COLUMNS, *PERCENTILES),
+    )
+
+
+def ecdf(group: Group) -> alt.LayerChart:
+    """A rising line for each technique, from 0 to all of its replies."""
+    table, unit, rows = _shares(group)
+    log = table.time.max() > LOG_FROM * table.time.min()
+    room = (table.time.max() / table.time.min()) ** 0.03 if log else 1 + 0.03 * (1 - table.time.min() / table.time.max())
+    ends = [float(table.time.min() / room), float(table.time.max() * room)]
+    axis = alt.Axis(format=",~g", values=base.log_ticks(*ends)) if log else base.ticks()
+    scale = alt.Scale(type="log" if log else "linear", domain=ends, nice=False)
+    x = alt.X("time:Q", title=f"time ({unit.unit})", scale=scale, axis=axis)
+    y = alt.Y("share:Q", title="share of all", scale=alt.Scale(domain=[0, 1], nice=False), axis=alt.Axis(format=".0%", tickCount=5))
+    dash = alt.StrokeDash("name:N", scale=alt.Scale(domain=list(rows.name), range=lines.dashes(list(rows.kind))), legend=None)
+    line = alt.Chart(table).mark_line(interpolate="step-after", strokeWidth=2)
+    bounds = _bounds(rows, unit)
+    at = alt.Chart(bounds).encode(y=alt.Y("share:Q"), color=base.color(table))
+    tooltip = base.tooltip(text="time, 95 % interval", percentile="percentile")
+    ends_of = {"x": alt.X("low:Q", scale=scale), "x2": "high:Q"}
+    layers = [
+        line.encode(x=x, y=y, color=base.color(table), strokeDash=dash, detail="name:N", opacity=base.opacity(0.9)),
+        at.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=4).encode(**ends_of, opacity=base.opacity(0.5), tooltip=tooltip),
+        at.mark_point(filled=True, size=70).encode(
+            x=alt.X("time:Q", scale=scale), shape=base.shape(table), opacity=base.opacity(), tooltip=tooltip
+        ),
+    ]
+    return base.as_page(alt.layer(*layers), lines.HEIGHT)
+
+
+def _shares(group: Group) -> tuple[pd.DataFrame, units.Scale, pd.DataFrame]:
+    """Of each technique that gets a line, its times with the share of its replies that took no longer; the unit; and those techniques."""
+    rows = lines.chosen(base.prepare(group.rows, PERCENTILES))
+    times = {technique: sorted(own) for technique, own in group.replies.groupby("technique").reply_s}
+    rows = rows[[len(times.get(technique, ())) >= FEWEST for technique in rows.technique]]
+    unit = units.scale("s", [times[technique][-1] for technique in rows.technique])
+    found = []
+    for row in rows.itertuples():
+        own = times[row.technique]
+        most = min(STEPS, len(own))
+        places = [number * (len(own) - 1) // (most - 1) for number in range(most)]
+        found += [(row.name, row.state, row.kind, float(f"{own[place] / unit.size:.5g}"), (place + 1) / len(own)) for place in places]
+    return pd.DataFrame(found, columns=["name", "state", "kind", "time", "share"]), unit, rows
+
+
+def _bounds(rows: pd.DataFrame, unit: units.Scale) -> pd.DataFrame:
+    """The median and the 95th percentile of each technique with the ends of their intervals."""
+    found = []
+    for row in rows.itertuples():
+        for percent in (50, 95):
+            value, low, high = (getattr(row, f"latency_p{percent}{end}_s") for end in ("", "_low", "_high"))
+            text = base.interval(*(unit(each) for each in (value, low, high)), f" {unit.unit}")
+            place = {"share": percent / 100, "time": unit(value), "low": unit(low), "high": unit(high)}
+            found.append({"name": row.name, "state": row.state, "kind": row.kind, "percentile": f"{percent} %", "text": text, **place})
+    return pd.DataFrame(found).astype({"low": float, "high": float})

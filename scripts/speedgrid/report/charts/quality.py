@@ -1,18 +1,14 @@
 """Quality against speed and memory."""
 
-import math
-
 import altair as alt
 import pandas as pd
 
 from speedgrid.report import units
-from speedgrid.report.charts import base, families, pareto
-from speedgrid.report.charts.base import MUTED, OFF_INK, PAPER, ROW, Figure
-from speedgrid.report.charts.labels import LINE, place_labels, wrapped
+from speedgrid.report.charts import base, families, pareto, tradeoff
+from speedgrid.report.charts.base import MUTED, PAPER, ROW, Figure
 from speedgrid.report.tables import Group
 
 QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory_peak", "memory_source")
-ALL_LABELLED = 16  # techniques; of more, those that are beaten have their names in tooltips alone
 SMALLEST, LARGEST = 50, 240  # areas of marks in square pixels
 BEATEN = 0.4  # opacity of what another beats
 
@@ -64,7 +60,7 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     low, high = table.bits_per_byte.min(), table.bits_per_byte.max()
     room = max((high - low) * 0.25, high * 0.005)
     y_domain = [max(0, low - room), high + room]
-    table = _labelled(table, x_domain, y_domain, height)
+    table = tradeoff.labelled(table, ("rate", x_domain), ("bits_per_byte", y_domain), height, table.beaten)
     table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
     table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
     unit = units.scale("B", table.memory_peak)
@@ -79,42 +75,18 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     placed = alt.Chart(table).encode(x=x, y=y)
     told = {"speed_text": "token/s, 95 % interval", "quality_text": "bits per byte", "memory_text": "peak memory", "by": "beaten by"}
     tooltip = base.tooltip(**told, outcome="status")
-    leader = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
-    text = {"baseline": "middle", "lineBreak": "\n", "lineHeight": LINE, "fontSize": 11.5}
-    text |= {"dx": alt.ExprRef("datum.dx"), "dy": alt.ExprRef("datum.text_dy"), "align": alt.ExprRef("datum.align")}
     color, shape, size = base.color(table), base.shape(table), alt.Size("area:Q", scale=None, legend=None)
     grey = alt.condition(f"datum.beaten || datum.state == '{families.OFF}'", alt.value(MUTED), alt.value(base.INK))
     pale = base.opacity(1, "datum.beaten", BEATEN)
-    named = placed.transform_filter("datum.label_lines != ''")
     chart = alt.layer(
         alt.Chart(front).mark_line(interpolate="step-before", color=MUTED, strokeDash=[3, 4], strokeWidth=1).encode(x=x, y=y),
-        placed.transform_filter("datum.led").mark_rule(color=OFF_INK, **leader).encode(x2="rate", y2="bits_per_byte"),
+        tradeoff.leaders(placed, "rate", "bits_per_byte"),
         placed.mark_rule(strokeWidth=2).encode(
             x=alt.X("rate_low:Q"), x2="rate_high:Q", color=color, opacity=base.opacity(0.6, "datum.beaten", 0.6 * BEATEN)
         ),
         placed.mark_point(filled=True, stroke=PAPER, strokeWidth=1).encode(
             color=color, shape=shape, size=size, opacity=pale, tooltip=tooltip
         ),
-        named.mark_text(**text, stroke=PAPER, strokeWidth=3, strokeJoin="round").encode(text="label_lines:N"),
-        named.mark_text(**text).encode(text="label_lines:N", color=grey),
+        *tradeoff.names(placed, grey),
     )
     return base.as_page(chart, height, padding=False)
-
-
-def _labelled(table: pd.DataFrame, x_domain: list[float], y_domain: list[float], height: float) -> pd.DataFrame:
-    """The table with where the label of each point stands: offsets in pixels, and whether a line leads there."""
-    xs = [(value - x_domain[0]) / (x_domain[1] - x_domain[0]) for value in table.rate]
-    ys = [height * (y_domain[1] - value) / (y_domain[1] - y_domain[0]) for value in table.bits_per_byte]
-    named = [len(table) <= ALL_LABELLED or not row.beaten or row.state == families.BASELINE for row in table.itertuples()]
-    shown = [index for index, one in enumerate(named) if one]
-    others = [(xs[index], ys[index]) for index, one in enumerate(named) if not one]
-    spots = place_labels([(xs[index], ys[index]) for index in shown], [table.name[index] for index in shown], height, others)
-    placed = dict(zip(shown, spots, strict=True))
-    spots = [placed.get(index, (0.0, 0.0, "left", False)) for index in range(len(table))]
-    table["label_lines"] = [wrapped(name) if one else "" for name, one in zip(table.name, named, strict=True)]
-    table["dx"], table["dy"], table["align"], table["led"] = zip(*spots, strict=True)
-    half = [text.count("\n") * LINE / 2 for text in table.label_lines]
-    table["text_dy"] = table.dy - half  # Vega centres the first line
-    reach = [(lines + LINE / 2) * (align == "center") for lines, align in zip(half, table["align"], strict=True)]
-    table["lead_dy"] = [dy - math.copysign(end, dy) for dy, end in zip(table.dy, reach, strict=True)]
-    return table

@@ -1,4 +1,4 @@
-"""Curves over sizes and over steps: time and memory of growing lengths or batches, and the loss of training."""
+"""Curves over sizes and over steps: time, speed and memory of growing lengths or batches, and the loss of training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,93 +6,132 @@ import altair as alt
 import pandas as pd
 
 from speedgrid.report import units
-from speedgrid.report.charts import base
-from speedgrid.report.charts.base import Figure, Key
+from speedgrid.report.charts import base, lines
+from speedgrid.report.charts.base import MUTED, Figure
+from speedgrid.report.charts.speed import NOUNS
 from speedgrid.report.tables import Group
 
-SERIES = 8  # colours that can be told apart
+GROWS = {"batch_size": "batch size (examples)", "sequence": "sequence (tokens)", "layers": "layers"}
+LENGTHS = {"attention": "sequence (tokens)", "growth": "length of the reply (tokens)"}
+BOTH = "Both axes are logarithmic."
+ENDED = " A cross is a size at which memory ran out."
+CROSS = "M-1,-1L1,1M-1,1L1,-1"
 
 
 def loss_figure(group: Group) -> Figure | None:
     """The loss over the counted steps, a line for each technique."""
-    losses = group.replies[group.replies.loss.notna() & (group.replies.run == 1)].merge(group.rows[["technique", "label"]], on="technique")
+    losses = group.replies[group.replies.loss.notna() & (group.replies.run == 1)][["technique", "reply", "loss"]]
     if losses.empty:
         return None
-    table = losses[["label", "reply", "loss"]].round({"loss": 6})
-    ends = losses.groupby("label", sort=False).loss.last()
-    words = "; ".join(f"{label} {units.number(float(loss))}" for label, loss in ends.items())
-    chart = _lines(
-        table, alt.X("reply:Q", title="counted step", axis=alt.Axis(tickMinStep=1)), alt.Y("loss:Q", title="loss", scale=_loose())
+    rows = base.prepare(group.rows)[["technique", "name", "state", "kind"]]
+    table = rows.merge(losses, on="technique").round({"loss": 6}).drop(columns="technique")
+    found = table.groupby("name", sort=False).loss.last()
+    axis = alt.Axis(tickMinStep=1, labelFlush=False)
+    ends = [float(table.loss.min()), float(table.loss.max())]
+    room = (ends[1] - ends[0]) * 0.05 or 0.1
+    ends = [ends[0] - room, ends[1] + room]
+    x = alt.X("reply:Q", title="counted step", axis=axis, scale=alt.Scale(nice=False, zero=False))
+    y = alt.Y("loss:Q", title="loss (nat)", scale=alt.Scale(domain=ends, nice=False))
+    return Figure(
+        "loss",
+        "Loss over the counted steps",
+        "On one batch that does not change. A line that rises, ends or lies above the others is a number format that does not train. The"
+        " axis need not start at 0.",
+        base.as_page(alt.layer(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT),
+        base.legend(group),
+        "; ".join(f"{name} {units.number(float(loss))}" for name, loss in found.items()),
+        (*base.ROW_COLUMNS, "loss_first", "loss_last"),
     )
-    caption = "On one batch that does not change. A line that rises, ends or lies above the others is a number format that does not train."
-    return Figure("loss", "Loss over the counted steps", caption, chart, _line_legend(table.label), words)
 
 
 def time_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
-    """Time of a pass against the size, both on logarithmic axes."""
-    table = _measured_points(points)
-    table["ms"] = table.latency_mean_s * 1e3
-    y = alt.Y("ms:Q", title="time (ms)", scale=alt.Scale(type="log"), axis=alt.Axis(format=",~g"))
-    caption = "Less is better. Both axes are logarithmic, where a power of the size is a straight line."
-    chart = _lines(table, _size_axis(table), y)
-    return Figure("time", "Time by size", caption, chart, _line_legend(table.label), _words(table, "ms", "ms"))
+    """Time of a step, pass or reply against the size, both on logarithmic axes."""
+    noun = NOUNS[group.workload]
+    caption = f"Less is better: the mean time of a {noun}, with its 95\u00a0% interval. {BOTH} A power of the size is a straight line."
+    return _figure(group, points, "latency_mean_s", ("time", f"Time of a {noun} by size", caption))
+
+
+def rate_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
+    """Speed against the size."""
+    caption = f"More is better: how much is done in a second at each size. {BOTH}"
+    return _figure(group, points, "rate", ("rate", "Speed by size", caption))
 
 
 def memory_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Memory against the size."""
-    table = _measured_points(points)
-    table = table[table.memory_more > 0]
+    caption = f"Less is better. The most that was held at a size, without what was held before the first one. {BOTH}"
+    return _figure(group, points, "memory_more", ("memory-size", "Memory by size", caption))
+
+
+def _figure(group: Group, points: Sequence[Mapping], field: str, said: tuple[str, str, str]) -> Figure | None:
+    table, unit = _table(group, points, field)
     if table.empty:
         return None
-    table["mib"] = table.memory_more / 2**20
-    y = alt.Y("mib:Q", title="memory (MiB)", scale=alt.Scale(type="log"), axis=alt.Axis(format=",~g"))
-    caption = "Less is better. The most that was held at a size, without what was held before the first one. Both axes are logarithmic."
-    chart = _lines(table, _size_axis(table), y)
-    return Figure("memory-size", "Memory by size", caption, chart, _line_legend(table.label), _words(table, "mib", "MiB"))
+    name, title, caption = said
+    words = [
+        f"{label}: " + ", ".join(f"{row.size:,}: {units.number(row.value)} {unit}" for row in own.itertuples())
+        for label, own in table.groupby("name", sort=False)
+    ]
+    ended = _ended(group, points, table)
+    chart = _curves(table, ended, _size(group), {"latency_mean_s": "time", "rate": "speed", "memory_more": "memory"}[field], unit)
+    columns = ("label", "point", "status", field)
+    return Figure(name, title, caption + (ENDED if len(ended) else ""), chart, base.legend(group), "; ".join(words), columns)
 
 
-def _measured_points(points: Sequence[Mapping]) -> pd.DataFrame:
-    table = pd.DataFrame([row for row in points if row["rate"] is not None])
-    return table[["label", "point", "latency_mean_s", "memory_more"]].astype({"memory_more": float})
+def _table(group: Group, points: Sequence[Mapping], field: str) -> tuple[pd.DataFrame, str]:
+    """A row a technique and size that was measured, with `value` in the unit that is told beside it, and its interval."""
+    rows = base.prepare(group.rows)[["technique", "name", "state", "kind"]]
+    there = [row for row in points if row["rate"] is not None and row[field] is not None and row[field] > 0]
+    unit = (
+        units.Scale(f"{group.unit}/s")
+        if field == "rate"
+        else units.scale({"latency_mean_s": "s"}.get(field, "B"), [r[field] for r in there])
+    )
+    ends = ("latency_low_s", "latency_high_s") if field == "latency_mean_s" else ()
+    told = pd.DataFrame(
+        [
+            {"technique": row["technique"], "size": row["point"], "value": row[field] / unit.size}
+            | {side: unit(row[end]) for side, end in zip(("low", "high"), ends, strict=False)}
+            for row in there
+        ],
+        columns=["technique", "size", "value", *(("low", "high") if ends else ())],
+    )
+    table = rows.merge(told, on="technique").drop(columns="technique")
+    # An interval that reaches below nothing has no place on a logarithmic axis.
+    for side in ("low", "high") if ends else ():
+        table[side] = table[side].astype(float).clip(lower=table.value / 10)
+    return table, unit.unit
 
 
-def _lines(table: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.LayerChart:
-    """A line for each label, with its points."""
-    labels = list(dict.fromkeys(table.label))
-    color = alt.Color("label:N", scale=alt.Scale(domain=labels, range=[_ink(number) for number in range(len(labels))]), legend=None)
-    dash = alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=[_dash(number) for number in range(len(labels))]), legend=None)
-    line = alt.Chart(table).encode(x=x, y=y, color=color)
-    tooltip = [alt.Tooltip("label:N", title="technique"), alt.Tooltip(x.shorthand), alt.Tooltip(y.shorthand, format=".4~g")]
-    layers = alt.layer(line.mark_line(strokeWidth=2).encode(strokeDash=dash), line.mark_point(filled=True, size=36).encode(tooltip=tooltip))
-    return layers.properties(width="container", height=300, autosize=base.FIT).configure(**base.CONFIG)
+def _ended(group: Group, points: Sequence[Mapping], table: pd.DataFrame) -> pd.DataFrame:
+    """The sizes at which memory ran out, each as high as the last point of its technique."""
+    labels = base.prepare(group.rows).set_index("technique")
+    last = table.groupby("name", sort=False).value.last()
+    found = []
+    for row in points:
+        if row["rate"] is None and row["point"] and row["technique"] in labels.index and labels.name[row["technique"]] in last.index:
+            name, asked = labels.name[row["technique"]], row["asked_bytes"]
+            why = row["status"] + (f", asked for {units.scale('B', [asked]).text(asked)}" if asked else "")
+            found.append({"name": name, "kind": labels.kind[row["technique"]], "size": row["point"], "value": last[name], "why": why})
+    return pd.DataFrame(found, columns=["name", "kind", "size", "value", "why"])
 
 
-def _line_legend(labels: Sequence[str]) -> list[Key]:
-    return [Key(f"--chart-line-{number % SERIES + 1}", label) for number, label in enumerate(dict.fromkeys(labels))]
+def _curves(table: pd.DataFrame, ended: pd.DataFrame, size: str, what: str, unit: str) -> alt.LayerChart:
+    ends = lines.domain(table[["value", *(("low", "high") if "low" in table else ())]].stack(), log=True)
+    x = alt.X(
+        "size:Q", title=size, scale=alt.Scale(type="log", base=2, nice=False), axis=lines.size_ticks([*table["size"], *ended["size"]])
+    )
+    scale = alt.Scale(type="log", domain=ends, nice=False)
+    y = alt.Y("value:Q", title=f"{what} ({unit})", scale=scale, axis=alt.Axis(format=",~g", values=base.log_ticks(*ends)))
+    layers = lines.drawn(table, x, y, ends)
+    if len(ended):
+        tooltip = base.tooltip(why="ended")
+        cross = alt.Chart(ended).mark_point(shape=CROSS, size=70, strokeWidth=2, filled=False, color=MUTED)
+        layers.append(cross.encode(x=x, y=y, tooltip=tooltip, opacity=base.opacity()))
+    return base.as_page(alt.layer(*layers), lines.HEIGHT)
 
 
-def _ink(number: int) -> str:
-    return f"var(--chart-line-{number % SERIES + 1})"
-
-
-def _dash(number: int) -> list[int]:
-    return [[1, 0], [6, 3], [2, 2]][number // SERIES % 3]
-
-
-def _size_axis(table: pd.DataFrame) -> alt.X:
-    """The sizes that were measured, as numbers: 1024 is no 1.024k."""
-    axis = alt.Axis(values=sorted(set(table.point.tolist())), format=",d", labelOverlap="greedy", labelFlush=False)
-    return alt.X("point:Q", title="size", scale=alt.Scale(type="log", base=2, nice=False), axis=axis)
-
-
-def _loose() -> alt.Scale:
-    return alt.Scale(zero=False)
-
-
-def _words(table: pd.DataFrame, column: str, unit: str) -> str:
-    parts = []
-    for label, own in table.groupby("label", sort=False):
-        parts.append(
-            f"{label}: " + ", ".join(f"{row.point:,}: {units.number(float(getattr(row, column)))} {unit}" for row in own.itertuples())
-        )
-    return "; ".join(parts)
+def _size(group: Group) -> str:
+    """What grows, with its unit."""
+    grows = next((one for one in group.rows.grows if one), "")
+    return GROWS.get(grows) or LENGTHS.get(group.workload, "size")

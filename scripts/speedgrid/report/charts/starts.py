@@ -6,16 +6,12 @@ import altair as alt
 import pandas as pd
 
 from speedgrid.report import units
-from speedgrid.report.charts import base, families
-from speedgrid.report.charts.base import MUTED, Figure, Key
-from speedgrid.report.charts.labels import LINE, spread, wrapped
+from speedgrid.report.charts import base, families, lines
+from speedgrid.report.charts.base import Figure, Key
 from speedgrid.report.tables import Group
 
 COLD = ("import_s", "load_s", "first_reply_s", "cold_start_s", "quantize_s")
 PAYS = ("once_s", "rate", "new_tokens", "replies", "break_even_replies", "break_even_replies_low", "break_even_replies_high")
-MOST_LINES = 12  # that can be told apart
-HEIGHT = 340
-LABEL = 21  # characters of the name at the end of a line, so that the lines have room on a phone
 STEPS = ("import", "load", "first reply")
 ONCE = ("making the checkpoint, once",)
 
@@ -64,8 +60,8 @@ def cold_start(rows: pd.DataFrame) -> alt.LayerChart:
 
 def pays_figure(group: Group) -> Figure | None:
     """The total time of growing numbers of requests, over the baseline's."""
-    lines = _lines(group.rows)
-    if len(lines) < 2:
+    there = _lines(group.rows)
+    if len(there) < 2:
         return None
     return Figure(
         "pays",
@@ -74,34 +70,28 @@ def pays_figure(group: Group) -> Figure | None:
         " making the checkpoint, loading and compiling. Where a line crosses 1 the technique has paid for its start; the bar there is the"
         " 95\u00a0% interval. Both axes are logarithmic.",
         pays(group.rows),
-        base.legend(group),
-        "; ".join(f"{row.name} {_pays_words(row)}" for row in lines.itertuples() if row.state != families.BASELINE),
+        base.legend(group, set(there.name)),
+        "; ".join(f"{row.name} {_pays_words(row)}" for row in there.itertuples() if row.state != families.BASELINE),
         (*base.ROW_COLUMNS, *PAYS),
     )
 
 
 def pays(rows: pd.DataFrame) -> alt.LayerChart:
     """Total time over the baseline's, from 1 request to thrice the last crossing, for the techniques that are engaged."""
-    lines = _lines(rows)
-    baseline = lines[lines.state == families.BASELINE].iloc[0]
-    crossings = lines[lines.break_even_replies > 0]
+    there = _lines(rows)
+    baseline = there[there.state == families.BASELINE].iloc[0]
+    crossings = there[there.break_even_replies > 0]
     most = 10 ** math.ceil(math.log10(3 * max([30.0, *crossings.break_even_replies])))
     counts = sorted({round(10 ** (step / 8)) for step in range(8 * round(math.log10(most)) + 1)})
     told = ["name", "state", "kind"]
     curves = pd.DataFrame(
         [
             {**{key: getattr(row, key) for key in told}, "requests": count, "share": float(f"{_over(row, baseline, count):.5g}")}
-            for row in lines.itertuples()
+            for row in there.itertuples()
             for count in counts
         ]
     )
-    low, high = min(1.0, curves.share.min()), max(1.0, curves.share.max())
-    room = max((high / low) ** 0.06, 1.02)
-    domain = [low / room, high * room]
-    ends = curves[curves.requests == counts[-1]].copy()
-    pixels = [HEIGHT * math.log(domain[1] / share) / math.log(domain[1] / domain[0]) for share in ends.share]
-    ends["label"] = [wrapped(name).replace("\n", " ") if len(name) <= LABEL else name[: LABEL - 1] + "…" for name in ends.name]
-    ends["dy"] = [to - at for at, to in zip(pixels, spread(pixels, LINE, 0, HEIGHT), strict=True)]
+    ends = lines.domain(pd.concat([curves.share, pd.Series([1.0])]), log=True)
     crossings = crossings.assign(one=1.0, text=[_pays_words(row) for row in crossings.itertuples()])
     crossings = crossings[[*told, "one", "text", "break_even_replies", "break_even_replies_low", "break_even_replies_high"]]
     # An interval without an upper end goes on beyond the chart.
@@ -112,23 +102,20 @@ def pays(rows: pd.DataFrame) -> alt.LayerChart:
     exponents = range(round(math.log10(most)) + 1)
     x_axis = alt.Axis(values=[10**exponent for exponent in exponents], format=",d", labelFlush=False, labelOverlap="greedy", grid=False)
     x = alt.X("requests:Q", title="requests", scale=alt.Scale(type="log", domain=[1, most], nice=False), axis=x_axis)
-    y_axis = alt.Axis(values=base.ratio_ticks(*domain), format="~g", labelExpr="datum.label + '×'")
-    y_scale = alt.Scale(type="log", domain=domain, nice=False)
+    y_axis = alt.Axis(values=base.ratio_ticks(*ends), format="~g", labelExpr="datum.label + '×'")
+    y_scale = alt.Scale(type="log", domain=ends, nice=False)
     y = alt.Y("share:Q", title="total time over the baseline's", scale=y_scale, axis=y_axis)
-    color, shape = base.color(lines), base.shape(lines)
+    color, shape = base.color(there), base.shape(there)
     crossed = alt.Chart(crossings).encode(y=alt.Y("one:Q"), color=color)
     tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("text:N", title="pays off")]
     place = alt.X("break_even_replies:Q")
     between = {"x": alt.X("break_even_replies_low:Q"), "x2": "break_even_replies_high:Q"}
     chart = alt.layer(
-        alt.Chart(curves).mark_line(strokeWidth=2).encode(x=x, y=y, color=color, detail="name:N", opacity=base.opacity()),
+        *lines.drawn(curves, x, y, ends, points=False),
         crossed.mark_rule(strokeWidth=3).encode(**between, opacity=base.opacity(0.5)),
         crossed.mark_point(filled=True, size=90).encode(x=place, shape=shape, opacity=base.opacity(), tooltip=tooltip),
-        alt.Chart(ends)
-        .mark_text(align="left", dx=8, dy=alt.ExprRef("datum.dy"), fontSize=11.5)
-        .encode(x=x, y=y, text="label:N", color=alt.value(MUTED), opacity=base.opacity()),
     )
-    return base.as_page(chart, HEIGHT)
+    return base.as_page(chart, lines.HEIGHT)
 
 
 def _lines(rows: pd.DataFrame) -> pd.DataFrame:
@@ -142,8 +129,7 @@ def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     tokens = float((baseline.new_tokens / baseline.replies).iloc[0])
     # First replies that were faster than warm ones save nothing.
     table = table.assign(reply_s=tokens / table.rate, once_s=table.once_s.clip(lower=0))
-    others = table[table.state != families.BASELINE].head(MOST_LINES - 1)
-    return pd.concat([others, table[table.state == families.BASELINE]])
+    return lines.chosen(table)
 
 
 def _over(row, baseline: pd.Series, count: int) -> float:

@@ -1,0 +1,56 @@
+"""Energy of a token, image or pass."""
+
+import altair as alt
+import pandas as pd
+
+from speedgrid.report import units
+from speedgrid.report.charts import base
+from speedgrid.report.charts.base import Figure
+from speedgrid.report.tables import Group
+
+ENERGY = ("joule_per_token", "joule_per_item", "idle_power")
+MILLION = 1e6 / 3.6e6  # kWh of a million items, for a joule of each
+
+
+def energy_figure(group: Group) -> Figure | None:
+    """Joules of each token, or of what is counted instead."""
+    known = _joules(group.rows)[group.rows.rate.notna()]
+    if known.isna().all():
+        return None
+    item = group.unit
+    hours = [
+        f"{units.number(1e6 / row.rate / 3600)} hours of the device for a million {item}s with {row.label}"
+        for row in (group.fastest,)
+        if not units.is_missing(row.rate)
+    ]
+    return Figure(
+        "energy",
+        f"Energy of a {item}",
+        f"Less is better. Of the GPU board or the processor packages while replies were counted, idle power included. A joule of each is"
+        f" {units.number(MILLION, 2)} kWh for a million; {hours[0]}.",
+        energy(group.rows, item),
+        base.legend(group),
+        base.in_words(group.rows.assign(joule=_joules(group.rows)), "joule", f" J/{item}"),
+        (*base.ROW_COLUMNS, *ENERGY),
+    )
+
+
+def energy(rows: pd.DataFrame, item: str = "token") -> alt.LayerChart:
+    """A bar for each technique whose energy is known."""
+    table = base.prepare(rows, ENERGY)
+    table["joule"] = _joules(table)
+    table["text"] = [units.number(value) for value in table.joule]
+    table["kwh"] = [f"{units.number(value * MILLION)} kWh" for value in table.joule]
+    x = alt.X("joule:Q", title=f"J/{item}", scale=alt.Scale(domain=[0, base.largest(table.joule)], nice=False), axis=base.ticks())
+    rowed = alt.Chart(table.drop(columns=list(ENERGY))).transform_filter("isValid(datum.joule)").encode(y=base.rows_axis(table))
+    tooltip = base.tooltip(text=f"J/{item}", kwh=f"a million {item}s", outcome="status")
+    return base.finished(
+        rowed.mark_bar(size=18).encode(x=x, color=base.color(table), opacity=base.opacity(), tooltip=tooltip),
+        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="joule:Q", text="text:N", color=base.text_ink()),
+        base.notes(table),
+        table=table,
+    )
+
+
+def _joules(rows: pd.DataFrame) -> pd.Series:
+    return rows.joule_per_token.astype(float).fillna(rows.joule_per_item.astype(float))

@@ -1,0 +1,104 @@
+"""Prefill, decode and memory: what a technique changes of each."""
+
+import altair as alt
+import pandas as pd
+
+from speedgrid import stats
+from speedgrid.report import units
+from speedgrid.report.charts import base, families
+from speedgrid.report.charts.base import Figure, Key
+from speedgrid.report.tables import Group
+
+PHASES = ("prefill_tokens_per_s", "decode_tokens_per_s", "memory_peak", "memory_source")
+# Column, name, shape (also the class of the legend), and how far from the middle of its row, in pixels.
+PARTS = (
+    ("prefill_tokens_per_s", "prefill", "precision", -9),
+    ("decode_tokens_per_s", "decode", "quantization", 0),
+    ("memory_peak", "peak memory", "attention", 9),
+)
+
+
+def phases_figure(group: Group) -> Figure | None:
+    """Prefill, decode and memory over the baseline's."""
+    table = _table(group.rows, group.replies)
+    if table.part.nunique() < 2:
+        return None
+    there = [(name, mark) for _, name, mark, _ in PARTS if name in set(table.part)]
+    words = "; ".join(f"{row.name} {row.part} {units.number(row.ratio)}×" for row in table.itertuples())
+    return Figure(
+        "phases",
+        f"Prefill, decode and memory over {group.baseline.label}",
+        "Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline. Lines"
+        " hold the middle half of the replies.",
+        phases(group.rows, group.replies),
+        [Key("--muted", name, mark) for name, mark in there],
+        words,
+        (*base.ROW_COLUMNS, *PHASES),
+    )
+
+
+def phases(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
+    """Three marks in the row of each technique, on a logarithmic axis around the baseline's 1."""
+    table = base.prepare(rows)
+    told = _table(rows, replies)
+    ends = pd.concat([told.ratio, told.low, told.high, pd.Series([1.0])]).dropna()
+    room = max((ends.max() / ends.min()) ** 0.05, 1.02)
+    domain = [float(ends.min() / room), float(ends.max() * room)]
+    axis = alt.Axis(values=base.ratio_ticks(*domain), format="~g", labelExpr="datum.label + '×'")
+    x = alt.X("ratio:Q", title="over the baseline's", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
+    names = [name for _, name, _, _ in PARTS]
+    shapes = alt.Shape("part:N", scale=alt.Scale(domain=names, range=[families.SHAPES[mark] for *_, mark, _ in PARTS]), legend=None)
+    placed = alt.Chart(told).encode(y=base.rows_axis(table), color=base.color(told))
+    down = alt.ExprRef("datum.down")
+    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
+    tooltip = base.tooltip(part="of", text="over the baseline's", figure="itself")
+    ends = {"x": alt.X("low:Q"), "x2": "high:Q"}
+    return base.finished(
+        one,
+        placed.mark_rule(strokeWidth=2, yOffset=down).encode(**ends, opacity=base.opacity(0.6)),
+        placed.mark_point(filled=True, size=80, yOffset=down).encode(x=x, shape=shapes, opacity=base.opacity(), tooltip=tooltip),
+        base.notes(table),
+        table=table,
+    )
+
+
+def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
+    """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies."""
+    table = base.prepare(rows, PHASES)
+    columns = ["name", "row", "state", "kind", "part", "down", "ratio", "low", "high", "text", "figure"]
+    baseline = table[table.state == families.BASELINE]
+    if baseline.empty:
+        return pd.DataFrame(columns=columns)
+    first = baseline.iloc[0]
+    middle = _middle(replies)
+    unit = units.scale("B", table.memory_peak)
+    found = []
+    for row in table[table.state != families.FAILED].itertuples():
+        for column, name, _, down in PARTS:
+            value, against = getattr(row, column), first[column]
+            if units.is_missing(value) or units.is_missing(against) or not against:
+                continue
+            if column == "memory_peak" and row.memory_source != first.memory_source:
+                continue
+            low, high = (end / against for end in middle.get((row.technique, column), (float("nan"),) * 2))
+            figure = unit.text(value) if column == "memory_peak" else f"{units.number(value)} token/s"
+            ratio = value / against
+            text = f"{units.number(ratio)}×"
+            found.append((row.name, row.row, row.state, row.kind, name, down, ratio, low, high, text, figure))
+    return pd.DataFrame(found, columns=columns)
+
+
+def _middle(replies: pd.DataFrame) -> dict[tuple[str, str], tuple[float, float]]:
+    """The quartiles of the replies' prefill and decode speeds, by technique and column."""
+    there = replies[replies.ttft_s.notna() & (replies.ttft_s > 0)]
+    numbers = there[["technique"]].assign(
+        prefill_tokens_per_s=(there.batch_size * there.prompt_tokens / there.ttft_s).astype(float),
+        decode_tokens_per_s=((there.new_tokens - there.batch_size) / (there.reply_s - there.ttft_s)).astype(float),
+    )
+    found = {}
+    for technique, own in numbers.groupby("technique", sort=False):
+        for column in ("prefill_tokens_per_s", "decode_tokens_per_s"):
+            values = [value for value in own[column] if 0 < value < float("inf")]
+            if len(values) >= 4:
+                found[technique, column] = (stats.percentile(values, 0.25), stats.percentile(values, 0.75))
+    return found
