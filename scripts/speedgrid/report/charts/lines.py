@@ -11,7 +11,7 @@ from speedgrid.report.charts.base import INK, MUTED
 from speedgrid.report.charts.labels import LINE, spread
 
 HEIGHT = 340
-LABEL = 21  # characters of the name at the end of a line, so that the lines have room on a phone
+LABEL = 18  # characters of the name at the end of a line, so that the lines have room on a phone
 MOST_LINES = 12  # that can be told apart
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # of the lines of one family
 
@@ -80,4 +80,4 @@ def _told(y: alt.Y, field: str) -> alt.Tooltip:
 
 def size_ticks(sizes: Sequence[float]) -> alt.Axis:
     """The sizes that were measured, as numbers: 1024 is no 1.024k."""
-    return alt.Axis(values=sorted(set(sizes)), format=",d", labelOverlap="greedy", labelFlush=False)
+    return alt.Axis(values=sorted(set(sizes)), format=",d", labelOverlap="greedy", labelSeparation=8, labelFlush=False)

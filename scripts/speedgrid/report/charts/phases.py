@@ -28,8 +28,8 @@ def phases_figure(group: Group) -> Figure | None:
     return Figure(
         "phases",
         f"Prefill, decode and memory over {group.baseline.label}",
-        "Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline. Lines"
-        " hold the middle half of the replies.",
+        "Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline."
+        + (" Lines hold the middle half of the replies." if table.low.notna().any() else ""),
         phases(group.rows, group.replies),
         [Key("--muted", name, mark) for name, mark in there],
         words,
