@@ -41,7 +41,7 @@ rule aggregate:
         " --runs {output.runs:q} 3>&2 > {log:q} 2>&1"
 
 
-# The page that people read; offline, one file.
+# The page that people read, offline, one file; beside it a summary in Markdown and the charts as SVG. `snakemake --report` has all.
 rule report:
     input:
         plan="results/plan.json",
@@ -51,7 +51,18 @@ rule report:
         measures=grid.measures(),
         scores=grid.scores(),
     output:
-        "results/report.html",
+        page=report(
+            "results/report.html",
+            caption="../report/captions/page.rst",
+            category="Page",
+        ),
+        markdown="results/summary.md",
+        figures=report(
+            directory("results/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/captions/figure.rst",
+            category="Figures",
+        ),
     log:
         "logs/report.log",
     conda:
@@ -63,7 +74,7 @@ rule report:
         "Writing the report"
     shell:
         'python "$SPEEDGRID_SCRIPTS/render_report.py" --plan {input.plan:q} --summary {input.summary:q} --points {input.points:q}'
-        " --runs {input.runs:q} --out {output:q} 3>&2 > {log:q} 2>&1"
+        " --runs {input.runs:q} --out {output.page:q} 3>&2 > {log:q} 2>&1"
 
 
 # The page of what is there by now, whatever is missing: what `./speedgrid report` asks for, also while a run goes on.

@@ -1,4 +1,5 @@
-"""Make the page: results/report.html, one file that opens with the network off.
+"""Make the page: results/report.html, one file that opens with the network off; beside it summary.md, for a pull request, and the charts as
+SVG in the folder figures.
 
     python scripts/render_report.py --plan results/plan.json --summary results/summary.parquet --points results/points.parquet \\
         --runs results/runs.parquet --out results/report.html
@@ -8,8 +9,9 @@ Where the study says `compare_with`, the page compares its cells with those of t
 """
 
 import argparse
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import altair
@@ -18,7 +20,7 @@ import yaml
 from aggregate import find, read_plan, read_replies
 from speedgrid import comparison, records, results
 from speedgrid.progress import say
-from speedgrid.report import page
+from speedgrid.report import markdown, page, pictures
 from speedgrid.schema import POINTS, RUNS, SCORE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parent.parent / "report"
@@ -50,11 +52,28 @@ def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, com
     paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
     scores = [row for path in paths for row in find(path, SCORE, jobs[path], {}).rows]
     told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores)
-    html = page.render(read_parts(), plan["study"], rows, *told)
-    with records.replacing(out) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    parts = read_parts()
+    contents = page.contents(parts, plan["study"], rows, *told)
+    html = page.written(parts, contents)
+    # The page last: where it is there, so is what stands beside it.
+    draw(contents["sections"], parts.style, out.with_name("figures"))
+    headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
+    text = markdown.summary(plan["study"], headlines, contents["commits"], contents["device_names"])
+    for path, content in ((out.with_name("summary.md"), text), (out, html)):
+        with records.replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     measured = sum(row["rate"] is not None for row in rows)
     say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(rows)} cells with figures")
+
+
+def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
+    """Write the charts of the first sections into a folder of their own, in which nothing else stays."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    colours = pictures.inks(style)
+    for figure, name in [pair for section in sections for pair in section.figures][: pictures.MOST]:
+        svg = vl_convert.vegalite_to_svg(pictures.drawable(figure, colours), vl_version=vega_lite())
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def replies_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[dict]:
@@ -71,10 +90,14 @@ def compare_with(other: str, folder: Path) -> comparison.Comparison | None:
 def read_parts() -> page.Parts:
     """The sources of the page, Vega in the version that Altair writes its charts for, and the project's techniques."""
     sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
-    version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     registry = yaml.safe_load((SOURCES.parent / "techniques.yaml").read_text(encoding="utf-8"))
-    vega = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # its stubs know no default
+    vega = vl_convert.javascript_bundle(vl_version=vega_lite())  # type: ignore[call-arg]  # its stubs know no default
     return page.Parts(**sources, vega=vega, registry=registry)
+
+
+def vega_lite() -> str:
+    """The version of Vega-Lite that Altair writes charts for."""
+    return ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
 def _parse() -> argparse.Namespace:

@@ -1,6 +1,5 @@
 """The page in a real browser: opened from a file with the network off, at the widths of a desk and of a phone."""
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +9,12 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "unit"))
 
 import records_factory as made
+from browsers import look_at, opened, until
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
-ARGUMENTS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-prefers-reduced-motion"),
-)
 CHARTS = "return [...document.querySelectorAll('[data-chart]')].map((box) => box.dataset.state ?? '')"
-
-
-def until(driver, seen):
-    """Wait until something is seen; a minute at most."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, 60, poll_frequency=0.05).until(lambda _: seen())
 
 
 @pytest.fixture(scope="module")
@@ -47,36 +36,12 @@ def report(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module", params=[(1440, "light"), (390, "dark")], ids=["desk, light", "phone, dark"])
 def browser(request, report, tmp_path_factory):
     """A browser without network that shows the report with all its charts drawn."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
     width, scheme = request.param
-    options = Options()
-    # Named in full, so that Selenium does not go and look for a browser to download.
-    options.binary_location = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (*ARGUMENTS, f"--user-data-dir={profile}", f"--window-size={width},900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    if width < 500:  # a window of Chromium is never narrower than 500 pixels
-        phone = {"width": width, "height": 844, "pixelRatio": 2, "touch": False}
-        options.add_experimental_option("mobileEmulation", {"deviceMetrics": phone})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    driver.asked_width = width
-    try:
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        driver.execute_cdp_cmd("Network.enable", {})
-        offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-        driver.get(report.as_uri())
+    with opened(report, tmp_path_factory.mktemp("profile"), width, scheme) as driver:
         # Charts are drawn where they are looked at.
         for box in driver.find_elements("css selector", "[data-chart]"):
-            driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", box)
-            until(driver, lambda box=box: box.get_attribute("data-state"))
+            look_at(driver, box)
         yield driver
-    finally:
-        driver.quit()
 
 
 def test_every_chart_is_drawn_and_nothing_is_wrong(browser):

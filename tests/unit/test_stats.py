@@ -357,3 +357,9 @@ def test_what_stopped_as_precise_is_as_precise_as_it_says_and_holds_the_truth():
 def test_a_precision_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="at_least"):
         stats.Precision(**wrong)
+
+
+@given(st.floats(0, 60), st.floats(1, 1e5))
+def test_one_number_has_the_distribution_function_of_many(t, df):
+    """Quantiles of one t are computed on plain numbers, those of mixtures on arrays: by the same function."""
+    assert student._t_cdf_of_one(t, df) == pytest.approx(float(student._t_cdf(np.array([t]), df)[0]), abs=1e-9)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from speedgrid.report import trust, units
 from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask
 from speedgrid.report.advised import Guide, price
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
 # Under so many parameters a model is taken to be overhead-bound. One decoding step of a bfloat16 model reads its weights once: 300 million
@@ -177,7 +177,7 @@ def _in_order(rows: pd.DataFrame, guide: Guide) -> Markup:
 def _with_ratios(rows: pd.DataFrame, guide: Guide, priced: bool = True) -> list[Markup]:
     """Each technique with its speed-up, or its speed where there is none, and with what it costs in quality."""
     told = []
-    for row in rows.itertuples():
+    for row in each(rows):
         quality = guide.qualities[row.technique]
         cost = f" {price(quality, short=True)}" if priced and not quality.is_safe else ""
         ratio = _speed(row) if units.is_missing(row.speedup) else _ratio(row)
@@ -230,7 +230,7 @@ def _series_points(group: Group) -> list[Markup]:
 def _largest_points(group: Group) -> list[Markup]:
     """How large a size each technique takes, and whether memory ended the search."""
     rows = group.engaged.sort_values("largest", ascending=False)
-    sizes = [Markup("{} {}").format(row.label, _size(row)) for row in rows.itertuples()]
+    sizes = [Markup("{} {}").format(row.label, _size(row)) for row in each(rows)]
     grown, _ = GROWN[rows.grows.iloc[0]]
     points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, units.listed(sizes))]
     if len(roomy := rows[rows.ended_by == "model"]):
@@ -243,10 +243,10 @@ def _growth_points(group: Group) -> list[Markup]:
     rows = group.engaged[group.engaged.growth.notna()]
     if not len(rows):
         return []
-    told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in rows.itertuples()]
+    told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in each(rows)]
     points = [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))]
     # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
-    last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in rows[rows.growth_low.notna()].itertuples()]
+    last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in each(rows[rows.growth_low.notna()])]
     return points + ([Markup("Between the two largest sizes alone: {}.").format(units.listed(last))] if last else [])
 
 
@@ -264,12 +264,12 @@ def _loss_points(group: Group) -> list[Markup]:
     rows = _as_large(group)
     rows = rows[~rows.is_baseline]
     lost = rows[rows.loss_last.isna()]
-    points = [Markup("The loss of {} is not a number in the end: it diverged.").format(row.label) for row in lost.itertuples()]
+    points = [Markup("The loss of {} is not a number in the end: it diverged.").format(row.label) for row in each(lost)]
     if baseline is None or units.is_missing(baseline.loss_last) or baseline.loss_first <= baseline.loss_last:
         return points
     fell = baseline.loss_first - baseline.loss_last
     behind = rows[rows.loss_first - rows.loss_last < (1 - LOSS_BEHIND) * fell]
-    told = [Markup("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in behind.itertuples()]
+    told = [Markup("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in each(behind)]
     if told:
         own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
         points.append(Markup("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
@@ -312,7 +312,7 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
             Markup("<strong>{}</strong> {} ({}) {}").format(
                 row.label, unit.text(row.memory_peak), _change(row, baseline), price(guide.qualities[row.technique], short=True)
             )
-            for row in dearer.itertuples()
+            for row in each(dearer)
         ]
         points.append(Markup("Less memory at a price: {}.").format(Markup("; ").join(told)))
     return points
@@ -325,16 +325,16 @@ def _change(row, baseline: pd.Series) -> str:
 def _excluded(group: Group) -> list[Markup]:
     """The cells that the answer does not count, with the reason."""
     points = []
-    for row in group.rows[group.rows.status == "not_engaged"].itertuples():
+    for row in each(group.rows[group.rows.status == "not_engaged"]):
         points.append(Markup("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
-    for row in group.rows[group.rows.status == "ended_early"].itertuples():
+    for row in each(group.rows[group.rows.status == "ended_early"]):
         points.append(Markup("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
     waiting = group.rows[group.rows.status == NOT_RUN]
     if len(waiting):
         points.append(Markup("Not measured yet: {}; <a href='#not-run'>why</a>.").format(_names(waiting.label)))
     failed = group.rows[~group.rows.status.isin((*MEASURED, NOT_RUN))]
     if len(failed):
-        told = [Markup("{} ({})").format(row.label, STATUSES.get(row.status, row.status)) for row in failed.itertuples()]
+        told = [Markup("{} ({})").format(row.label, STATUSES.get(row.status, row.status)) for row in each(failed)]
         points.append(Markup("Could not be measured: {}; <a href='#failed'>why</a>.").format(units.listed(told)))
     return points
 
@@ -388,7 +388,7 @@ def _ended_early_warning(group: Group) -> list[Markup]:
         return []
     told = [
         Markup("{} {} of {} tokens in {} replies").format(row.label, *map(units.number, map(int, counts)))
-        for row in rows.itertuples()
+        for row in each(rows)
         for counts in [(row.new_tokens, row.new_tokens_asked, row.replies)]
     ]
     words = (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
 
 # Sizes that cards are sold with, in GB.
@@ -43,7 +43,7 @@ def usable(size: int) -> float:
 def needs(group: Group, device_memory: float | None) -> list[Need]:
     """What each technique of a group needs that was measured on a GPU, or ran out of memory on one of `device_memory` bytes."""
     found = []
-    for row in group.rows.itertuples():
+    for row in each(group.rows):
         if row.status == "oom":
             found.append(Need(row.label, None, None, device_memory))
         elif row.status in MEASURED and row.memory_source in ("allocator", "device") and not units.is_missing(row.memory_peak):

@@ -57,6 +57,8 @@ INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_
 }
 PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
+IMPOSSIBLE = "over 100 %: the device can do more than its probe saw, or less was computed than is counted"
+QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # columns, and the metric of quality.figure that they are
 
 MACHINE = (
     *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
@@ -148,6 +150,20 @@ def render(
 
     `points` are rows of schema.POINTS, `scores` those of schema.SCORE.
     """
+    return written(parts, contents(parts, study, summary, runs, replies, compared, points, scores))
+
+
+def contents(
+    parts: Parts,
+    study: Mapping,
+    summary: Sequence[Mapping],
+    runs: Sequence[Mapping],
+    replies: Sequence[Mapping],
+    compared: Comparison | None = None,
+    points: Sequence[Mapping] = (),
+    scores: Sequence[Mapping] = (),
+) -> dict:
+    """What `written` makes the page of; pictures and Markdown are made of it, too."""
     context = build(study, summary, runs, replies, points, published.read(parts.published))
     known = _by_group(scores)
     for section in context["sections"]:
@@ -157,7 +173,11 @@ def render(
         section.held = quality.held_sentence(section.group)
         section.impact = quality.impact_rows(section.group)
     context |= {"compared": compared, "words": compared_words}
-    context["guide"] = _guide(context["sections"], study, parts.registry)
+    return context | {"guide": _guide(context["sections"], study, parts.registry)}
+
+
+def written(parts: Parts, context: Mapping) -> str:
+    """The page of its contents."""
     scripts = [_checked_script(parts.vega), _checked_script(parts.script + parts.guide)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
@@ -349,6 +369,8 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         return TableCell(f"{units.number(100 * value, 2)} %", value)
     if name in SHARES:
         return TableCell(f"{units.number(100 * value, 2)} %", value, getattr(row, SHARES[name]))
+    if name in QUALITY_SHARES:
+        return TableCell(quality.figure(QUALITY_SHARES[name], value), value)
     if name in PERCENTILES:
         low, high = _percentile_ends(row, name)
         unsupported = units.is_missing(low) and units.is_missing(high)

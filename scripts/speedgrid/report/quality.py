@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.report import units
-from speedgrid.report.tables import GROUP, Group
+from speedgrid.report.tables import GROUP, Group, each
 from speedgrid.schema import SAME_MODEL
 
 NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
@@ -129,7 +129,7 @@ def impact_rows(group: Group) -> list[ImpactRow]:
     baseline = group.baseline
     if baseline is None:
         return []
-    others = [row for _, row in group.engaged.iterrows() if not row.is_baseline]
+    others = [row for row in each(group.engaged) if not row.is_baseline]
     return [
         ImpactRow(
             label=row.label,

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
 
@@ -51,7 +51,7 @@ def warnings(group: Group) -> list[Markup]:
         if sure:
             said = "The machine drifted: from its first run to its last the baseline changed by {}, which counts as noise between runs."
             found.append(Markup(said).format(units.percent(drift)))
-    for row in group.engaged.itertuples():
+    for row in each(group.engaged):
         seen = json.loads(row.evidence or "{}")
         if late := seen.get("compiled_while_counting", 0):
             words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
@@ -78,7 +78,7 @@ def warnings(group: Group) -> list[Markup]:
         )
         found.append(Markup(words + " names them.").format(len(disturbed), len(group.measured), first.label, first.disturbed))
     else:
-        for row in disturbed.itertuples():
+        for row in each(disturbed):
             again = ", and again when its replies were counted anew" if row.repeats > 0 else ""
             runs = Markup(" ({} of {} runs)").format(int(row.runs_disturbed), int(row.runs)) if row.runs > 1 else ""
             words = "{} was disturbed while it was measured{}{}: {}. A disturbed run counts less."
@@ -88,7 +88,7 @@ def warnings(group: Group) -> list[Markup]:
 
 def _sampling_warning(group: Group) -> list[Markup]:
     """What readers who hold a figure of llama.cpp against llama-bench's have to know, where it is more than they would take for noise."""
-    shares = {row.label: json.loads(row.evidence or "{}").get("sampling_share") or 0 for row in group.engaged.itertuples()}
+    shares = {row.label: json.loads(row.evidence or "{}").get("sampling_share") or 0 for row in each(group.engaged)}
     shown = [f"{_share(share)} ({label})" for label, share in shares.items() if share >= TOLD_SHARE]
     if not shown:
         return []
@@ -127,9 +127,7 @@ def _labels(rows) -> Markup:
 
 
 def _with_ratios(rows) -> list[Markup]:
-    return [
-        Markup("{} {}× ({})").format(r.label, *units.with_interval(r.speedup, r.speedup_low, r.speedup_high)) for r in rows.itertuples()
-    ]
+    return [Markup("{} {}× ({})").format(r.label, *units.with_interval(r.speedup, r.speedup_low, r.speedup_high)) for r in each(rows)]
 
 
 def _price(rows, against, fastest: bool) -> Markup:
@@ -166,7 +164,7 @@ def ceiling_point(row) -> Markup | None:
 def machine_rows(group: Group) -> list[MachineRow]:
     """The state of the machine during each measured technique."""
     found = []
-    for row in group.measured.itertuples():
+    for row in each(group.measured):
         known = not units.is_missing(row.shared) or not units.is_missing(row.throttled)
         quiet = "no" if row.disturbed else "yes" if known else "not known"
         energy = (

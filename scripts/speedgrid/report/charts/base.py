@@ -18,7 +18,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import families
 from speedgrid.report.charts.labels import LINE, wrapped
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, STATUSES
 
 ROW = 46  # height of a technique's row, in pixels: three lines of label
@@ -84,8 +84,8 @@ def prepare(rows: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     """The rows as charts take them, with `columns` alone: fastest first, those without figures last; with `name`, `row` (label on the
     axis), `state`, `kind` (what decides about colour and shape) and `outcome`."""
     table = rows[list(dict.fromkeys((*ROW_COLUMNS, *columns)))]
-    states = [state(row) for row in table.itertuples()]
-    outcomes = [f"{STATUSES.get(row.status, row.status)}{f': {row.reason}' if row.reason else ''}" for row in table.itertuples()]
+    states = [state(row) for row in each(table)]
+    outcomes = [f"{STATUSES.get(row.status, row.status)}{f': {row.reason}' if row.reason else ''}" for row in each(table)]
     kinds = [family if one == "measured" else one for one, family in zip(states, table.family, strict=True)]
     labels = [wrapped(label) + _row_note(one) for label, one in zip(table.label, states, strict=True)]
     table = table.assign(state=states, kind=kinds, outcome=outcomes, row=labels)
@@ -112,20 +112,23 @@ def notes(table: pd.DataFrame) -> alt.Chart:
     failed = table[table.state == families.FAILED][["row", "name", "status", "outcome"]]
     failed = failed.assign(note=[STATUSES.get(status, status) for status in failed.status])
     note = alt.Chart(failed).mark_text(align="left", dx=2, fontStyle="italic", color=MUTED)
-    return note.encode(x=alt.value(0), y=rows_axis(table), text="note:N", tooltip=tooltip(outcome="status"))
+    return note.encode(x=alt.value(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
 
 def finished(*layers: alt.Chart, table: pd.DataFrame) -> alt.LayerChart:
     """A chart of rows from its layers."""
-    chart = alt.layer(*layers).resolve_scale(color="independent")
-    return as_page(chart, ROW * len(table))
+    return as_page(alt.layer(*layers, resolve=alt.Resolve(scale={"color": "independent"})), ROW * len(table))
 
 
 def as_page(chart: alt.LayerChart, height: float, padding: bool = True) -> alt.LayerChart:
     """A chart as wide as the page gives it, with the page's look, that fades what was not chosen."""
-    chart = chart.add_params(alt.param(name="chosen", value=""))
-    room = {"padding": PADDING} if padding else {}
-    return chart.properties(width="container", height=height, autosize=FIT, **room).configure(**CONFIG)
+    made = chart.copy(deep=False)
+    # Set as they are: Altair's methods copy every layer each time, which takes longer than all else.
+    made.params = [alt.VariableParameter(name="chosen", value="")]
+    made.width, made.height, made.autosize, made.config = "container", height, FIT, CONFIG
+    if padding:
+        made.padding = PADDING
+    return made
 
 
 # Axes and marks
@@ -185,7 +188,7 @@ def opacity(full: float = 1.0, test: str = "", other: float | None = None) -> al
 
 
 def text_ink():
-    return alt.condition(f"datum.state == '{families.OFF}'", alt.value(MUTED), alt.value(INK))
+    return alt.ColorValue(INK, condition={"test": f"datum.state == '{families.OFF}'", "value": MUTED})
 
 
 def tooltip(**titles: str) -> list[alt.Tooltip]:
@@ -215,7 +218,7 @@ def bars(
     stack = alt.Chart(pd.DataFrame(parts, columns=["name", "row", "state", "outcome", "part", "start", "stop", "amount"]))
     return stack.mark_bar(size=size, yOffset=down).encode(
         x=x,
-        x2="stop:Q",
+        x2=alt.X2("stop:Q"),
         y=rows_axis(table),
         color=alt.Color("part:N", scale=alt.Scale(domain=list(names), range=list(inks)), legend=None),
         opacity=opacity(1, f"datum.state == '{families.OFF}'", 0.35),
@@ -272,7 +275,7 @@ def legend(group: Group, names: Container[str] | None = None) -> list[Key]:
 def in_words(rows: pd.DataFrame, column: str, unit: str) -> str:
     """A figure of every row that has it, as a sentence for those who do not see the chart."""
     there = rows[rows[column].notna()]
-    return "; ".join(f"{row.label} {units.number(getattr(row, column))}{unit}" for row in there.itertuples())
+    return "; ".join(f"{row.label} {units.number(getattr(row, column))}{unit}" for row in each(there))
 
 
 def largest(values: pd.Series) -> float:

@@ -120,7 +120,7 @@ def chart(sides: Sides) -> alt.LayerChart:
     color, down = base.color(table), alt.ExprRef("datum.down")
     names = {"text": "speed-up, 95 % interval", "differs": "differs"}
     tooltip = [*base.tooltip(**names), alt.Tooltip("side:N", title="on" if sides.axis == "gpu" else "model")]
-    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
+    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x=alt.X("one:Q"))
     placed = alt.Chart(table).encode(y=y, color=color)
     ends = {"x": alt.X("speedup_low:Q"), "x2": "speedup_high:Q"}
     layers = alt.layer(
@@ -128,7 +128,7 @@ def chart(sides: Sides) -> alt.LayerChart:
         alt.Chart(table)
         .transform_aggregate(least="min(speedup)", most="max(speedup)", groupby=["row", "name"])
         .mark_rule(color=MUTED, strokeWidth=1, opacity=0.35)
-        .encode(x="least:Q", x2="most:Q", y=y),
+        .encode(x=alt.X("least:Q"), x2=alt.X2("most:Q"), y=y),
         placed.mark_rule(strokeWidth=2, yOffset=down).encode(**ends, opacity=base.opacity(0.7)),
         placed.mark_point(filled=True, size=80, yOffset=down).encode(x=x, shape=shape, opacity=base.opacity(), tooltip=tooltip),
     )

@@ -1,7 +1,8 @@
 """Where the labels of points go, so that none covers another or a point at any width of the page; and how labels break into lines. Pure."""
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 LABEL_WIDTH = 19  # characters of a line of a row's label, so that a chart leaves room for itself on a phone
 LINE = 14  # height of a line of a label, in pixels
@@ -33,11 +34,22 @@ def place_labels(
     for point, name in zip(points, names, strict=True):
         lines = wrapped(name).split("\n")
         size = (max(map(len, lines)) * CHARACTER, len(lines) * LINE)
-        options = [(spot, [label_box(point, spot, size, width) for width in WIDTHS]) for spot in _candidate_spots(size)]
+        options = ((spot, [label_box(point, spot, size, width) for width in WIDTHS]) for spot in _candidate_spots(size))
         spot, taken = min(options, key=lambda option: _overlap(option[1], boxes, marks, height))
         spots.append(spot)
         boxes.append(taken)
     return spots
+
+
+def _best(options: Iterable[tuple], cost: Callable[[tuple], float]) -> tuple:
+    """The first of the options that cost least; none is made or looked at after one that costs nothing."""
+    best, least = None, math.inf
+    for option in options:
+        if (own := cost(option)) < least:
+            best, least = option, own
+        if least == 0:
+            break
+    return best
 
 
 def _candidate_spots(size: tuple[float, float]) -> list[tuple[float, float, str, bool]]:

@@ -52,15 +52,19 @@ def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     rowed = alt.Chart(table).transform_filter("isValid(datum.p50)").encode(y=base.rows_axis(table))
     tooltip = base.tooltip(median="median", middle="middle half", tail="95th percentile", replies="replies", outcome="status")
     color = base.color(table)
-    p95 = rowed.mark_point(shape="stroke", angle=90, size=160, strokeWidth=3).encode(x="p95:Q", opacity=base.opacity(), tooltip=tooltip)
+    p95 = rowed.mark_point(shape="stroke", angle=90, size=160, strokeWidth=3).encode(
+        x=alt.X("p95:Q"), opacity=base.opacity(), tooltip=tooltip
+    )
     few = rowed.transform_filter("!datum.supported").mark_point(shape="circle", size=44, strokeWidth=1.5, filled=False)
-    middle = rowed.mark_rule(strokeWidth=9).encode(x=alt.X("p25:Q"), x2="p75:Q", color=color, opacity=base.opacity(0.75), tooltip=tooltip)
+    middle = rowed.mark_rule(strokeWidth=9).encode(
+        x=alt.X("p25:Q"), x2=alt.X2("p75:Q"), color=color, opacity=base.opacity(0.75), tooltip=tooltip
+    )
     return base.finished(
         base.dot_layer(dots, table, "time", x),
         middle,
         rowed.mark_tick(thickness=3, size=13, color=PAPER, opacity=1).encode(x=x, tooltip=tooltip),
         p95.transform_filter("datum.supported").encode(color=color),
-        few.encode(x="p95:Q", color=color, opacity=base.opacity(), tooltip=tooltip),
+        few.encode(x=alt.X("p95:Q"), color=color, opacity=base.opacity(), tooltip=tooltip),
         base.notes(table),
         table=table,
     )

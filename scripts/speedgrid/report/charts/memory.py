@@ -9,7 +9,7 @@ from speedgrid.report import cards, units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.charts.speed import NOUNS, PLURALS
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved")
 LABEL_SHARE = 0.21  # of a phone's axis, which the name of a card takes with room beside it
@@ -47,7 +47,7 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     table = base.prepare(rows, MEMORY)
     unit = units.scale("B", [*table.memory_peak, *table.memory_reserved])
     parts = []
-    for row in table.itertuples():
+    for row in each(table):
         if not units.is_missing(row.memory_peak):
             # A process may have given memory back since it loaded: no part goes beyond the peak or below nothing.
             before = min(row.memory_before or 0, row.memory_peak) if not units.is_missing(row.memory_before) else 0
@@ -66,9 +66,11 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     reserved = base.tooltip(reserved=f"reserved ({unit.unit})")
     layers = [
         base.bars(parts, PARTS, x, table),
-        rowed.transform_filter("datum.reserved > datum.peak").mark_rule(strokeWidth=1.5, color=MUTED).encode(x="peak:Q", x2="reserved:Q"),
-        rowed.mark_tick(thickness=1.5, size=14, color=MUTED).encode(x="reserved:Q", tooltip=reserved),
-        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="end:Q", text="text:N", color=base.text_ink()),
+        rowed.transform_filter("datum.reserved > datum.peak")
+        .mark_rule(strokeWidth=1.5, color=MUTED)
+        .encode(x=alt.X("peak:Q"), x2=alt.X2("reserved:Q")),
+        rowed.mark_tick(thickness=1.5, size=14, color=MUTED).encode(x=alt.X("reserved:Q"), tooltip=reserved),
+        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x=alt.X("end:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
     ]
     return base.finished(*([_cards(shown, room, unit)] if shown else []), *layers, table=table)
@@ -98,8 +100,8 @@ def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -
     for size in sorted(shown, reverse=True):
         if not named or places[named[-1]] - places[size] >= LABEL_SHARE * max(places.values()):
             named.append(size)
-    line = alt.Chart(pd.DataFrame([{"card": places[size], "size": f"{size} GB"} for size in named])).encode(x="card:Q")
+    line = alt.Chart(pd.DataFrame([{"card": places[size], "size": f"{size} GB"} for size in named])).encode(x=alt.X("card:Q"))
     return alt.layer(
         line.mark_rule(color=MUTED, strokeDash=[3, 4], opacity=0.8),
-        line.mark_text(color=MUTED, fontSize=11, baseline="bottom", dy=-3).encode(y=alt.value(0), text="size:N"),
+        line.mark_text(color=MUTED, fontSize=11, baseline="bottom", dy=-3).encode(y=alt.value(0), text=alt.Text("size:N")),
     )

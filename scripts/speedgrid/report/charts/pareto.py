@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from speedgrid.report import units
+from speedgrid.report.tables import each
 
 SAME_MEMORY = 1.02  # peaks within about 2 % are no reason to take the one or the other
 
@@ -40,7 +41,7 @@ def standings(rows: pd.DataFrame) -> list[Standing]:
             None if units.is_missing(row.memory_peak) else _coarse(float(row.memory_peak)),
             row.memory_source or "",
         )
-        for row in there.itertuples()
+        for row in each(there)
     ]
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, pareto, tradeoff
 from speedgrid.report.charts.base import MUTED, PAPER, ROW, Figure
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory_peak", "memory_source")
 SMALLEST, LARGEST = 50, 240  # areas of marks in square pixels
@@ -18,13 +18,15 @@ def quality_figure(group: Group) -> Figure | None:
     there = scored(group.rows)
     if there.empty:
         return None
-    missing = [row.label for row in group.measured.itertuples() if row.label not in set(there.label)]
+    missing = [row.label for row in each(group.measured) if row.label not in set(there.label)]
     without = f" Not scored: {', '.join(missing)}." if missing else ""
     memory = there.memory_peak.dropna()
     unit = units.scale("B", memory)
     sizes = f" The larger the mark, the more memory ({unit.text(memory.min())} to {unit.text(memory.max())})." if len(memory) else ""
     labels = dict(zip(there.technique, there.label, strict=True))
-    best = [name for name in labels if name in {one.name for one in pareto.standings(there)} - set(pareto.beaten(pareto.standings(there)))]
+    standings = pareto.standings(there)
+    unbeaten = {one.name for one in standings} - set(pareto.beaten(standings))
+    best = [name for name in labels if name in unbeaten]
     what = "speed, quality and memory" if len(memory) else "speed and quality"
     said = f"Nothing beats in {what}: {', '.join(labels[name] for name in best)}. " if best else ""
     return Figure(
@@ -61,7 +63,7 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     room = max((high - low) * 0.25, high * 0.005)
     y_domain = [max(0, low - room), high + room]
     table = tradeoff.labelled(table, ("rate", x_domain), ("bits_per_byte", y_domain), height, table.beaten)
-    table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
+    table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
     unit = units.scale("B", table.memory_peak)
     table["memory_text"] = [unit.text(value) for value in table.memory_peak]
@@ -82,7 +84,7 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
         alt.Chart(front).mark_line(interpolate="step-before", color=MUTED, strokeDash=[3, 4], strokeWidth=1).encode(x=x, y=y),
         tradeoff.leaders(placed, "rate", "bits_per_byte"),
         placed.mark_rule(strokeWidth=2).encode(
-            x=alt.X("rate_low:Q"), x2="rate_high:Q", color=color, opacity=base.opacity(0.6, "datum.beaten", 0.6 * BEATEN)
+            x=alt.X("rate_low:Q"), x2=alt.X2("rate_high:Q"), color=color, opacity=base.opacity(0.6, "datum.beaten", 0.6 * BEATEN)
         ),
         placed.mark_point(filled=True, stroke=PAPER, strokeWidth=1).encode(
             color=color, shape=shape, size=size, opacity=pale, tooltip=tooltip

@@ -7,7 +7,7 @@ from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import Figure
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 NOUNS = {"generate": "reply", "train": "step", "forward": "pass", "attention": "pass", "growth": "reply", "largest": "step"}
 PLURALS = {"reply": "replies", "step": "steps", "pass": "passes"}
@@ -80,7 +80,7 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
     dots = base.dots(table, replies, "rate")
     furthest = table.name.map({row.name: max(row.rate) for row in dots.itertuples(index=False)}).astype(float).fillna(table.rate)
     table["end"] = furthest.where(table.rate_high.isna(), furthest.clip(lower=table.rate_high))
-    table["interval"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in table.itertuples()]
+    table["interval"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     domain = [0, base.largest(table.end)]
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=domain, nice=False), axis=base.ticks())
     tooltip = base.tooltip(interval=f"{unit}, 95 % interval", replies="replies", outcome="status")
@@ -89,9 +89,9 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
     return base.finished(
         rowed.mark_bar(size=20).encode(x=x, color=color, opacity=base.opacity(0.22), tooltip=tooltip),
         base.dot_layer(dots, table, "rate", x),
-        rowed.mark_rule(strokeWidth=3).encode(x=alt.X("rate_low:Q"), x2="rate_high:Q", color=color, opacity=base.opacity()),
+        rowed.mark_rule(strokeWidth=3).encode(x=alt.X("rate_low:Q"), x2=alt.X2("rate_high:Q"), color=color, opacity=base.opacity()),
         rowed.mark_point(filled=True, size=90).encode(x=x, color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
-        rowed.mark_text(align="left", dx=8, fontWeight=600).encode(x="end:Q", text="text:N", color=base.text_ink()),
+        rowed.mark_text(align="left", dx=8, fontWeight=600).encode(x=alt.X("end:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
         table=table,
     )
@@ -101,7 +101,7 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     """Speed-up with its 95 % interval on a logarithmic axis, where twice and half as fast are equally far from 1; rings mark ties."""
     table = base.prepare(rows, SPEEDUP)
     table["text"] = [units.number(value) + "×" for value in table.speedup]
-    table["interval"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×") for row in table.itertuples()]
+    table["interval"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×") for row in each(table)]
     table["end"] = table.speedup_high.fillna(table.speedup)
     tied = (table.standing == "same").any()
     table["ties"] = tied & table.standing.isin(("first", "same"))
@@ -112,15 +112,15 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("speedup:Q", title="speed-up", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
     rowed = alt.Chart(table).transform_filter("isValid(datum.speedup)").encode(y=base.rows_axis(table))
     tooltip = base.tooltip(interval="speed-up, 95 % interval", verdict="against the baseline", outcome="status")
-    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
+    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x=alt.X("one:Q"))
     color, shape = base.color(table), base.shape(table)
     ring = rowed.transform_filter("datum.ties").mark_point(shape="circle", filled=False, size=260, strokeWidth=1.5)
     return base.finished(
         one,
-        rowed.mark_rule(strokeWidth=3).encode(x=alt.X("speedup_low:Q"), x2="speedup_high:Q", color=color, opacity=base.opacity()),
+        rowed.mark_rule(strokeWidth=3).encode(x=alt.X("speedup_low:Q"), x2=alt.X2("speedup_high:Q"), color=color, opacity=base.opacity()),
         ring.encode(x=x, color=color, opacity=base.opacity()),
         rowed.mark_point(filled=True, size=100).encode(x=x, color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
-        rowed.mark_text(align="left", dx=12, fontWeight=600).encode(x="end:Q", text="text:N", color=base.text_ink()),
+        rowed.mark_text(align="left", dx=12, fontWeight=600).encode(x=alt.X("end:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
         table=table,
     )
@@ -145,12 +145,12 @@ def ceiling(rows: pd.DataFrame) -> alt.LayerChart:
         axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], labelFlush=False, format=".0%"),
     )
     rowed = alt.Chart(table).transform_filter("isValid(datum.share)").encode(y=base.rows_axis(table))
-    most = alt.Chart(pd.DataFrame({"most": [1.0]})).mark_rule(color=base.MUTED, strokeDash=[4, 3]).encode(x="most:Q")
+    most = alt.Chart(pd.DataFrame({"most": [1.0]})).mark_rule(color=base.MUTED, strokeDash=[4, 3]).encode(x=alt.X("most:Q"))
     tooltip = base.tooltip(text="decode", outcome="status")
     return base.finished(
         most,
         rowed.mark_bar(size=18).encode(x=x, color=base.color(table), opacity=base.opacity(), tooltip=tooltip),
-        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="share:Q", text="text:N", color=base.text_ink()),
+        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x=alt.X("share:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
         table=table,
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, lines
 from speedgrid.report.charts.base import Figure, Key
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 COLD = ("import_s", "load_s", "first_reply_s", "cold_start_s", "quantize_s")
 PAYS = ("once_s", "rate", "new_tokens", "replies", "break_even_replies", "break_even_replies_low", "break_even_replies_high")
@@ -39,7 +39,7 @@ def cold_start(rows: pd.DataFrame) -> alt.LayerChart:
     table = base.prepare(rows, COLD)
     unit = units.scale("s", [*table.cold_start_s, *table.quantize_s])
     parts, once = [], []
-    for row in table.itertuples():
+    for row in each(table):
         steps = [row.import_s, row.load_s, row.first_reply_s]
         if not any(map(units.is_missing, steps)):
             parts += base.stacked(row, unit, [0, steps[0], steps[0] + steps[1], sum(steps)], STEPS)
@@ -54,7 +54,9 @@ def cold_start(rows: pd.DataFrame) -> alt.LayerChart:
     layers = [base.bars(parts, STEPS, x, table)]
     if once:
         layers.append(base.bars(once, ONCE, x, table, size=5, down=14, inks=("var(--chart-once)",)))
-    layers.append(rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="end:Q", text="text:N", color=base.text_ink()))
+    layers.append(
+        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x=alt.X("end:Q"), text=alt.Text("text:N"), color=base.text_ink())
+    )
     return base.finished(*layers, base.notes(table), table=table)
 
 

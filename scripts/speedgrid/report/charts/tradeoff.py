@@ -10,7 +10,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import OFF_INK, PAPER, Figure
 from speedgrid.report.charts.labels import LINE, place_labels, wrapped
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 MEMORY = ("rate_low", "rate_high", "memory_peak", "memory_source")
 ALL_LABELLED = 16  # techniques; of more, the pale ones have their names in tooltips alone
@@ -35,7 +35,7 @@ def memory_figure(group: Group) -> Figure | None:
         " baseline gives time for memory.",
         memory(group.rows, f"{group.unit}/s"),
         base.legend(group),
-        "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s at {unit.text(row.memory_peak)}" for row in there.itertuples()),
+        "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s at {unit.text(row.memory_peak)}" for row in each(there)),
         (*base.ROW_COLUMNS, *MEMORY),
     )
 
@@ -47,7 +47,7 @@ def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     table["peak"] = table.memory_peak / size.size
     x_domain, y_domain = [0.0, base.largest(table.rate_high.fillna(table.rate)) * 1.08], [0.0, base.largest(table.peak) * 1.15]
     table = labelled(table, ("rate", x_domain), ("peak", y_domain), HEIGHT, [False] * len(table))
-    table["speed"] = [base.interval(row.rate, row.rate_low, row.rate_high, f" {unit}") for row in table.itertuples()]
+    table["speed"] = [base.interval(row.rate, row.rate_low, row.rate_high, f" {unit}") for row in each(table)]
     table["memory"] = [size.text(value) for value in table.memory_peak]
     table = table.drop(columns=["memory_peak", "memory_source"])
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
@@ -57,7 +57,7 @@ def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     color, shape = base.color(table), base.shape(table)
     chart = alt.layer(
         leaders(placed, "rate", "peak"),
-        placed.mark_rule(strokeWidth=2).encode(x=alt.X("rate_low:Q"), x2="rate_high:Q", color=color, opacity=base.opacity(0.6)),
+        placed.mark_rule(strokeWidth=2).encode(x=alt.X("rate_low:Q"), x2=alt.X2("rate_high:Q"), color=color, opacity=base.opacity(0.6)),
         placed.mark_point(filled=True, size=100).encode(color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
         *names(placed, base.text_ink()),
     )
@@ -100,11 +100,11 @@ def labelled(
 def leaders(placed: alt.Chart, x: str, y: str) -> alt.Chart:
     """Lines from points to labels that are not beside them."""
     ends = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
-    return placed.transform_filter("datum.led").mark_rule(color=OFF_INK, **ends).encode(x2=x, y2=y)
+    return placed.transform_filter("datum.led").mark_rule(color=OFF_INK, **ends).encode(x2=alt.X2(x), y2=alt.Y2(y))
 
 
 def names(placed: alt.Chart, ink) -> list[alt.Chart]:
     """The labels, on a ground of paper where lines run under them."""
     named = placed.transform_filter("datum.label_lines != ''")
     ground = named.mark_text(**TEXT, stroke=PAPER, strokeWidth=3, strokeJoin="round")
-    return [ground.encode(text="label_lines:N"), named.mark_text(**TEXT).encode(text="label_lines:N", color=ink)]
+    return [ground.encode(text=alt.Text("label_lines:N")), named.mark_text(**TEXT).encode(text=alt.Text("label_lines:N"), color=ink)]

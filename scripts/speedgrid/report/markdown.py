@@ -1,0 +1,66 @@
+"""The results as Markdown, for a pull request or an issue: the answer and a table for each group, and what it was measured with. Pure.
+
+Whatever comes from outside is escaped: a name makes no link, table column or HTML.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from speedgrid.report import units
+from speedgrid.report.tables import Group, each
+from speedgrid.schema import MEASURED
+
+MOST = 60_000  # characters; GitHub takes 65,536 in a comment
+HEADS = ("Technique", "Speed", "95 %", "Speed-up", "95 %", "Verdict", "Peak memory", "Bits per byte")
+
+
+def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Sequence[str], devices: Sequence[str]) -> str:
+    """The Markdown of a study; `groups` come with their headlines (answer.Answer). What is beyond MOST characters is counted, not shown."""
+    title = study["title"] or study["name"]
+    told = [f"study `{_code(study['name'])}`", *map(_text, devices), *(f"commit `{_code(commit)}`" for commit in commits)]
+    parts = [f"## {_text(title)}", " · ".join(told)]
+    if not groups:
+        parts.append("The study plans no cell, so there is nothing to show.")
+    for number, (group, headline) in enumerate(groups):
+        part = _group(group, headline)
+        if sum(map(len, parts)) + len(part) > MOST:
+            parts.append(f"{len(groups) - number} more combinations of model, device and experiment are in the report.")
+            break
+        parts.append(part)
+    return "\n\n".join(parts) + "\n"
+
+
+def _group(group: Group, headline: Markup) -> str:
+    lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
+    lines += [_line(HEADS), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
+    memory = units.scale("B", group.rows.memory_peak)
+    return "\n".join(lines + [_line(_row(row, memory)) for row in each(group.rows)])
+
+
+def _row(row, memory: units.Scale) -> list[str]:
+    if row.status not in MEASURED or units.is_missing(row.rate):
+        return [_text(row.label), "", "", "", "", f"`{_code(row.status)}`", "", ""]
+    speed, around = units.with_interval(row.rate, row.rate_low, row.rate_high)
+    ratio, ends = units.with_interval(row.speedup, row.speedup_low, row.speedup_high)
+    verdict = "baseline" if row.is_baseline else row.verdict
+    if row.status != "ok":
+        verdict = f"`{_code(row.status)}`"
+    quality = "" if units.is_missing(row.bits_per_byte) else units.number(row.bits_per_byte, 4)
+    peak = "" if units.is_missing(row.memory_peak) else memory.text(row.memory_peak)
+    ratio = "" if units.is_missing(row.speedup) else f"{ratio}×"
+    return [_text(row.label), f"{speed} {row.unit}/s", around, ratio, ends, verdict, peak, quality]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _text(text: str) -> str:
+    """Plain text as Markdown: what would be markup is escaped, and a line stays one."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~@!&])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: str) -> str:
+    return re.sub(r"[`|\s]+", " ", str(text))

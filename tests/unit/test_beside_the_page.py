@@ -1,0 +1,82 @@
+"""What stands beside the page: the summary in Markdown, and the charts as pictures."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import records_factory as made
+import render_report
+from markupsafe import Markup
+from report_data import group_of, quick_parts
+from speedgrid.report import charts, markdown, page, pictures
+from speedgrid.schema import POINTS, RUNS, SUMMARY
+
+STUDY = {"title": "A <b>study</b> | of mine", "name": "mine", "study_file": "config.yaml"}
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    cells = [
+        replace(cell, label=cell.label + " | [x](http://e) <img>") if cell.technique == "sdpa" else cell for cell in made.DEFAULT_CELLS
+    ]
+    return group_of(tmp_path_factory.mktemp("beside"), cells)
+
+
+def test_the_markdown_has_a_row_for_every_cell_and_as_many_columns_in_each(group):
+    text = markdown.summary(STUDY, [(group, Markup("<strong>A</strong> &amp; B"))], ["abc"], ["NVIDIA H200"])
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(made.DEFAULT_CELLS)
+    assert {row.replace("\\|", "").count("|") for row in rows} == {len(markdown.HEADS) + 1}
+    assert "A \\& B" in text
+    assert "commit `abc`" in text
+    compiled = next(row for row in rows if "torch.compile (static cache)" in row)
+    speed = group.rows.set_index("technique").loc["torch_compile"]
+    assert f"{speed.speedup:.1f}×" in compiled
+    assert "`missing_dependency`" in next(row for row in rows if "NF4" in row)
+
+
+def test_names_make_no_markdown(group):
+    text = markdown.summary(STUDY, [(group, Markup(""))], [], [])
+    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "[x](" not in text.replace("\\[x\\](", "")
+
+
+def test_the_markdown_fits_into_a_comment_and_says_what_it_leaves_out(group):
+    text = markdown.summary(STUDY, [(group, Markup(""))] * 200, [], [])
+    assert len(text) < 65_536
+    shown = text.count("### ")
+    assert f"{200 - shown} more combinations" in text
+
+
+def test_the_markdown_of_nothing_says_so():
+    assert "plans no cell" in markdown.summary(STUDY, [], [], [])
+
+
+def test_a_picture_has_the_papers_colours_and_its_title(group):
+    colours = pictures.inks(quick_parts().style)
+    assert colours["--ink"].startswith("#")
+    for figure in charts.figures(group):
+        text = pictures.drawable(figure, colours)
+        assert "var(--" not in text
+        spec = json.loads(text)
+        assert spec["title"]["text"] == figure.title
+        assert all(isinstance(rows, list) for rows in spec["datasets"].values())
+
+
+def test_pictures_are_svg_files_and_replace_those_of_before(tmp_path, group):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "older.svg").write_text("")
+    section = page.Section("of-a", group, "a", None, figures=[(figure, f"of-a-{figure.name}") for figure in charts.figures(group)[:2]])
+    render_report.draw([section], quick_parts().style, tmp_path / "figures")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["of-a-speed.svg", "of-a-speedup.svg"]
+    assert (tmp_path / "figures" / "of-a-speed.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_an_empty_plan_has_a_page_that_says_so(tmp_path):
+    plan = {"study": made.study(), "cells": [], "jobs": {}}
+    paths = [tmp_path / f"{table.name}.parquet" for table in (SUMMARY, POINTS, RUNS)]
+    for path, table in zip(paths, (SUMMARY, POINTS, RUNS), strict=True):
+        render_report.records.write(path, table, [])
+    render_report.write(plan, *paths, tmp_path / "report.html", None)
+    assert "The study plans no cell" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "plans no cell" in (tmp_path / "summary.md").read_text(encoding="utf-8")

@@ -1,0 +1,79 @@
+"""What leads through a page of many cells: anchors, filters, presets and the matrix."""
+
+from dataclasses import replace
+
+import pytest
+import records_factory as made
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import tables_of
+from speedgrid.report import overview, page, tables, training
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overview")
+    cells = [replace(cell, again=(48.3, 47.9)) if cell.technique == "baseline" else cell for cell in made.DEFAULT_CELLS]
+    grid = [cell for model in ("one", "two") for cell in made.write_group(folder, cells, model=model)]
+    summary, _, replies = tables_of(grid)
+    return list(tables.groups(summary, replies))
+
+
+class Named:
+    def __init__(self, gpu, experiment, model):
+        self.gpu, self.experiment, self.model = gpu, experiment, model
+
+
+NAMES = st.text("ab/. é~-_<", min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES), unique=True, max_size=12))
+def test_anchors_are_unique_and_of_letters_that_an_address_takes(names):
+    found = overview.anchors([Named(*name) for name in names])
+    assert len(set(found)) == len(names)
+    assert all(anchor.startswith("of-") and set(anchor) <= set("ofab.-_~x0123456789") for anchor in found)
+
+
+def test_the_anchor_of_a_group_does_not_depend_on_the_others():
+    first, second = Named("h200", "decode", "llama-8b"), Named("h200", "decode", "qwen-7b")
+    assert overview.anchors([second, first])[1] == overview.anchors([first])[0] == "of-llama-8b-decode-h200"
+
+
+def test_the_matrix_has_every_cell_and_says_what_each_comes_to(groups):
+    (matrix,) = overview.matrices(list(zip(groups, ("a", "b"), strict=True)))
+    assert matrix.labels == [cell.label for cell in made.DEFAULT_CELLS]
+    assert [(anchor, name) for anchor, name, _ in matrix.rows] == [("a", "one"), ("b", "two")]
+    fields = dict(zip(matrix.labels, matrix.rows[0][2], strict=True))
+    assert (fields["Baseline (eager attention)"].text, fields["Baseline (eager attention)"].look) == ("1", "base")
+    assert fields["No KV cache"].look == "slower"
+    assert fields["torch.compile (one line)"].look == "off"
+    assert fields["bitsandbytes NF4"].text == "missing dependency"
+    row = groups[0].rows.set_index("label").loc["torch.compile (static cache)"]
+    assert fields["torch.compile (static cache)"].text == f"{row.speedup:.2f}"
+    assert fields["torch.compile (static cache)"].look == row.verdict
+
+
+def test_one_group_has_no_matrix_and_no_filter_by_place(groups):
+    assert overview.matrices([(groups[0], "a")]) == []
+    assert not {"gpu", "model", "experiment"} & {name for name, _, _ in overview.filters(groups[:1])}
+
+
+def test_what_can_be_filtered_by_is_what_differs(groups):
+    found = {name: values for name, _, values in overview.filters(groups)}
+    assert found["model"] == ["one", "two"]
+    assert "quantization" in found["family"]
+    assert "gpu" not in found
+
+
+def test_a_preset_shows_columns_that_there_are_and_about_eight_at_first():
+    for kind, columns in (("replies", page.TABLE), ("work", training.TABLE)):
+        assert len(overview.preset("standard", kind, columns)) == 8
+        for name in overview.PRESETS:
+            assert set(overview.preset(name, kind, columns)) <= set(columns)
+            assert len(overview.preset(name, kind, columns)) >= 3
+    assert {column for preset in overview.PRESETS.values() for column in preset} <= {*page.TABLE, *training.TABLE}
+    assert {*page.TABLE, *training.TABLE} <= {column for preset in overview.PRESETS.values() for column in preset}
+
+
+def test_hidden_columns_are_counted_after_technique_and_status():
+    assert overview.hidden("replies", ["rate", "replies", "speedup"]) == [4]
