@@ -6,11 +6,10 @@ which warms up again before it counts.
 
 from speedgrid import meters, stage
 from speedgrid.told import Warmup
-from speedgrid.workloads import generate, repeat
+from speedgrid.workloads import repeat
 
 
 def warm_up(job: stage.Job[Warmup]) -> str:
-    load = generate.loaded if job.told["workload"] == "generate" else repeat.loaded
     with job.engine() as engine:
         job.enter("importing packages")
         clock = meters.Stopwatch(job.device)
@@ -18,13 +17,16 @@ def warm_up(job: stage.Job[Warmup]) -> str:
         import_s = job.device_s + clock.seconds()
         job.enter("loading the checkpoint")
         clock.restart()
-        runs = load(job, engine)
+        work = repeat.work_of(job, engine)
+        work.open()
+        work.load()
         load_s = clock.seconds()
         job.enter("running for the first time")
+        runs = repeat.runs(work, clock)
         first, second = next(runs), next(runs)
-        if job.told["workload"] == "generate":
-            job.enter("looking whether the model is causal")
-            generate.check_causal(engine, job.told["settings"], job.told["seed"])
+        if work.looks_at:
+            job.enter(work.looks_at)
+            work.look()
     row = {"import_s": import_s, "load_s": load_s, "first_reply_s": first, "second_reply_s": second}
     job.keep(row | {"cold_start_s": import_s + load_s + first})
     return f"cold start {import_s + load_s + first:.1f} s, first run {first:.2f} s, second {second:.2f} s"

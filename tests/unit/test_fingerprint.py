@@ -102,14 +102,18 @@ def in_experiments(*experiments: str) -> set[str]:
 
 ENGINES = ("transformers", "vllm", "llamacpp", "onnxruntime", "pytorch", "attention")
 GENERATE = ("fixed", "auto")
-REPEATED = ("growth", "train", "largest", "forward", "attention")
 TRAINING = ("train", "largest", "forward")
+SIZES = ("growth", "largest", "attention")
 EVERY_MEASUREMENT = of("warmup", "measure", "evaluate", "reference", "quantize", "probe", "prepare_model", "build_requests", "score")
 WATCHED = of("measure") | {"probe"}
 # The jobs that run again where all that a module defines is changed; that of the plan, which takes a second, is left out. Modules that are
 # not here: an engine concerns its own cells, a transform its own checkpoints, a workload its own cells, a module of the report the report,
 # and a script the jobs that run it.
+# A workload says which contract of engines it measures, also where the engine itself is not there.
+UNKNOWN_ENGINE = of("warmup sglang", "measure sglang")
 SCRIPTS = {
+    # It holds nothing but a name of workloads/repeat.py.
+    "measure": set(),
     "aggregate": {"aggregate", "render_report"},
     "evaluate_quality": of("evaluate"),
     **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "new_study", "show_technique", "terminal")},
@@ -126,10 +130,10 @@ CONCERNS = {
             "cell",
             "foreseen",
             "grid",
-            "told",
             "inventory",
             "live",
             "refresh",
+            "told",
             "lock",
             "planning",
             "site",
@@ -151,7 +155,7 @@ CONCERNS = {
     "environments": set(),
     "jobtext": set(),
     "hardware": EVERY_MEASUREMENT,
-    "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize") | {"prepare_model"},
+    "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize") | UNKNOWN_ENGINE | {"prepare_model"},
     "meters": EVERY_MEASUREMENT,
     "models": {"prepare_model"},
     "hub": {"prepare_model"},
@@ -161,7 +165,8 @@ CONCERNS = {
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
     "outcomes": EVERY_MEASUREMENT,
-    "probe": {"probe"},
+    # The room of a container limits the series of growing sizes.
+    "probe": {"probe"} | (in_experiments(*SIZES) & of("measure")),
     "progress": set(),
     "random_weights": {"prepare_model"},
     "records": TABULATE,
@@ -182,7 +187,7 @@ CONCERNS = {
     "stats.verdicts": {"aggregate", "render_report"},
     "supervision": EVERY_MEASUREMENT,
     "engines": EVERY_MEASUREMENT,
-    "engines.base": of_engine(*ENGINES) | {"quantize autogptq"},
+    "engines.base": of_engine(*ENGINES) | {"quantize autogptq"} | UNKNOWN_ENGINE,
     "engines.evidence": of_engine("transformers", "pytorch", "attention") | {"quantize autogptq"},
     "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
     "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
@@ -194,11 +199,12 @@ CONCERNS = {
     "transforms.prune": of("quantize prune", "quantize distill"),
     "transforms.pruning": of("quantize prune", "quantize distill"),
     "transforms.training": of("quantize prune", "quantize distill"),
-    "workloads.base": in_experiments(*REPEATED),
-    # One script warms up whatever there is, and looks whether what replies is causal.
-    "workloads.causality": of("warmup"),
-    "workloads.generate": of("measure", "warmup"),
-    "workloads.repeat": in_experiments(*REPEATED),
+    "workloads.base": of("measure", "warmup"),
+    # It is looked once, in the cold start, whether what replies is causal.
+    "workloads.causality": of("warmup") & in_experiments(*GENERATE),
+    # Replies of growing length take the prompt of those of one.
+    "workloads.generate": in_experiments(*GENERATE, "growth"),
+    "workloads.repeat": of("measure", "warmup"),
     "workloads.score": of("evaluate"),
     "workloads.train": in_experiments(*TRAINING),
     "quality.cloze": {"build_requests", "score"},
@@ -341,9 +347,9 @@ def test_comments_docstrings_formatting_and_annotations_run_nothing_again(after)
         ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
         ("speedgrid/stats/stopping.py", "stop", {"measure transformers auto"}),
         ("speedgrid/stats/verdicts.py", "over", {"aggregate", "render_report"}),
-        ("speedgrid/workloads/generate.py", "counted", of("measure") & in_experiments(*GENERATE)),
+        ("speedgrid/workloads/generate.py", "ended_early", of("measure", "warmup") & in_experiments(*GENERATE)),
+        ("speedgrid/workloads/repeat.py", "counted", of("measure")),
         ("speedgrid/grid.py", "plan", {"write_plan"}),
-        ("measure.py", "replies", of("measure") & in_experiments(*GENERATE)),
     ],
 )
 def test_an_edited_function_runs_those_jobs_again_that_call_it(after, file, definition, again):

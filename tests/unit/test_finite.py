@@ -82,13 +82,17 @@ class Training(Work):
 Training.__abstractmethods__ = frozenset()
 
 
+def rows(losses) -> list[dict]:
+    return [{"loss": loss} for loss in losses]
+
+
 @given(losses=st.lists(st.floats(0, 1e3), max_size=8), bad=NOT_FINITE, place=st.integers(0, 8))
 def test_a_loss_that_is_no_number_ends_the_training_with_the_first_such_step(losses, bad, place):
     work = Training(None, {}, 1)
-    work.check_numbers(losses)
+    work.check_numbers(rows(losses))
     place = min(place, len(losses))
     with pytest.raises(NotFinite, match=f"from counted step {place + 1} on"):
-        work.check_numbers([*losses[:place], bad, *losses[place:]])
+        work.check_numbers(rows([*losses[:place], bad, *losses[place:]]))
 
 
 def test_no_table_holds_a_number_that_is_not_finite(tmp_path):

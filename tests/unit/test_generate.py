@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from speedgrid import engines, hardware, stats
 from speedgrid.engines.base import Reply
-from speedgrid.workloads import generate
+from speedgrid.workloads import generate, repeat
 
 CPU = hardware.Device("cpu", "a processor")
 SETTINGS = {"max_new_tokens": 4, "batch_size": 1, "ignore_eos": True, "sampling": {}}
@@ -32,7 +32,9 @@ class Talker:
 
 def counted(replies, seconds):
     rows, talker = [], Talker(seconds)
-    stopped = generate.counted(talker, [5, 6], SETTINGS | {"replies": replies}, 100, rows.append)
+    work = generate.Work(talker, SETTINGS | {"replies": replies}, 100)
+    work.prompt = [5, 6]
+    stopped = repeat.counted(work, CPU, rows.append)
     return rows, stopped, talker
 
 
@@ -90,6 +92,6 @@ def test_a_handful_of_decoding_steps_has_no_speed_unless_no_more_were_asked_for(
 @pytest.mark.parametrize("counts", ["new_tokens", "items"])
 def test_the_speed_that_a_job_says_last_is_that_of_the_page(counts, slow):
     rows = [{counts: 4, "reply_s": seconds} for seconds in (1.0, 1.1, 1.3, 1.2, *slow)]
-    said = generate.typical_speed(rows, counts)
+    said = repeat.typical_speed(rows, counts)
     assert said == pytest.approx(stats.run([row[counts] / row["reply_s"] for row in rows]).value)
     assert said > 1.02 * sum(row[counts] / row["reply_s"] for row in rows) / len(rows)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts
 from speedgrid import records
+from speedgrid.engines.base import Proof
 from speedgrid.hardware import Device
 from speedgrid.meters import MemoryMeter
 from speedgrid.report import charts, page, published, tables, training, work
@@ -20,7 +22,7 @@ from speedgrid.report.charts import tradeoff
 from speedgrid.schema import MEASURE, POINTS, SUMMARY
 from speedgrid.stage import Job
 from speedgrid.workloads import repeat
-from speedgrid.workloads.base import next_length
+from speedgrid.workloads.base import Work, next_length
 from speedgrid.workloads.largest import next_size
 from speedgrid.workloads.repeat import bytes_asked
 
@@ -285,23 +287,28 @@ def test_a_series_goes_on_until_a_length_does_not_fit():
     assert next_length([1], [(1, True)]) is None
 
 
-class Roomy:
+class Roomy(Work):
     """A workload of growing sizes, of which those over `room` do not fit."""
 
-    unit, noun, flop, engine = "pass", "pass", lambda self: 1.0, SimpleNamespace(uses_torch=False)
+    def __init__(self, room: int, settings: dict):
+        super().__init__(SimpleNamespace(uses_torch=False), settings, 1)
+        self.takes, self.prepared = room, None
 
-    def __init__(self, room: int):
-        self.room, self.prepared = room, None
+    def load(self):
+        """Nothing is."""
+
+    def prove(self):
+        return Proof(True)
 
     def next_point(self, done):
         return next_length([1, 2, 4, 8], done)
 
     def prepare(self, point):
         self.prepared = point
-        if point > self.room:
+        if point > self.takes:
             raise MemoryError
 
-    def run(self):
+    def run(self, number=0):
         return None
 
     def columns(self, result):
@@ -313,11 +320,40 @@ def test_the_proof_runs_at_the_last_size_that_had_room(room, last):
     settings = {"warmup_replies": 1, "replies": 2, "batch_size": 1}
     told = {"gpu": "cpu", "experiment": "e", "model": "m", "technique": "t", "seed": 1, "settings": settings}
     job = Job("measure", told, Path("out"), Path("checkpoint"), device=Device("cpu", "a processor"))
-    job.facts["warmup_s"] = 0.0
-    work = Roomy(room)
+    work = Roomy(room, settings)
     repeat._series(job, work, MemoryMeter(job.device, False))
     assert work.prepared == last
     assert {row["point"] for row in job.rows if row["status"] == "ok"} == {size for size in (1, 2, 4, 8) if size <= room}
+
+
+class OneSize(Roomy):
+    def next_point(self, done):
+        return None
+
+    def prepare(self, point):
+        self.prepared = point
+
+
+@pytest.mark.parametrize(("kind", "before"), [(OneSize, True), (Roomy, False)])
+def test_nobody_watches_the_warm_up_of_a_workload_of_one_size(monkeypatch, kind, before):
+    """So that no energy and no disturbance of it is counted; sizes warm up one after another, between counted runs."""
+    settings = {"warmup_replies": 1, "replies": 2, "batch_size": 1, "repeat_disturbed": 0, "quiet_wait_s": 0}
+    told = {"gpu": "cpu", "experiment": "e", "model": "m", "technique": "t", "seed": 1, "settings": settings}
+    job = Job("measure", told, Path("out"), Path("checkpoint"), device=Device("cpu", "a processor"))
+    job.checkpoint_facts = {"checkpoint_bytes": 1, "checkpoint_sha256": "x"}
+    engine = SimpleNamespace(uses_torch=False, import_packages=lambda: None, sizes=dict, multiplies_in=lambda: "")
+    entered = []
+
+    def watched(name, device, idle, asked, count):
+        entered.extend(phase for phase, _ in job.entered)
+        count()
+        return {}
+
+    monkeypatch.setattr(repeat.monitor, "Idle", lambda device: nullcontext(SimpleNamespace(facts={})))
+    monkeypatch.setattr(repeat.monitor, "watched", watched)
+    repeat._measured(job, engine, kind(8, settings))
+    assert ("warming up" in entered) == before
+    assert {phase for phase, _ in job.entered} >= {"counting passes"} if before else {"warming up at 8", "counting passes at 8"}
 
 
 @given(st.integers(1, 5000), st.integers(1, 8), st.one_of(st.none(), st.integers(8, 3000)))

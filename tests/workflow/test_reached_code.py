@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import working_copy
 from speedgrid import fingerprint, planning, records
+from speedgrid.planning.stages import code_asked_for
 from speedgrid.schema import CHECKPOINT, MODEL, Table
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
@@ -55,8 +56,8 @@ def told_of(path: Path, table: Table) -> str:
 @pytest.mark.parametrize(
     ("script", "experiment", "model", "technique", "called"),
     [
-        ("measure", "generate", "tiny", "bnb_int8", ("speedgrid.workloads.generate", "counted")),
-        ("evaluate", "generate", "tiny", "baseline", ("speedgrid.quality.distance", "distance")),
+        ("measure", "generate", "tiny", "bnb_int8", ("speedgrid.workloads.generate", "Work")),
+        ("evaluate_quality", "generate", "tiny", "baseline", ("speedgrid.quality.distance", "distance")),
         ("measure", "train", "gpt2-shape", "torch_eager", ("speedgrid.workloads.train", "Work")),
     ],
 )
@@ -66,10 +67,11 @@ def test_a_job_of_a_cell_calls_nothing_that_its_fingerprint_leaves_out(project, 
         for cell in planning.read_grid(project / "tests/studies/tiny.yaml").cells
         if (cell.workload, cell.model, cell.technique) == (experiment, model, technique)
     )
-    arguments = ["--job", cell.job(script), "--checkpoint", cell.checkpoint_record, "--out", str(tmp_path / f"{script}.parquet")]
+    told = cell.job(script.partition("_")[0])
+    arguments = ["--job", told, "--checkpoint", cell.checkpoint_record, "--out", str(tmp_path / f"{script}.parquet")]
     found, opened = used(project, "transformers", script, arguments, tmp_path / "notes")
     assert called in found
-    assert outside(found, script, *planning.code_asked_for(cell)) == set()
+    assert outside(found, script, *code_asked_for(script, cell)) == set()
     assert opened == set()
 
 

@@ -21,7 +21,6 @@ from speedgrid.planning.run import (
     plan_run,
     take_back_failures,
 )
-from speedgrid.planning.stages import code_asked_for
 
 __all__ = [
     "BY_HAND",
@@ -32,7 +31,6 @@ __all__ = [
     "Grid",
     "check_machine",
     "code",
-    "code_asked_for",
     "end",
     "is_more_wanted",
     "keep_further",

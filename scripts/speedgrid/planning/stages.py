@@ -13,11 +13,11 @@ from speedgrid.planning.order import Order
 from speedgrid.planning.place import Place, by_name
 from speedgrid.snakemake_seam import looked_up_once
 
-# Functions that the jobs of a cell do not call although their scripts hold a call, by what they are told: those of other workloads, and
-# the rule that ends a series where the study says a number.
-NOT_FOR_REPLIES = (("workloads.repeat", "loaded"), ("workloads.repeat", "measure"))
-NOT_FOR_OTHERS = (("workloads.generate", "loaded"), ("", "replies"))
+# Functions that jobs do not call although their code holds a call: what a workload does in the other one of a cell's jobs; by what they are
+# told, the rule that ends a series where the study says a number, and the limit of memory where there is one size.
+NOT_IN = {"warmup": (("ceilings", "measured_facts"),), "measure": (("workloads.causality", "check"),)}
 NOT_FOR_A_NUMBER = (("stats", "stop"),)
+NOT_FOR_ONE_SIZE = (("meters", "within"),)
 
 
 class Stage:
@@ -135,7 +135,7 @@ class OnDevice(Stage):
 
     @looked_up_once
     def code(self, wildcards) -> str:
-        return fingerprint.of(self.script, *code_asked_for(self.cell(wildcards)))
+        return fingerprint.of(self.script, *code_asked_for(self.script, self.cell(wildcards)))
 
 
 class Quantize(OnDevice):
@@ -290,8 +290,8 @@ STAGES: dict[str, type[Stage]] = {
 }
 
 
-def code_asked_for(cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
+def code_asked_for(script: str, cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
     """By what a cell's jobs are told: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
-    never = NOT_FOR_REPLIES if cell.workload == "generate" else NOT_FOR_OTHERS
     by_number = NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()
-    return (("engines", cell.engine), ("workloads", cell.workload)), never + by_number
+    one_size = () if {"lengths", "grows"} & set(cell.settings) else NOT_FOR_ONE_SIZE
+    return (("engines", cell.engine), ("workloads", cell.workload)), NOT_IN.get(script, ()) + by_number + one_size

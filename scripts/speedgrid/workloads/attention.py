@@ -34,7 +34,7 @@ class Work(base.Work):
                 tensor.requires_grad_(True)
             (self.upstream,) = self._random(point, self.settings["batch_size"], 1)
 
-    def run(self):
+    def run(self, number: int = 0):
         """One pass; with gradients where the experiment asks for them."""
         with self.engine.kernels():
             output = self.engine.attend(*self.inputs, self.settings["causal"])

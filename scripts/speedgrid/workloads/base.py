@@ -1,4 +1,4 @@
-"""The contract of a workload that does one thing again and again: training steps, forward passes, attention at a length."""
+"""The contract of a workload, which does one thing again and again: replies, training steps, forward passes, attention at a length."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,22 +7,32 @@ from importlib import import_module
 
 from speedgrid.engines.base import Proof, Runtime
 from speedgrid.outcomes import NotFinite
+from speedgrid.told import Settings
 
 
 class Work(ABC):
     """What a cell does, by its engine, under the settings of the experiment.
 
-    A job calls `load`, then for each size that `next_point` gives `prepare` and many times `run`, and in the end `prove`. A workload
-    without sizes has the one point None.
+    A job calls `open` and `load`, then for each size that `next_point` gives `prepare` and many times `run`, and in the end `prove`. A
+    workload without sizes has the one point None.
     """
 
-    # What `items` counts, and what a run is called.
-    unit, noun = "pass", "pass"
+    # What is counted of a run, and in which column; and what a run is called.
+    unit, counts, noun = "pass", "items", "pass"
     # Whether a series that was disturbed may be counted again. Not where each run changes the model: the losses would be of later steps.
     repeatable = True
+    # What `look` finds out, as a phase of the job; empty where there is nothing to look at.
+    looks_at = ""
 
-    def __init__(self, engine: Runtime, settings: Mapping, seed: int):
+    def __init__(self, engine: Runtime, settings: Settings, seed: int):
         self.engine, self.settings, self.seed = engine, settings, seed
+
+    def open(self) -> None:  # noqa: B027 - most workloads need nothing but the model
+        """Read what is needed besides the weights, before they are loaded; the device is left alone."""
+
+    def facts(self) -> dict:
+        """Facts of schema.MEASURE that are known before anything is loaded."""
+        return {"unit": self.unit}
 
     @abstractmethod
     def load(self) -> None:
@@ -36,19 +46,39 @@ class Work(ABC):
         """Make the inputs of a size."""
 
     @abstractmethod
-    def run(self) -> object:
-        """One step or pass: what is timed. What it returns goes to `columns`."""
+    def run(self, number: int = 0) -> object:
+        """One reply, step or pass: what is timed. What it returns goes to `columns`. `number` counts from 1, and is 0 in a warm-up."""
+
+    def seed_of(self, number: int) -> int:
+        """The seed of a counted run."""
+        return self.seed
+
+    def seconds(self, result: object) -> float | None:
+        """How long a run took, where the engine has timed it; None where it is timed from outside."""
+        return None
 
     @abstractmethod
     def columns(self, result: object) -> dict:
-        """Columns of schema.MEASURE of what `run` returned; `items` at least. Not timed."""
+        """Columns of schema.MEASURE of what `run` returned; the one that is counted at least. Not timed."""
 
-    def check_numbers(self, results: Sequence[float]) -> None:
+    def point_columns(self, held: int) -> dict:
+        """Columns that are the same for all runs of a size; `held` are the bytes that they took at most."""
+        return {"point_memory": held, "flop": self.flop()}
+
+    def check_numbers(self, rows: Sequence[Mapping]) -> None:
         """Raise outcomes.NotFinite where a result of the counted runs, such as a loss, is no finite number: what overflows or diverges is
-        no faster or slower, it is of no use. Called after the counted runs; `results` in their order."""
-        first = next((number for number, result in enumerate(results, 1) if not math.isfinite(result)), None)
+        no faster or slower, it is of no use. Called after the counted runs; `rows` are theirs, in their order."""
+        losses = [row["loss"] for row in rows if row.get("loss") is not None]
+        first = next((number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
         if first is not None:
             raise NotFinite(f"the loss is no finite number from counted {self.noun} {first} on: it overflowed or diverged")
+
+    def ended_early(self, rows: Sequence[Mapping]) -> str:
+        """Why the counted runs have no speed worth the name, though all is well with the technique; empty where they have."""
+        return ""
+
+    def look(self) -> None:  # noqa: B027 - most workloads take any model
+        """Raise outcomes.Unsupported where the model is none that the workload measures; called in a cold start, after the first runs."""
 
     @abstractmethod
     def prove(self) -> Proof:

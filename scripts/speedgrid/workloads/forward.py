@@ -1,6 +1,6 @@
 """Forward passes without gradients, over one fixed batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from speedgrid.engines.base import Proof, TorchRuntime
 from speedgrid.outcomes import NotFinite
@@ -24,7 +24,7 @@ class Work(base.Work):
     def prepare(self, point: int | None) -> None:
         self.batch = train.batch(self.engine, self.settings, self.settings["batch_size"], self.seed)
 
-    def run(self):
+    def run(self, number: int = 0):
         """One pass; returns the logits."""
         import torch
 
@@ -42,7 +42,7 @@ class Work(base.Work):
     def flop(self) -> float | None:
         return train.needed_flop(self.engine, self.settings, training=False)
 
-    def check_numbers(self, results: Sequence[float]) -> None:
+    def check_numbers(self, rows: Sequence[Mapping]) -> None:
         """Of one more pass, whose logits are read whole; those of the counted ones were let go."""
         if not self.run().amax(dim=-1).isfinite().all():
             raise NotFinite(f"the model's outputs are not finite numbers in {self.engine.multiplies_in()}")

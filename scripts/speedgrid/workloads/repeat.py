@@ -1,56 +1,75 @@
-"""The counted runs of every workload that does one thing again and again (base.Work), and its first ones in a cold start."""
+"""The protocol of a measurement, the same for every workload (base.Work): its counted runs, and its first ones in a cold start."""
 
 import gc
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from statistics import median
 
 from speedgrid import meters, monitor, outcomes
+from speedgrid.engines.base import Runtime
+from speedgrid.hardware import Device
 from speedgrid.progress import Steps, say
 from speedgrid.stage import Job
-from speedgrid.stats import stop
+from speedgrid.stats import Precision, stop
+from speedgrid.told import Measure, Settings, Warmup
 from speedgrid.workloads.base import Work, work_class
-from speedgrid.workloads.generate import most_replies, precision, typical_speed
 
 PLURALS = {"pass": "passes", "step": "steps", "reply": "replies"}
 _BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
-def loaded(job: Job, engine) -> Iterator[float]:
-    """Load what is run, and return the seconds of one run after another, at the first size."""
-    work = _work(job, engine)
-    work.load()
-    return _runs(work, meters.Stopwatch(job.device))
+def work_of(job: Job[Warmup] | Job[Measure], engine: Runtime) -> Work:
+    """The workload of a job's cell, nothing read or loaded yet."""
+    return work_class(job.told["workload"])(engine, job.told["settings"], job.told["seed"])
 
 
-def measure(job: Job) -> str:
+def runs(work: Work, clock: meters.Stopwatch) -> Iterator[float]:
+    """The seconds of one run after another, at the first size."""
+    work.prepare(work.next_point([]))
+    while True:
+        clock.restart()
+        result = work.run()
+        seconds = clock.seconds()
+        yield seconds if (own := work.seconds(result)) is None else own
+        work.columns(result)
+
+
+def measure(job: Job[Measure]) -> str:
     """The counted runs, a row each, with the facts of the cell (schema.MEASURE)."""
     with job.engine() as engine:
-        return _measured(job, engine)
+        return _measured(job, engine, work_of(job, engine))
 
 
-def _measured(job: Job, engine) -> str:
+def _measured(job: Job[Measure], engine: Runtime, work: Work) -> str:
     settings = job.told["settings"]
     memory, clock = meters.MemoryMeter(job.device, engine.uses_torch), meters.Stopwatch(job.device)
     job.enter("importing packages")
     with monitor.Idle(job.device) as idle:
         engine.import_packages()
+        work.open()
     job.facts |= {name: job.checkpoint_facts[name] for name in ("checkpoint_bytes", "checkpoint_sha256")}
+    job.facts |= work.facts()
 
     job.enter("loading the checkpoint")
     memory.forget_peak()
     job.facts |= {"memory_source": memory.source, "memory_before": memory.held()}
     clock.restart()
-    work = _work(job, engine)
     work.load()
-    job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), "unit": work.unit, **engine.sizes()}
+    job.facts |= {"load_s": clock.seconds(), "memory_loaded": memory.held(), "memory_load_peak": memory.peak(), **engine.sizes()}
     job.facts["multiplies_in"] = engine.multiplies_in()
+    has_sizes = work.next_point([]) is not None
+    if not has_sizes:
+        _warm_up(job, work, None, memory)
+        say(f"{job.name}: warm after {settings['warmup_replies']} {PLURALS[work.noun]}, {job.facts['warmup_s']:.1f} s")
 
     def count() -> None:
         job.rows.clear()
-        job.facts["warmup_s"] = 0.0
+        job.facts["memory_peak"] = 0
+        if has_sizes:
+            job.facts["warmup_s"] = 0.0
         with _limit(job, work):
             _series(job, work, memory)
 
@@ -58,24 +77,24 @@ def _measured(job: Job, engine) -> str:
     job.facts |= monitor.watched(job.name, job.device, idle.facts, watched, count)
     # Where it is the model that grows, of the largest one that was finished.
     job.facts |= engine.sizes()
-    counted = [row for row in job.rows if row.get("reply") is not None]
-    job.facts |= {"memory_peak": max(row["point_memory"] for row in counted), "device_memory_used": memory.device_used()}
-    job.facts["memory_reserved"] = memory.reserved_peak()
+    job.facts |= {"device_memory_used": memory.device_used(), "memory_reserved": memory.reserved_peak()}
 
-    work.check_numbers([row["loss"] for row in counted if row.get("loss") is not None])
+    counted = [row for row in job.rows if row.get("reply") is not None]
+    work.check_numbers(counted)
     job.enter("proving that the technique was active")
     proof = work.prove()
     job.facts |= {"engaged": proof.engaged, "evidence": json.dumps(proof.evidence)}
-    if not proof.engaged:
-        for row in counted:
-            row |= {"status": "not_engaged", "reason": proof.reason}
+    early = work.ended_early(counted)
+    status, reason = ("not_engaged", proof.reason) if not proof.engaged else ("ended_early", early) if early else ("ok", "")
+    for row in counted:
+        row |= {"status": status, "reason": reason}
     last = [row for row in counted if row.get("point") == counted[-1].get("point")]
-    speed = typical_speed(last, "items")
     at = f" at {last[0]['point']:,}" if last[0].get("point") else ""
-    return f"{speed:,.1f} {work.unit}/s{at}" + ("" if proof.engaged else f", not engaged: {proof.reason}")
+    said = f", {status.replace('_', ' ')}: {reason}" if reason else ""
+    return f"{typical_speed(last, work.counts):,.1f} {work.unit}/s{at}{said}"
 
 
-def _series(job: Job, work: Work, memory: meters.MemoryMeter) -> None:
+def _series(job: Job[Measure], work: Work, memory: meters.MemoryMeter) -> None:
     """Every size, until the workload has no other. One that does not fit is a row with what was asked for, unless nothing fitted before."""
     done: list[tuple[int | None, bool]] = []
     while True:
@@ -104,43 +123,84 @@ def _series(job: Job, work: Work, memory: meters.MemoryMeter) -> None:
         done.append((point, False))
 
 
-def _at(job: Job, work: Work, point: int | None, memory: meters.MemoryMeter) -> None:
-    settings, device = job.told["settings"], job.device
-    clock = meters.Stopwatch(device)
-    at = "" if point is None else f" at {point:,}"
-    job.enter(f"warming up{at}")
-    memory.forget_peak()
-    work.prepare(point)
-    for _ in range(settings["warmup_replies"]):
-        work.columns(work.run())
-    job.facts["warmup_s"] += clock.seconds()
-    job.facts["memory_load_peak"] = max(memory.peak(), job.facts.get("memory_load_peak") or 0)
-
+def _at(job: Job[Measure], work: Work, point: int | None, memory: meters.MemoryMeter) -> None:
+    """Count runs at a size; a workload of one size is warm already."""
+    settings, at = job.told["settings"], "" if point is None else f" at {point:,}"
+    if point is not None:
+        _warm_up(job, work, point, memory)
     job.enter(f"counting {PLURALS[work.noun]}{at}")
     gc.collect()
     memory.forget_peak()
-    steps, began, rates = Steps(f"{job.name}{at}", most_replies(settings)), time.perf_counter(), []
-    rule, timer, stopped = precision(settings["replies"]), meters.DeviceTimer(device, work.engine.uses_torch), ""
-    rows = []
+    steps = Steps(f"{job.name}{at}", most_replies(settings))
+
+    def keep(row: dict) -> None:
+        job.keep({**row, "point": point})
+        steps.done(row["reply"], f"{row[work.counts] / row['reply_s']:,.1f} {work.unit}/s")
+
+    before = len(job.rows)
+    job.facts["stopped"] = counted(work, job.device, keep)
+    held = memory.peak()
+    job.facts["memory_peak"] = max(held, job.facts.get("memory_peak") or 0)
+    for row in job.rows[before:]:
+        row |= work.point_columns(held)
+
+
+def counted(work: Work, device: Device, keep: Callable[[dict], None]) -> str:
+    """Give `keep` one row of schema.MEASURE for every counted run, as soon as it is there; return why they ended (stats.stop).
+
+    Runs to a number are that many: `exact`.
+    """
+    settings, began, rates = work.settings, time.perf_counter(), []
+    clock, timer = meters.Stopwatch(device), meters.DeviceTimer(device, work.engine.uses_torch)
+    rule, stopped = precision(settings["replies"]), ""
     while not stopped:
         number = len(rates) + 1
-        started = time.perf_counter() - began
+        row = {"reply": number, "seed": work.seed_of(number), "started_s": time.perf_counter() - began}
         clock.restart()
         timer.start()
-        result = work.run()
+        result = work.run(number)
         device_s = timer.seconds()
         seconds = clock.seconds()
-        row = {"reply": number, "seed": job.told["seed"], "started_s": started, "batch_size": settings["batch_size"]}
-        row |= {"point": point, "reply_s": seconds, "device_s": device_s, **work.columns(result)}
-        job.keep(row)
-        rows.append(job.rows[-1])
-        rates.append(row["items"] / seconds)
-        steps.done(number, f"{rates[-1]:,.1f} {work.unit}/s")
+        own = work.seconds(result)
+        row |= {"batch_size": settings["batch_size"], "reply_s": seconds if own is None else own, "device_s": device_s}
+        row |= work.columns(result)
+        rates.append(row[work.counts] / row["reply_s"])
+        keep(row)
         stopped = stop(rates, rule) if rule else "exact" if number == settings["replies"] else ""
-    job.facts["stopped"] = stopped
-    held, flop = memory.peak(), work.flop()
-    for row in rows:
-        row |= {"point_memory": held, "flop": flop}
+    return stopped
+
+
+def _warm_up(job: Job[Measure], work: Work, point: int | None, memory: meters.MemoryMeter) -> None:
+    """The runs before the counted ones: the first pays for compilation and caches."""
+    clock = meters.Stopwatch(job.device)
+    job.enter("warming up" if point is None else f"warming up at {point:,}")
+    memory.forget_peak()
+    work.prepare(point)
+    for _ in range(job.told["settings"]["warmup_replies"]):
+        work.columns(work.run())
+    job.facts["warmup_s"] = job.facts.get("warmup_s", 0.0) + clock.seconds()
+    job.facts["memory_load_peak"] = max(memory.peak(), job.facts.get("memory_load_peak") or 0)
+
+
+def precision(replies: int | str | Mapping) -> Precision | None:
+    """The rule by which `replies` of a study are enough; None where it is a number."""
+    if isinstance(replies, int):
+        return None
+    return Precision() if replies == "auto" else Precision(**replies)
+
+
+def most_replies(settings: Settings) -> int:
+    """How many counted runs there can be."""
+    rule = precision(settings["replies"])
+    return rule.at_most if rule else settings["replies"]
+
+
+def typical_speed(rows: Sequence[Mapping], counts: str) -> float:
+    """The speed of a run, a second, from the column that its replies are counted in: their median, as the page has it (stats.Run).
+
+    Not by stats.run, on which what was measured would then depend: an edit of it would have everything measured again.
+    """
+    return median(row[counts] / row["reply_s"] for row in rows)
 
 
 def bytes_asked(reason: str) -> int | None:
@@ -152,25 +212,12 @@ def bytes_asked(reason: str) -> int | None:
     return round(float(found[1]) * _BYTES[found[2].lower()]) if found else None
 
 
-def _work(job: Job, engine) -> Work:
-    return work_class(job.told["workload"])(engine, job.told["settings"], job.told["seed"])
-
-
-def _limit(job: Job, work: Work):
+def _limit(job: Job[Measure], work: Work):
     """A limit of memory for a workload of several sizes, so that the first that does not fit is an error and not the end of the process."""
     return nullcontext() if work.next_point([]) is None else meters.within(job.device, work.room())
 
 
-def _runs(work: Work, clock: meters.Stopwatch) -> Iterator[float]:
-    work.prepare(work.next_point([]))
-    while True:
-        clock.restart()
-        result = work.run()
-        yield clock.seconds()
-        work.columns(result)
-
-
-def _let_go(job: Job) -> None:
+def _let_go(job: Job[Measure]) -> None:
     gc.collect()
     if job.device.is_gpu:
         import torch

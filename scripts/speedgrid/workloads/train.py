@@ -6,7 +6,7 @@ quickly, so that a precision that diverges is seen.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from speedgrid import ceilings, loading
 from speedgrid.engines.base import Proof, TorchRuntime
@@ -53,7 +53,7 @@ class Work(base.Work):
         self.batch = batch(self.engine, self.settings, self.settings["batch_size"], self.seed)
         self.batches = split(self.batch, self.parts)
 
-    def run(self):
+    def run(self, number: int = 0):
         """One step of the optimizer; returns the loss, still on the device."""
         import torch
 
@@ -68,10 +68,10 @@ class Work(base.Work):
         self.scaler.update()
         return loss
 
-    def check_numbers(self, results: Sequence[float]) -> None:
+    def check_numbers(self, rows: Sequence[Mapping]) -> None:
         """Raise NotFinite where a loss is no number, or where the gradients overflow however small the loss is scaled: such steps are left
         out, and their loss, which never changes, looks as if all were well. The scale halves with each."""
-        super().check_numbers(results)
+        super().check_numbers(rows)
         if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
             raise NotFinite("the gradients overflow in float16 even where the loss is scaled down, so that no step counts: use bfloat16")
 
