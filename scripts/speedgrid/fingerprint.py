@@ -37,7 +37,7 @@ ASKS_ALL = ("write_plan",)
 READS = {
     "write_plan": ("rules/schemas", "report/published.csv"),
     "aggregate": ("scripts/speedgrid/noise.csv",),
-    "render_report": ("report", "scripts/speedgrid/noise.csv"),
+    "render_report": ("report", "scripts/speedgrid/noise.csv", "techniques.yaml"),
 }
 
 # Decorators that do nothing else when a module is imported: any other one may note the function somewhere, from where it is called.

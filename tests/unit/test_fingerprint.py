@@ -103,7 +103,6 @@ def in_experiments(*experiments: str) -> set[str]:
 ENGINES = ("transformers", "vllm", "llamacpp", "onnxruntime", "pytorch", "attention")
 GENERATE = ("fixed", "auto")
 TRAINING = ("train", "largest", "forward")
-SIZES = ("growth", "largest", "attention")
 EVERY_MEASUREMENT = of("warmup", "measure", "evaluate", "reference", "quantize", "probe", "prepare_model", "build_requests", "score")
 WATCHED = of("measure") | {"probe"}
 # The jobs that run again where all that a module defines is changed; that of the plan, which takes a second, is left out. Modules that are
@@ -165,8 +164,7 @@ CONCERNS = {
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
     "outcomes": EVERY_MEASUREMENT,
-    # The room of a container limits the series of growing sizes.
-    "probe": {"probe"} | (in_experiments(*SIZES) & of("measure")),
+    "probe": {"probe"},
     "progress": set(),
     "random_weights": {"prepare_model"},
     "records": TABULATE,

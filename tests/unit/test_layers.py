@@ -13,7 +13,7 @@ PACKAGE = studies.ROOT / "scripts" / "speedgrid"
 SHARED = {
     "list_techniques": {"show_technique"},
     "aggregate": {"make_page", "render_report"},
-    "doctor": {"list_techniques", "show_technique"},
+    "doctor": {"list_techniques", "new_study", "show_technique"},
     "render_report": {"make_page"},
 }
 
