@@ -98,8 +98,10 @@ RUN = (
     Column("seed", "int64", "", "Seed", "Seed of the study"),
     Column("job", "string", "", "Job", "The job's specification, as JSON"),
     Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
-    Column("phases", "list<string>", "", "Phases", "What the job did, one thing after another, such as `loading the checkpoint`"),
-    Column("phase_s", "list<double>", "s", "Phase times", "Time of each of them, in the same order"),
+    Column(
+        "phases", "list<string>", "", "Phases", "What the job did, one thing after another, such as `loading the checkpoint`", newer=True
+    ),
+    Column("phase_s", "list<double>", "s", "Phase times", "Time of each of them, in the same order", newer=True),
 )
 
 # How large the loaded model is, in measure.parquet and the summary alike.
@@ -449,6 +451,7 @@ DEQUANTIZED = Column(
     "",
     "Dequantized from",
     "Formats of the GGUF file whose numbers the unmodified model has, written out; empty where it was never quantized",
+    newer=True,
 )
 
 MODEL = Table(

@@ -13,9 +13,9 @@ from speedgrid import strict_yaml, validation, workload
 # The task of speedgrid's own, made from held-out text.
 LOCAL_TASK = "cloze"
 # Endings of the files that lie beside the folders which names become, in results/ and logs/.
-RESULT_ENDINGS = (".parquet", ".json", ".html", ".log")
+RESULT_ENDINGS = (".parquet", ".json", ".html", ".md", ".log")
 # Folders beside those of the devices there.
-RESERVED = {"gpus": ("requests", "checkpoints", "models", "quantize")}
+RESERVED = {"gpus": ("requests", "checkpoints", "models", "quantize", "figures")}
 # Sizes of an architecture of which the first divides the second. (A head may be wider than `hidden_size` over the heads.)
 DIVIDES = (
     ("num_key_value_heads", "num_attention_heads"),

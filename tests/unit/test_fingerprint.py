@@ -246,6 +246,7 @@ def copy(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("code")
     for name in ("scripts", "report", "rules"):
         shutil.copytree(studies.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(studies.ROOT / "techniques.yaml", folder)
     return folder
 
 
