@@ -122,7 +122,7 @@ def test_a_model_that_overflows_has_no_figure_anywhere_and_score_does_not_end_wi
     job(python, "reference", tmp_path, "reference.parquet", whole, *takes)
     reference = {"reference": str(tmp_path / "reference.parquet")}
     for name, each in (("t", told), ("whole", whole)):
-        job(python, "evaluate", tmp_path, f"{name}.parquet", {**each, **reference}, *takes)
+        job(python, "evaluate_quality", tmp_path, f"{name}.parquet", {**each, **reference}, *takes)
     for name, table in (("warmup", WARMUP), ("measure", MEASURE), ("t", EVALUATE)):
         assert records.read(tmp_path / f"{name}.parquet", table).status == "not_finite"
     entries = [{"technique": n, "evaluate": str(tmp_path / f"{n}.parquet"), "is_baseline": n == "whole"} for n in ("whole", "t")]
@@ -143,7 +143,7 @@ def test_what_keeps_the_arithmetic_and_computes_another_model_is_a_failure_and_r
     told |= {"reference": str(tmp_path / "reference.parquet"), "options": {"dtype": "bfloat16", "attention": "sdpa"}}
     found = {}
     for name, checkpoint, claims in (("same", takes, True), ("another", others, True), ("claims nothing", others, False)):
-        job(python, "evaluate", tmp_path, f"{name}.parquet", {**told, "lossless": claims}, *checkpoint)
+        job(python, "evaluate_quality", tmp_path, f"{name}.parquet", {**told, "lossless": claims}, *checkpoint)
         found[name] = records.read(tmp_path / f"{name}.parquet", EVALUATE)
     assert {name: record.status for name, record in found.items()} == {"same": "ok", "another": "wrong_result", "claims nothing": "ok"}
     assert "computes another model: its KL divergence from the unmodified one is" in found["another"].reason
