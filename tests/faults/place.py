@@ -123,15 +123,14 @@ class Project:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return {**os.environ, "PATH": path, "SPEEDGRID_FAULT_AT": str(self.at), "PYTHONPATH": str(self.folder / "site"), **variables}
 
-    def job(self, stage: str, target: str, *, before: str = ":", **variables: str) -> subprocess.CompletedProcess:
+    def job(self, script: str, target: str, *, before: str = ":", **variables: str) -> subprocess.CompletedProcess:
         """One job as its rule runs it, by hand; `before` is what the shell does first, such as `ulimit`."""
-        process = self.start_job(stage, target, before=before, **variables)
+        process = self.start_job(script, target, before=before, **variables)
         output, _ = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
-    def start_job(self, stage: str, target: str, *, before: str = ":", **variables: str) -> subprocess.Popen:
+    def start_job(self, script: str, target: str, *, before: str = ":", **variables: str) -> subprocess.Popen:
         told = json.loads((self.folder / "told.json").read_text())[target]
-        script = {"evaluate": "evaluate_quality"}.get(stage, stage)
         command = [sys.executable, f"scripts/{script}.py", *told, "--out", target]
         line = ["bash", "-c", f'set -e; {before}; exec "$@"', "bash", *command]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -25,9 +25,9 @@ def temporaries(project) -> list[str]:
     return [path.name for path in hidden if path.name != ".snakemake_timestamp" and path.suffix != ".speedgrid"]
 
 
-@pytest.mark.parametrize(("script", "place"), [("warmup", "load"), ("measure", "3"), ("evaluate", "load")])
+@pytest.mark.parametrize(("script", "place"), [("warmup", "load"), ("measure", "3"), ("evaluate_quality", "load")])
 def test_killed_a_job_leaves_nothing_and_can_be_run_again(project, script, place):
-    target = f"{CELL}/{script}.parquet"
+    target = f"{CELL}/{script.partition('_')[0]}.parquet"
     others = project.forget(target)
     process = project.start_job(script, target, SPEEDGRID_FAULT=f"{script} {place} hang")
     working = project.await_fault(process)
@@ -103,7 +103,7 @@ def test_what_comes_after_a_bug_ends_like_it(project):
     after = f"{CELL}/evaluate.parquet"
     project.forget(MEASURED, after)
     assert project.job("measure", MEASURED, SPEEDGRID_FAULT="measure load bug").returncode == 0
-    done = project.job("evaluate", after)
+    done = project.job("evaluate_quality", after)
     assert done.returncode == 0
     assert "Traceback" not in done.stdout
     record = records.read(project.folder / after, EVALUATE)
