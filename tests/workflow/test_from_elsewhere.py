@@ -83,7 +83,7 @@ def test_a_run_with_another_working_folder(project, here):
 
 def test_a_study_of_the_project_and_the_default_one_are_found_from_elsewhere(project, here):
     command = ["-s", str(project / "Snakefile"), "--directory", str(here), "-n"]
-    assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 8
+    assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 7
     (here / "config.yaml").write_text(STUDY)
     assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 1
 
@@ -126,7 +126,7 @@ def test_a_module_checks_the_machine_before_its_first_job(project, here):
 
 @pytest.mark.parametrize(
     ("config", "configfile", "jobs"),
-    [({}, None, 8), ("config", "mine.yaml", 1), ({"study_file": "mine.yaml", "more": 1}, None, None), ("config", "other.yaml", 1)],
+    [({}, None, 7), ("config", "mine.yaml", 1), ({"study_file": "mine.yaml", "more": 1}, None, None), ("config", "other.yaml", 1)],
 )
 def test_how_a_module_is_told_its_study(project, here, config, configfile, jobs):
     (here / "other.yaml").write_text(STUDY)
