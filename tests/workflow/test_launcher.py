@@ -111,7 +111,7 @@ def test_help_is_short(root, arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["measure"], "unknown command 'measure'; it may be run, prepare, report, compare"),
+        (["measure"], "unknown command 'measure'; it may be new, run, prepare, report, compare"),
         (["reprot"], "unknown command 'reprot'; the nearest is report"),
         (["report", "-n"], "unrecognized arguments: -n (see ./speedgrid report --help)"),
         (["compare", "a"], "the following arguments are required: B (see ./speedgrid compare --help)"),
