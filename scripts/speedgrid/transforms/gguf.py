@@ -4,13 +4,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from speedgrid import checkpoints, files, gguf_origin, loading
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.progress import logged
 from speedgrid.transforms import Task
 
 # The converter and llama.cpp's own quantization compute on the CPU, whatever the device.
@@ -156,16 +156,7 @@ def convert(source: Path, target: Path, kind: str, trust_remote_code: bool) -> N
     command += [source.resolve(), "--outfile", target, "--outtype", kind]
     # llama.cpp looks for special tokens of some models by name, and the name would be the folder's.
     command += ["--model-name", "checkpoint"] if gpt2 else []
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    sys.stderr.write(done.stderr)
+    done = logged([str(part) for part in command], {**os.environ, "HF_HUB_OFFLINE": "1"})
     if done.returncode or not target.is_file():
         raise why_not_converted(done.returncode, done.stderr)
 
