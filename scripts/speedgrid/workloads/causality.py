@@ -16,9 +16,10 @@ from speedgrid.outcomes import Unsupported
 LENGTH, COUNT = 32, 64
 # How far the later tokens may move what is expected after the earlier ones, as a share of how far they move what is expected after
 # themselves: several units of rounding in the format. (An untrained BERT of two layers is moved by 0.005, a causal model in PyTorch by
-# nothing at all.) Where a product takes its scale or its outliers from all tokens together, as quantized ones do, they move any model.
+# nothing at all.) Where a product takes its scale or its outliers from all tokens together, as quantized ones do, they move any model:
+# SmolLM2-135M in bitsandbytes' INT8 by 0.08 to 0.19 on seven pairs of sequences, and without its causal mask by 0.44 to 0.97.
 MOVED = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}
-MOVED_QUANTIZED = 0.1
+MOVED_QUANTIZED = 0.3
 
 
 def check(engine: Engine, room: int) -> None:
