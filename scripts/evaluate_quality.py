@@ -16,7 +16,7 @@ from speedgrid.quality.distance import TIMES, Distance, distance, mean
 from speedgrid.quality.distance import allowed as most
 from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
 from speedgrid.told import Evaluate
-from speedgrid.workloads.score import windows
+from speedgrid.workloads.score import stretches, windows
 
 # Requests that an engine is given together; between them the job says how far it is.
 AT_ONCE = 512
@@ -116,8 +116,8 @@ def score_documents(job: stage.Job[Evaluate], engine: Engine, texts: Sequence[Do
     scores = iter(engine.loglikelihoods([part for document in texts for part in document.parts]))
     job.facts["seconds"] = clock.seconds()
     for document in texts:
-        nats = [-sum(next(scores).logarithms) for _ in document.parts]
-        tokens = [len(continuation) for _, continuation in document.parts]
+        parts = [part for _ in document.parts for part in stretches(next(scores).logarithms)]
+        nats, tokens = [-sum(part) for part in parts], [len(part) for part in parts]
         row = {"kind": "document", "document": document.name, "bytes": len(document.text.encode())}
         job.keep({**row, "tokens": sum(tokens), "nats": sum(nats), "window_nats": nats, "window_tokens": tokens})
 

@@ -416,6 +416,15 @@ QUALITY = (
     Column("quality_loss", "double", "", "Quality loss", "Share by which bits per byte are more than the baseline's", "lower"),
     Column("quality_loss_low", "double", "", "… lower bound", "Lower end of its 95 % interval"),
     Column("quality_loss_high", "double", "", "… upper bound", "Upper end of its 95 % interval"),
+    Column(
+        "quality_resolution",
+        "double",
+        "",
+        "Quality resolution",
+        "The smallest loss that the sharpest of bits per byte and the tasks could have shown",
+        "lower",
+        newer=True,
+    ),
     Column("quality_verdict", "string", "", "Quality verdict", "`loss`, `gain` or `no measurable loss`, by bits per byte and every task"),
     Column(
         "kl_divergence",
@@ -680,8 +689,8 @@ EVALUATE = Table(
         Column("nats", "double", "nat", "Surprise", "Sum of the negative log-likelihoods", "lower"),
         Column("greedy", "bool", "", "Greedy", "Whether each token of a request's continuation is the likeliest"),
         Column("answer", "string", "", "Answer", "Text that was generated"),
-        Column("window_nats", "list<double>", "nat", "Surprise of windows", "The same as `nats` for each window of a document"),
-        Column("window_tokens", "list<int64>", "", "Tokens of windows", "Tokens that were scored in each window"),
+        Column("window_nats", "list<double>", "nat", "Surprise of stretches", "The same as `nats` for each stretch of at most 64 tokens"),
+        Column("window_tokens", "list<int64>", "", "Tokens of stretches", "Tokens of each stretch"),
         Column(
             "divergence",
             "list<double>",

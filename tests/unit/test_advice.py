@@ -197,6 +197,14 @@ def test_so_little_text_that_a_large_loss_could_not_be_seen_is_no_proof(tmp_path
     assert "+22\u00a0% bits per byte" in found.words
 
 
+@pytest.mark.parametrize(("resolution", "kind"), [(None, "unknown"), (0.2, "unknown"), (0.04, "kept")])
+def test_tasks_alone_are_a_proof_only_where_they_could_have_shown_a_loss(tmp_path, resolution, kind):
+    """A dozen questions, all answered as before, and text of one stretch, which has no interval."""
+    rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
+    no_interval = {"quality_loss": 0.07, "quality_loss_low": None, "quality_loss_high": None, "quality_verdict": "no measurable loss"}
+    assert qualities([row | no_interval | {"quality_resolution": resolution} for row in rows])["sdpa"].kind == kind
+
+
 def test_a_lossless_technique_that_was_held_to_the_model_keeps_it(tmp_path):
     rows = guide_of(tmp_path, [BASELINE, replace(SDPA, bits_per_byte=1.9003)]).rows
     held = [row | {"kl_allowed": 1e-4, "quality_verdict": "loss"} for row in rows]

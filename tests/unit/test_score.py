@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid.workloads.score import windows
+from speedgrid.workloads.score import STRETCH, stretches, windows
 
 BOS = -1
 
@@ -27,3 +27,11 @@ def test_the_last_window_reaches_back_for_a_full_context():
 def test_a_short_document_is_one_window():
     assert windows([5, 6], BOS, 8) == [([BOS], [5, 6])]
     assert windows([], BOS, 8) == []
+
+
+@given(st.lists(st.floats(-20, 0), max_size=500))
+def test_stretches_are_the_window_in_its_order_and_none_is_long(logarithms):
+    parts = stretches(logarithms)
+    assert [one for part in parts for one in part] == logarithms
+    assert all(0 < len(part) <= STRETCH for part in parts)
+    assert len(parts) == -(-len(logarithms) // STRETCH)

@@ -111,7 +111,7 @@ def _lost(own: Figure, baseline: Figure | None) -> dict:
 def _way(own: Figure) -> Callable[[Figure, Figure], tuple[paired.Comparison, float]]:
     first = own.items[0]
     if own.row["task"] == HELD_OUT:
-        return _of_windows
+        return _of_stretches
     if isinstance(first, list | tuple):
         return _of_likelihoods
     if all(item in (0, 1) for item in own.items) and own.row["better"] == "higher":
@@ -119,8 +119,8 @@ def _way(own: Figure) -> Callable[[Figure, Figure], tuple[paired.Comparison, flo
     return _of_means
 
 
-def _of_windows(own: Figure, baseline: Figure) -> tuple[paired.Comparison, float]:
-    """Surprise of the same windows, as a share of the baseline's."""
+def _of_stretches(own: Figure, baseline: Figure) -> tuple[paired.Comparison, float]:
+    """Surprise of the same stretches, as a share of the baseline's."""
     away = paired.bootstrap(own.items, baseline.items)
     return paired.share(away, sum(baseline.items) / len(baseline.items)), paired.NEGLIGIBLE
 

@@ -277,7 +277,10 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
     verdict, loss = row["quality_verdict"] or "", _known(row["quality_loss"])
     low, high = _known(row["quality_loss_low"]), _known(row["quality_loss_high"])
     if verdict in ("no measurable loss", "gain"):
-        if loss is None or low is None or high is None:
+        if low is None or high is None:
+            resolution = _known(row["quality_resolution"])
+            if resolution is None or resolution > RESOLVES:
+                return Quality("unknown", None, "not known: scored on too little to see a loss of quality")
             return Quality("kept", 0.0, f"{verdict} in the study's tasks")
         if (high - low) / 2 > RESOLVES:
             unseen = "of so little text that {} bits per byte could not be seen"

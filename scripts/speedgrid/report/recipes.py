@@ -282,20 +282,23 @@ def _llamacpp(technique: Technique) -> list[str]:
     """Shell, in a checkout of llama.cpp that was built."""
     kind = technique.transform.get("type", "")
     lines = ["# In a shell, in a build of llama.cpp"]
-    model = "MODEL"
-    if technique.made_by:
+    model, file = "MODEL", "model.gguf"
+    if kind == "original":
+        file = "MODEL.gguf"
+        lines.append(f"# {file} is the file that the model came as")
+    elif technique.made_by:
         lines.append(f"# MODEL is the checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{technique.made_by}/")
     else:
         lines.append("# MODEL is a folder with the model's safetensors")
     if kind in GGUF_AS_CONVERTED:
         lines.append(f"python convert_hf_to_gguf.py {model} --outfile model.gguf --outtype {kind}")
-    elif kind:
+    elif kind and kind != "original":
         whole = {"float16": "f16", "bfloat16": "bf16"}.get(technique.dtype, "f32")
         lines.append(f"python convert_hf_to_gguf.py {model} --outfile whole.gguf --outtype {whole}")
         lines.append(f"llama-quantize whole.gguf model.gguf {kind.upper()}")
     attention = technique.options.get("flash_attention")
     where = "--n-gpu-layers 999 --split-mode none" if technique.device == "cuda" else "--device none"
-    return [*lines, f"llama-server --model model.gguf {where}" + (f" --flash-attn {attention}" if attention else "")]
+    return [*lines, f"llama-server --model {file} {where}" + (f" --flash-attn {attention}" if attention else "")]
 
 
 def _onnxruntime(technique: Technique) -> list[str]:

@@ -432,7 +432,9 @@ def _scores(cell: CellRecords) -> dict:
             found[row["metric"]] = row["value"]
         elif row["metric"] == "acc" and row["chance"] and "accuracy" not in found:
             found |= {"accuracy": row["value"], "accuracy_task": row["task"]}
-    return found | {"quality_verdict": overall([row["verdict"] for row in rows])}
+    resolved = [row["resolution"] for row in rows if row["verdict"] and row["resolution"] is not None]
+    verdict = overall([row["verdict"] for row in rows])
+    return found | {"quality_verdict": verdict, "quality_resolution": min(resolved, default=None)}
 
 
 def score_rows(cell: CellRecords) -> list[dict]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+# Tokens of a stretch of text whose surprise stands for itself. How much a technique moves one token says little of the next dozen.
+STRETCH = 64
+
 
 def windows(tokens: Sequence[int], prefix: int, context: int) -> list[tuple[list[int], list[int]]]:
     """Cut a document into (context, continuation) pairs in which every token is scored exactly once.
@@ -17,3 +20,9 @@ def windows(tokens: Sequence[int], prefix: int, context: int) -> list[tuple[list
         first = 0 if start == 0 else max(0, end - context)
         pairs.append((padded[first : start + 1], padded[start + 1 : end + 1]))
     return pairs
+
+
+def stretches(logarithms: Sequence[float]) -> list[Sequence[float]]:
+    """The scores of a window's tokens in stretches of at most STRETCH: the items of the paired test of bits per byte. A page of text has a
+    dozen of them, however long the model's context is."""
+    return [logarithms[start : start + STRETCH] for start in range(0, len(logarithms), STRETCH)]
