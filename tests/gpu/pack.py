@@ -8,8 +8,9 @@ break goes on with the same command. `bash collect.sh` packs the results.
 
 With --pins all jobs share one environment on top of the machine's own packages, such as those of a GPU image: PINS names each package as
 name==version, one a line, and what --have names (a file of names or pins, one a line) is there and stays out. Techniques whose packages
-are not among them become rows with the status `missing_dependency`. Without --pins the machine needs Python 3.11 and the same system
-(glibc) or a newer one, and each job gets its environment as everywhere; llama.cpp and what else is built after installing is left out.
+are not among them become rows with the status `missing_dependency`. The sources of llama.cpp come along where a study takes it, and are
+built there. Without --pins the machine needs Python 3.11 and the same system (glibc) or a newer one, and each job gets its environment as
+everywhere; llama.cpp and what else is built after installing is left out.
 
 Run it with the Python of the tests (.venv-test/bin/python); pip does the downloading.
 """
@@ -55,6 +56,7 @@ def main() -> None:
         if arguments.pins:
             (bundle / "flat").touch()
             download(without(pins_of(arguments.pins), arguments.have), arguments.python, bundle / "wheels", whole=True, built=True)
+            download_sources(environments_of(studies, arguments.device), bundle / "wheels")
         else:
             download_environments(environments_of(studies, arguments.device), bundle / "wheels")
         arguments.to.mkdir(parents=True, exist_ok=True)
@@ -128,6 +130,20 @@ def download_environments(names: Sequence[str], folder: Path) -> None:
         download(pins, PYTHON_OF_JOBS, folder, whole=True)
         # CUDA's libraries are left to torch, whose wheel names them.
         download([pin for pin in pins if normal(pin) == "torch"], PYTHON_OF_JOBS, folder, whole=False)
+
+
+def download_sources(names: Sequence[str], folder: Path) -> None:
+    """The sources that the post-deploy script of llama.cpp builds, of the version and hash that it names."""
+    script = ROOT / "envs" / "llamacpp.post-deploy.sh"
+    if "llamacpp" in names:
+        version, sha256 = re.findall(r"^(?:VERSION|SHA256)=(\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+        wanted = folder / "wanted.txt"
+        wanted.write_text(f"llama-cpp-python=={version} --hash=sha256:{sha256}\n", encoding="utf-8")
+        base = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes"]
+        done = subprocess.run([*base, "--dest", str(folder), "--requirement", str(wanted)], capture_output=True, text=True)
+        wanted.unlink()
+        if done.returncode != 0:
+            raise Refusal(f"pip cannot download llama-cpp-python: {' '.join(done.stderr.split())[-500:]}")
 
 
 def download(pins: Sequence[str], python: str, folder: Path, whole: bool, built: bool = False) -> None:

@@ -16,13 +16,32 @@ fi
 export HF_HUB_OFFLINE=1 PYTHONNOUSERSITE=1 PIP_NO_INDEX=1 PIP_FIND_LINKS="$here/wheels" UV_OFFLINE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 cores=${CORES:-$(( $(nproc) > 3 ? $(nproc) - 2 : 1 ))}
 
-if [ -e flat ] && [ ! -e env/.ready ]; then
-  # On top of what the machine's own Python has; without ensurepip, which images leave out, the packages go to a folder of their own.
+if [ -e flat ] && [ ! -e env/.made ]; then
+  # An environment on top of the machine's own, which may be a virtual one itself: what was brought goes before what is there.
   rm -rf env
-  mkdir -p env/site env/bin
-  python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target env/site wheels/*.whl
-  ln -s "$(command -v python3)" env/bin/python
+  python3 -m venv --without-pip env
+  site=$(env/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  python3 - > "$site/zz_machine.pth" << 'END'
+import site, sys
+for folder in dict.fromkeys([*site.getsitepackages(), *filter(lambda path: path.endswith("-packages"), sys.path)]):
+    print(f"import site; site.addsitedir({folder!r})")
+END
+  for tool in cmake ninja; do
+    [ -e "env/bin/$tool" ] || ! command -v "$tool" > /dev/null || ln -s "$(command -v "$tool")" "env/bin/$tool"
+  done
+  ln -s "$site" env/site
+  touch env/.made
+fi
+if [ -e flat ] && [ ! -e env/.ready ]; then
+  python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target env/site wheels/*.whl
   touch env/.ready
+fi
+if compgen -G "wheels/llama_cpp_python-*.tar.gz" > /dev/null && [ ! -e env/.llamacpp ]; then
+  echo "$(date +%T) llama.cpp: is built, see $here/llamacpp.log"
+  mkdir -p build
+  tar xf project.tar -C build envs/llamacpp.post-deploy.sh
+  PATH=$here/env/bin:$PATH CONDA_PREFIX=$here/env bash build/envs/llamacpp.post-deploy.sh > llamacpp.log 2>&1 || echo "llama.cpp: could not be built"
+  touch env/.llamacpp
 fi
 
 run_study() {  # FILE GPU
@@ -36,7 +55,7 @@ run_study() {  # FILE GPU
   [ -z "${2:-}" ] || export CUDA_VISIBLE_DEVICES=$2
   read -ra targets <<< "${TARGETS:-}"
   if [ -e "$here/flat" ]; then
-    export PYTHONPATH=$here/env/site PATH=$here/env/bin:$here/env/site/bin:$PATH
+    export PATH=$here/env/bin:$here/env/site/bin:$PATH
     describe > environment.txt
     python -m snakemake --cores "$cores" --resources gpu=1 --keep-going --rerun-incomplete --configfile "$name.study.yaml" -- "${targets[@]:-all}"
   else
@@ -53,7 +72,7 @@ describe() {
   nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv 2> /dev/null || echo "no NVIDIA GPU"
   python3 -VV
   ls "$here/wheels"
-  [ -z "${PYTHONPATH:-}" ] || python -m pip list --format=freeze 2> /dev/null
+  [ ! -e "$here/flat" ] || python -m pip list --format=freeze 2> /dev/null
 }
 
 count=${GPUS:-1} failed=0

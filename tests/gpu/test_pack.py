@@ -108,10 +108,16 @@ def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, t
     (tmp_path / "offline.yaml").write_text(yaml.safe_dump(STUDY))
     box = tmp_path / "a box"
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    done = packed(tmp_path / "offline.yaml", "--to", box, "--pins", tmp_path / "pins.txt", "--python", version, "--part-mb", 100)
+    (tmp_path / "have.txt").write_text("torch\n")
+    told = ["--pins", tmp_path / "pins.txt", "--have", tmp_path / "have.txt", "--python", version, "--part-mb", 100]
+    done = packed(tmp_path / "offline.yaml", "--to", box, *told)
     assert done.returncode == 0, done.stderr
     (tmp_path / "home").mkdir()
-    python = Path(sys.base_prefix) / "bin"
+    # A machine as GPU images are: its Python is a virtual environment, and PyTorch is there.
+    machine = tmp_path / "machine"
+    subprocess.run([f"{sys.base_prefix}/bin/python{version}", "-m", "venv", machine], check=True)
+    subprocess.run([machine / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", pins["torch"]], check=True)
+    python = machine / "bin"
     environ = {"PATH": f"{python}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
 
     # Where this machine allows no namespaces, such as in some containers, the settings of start.sh alone keep it from the network.

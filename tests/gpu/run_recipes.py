@@ -1,0 +1,68 @@
+"""Run the code that `./speedgrid show TECHNIQUE` prints, each in a process of its own, and say which of it works on this machine.
+
+    python tests/gpu/run_recipes.py MODEL_FOLDER [TECHNIQUE ...] [--device cuda] [--dtype bfloat16] [--timeout 240]
+
+MODEL_FOLDER is a model with its tokenizer in transformers' format. Without names, all techniques of techniques.yaml whose code is Python
+and needs nothing but a model: those of checkpoints that speedgrid makes, and the training and attention ones, are left out. Run it with a
+Python that has the packages. Exit status 1 where some code fails.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from speedgrid import study  # noqa: E402
+from speedgrid.report import recipes  # noqa: E402
+
+# What a reply must have left in the code's variables, whichever engine it is.
+SEEN = """
+if "tokens" in globals():
+    print("SEEN", len(tokens), "tokens")
+elif hasattr(output, "shape"):
+    print("SEEN", output.shape[-1] - inputs["input_ids"].shape[-1], "tokens")
+else:
+    print("SEEN", len(output[0].outputs[0].token_ids), "tokens")
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=Path, metavar="MODEL_FOLDER")
+    parser.add_argument("techniques", nargs="*", metavar="TECHNIQUE")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--timeout", type=int, default=240, help="seconds for each (default: 240)")
+    arguments = parser.parse_args()
+    registry = study.read(ROOT / "techniques.yaml", "techniques.yaml")
+    failed = 0
+    for name in arguments.techniques or registry:
+        code = recipes.code(name, registry, arguments.dtype, arguments.device)
+        if recipes.MODEL not in code:
+            continue
+        found = run(code.replace(recipes.MODEL, f"MODEL = {str(arguments.model.resolve())!r}") + "\n" + SEEN, arguments.timeout)
+        failed += "SEEN" not in found
+        print(f"{name}: {found}", flush=True)
+    return 1 if failed else 0
+
+
+def run(code: str, timeout: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "recipe.py"
+        script.write_text(code, encoding="utf-8")
+        try:
+            done = subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return f"not done after {timeout} s"
+    seen = [line for line in done.stdout.splitlines() if line.startswith("SEEN")]
+    if seen:
+        return seen[-1]
+    return " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])[-400:] or f"ended with {done.returncode} and said nothing"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
