@@ -162,7 +162,7 @@ function saveImage(box, name) {
 }
 
 // What a chart is made of: its tables, without what only places marks and labels.
-const PLACING = /^(row|jitter|end|d[xy]|align|led|label_lines|text_dy|lead_dy|state|kind|text|technique)$/;
+const PLACING = /^(row|jitter|end|d[xy]|align|led|label_lines|text_dy|lead_dy|state|kind|text|technique|y|mark|room)$/;
 function tablesOf(box) {
   const tables = Object.values(specification(box.dataset.chart, hiddenIn.get(box.closest(".group"))).datasets);
   return tables.filter((rows) => rows.length && (rows[0].name ?? rows[0].label) !== undefined || rows.length && "row" in rows[0]).map((rows) => {

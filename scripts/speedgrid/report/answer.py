@@ -13,6 +13,8 @@ from markupsafe import Markup
 from speedgrid.report import trust, units
 from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask
 from speedgrid.report.advised import Guide, price
+from speedgrid.report.charts.base import Figure
+from speedgrid.report.charts.proof import proof_figure
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
@@ -40,11 +42,12 @@ LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the pa
 
 @dataclass(frozen=True)
 class Answer:
-    """The headline of a group, the sentences under it, and the warnings that go with it."""
+    """The headline of a group, the sentences under it, the warnings that go with it, and the chart that proves it, where there is one."""
 
     headline: Markup
     points: list[Markup]
     warnings: list[Markup]
+    proof: Figure | None = None
 
 
 def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
@@ -57,7 +60,8 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     guide = Guide(group.rows.to_dict("records"))
     advice = guide.advise(FASTEST)
     told = [*_speed_points(group, guide, advice), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
-    return Answer(_headline(group, guide, advice), [point for point in told if point], _warnings(group, devices))
+    points = [point for point in told if point]
+    return Answer(_headline(group, guide, advice), points, _warnings(group, devices), proof_figure(group, guide.qualities))
 
 
 def parameters_in_words(count: float) -> str:

@@ -116,12 +116,13 @@ class ResultTable:
 
 @dataclass
 class Section:
-    """What the page shows of one group; `figures` are pairs of a figure and the name of its specification."""
+    """What the page shows of one group; `proof` and `figures` are pairs of a figure and the name of its specification."""
 
     anchor: str
     group: Group
     title: str
     answer: object
+    proof: tuple[base.Figure, str] | None = None
     figures: list[tuple[base.Figure, str]] = field(default_factory=list)
     table: ResultTable | None = None
     machine: list[trust.MachineRow] = field(default_factory=list)
@@ -290,13 +291,16 @@ def _section(
     replies = group.workload == "generate"
     made = charts.figures(group, points)
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
-    specifications |= {name: embedding.specification(figure.chart) for figure, name in figures}
+    told = answer(group, frozenset(run["device"] for run in runs))
+    proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
+    specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
     settings = study["experiments"].get(group.experiment, {})
     return Section(
         anchor=anchor,
         group=group,
         title=f"{group.model} · {group.experiment} · {group.gpu}",
-        answer=answer(group, frozenset(run["device"] for run in runs)),
+        answer=told,
+        proof=proof[0] if proof else None,
         figures=figures,
         table=result_table(group, study["techniques"], columns),
         machine=trust.machine_rows(group),
