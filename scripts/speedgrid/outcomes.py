@@ -45,6 +45,11 @@ class ModelError(RuntimeError):
     """A model that cannot be had, so that no cell of it can start; the message is one line that says what to do. Its cells are `failed`."""
 
 
+class Fault(RuntimeError):
+    """An error inside of a program or library that has its own processes or no Python to raise it in: a bug like any other. The message is
+    the reason, with the name of what failed."""
+
+
 class OutOfMemory(Outcome):
     status = "oom"
 

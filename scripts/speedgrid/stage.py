@@ -324,7 +324,9 @@ def _unexpected(error: BaseException, job: Job) -> outcomes.Failed:
     if _is_of_environment(error):
         return outcomes.Failed(_broken_environment(error))
     said = textwrap.shorten(outcomes.in_one_line(error), outcomes.REASON_CHARACTERS, placeholder=" ...")
-    return outcomes.Failed(f"{type(error).__name__}{f': {said}' if said else ''}, while {job.phase}{_see_log()}")
+    if not isinstance(error, outcomes.Fault):
+        said = f"{type(error).__name__}{f': {said}' if said else ''}"
+    return outcomes.Failed(f"{said}, while {job.phase}{_see_log()}")
 
 
 def _see_log() -> str:

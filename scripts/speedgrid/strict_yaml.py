@@ -16,6 +16,8 @@ DEEPEST = 40
 # Every whole number up to here is one in every language that may read what a job is told.
 LARGEST = 2**53
 TAG = "tag:yaml.org,2002:"
+# Has Snakemake, which reads a study too, run the Python that stands in it.
+RUNS_CODE = "__use_yte__"
 # What YAML makes of plain text that a person may well have meant as text.
 READ_AS = {"timestamp": "a date", "value": "a sign of YAML"}
 # A tab, a line feed, a carriage return, a form feed: the control characters that texts have.
@@ -115,6 +117,8 @@ class _Builder:
             key = self._key(event)
             if key in own:
                 raise _refused(event, f"the key {_shown(key)} is there twice")
+            if key == RUNS_CODE:
+                raise _refused(event, f"the key {RUNS_CODE} makes a template of the file, whose Python would be run; a study has none")
             own[key] = self._value(self.loader.get_event(), depth + 1)
         return {**merged, **own}
 

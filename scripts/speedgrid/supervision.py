@@ -54,7 +54,7 @@ def watch(work: Callable[[Callable[[str], object]], int], budget_s: float | None
     """
     reader, writer = os.pipe()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    killed_before = _killed_for_memory()
+    killed_before = killed_for_memory()
     sys.stdout.flush()
     sys.stderr.flush()
     watcher = os.getpid()
@@ -67,7 +67,7 @@ def watch(work: Callable[[Callable[[str], object]], int], budget_s: float | None
     os.close(writer)
     watch = _Watch(child, reader, budget_s, wanted_by)
     status, phase, peak, late = watch.until_the_end()
-    no_memory = status == NO_MEMORY or (status == -signal.SIGKILL and not late and _killed_for_memory() > killed_before)
+    no_memory = status == NO_MEMORY or (status == -signal.SIGKILL and not late and killed_for_memory() > killed_before)
     return End(status, phase, peak, late, no_memory, watch.asked)
 
 
@@ -173,7 +173,7 @@ def _birth(process: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _killed_for_memory() -> int:
+def killed_for_memory() -> int:
     """How many processes the kernel has killed for want of memory: in this process's memory cgroup, else on the whole machine."""
     for path in (*_cgroup_files(), Path("/proc/vmstat")):
         with suppress(OSError):

@@ -166,6 +166,7 @@ CONCERNS = {
     "outcomes": EVERY_MEASUREMENT,
     "probe": {"probe"},
     "progress": set(),
+    "raised": of_engine("vllm") | {"quantize gguf"},
     "random_weights": {"prepare_model"},
     "records": TABULATE,
     "results": {"render_report"},

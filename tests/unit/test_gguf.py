@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.outcomes import Fault, MissingDependency, OutOfMemory, Unsupported
 from speedgrid.transforms import gguf
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -49,6 +49,12 @@ def test_a_quantized_type_is_made_from_the_sources_own_number_format(tmp_path, c
     assert gguf.FORMATS.get(gguf.number_format(tmp_path), "f32") == found
 
 
+def trace(code: str, error: str) -> str:
+    """What the converter prints of an error that ends it."""
+    file = "/opt/envs/llamacpp/share/llama.cpp/conversion/base.py"
+    return f'INFO:hf-to-gguf:Loading model\nTraceback (most recent call last):\n  File "{file}", line 9, in main\n    {code}\n{error}\n'
+
+
 @pytest.mark.parametrize(
     ("status", "log", "kind", "said"),
     [
@@ -56,21 +62,38 @@ def test_a_quantized_type_is_made_from_the_sources_own_number_format(tmp_path, c
             1,
             "ERROR:hf-to-gguf:Model OPTForCausalLM is not supported\n",
             Unsupported,
-            "take the model: Model OPTForCausalLM is not supported",
+            "cannot take the model: Model OPTForCausalLM is not supported",
         ),
-        (1, "…\nNotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()\n", Unsupported, "pre-tokenizer"),
-        (1, "Traceback\nKeyError: 'n_head'\n\n", Unsupported, "KeyError: 'n_head'"),
         (
             1,
-            "ValueError: mmap length is greater than file size\n\nWriting:   0%|   | 0.00/5.77M [00:01<?]\n",
+            trace("raise NotImplementedError(", "NotImplementedError: BPE pre-tokenizer was not recognized - update get_vocab_base_pre()"),
             Unsupported,
-            "mmap length is",
+            "pre-tokenizer",
         ),
-        (1, "ModuleNotFoundError: No module named 'sentencepiece'\n", MissingDependency, "No module named 'sentencepiece'"),
-        (1, "MemoryError\n", OutOfMemory, "ran out of memory"),
+        (
+            1,
+            trace('raise ValueError(f"Can not map tensor {name!r}")', "ValueError: Can not map tensor 'model.layers.0.self_attn.rope'"),
+            Unsupported,
+            "cannot take the model: Can not map tensor 'model.layers.0.self_attn.rope'",
+        ),
+        (1, trace('n_head = self.hparams["n_head"]', "KeyError: 'n_head'") + "\n", Fault, "KeyError: 'n_head'"),
+        (
+            1,
+            trace("mm = mmap.mmap(fid.fileno(), bytes)", "ValueError: mmap length is greater than file size")
+            + "\nWriting:   0%|   | 0.00/5.77M [00:01<?]\n",
+            Fault,
+            "mmap length is greater than file size",
+        ),
+        (
+            1,
+            trace("import sentencepiece", "ModuleNotFoundError: No module named 'sentencepiece'"),
+            MissingDependency,
+            "No module named 'sentencepiece'",
+        ),
+        (1, trace("data = numpy.empty(shape)", "MemoryError"), OutOfMemory, "llama.cpp's converter: MemoryError"),
         (-9, "", OutOfMemory, "ran out of memory"),
-        (-11, "", RuntimeError, "ended with status -11"),
-        (1, "OSError: [Errno 28] No space left on device\n", RuntimeError, "No space left"),
+        (-11, "", Fault, "ended with status -11"),
+        (1, trace("out.write(data)", "OSError: [Errno 28] No space left on device"), Fault, "No space left"),
     ],
 )
 def test_what_a_failure_of_the_converter_means(status, log, kind, said):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from speedgrid.engines import llamacpp
-from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.outcomes import Fault, MissingDependency, OutOfMemory, Unsupported
 
 SYSTEM_INFO = (
     "CUDA : ARCHS = 900 | USE_GRAPHS = 1 | PEER_MAX_BATCH_SIZE = 128 | "
@@ -125,10 +125,27 @@ def test_errors_are_told_from_the_rest_of_the_log(log):
     assert log.errors == "load: the file is empty\n"
     assert "developers" not in log.text
     failure = log.failure("cannot load")
-    assert isinstance(failure, Unsupported)
+    assert isinstance(failure, Fault)
     assert str(failure) == "cannot load: the file is empty"
     log.forget()
     assert str(log.failure("cannot load")) == "cannot load: it gives no reason"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("llama_model_load: error loading model: error loading model architecture: unknown model architecture: 'new'", Unsupported),
+        ("llama_model_load: error loading model: error loading model vocabulary: unknown pre-tokenizer type: 'new'", Unsupported),
+        ("llama_model_quantize: failed to quantize: Missing importance matrix for tensor x in a very low-bit quantization", Unsupported),
+        ("llama_model_quantize: failed to quantize: requantizing from type q4_K is disabled", Unsupported),
+        ("llama_model_load: error loading model: missing tensor 'blk.0.attn_q.weight'", Fault),
+        ("llama_model_load: error loading model: tensor 'x' data is not within the file bounds, model is corrupted or incomplete", Fault),
+        ("ggml_cuda_compute_forward: MUL_MAT failed", Fault),
+    ],
+)
+def test_what_llama_cpp_does_not_do_is_told_from_what_went_wrong(log, said, kind):
+    log.callback(4, f"{said}\n".encode(), None)
+    assert type(log.failure("cannot load")) is kind
 
 
 def test_a_lack_of_memory_is_told_from_other_failures(log):

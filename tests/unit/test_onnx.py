@@ -184,14 +184,35 @@ def test_a_failure_about_memory_is_out_of_memory():
         raise Fail("[ONNXRuntimeError] : Failed to allocate memory for requested buffer of size 5\nmore")
 
 
-def test_a_failure_to_load_is_unsupported():
-    with pytest.raises(outcomes.Unsupported, match="cannot load the graph: no such operator"), failures("load the graph"):
-        raise Fail("no such operator\nmore")
+class NotImplemented(Fail):
+    pass
+
+
+NotImplemented.__module__ = Fail.__module__
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplemented("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for MatMulInteger(10) node\nmore"),
+        Fail("[ONNXRuntimeError] : 1 : FAIL : Load model from m.onnx failed: Unsupported model IR version: 99, max supported: 11\nmore"),
+        Fail(
+            "[ONNXRuntimeError] : 10 : INVALID_GRAPH : This is an invalid model. Type Error: Type 'tensor(bfloat16)' of input parameter (x)"
+            " of operator (MatMul) in node (n) is invalid.\nmore"
+        ),
+    ],
+)
+def test_a_failure_that_says_what_it_does_not_do_is_unsupported(error):
+    with pytest.raises(outcomes.Unsupported, match="onnxruntime cannot load the graph: ") as caught, failures("load the graph"):
+        raise error
+    assert str(caught.value).endswith(str(error).partition("\n")[0])
 
 
 def test_other_failures_are_bugs():
     with pytest.raises(Fail), failures():
         raise Fail("shapes do not match")
+    with pytest.raises(Fail), failures("load the graph"):
+        raise Fail("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700: an illegal memory access was encountered ; GPU=0")
     with pytest.raises(KeyError), failures("load the graph"):
         raise KeyError("out of memory")
 

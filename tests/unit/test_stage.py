@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from speedgrid import stage
+from speedgrid import outcomes, stage
 
 
 def raised(code: str, folder: Path | None = None) -> BaseException:
@@ -47,3 +47,15 @@ def test_a_package_of_the_environment_that_cannot_be_imported_is_a_matter_of_the
 def test_what_a_new_environment_would_not_mend_is_not_said_to_be_its_fault(damaged, code):
     assert not stage._is_of_environment(raised(code))
     assert not stage._is_of_environment(ValueError("x"))
+
+
+def test_an_error_of_a_program_is_said_in_its_own_words_and_one_of_python_with_its_kind(tmp_path, capfd):
+    job = stage.Job("measure", {}, tmp_path / "measure.parquet", tmp_path / "checkpoint")
+    job.enter("loading")
+    fault = stage._unexpected(outcomes.Fault("vLLM cannot load the model: KeyError: 'layers.0'"), job)
+    assert (fault.status, str(fault).partition("; see ")[0]) == (
+        "failed",
+        "vLLM cannot load the model: KeyError: 'layers.0', while loading",
+    )
+    assert str(stage._unexpected(KeyError("layers.0"), job)).startswith("KeyError: 'layers.0', while loading")
+    assert "Fault" in capfd.readouterr().err  # the traceback goes to the log

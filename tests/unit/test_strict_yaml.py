@@ -85,6 +85,7 @@ def test_any_text_is_read_as_yaml_reads_it_or_refused(text):
         ("[" * 3000, "more than 40 deep"),
         ("a: " + "x" * (strict_yaml.MOST_BYTES + 1), "has more than 8 MiB"),
         ("d: {<<: 3}", "<< takes keys and values"),
+        ("__use_yte__: true", "the key __use_yte__ makes a template of the file, whose Python would be run"),
     ],
 )
 def test_what_yaml_would_change_or_pass_over_is_refused_with_its_line(text, words):

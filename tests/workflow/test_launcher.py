@@ -251,12 +251,34 @@ def test_a_study_that_is_not_there_or_not_a_file(clone):
         (b"- a\n", "it has no keys"),
         (b"", "it has no keys"),
         (b"\xff\xfe\xff", "line 1: is not UTF-8"),
+        (b"a: " + 3000 * b"[" + 3000 * b"]", "line 1: values lie in one another more than 40 deep"),
+        # Nine lists of nine lists ... of which YAML makes 9 to the power of 12 values.
+        (
+            b"a0: &a0 [x]\n" + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b",".join(9 * [b"*a%d" % (i - 1)])) for i in range(1, 12)),
+            "100,000 values",
+        ),
+        # Snakemake runs the Python of such a file before it reads the first rule.
+        (b"__use_yte__: true\n?open('ran.txt', 'w'): 1\n", "line 1: the key __use_yte__ makes a template of the file"),
     ],
 )
 def test_a_study_that_cannot_be_read(clone, tmp_path, content, answer):
     study = tmp_path / "bad.yaml"
     study.write_bytes(content)
-    is_one_line(speedgrid(clone, "run", "--study", study), "bad.yaml", answer)
+    is_one_line(speedgrid(clone, "run", "--study", study), f"--study {study}: ", answer)
+    is_one_line(speedgrid(clone, "run", "-n", "--configfile", study), f"--configfile {study}: ", answer)
+    assert not (clone / "ran.txt").exists()
+
+
+def test_every_file_that_snakemake_would_read_as_a_study_is_read_first(launcher):
+    one = ["--configfile", "a.yaml", "b.yaml", "-n", "target"]
+    assert launcher.config_files(one) == ["a.yaml", "b.yaml"]
+    assert launcher.config_files(["-p", "--configfiles=a.yaml", "--cores", "2"]) == ["a.yaml"]
+    assert launcher.config_files(["--configf", "a.yaml", "--config", "seed=1", "--", "b.yaml"]) == ["a.yaml"]
+    assert launcher.config_files(["--config", "seed=1", "target"]) == []
+
+
+def test_a_study_for_snakemake_that_is_not_there(clone):
+    is_one_line(speedgrid(clone, "run", "-n", "--configfile", "nowhere.yaml"), "--configfile nowhere.yaml: there is no such file")
 
 
 # Running

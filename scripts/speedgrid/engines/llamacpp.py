@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base, quantized
-from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.outcomes import SAYS_NO, Fault, MissingDependency, OutOfMemory, Unsupported
 
 WEIGHTS = "model.gguf"
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -26,6 +26,8 @@ INSTRUCTION_SETS = {
 }
 # Levels of llama.cpp's log, as ggml.h has them; the last goes on with the line before.
 LOG_DEBUG, LOG_ERROR, LOG_CONTINUED = 1, 4, 5
+# What llama.cpp says of a model or type that it does not take, beside the words of all libraries.
+REFUSES = re.compile(r"unknown pre-tokenizer|importance matrix|requantizing from|cannot be used as")
 # Bytes of logits that scoring holds at once: a row has four for every token of the vocabulary.
 LOGITS_BYTES = 64 * 2**20
 # Decoding steps of the reply that tells which share of a step is llama.cpp's computing.
@@ -247,8 +249,7 @@ class Engine(base.Engine):
     def _decode(self, batch: "Batch") -> None:
         status = self.lib.llama_decode(self.native_context, batch.native)
         if status:
-            failure = self.log.failure("llama.cpp cannot compute the batch")
-            raise failure if isinstance(failure, OutOfMemory) else RuntimeError(f"llama_decode returned {status}: {failure}")
+            raise self.log.failure(f"llama.cpp cannot compute the batch (llama_decode returned {status})")
 
     def _logarithms(self, row: int):
         """Natural logarithms of the probabilities of all tokens after a row of the last batch."""
@@ -336,10 +337,12 @@ class Log:
         self.text = self.errors = ""
 
     def failure(self, what: str) -> Exception:
-        """The expected failure that the log speaks of: `what`, and the first error as the reason."""
+        """What the log speaks of: `what`, and the first error as the reason. It is an expected failure where memory ran out, or where
+        llama.cpp says that it does not do this; else a bug, or a damaged file."""
         reason = first_error(self.errors)
         memory = re.search(r"failed to allocate|unable to allocate|out of memory|cudaMalloc failed|bad_alloc", self.text)
-        return (OutOfMemory if memory else Unsupported)(f"{what}: {reason or 'it gives no reason'}")
+        kind = OutOfMemory if memory else Unsupported if SAYS_NO.search(reason) or REFUSES.search(reason) else Fault
+        return kind(f"{what}: {reason or 'it gives no reason'}")
 
     def _take(self, level: int, text: bytes, _) -> None:
         if level == LOG_DEBUG:

@@ -4,6 +4,7 @@ PyTorch chooses the tokens and onnxruntime computes the model, in memory of its 
 """
 
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +19,11 @@ from speedgrid import hardware
 from speedgrid.engines import base, quantized
 from speedgrid.engines.transformers import Finite, TokenClock, until_end
 from speedgrid.hardware import Device
-from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported, first_line
+from speedgrid.outcomes import SAYS_NO, MissingDependency, OutOfMemory, Unsupported, first_line
 
 WEIGHTS = "model.onnx"
+# What onnxruntime says of an operator that has no code for a number format.
+WRONG_TYPE = re.compile(r"Type '.+' of input parameter .+ is invalid")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Operators that multiply 8-bit weights with activations: in the graph, and as onnxruntime fuses them when it loads it.
 QUANTIZED_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
@@ -243,8 +246,8 @@ def open_model(folder: Path, device: Device, threads: int, profile: Path | None 
 
 @contextmanager
 def failures(doing: str = "") -> Iterator[None]:
-    """Turn what onnxruntime raises into an expected failure: OutOfMemory where it speaks of memory, else Unsupported where it is
-    known what it was `doing`; the rest is raised as it is."""
+    """Turn what onnxruntime raises into an expected failure: OutOfMemory where it speaks of memory, Unsupported where it says that it has
+    no code for a node or number format; the rest is a bug, and raised as it is. `doing`: what it was to do, where that is known."""
     try:
         yield
     except Exception as error:  # onnxruntime's own classes have no common base
@@ -253,8 +256,8 @@ def failures(doing: str = "") -> Iterator[None]:
         line = first_line(error)
         if any(words in str(error).lower() for words in ("failed to allocate memory", "bad_alloc", "out of memory")):
             raise OutOfMemory(f"onnxruntime: {line}") from error
-        if doing:
-            raise Unsupported(f"onnxruntime cannot {doing}: {line}") from error
+        if type(error).__name__ == "NotImplemented" or SAYS_NO.search(line) or WRONG_TYPE.search(line):
+            raise Unsupported(f"onnxruntime cannot {doing or 'compute this'}: {line}") from error
         raise
 
 

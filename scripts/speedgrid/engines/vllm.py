@@ -16,9 +16,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import files, hardware, loading
+from speedgrid import files, hardware, loading, raised, supervision
 from speedgrid.engines import base, quantized
-from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported
+from speedgrid.outcomes import Fault, Outcome, OutOfMemory, Unsupported
 
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -42,11 +42,8 @@ NOT_KEYS_AND_VALUES = ("kv_lora_rank", "mamba_d_state", "mamba_d_conv", "linear_
 RECORD = "\x1e"
 # What vLLM's processes say when another of them has failed; the cause is what that one said.
 AFTERMATH = re.compile(
-    r"See (stack trace|root cause)|stack trace above|EngineDeadError|EngineCore encountered|Engine core init", re.IGNORECASE
-)
-MEMORY = re.compile(
-    r"out of memory|OutOfMemory|MemoryError|not enough memory|can't allocate memory|No available memory|Free memory on device"
-    r"|Available memory on node|larger than the available KV cache memory",
+    r"See (stack trace|root cause)|stack trace above|EngineDeadError|EngineCore encountered|Engine core init|Executor failed"
+    r"|Call to \w+ method failed",
     re.IGNORECASE,
 )
 
@@ -254,22 +251,24 @@ class Engine(base.Engine):
 
     @contextmanager
     def _failures(self, doing: str) -> Iterator[None]:
-        """Turn vLLM's failures into outcomes, with the real cause.
+        """Turn vLLM's failures into outcomes, with the real cause; what is no refusal in words is a bug (raised.py), and so is what this
+        process itself raises beyond them.
 
-        The engine's own processes are vLLM's alone, so whatever fails there is not a bug of ours; its error reaches this process only as
-        `see root cause above`, and the file of errors has it. In this process an error may be ours, and only those that vLLM means as
-        `not possible` are taken.
+        An error of the engine's own processes reaches this process only as `see root cause above`, and the file of errors has it.
         """
+        killed = supervision.killed_for_memory()
         try:
             yield
         except Exception as error:
-            if AFTERMATH.search(f"{type(error).__name__}: {error}"):
+            here = raised.Raised.of(error)
+            if AFTERMATH.search(f"{here.kind}: {here.text}"):
                 log = self.errors.read_text(errors="replace") if self.errors.is_file() else ""
-                if found := cause(log) or ended(str(error), log):
-                    raise failure(found, doing) from error
-            if isinstance(error, ValueError | NotImplementedError):
-                raise failure(f"{type(error).__name__}: {_words(error)}", doing) from error
-            raise
+                raise failure(here.text, log, doing, supervision.killed_for_memory() > killed) from error
+            outcome = here.outcome("vLLM", doing)
+            # A bug of this process keeps its own traceback: it may be ours.
+            if isinstance(outcome, Fault):
+                raise
+            raise outcome from error
 
 
 class Worker:
@@ -438,61 +437,35 @@ def not_as_asked(seen: Mapping, quantized: str, eager: bool, on_gpu: bool) -> st
     return ""
 
 
-def cause(log: str) -> str:
-    """The error that stopped vLLM, as `Kind: text`, from its file of errors; empty where it names none.
+def failure(said: str, log: str, doing: str, killed_for_memory: bool = False) -> Outcome | Fault:
+    """What has become of vLLM's own processes. `said`: the words in this process, which tell no more than that they are gone; `log`: their
+    file of errors; `killed_for_memory`: whether the kernel has killed any process for want of memory meanwhile."""
+    found = cause(log)
+    if found:
+        return found.outcome("vLLM", doing)
+    number = lost(said, log)
+    if number == -signal.SIGKILL or killed_for_memory:
+        return OutOfMemory("vLLM: its process was killed, as the system does for want of memory")
+    how = f"was ended by {signal.Signals(-number).name}" if number and number < 0 else "ended without a word"
+    return Fault(f"vLLM cannot {doing}: its process {how}")
+
+
+def cause(log: str) -> raised.Raised | None:
+    """The error that stopped vLLM, from its file of errors; None where it names none.
 
     Each record is what was logged, with its traceback; the last one that does not speak of another process is the cause.
     """
     for record in reversed(log.split(RECORD)):
-        _, found, trace = record.rpartition("Traceback (most recent call last):\n")
-        if not found:
-            continue
-        lines = trace.splitlines()
-        error = next((line for line in lines if line and not line[0].isspace()), "")
-        if error and not AFTERMATH.search(error):
-            # A bare `AssertionError` says nothing: the line of code that raised it says more.
-            code = [line.strip() for line in lines[: lines.index(error)] if line.strip(" ^~")]
-            return error.strip() if ": " in error else f"{error.strip()}: {code[-1]}" if code else error.strip()
-    return ""
+        found = raised.Raised.last(record)
+        if found and not AFTERMATH.search(f"{found.kind}: {found.text}"):
+            return found
+    return None
 
 
-def failure(error: str, doing: str) -> Outcome:
-    """The outcome that stands for an error of vLLM, given as `Kind: text`."""
-    kind, _, text = error.partition(": ")
-    kind = kind.rpartition(".")[2]
-    short = _short(text)
-    if MEMORY.search(error):
-        return OutOfMemory(f"vLLM: {short or kind}")
-    if kind in ("ImportError", "ModuleNotFoundError"):
-        return MissingDependency(f"vLLM: {short}")
-    # Errors that are no sentence without their kind, such as KeyError: 'model.layers.0.weight'.
-    said = short if short and kind in ("ValueError", "NotImplementedError", "RuntimeError") else f"{kind}: {short}".removesuffix(": ")
-    return Unsupported(f"vLLM cannot {doing}: {said}")
-
-
-def ended(error: str, log: str) -> str:
-    """What ended a process of vLLM that left no error of its own, as `Kind: text`; empty where that cannot be told.
-
-    `error`: what vLLM says in this process; `log`: its file of errors, where another process may have noted the loss.
-    """
-    number = re.search(r"'EngineCore\w*': -(\d+)", error)
-    if number and int(number[1]) != signal.SIGKILL:
-        return f"RuntimeError: its process was ended by {signal.Signals(int(number[1])).name}"
-    if number or AFTERMATH.search(log):
-        return "MemoryError: its process was killed, as the system does for want of memory"
-    return ""
-
-
-def _words(error: Exception) -> str:
-    """What an error says; of pydantic's list of problems the first."""
-    problems = getattr(error, "errors", None)
-    return problems()[0]["msg"].removeprefix("Value error, ") if callable(problems) and problems() else str(error)
-
-
-def _short(text: str) -> str:
-    """The first two sentences of a text, in one line that can be read."""
-    line = ". ".join(text.strip().partition("\n")[0].split(". ")[:2]).removesuffix(".")
-    return line if len(line) <= 300 else line[:299] + "…"
+def lost(said: str, log: str) -> int | None:
+    """The exit status of a process of vLLM that left no error of its own; None where nobody has noted it."""
+    found = re.search(r"'EngineCore\w*': (-?\d+)", said) or re.search(r"died unexpectedly \(exit code: (-?\d+)\)", log)
+    return int(found[1]) if found else None
 
 
 def _is_quantized(kind: str) -> bool:

@@ -2,14 +2,14 @@
 
 import json
 import os
-import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
-from speedgrid import checkpoints, files, gguf_origin, loading
+from speedgrid import checkpoints, files, gguf_origin, loading, raised
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
-from speedgrid.outcomes import MissingDependency, OutOfMemory, Unsupported
+from speedgrid.outcomes import SAYS_NO, Fault, OutOfMemory, Unsupported
 from speedgrid.progress import logged
 from speedgrid.transforms import Task
 
@@ -162,19 +162,20 @@ def convert(source: Path, target: Path, kind: str, trust_remote_code: bool) -> N
 
 
 def why_not_converted(status: int, log: str) -> Exception:
-    """What a failure of the converter means, by its exit status and log: an expected failure, or RuntimeError for one of the machine."""
-    errors = [line.strip() for line in log.splitlines() if re.match(r"ERROR:|[\w.]+(Error|Exception)\b", line)]
-    last = errors[-1] if errors else f"it ended with status {status}"
-    name = last.partition(":")[0]
-    if status == -9 or name in ("MemoryError", "numpy._core._exceptions._ArrayMemoryError") or "not enough memory" in last:
+    """What a failure of the converter means, by its exit status and log: an expected failure, or a bug, or an error of the machine."""
+    program = "llama.cpp's converter"
+    if status == -signal.SIGKILL:
         return OutOfMemory("the process that converts the checkpoint to GGUF ran out of memory")
-    if name == "ModuleNotFoundError":
-        return MissingDependency(f"llama.cpp's converter misses a Python package: {last.partition(': ')[2]}")
-    if status < 0 or (name == "OSError" and "Errno" in last):
-        return RuntimeError(f"llama.cpp's converter: {last}")
-    if "BPE pre-tokenizer was not recognized" in last:
-        return Unsupported("llama.cpp's converter does not know how this tokenizer cuts text into words (its pre-tokenizer)")
-    return Unsupported(f"llama.cpp's converter does not take the model: {last.removeprefix('ERROR:hf-to-gguf:')}")
+    found = raised.Raised.last(log)
+    if found and found.kind == "OSError":
+        return Fault(f"{program}: OSError: {found.text.strip()}")
+    if found and "BPE pre-tokenizer was not recognized" in found.text:
+        return Unsupported(f"{program} does not know how this tokenizer cuts text into words (its pre-tokenizer)")
+    if found:
+        return found.outcome(program, "take the model")
+    errors = [line.removeprefix("ERROR:hf-to-gguf:").strip() for line in log.splitlines() if line.startswith("ERROR:")]
+    said = errors[-1] if errors else f"it ended with status {status}"
+    return (Unsupported if SAYS_NO.search(said) else Fault)(f"{program} cannot take the model: {said}")
 
 
 def quantize(llama_cpp, source: Path, target: Path, kind: str, threads: int) -> None:
