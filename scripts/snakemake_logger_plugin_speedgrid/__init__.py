@@ -8,10 +8,14 @@ import logging
 import re
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from speedgrid import live
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 # What Snakemake says of itself in every run, and nobody needs; anything else that it says is shown.
 CHATTER = re.compile(
@@ -30,7 +34,9 @@ class LogHandler(LogHandlerBase):
     """Receives all that Snakemake logs, in a thread of its own."""
 
     def __post_init__(self) -> None:
-        self.progress, self.outputs, self.status = live.Progress(), {}, None
+        self.progress = live.Progress()
+        self.outputs: dict[int, list[str]] = {}
+        self.status: Status | None = None
         if sys.stderr.isatty():
             self.status = Status(self)
 
@@ -41,7 +47,8 @@ class LogHandler(LogHandlerBase):
         except Exception:  # what is said of a run may not end it
             self.handleError(record)
 
-    def _lines(self, record: logging.LogRecord) -> list[str]:
+    def _lines(self, record: Any) -> list[str]:
+        """What is shown of a record, whose further attributes depend on its event (LogEvent)."""
         event, now = getattr(record, "event", None), time.monotonic()
         if event == LogEvent.RUN_INFO:
             self.progress.total = {rule: count for rule, count in record.stats.items() if rule != "total"}
@@ -58,7 +65,7 @@ class LogHandler(LogHandlerBase):
         text = self.format(record)
         return [text] if text and text != "None" else []
 
-    def _step(self, record: logging.LogRecord, now: float) -> str:
+    def _step(self, record: Any, now: float) -> str:
         """The line of a step that begins."""
         self.progress.begins(record.jobid, record.rule_name, now)
         # As Snakemake formats them, some with words behind.
@@ -107,7 +114,7 @@ class Status:
         self.live = Live(self, console=Console(stderr=True), refresh_per_second=1, transient=True)
         self.live.start()
 
-    def __rich__(self) -> str:
+    def __rich__(self) -> "Text":
         from rich.text import Text
 
         progress, now = self.handler.progress, time.monotonic()

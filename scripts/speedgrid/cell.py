@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from speedgrid import workload
 from speedgrid.schema import SCHEMA_VERSION
@@ -20,6 +21,7 @@ from speedgrid.told import (
     Reference,
     Requests,
     Score,
+    Settings,
     Warmup,
 )
 
@@ -30,7 +32,7 @@ class Cell:
 
     `device`, `options`, `transform`, `settings` and `evaluate` are what the jobs are told; nothing else of the study reaches them.
     `on_gpu` says whether its device is a GPU, as far as planning can know; `unavailable` why it can run nowhere, `lacks` what this machine
-    lacks to make its environment.
+    lacks to make its environment. `transform` and `evaluate` are empty where there is none.
     """
 
     gpu: str
@@ -43,14 +45,14 @@ class Cell:
     device: Mapping
     on_gpu: bool
     options: Mapping
-    transform: Mapping | None
+    transform: Mapping
     # The technique whose checkpoint it loads: its own, or that of another one.
     made_by: str
     # The technique whose checkpoint that one's transform starts from; empty for the model itself.
     source: str
     calibration: Mapping
-    settings: Mapping
-    evaluate: Mapping | None
+    settings: Settings
+    evaluate: Mapping
     requires: tuple[str, ...]
     unavailable: str
     seed: int
@@ -242,7 +244,7 @@ def _quantize(cell: Cell) -> Quantize:
 
 
 def _warmup(cell: Cell) -> Warmup:
-    return {**_of_cell(cell), "settings": {key: value for key, value in cell.settings.items() if key not in workload.AFTER_WARMUP}}
+    return {**_of_cell(cell), "settings": workload.warmup_settings(cell.settings)}
 
 
 def _measure(cell: Cell, run: int) -> Measure:
@@ -273,4 +275,4 @@ def _evaluate(cell: Cell) -> Evaluate:
 
 def _asked(evaluate: Mapping, *names: str) -> Asked:
     """What jobs of quality are told of the held-out text, and these keys."""
-    return {name: evaluate[name] for name in ("text", "text_sha256", *names) if name in evaluate}
+    return cast(Asked, {name: evaluate[name] for name in ("text", "text_sha256", *names) if name in evaluate})

@@ -100,12 +100,12 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         device=device,
         on_gpu=on_gpu,
         options=workload.options(experiment, runs, entry["options"]),
-        transform=registry[made_by].get("transform"),
+        transform=registry[made_by].get("transform", {}),
         made_by=made_by,
         source=registry[made_by].get("from", ""),
         calibration=study["models"][model]["calibration"],
         settings=workload.settings(experiment, runs),
-        evaluate=(experiment["evaluate"] or None) if workload.WORKLOADS[runs].has_quality else None,
+        evaluate=(experiment["evaluate"] or {}) if workload.WORKLOADS[runs].has_quality else {},
         requires=tuple(entry["requires"]),
         unavailable=entry.get("unavailable", ""),
         seed=study["seed"],
@@ -129,6 +129,6 @@ def _asked_runs(experiment: Mapping) -> int | str:
 def _runs(experiment: Mapping, is_baseline: bool) -> int:
     """How often a cell is measured. A baseline runs more often than cells that run once, so that they have one of its runs nearby."""
     runs = _asked_runs(experiment)
-    if runs == AUTO:
+    if isinstance(runs, str):
         return experiment.get("baseline_runs", AUTO_BASELINE_RUNS) if is_baseline else 1
     return experiment.get("baseline_runs", runs if runs > 1 else BASELINE_RUNS) if is_baseline else runs

@@ -6,6 +6,9 @@ A key that only some workloads have is declared here once; its form is in rules/
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any, cast
+
+from speedgrid.told import Settings
 
 REQUIRED = object()
 
@@ -22,7 +25,7 @@ class Workload:
     """
 
     engines: tuple[str, ...]
-    keys: Mapping[str, object] = field(default_factory=dict)
+    keys: Mapping[str, Any] = field(default_factory=dict)
     of: tuple[str, ...] = ()
     # Keys that every experiment has, by the defaults of the schema, and that mean something here.
     shared: tuple[str, ...] = ()
@@ -107,13 +110,19 @@ def _grows(experiment: Mapping) -> str:
     return experiment.get("grows", WORKLOADS["largest"].keys["grows"])
 
 
-def settings(experiment: Mapping, name: str) -> dict:
+def settings(experiment: Mapping, name: str) -> Settings:
     """What the jobs that measure are told of the experiment, the defaults of its workload filled in."""
     workload = WORKLOADS[name]
     found = {key: experiment[key] for key in COUNTING}
     found |= {key: experiment[key] for key in workload.shared if key in experiment}
     found |= {key: experiment.get(key, default) for key, default in workload.keys.items() if key != "precision"}
-    return found | {key: experiment[key] for key in workload.of if key in experiment}
+    found |= {key: experiment[key] for key in workload.of if key in experiment}
+    return cast(Settings, found)
+
+
+def warmup_settings(measured: Settings) -> Settings:
+    """What of the settings of a measurement a warm-up is told."""
+    return cast(Settings, {key: value for key, value in measured.items() if key not in AFTER_WARMUP})
 
 
 def options(experiment: Mapping, name: str, told: Mapping) -> dict:

@@ -6,6 +6,7 @@ is.
 
 import os
 from pathlib import Path
+from typing import cast
 
 from speedgrid import environments, hardware, inputs, lock, sharpen, techniques
 from speedgrid.planning import checks
@@ -53,9 +54,9 @@ def read_registry() -> dict:
     return validate(read_yaml("techniques.yaml"), read_yaml(TECHNIQUES_SCHEMA), "techniques.yaml")
 
 
-def read_yaml(path: str | Path) -> object:
-    """A YAML file of the project. Raises StudyError where it cannot be read."""
-    return read(ROOT / path, path)
+def read_yaml(path: str | Path) -> dict:
+    """A YAML file of the project, which is a mapping. Raises StudyError where it cannot be read."""
+    return cast(dict, read(ROOT / path, path))
 
 
 def study_path(study_file: str | Path) -> Path:

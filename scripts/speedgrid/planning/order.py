@@ -115,7 +115,8 @@ def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[Turn]:
 
 def _places(order: Sequence[Turn], place: Place) -> dict[tuple[tuple, int], tuple[int, int]]:
     """The place of every run of a cell among all of them, and among those of its device and node."""
-    places, here = {}, collections.Counter()
+    places: dict[tuple[tuple, int], tuple[int, int]] = {}
+    here: collections.Counter[tuple[str, str]] = collections.Counter()
     for number, turn in enumerate(order):
         where = (turn.cell.gpu, place.node_of(turn.cell))
         places[(turn.cell.key, turn.run)] = (number, here[where])

@@ -1,6 +1,7 @@
 """Where jobs run: what each asks of this machine or of a cluster, as the rules' `threads:` and `resources:` want it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from speedgrid import site
 from speedgrid.cell import Cell
@@ -48,7 +49,7 @@ class Place:
     def _on_device(self, gpu: str, on_gpu: bool, node: str) -> Mapping[str, int | str]:
         return site.on_device(self._gpus[gpu].get("slurm", {}), on_gpu, self._run.is_local, node)
 
-    def answers(self, asks: Callable[[object], Mapping]) -> dict[str, Callable]:
+    def answers(self, asks: Callable[[Any], Mapping]) -> dict[str, Callable]:
         """For each name of a resource a function that takes its answer out of what a job asks for.
 
         Only names that a device of the study uses: every one costs time for every job of a large grid.
@@ -58,7 +59,7 @@ class Place:
         return by_name([*site.LIGHT, *(name for key, name in site.NAMES.items() if key in used), *extra], asks)
 
 
-def by_name(names: Sequence[str], asks: Callable[[object], Mapping]) -> dict[str, Callable]:
+def by_name(names: Sequence[str], asks: Callable[[Any], Mapping]) -> dict[str, Callable]:
     """For each name of a resource a function, as Snakemake calls it, that takes its answer out of what a job asks for."""
 
     def answer(name: str) -> Callable:
@@ -72,7 +73,7 @@ def _nodes(cells: Sequence[Cell], study: Mapping) -> tuple[dict[site.Group, str]
     groups: dict[str, dict[site.Group, None]] = {}
     for cell in cells:
         groups.setdefault(cell.gpu, {})[cell.key[:3]] = None
-    node = {}
+    node: dict[site.Group, str] = {}
     for gpu, own in groups.items():
         node |= site.nodes(study["gpus"][gpu].get("slurm", {}), list(own))
     return node, {gpu: node[next(iter(own))] for gpu, own in groups.items()}

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from speedgrid.engines import evidence
+from speedgrid.engines.attention import Engine, materialised
 from speedgrid.engines.base import Proof
 from speedgrid.workloads import base
 
@@ -14,7 +16,9 @@ TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
 CHECKED = 200
 
 
-class Work(base.Work):
+class Work(base.Work[Any]):
+    engine: Engine
+
     def load(self) -> None:
         self.shape = json.loads((self.engine.checkpoint / "config.json").read_text())
         self.engine.load(self.settings["deterministic"])
@@ -26,8 +30,11 @@ class Work(base.Work):
         return base.next_length(self.settings["lengths"], done)
 
     def prepare(self, point: int | None) -> None:
+        assert point is not None
         self.length = point
-        self.inputs = self.upstream = None
+        # What the size before took is let go first.
+        self.inputs: list = []
+        self.upstream = None
         self.inputs = self._random(point, self.settings["batch_size"], 3)
         if self.settings["backward"]:
             for tensor in self.inputs:
@@ -36,8 +43,9 @@ class Work(base.Work):
 
     def run(self, number: int = 0):
         """One pass; with gradients where the experiment asks for them."""
+        q, k, v = self.inputs
         with self.engine.kernels():
-            output = self.engine.attend(*self.inputs, self.settings["causal"])
+            output = self.engine.attend(q, k, v, self.settings["causal"])
             if self.upstream is None:
                 return output
             for tensor in self.inputs:
@@ -68,18 +76,17 @@ class Work(base.Work):
 
         Raises RuntimeError where rounding does not explain it.
         """
-        from speedgrid.engines.attention import materialised
-
         causal, inputs = self.settings["causal"], self._random(CHECKED, 2, 3)
+        q, k, v = inputs
         exact = [tensor.double().requires_grad_(True) for tensor in inputs]
-        wanted = materialised(*exact, causal)
+        wanted = materialised(exact[0], exact[1], exact[2], causal)
         with self.engine.kernels():
             if not self.settings["backward"]:
-                found = {"output": (self.engine.attend(*inputs, causal), wanted)}
+                found = {"output": (self.engine.attend(q, k, v, causal), wanted)}
             else:
                 for tensor in inputs:
                     tensor.requires_grad_(True)
-                output = self.engine.attend(*inputs, causal)
+                output = self.engine.attend(q, k, v, causal)
                 (upstream,) = self._random(CHECKED, 2, 1)
                 output.backward(upstream)
                 wanted.backward(upstream.double())

@@ -4,21 +4,24 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from speedgrid.engines.base import Proof, Runtime
 from speedgrid.outcomes import NotFinite
 from speedgrid.told import Settings
 
+Result = TypeVar("Result")
 
-class Work(ABC):
-    """What a cell does, by its engine, under the settings of the experiment.
+
+class Work(ABC, Generic[Result]):
+    """What a cell does, by its engine, under the settings of the experiment; `Result` is what a run returns.
 
     A job calls `open` and `load`, then for each size that `next_point` gives `prepare` and many times `run`, and in the end `prove`. A
     workload without sizes has the one point None.
     """
 
-    # What is counted of a run, and in which column; and what a run is called.
-    unit, counts, noun = "pass", "items", "pass"
+    # The column that says how much a run did, and what a run is called.
+    counts, noun = "items", "pass"
     # Whether a series that was disturbed may be counted again. Not where each run changes the model: the losses would be of later steps.
     repeatable = True
     # What `look` finds out, as a phase of the job; empty where there is nothing to look at.
@@ -27,7 +30,12 @@ class Work(ABC):
     def __init__(self, engine: Runtime, settings: Settings, seed: int):
         self.engine, self.settings, self.seed = engine, settings, seed
 
-    def open(self) -> None:  # noqa: B027 - most workloads need nothing but the model
+    @property
+    def unit(self) -> str:
+        """What is counted of a run."""
+        return "pass"
+
+    def open(self) -> None:
         """Read what is needed besides the weights, before they are loaded; the device is left alone."""
 
     def facts(self) -> dict:
@@ -42,23 +50,23 @@ class Work(ABC):
         """The size to run at next, after those in `done`, each with whether it fitted into memory; None where there is none left."""
         return None
 
-    def prepare(self, point: int | None) -> None:  # noqa: B027 - most workloads have one size
+    def prepare(self, point: int | None) -> None:
         """Make the inputs of a size."""
 
     @abstractmethod
-    def run(self, number: int = 0) -> object:
+    def run(self, number: int = 0) -> Result:
         """One reply, step or pass: what is timed. What it returns goes to `columns`. `number` counts from 1, and is 0 in a warm-up."""
 
     def seed_of(self, number: int) -> int:
         """The seed of a counted run."""
         return self.seed
 
-    def seconds(self, result: object) -> float | None:
+    def seconds(self, result: Result) -> float | None:
         """How long a run took, where the engine has timed it; None where it is timed from outside."""
         return None
 
     @abstractmethod
-    def columns(self, result: object) -> dict:
+    def columns(self, result: Result) -> dict[str, Any]:
         """Columns of schema.MEASURE of what `run` returned; the one that is counted at least. Not timed."""
 
     def point_columns(self, held: int) -> dict:
@@ -77,7 +85,7 @@ class Work(ABC):
         """Why the counted runs have no speed worth the name, though all is well with the technique; empty where they have."""
         return ""
 
-    def look(self) -> None:  # noqa: B027 - most workloads take any model
+    def look(self) -> None:
         """Raise outcomes.Unsupported where the model is none that the workload measures; called in a cold start, after the first runs."""
 
     @abstractmethod

@@ -31,10 +31,10 @@ def check(engine: Engine, room: int) -> None:
     if not alike:
         return
     try:
-        found = engine.next_tokens_alone([one, other], COUNT)
+        first, second = engine.next_tokens_alone([one, other], COUNT)
     except Unsupported:
         return
-    share = moved(*found, alike)
+    share = moved(first, second, alike)
     allowed = MOVED_QUANTIZED if _is_quantized(engine) else MOVED[engine.options["dtype"]]
     if share > allowed:
         raise Unsupported(

@@ -1,13 +1,14 @@
 """Forward passes without gradients, over one fixed batch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from speedgrid.engines.base import Proof, TorchRuntime
 from speedgrid.outcomes import NotFinite
 from speedgrid.workloads import base, train
 
 
-class Work(base.Work):
+class Work(base.Work[Any]):
     engine: TorchRuntime
 
     @property

@@ -12,7 +12,7 @@ from speedgrid.workloads import base, causality
 FEWEST_STEPS = 4
 
 
-class Work(base.Work):
+class Work(base.Work[Reply]):
     unit, counts, noun = "token", "new_tokens", "reply"
     looks_at = "looking whether the model is causal"
     engine: Engine

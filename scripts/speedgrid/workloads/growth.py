@@ -6,7 +6,7 @@ from speedgrid.engines.base import Engine, Proof, Reply
 from speedgrid.workloads import base, generate
 
 
-class Work(base.Work):
+class Work(base.Work[Reply]):
     unit, noun = "token", "reply"
     engine: Engine
 

@@ -15,19 +15,19 @@ TOKENS = 16
 class Work(train.Work):
     def load(self) -> None:
         super().load()
-        self.told = self.settings
-        self.step = {"batch_size": self.parts, "sequence": TOKENS, "layers": 1}[self.told["grows"]]
+        self.asked = self.settings
+        self.step = {"batch_size": self.parts, "sequence": TOKENS, "layers": 1}[self.asked["grows"]]
         # A model of images has no longest sequence, and neither a batch nor a model has a largest size.
-        self.most = getattr(self.engine.model.config, "max_position_embeddings", None) if self.told["grows"] == "sequence" else None
-        if self.told["grows"] == "layers":
+        self.most = getattr(self.engine.model.config, "max_position_embeddings", None) if self.asked["grows"] == "sequence" else None
+        if self.asked["grows"] == "layers":
             self._take_layers(self.step)
 
     def room(self) -> int | None:
         """What the budget leaves beside the weights."""
-        budget = self.told["memory_budget"]
+        budget = self.asked["memory_budget"]
         if budget is None:
             return None
-        weights = self.engine.sizes()["model_bytes"]
+        weights = self.engine.sizes()["model_bytes"] or 0
         if weights >= budget:
             raise OutOfMemory(f"the weights alone are {weights:,} bytes, and memory_budget is {budget:,}")
         return budget - weights
@@ -39,11 +39,14 @@ class Work(train.Work):
         import torch
 
         # After an error for want of memory nothing of the step that failed may be left.
-        self.batch = self.batches = None
-        if self.told["grows"] == "layers":
+        self.batch, self.batches = (), []
+        assert point is not None
+        if self.asked["grows"] == "layers":
             self._take_layers(point)
+        elif self.asked["grows"] == "sequence":
+            self.settings = {**self.asked, "sequence": point}
         else:
-            self.settings = {**self.told, self.told["grows"]: point}
+            self.settings = {**self.asked, "batch_size": point}
         self.optimizer.zero_grad(set_to_none=True)
         scaled = self.scaler.is_enabled()
         self.scaler = torch.amp.GradScaler(self.engine.device.kind, init_scale=self.scaler.get_scale() if scaled else 1.0, enabled=scaled)
@@ -67,8 +70,8 @@ class Work(train.Work):
 def next_size(done: Sequence[tuple[int | None, bool]], step: int, most: int | None) -> int | None:
     """The size to try after those in `done`, each with whether it fitted: a multiple of `step`, `most` at most; None where the largest that
     fits is known to within a sixteenth or one step, or the smallest did not fit."""
-    fitted = max((size for size, fits in done if fits), default=0)
-    failed = min((size for size, fits in done if not fits), default=None)
+    fitted = max((size for size, fits in done if fits and size is not None), default=0)
+    failed = min((size for size, fits in done if not fits and size is not None), default=None)
     if not done:
         return step
     if not fitted:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from statistics import median
+from typing import Any
 
 from speedgrid import meters, monitor, outcomes
 from speedgrid.engines.base import Runtime
@@ -150,12 +151,14 @@ def counted(work: Work, device: Device, keep: Callable[[dict], None]) -> str:
 
     Runs to a number are that many: `exact`.
     """
-    settings, began, rates = work.settings, time.perf_counter(), []
+    settings, began = work.settings, time.perf_counter()
+    rates: list[float] = []
     clock, timer = meters.Stopwatch(device), meters.DeviceTimer(device, work.engine.uses_torch)
-    rule, stopped = precision(settings["replies"]), ""
+    replies, stopped = settings["replies"], ""
+    rule = None if isinstance(replies, int) else precision(replies)
     while not stopped:
         number = len(rates) + 1
-        row = {"reply": number, "seed": work.seed_of(number), "started_s": time.perf_counter() - began}
+        row: dict[str, Any] = {"reply": number, "seed": work.seed_of(number), "started_s": time.perf_counter() - began}
         clock.restart()
         timer.start()
         result = work.run(number)
@@ -166,7 +169,7 @@ def counted(work: Work, device: Device, keep: Callable[[dict], None]) -> str:
         row |= work.columns(result)
         rates.append(row[work.counts] / row["reply_s"])
         keep(row)
-        stopped = stop(rates, rule) if rule else "exact" if number == settings["replies"] else ""
+        stopped = stop(rates, rule) if rule else "exact" if number == replies else ""
     return stopped
 
 
@@ -182,17 +185,15 @@ def _warm_up(job: Job[Measure], work: Work, point: int | None, memory: meters.Me
     job.facts["memory_load_peak"] = max(memory.peak(), job.facts.get("memory_load_peak") or 0)
 
 
-def precision(replies: int | str | Mapping) -> Precision | None:
-    """The rule by which `replies` of a study are enough; None where it is a number."""
-    if isinstance(replies, int):
-        return None
-    return Precision() if replies == "auto" else Precision(**replies)
+def precision(replies: str | Mapping) -> Precision:
+    """The rule by which `replies` of a study are enough: `auto`, or the rule's own settings."""
+    return Precision() if isinstance(replies, str) else Precision(**replies)
 
 
 def most_replies(settings: Settings) -> int:
     """How many counted runs there can be."""
-    rule = precision(settings["replies"])
-    return rule.at_most if rule else settings["replies"]
+    replies = settings["replies"]
+    return replies if isinstance(replies, int) else precision(replies).at_most
 
 
 def typical_speed(rows: Sequence[Mapping], counts: str) -> float:

@@ -7,6 +7,7 @@ quickly, so that a precision that diverges is seen.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from speedgrid import ceilings, loading
 from speedgrid.engines.base import Proof, TorchRuntime
@@ -18,10 +19,14 @@ from speedgrid.workloads import base
 TOLERANCE = {"float32": 1e-3, "tf32": 5e-3, "float16": 2e-2, "bfloat16": 5e-2}
 
 
-class Work(base.Work):
+class Work(base.Work[Any]):
     noun = "step"
     repeatable = False
     engine: TorchRuntime
+    # Images and labels, or tokens; and the same in the parts that a step takes one after another.
+    batch: tuple
+    batches: list[tuple]
+    optimizer: Any
 
     @property
     def unit(self) -> str:
