@@ -99,7 +99,7 @@ def test_a_cell_is_held_against_the_unmodified_model_and_random_weights_against_
     valid = validate(study, STUDY_SCHEMA, "config.yaml")
     reference = grid.reference_cell(tiny, valid, REGISTRY)
     # The baseline of this experiment is quantized itself, and no reference.
-    assert (reference.technique, reference.transform, reference.checkpoint_record) == ("baseline", None, "models/tiny/prepared.parquet")
+    assert (reference.technique, reference.transform, reference.checkpoint_record) == ("baseline", {}, "models/tiny/prepared.parquet")
 
 
 def test_what_keeps_the_arithmetic_may_take_the_answers_of_a_baseline_that_is_the_unmodified_model():

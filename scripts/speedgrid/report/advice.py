@@ -7,6 +7,7 @@ Verdicts between two speeds are those of the summary (stats.verdict); nothing he
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from speedgrid.quality.paired import NEGLIGIBLE
 from speedgrid.report import units
@@ -128,10 +129,14 @@ def figure(option: Option, ask: Ask) -> float | None:
         return option.memory
     if ask.goal == "energy":
         return option.joule
-    if option.seconds is None or not option.rate or (ask.starts and option.start is None):
+    if option.seconds is None or not option.rate:
         return None
     # What starts add to each reply.
-    spread = option.start * ask.starts / STARTS_PER if ask.starts else 0.0
+    spread = 0.0
+    if ask.starts:
+        if option.start is None:
+            return None
+        spread = option.start * ask.starts / STARTS_PER
     seconds = option.seconds + spread
     if ask.goal == "latency":
         return seconds
@@ -159,7 +164,7 @@ def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Seque
 def _beats(one: Option, other: Option) -> bool:
     """Whether `one` is surely faster: faster, and no doubt is known."""
     near = one.technique == other.technique or other.technique in one.same or other.technique in one.open
-    return one.compared and one.rate > other.rate and not near
+    return one.compared and (one.rate or 0.0) > (other.rate or 0.0) and not near
 
 
 # What is known of each cell
@@ -277,7 +282,7 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
     verdict, loss = row["quality_verdict"] or "", _known(row["quality_loss"])
     low, high = _known(row["quality_loss_low"]), _known(row["quality_loss_high"])
     if verdict in ("no measurable loss", "gain"):
-        if low is None or high is None:
+        if loss is None or low is None or high is None:
             resolution = _known(row["quality_resolution"])
             if resolution is None or resolution > RESOLVES:
                 return Quality("unknown", None, "not known: scored on too little to see a loss of quality")
@@ -342,7 +347,7 @@ def why_unknown(row: Mapping) -> str:
 
 def _known(value: object) -> float | None:
     """A number; None where there is none, which pandas has as NaN."""
-    return None if units.is_missing(value) else value
+    return None if units.is_missing(value) else cast(float, value)
 
 
 # What would make the answer surer or another one

@@ -101,9 +101,10 @@ class Guide:
 
     def _against_baseline(self, row: Mapping) -> str:
         baseline = self.baseline
-        if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"] or needs(baseline) is None:
+        if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"]:
             return ""
-        return f", the baseline {gigabytes(needs(baseline))}"
+        need = needs(baseline)
+        return "" if need is None else f", the baseline {gigabytes(need)}"
 
     def figure(self, value: float, ask: Ask) -> str:
         """A figure of the goal with its unit."""
@@ -145,7 +146,7 @@ class Guide:
         told = []
         if ask.budget is not None and option.needs is None:
             told.append("memory not known")
-        elif ask.budget is not None and option.needs > ask.budget:
+        elif ask.budget is not None and option.needs is not None and option.needs > ask.budget:
             told.append(f"needs {gigabytes(option.needs)}")
         if ask.loss is not None and (option.loss is None or option.loss > ask.loss):
             told.append(price(self.qualities[technique]))

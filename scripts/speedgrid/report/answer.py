@@ -124,7 +124,7 @@ def _largest_headline(group: Group) -> Markup:
     grown, _ = GROWN[engaged.grows.iloc[0]]
     most = engaged[engaged.largest == engaged.largest.max()]
     size = _size(most.iloc[0])
-    if most.is_baseline.any():
+    if baseline is not None and most.is_baseline.any():
         return Markup("Nothing here takes a larger {} than <strong>{}</strong>, the baseline: {}.").format(grown, baseline.label, size)
     takes = "takes" if len(most) == 1 else "take"
     lead = Markup("<strong>{}</strong> {} the largest {}: {}").format(_names(most.label), takes, grown, size)
@@ -140,14 +140,14 @@ def _size(row) -> str:
     return f"{said} with {parameters_in_words(row.parameters)} parameters" if row.grows == "layers" else said
 
 
-def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup]:
+def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | None]:
     engaged, baseline = group.engaged, group.baseline
     best = group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
     others = engaged[~engaged.is_baseline].sort_values("rate", ascending=False)
     faster = others if baseline is None else others[others.verdict == "faster"]
     dearer = faster[faster.technique.isin(advice.better)]
     rest = faster[~faster.technique.isin((*advice.better, *advice.ties, advice.choice))]
-    points = [_quality_point(guide, best) if advice.choice else None]
+    points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
     if len(dearer):
         points.append(Markup("Faster at a price: {}.").format(_in_order(dearer, guide)))
     points += _memory_points(group, guide)

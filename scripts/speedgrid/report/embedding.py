@@ -119,6 +119,7 @@ class Parts:
 
     def add(self, value: object) -> int:
         """The number of a value: that of an equal one, where there is one."""
+        key: tuple
         if isinstance(value, dict):
             key = ("dict", *((name, self.add(inner)) for name, inner in value.items()))
         elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):

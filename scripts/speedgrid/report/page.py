@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -423,7 +424,7 @@ def _cut(text: str) -> str:
 
 def machines(runs: Sequence[Mapping]) -> list[dict]:
     """Each machine that was measured on, as labels with values; what a machine lacks is left out."""
-    known = {}
+    known: dict[str, dict] = {}
     for run in _measuring(runs) or runs:
         facts = {name: run[name] for name in MACHINE if name != "device_name" or run["device"] != "cpu"}
         known.setdefault(json.dumps(facts, sort_keys=True), facts)
@@ -435,7 +436,7 @@ def _measuring(runs: Sequence[Mapping]) -> list[Mapping]:
     return [run for run in runs if run["stage"] == "measure" and run["device"]]
 
 
-def _fact(name: str, value: object) -> str:
+def _fact(name: str, value: Any) -> str:
     return units.scale("B", [value]).text(value) if name in ("memory", "device_memory") else str(value)
 
 

@@ -7,7 +7,7 @@ themselves stand beside it, in one unit a column, and so does what differs in th
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
@@ -73,16 +73,19 @@ class _Gain:
     """How a figure is held against its baseline's: in words, as a number that grows with it, as text; and how each way is called."""
 
     words: str
-    of: object
-    text: object
+    of: Callable[[float, float], float]
+    text: Callable[[float], str]
     more: str
     less: str
 
 
 def read(text: str) -> list[Figure]:
     """The figures of report/published.csv."""
-    rows = csv.DictReader(io.StringIO(text))
-    return [Figure(**{**row, "point": int(row["point"]) if row["point"] else None, "value": float(row["value"])}) for row in rows]
+    figures = []
+    for row in csv.DictReader(io.StringIO(text)):
+        point, value = row.pop("point"), row.pop("value")
+        figures.append(Figure(**row, point=int(point) if point else None, value=float(value)))
+    return figures
 
 
 def beside(

@@ -430,8 +430,8 @@ def _attention(technique: Technique) -> list[str]:
             'out = scores.masked_fill(later, float("-inf")).softmax(dim=-1) @ v',
         ]
     imports = ["import torch"]
-    call = ["out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)"]
-    lines = _in_kernel(technique, imports, call)
+    calls = ["out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)"]
+    lines = _in_kernel(technique, imports, calls)
     return [*imports, "", "# q, k, v: (batch, heads, length, head size)", *lines]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 
@@ -78,8 +79,9 @@ class CellRecords:
     @property
     def _decided_by(self) -> Record:
         """What says how the cell ended: its evaluation where that found that the cell computes no numbers, or another model."""
-        found_out = self.evaluate is not None and self.evaluate.status in REFUTING and self.measure.status in MEASURED
-        return self.evaluate if found_out else self.measure
+        if self.evaluate is not None and self.evaluate.status in REFUTING and self.measure.status in MEASURED:
+            return self.evaluate
+        return self.measure
 
     @cached_property
     def replies(self) -> list[dict]:
@@ -135,8 +137,8 @@ class Run:
     @classmethod
     def of(cls, record: Record, point: int | None = None) -> "Run":
         rates = [items(reply) / reply["reply_s"] for reply in _finished(record, point)]
-        began, ended = (record.facts.get(name) and datetime.fromisoformat(record.facts[name]) for name in ("started_at", "ended_at"))
-        seconds = (ended - began).total_seconds() if ended else None
+        began, ended = datetime.fromisoformat(record.facts["started_at"]), record.facts.get("ended_at")
+        seconds = (datetime.fromisoformat(ended) - began).total_seconds() if ended else None
         return cls(began.timestamp(), seconds, stats.run(rates, bool(record.facts.get("disturbed"))), stats.level(rates))
 
 
@@ -200,7 +202,7 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
                 against,
                 standing,
                 stats.further_runs(speed, against) if against and index != baseline else None,
-                stats.further_runs(speeds[first], speed) if standing == "unsure" else None,
+                stats.further_runs(speeds[first], speed) if standing == "unsure" and first is not None else None,
                 pairs.get(cell.cell["technique"], {}),
             ),
         )
@@ -224,14 +226,14 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
     row |= {
         "status": cell.status,
         "reason": cell.reason,
-        "replies": len(cell.all_replies) if cell.has_figures else len(cell.replies),
+        "replies": len(cell.all_replies) if judged else len(cell.replies),
     }
     row["outdated"] = ", ".join(_outdated(cell))
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
     row["dequantized_from"] = cell.prepared.facts.get("dequantized_from")
     row |= _quality(cell)
     row["unit"] = cell.measure.facts.get("unit") or ("token" if cell.is_generation else None)
-    if cell.has_figures:
+    if judged:
         row |= _speed(cell, judged.speed) if cell.is_generation else _rates(cell, judged.speed)
         row |= _verdicts(cell, baseline, judged)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
@@ -316,26 +318,26 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
 
 def _percentiles(latencies: Sequence[float], effective_n: float) -> dict:
     """Percentiles with the ends of their intervals, which are None where the replies support none."""
-    found = {}
+    found: dict[str, float | None] = {}
     for percent in (50, 95, 99):
         estimate = stats.percentile_interval(latencies, percent / 100, effective_n=effective_n)
         found[f"latency_p{percent}_s"] = stats.percentile(latencies, percent / 100)
-        found[f"latency_p{percent}_low_s"] = estimate and estimate.low
-        found[f"latency_p{percent}_high_s"] = estimate and estimate.high
+        found[f"latency_p{percent}_low_s"] = estimate.low if estimate else None
+        found[f"latency_p{percent}_high_s"] = estimate.high if estimate else None
     return found
 
 
 def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) -> dict:
     """Against the fastest, and against the baseline of the same gpu, experiment and model: its own speed-up is 1 by definition and has no
     interval; more tokens a second of another size are none."""
-    found = {"standing": judged.standing, "further_runs_fastest": judged.further_runs_fastest}
+    found: dict[str, Any] = {"standing": judged.standing, "further_runs_fastest": judged.further_runs_fastest}
     found["ties_fastest"] = judged.standing and judged.standing in ("first", "same")
     found |= {"same_as": judged.against.get("same"), "open_against": judged.against.get("unsure")}
     if baseline is None:
         return found
     speeds, times = [run.speed for run in baseline.runs], [run.at for run in baseline.runs]
-    drift = stats.drift(speeds, times) or stats.Estimate(None)
-    found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
+    if drift := stats.drift(speeds, times):
+        found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}
     ratio = judged.ratio
@@ -469,13 +471,14 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
                 made = json.loads(record.facts["job"]).get("technique", technique)
                 shared.setdefault((1, path), _run_row(record, {"model": model, "technique": made}))
         group = {axis: cell.cell[axis] for axis in GROUP}
-        for order, record, own_keys in (
+        by_group: tuple[tuple[int, Record | None, dict], ...] = (
             (1, cell.requests, {"experiment": group["experiment"]}),
             (1, cell.reference, group),
             (2, cell.score, group),
-        ):
-            if record and record.is_there:
-                shared.setdefault((order, record.facts["stage"], *own_keys.values()), _run_row(record, own_keys))
+        )
+        for order, once, own_keys in by_group:
+            if once and once.is_there:
+                shared.setdefault((order, once.facts["stage"], *own_keys.values()), _run_row(once, own_keys))
         keys = {axis: cell.cell[axis] for axis in KEYS}
         own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record and record.is_there]
     before = [shared[key] for key in sorted(shared, key=lambda key: key[0]) if key[0] < 2]
@@ -483,7 +486,8 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
 
 
 def _run_row(record: Record, keys: Mapping) -> dict:
-    return dict.fromkeys(KEYS) | keys | {"status": record.status, "reason": record.reason} | {c.name: record.facts.get(c.name) for c in RUN}
+    facts = {c.name: record.facts.get(c.name) for c in RUN}
+    return {**dict.fromkeys(KEYS), **keys, "status": record.status, "reason": record.reason, **facts}
 
 
 # What the report reads
@@ -554,7 +558,9 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[G
         if reply["reply"] is not None:
             finished.setdefault(tuple(reply[axis] for axis in GROUP), []).append(reply)
     for key, cells in rows.groupby(list(GROUP), sort=False):
-        yield Group(*key, rows=_with_unique_labels(cells.reset_index(drop=True).copy()), replies=_reply_frame(finished.get(key, ())))
+        gpu, experiment, model = key
+        table = _with_unique_labels(cells.reset_index(drop=True).copy())
+        yield Group(gpu, experiment, model, table, _reply_frame(finished.get((gpu, experiment, model), ())))
 
 
 def _reply_frame(finished: Sequence[Mapping]) -> pd.DataFrame:
@@ -570,13 +576,13 @@ def _reply_frame(finished: Sequence[Mapping]) -> pd.DataFrame:
     )
 
 
-def each(table: pd.DataFrame) -> Iterator[tuple]:
+def each(table: pd.DataFrame) -> Iterator[Any]:
     """The rows of a table by name, as `itertuples` gives them, which takes milliseconds for all columns of a summary."""
     return map(_row_kind(tuple(table.columns))._make, table.to_numpy(dtype=object).tolist())
 
 
 @lru_cache(maxsize=64)
-def _row_kind(names: tuple[str, ...]) -> type:
+def _row_kind(names: tuple[str, ...]) -> Any:
     return namedtuple("Row", names)
 
 

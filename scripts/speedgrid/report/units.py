@@ -4,8 +4,16 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    class NaN(float):
+        """The float that is no number, which has no type of its own."""
+
 
 DIGITS = 3
 MISSING = "–"
@@ -48,7 +56,7 @@ def scale(unit: str, values: Iterable[float | None]) -> Scale:
     return Scale(*_SCALES[unit][0]) if unit in _SCALES and largest > 0 else Scale(unit)
 
 
-def is_missing(value: object) -> bool:
+def is_missing(value: object) -> "TypeIs[NaN | None]":
     """Whether there is no value: None, or the NaN that pandas puts in its place."""
     return value is None or value != value
 

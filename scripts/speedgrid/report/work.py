@@ -42,22 +42,24 @@ def figures(cell, row: Mapping) -> dict:
         if cell.cell["workload"] == "largest":
             found["ended_by"] = "memory" if _ends(cell) else "model"
         times = [(point, stats.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in sorted(_points(cell))]
-        grown = growth(times)
-        found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high, "growth_last": growth(times[-2:]).value}
+        if grown := growth(times):
+            found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
+        if at_last := growth(times[-2:]):
+            found["growth_last"] = at_last.value
     elif row["energy_valid"]:
         # Of a series of sizes the energy is that of all of them together.
         found["joule_per_item"] = row["energy"] / sum(run["items"] for run in runs)
     return found
 
 
-def growth(times: Sequence[tuple[int, float]]) -> stats.Estimate:
+def growth(times: Sequence[tuple[int, float]]) -> stats.Estimate | None:
     """The power of the size that the time grows with, from (size, seconds): the slope of a straight line through their logarithms, by least
-    squares, with the 95 % interval of Student's t. No value from fewer than two sizes, no interval from fewer than three.
+    squares, with the 95 % interval of Student's t. None from fewer than two sizes, no interval from fewer than three.
 
     What is spent whatever the size pulls it towards 0, so that it is a lower bound for what it becomes at large sizes.
     """
     if len(times) < 2:
-        return stats.Estimate(None)
+        return None
     x, y = ([math.log(pair[axis]) for pair in times] for axis in (0, 1))
     centre, middle = stats.mean(x), stats.mean(y)
     spread = sum((one - centre) ** 2 for one in x)

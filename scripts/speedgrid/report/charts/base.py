@@ -10,7 +10,7 @@ import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import altair as alt
 import pandas as pd
@@ -115,14 +115,15 @@ def notes(table: pd.DataFrame) -> alt.Chart:
     return note.encode(x=alt.value(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
 
-def finished(*layers: alt.Chart, table: pd.DataFrame) -> alt.LayerChart:
+def finished(*layers: alt.Chart | alt.LayerChart | alt.FacetChart, table: pd.DataFrame) -> alt.LayerChart:
     """A chart of rows from its layers."""
     return as_page(alt.layer(*layers, resolve=alt.Resolve(scale={"color": "independent"})), ROW * len(table))
 
 
-def as_page(chart: alt.LayerChart, height: float, padding: bool = True) -> alt.LayerChart:
+def as_page(chart: alt.LayerChart | alt.FacetChart, height: float, padding: bool = True) -> alt.LayerChart:
     """A chart as wide as the page gives it, with the page's look, that fades what was not chosen."""
-    made = chart.copy(deep=False)
+    # By its types alt.layer may give facets, which it does of facets alone.
+    made = cast(alt.LayerChart, chart.copy(deep=False))
     # Set as they are: Altair's methods copy every layer each time, which takes longer than all else.
     made.params = [alt.VariableParameter(name="chosen", value="")]
     made.width, made.height, made.autosize, made.config = "container", height, FIT, CONFIG
@@ -196,7 +197,7 @@ def tooltip(**titles: str) -> list[alt.Tooltip]:
     return [alt.Tooltip("name:N", title="technique"), *(alt.Tooltip(name, title=title) for name, title in typed)]
 
 
-def interval(value: float, low: float, high: float, unit: str = "") -> str:
+def interval(value: float, low: float | None, high: float | None, unit: str = "") -> str:
     """A figure with its unit, and its interval in brackets."""
     text, ends = units.with_interval(value, low, high)
     return f"{text}{unit}" + (f" ({ends})" if ends else "")

@@ -56,9 +56,10 @@ def apart(one: Estimate, other: Estimate) -> Estimate:
     """How many times the one ratio is the other, with a 95 % interval from those of the two, which are independent: on the logarithms, by
     the method of variance estimates recovery (Zou and Donner 2008). No interval where one of them has none."""
     value = one.value / other.value
-    if None in (one.low, one.high, other.low, other.high):
+    if one.low is None or one.high is None or other.low is None or other.high is None:
         return Estimate(value)
-    (a, a_low, a_high), (b, b_low, b_high) = ([math.log(end) for end in (each.value, each.low, each.high)] for each in (one, other))
+    a, a_low, a_high = (math.log(end) for end in (one.value, one.low, one.high))
+    b, b_low, b_high = (math.log(end) for end in (other.value, other.low, other.high))
     below, above = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
     return Estimate(value, math.exp(a - b - below), math.exp(a - b + above))
 
@@ -165,7 +166,7 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
     names = [getattr(group, axis) for group in groups]
     rows = [_row(figures[0].loc[technique], [_speedup(own.loc[technique]) for own in figures], names) for technique in both]
     some = {row.label: None for own in figures for technique, row in own.iterrows() if technique not in both}
-    baselines = [group.baseline for group in groups]
+    baselines = [group.baseline for group in groups if group.baseline is not None]
     return Sides(
         axis,
         names,

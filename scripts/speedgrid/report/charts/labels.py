@@ -1,8 +1,8 @@
 """Where the labels of points go, so that none covers another or a point at any width of the page; and how labels break into lines. Pure."""
 
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 LABEL_WIDTH = 19  # characters of a line of a row's label, so that a chart leaves room for itself on a phone
 LINE = 14  # height of a line of a label, in pixels
@@ -10,15 +10,24 @@ CHARACTER, GAP = 6.6, 9  # a generous width of a character of a label; a label's
 WIDTHS = (240, 330, 480, 760)  # the plot's width on a phone, in a column, and on a wide page
 
 
+Spot = TypeVar("Spot")
+
+
 def wrapped(label: str) -> str:
     """A label in at most two lines of LABEL_WIDTH: broken before a bracket, or as evenly as its words allow."""
     if len(label) <= LABEL_WIDTH:
         return label
     splits = [(label[:at], label[at + 1 :]) for at, character in enumerate(label) if character == " "]
-    fitting = [split for split in splits if max(map(len, split)) <= LABEL_WIDTH]
+    fitting: list[tuple[str, str]] = [split for split in splits if max(map(len, split)) <= LABEL_WIDTH]
     if fitting:
-        return "\n".join(min(fitting, key=lambda split: (not split[1].startswith("("), max(map(len, split)))))
+        split = min(fitting, key=_unevenness)
+        return "\n".join(split)
     return "\n".join(textwrap.wrap(label, LABEL_WIDTH, max_lines=2, placeholder=" …"))
+
+
+def _unevenness(split: tuple[str, str]) -> tuple[bool, int]:
+    """By what a label is broken best: before a bracket, then with the shortest longer line."""
+    return not split[1].startswith("("), max(map(len, split))
 
 
 def place_labels(
@@ -30,25 +39,27 @@ def place_labels(
     `points` are (fraction of the plot's width, pixels from its top). Labels are placed one after another, each at the nearest spot that is
     free at every width of WIDTHS: offsets are pixels and points move apart as the plot grows, so that free once is not free always.
     """
-    spots, boxes, marks = [], [], [*points, *others]
+    spots: list[tuple[float, float, str, bool]] = []
+    boxes: list[list[tuple]] = []
+    marks = [*points, *others]
     for point, name in zip(points, names, strict=True):
         lines = wrapped(name).split("\n")
         size = (max(map(len, lines)) * CHARACTER, len(lines) * LINE)
         options = ((spot, [label_box(point, spot, size, width) for width in WIDTHS]) for spot in _candidate_spots(size))
-        spot, taken = min(options, key=lambda option: _overlap(option[1], boxes, marks, height))
+        spot, taken = _first_best(options, lambda option: _overlap(option[1], boxes, marks, height))
         spots.append(spot)
         boxes.append(taken)
     return spots
 
 
-def _best(options: Iterable[tuple], cost: Callable[[tuple], float]) -> tuple:
-    """The first of the options that cost least; none is made or looked at after one that costs nothing."""
-    best, least = None, math.inf
-    for option in options:
+def _first_best(options: Iterable[Spot], cost: Callable[[Spot], float]) -> Spot:
+    """The first of the options, of which there must be one, that cost least; none is made or looked at after one that costs nothing."""
+    remaining = iter(options)
+    best = next(remaining)
+    least = cost(best)
+    while least > 0 and (option := next(remaining, None)) is not None:
         if (own := cost(option)) < least:
             best, least = option, own
-        if least == 0:
-            break
     return best
 
 

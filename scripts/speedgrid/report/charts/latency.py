@@ -8,7 +8,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import PAPER, Figure
 from speedgrid.report.charts.speed import NOUNS, PLURALS
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 PERCENTILES = tuple(f"latency_p{percent}{end}_s" for percent in (50, 95) for end in ("", "_low", "_high"))
 FEWEST = 5  # replies of which shares say something
@@ -41,7 +41,7 @@ def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     table = base.prepare(rows, LATENCY)
     unit = units.scale("s", table.latency_p95_s)
     measured = table[table.state != "failed"]
-    times = {row.name: own / unit.size for row in measured.itertuples() if len(own := replies[replies.technique == row.technique].reply_s)}
+    times = {row.name: own / unit.size for row in each(measured) if len(own := replies[replies.technique == row.technique].reply_s)}
     boxes = pd.DataFrame([_box(name, own, unit) for name, own in times.items()], columns=list(_BOX))
     table = table.merge(boxes, on="name", how="left")
     dots = base.dots(table, replies.assign(time=replies.reply_s / unit.size), "time")
@@ -98,7 +98,7 @@ def ecdf_figure(group: Group) -> Figure | None:
         base.legend(group, shown),
         "; ".join(
             f"{row.label} median {unit.text(row.latency_p50_s)}, 95th percentile {unit.text(row.latency_p95_s)}"
-            for row in group.engaged.itertuples()
+            for row in each(group.engaged)
         ),
         (*base.ROW_COLUMNS, *PERCENTILES),
     )
@@ -137,7 +137,7 @@ def _shares(group: Group) -> tuple[pd.DataFrame, units.Scale, pd.DataFrame]:
     rows = rows[[len(times.get(technique, ())) >= FEWEST for technique in rows.technique]]
     unit = units.scale("s", [times[technique][-1] for technique in rows.technique])
     found = []
-    for row in rows.itertuples():
+    for row in each(rows):
         own = times[row.technique]
         most = min(STEPS, len(own))
         places = [number * (len(own) - 1) // (most - 1) for number in range(most)]
@@ -148,10 +148,11 @@ def _shares(group: Group) -> tuple[pd.DataFrame, units.Scale, pd.DataFrame]:
 def _bounds(rows: pd.DataFrame, unit: units.Scale) -> pd.DataFrame:
     """The median and the 95th percentile of each technique with the ends of their intervals."""
     found = []
-    for row in rows.itertuples():
+    for row in each(rows):
         for percent in (50, 95):
             value, low, high = (getattr(row, f"latency_p{percent}{end}_s") for end in ("", "_low", "_high"))
-            text = base.interval(*(unit(each) for each in (value, low, high)), f" {unit.unit}")
-            place = {"share": percent / 100, "time": unit(value), "low": unit(low), "high": unit(high)}
+            time, low, high = value / unit.size, unit(low), unit(high)
+            text = base.interval(time, low, high, f" {unit.unit}")
+            place = {"share": percent / 100, "time": time, "low": low, "high": high}
             found.append({"name": row.name, "state": row.state, "kind": row.kind, "percentile": f"{percent} %", "text": text, **place})
     return pd.DataFrame(found).astype({"low": float, "high": float})

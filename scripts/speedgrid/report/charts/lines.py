@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -52,7 +53,7 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     last["dy"] = [to - at for at, to in zip(pixels, spread(pixels, LINE, 0, HEIGHT), strict=True)]
     color = base.color(table)
     line = alt.Chart(table).encode(x=x, y=y, color=color)
-    shaped = {"interpolate": "step-after"} if step else {}
+    shaped: dict[str, Any] = {"interpolate": "step-after"} if step else {}
     layers = [line.mark_line(strokeWidth=2, **shaped).encode(strokeDash=dash, detail="name:N", opacity=base.opacity())]
     if points and "low" in table:
         layers.append(line.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q", opacity=base.opacity(0.6)))

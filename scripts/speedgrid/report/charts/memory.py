@@ -93,7 +93,7 @@ def _room(sizes: Sequence[int]) -> dict[int, float]:
     return {size: cards.usable(size) - cards.CONTEXT for size in sizes}
 
 
-def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart:
+def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart | alt.FacetChart:
     """A line at each card that its name has room for at the width of a phone, and the name above the chart."""
     places = {size: room[size] / unit.size for size in shown}
     named: list[int] = []

@@ -7,7 +7,7 @@ from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import Figure, Key
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 PHASES = ("prefill_tokens_per_s", "decode_tokens_per_s", "memory_peak", "memory_source")
 # Column, name, shape (also the class of the legend), and how far from the middle of its row, in pixels.
@@ -21,10 +21,10 @@ PARTS = (
 def phases_figure(group: Group) -> Figure | None:
     """Prefill, decode and memory over the baseline's."""
     table = _table(group.rows, group.replies)
-    if table.part.nunique() < 2:
+    if group.baseline is None or table.part.nunique() < 2:
         return None
     there = [(name, mark) for _, name, mark, _ in PARTS if name in set(table.part)]
-    words = "; ".join(f"{row.name} {row.part} {units.number(row.ratio)}×" for row in table.itertuples())
+    words = "; ".join(f"{row.name} {row.part} {units.number(row.ratio)}×" for row in each(table))
     return Figure(
         "phases",
         f"Prefill, decode and memory over {group.baseline.label}",
@@ -73,7 +73,7 @@ def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
     middle = _middle(replies)
     unit = units.scale("B", table.memory_peak)
     found = []
-    for row in table[table.state != families.FAILED].itertuples():
+    for row in each(table[table.state != families.FAILED]):
         for column, name, _, down in PARTS:
             value, against = getattr(row, column), first[column]
             if units.is_missing(value) or units.is_missing(against) or not against:

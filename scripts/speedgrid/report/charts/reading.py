@@ -42,7 +42,7 @@ def pace(texts: Sequence[str]) -> Pace | None:
     return JAPANESE if japanese >= LEAST_JAPANESE * len(letters) else WORDS
 
 
-def times_speech(tokens_per_s: float, amount: int, tokens: int, pace: Pace) -> float:
+def times_speech(tokens_per_s: float, amount: int, tokens: float, pace: Pace) -> float:
     """How many times faster than speech: what is written in a second, at `amount` characters or words in `tokens` tokens, over what people
     say in it. (187 tokens of a Japanese text of 319 characters, at 102.69 token/s: 35 times.)"""
     return tokens_per_s * amount / tokens / (pace.speaking / 60)
@@ -50,10 +50,10 @@ def times_speech(tokens_per_s: float, amount: int, tokens: int, pace: Pace) -> f
 
 def reading_figure(group: Group) -> Figure | None:
     """Times of the speed of speech, for techniques whose replies are prose of a trained model."""
-    found = _times(group)
-    if not found:
-        return None
     told = _pace(group)
+    found = {} if told is None else _times(group, told)
+    if told is None or not found:
+        return None
     rows = group.rows.assign(times=[found.get(technique, float("nan")) for technique in group.rows.technique])
     return Figure(
         "speech",
@@ -93,11 +93,8 @@ def _pace(group: Group) -> Pace | None:
     return pace(list(group.replies.text)) if meaningful and len(group.replies) else None
 
 
-def _times(group: Group) -> dict[str, float]:
+def _times(group: Group, told: Pace) -> dict[str, float]:
     """By technique: of the first sequence of each of its replies, the one whose text is kept."""
-    told = _pace(group)
-    if told is None:
-        return {}
     found = {}
     table = base.prepare(group.rows)
     for technique in table[table.state != families.FAILED].technique:

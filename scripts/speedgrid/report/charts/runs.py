@@ -7,7 +7,7 @@ from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, lines
 from speedgrid.report.charts.base import MUTED, Figure
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 RUNS = ("run_rates", "noise", "baseline_drift", "baseline_drift_low", "baseline_drift_high")
 HEIGHT = 260
@@ -71,7 +71,7 @@ def runs(rows: pd.DataFrame) -> alt.LayerChart:
 def _runs(rows: pd.DataFrame) -> pd.DataFrame:
     table = base.prepare(rows, ("run_rates",))
     found = []
-    for row in table[table.state != families.FAILED].itertuples():
+    for row in each(table[table.state != families.FAILED]):
         rates = (
             [float(rate) for rate in row.run_rates] if isinstance(row.run_rates, list | tuple) or hasattr(row.run_rates, "tolist") else []
         )
@@ -89,7 +89,7 @@ def replies_figure(group: Group) -> Figure | None:
     table = _replies(group)
     if table.empty:
         return None
-    disturbed = [row.label for row in group.measured.itertuples() if row.disturbed]
+    disturbed = [row.label for row in each(group.measured) if row.disturbed]
     said = f" Disturbed while it was measured: {', '.join(disturbed)}." if disturbed else ""
     return Figure(
         "replies",
@@ -114,7 +114,7 @@ def _replies(group: Group) -> pd.DataFrame:
     rows = rows.loc[change.sort_values(kind="stable").index]
     rows = pd.concat([rows[told.loc[rows.index]], rows[~told.loc[rows.index]]]).head(LINES)
     found = []
-    for row in rows.itertuples():
+    for row in each(rows):
         own = series[row.technique]
         middle = stats.percentile(list(own.rate), 0.5)
         step = -(-len(own) // SHOWN)

@@ -9,7 +9,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import MUTED, Figure
 from speedgrid.report.charts.speed import NOUNS
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 GROWS = {"batch_size": "batch size (examples)", "sequence": "sequence (tokens)", "layers": "layers"}
 LENGTHS = {"attention": "sequence (tokens)", "growth": "length of the reply (tokens)"}
@@ -69,7 +69,7 @@ def _figure(group: Group, points: Sequence[Mapping], field: str, said: tuple[str
         return None
     name, title, caption = said
     words = [
-        f"{label}: " + ", ".join(f"{row.size:,}: {units.number(row.value)} {unit}" for row in own.itertuples())
+        f"{label}: " + ", ".join(f"{row.size:,}: {units.number(row.value)} {unit}" for row in each(own))
         for label, own in table.groupby("name", sort=False)
     ]
     ended = _ended(group, points, table)

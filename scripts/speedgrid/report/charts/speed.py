@@ -78,7 +78,7 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
     table = base.prepare(rows, SPEED)
     table["text"] = [units.number(value) for value in table.rate]
     dots = base.dots(table, replies, "rate")
-    furthest = table.name.map({row.name: max(row.rate) for row in dots.itertuples(index=False)}).astype(float).fillna(table.rate)
+    furthest = table.name.map({row.name: max(row.rate) for row in each(dots)}).astype(float).fillna(table.rate)
     table["end"] = furthest.where(table.rate_high.isna(), furthest.clip(lower=table.rate_high))
     table["interval"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     domain = [0, base.largest(table.end)]

@@ -73,7 +73,7 @@ def pays_figure(group: Group) -> Figure | None:
         " 95\u00a0% interval. Both axes are logarithmic.",
         pays(group.rows),
         base.legend(group, set(there.name)),
-        "; ".join(f"{row.name} {_pays_words(row)}" for row in there.itertuples() if row.state != families.BASELINE),
+        "; ".join(f"{row.name} {_pays_words(row)}" for row in each(there) if row.state != families.BASELINE),
         (*base.ROW_COLUMNS, *PAYS),
     )
 
@@ -89,12 +89,12 @@ def pays(rows: pd.DataFrame) -> alt.LayerChart:
     curves = pd.DataFrame(
         [
             {**{key: getattr(row, key) for key in told}, "requests": count, "share": float(f"{_over(row, baseline, count):.5g}")}
-            for row in there.itertuples()
+            for row in each(there)
             for count in counts
         ]
     )
     ends = lines.domain(pd.concat([curves.share, pd.Series([1.0])]), log=True)
-    crossings = crossings.assign(one=1.0, text=[_pays_words(row) for row in crossings.itertuples()])
+    crossings = crossings.assign(one=1.0, text=[_pays_words(row) for row in each(crossings)])
     crossings = crossings[[*told, "one", "text", "break_even_replies", "break_even_replies_low", "break_even_replies_high"]]
     # An interval without an upper end goes on beyond the chart.
     for end, without in (("low", 1.0), ("high", float(most))):

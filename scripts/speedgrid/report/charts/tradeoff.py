@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -15,7 +16,11 @@ from speedgrid.report.tables import Group, each
 MEMORY = ("rate_low", "rate_high", "memory_peak", "memory_source")
 ALL_LABELLED = 16  # techniques; of more, the pale ones have their names in tooltips alone
 HEIGHT = 340
-TEXT = {"baseline": "middle", "lineBreak": "\n", "lineHeight": LINE, "fontSize": 11.5} | {
+TEXT: dict[str, Any] = {
+    "baseline": "middle",
+    "lineBreak": "\n",
+    "lineHeight": LINE,
+    "fontSize": 11.5,
     "dx": alt.ExprRef("datum.dx"),
     "dy": alt.ExprRef("datum.text_dy"),
     "align": alt.ExprRef("datum.align"),
@@ -99,7 +104,7 @@ def labelled(
 
 def leaders(placed: alt.Chart, x: str, y: str) -> alt.Chart:
     """Lines from points to labels that are not beside them."""
-    ends = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
+    ends: dict[str, Any] = {"x2Offset": alt.ExprRef("datum.dx"), "y2Offset": alt.ExprRef("datum.lead_dy")}
     return placed.transform_filter("datum.led").mark_rule(color=OFF_INK, **ends).encode(x2=alt.X2(x), y2=alt.Y2(y))
 
 
