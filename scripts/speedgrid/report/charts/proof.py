@@ -1,7 +1,7 @@
 """The chart beside the answer: speed-ups with their intervals, what keeps the model's quality apart from what has a price."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -139,7 +139,7 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
     point = {"x": x, "color": color, "shape": shape, "opacity": base.opacity(), "tooltip": tooltip}
     named = alt.Chart(table).encode(y=at["y"])
     label = named.encode(x=alt.value(0), text="name:N")
-    bold = {"align": "left", "fontWeight": 600, "limit": alt.ExprRef("width - datum.room")}
+    bold: dict[str, Any] = {"align": "left", "fontWeight": 600, "limit": alt.ExprRef("width - datum.room")}
     layers = [] if one is None else [one]
     layers += [
         placed.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=color, opacity=base.opacity(0.75)),
