@@ -120,7 +120,7 @@ def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str,
             own, row = prepared.loc[name], told[name]
             # Beside a price there is no room for the interval in words, too.
             said, short = (f"{words} · {row.price}" if row.price else words for words in (row.text, row.text.partition(" ")[0]))
-            shown = {"figure": said, "text": short if row.price else said}
+            shown: dict[str, Any] = {"figure": said, "text": short if row.price else said}
             shown["room"] = round(len(shown["text"]) * LETTER + 12)
             places = {"y": at + NAME, "mark": at + MARK, "low": row.low, "high": row.high, "value": row.value, "kept": block == "kept"}
             rows.append({"name": own["name"], "kind": own.kind, "state": own.state} | shown | places)
