@@ -53,7 +53,8 @@
     if (ask.goal === "throughput") return `${short(value)} ${group.unit}/s`;
     if (ask.goal === "memory") return `${short(value / 1e9)} GB`;
     if (ask.goal === "energy") return `${short(value)} J/${group.unit}`;
-    return `${short(1e6 * value)}${ask.price === null ? " device hours" : ""} per million ${group.unit}s`;
+    const each = `${short(1e6 * value)}${ask.price === null ? " device hours" : ""} per million ${group.units}`;
+    return ask.price === null ? each : `${each} at ${short(ask.price)} an hour`;
   }
 
   function show() {
@@ -61,7 +62,8 @@
     const card = told.cards[cards.value] ?? null;
     const group = told.groups[place.value];
     const ask = { goal: goal.value, budget: card && card * 1e9, loss: loss.value === "" ? null : Number(loss.value),
-      starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : null };
+      starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
+    price.placeholder = group.price ?? "";
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
     const named = (name) => [of[name].label, [inWords(figure(of[name], ask), ask, group), of[name].speedup].filter(Boolean).join(", ")];
     const list = (head, names, more = () => "") => {

@@ -31,8 +31,8 @@ def main() -> int:
         found = chosen(groups(records.read(folder / "summary.parquet", SUMMARY).rows), vars(arguments))
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
-    file, registry = told_by_plan(folder)
-    guides = {key: Guide(rows, file, registry) for key, rows in found.items()}
+    file, registry, prices = told_by_plan(folder)
+    guides = {key: Guide(rows, file, registry, prices.get(key[0])) for key, rows in found.items()}
     if arguments.json:
         told = json.dumps([as_json(key, guide, ask) for key, guide in guides.items()], ensure_ascii=False, allow_nan=False, indent=1)
     elif not guides:
@@ -84,20 +84,22 @@ def chosen(found: dict, wanted: Mapping) -> dict:
     return found
 
 
-def told_by_plan(folder: Path) -> tuple[str, dict]:
-    """The study's file, empty where no plan lies beside the results; and the registry, with the techniques of the study's own."""
+def told_by_plan(folder: Path) -> tuple[str, dict, dict]:
+    """The study's file, empty where no plan lies beside the results; the registry, with the techniques of the study's own; and the price of
+    an hour of each device that has one."""
     registry: dict = study.read(TECHNIQUES, TECHNIQUES.name)  # type: ignore[assignment]  # the project's own file
     try:
         told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
-        return str(told["study_file"] or ""), {**registry, **told["techniques"]}
+        return str(told["study_file"] or ""), {**registry, **told["techniques"]}, dict(told.get("prices", {}))
     except (OSError, ValueError, KeyError, TypeError):
-        return "", registry
+        return "", registry, {}
 
 
 # Telling
 
 
 def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
+    ask = guide.priced(ask)
     advice = guide.advise(ask)
     told: dict = dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"asked": asdict(ask)}
     told |= {"choice": cell_as_json(guide, advice.choice, ask) if advice.choice else None}
@@ -127,6 +129,7 @@ def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
 
 
 def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
+    ask = guide.priced(ask)
     advice = guide.advise(ask)
     gpu, experiment, model = key
     lines = [f"{model} · {experiment} · {gpu}: {asked(ask)}", *answer(guide, advice, ask)]

@@ -102,7 +102,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using advise' -l vram -x -d 'memory o
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l goal -xka "latency throughput memory energy money" -d 'what is to be best (default: latency)'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l max-loss -x -d 'most quality to lose, such as 1% more bits per byte, or `any`, also where it is not known (default: 0, none that could be measured)'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l starts -x -d 'starts of the process in 1,000 replies (default: 0)'
-complete -c speedgrid -n '_shtab_speedgrid_using advise' -l price -x -d 'price of the device for an hour, for --goal money'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l price -x -d 'price of the device for an hour, for --goal money; where left out, that of the study'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l task -x -d 'answer for this experiment alone'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l model -x -d 'answer for this model alone'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l gpu -x -d 'answer for this device of the study alone'

@@ -42,7 +42,7 @@ _shtab_speedgrid_advise_options=(
   "--goal[what is to be best (default\: latency)]:goal:(latency throughput memory energy money)"
   "--max-loss[most quality to lose, such as 1\% more bits per byte, or \`any\`, also where it is not known (default\: 0, none that could be measured)]:PERCENT:"
   "--starts[starts of the process in 1,000 replies (default\: 0)]:N:"
-  "--price[price of the device for an hour, for --goal money]:P:"
+  "--price[price of the device for an hour, for --goal money; where left out, that of the study]:P:"
   "--task[answer for this experiment alone]:EXPERIMENT:"
   "--model[answer for this model alone]:model:"
   "--gpu[answer for this device of the study alone]:gpu:"

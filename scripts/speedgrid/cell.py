@@ -147,8 +147,8 @@ def cannot_run(unavailable: str, requires: Sequence[str], on_gpu: bool) -> bool:
 
 
 def device_of(gpu: str, study: Mapping) -> dict:
-    """What a job is told of its device: all of the entry but where a cluster has it, which makes no part of a result."""
-    return {key: value for key, value in study["gpus"][gpu].items() if key != "slurm"}
+    """What a job is told of its device: all of the entry but its price and where a cluster has it, which make no part of a result."""
+    return {key: value for key, value in study["gpus"][gpu].items() if key not in ("slurm", "price_per_hour")}
 
 
 def model_job(name: str, study: Mapping) -> str:

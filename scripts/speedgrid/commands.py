@@ -145,7 +145,9 @@ def _advise(parser: argparse.ArgumentParser) -> None:
         " (default: 0, none that could be measured)",
     )
     parser.add_argument("--starts", type=_starts, default=0.0, metavar="N", help="starts of the process in 1,000 replies (default: 0)")
-    parser.add_argument("--price", type=_positive, metavar="P", help="price of the device for an hour, for --goal money")
+    parser.add_argument(
+        "--price", type=_positive, metavar="P", help="price of the device for an hour, for --goal money; where left out, that of the study"
+    )
     parser.add_argument("--task", metavar="EXPERIMENT", help="answer for this experiment alone")
     parser.add_argument("--model", help="answer for this model alone")
     parser.add_argument("--gpu", help="answer for this device of the study alone")

@@ -910,6 +910,16 @@ SUMMARY = Table(
             "Energy / tokens of the counted replies, idle power included; empty where the energy is not valid",
             "lower",
         ),
+        Column(
+            "price_per_million",
+            "double",
+            "",
+            "Price of a million",
+            "What a million tokens (or images or passes) cost on a device that is never idle: its `price_per_hour` in the study, over the"
+            " speed; empty where the study names no price",
+            "lower",
+            newer=True,
+        ),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "Of the weights that were timed"),
         Column("quality_meaningful", "bool", "", "Quality meaningful", "False for random weights"),
         DEQUANTIZED,

@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
 PRUNED = made.Made("prune_50", "Pruned by 50 %", "compression", 190.0, peak=500, bits_per_byte=5.2, lossless=False, again=(189.0, 191.0))
 # In the place of Vega, which takes seconds.
-WITHOUT_CHARTS = "const vegaEmbed = async () => ({ view: { addEventListener() {}, signal() { return this; }, runAsync() {} } });"
+WITHOUT_CHARTS = """const vegaEmbed = async () => ({ view: {
+  addEventListener() {}, getState() { return { signals: {} }; }, signal() { return this; }, runAsync() {},
+} });"""
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
@@ -35,6 +37,7 @@ def page(tmp_path_factory) -> Path:
     path = folder / "report.html"
     study = made.study(models=("stdlib-llama", "llama-3b"))
     study["techniques"] = {}
+    study["prices"] = {"local": 4}
     path.write_text(page_of(grid, study, replace(read_parts(), vega=WITHOUT_CHARTS)), encoding="utf-8")
     return path
 
@@ -133,6 +136,9 @@ def test_a_card_and_a_price_are_limits_of_the_answer(browser):
     assert "8 GB" in browser.execute_script("return document.getElementById('guide').innerText")
     assert "device hours per million tokens" in choose(browser, group=1, goal="money", loss=0, starts=0, cards=9, price="")
     assert "device hours" not in choose(browser, group=1, goal="money", loss=0, starts=0, cards=9, price="2.5")
+    # The study's own price holds until another one is typed.
+    assert "per million tokens at 4 an hour" in choose(browser, group=0, goal="money", loss=0, starts=0, cards=9, price="")
+    assert "per million tokens at 2.5 an hour" in choose(browser, group=0, goal="money", loss=0, starts=0, cards=9, price="2.5")
     choose(browser, price="")
 
 

@@ -76,6 +76,20 @@ def test_the_page_is_no_wider_than_the_window(browser):
     assert max(browser.execute_script(ends)) <= there + 0.5
 
 
+def test_the_chart_that_proves_the_answer_is_beside_it_or_right_under_it(browser):
+    places = """
+    const article = document.querySelector('#answer article');
+    return ['.headline', '.proof', 'ul'].map((part) => article.querySelector(':scope > ' + part).getBoundingClientRect())
+      .map(({ left, right, top, bottom }) => ({ left, right, top, bottom }))
+    """
+    headline, proof, points = browser.execute_script(places)
+    if browser.asked_width > 1000:
+        assert proof["left"] >= headline["right"]
+        assert abs(proof["top"] - headline["top"]) < 40
+    else:
+        assert headline["bottom"] <= proof["top"] < proof["bottom"] <= points["top"]
+
+
 def test_chart_colours_are_those_of_the_page(browser):
     """A colour that the SVG cannot resolve would be black, in light and dark alike."""
     inks = browser.execute_script("""

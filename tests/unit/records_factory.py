@@ -184,6 +184,7 @@ def study(experiments: Sequence[str] = ("generate",), models: Sequence[str] = ("
         "experiments": dict.fromkeys(experiments, settings),
         "models": {model: {"train": {"hidden_size": 256}} for model in models},
         "gpus": {"local": {"device": "auto"}},
+        "prices": {},
         "techniques": {
             made.technique: {
                 "label": made.label,

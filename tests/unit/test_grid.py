@@ -235,6 +235,8 @@ MISTAKES = {
         "experiments.generate.dtype: 'int3' is not allowed; allowed are float32,",
     ),
     "bad device": (at("gpus.local.device", "tpu"), "gpus.local.device: 'tpu' is not allowed; allowed are auto, cuda, cpu"),
+    "a price of nothing": (at("gpus.local.price_per_hour", 0), "gpus.local.price_per_hour: 0 is too small; it must be more than 0"),
+    "a price in words": (at("gpus.local.price_per_hour", "2 USD"), "gpus.local.price_per_hour: expected"),
     "bad threads": (at("threads", "all"), "threads: 'all' is not allowed; allowed is auto or a whole number"),
     "evaluate is true": (at("experiments.generate.evaluate", True), "experiments.generate.evaluate: true is not allowed"),
     "evaluate has an unknown key": (

@@ -129,3 +129,17 @@ def test_the_plan_is_written_part_by_part_as_one_document_is():
     text = planning.Grid(study, registry, "my.yaml").as_json()
     assert text == json.dumps(json.loads(text), ensure_ascii=False, sort_keys=True, indent=1)
     assert json.loads(text)["study"]["title"] == study["title"]
+
+
+def test_a_price_of_a_device_is_in_the_plan_and_told_to_no_job():
+    study = validate(studies.small(), studies.schema("study"), "my.yaml")
+    registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+    priced = json.loads(json.dumps(study))
+    name = next(iter(priced["gpus"]))
+    priced["gpus"][name]["price_per_hour"] = 2.5
+    free, dear = (json.loads(planning.Grid(told, registry, "my.yaml", has_gpu=False).as_json()) for told in (study, priced))
+    assert dear["jobs"] == free["jobs"]
+    assert dear["study"]["study_sha256"] == free["study"]["study_sha256"]
+    assert (free["study"]["prices"], dear["study"]["prices"]) == ({}, {name: 2.5})
+    assert {cell["price_per_hour"] for cell in dear["cells"] if cell["gpu"] == name} == {2.5}
+    assert {cell["price_per_hour"] for cell in free["cells"]} == {None}

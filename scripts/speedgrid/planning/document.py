@@ -14,7 +14,8 @@ def as_json(study: Mapping, written: Mapping, study_file: str, registry: Mapping
     `study` has its paths resolved; `written` is what it said before, as `study_file` has it.
     """
     # Part by part: as one document of Python objects, the plan of 10,000 cells took 14 times the memory of its text.
-    cells = (_text(_entry(cell, registry, entities), 2) for cell in entities.cells)
+    prices = _prices(written)
+    cells = (_text({**_entry(cell, registry, entities), "price_per_hour": prices.get(cell.gpu)}, 2) for cell in entities.cells)
     jobs = (f"{_text(record, 2)}: {_text(json.loads(job), 2).lstrip()}" for record, job in sorted(_told(study, entities).items()))
     words = _text(_in_words(study, written, study_file, registry, entities), 1).lstrip()
     return "".join(['{\n "cells": [\n', ",\n".join(cells), '\n ],\n "jobs": {\n', ",\n".join(jobs), f'\n }},\n "study": {words}\n}}'])
@@ -42,8 +43,14 @@ def _in_words(study: Mapping, written: Mapping, study_file: str, registry: Mappi
         "experiments": experiments,
         "models": written["models"],
         "gpus": gpus,
+        "prices": _prices(written),
         "techniques": {name: registry[name] for name in dict.fromkeys(cell.technique for cell in entities.cells)},
     }
+
+
+def _prices(written: Mapping) -> dict[str, float]:
+    """The price of an hour of each device that has one."""
+    return {name: entry["price_per_hour"] for name, entry in written["gpus"].items() if "price_per_hour" in entry}
 
 
 def _told(study: Mapping, entities: Entities) -> dict[str, str]:

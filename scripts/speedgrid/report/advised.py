@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from speedgrid.report import recipes, units
@@ -33,12 +33,13 @@ NOUNS = {"generate": "reply", "growth": "reply", "train": "step", "largest": "st
 
 @dataclass(frozen=True)
 class Guide:
-    """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, and the registry that its
-    techniques are in."""
+    """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, the registry that its
+    techniques are in, and what an hour of its device costs, where the study says it."""
 
     rows: Sequence[Mapping]
     study_file: str = ""
     registry: Mapping = field(default_factory=dict)
+    price_per_hour: float | None = None
 
     @cached_property
     def by_name(self) -> dict[str, Mapping]:
@@ -67,6 +68,10 @@ class Guide:
 
     def advise(self, ask: Ask) -> Advice:
         return advise(self.options, ask)
+
+    def priced(self, ask: Ask) -> Ask:
+        """The same question at the study's price, where it names none of its own."""
+        return ask if ask.price is not None else replace(ask, price=self.price_per_hour)
 
     def label(self, technique: str) -> str:
         return self.by_name[technique]["label"]
@@ -116,9 +121,10 @@ class Guide:
             return f"{units.number(float(value))} {self.unit}/s"
         if ask.goal == "latency":
             return f"{units.scale('s', [value]).text(float(value))} a {self.noun}"
+        items = units.plural(self.unit)
         if ask.price is None:
-            return f"{units.number(float(value * ITEMS_PRICED))} device hours per million {self.unit}s"
-        return f"{units.number(float(value * ITEMS_PRICED))} per million {self.unit}s at {units.number(float(ask.price))} an hour"
+            return f"{units.number(float(value * ITEMS_PRICED))} device hours per million {items}"
+        return f"{units.number(float(value * ITEMS_PRICED))} per million {items} at {units.number(float(ask.price))} an hour"
 
     def amount(self, technique: str, ask: Ask) -> float | None:
         """Its figure by the goal."""
@@ -206,5 +212,12 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
         }
         cells.append(asdict(option) | words)
     unmeasured = [f"{row['label']} ({STATUSES.get(row['status'], row['status'])})" for row in guide.without_figures]
-    named = {"title": title, "unit": guide.unit, "noun": guide.noun, "command": guide.command("@")}
+    named = {
+        "title": title,
+        "unit": guide.unit,
+        "units": units.plural(guide.unit),
+        "price": guide.price_per_hour,
+        "noun": guide.noun,
+        "command": guide.command("@"),
+    }
     return named | {"cells": cells, "unmeasured": unmeasured}

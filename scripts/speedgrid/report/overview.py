@@ -32,7 +32,16 @@ PRESETS = {
     ),
     "quality": ("rate", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "loss_first", "loss_last"),
     "cost": (
-        *("speedup", "break_even_replies", "joule_per_token", "joule_per_item", "cold_start_s", "load_s", "first_reply_s"),
+        *(
+            "speedup",
+            "break_even_replies",
+            "joule_per_token",
+            "joule_per_item",
+            "price_per_million",
+            "cold_start_s",
+            "load_s",
+            "first_reply_s",
+        ),
         *("quantize_s", "checkpoint_bytes"),
     ),
 }

@@ -40,14 +40,14 @@ from speedgrid.report import (
 )
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
-from speedgrid.report.charts import base, devices
+from speedgrid.report.charts import base, devices, money
 from speedgrid.report.tables import KEYS, Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
 TABLE = (
     *("rate", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "memory_peak", "memory_reserved"),
-    *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token"),
+    *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token", "price_per_million"),
     *("tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
     *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
     *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies", "runs"),
@@ -259,7 +259,8 @@ def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> di
     if all(group.engaged.empty for group in groups):
         return None
     titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]
-    guides = [advised.Guide(group.rows.to_dict("records"), study["study_file"] or "", known) for group in groups]
+    told, prices = study["study_file"] or "", study.get("prices", {})
+    guides = [advised.Guide(group.rows.to_dict("records"), told, known, prices.get(group.gpu)) for group in groups]
     return advised.page_data(zip(titles, guides, strict=True))
 
 
@@ -358,6 +359,9 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         return TableCell(NEVER if never else units.MISSING)
     if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
         return TableCell(f"{value:,.0f}", value)
+    if name == "price_per_million":
+        text, ends = units.with_interval(value, *money.ends(row))
+        return TableCell(text, value, ends)
     if name in INTERVALS:
         text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
         return TableCell(text, value, ", ".join(filter(None, (ends, row.verdict if name == "speedup" else ""))))

@@ -303,6 +303,7 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "rate": typical.value,
         "rate_low": typical.low,
         "rate_high": typical.high,
+        "price_per_million": price_per_million(cell.cell.get("price_per_hour"), typical.value),
         "latency_mean_s": stats.mean(latencies),
         "latency_std_s": stats.sd(latencies),
         **_percentiles(latencies, effective),
@@ -314,6 +315,11 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "noise_df": speed.df,
         "noise_runs": speed.known_from,
     }
+
+
+def price_per_million(price_per_hour: float | None, rate: float) -> float | None:
+    """What a million items cost at so many a second; None where an hour of the device has no price."""
+    return None if price_per_hour is None else 1e6 * price_per_hour / (3600 * rate)
 
 
 def _percentiles(latencies: Sequence[float], effective_n: float) -> dict:

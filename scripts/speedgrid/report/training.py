@@ -7,7 +7,18 @@ from speedgrid.report import units
 
 TABLE = (
     *("rate", "speedup", "latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
-    *("largest", "growth", "memory_peak", "memory_reserved", "flop_per_s", "run_mfu", "loss_first", "loss_last", "joule_per_item"),
+    *(
+        "largest",
+        "growth",
+        "memory_peak",
+        "memory_reserved",
+        "flop_per_s",
+        "run_mfu",
+        "loss_first",
+        "loss_last",
+        "joule_per_item",
+        "price_per_million",
+    ),
     *("cold_start_s", "first_reply_s", "load_s", "parameters", "trainable_parameters", "model_bytes", "replies"),
 )
 # Experiment keys of `generate` alone, which the methods of other workloads leave out.

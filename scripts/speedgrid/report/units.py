@@ -79,6 +79,11 @@ def fixed(value: float, decimals: int) -> str:
     return f"{value:,.{max(0, decimals)}f}".replace("-", "−")
 
 
+def plural(noun: str) -> str:
+    """Several of what is counted: tokens, replies, passes."""
+    return {"reply": "replies", "pass": "passes"}.get(noun, f"{noun}s")
+
+
 def coded(text: str) -> Markup:
     """A text as HTML, in which what stands between backticks is code; the rest is escaped, and so is what is code."""
     # As a plain string: Markup would escape the tags, too.

@@ -5,18 +5,18 @@ base.py is what they share, families.py the colours. A chart that has no data is
 
 from collections.abc import Mapping, Sequence
 
-from speedgrid.report.charts import energy, latency, memory, phases, quality, reading, runs, sizes, speed, starts, tradeoff
+from speedgrid.report.charts import energy, latency, memory, money, phases, quality, reading, runs, sizes, speed, starts, tradeoff
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.tables import Group
 
 OF_REPLIES = (
     *(speed.speed_figure, speed.speedup_figure, phases.phases_figure, speed.ceiling_figure, latency.latency_figure),
-    *(memory.memory_figure, energy.energy_figure, starts.cold_figure, quality.quality_figure),
+    *(memory.memory_figure, energy.energy_figure, money.money_figure, starts.cold_figure, quality.quality_figure),
     *(starts.pays_figure, latency.ecdf_figure, runs.replies_figure, runs.runs_figure, reading.reading_figure),
 )
 OF_STEPS = (
     *(speed.speed_figure, speed.speedup_figure, latency.latency_figure, sizes.loss_figure, memory.memory_figure),
-    *(tradeoff.memory_figure, energy.energy_figure, starts.cold_figure, runs.replies_figure, runs.runs_figure),
+    *(tradeoff.memory_figure, energy.energy_figure, money.money_figure, starts.cold_figure, runs.replies_figure, runs.runs_figure),
 )
 OF_SIZES = (sizes.time_figure, sizes.rate_figure, sizes.memory_figure)
 

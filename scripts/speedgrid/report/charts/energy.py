@@ -19,7 +19,7 @@ def energy_figure(group: Group) -> Figure | None:
         return None
     item = group.unit
     hours = [
-        f"{units.number(1e6 / row.rate / 3600)} hours of the device for a million {item}s with {row.label}"
+        f"{units.number(1e6 / row.rate / 3600)} hours of the device for a million {units.plural(item)} with {row.label}"
         for row in (group.fastest,)
         if not units.is_missing(row.rate)
     ]
@@ -43,7 +43,7 @@ def energy(rows: pd.DataFrame, item: str = "token") -> alt.LayerChart:
     table["kwh"] = [f"{units.number(value * MILLION)} kWh" for value in table.joule]
     x = alt.X("joule:Q", title=f"J/{item}", scale=alt.Scale(domain=[0, base.largest(table.joule)], nice=False), axis=base.ticks())
     rowed = alt.Chart(table.drop(columns=list(ENERGY))).transform_filter("isValid(datum.joule)").encode(y=base.rows_axis(table))
-    tooltip = base.tooltip(text=f"J/{item}", kwh=f"a million {item}s", outcome="status")
+    tooltip = base.tooltip(text=f"J/{item}", kwh=f"a million {units.plural(item)}", outcome="status")
     return base.finished(
         rowed.mark_bar(size=18).encode(x=x, color=base.color(table), opacity=base.opacity(), tooltip=tooltip),
         rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="joule:Q", text="text:N", color=base.text_ink()),

@@ -56,7 +56,7 @@ def proof_figure(group: Group, qualities: Mapping[str, Quality]) -> Figure | Non
 def _title(group: Group) -> str:
     if group.workload == "largest":
         return "The largest size that fits"
-    return f"{group.unit.capitalize()}s per second" if group.baseline is None else f"Speed-up over {group.baseline.label}"
+    return f"{units.plural(group.unit).capitalize()} per second" if group.baseline is None else f"Speed-up over {group.baseline.label}"
 
 
 def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int) -> str:
