@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 from speedgrid import corpus, records, stage
 from speedgrid.outcomes import Outcome
@@ -33,7 +34,8 @@ def score(job: stage.Job[Score]) -> str:
     baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
     for one in answered:
         for row in scores.compared(figures[one.technique], [] if one.is_baseline else baseline):
-            job.keep({"technique": one.technique, **row})
+            text = Path(job.told["evaluate"]["text"]).name if row["task"] == scores.HELD_OUT else None
+            job.keep({"technique": one.technique, "text": text, **row})
     return f"{len(answered)} of {len(found)} techniques scored"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from speedgrid import strict_yaml, validation, workload
 
-# The task of speedgrid's own, made from held-out text.
-LOCAL_TASK = "cloze"
+# Tasks of speedgrid's own, each with what it is made from.
+LOCAL_TASKS = {"cloze": "the held-out text", "stdlib": "Python's standard library"}
 # Endings of the files that lie beside the folders which names become, in results/ and logs/.
 RESULT_ENDINGS = (".parquet", ".json", ".html", ".md", ".log")
 # Folders beside those of the devices there.
@@ -271,15 +271,16 @@ def _check_site(name: str, device: Mapping, gpus: Mapping, where: str) -> None:
 
 
 def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
-    """Each task once, and each with the data set that it takes: `cloze` is made from the held-out text."""
+    """Each task once, and each with the data set that it takes: those of our own take none."""
     tasks = evaluate["tasks"] if isinstance(evaluate, Mapping) else []
     names = [task["task"] for task in tasks]
     for number, task in enumerate(tasks):
         if task["task"] in names[:number]:
             raise StudyError(f"{at}.tasks.{number}.task: {task['task']!r} is there twice")
-        if task["task"] == LOCAL_TASK and {"dataset", "fewshot"} & set(task):
-            raise StudyError(f"{at}.tasks.{number}: {LOCAL_TASK} is made from the held-out text; it takes `limit` and no other key")
-        if task["task"] != LOCAL_TASK and "dataset" not in task:
+        own = LOCAL_TASKS.get(task["task"])
+        if own and {"dataset", "fewshot"} & set(task):
+            raise StudyError(f"{at}.tasks.{number}: {task['task']} is made from {own}; it takes `limit` and no other key")
+        if not own and "dataset" not in task:
             raise StudyError(f"{at}.tasks.{number}: {task['task']} needs the key dataset: its `revision` on the hub, or a local `folder`")
 
 

@@ -120,7 +120,7 @@ class Asked(TypedDict):
 
 
 class Task(TypedDict):
-    """A task of lm-evaluation-harness, or `cloze`, with the items that are asked and where they come from."""
+    """A task of lm-evaluation-harness, or `cloze` or `stdlib`, with the items that are asked and where they come from."""
 
     task: str
     limit: int

@@ -14,6 +14,7 @@ from report_data import tables_of
 from speedgrid import commands, records
 from speedgrid.report.advice import GB, GOALS, STARTS_PER, Ask, Option, advise, figure, options, qualities
 from speedgrid.report.advised import Guide
+from speedgrid.report.units import percent
 from speedgrid.schema import SUMMARY
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -203,6 +204,14 @@ def test_tasks_alone_are_a_proof_only_where_they_could_have_shown_a_loss(tmp_pat
     rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
     no_interval = {"quality_loss": 0.07, "quality_loss_low": None, "quality_loss_high": None, "quality_verdict": "no measurable loss"}
     assert qualities([row | no_interval | {"quality_resolution": resolution} for row in rows])["sdpa"].kind == kind
+
+
+def test_a_loss_that_only_code_shows_counts_and_says_what_it_is_of(tmp_path):
+    """English within its noise, and Python code surely worse: the larger one is the price, not none and not an unknown one."""
+    rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
+    english = {"quality_loss": 0.002, "quality_loss_low": -0.001, "quality_loss_high": 0.005, "quality_verdict": "loss"}
+    found = qualities([row | english | {"worst_loss": 0.031, "worst_loss_task": "stdlib"} for row in rows])["sdpa"]
+    assert (found.kind, found.loss, found.words) == ("loss", 0.031, f"{percent(0.031)} bits per byte of code of Python's standard library")
 
 
 def test_a_lossless_technique_that_was_held_to_the_model_keeps_it(tmp_path):

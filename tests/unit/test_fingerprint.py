@@ -207,12 +207,14 @@ CONCERNS = {
     "workloads.score": of("evaluate"),
     "workloads.train": in_experiments(*TRAINING),
     "quality.cloze": {"build_requests", "score"},
+    # The page says what such a score is of.
+    "quality.excerpts": {"build_requests", "score", "render_report"},
     # The page says how the bound for what keeps the arithmetic is made.
     "quality.distance": of("evaluate", "reference") | {"render_report"},
     "quality.fidelity": of("evaluate"),
     "quality.paired": {"score", "aggregate", "render_report"},
     "quality.questions": of("evaluate"),
-    "quality.scores": {"score", "aggregate"},
+    "quality.scores": {"score", "aggregate", "render_report"},
     "quality.tasks": {"build_requests", "score"},
     "report.tables": {"aggregate", "render_report"},
     "report.units": {"aggregate", "render_report"},

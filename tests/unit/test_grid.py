@@ -255,6 +255,10 @@ MISTAKES = {
         at("experiments.generate.evaluate", {"tasks": [{"task": "cloze", "fewshot": 2}]}),
         "experiments.generate.evaluate.tasks.0: cloze is made from the held-out text; it takes `limit` and no other key",
     ),
+    "code with data": (
+        at("experiments.generate.evaluate", {"tasks": [{"task": "stdlib", "dataset": {"folder": "x"}}]}),
+        "experiments.generate.evaluate.tasks.0: stdlib is made from Python's standard library; it takes `limit` and no other key",
+    ),
     "a task twice": (
         at("experiments.generate.evaluate", {"tasks": [{"task": "cloze"}, {"task": "cloze"}]}),
         "experiments.generate.evaluate.tasks.1.task: 'cloze' is there twice",

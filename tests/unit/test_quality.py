@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid.outcomes import Unsupported
-from speedgrid.quality import cloze, distance, paired, questions, scores, tasks
+from speedgrid.quality import cloze, distance, excerpts, paired, questions, scores, tasks
 
 TEXT = "".join(f"def function_{number}(argument_{number}):\n    return argument_{number} + {number * 7}\n" for number in range(200))
 
@@ -38,6 +38,26 @@ def test_more_items_begin_with_the_same_ones():
 
 def test_a_short_text_makes_no_item():
     assert cloze.items([("a.py", "x = 1\n" * 10)], 5) == []
+
+
+FILES = st.lists(st.tuples(st.text("ab", min_size=1), st.text("x =\nä", max_size=6000)), max_size=5)
+
+
+@given(files=FILES, limit=st.integers(1, 40))
+def test_excerpts_are_whole_lines_of_the_files_and_all_are_of_some_size(files, limit):
+    found = [item["text"] for item in excerpts.items(files, limit)]
+    assert len(found) <= limit
+    assert found == [item["text"] for item in excerpts.items(files, limit + 1)][:limit]
+    for text in found:
+        assert any(f"\n{text.rstrip()}" in f"\n{file}" for _, file in files)
+
+
+def test_few_excerpts_are_of_many_files_and_from_their_middles():
+    files = [(name, "".join(f"{name}{number:03} = {number}  # {'-' * 90}\n" for number in range(60))) for name in "abc"]
+    found = [item["text"] for item in excerpts.items(files, 4)]
+    assert [text[0] for text in found] == ["a", "b", "c", "a"]
+    assert not any("000 =" in text for text in found)
+    assert all(len(text.encode()) >= excerpts.BYTES - 1 for text in found)
 
 
 # Requests in tokens

@@ -110,3 +110,26 @@ def test_a_distance_of_nothing_but_rounding_is_none_in_both_tables():
     assert [quality.figure("kl_divergence", value) for value in (5.4e-14, 1.18e-5)] == ["0", "1.2e−5"]
     row = pd.Series({"kl_divergence": 5.4e-14})
     assert page._table_cell(row, "kl_divergence", units.Scale("nat"), None) == page.TableCell("0", 5.4e-14)
+
+
+def test_a_score_says_what_it_is_of_and_two_texts_are_two_scores(grid, group):
+    """Bits per byte of code, or of WikiText, took the place of those of the held-out text."""
+    rows = report_data.scores_of(grid)
+    held_out = [row for row in rows if row["metric"] == "bits_per_byte"]
+    named = [row | {"text": "english.txt"} for row in held_out]
+    code = [row | {"task": "stdlib", "value": row["value"] + 1} for row in held_out]
+    wikitext = [row | {"task": "wikitext"} for row in held_out]
+    table = quality.score_table(group, [*named, *code, *wikitext])
+    assert [name for name, _ in table.heads] == [
+        "bits per byte of english.txt",
+        "bits per byte of code of Python's standard library",
+        "wikitext bits per byte",
+    ]
+    figures = dict(table.rows)["bitsandbytes INT8"]
+    assert [score and score.value for score in figures[:2]] == ["1.920", "2.920"]
+
+
+def test_the_worst_loss_is_that_of_the_text_that_shows_most(grid):
+    assert summary_of(grid)["bnb_int8"]["worst_loss"] == pytest.approx(1.92 / 1.9 - 1)
+    assert summary_of(grid)["bnb_int8"]["worst_loss_task"] == "held_out"
+    assert summary_of(grid)["sdpa"]["worst_loss"] is None

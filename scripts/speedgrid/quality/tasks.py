@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speedgrid import corpus
 from speedgrid.outcomes import MissingDependency, Unsupported
-from speedgrid.quality import cloze
+from speedgrid.quality import cloze, excerpts
 from speedgrid.records import RecordError
 from speedgrid.told import Task
 
@@ -32,13 +33,15 @@ RESAMPLES = 1000
 def load(told: Task, documents: Sequence[tuple[str, str]]):
     """A task of lm-eval by the study's entry for it: `task`, `dataset` (`revision` or `folder`), `fewshot`.
 
-    `cloze` is made from `documents`, held-out texts of (name, text). Raises outcomes.Unsupported, or MissingDependency, where it cannot
-    be had; the reason says what to do.
+    `cloze` is made from `documents`, held-out texts of (name, text), and `stdlib` from Python's own library. Raises
+    outcomes.Unsupported, or MissingDependency, where it cannot be had; the reason says what to do.
     """
     harness = _import()
     name = told["task"]
     if name == CLOZE:
         return _cloze(harness, documents, told["limit"])
+    if name == excerpts.TASK:
+        return _excerpts(harness, corpus.all_held_out("stdlib"), told["limit"])
     manager = harness.manager()
     entry = manager.task_index.get(name)
     if entry is None:
@@ -237,23 +240,36 @@ def _not_had(name: str, where: str, why: str) -> str:
 
 def _cloze(harness, documents: Sequence[tuple[str, str]], limit: int):
     """The task of cloze.items, with HellaSwag's metrics."""
-    import datasets
-
-    found = cloze.items(documents, limit)
-    if not found:
-        raise Unsupported("the held-out text is too short to make a single item of it")
     config = {
-        "task": CLOZE,
-        "custom_dataset": lambda **_: datasets.DatasetDict({"test": datasets.Dataset.from_list(found)}),
         "output_type": "multiple_choice",
-        "test_split": "test",
         "doc_to_text": "{{ctx}}",
         "doc_to_choice": "endings",
         "doc_to_target": "{{label}}",
         "target_delimiter": "",
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],
     }
-    (task,) = harness.manager(include_defaults=False).load(config)["tasks"].values()
+    return _own(harness, CLOZE, cloze.items(documents, limit), config)
+
+
+def _excerpts(harness, documents: Sequence[tuple[str, str]], limit: int):
+    """The task of excerpts.items: bits per byte over all of them, as WikiText's."""
+    config = {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": "bits_per_byte"}],
+    }
+    return _own(harness, excerpts.TASK, excerpts.items(documents, limit), config)
+
+
+def _own(harness, name: str, items: list[dict], config: Mapping):
+    """A task of ours, of items that were made here. Raises outcomes.Unsupported where there are none."""
+    import datasets
+
+    if not items:
+        raise Unsupported("the held-out text is too short to make a single item of it")
+    data = {"task": name, "custom_dataset": lambda **_: datasets.DatasetDict({"test": datasets.Dataset.from_list(items)})}
+    (task,) = harness.manager(include_defaults=False).load({**data, "test_split": "test", **config})["tasks"].values()
     return task
 
 

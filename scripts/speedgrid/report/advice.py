@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
+from speedgrid.quality import excerpts
 from speedgrid.quality.paired import NEGLIGIBLE
+from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import units
 from speedgrid.schema import MEASURED, STATUSES
 
@@ -298,6 +300,10 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
 
 
 def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float | None) -> Quality:
+    worst, task = _known(row["worst_loss"]), row["worst_loss_task"]
+    if worst is not None and worst > NEGLIGIBLE:
+        where = "" if task == HELD_OUT else f" of {excerpts.LABEL if task == excerpts.TASK else task}"
+        return Quality("loss", worst, f"{units.percent(worst)} bits per byte{where}")
     if loss is not None and loss > NEGLIGIBLE and (low is None or low > 0):
         return Quality("loss", loss, f"{units.percent(loss)} bits per byte")
     own, other = _known(row["accuracy"]), None if baseline is None else _known(baseline["accuracy"])

@@ -7,13 +7,15 @@ Texts here are plain; the template escapes them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
+from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import units
 from speedgrid.report.tables import GROUP, Group, each
 from speedgrid.schema import SAME_MODEL
 
 NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
-TASKS = {"held_out": "held-out text"}
+TASKS = {HELD_OUT: "held-out text", excerpts.TASK: excerpts.LABEL}
 SHARES = ("acc", "acc_norm", "top1_agreement", "exact_match")
 # Metrics of which a loss is a share of the baseline's figure, and not a difference of two shares.
 RELATIVE = ("bits_per_byte", "byte_perplexity", "word_perplexity", "perplexity")
@@ -154,7 +156,11 @@ def _of(label: str | None) -> str:
 
 
 def _name(row: Mapping) -> str:
-    return NAMES.get(row["metric"], f"{row['task']} {row['metric']}")
+    """A metric with what it is of."""
+    metric = NAMES.get(row["metric"], row["metric"])
+    if row["task"] == HELD_OUT:
+        return f"{metric} of {row['text']}" if row["text"] else metric
+    return f"{metric} of {TASKS[row['task']]}" if row["task"] in TASKS else f"{row['task']} {metric}"
 
 
 def _taken_on(rows: Sequence[Mapping]) -> str:

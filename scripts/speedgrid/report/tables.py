@@ -441,6 +441,9 @@ def _scores(cell: CellRecords) -> dict:
         elif row["metric"] == "acc" and row["chance"] and "accuracy" not in found:
             found |= {"accuracy": row["value"], "accuracy_task": row["task"]}
     resolved = [row["resolution"] for row in rows if row["verdict"] and row["resolution"] is not None]
+    lost = [row for row in rows if row["verdict"] == "loss" and row["metric"] == "bits_per_byte"]
+    worst = max(lost, key=lambda row: row["loss"], default={"loss": None, "task": None})
+    found |= {"worst_loss": worst["loss"], "worst_loss_task": worst["task"]}
     verdict = overall([row["verdict"] for row in rows])
     return found | {"quality_verdict": verdict, "quality_resolution": min(resolved, default=None)}
 
