@@ -137,7 +137,8 @@ def read_cell(
     warmup = read(f"{folder}/warmup.parquet", WARMUP)
     measure = read(f"{folder}/measure.parquet", MEASURE, TOKENS)
     if measure.status == NOT_RUN:
-        measure = records.absent(MEASURE, *why_not(found))
+        status, reason = why_not(found)
+        measure = records.absent(MEASURE, status, reason or cell.get("left_out", ""))
     return tables.CellRecords(
         cell=cell,
         prepared=prepared,

@@ -85,6 +85,9 @@ class Command:
 def _run(parser: argparse.ArgumentParser) -> None:
     _study(parser)
     parser.add_argument("--sharpen", action="store_true", help="more runs of what an experiment with `runs: auto` left open")
+    parser.add_argument(
+        "--minutes", type=positive, metavar="N", help="only what fits into so many, by estimate, the most informative first"
+    )
     _environments(parser)
     parser.add_argument("--help-all", action="store_true", help="show the arguments of Snakemake")
 

@@ -62,6 +62,8 @@ NETWORK = 20e6
 # Seconds: of a job's start that no engine is blamed for, of the job that probes, of those that tabulate and write the page; and of
 # learning a token in training on two cores.
 JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 4, 45, 25, 5e-4
+# Seconds of any run that measures something.
+FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
 SCORING_SHARE = 0.35
 # Tokens of a request of a task, and requests of an item; more of most tasks.
@@ -330,6 +332,23 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     return start_s(model, work, machine) + computing + passes * model.layers * cost_of(work, machine.is_gpu).layer_s
 
 
+def environment_s(name: str) -> float:
+    """Seconds of making an environment, with what is built in it."""
+    return ENVIRONMENTS.get(name, ENVIRONMENT)[2] + BUILDS.get(name, 0)
+
+
+def preparing_s(model: Model) -> float:
+    """Seconds until a model is there: downloaded, written out or trained."""
+    return model.download / NETWORK + (model.written or model.download) / 0.15e9 + model.train_tokens * TRAINED_TOKEN_S + 15
+
+
+def cell_s(model: Model, work: Work, machine: Machine) -> float:
+    """Seconds of a cell with its quality; none where it will likely not fit, which takes no time."""
+    if memory(model, work, machine.is_gpu) > machine.room:
+        return 0.0
+    return measuring_s(model, work, machine) + scoring_s(model, work, machine)
+
+
 # A study
 
 
@@ -338,15 +357,15 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
     found = Estimate(cells=len(cells))
     found.environments = sorted(set(environments) - machine.made)
     for name in found.environments:
-        on_gpu, on_cpu, making = ENVIRONMENTS.get(name, ENVIRONMENT)
+        on_gpu, on_cpu, _ = ENVIRONMENTS.get(name, ENVIRONMENT)
         takes = on_gpu if machine.is_gpu else on_cpu
         found.disk += takes
         found.download += PACKED * takes
-        found.first_s += making + BUILDS.get(name, 0)
+        found.first_s += environment_s(name)
     for model in models:
         found.download += model.download
         found.disk += model.download + model.written
-        found.first_s += model.download / NETWORK + (model.written or model.download) / 0.15e9 + model.train_tokens * TRAINED_TOKEN_S + 15
+        found.first_s += preparing_s(model)
     found.first_s += PROBE_S if cells else 0
     later, is_first = 0.0, True
     for model, work in cells:

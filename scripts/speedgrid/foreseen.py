@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speedgrid import checkpoints, environments, estimates, gguf_header, hardware, snakemake_seam
@@ -25,22 +25,45 @@ def said(grid) -> list[str]:
     error = estimates.error()
     lines = estimates.lines(found, machine) if found.cells else []
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
+    lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
     return [f"speedgrid: what is left, by estimate: {cells} (speeds within a factor of {error:.1f})", *(f"  {line}" for line in lines)]
 
 
 def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
     """The estimate of what is not measured yet, the machine that it is for, and what cannot be estimated: models that nothing is known of,
     and experiments of other workloads than `generate`."""
-    on_gpu = any(cell.on_gpu for cell in grid.cells)
-    left = [cell for cell in grid.cells if not cell.cannot_run and not all(Path(path).is_file() for path in cell.measures)]
-    known = {name: model for name in {cell.model for cell in left} if (model := of_entry(name, grid.study["models"][name]))}
-    unknown = {f"experiment {cell.experiment}" for cell in left if cell.workload != "generate"}
-    unknown |= {f"model {cell.model}" for cell in left if cell.workload == "generate" and cell.model not in known}
-    cells = [(known[cell.model], work(cell)) for cell in left if cell.workload == "generate" and cell.model in known]
-    missing = [model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()]
-    used = {cell.env for cell in left} | set(ALWAYS) | {OF_TASKS for cell in left if cell.asks_tasks}
-    here = machine(on_gpu, used)
-    return estimates.study(cells, missing, used if left else (), here), here, unknown
+    left = Left.of(grid)
+    unknown = {f"experiment {cell.experiment}" for cell in left.unknown if cell.workload != "generate"}
+    unknown |= {f"model {cell.model}" for cell in left.unknown if cell.workload == "generate"}
+    cells = [(model, done) for _, model, done in left.cells]
+    return estimates.study(cells, list(left.missing.values()), left.environments, left.machine), left.machine, unknown
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left of a study: cells to measure, each with its model and what it does; the models to prepare among theirs, by name; the
+    cells that nothing is known of; the environments of all; and the machine."""
+
+    cells: list[tuple[Cell, Model, Work]]
+    missing: dict[str, Model]
+    unknown: list[Cell]
+    environments: frozenset[str]
+    machine: Machine
+
+    @classmethod
+    def of(cls, grid) -> "Left":
+        left = [cell for cell in grid.cells if not cell.cannot_run and not all(Path(path).is_file() for path in cell.measures)]
+        known = {name: model for name in {cell.model for cell in left} if (model := of_entry(name, grid.study["models"][name]))}
+        cells = [(cell, known[cell.model], work(cell)) for cell in left if cell.workload == "generate" and cell.model in known]
+        unknown = [cell for cell in left if cell.workload != "generate" or cell.model not in known]
+        missing = {name: model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()}
+        used = frozenset[str]().union(*map(environments_of, left))
+        return cls(cells, missing, unknown, used, machine(any(cell.on_gpu for cell in grid.cells), used))
+
+
+def environments_of(cell: Cell) -> frozenset[str]:
+    """The environments that a study with this cell needs."""
+    return frozenset({cell.env, *ALWAYS} | ({OF_TASKS} if cell.asks_tasks else set()))
 
 
 def work(cell: Cell) -> Work:

@@ -128,6 +128,7 @@ CONCERNS = {
             "fingerprint",
             "cell",
             "foreseen",
+            "selection",
             "grid",
             "inventory",
             "live",

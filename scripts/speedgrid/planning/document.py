@@ -86,6 +86,7 @@ def _entry(cell: Cell, registry: Mapping, entities: Entities) -> dict:
         "folder": cell.folder,
         "again": cell.measures[1:],
         "further": cell.further,
+        "left_out": entities.left_out.get(cell.folder, ""),
         "checkpoint_record": cell.checkpoint_record,
         "model_record": cell.model_record,
         "sources": entities.sources(cell),

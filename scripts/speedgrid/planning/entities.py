@@ -9,16 +9,18 @@ from speedgrid.grid import environment, lacks, reference_cell
 
 
 class Entities:
-    """The cells of a study and what they share; `wildcards` are those of a job's output."""
+    """The cells of a study and what they share; `wildcards` are those of a job's output. `left_out` are those that this run does without,
+    by folder, with the reason."""
 
-    def __init__(self, cells: Sequence[Cell], study: Mapping, registry: Mapping, has_gpu: bool):
-        self.cells, self._registry = cells, registry
+    def __init__(self, cells: Sequence[Cell], study: Mapping, registry: Mapping, has_gpu: bool, left_out: Mapping[str, str]):
+        self.cells, self.left_out, self._registry = cells, left_out, registry
         self._by_key = {cell.key: cell for cell in cells}
-        # The cells of a gpu, experiment and model that are evaluated.
+        # The cells of a gpu, experiment and model that are evaluated; of a group that is left out as a whole, what it would be.
         self.evaluated: dict[site.Group, list[Cell]] = {}
-        for cell in cells:
-            if cell.evaluate:
-                self.evaluated.setdefault(cell.key[:3], []).append(cell)
+        for cell in sorted((cell for cell in cells if cell.evaluate), key=lambda cell: cell.folder in left_out):
+            group = self.evaluated.setdefault(cell.key[:3], [])
+            if cell.folder not in left_out or not group or group[0].folder in left_out:
+                group.append(cell)
         # By the record of each checkpoint that is made, the cell that makes it.
         self.makers = _makers(cells, registry)
         # By its record, the cell of the unmodified model that others are held against.

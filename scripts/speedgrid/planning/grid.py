@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from speedgrid import files, records
 from speedgrid.grid import plan
@@ -31,13 +32,17 @@ class Grid:
         workflow=None,
         written: Mapping | None = None,
         further: Further = NO_FURTHER,
+        left_out: Mapping[str, str] = MappingProxyType({}),
     ):
-        """`study` has its paths resolved (inputs.resolve); `written` is what it said before; `further` the runs that `runs: auto` wants."""
+        """`study` has its paths resolved (inputs.resolve); `written` is what it said before; `further` the runs that `runs: auto` wants;
+        `left_out` the cells that this run does without, by folder, with the reason: they are in the document alone."""
         self.study, self.registry, self.study_file, self._run = study, registry, study_file, Run(workflow)
         self.written = written or study
         self.further = further
-        self.cells = plan(study, registry, study_file, has_gpu, further.wanted)
-        self.entities = Entities(self.cells, study, registry, has_gpu)
+        cells = plan(study, registry, study_file, has_gpu, further.wanted)
+        self.left_out = {cell.folder: left_out[cell.folder] for cell in cells if cell.folder in left_out}
+        self.cells = [cell for cell in cells if cell.folder not in self.left_out]
+        self.entities = Entities(cells, study, registry, has_gpu, self.left_out)
         self.place = Place(self.cells, study, self._run)
         self.order = Order(self.cells, self.place, self._run)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from speedgrid import environments, hardware, inputs, lock, sharpen, techniques
-from speedgrid.planning import checks
+from speedgrid.planning import checks, choice
 from speedgrid.planning.grid import Grid
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run
@@ -30,6 +30,8 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     found = inputs.resolve(study, roots, where)
     grid = Grid(found, registry, where, has_gpu(), workflow, study, _further())
     techniques.check_cells(grid.cells, found, registry, where)
+    if without := choice.left_out(grid, workflow):
+        grid = Grid(found, registry, where, has_gpu(), workflow, study, grid.further, without)
     checks.check_files(grid, roots)
     return grid
 

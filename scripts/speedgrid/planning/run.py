@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import environments, fingerprint, records, sharpen
+from speedgrid.planning import choice
+from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
 from speedgrid.sharpen import Further
@@ -17,8 +19,6 @@ from speedgrid.study import StudyError, read
 BY_HAND = "results/.made-by-hand"
 # Set for a run that takes the place of another.
 GOES_ON = "SPEEDGRID_GOES_ON"
-# Set by `./speedgrid report`, beside which a run may go on: nothing of a run's own may change.
-PAGE_ONLY = "SPEEDGRID_PAGE_ONLY"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
 # Newer than results/plan.json where that is no longer the plan.
@@ -98,14 +98,17 @@ def leave_failures() -> None:
 
 
 def keep_further(grid: Grid) -> None:
-    """Before the first job: write down the runs that a run is told to add, so that the next one knows of them."""
+    """Before the first job: write down the runs that a run is told to add, so that the next one knows of them, and what it leaves out."""
+    choice.keep(grid)
     if os.environ.pop(sharpen.VARIABLE, "") and grid.further.wanted:
         with records.replacing(Path(sharpen.FILE)) as temporary:
             temporary.write_text(grid.further.as_json(), encoding="utf-8")
 
 
 def is_more_wanted(grid: Grid) -> bool:
-    """Whether the last look at the results wants runs that this plan does not have."""
+    """Whether the last look at the results wants runs that this plan does not have; none in a run of so many minutes, which are used up."""
+    if choice.VARIABLE in os.environ:
+        return False
     wanted, had = Further.read(Path(sharpen.FILE)).wanted, {cell.folder: cell.further for cell in grid.cells if cell.further is not None}
     return any(count > had[folder] for folder, count in wanted.items() if folder in had)
 
