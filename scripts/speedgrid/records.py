@@ -99,8 +99,8 @@ def _rows(content, without: Collection[str]) -> list[dict]:
     """The rows of an Arrow table as dicts; columns of numbers at once, and not value by value."""
     import pyarrow as pa
 
-    columns = []
-    for name in content.column_names:
+    columns, names = [], content.column_names  # which Arrow makes anew each time that it is asked
+    for name in names:
         column = content[name]
         if name in without:
             columns.append([None] * content.num_rows)
@@ -108,7 +108,7 @@ def _rows(content, without: Collection[str]) -> list[dict]:
             columns.append(column.to_numpy().tolist())
         else:
             columns.append(column.to_pylist())
-    return [dict(zip(content.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def first_row(path: str | Path, table: Table) -> dict:

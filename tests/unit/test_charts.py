@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from itertools import combinations, pairwise
 
+import altair as alt
 import numpy as np
 import pytest
 import records_factory as made
@@ -410,3 +411,13 @@ def test_lines_of_one_family_have_different_dashes():
     found = lines.dashes(["compile", "attention", "compile", "compile"])
     assert found[0] == found[1] == [1, 0]
     assert len({str(dash) for dash in (found[0], found[2], found[3])}) == 3
+
+
+def test_no_channel_is_looked_up_among_all_classes_of_altair(group, monkeypatch):
+    """Where a channel is a text or a dict, Altair hashes the schema of each of its classes: 7 ms a channel, an eighth of a large page."""
+
+    def looked_up(cls, *_, **__):
+        raise AssertionError(f"a channel {cls.__name__} is given as a text or a dict")
+
+    monkeypatch.setattr(alt.utils.schemapi.SchemaBase, "from_dict", classmethod(looked_up))
+    assert len(charts.figures(group)) >= 8

@@ -249,6 +249,7 @@ def build(
         "safe_href": safe_href,
         "several": len(sections) > 1,
         "anchor_of": _anchor_of(sections),
+        "each": each,
     }
 
 

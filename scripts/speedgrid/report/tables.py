@@ -525,28 +525,28 @@ class Group:
         """Which columns its table has: those of `replies`, or of other `work`."""
         return "replies" if self.workload == "generate" else "work"
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """What its rates count: `token`, `image` or `pass`; empty where nothing was measured."""
         return next(filter(None, self.measured.unit), "")
 
-    @property
+    @cached_property
     def measured(self) -> pd.DataFrame:
         """The cells with figures, those whose technique was not active included."""
         return self.rows[self.rows.rate.notna()]
 
-    @property
+    @cached_property
     def engaged(self) -> pd.DataFrame:
         """The cells whose figures are those of their technique."""
         return self.measured[self.measured.status == "ok"]
 
-    @property
+    @cached_property
     def fastest(self) -> pd.Series:
         """The fastest of the engaged cells, of which there must be one."""
         first = self.engaged[self.engaged.standing == "first"]
         return first.iloc[0] if len(first) else self.engaged.loc[self.engaged.rate.idxmax()]
 
-    @property
+    @cached_property
     def baseline(self) -> pd.Series | None:
         """The row of the baseline, where it has figures."""
         found = self.measured[self.measured.is_baseline]

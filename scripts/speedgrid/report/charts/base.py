@@ -10,7 +10,7 @@ import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -86,12 +86,17 @@ def prepare(rows: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     table = rows[list(dict.fromkeys((*ROW_COLUMNS, *columns)))]
     states = [state(row) for row in each(table)]
     outcomes = [f"{STATUSES.get(row.status, row.status)}{f': {row.reason}' if row.reason else ''}" for row in each(table)]
-    kinds = [family if one == "measured" else one for one, family in zip(states, table.family, strict=True)]
+    kinds = _kinds(table, states)
     labels = [wrapped(label) + _row_note(one) for label, one in zip(table.label, states, strict=True)]
     table = table.assign(state=states, kind=kinds, outcome=outcomes, row=labels)
     table = table.sort_values("rate", ascending=False, na_position="last", kind="stable")
     kept = ["technique", "label", "row", "state", "kind", "status", "outcome", *dict.fromkeys(("rate", *columns))]
     return table[kept].rename(columns={"label": "name"})
+
+
+def _kinds(rows: pd.DataFrame, states: Iterable[str]) -> list[str]:
+    """What decides about colour and shape of each row: its family, or the state that is none of a measured technique."""
+    return [family if state == "measured" else state for family, state in zip(rows.family, states, strict=True)]
 
 
 def state(row) -> str:
@@ -112,24 +117,33 @@ def notes(table: pd.DataFrame) -> alt.Chart:
     failed = table[table.state == families.FAILED][["row", "name", "status", "outcome"]]
     failed = failed.assign(note=[STATUSES.get(status, status) for status in failed.status])
     note = alt.Chart(failed).mark_text(align="left", dx=2, fontStyle="italic", color=MUTED)
-    return note.encode(x=alt.value(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
+    return note.encode(x=alt.XValue(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
 
-def finished(*layers: alt.Chart | alt.LayerChart | alt.FacetChart, table: pd.DataFrame) -> alt.LayerChart:
+def finished(*layers: alt.Chart | alt.LayerChart, table: pd.DataFrame) -> alt.LayerChart:
     """A chart of rows from its layers."""
-    return as_page(alt.layer(*layers, resolve=alt.Resolve(scale={"color": "independent"})), ROW * len(table))
+    return as_page(layered(*layers, resolve=alt.Resolve(scale={"color": "independent"})), ROW * len(table))
 
 
-def as_page(chart: alt.LayerChart | alt.FacetChart, height: float, padding: bool = True) -> alt.LayerChart:
-    """A chart as wide as the page gives it, with the page's look, that fades what was not chosen."""
-    # By its types alt.layer may give facets, which it does of facets alone.
-    made = cast(alt.LayerChart, chart.copy(deep=False))
-    # Set as they are: Altair's methods copy every layer each time, which takes longer than all else.
-    made.params = [alt.VariableParameter(name="chosen", value="")]
-    made.width, made.height, made.autosize, made.config = "container", height, FIT, CONFIG
+class Layers(alt.LayerChart):
+    """Charts on top of one another, taken as they are. Altair's own looks in every layer for parameters and sizes, of which there are none
+    here, and copies each with all that it holds several times over, again whenever it is copied itself."""
+
+    def __init__(self, data=alt.Undefined, layer: Sequence[alt.Chart | alt.LayerChart] = (), **more):
+        super(alt.LayerChart, self).__init__(data=data, layer=list(layer), **more)
+
+
+def layered(*layers: alt.Chart | alt.LayerChart, **more) -> alt.LayerChart:
+    return Layers(layer=layers, **more)
+
+
+def as_page(chart: alt.LayerChart, height: float, padding: bool = True) -> alt.LayerChart:
+    """The chart, made as wide as the page gives it, with the page's look, and to fade what was not chosen."""
+    chart.params = [alt.VariableParameter(name="chosen", value="")]
+    chart.width, chart.height, chart.autosize, chart.config = "container", height, FIT, CONFIG
     if padding:
-        made.padding = PADDING
-    return made
+        chart.padding = PADDING
+    return chart
 
 
 # Axes and marks
@@ -263,8 +277,9 @@ def dot_layer(dots: pd.DataFrame, table: pd.DataFrame, field: str, x: alt.X) -> 
 
 def legend(group: Group, names: Container[str] | None = None) -> list[Key]:
     """The families of a group, or of its techniques with these names, in colours and shapes; the baseline, and what counts nowhere."""
-    table = prepare(group.rows)
-    there = set(table.kind if names is None else table.kind[[name in names for name in table.name]])
+    rows = group.rows[list(ROW_COLUMNS)]
+    kinds = _kinds(rows, map(state, each(rows)))
+    there = {kind for label, kind in zip(rows.label, kinds, strict=True) if names is None or label in names}
     # Plain techniques look like the baseline.
     plain = ["baseline"] * (families.BASELINE in there) + ["plain"] * ("reference" in there)
     found = [Key("--chart-baseline", " or ".join(plain), "reference")] if plain else []

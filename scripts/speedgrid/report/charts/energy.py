@@ -46,7 +46,7 @@ def energy(rows: pd.DataFrame, item: str = "token") -> alt.LayerChart:
     tooltip = base.tooltip(text=f"J/{item}", kwh=f"a million {units.plural(item)}", outcome="status")
     return base.finished(
         rowed.mark_bar(size=18).encode(x=x, color=base.color(table), opacity=base.opacity(), tooltip=tooltip),
-        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="joule:Q", text="text:N", color=base.text_ink()),
+        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x=alt.X("joule:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
         table=table,
     )

@@ -119,15 +119,15 @@ def ecdf(group: Group) -> alt.LayerChart:
     bounds = _bounds(rows, unit)
     at = alt.Chart(bounds).encode(y=alt.Y("share:Q"), color=base.color(table))
     tooltip = base.tooltip(text="time, 95 % interval", percentile="percentile")
-    ends_of = {"x": alt.X("low:Q", scale=scale), "x2": "high:Q"}
+    ends_of = {"x": alt.X("low:Q", scale=scale), "x2": alt.X2("high:Q")}
     layers = [
-        line.encode(x=x, y=y, color=base.color(table), strokeDash=dash, detail="name:N", opacity=base.opacity(0.9)),
+        line.encode(x=x, y=y, color=base.color(table), strokeDash=dash, detail=alt.Detail("name:N"), opacity=base.opacity(0.9)),
         at.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=4).encode(**ends_of, opacity=base.opacity(0.5), tooltip=tooltip),
         at.mark_point(filled=True, size=70).encode(
             x=alt.X("time:Q", scale=scale), shape=base.shape(table), opacity=base.opacity(), tooltip=tooltip
         ),
     ]
-    return base.as_page(alt.layer(*layers), lines.HEIGHT)
+    return base.as_page(base.layered(*layers), lines.HEIGHT)
 
 
 def _shares(group: Group) -> tuple[pd.DataFrame, units.Scale, pd.DataFrame]:

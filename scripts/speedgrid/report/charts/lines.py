@@ -54,9 +54,9 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     color = base.color(table)
     line = alt.Chart(table).encode(x=x, y=y, color=color)
     shaped: dict[str, Any] = {"interpolate": "step-after"} if step else {}
-    layers = [line.mark_line(strokeWidth=2, **shaped).encode(strokeDash=dash, detail="name:N", opacity=base.opacity())]
+    layers = [line.mark_line(strokeWidth=2, **shaped).encode(strokeDash=dash, detail=alt.Detail("name:N"), opacity=base.opacity())]
     if points and "low" in table:
-        layers.append(line.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q", opacity=base.opacity(0.6)))
+        layers.append(line.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), opacity=base.opacity(0.6)))
     if points:
         tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip(f"{x_field}:Q", title=x["title"]), _told(y, y_field)]
         layers.append(
@@ -67,11 +67,11 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     edge = alt.X("edge:Q", title=x["title"], scale=x["scale"], axis=x["axis"])
     leader = named.mark_rule(strokeWidth=1, x2Offset=6, y2Offset=alt.ExprRef("datum.dy"))
     text = named.mark_text(align="left", dx=9, dy=alt.ExprRef("datum.dy"), fontSize=11.5)
-    ink = alt.condition(f"datum.state == '{families.OFF}'", alt.value(MUTED), alt.value(INK))
+    ink = alt.ColorValue(INK, condition={"test": f"datum.state == '{families.OFF}'", "value": MUTED})
     return [
-        leader.encode(x=x, x2="edge", y2=y_field, color=color, opacity=base.opacity(0.35)),
+        leader.encode(x=x, x2=alt.X2("edge"), y2=alt.Y2(y_field), color=color, opacity=base.opacity(0.35)),
         *layers,
-        text.encode(x=edge, text="label:N", color=ink, opacity=base.opacity()),
+        text.encode(x=edge, text=alt.Text("label:N"), color=ink, opacity=base.opacity()),
     ]
 
 

@@ -93,7 +93,7 @@ def _room(sizes: Sequence[int]) -> dict[int, float]:
     return {size: cards.usable(size) - cards.CONTEXT for size in sizes}
 
 
-def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart | alt.FacetChart:
+def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart:
     """A line at each card that its name has room for at the width of a phone, and the name above the chart."""
     places = {size: room[size] / unit.size for size in shown}
     named: list[int] = []
@@ -101,7 +101,7 @@ def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -
         if not named or places[named[-1]] - places[size] >= LABEL_SHARE * max(places.values()):
             named.append(size)
     line = alt.Chart(pd.DataFrame([{"card": places[size], "size": f"{size} GB"} for size in named])).encode(x=alt.X("card:Q"))
-    return alt.layer(
+    return base.layered(
         line.mark_rule(color=MUTED, strokeDash=[3, 4], opacity=0.8),
-        line.mark_text(color=MUTED, fontSize=11, baseline="bottom", dy=-3).encode(y=alt.value(0), text=alt.Text("size:N")),
+        line.mark_text(color=MUTED, fontSize=11, baseline="bottom", dy=-3).encode(y=alt.YValue(0), text=alt.Text("size:N")),
     )

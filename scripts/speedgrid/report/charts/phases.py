@@ -50,9 +50,9 @@ def phases(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     shapes = alt.Shape("part:N", scale=alt.Scale(domain=names, range=[families.SHAPES[mark] for *_, mark, _ in PARTS]), legend=None)
     placed = alt.Chart(told).encode(y=base.rows_axis(table), color=base.color(told))
     down = alt.ExprRef("datum.down")
-    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x="one:Q")
+    one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x=alt.X("one:Q"))
     tooltip = base.tooltip(part="of", text="over the baseline's", figure="itself")
-    ends = {"x": alt.X("low:Q"), "x2": "high:Q"}
+    ends = {"x": alt.X("low:Q"), "x2": alt.X2("high:Q")}
     return base.finished(
         one,
         placed.mark_rule(strokeWidth=2, yOffset=down).encode(**ends, opacity=base.opacity(0.6)),

@@ -10,7 +10,7 @@ from speedgrid.report import units
 from speedgrid.report.advice import Quality
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import INK, MUTED, Figure
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, each
 
 COLUMNS = ("speedup", "speedup_low", "speedup_high", "rate_low", "rate_high", "largest", "unit")
 NAME, MARK = 11, 27  # pixels from the top of a row to the middle of its name, and to its mark
@@ -73,7 +73,7 @@ def _told(group: Group, qualities: Mapping[str, Quality]) -> list[Row]:
     rows, largest = group.engaged, group.workload == "largest"
     name = "largest" if largest else "rate" if group.baseline is None else "speedup"
     found = []
-    for row in rows[rows[name].notna()].sort_values(name, ascending=False, kind="stable").itertuples():
+    for row in each(rows[rows[name].notna()].sort_values(name, ascending=False, kind="stable")):
         value = float(getattr(row, name))
         low, high = (None, None) if largest else (getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))
         if largest:
@@ -126,7 +126,7 @@ def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str,
             rows.append({"name": own["name"], "kind": own.kind, "state": own.state} | shown | places)
             at += ROW
     table = pd.DataFrame(rows).astype({"low": float, "high": float})
-    return base.as_page(alt.layer(*_layers(group, table, heads, at)), at)
+    return base.as_page(base.layered(*_layers(group, table, heads, at)), at)
 
 
 def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height: float) -> list[alt.Chart]:
@@ -138,7 +138,8 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
     placed = alt.Chart(table).encode(y=at["mark"])
     point = {"x": x, "color": color, "shape": shape, "opacity": base.opacity(), "tooltip": tooltip}
     named = alt.Chart(table).encode(y=at["y"])
-    label = named.encode(x=alt.value(0), text="name:N")
+    figure = named.encode(x=alt.XValue("width"), text=alt.Text("text:N"))
+    label = named.encode(x=alt.XValue(0), text=alt.Text("name:N"))
     bold: dict[str, Any] = {"align": "left", "fontWeight": 600, "limit": alt.ExprRef("width - datum.room")}
     layers = [] if one is None else [one]
     layers += [
@@ -148,12 +149,12 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
         placed.transform_filter("!datum.kept").mark_point(filled=False, size=80, strokeWidth=2, fill=base.PAPER).encode(**point),
         # On a ground of paper, so that no line of the axis runs through a name.
         label.mark_text(stroke=base.PAPER, strokeWidth=3, strokeJoin="round", **bold),
-        label.mark_text(**bold).encode(color=alt.value(INK), opacity=base.opacity()),
-        named.mark_text(align="right", stroke=base.PAPER, strokeWidth=3, strokeJoin="round").encode(x=alt.value("width"), text="text:N"),
-        named.mark_text(align="right").encode(x=alt.value("width"), text="text:N", color=alt.value(INK), opacity=base.opacity()),
+        label.mark_text(**bold).encode(color=alt.ColorValue(INK), opacity=base.opacity()),
+        figure.mark_text(align="right", stroke=base.PAPER, strokeWidth=3, strokeJoin="round"),
+        figure.mark_text(align="right").encode(color=alt.ColorValue(INK), opacity=base.opacity()),
     ]
     if heads:
-        over = alt.Chart(pd.DataFrame(heads)).encode(y=at["y"], text="words:N", x=alt.value(0))
+        over = alt.Chart(pd.DataFrame(heads)).encode(y=at["y"], text=alt.Text("words:N"), x=alt.XValue(0))
         layers.append(over.mark_text(align="left", fontSize=11.5, fontStyle="italic", color=MUTED))
     return layers
 

@@ -78,9 +78,9 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     told = {"speed_text": "token/s, 95 % interval", "quality_text": "bits per byte", "memory_text": "peak memory", "by": "beaten by"}
     tooltip = base.tooltip(**told, outcome="status")
     color, shape, size = base.color(table), base.shape(table), alt.Size("area:Q", scale=None, legend=None)
-    grey = alt.condition(f"datum.beaten || datum.state == '{families.OFF}'", alt.value(MUTED), alt.value(base.INK))
+    grey = alt.ColorValue(base.INK, condition={"test": f"datum.beaten || datum.state == '{families.OFF}'", "value": MUTED})
     pale = base.opacity(1, "datum.beaten", BEATEN)
-    chart = alt.layer(
+    chart = base.layered(
         alt.Chart(front).mark_line(interpolate="step-before", color=MUTED, strokeDash=[3, 4], strokeWidth=1).encode(x=x, y=y),
         tradeoff.leaders(placed, "rate", "bits_per_byte"),
         placed.mark_rule(strokeWidth=2).encode(

@@ -82,7 +82,7 @@ def reading(rows: pd.DataFrame, pace: Pace) -> alt.LayerChart:
     return base.finished(
         reader,
         rowed.mark_bar(size=18).encode(x=x, color=base.color(table), opacity=base.opacity(), tooltip=tooltip),
-        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x="times:Q", text="text:N", color=base.text_ink()),
+        rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x=alt.X("times:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
         table=table,
     )

@@ -57,11 +57,11 @@ def runs(rows: pd.DataFrame) -> alt.LayerChart:
     placed = alt.Chart(table).encode(x=x, y=y, color=base.color(table))
     tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("run:Q", title="run"), alt.Tooltip("text:N", title="speed")]
     return base.as_page(
-        alt.layer(
+        base.layered(
             band.mark_rect(color=MUTED, opacity=0.12, clip=True).encode(
-                x=alt.X("start:Q", scale=x["scale"]), x2="stop:Q", y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q"
+                x=alt.X("start:Q", scale=x["scale"]), x2=alt.X2("stop:Q"), y=alt.Y("low:Q", scale=y["scale"]), y2=alt.Y2("high:Q")
             ),
-            placed.mark_line(strokeWidth=1.5).encode(detail="name:N", opacity=base.opacity(0.5)),
+            placed.mark_line(strokeWidth=1.5).encode(detail=alt.Detail("name:N"), opacity=base.opacity(0.5)),
             placed.mark_point(filled=True, size=70).encode(shape=base.shape(table), opacity=base.opacity(), tooltip=tooltip),
         ),
         HEIGHT,
@@ -116,14 +116,14 @@ def _replies(group: Group) -> pd.DataFrame:
     found = []
     for row in each(rows):
         own = series[row.technique]
-        middle = stats.percentile(list(own.rate), 0.5)
+        rates, begun = own.rate.tolist(), own.started_s.tolist()
+        middle = stats.percentile(rates, 0.5)
         step = -(-len(own) // SHOWN)
         # Of many neighbours the slowest is drawn: what a thinned line must not lose is a stall.
         for at in range(0, len(own), step):
-            part = own.iloc[at : at + step]
-            slowest = part.loc[part.rate.idxmin()]
-            share = float(f"{100 * slowest.rate / middle:.4g}")
-            found.append((row.name, row.kind, row.state, float(f"{slowest.started_s:.4g}"), share))
+            slowest = min(range(at, min(at + step, len(own))), key=rates.__getitem__)
+            share = float(f"{100 * rates[slowest] / middle:.4g}")
+            found.append((row.name, row.kind, row.state, float(f"{begun[slowest]:.4g}"), share))
     return pd.DataFrame(found, columns=["name", "kind", "state", "at", "share"])
 
 
@@ -140,4 +140,4 @@ def _over_time(table: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("at:Q", title="time since its first counted reply began (s)", scale=alt.Scale(nice=False), axis=base.ticks())
     y_axis = alt.Axis(tickCount=5, labelExpr="datum.label + ' %'")
     y = alt.Y("share:Q", title="speed, of its median", scale=alt.Scale(domain=ends, nice=False, zero=False), axis=y_axis)
-    return base.as_page(alt.layer(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT)
+    return base.as_page(base.layered(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT)

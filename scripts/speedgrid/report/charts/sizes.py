@@ -37,7 +37,7 @@ def loss_figure(group: Group) -> Figure | None:
         "Loss over the counted steps",
         "On one batch that does not change. A line that rises, ends or lies above the others is a number format that does not train. The"
         " axis need not start at 0.",
-        base.as_page(alt.layer(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT),
+        base.as_page(base.layered(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT),
         base.legend(group),
         "; ".join(f"{name} {units.number(float(loss))}" for name, loss in found.items()),
         (*base.ROW_COLUMNS, "loss_first", "loss_last"),
@@ -128,7 +128,7 @@ def _curves(table: pd.DataFrame, ended: pd.DataFrame, size: str, what: str, unit
         tooltip = base.tooltip(why="ended")
         cross = alt.Chart(ended).mark_point(shape=CROSS, size=70, strokeWidth=2, filled=False, color=MUTED)
         layers.append(cross.encode(x=x, y=y, tooltip=tooltip, opacity=base.opacity()))
-    return base.as_page(alt.layer(*layers), lines.HEIGHT)
+    return base.as_page(base.layered(*layers), lines.HEIGHT)
 
 
 def _size(group: Group) -> str:

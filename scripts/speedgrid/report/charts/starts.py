@@ -111,8 +111,8 @@ def pays(rows: pd.DataFrame) -> alt.LayerChart:
     crossed = alt.Chart(crossings).encode(y=alt.Y("one:Q"), color=color)
     tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("text:N", title="pays off")]
     place = alt.X("break_even_replies:Q")
-    between = {"x": alt.X("break_even_replies_low:Q"), "x2": "break_even_replies_high:Q"}
-    chart = alt.layer(
+    between = {"x": alt.X("break_even_replies_low:Q"), "x2": alt.X2("break_even_replies_high:Q")}
+    chart = base.layered(
         *lines.drawn(curves, x, y, ends, points=False),
         crossed.mark_rule(strokeWidth=3).encode(**between, opacity=base.opacity(0.5)),
         crossed.mark_point(filled=True, size=90).encode(x=place, shape=shape, opacity=base.opacity(), tooltip=tooltip),

@@ -60,7 +60,7 @@ def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     placed = alt.Chart(table).encode(x=x, y=y)
     tooltip = base.tooltip(speed="speed, 95 % interval", memory="peak memory", outcome="status")
     color, shape = base.color(table), base.shape(table)
-    chart = alt.layer(
+    chart = base.layered(
         leaders(placed, "rate", "peak"),
         placed.mark_rule(strokeWidth=2).encode(x=alt.X("rate_low:Q"), x2=alt.X2("rate_high:Q"), color=color, opacity=base.opacity(0.6)),
         placed.mark_point(filled=True, size=100).encode(color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
