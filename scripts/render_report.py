@@ -21,7 +21,7 @@ from aggregate import find, read_plan, read_replies
 from speedgrid import comparison, records, results
 from speedgrid.progress import say
 from speedgrid.report import markdown, page, pictures
-from speedgrid.schema import POINTS, RUNS, SCORE, SUMMARY
+from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parent.parent / "report"
 FILES = {
@@ -48,10 +48,12 @@ def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, com
     cannot be read."""
     rows = records.read(summary, SUMMARY).rows
     jobs = plan["jobs"]
-    replies = [row for cell in plan["cells"] for row in replies_of(cell, jobs)]
+    of_cells = [(tuple(cell[axis] for axis in AXES), runs_of(cell, jobs)) for cell in plan["cells"]]
+    replies = [row for _, own in of_cells for row in replies_of(own)]
+    states = {key: state for key, own in of_cells if (state := state_of(own))}
     paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
     scores = [row for path in paths for row in find(path, SCORE, jobs[path], {}).rows]
-    told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores)
+    told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores, states)
     parts = read_parts()
     contents = page.contents(parts, plan["study"], rows, *told)
     html = page.written(parts, contents)
@@ -76,10 +78,20 @@ def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
-def replies_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[dict]:
-    """The replies of all runs of a cell of the plan that are there, each with the number of its run."""
-    paths = [f"{cell['folder']}/measure.parquet", *cell["again"]]
-    return [row | {"run": run} for run, path in enumerate(paths, 1) for row in read_replies(path, jobs[path]).rows]
+def runs_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[records.Record]:
+    """The records of all runs of a cell of the plan, in their order."""
+    return [read_replies(path, jobs[path]) for path in (f"{cell['folder']}/measure.parquet", *cell["again"])]
+
+
+def replies_of(runs: Sequence[records.Record]) -> list[dict]:
+    """The replies of a cell's runs, each with the number of its run."""
+    return [row | {"run": number} for number, record in enumerate(runs, 1) for row in record.rows]
+
+
+def state_of(runs: Sequence[records.Record]) -> dict:
+    """What was seen of the machine in a cell's first run: columns of schema.STATE; empty where nobody watched."""
+    facts = runs[0].facts
+    return {column.name: facts.get(column.name) for column in STATE} if facts.get("watched_s") is not None else {}
 
 
 def compare_with(other: str, folder: Path) -> comparison.Comparison | None:

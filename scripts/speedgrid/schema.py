@@ -253,6 +253,15 @@ STATE = (
     Column("idle_power_s", "double", "s", "Idle power over", "Time over which it was watched"),
     Column("idle_power_reason", "string", "", "Idle power reason", "Why there is none, in words"),
     Column("state_unknown", "string", "", "Not shown", "What this machine does not show, with the reasons, as JSON"),
+    Column(
+        "readings",
+        "string",
+        "",
+        "Readings over time",
+        "The gauges one reading after another, as JSON lists of one length, `at` in seconds since the first counted reply; of a long run"
+        " 240 stretches, each with its lowest clocks, its highest temperature, power and load, and every reason for a lower clock",
+        newer=True,
+    ),
 )
 
 REPEATS = Column("repeats", "int64", "", "Repeats", "How often the replies were counted again because the run was disturbed")

@@ -3,7 +3,9 @@
 Nothing is guessed: what was not read is None, and `state_unknown` says why.
 """
 
+import functools
 import json
+import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +53,9 @@ CLOCK_REASONS = {
     0x400: "reliability",
 }
 SLOWDOWNS = (0x008, 0x020, 0x040, 0x080)
+# What is kept of a long run's readings, so that it can be drawn: of each stretch what may have slowed a reply down.
+KEPT_READINGS = 240
+WORST = {"sm_clock": min, "memory_clock": min, "temperature": max, "power": max, "clock_reasons": None, "cpu_clock": min, "load": max}
 GAUGES = ("sm_clock", "memory_clock", "temperature", "power", "utilisation", "clock_reasons", "cpu_clock", "load")
 
 
@@ -116,7 +121,27 @@ def summarise(seen: Seen) -> dict:
         "disturbed": "; ".join([*slow, *on_gpu, *on_cpu]),
         **energy,
         "state_unknown": json.dumps(dict(sorted(seen.unknown.items())), ensure_ascii=False),
+        "readings": json.dumps(over_time(seen.gauges, first["at"]), separators=(",", ":")),
     }
+
+
+def over_time(gauges: Sequence[Mapping], began: float) -> dict[str, list]:
+    """The readings as lists of one length: `at`, seconds since `began`, and each gauge that was read, None where it was not. Of more than
+    KEPT_READINGS, as many stretches, each with its worst."""
+    stretch = -(-len(gauges) // KEPT_READINGS) or 1
+    parts = [gauges[start : start + stretch] for start in range(0, len(gauges), stretch)]
+    found: dict[str, list] = {"at": [round(part[0]["at"] - began, 3) for part in parts]}
+    for name in WORST:
+        read = [[sample[name] for sample in part if sample.get(name) is not None] for part in parts]
+        if any(read):
+            found[name] = [_worst(name, values) if values else None for values in read]
+    return found
+
+
+def _worst(name: str, values: Sequence) -> float:
+    """Of a gauge in one stretch; of the reasons for a lower clock every one."""
+    choose = WORST[name]
+    return functools.reduce(operator.or_, values) if choose is None else choose(values)
 
 
 def is_disturbed(facts: Mapping) -> bool:

@@ -13,7 +13,7 @@ from speedgrid.schema import SCORE
 def tables_of(grid: Sequence[dict]) -> tuple[list[dict], list[dict], list[dict]]:
     """Summary, runs and replies of the cells of a grid."""
     cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
-    replies = [row for cell in grid for row in render_report.replies_of(cell, made.JOBS)]
+    replies = [row for cell in grid for row in render_report.replies_of(render_report.runs_of(cell, made.JOBS))]
     return tables.summary_rows(cells), tables.run_rows(cells), replies
 
 

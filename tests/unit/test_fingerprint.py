@@ -175,7 +175,7 @@ CONCERNS = {
     "sensors": WATCHED,
     "sharpen": {"aggregate"},
     "stage": EVERY_MEASUREMENT,
-    "state": WATCHED,
+    "state": WATCHED | {"render_report"},
     # Only names: the modules behind them count one by one, so that what the page alone says of figures has nothing measured again.
     "stats": set(),
     "stats.samples": {"measure transformers auto", "score", "aggregate", "render_report"},

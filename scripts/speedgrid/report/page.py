@@ -152,12 +152,13 @@ def contents(
     compared: Comparison | None = None,
     points: Sequence[Mapping] = (),
     scores: Sequence[Mapping] = (),
+    states: Mapping[tuple, Mapping] | None = None,
 ) -> dict:
     """What `written` makes the page of, with a comparison with other results where there is one; pictures and Markdown are made of it, too.
 
-    `points` are rows of schema.POINTS, `scores` those of schema.SCORE.
+    `points` are rows of schema.POINTS, `scores` those of schema.SCORE, `states` the facts of schema.STATE of cells by their AXES.
     """
-    context = build(study, summary, runs, replies, points, published.read(parts.published))
+    context = build(study, summary, runs, replies, points, published.read(parts.published), states)
     known = _by_group(scores)
     for section in context["sections"]:
         own = known.get(overview.keys(section.group), [])
@@ -197,9 +198,11 @@ def build(
     replies: Sequence[Mapping],
     points: Sequence[Mapping] = (),
     figures: Sequence[published.Figure] = (),
+    states: Mapping[tuple, Mapping] | None = None,
 ) -> dict:
-    """Everything that the template shows; `points` are rows of schema.POINTS, `figures` those that others have published."""
-    found = list(groups(summary, replies))
+    """Everything that the template shows; `points` are rows of schema.POINTS, `figures` those that others have published, `states` the
+    facts of schema.STATE of cells by their AXES."""
+    found = list(groups(summary, replies, states))
     shown = {kind: _shown(kind, [group for group in found if group.kind == kind]) for kind in dict.fromkeys(group.kind for group in found)}
     specifications: dict[str, dict] = {}
     of_group = {"runs": _by_group(_measuring(runs)), "points": _by_group(points)}

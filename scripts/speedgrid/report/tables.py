@@ -9,7 +9,7 @@ import json
 import math
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import combinations
@@ -507,7 +507,8 @@ class Group:
     """What is compared with one another: the cells of one gpu, experiment and model, and their finished replies.
 
     `rows` has the columns of schema.SUMMARY in the order of the plan, with labels that are unique; `replies` one row a reply, with
-    technique, run, reply, started_s, reply_s, ttft_s, prompt_tokens, batch_size, rate, tokens_per_s, new_tokens, text, point and loss.
+    technique, run, reply, started_s, reply_s, ttft_s, prompt_tokens, batch_size, rate, tokens_per_s, new_tokens, text, point and loss;
+    `states` the columns of schema.STATE by technique, of the first run of those that were watched.
     """
 
     gpu: str
@@ -515,6 +516,7 @@ class Group:
     model: str
     rows: pd.DataFrame
     replies: pd.DataFrame
+    states: Mapping[str, Mapping] = field(default_factory=dict)
 
     @property
     def workload(self) -> str:
@@ -553,8 +555,9 @@ class Group:
         return found.iloc[0] if len(found) else None
 
 
-def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[Group]:
-    """The groups of a summary, in its order. `replies` are rows of schema.MEASURE of any cells; unfinished ones are left out."""
+def groups(summary: Sequence[Mapping], replies: Sequence[Mapping], states: Mapping[tuple, Mapping] | None = None) -> Iterator[Group]:
+    """The groups of a summary, in its order. `replies` are rows of schema.MEASURE of any cells; unfinished ones are left out; `states` the
+    facts of schema.STATE of cells, by their AXES."""
     # One kind for every column whatever is missing in it: numbers are floats, NaN where there is none, and no text is an empty one. Of
     # Python's own objects, which a table of a few rows is read from ten times as fast as from those of Arrow.
     kinds = {"int64": float, "double": float}
@@ -569,7 +572,8 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping]) -> Iterator[G
     for key, cells in rows.groupby(list(GROUP), sort=False):
         gpu, experiment, model = key
         table = _with_unique_labels(cells.reset_index(drop=True).copy())
-        yield Group(gpu, experiment, model, table, _reply_frame(finished.get((gpu, experiment, model), ())))
+        own = {name: found for name in table.technique if (found := (states or {}).get((gpu, experiment, model, name)))}
+        yield Group(gpu, experiment, model, table, _reply_frame(finished.get((gpu, experiment, model), ())), own)
 
 
 def _reply_frame(finished: Sequence[Mapping]) -> pd.DataFrame:

@@ -4,10 +4,12 @@ Sentences follow from the rows alone; names in them are escaped.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from speedgrid import state
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
 from speedgrid.report.tables import Group, each
@@ -25,7 +27,17 @@ class MachineRow:
     cells: list[str]
 
 
-MACHINE_COLUMNS = ("CPU used by others", "CPU stolen", "SM clock", "Highest temperature", "Power", "Idle power", "Energy per token")
+LOWERING = ("power cap", *(state.CLOCK_REASONS[bit] for bit in state.SLOWDOWNS))
+MACHINE_COLUMNS = (
+    "CPU used by others",
+    "CPU stolen",
+    "SM clock",
+    "Clock lowered by",
+    "Highest temperature",
+    "Power",
+    "Idle power",
+    "Energy per token",
+)
 
 
 def noise_sentence(group: Group) -> Markup:
@@ -171,17 +183,39 @@ def machine_rows(group: Group) -> list[MachineRow]:
             units.number(row.joule_per_token) + " J" if not units.is_missing(row.joule_per_token) else row.energy_reason or units.MISSING
         )
         idle = _with_unit(row.idle_power, "W") if not units.is_missing(row.idle_power) else row.idle_power_reason or units.MISSING
+        seen = group.states.get(row.technique, {})
         cells = [
             _share(row.cpu_foreign),
             _share(row.cpu_stolen),
-            _with_unit(row.sm_clock_median / 1e6, "MHz"),
-            _with_unit(row.temperature_max, "°C"),
+            _with_unit(row.sm_clock_median / 1e6, "MHz") + _reach(seen, "sm_clock_min", "sm_clock_max", 1e6),
+            _lowered(seen),
+            _with_unit(row.temperature_max, "°C") + _from(seen),
             _with_unit(row.power_mean, "W"),
             idle,
             energy,
         ]
         found.append(MachineRow(row.label, quiet, row.disturbed, cells))
     return found
+
+
+def _reach(seen: Mapping, low: str, high: str, size: float) -> str:
+    """The lowest and highest reading of a run, in brackets; empty where they are not known."""
+    least, most = seen.get(low), seen.get(high)
+    return "" if least is None or most is None else f" ({least / size:,.0f}–{most / size:,.0f})"
+
+
+def _from(seen: Mapping) -> str:
+    first = seen.get("temperature_first")
+    return "" if first is None else f" (at first {first:.0f})"
+
+
+def _lowered(seen: Mapping) -> str:
+    """What lowered the GPU's clock, with the share of the readings in which it did."""
+    if not seen.get("clock_reasons"):
+        return units.MISSING
+    shares = json.loads(seen["clock_reasons"])
+    told = [f"{name} {_share(share)}" for name, share in shares.items() if name in LOWERING]
+    return ", ".join(told) or "nothing"
 
 
 def evidence_words(evidence: str) -> str:

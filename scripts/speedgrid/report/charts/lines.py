@@ -39,6 +39,11 @@ def domain(values: pd.Series, log: bool) -> list[float]:
     return [low / room, high * room]
 
 
+def shortened(name: str) -> str:
+    """A name as it stands at the end of a line."""
+    return name if len(name) <= LABEL else name[: LABEL - 1].rstrip() + "…"
+
+
 def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log: bool = True, points: bool = True, step: bool = False):
     """The layers of lines, their names at the right edge of the chart: `table` has name, kind, state and the fields of `x` and `y`; `ends`
     are the ends of y's axis. With points, each has its interval where the table has columns `low` and `high`."""
@@ -49,7 +54,7 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     scale = math.log if log else float
     low, high = map(scale, ends)
     pixels = [HEIGHT * (high - scale(value)) / (high - low) for value in last[y_field]]
-    last["label"] = [name if len(name) <= LABEL else name[: LABEL - 1].rstrip() + "…" for name in names]
+    last["label"] = [shortened(name) for name in names]
     last["dy"] = [to - at for at, to in zip(pixels, spread(pixels, LINE, 0, HEIGHT), strict=True)]
     color = base.color(table)
     line = alt.Chart(table).encode(x=x, y=y, color=color)

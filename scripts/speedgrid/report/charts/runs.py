@@ -5,7 +5,7 @@ import pandas as pd
 
 from speedgrid import stats
 from speedgrid.report import units
-from speedgrid.report.charts import base, families, lines
+from speedgrid.report.charts import base, families, lines, watched
 from speedgrid.report.charts.base import MUTED, Figure
 from speedgrid.report.tables import Group, each
 
@@ -91,16 +91,26 @@ def replies_figure(group: Group) -> Figure | None:
         return None
     disturbed = [row.label for row in each(group.measured) if row.disturbed]
     said = f" Disturbed while it was measured: {', '.join(disturbed)}." if disturbed else ""
+    read = watched.readings(group, table, float(table["at"].max()))
     return Figure(
         "replies",
         "Speed over time",
         "Replies by when they began, over their median: of the baseline, the fastest, what was disturbed, and what changed most from first"
-        f" to last. A line that falls is a machine that slows down (heat, power, others).{said}",
-        _over_time(table),
-        base.legend(group, set(table.name)),
+        f" to last. A line that falls is a machine that slows down (heat, power, others).{said}{_watched_words(group, read)}",
+        _over_time(table, read),
+        [*base.legend(group, set(table.name)), *watched.keys(read)],
         "; ".join(f"{name}: {units.number(own.share.min())} to {units.number(own.share.max())} %" for name, own in table.groupby("name")),
         (*base.ROW_COLUMNS, "disturbed"),
     )
+
+
+def _watched_words(group: Group, read: pd.DataFrame) -> str:
+    """What of the machine stands under the replies; where only figures over whole runs were kept, where those are."""
+    if len(read):
+        return " Below it is what was read of the machine at the same times."
+    if group.states:
+        return " What was read of the machine meanwhile was not kept over time: “Was the machine quiet?” has its figures over each run."
+    return ""
 
 
 def _replies(group: Group) -> pd.DataFrame:
@@ -133,11 +143,19 @@ def _change(rates: pd.Series) -> float:
     return stats.percentile(list(rates[-quarter:]), 0.5) / stats.percentile(list(rates[:quarter]), 0.5) - 1
 
 
-def _over_time(table: pd.DataFrame) -> alt.LayerChart:
+def _over_time(table: pd.DataFrame, read: pd.DataFrame) -> alt.LayerChart:
     low, high = float(table.share.min()), float(table.share.max())
     room = max((high - low) * 0.06, 1.0)
     ends = [max(0.0, low - room), high + room]
-    x = alt.X("at:Q", title="time since its first counted reply began (s)", scale=alt.Scale(nice=False), axis=base.ticks())
-    y_axis = alt.Axis(tickCount=5, labelExpr="datum.label + ' %'")
-    y = alt.Y("share:Q", title="speed, of its median", scale=alt.Scale(domain=ends, nice=False, zero=False), axis=y_axis)
-    return base.as_page(base.layered(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT)
+    x_axis = alt.Axis(tickCount=5, labelFlush=False, format=",~r", grid=read.empty)
+    x = alt.X("at:Q", title="time since its first counted reply began (s)", scale=alt.Scale(nice=False), axis=x_axis)
+    y_axis = alt.Axis(tickCount=5, orient="left", labelExpr="datum.label + ' %'")
+    # What stands below has scales of its own, each with its place in the chart.
+    scale = alt.Scale(domain=ends, range=[lines.HEIGHT, 0], nice=False, zero=False)
+    y = alt.Y("share:Q", title="speed, of its median", scale=scale, axis=y_axis)
+    curves = lines.drawn(table, x, y, ends, log=False, points=False)
+    if read.empty:
+        return base.as_page(base.layered(*curves), lines.HEIGHT)
+    panels, height = watched.under(read, table, x, lines.HEIGHT)
+    whole = base.layered(base.layered(*curves), *panels, resolve=alt.Resolve(scale={"y": "independent", "color": "independent"}))
+    return base.as_page(whole, height)
