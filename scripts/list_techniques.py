@@ -5,19 +5,17 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-import doctor
-from speedgrid import commands, planning
+from speedgrid import commands, planning, readiness, survey
 from speedgrid.study import StudyError, check_devices
 from speedgrid.techniques import FAMILIES
 
-WORDS = {doctor.READY: "ready", doctor.NEEDS: "need something installed", doctor.CANNOT: "cannot run on this machine"}
+WORDS = {readiness.READY: "ready", readiness.NEEDS: "need something installed", readiness.CANNOT: "cannot run on this machine"}
 
 
 def main() -> None:
-    told = commands.one("list", doctor.COMMAND).parse_args()
-    facts = doctor.find_facts()
+    told = commands.one("list", readiness.COMMAND).parse_args()
+    facts = survey.find_facts()
     try:
         registry = planning.read_registry()
     except StudyError as error:
@@ -29,34 +27,35 @@ def main() -> None:
 # Techniques
 
 
-def of_techniques(registry: Mapping, facts: doctor.Facts, only_ready: bool) -> Iterator[str]:
+def of_techniques(registry: Mapping, facts: readiness.Facts, only_ready: bool) -> Iterator[str]:
     """A line for each technique, by family, and one that counts them."""
-    states = {name: doctor.state(entry, registry, facts) for name, entry in registry.items()}
-    texts = dict(doctor.technique_rows(registry, facts))
+    states = {name: readiness.state(entry, registry, facts) for name, entry in registry.items()}
+    texts = dict(readiness.technique_rows(registry, facts))
     width = max(map(len, registry))
     for family, title in FAMILIES.items():
-        shown = [name for name, entry in registry.items() if entry["family"] == family and (states[name] == doctor.READY or not only_ready)]
+        own = [name for name, entry in registry.items() if entry["family"] == family]
+        shown = [name for name in own if states[name] == readiness.READY or not only_ready]
         if shown:
             yield f"{title}"
             yield from (f"  {name:<{width}}  {states[name]:<6}  {_said(registry[name], states[name], texts[name])}" for name in shown)
             yield ""
     counts = Counter(states.values())
     yield f"{len(registry)} techniques: " + ", ".join(f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state])
-    yield f"{doctor.COMMAND} show TECHNIQUE says what one does and how to measure it."
+    yield f"{readiness.COMMAND} show TECHNIQUE says what one does and how to measure it."
 
 
 def _said(entry: Mapping, state: str, text: str) -> str:
     """The name of a technique in the report, and what is to be said of it here besides its state."""
-    more = text.removeprefix("ready").strip() if state == doctor.READY else f": {text}"
-    return f"{entry['label']} {more}".rstrip() if state == doctor.READY else f"{entry['label']}{more}"
+    more = text.removeprefix("ready").strip() if state == readiness.READY else f": {text}"
+    return f"{entry['label']} {more}".rstrip() if state == readiness.READY else f"{entry['label']}{more}"
 
 
 # Studies
 
 
-def of_studies(registry: Mapping, facts: doctor.Facts) -> Iterator[str]:
+def of_studies(registry: Mapping, facts: readiness.Facts) -> Iterator[str]:
     """For each study the file as `--study` takes it, its title, and whether it can run here."""
-    for name in study_files():
+    for name in planning.study_files():
         yield name
         try:
             study, _, where = planning.read_study(name, locked=False)
@@ -66,14 +65,7 @@ def of_studies(registry: Mapping, facts: doctor.Facts) -> Iterator[str]:
         except StudyError as error:
             yield f"  cannot be read: {error}"
         yield ""
-    yield f"{doctor.COMMAND} run --study FILE measures one; {doctor.COMMAND} run the first."
-
-
-def study_files() -> list[str]:
-    """The default study, and those of `studies/` in the working folder and in the project's."""
-    roots = dict.fromkeys((Path.cwd(), planning.ROOT))
-    found = dict.fromkeys(str(path.relative_to(root)) for root in roots for path in sorted(root.glob("studies/*.y*ml")))
-    return [planning.DEFAULT_STUDY, *found]
+    yield f"{readiness.COMMAND} run --study FILE measures one; {readiness.COMMAND} run the first."
 
 
 def _size(study: Mapping) -> str:
@@ -86,12 +78,12 @@ def _counted(things, one: str) -> str:
     return f"{len(things)} {one}" + ("" if len(things) == 1 else "s")
 
 
-def _here(study: Mapping, registry: Mapping, facts: doctor.Facts, where: str) -> str:
+def _here(study: Mapping, registry: Mapping, facts: readiness.Facts, where: str) -> str:
     try:
         check_devices(study["gpus"], [gpu.name for gpu in facts.gpus], where)
     except StudyError as error:
         return f"cannot run here: {str(error).removeprefix(f'{where}: ')}"
-    problems = doctor.study_problems(study, registry, facts)
+    problems = readiness.study_problems(study, registry, facts)
     return f"cannot run here: {'; '.join(problems)}" if problems else "can run here"
 
 

@@ -12,10 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import aggregate
-import render_report
 from speedgrid import planning, records
 from speedgrid.progress import say
+from speedgrid.report import collect, rendering
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 from speedgrid.study import StudyError
 
@@ -29,7 +28,7 @@ def main() -> None:
         sys.exit(f"speedgrid: {error}")
     plan = json.loads(grid.as_json())
     summary, points, runs = (Path(f"results/{table.name}.parquet") for table in (SUMMARY, POINTS, RUNS))
-    gathered = aggregate.gather(plan)
+    gathered = collect.gather(plan)
     if any(path.exists() and path.stat().st_mtime_ns > began for path in (summary, points, runs)):
         sys.exit("speedgrid: a run makes its own report right now")
     with records.replacing(planning.BY_HAND) as temporary:
@@ -37,11 +36,11 @@ def main() -> None:
     gathered.write(summary, points, runs)
     unreadable, compared = gathered.unreadable, None
     try:
-        compared = render_report.compare_with(plan["study"]["compare_with"], summary.parent)
+        compared = rendering.compare_with(plan["study"]["compare_with"], summary.parent)
     except records.RecordError as error:
         unreadable.append(f"the page compares with nothing: {error}")
     try:
-        render_report.write(plan, summary, points, runs, Path("results/report.html"), compared)
+        rendering.write(plan, summary, points, runs, Path("results/report.html"), compared)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
     for line in unreadable:

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import doctor
-from speedgrid import checkpoints, commands, drafts, estimates, foreseen, hub, lock, planning, records
+from speedgrid import checkpoints, commands, drafts, estimates, foreseen, hub, lock, planning, readiness, records, survey
 from speedgrid.drafts import Source, Wish
 from speedgrid.outcomes import Unsupported
 from speedgrid.study import StudyError
@@ -27,7 +26,7 @@ SCHEMA = "rules/schemas/study.schema.yaml"
 
 
 def main() -> None:
-    told = commands.one("new", doctor.COMMAND).parse_args()
+    told = commands.one("new", readiness.COMMAND).parse_args()
     if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
         ask(told)
     try:
@@ -56,14 +55,14 @@ def ask(told: argparse.Namespace) -> None:
 
 def write(told: argparse.Namespace) -> None:
     registry = planning.read_registry()
-    facts = doctor.find_facts()
+    facts = survey.find_facts()
     machine = foreseen.machine(bool(facts.gpus), facts.makeable)
     source = find(told)
     wish = Wish(told.goal or drafts.GOALS[0], (told.vram or 0) * estimates.GB, told.minutes or 0, told.all)
     source = replace(source, name=drafts.name_of(told.name) if told.name else source.name)
 
     def lacks(name: str) -> str:
-        lacking = doctor.needs(registry[name], facts, doctor.makers(registry[name], registry))
+        lacking = readiness.needs(registry[name], facts, readiness.makers(registry[name], registry))
         return f"needs {', '.join(lacking)}" if lacking else ""
 
     made = drafts.draft(source, registry, machine, wish, lacks)
@@ -83,7 +82,7 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid) -> list[str]:
     lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
     lines += [f"  left out  {name}: {why}" for name, why in made.left_out.items()]
     lines += foreseen.said(grid)
-    return [*lines, f"{doctor.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
+    return [*lines, f"{readiness.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
 
 
 # The model

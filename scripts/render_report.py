@@ -9,107 +9,21 @@ Where the study says `compare_with`, the page compares its cells with those of t
 """
 
 import argparse
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import altair
-import vl_convert
-import yaml
-from aggregate import find, read_plan, read_replies
-from speedgrid import comparison, records, results
-from speedgrid.progress import say
-from speedgrid.report import markdown, page, pictures
-from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
-
-SOURCES = Path(__file__).resolve().parent.parent / "report"
-FILES = {
-    "template": "template.html.j2",
-    "style": "style.css",
-    "script": "page.js",
-    "guide": "advice.js",
-    "published": "published.csv",
-}
+from speedgrid import records
+from speedgrid.report import collect, rendering
 
 
 def main() -> None:
     arguments = _parse()
-    plan = read_plan(arguments.plan)
+    plan = collect.read_plan(arguments.plan)
     try:
-        compared = compare_with(plan["study"]["compare_with"], arguments.summary.parent)
-        write(plan, arguments.summary, arguments.points, arguments.runs, arguments.out, compared)
+        compared = rendering.compare_with(plan["study"]["compare_with"], arguments.summary.parent)
+        rendering.write(plan, arguments.summary, arguments.points, arguments.runs, arguments.out, compared)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
-
-
-def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, compared: comparison.Comparison | None) -> None:
-    """Write the page of a plan, from the three tables and the records of its cells that are there. Raises RecordError for tables that
-    cannot be read."""
-    rows = records.read(summary, SUMMARY).rows
-    jobs = plan["jobs"]
-    of_cells = [(tuple(cell[axis] for axis in AXES), runs_of(cell, jobs)) for cell in plan["cells"]]
-    replies = [row for _, own in of_cells for row in replies_of(own)]
-    states = {key: state for key, own in of_cells if (state := state_of(own))}
-    paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
-    scores = [row for path in paths for row in find(path, SCORE, jobs[path], {}).rows]
-    told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores, states)
-    parts = read_parts()
-    contents = page.contents(parts, plan["study"], rows, *told)
-    html = page.written(parts, contents)
-    # The page last: where it is there, so is what stands beside it.
-    draw(contents["sections"], parts.style, out.with_name("figures"))
-    headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
-    text = markdown.summary(plan["study"], headlines, contents["commits"], contents["device_names"])
-    for path, content in ((out.with_name("summary.md"), text), (out, html)):
-        with records.replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    measured = sum(row["rate"] is not None for row in rows)
-    say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(rows)} cells with figures")
-
-
-def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
-    """Write the charts of the first sections into a folder of their own, in which nothing else stays."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    colours = pictures.inks(style)
-    for figure, name in [pair for section in sections for pair in section.figures][: pictures.MOST]:
-        svg = vl_convert.vegalite_to_svg(pictures.drawable(figure, colours), vl_version=vega_lite())
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-
-
-def runs_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[records.Record]:
-    """The records of all runs of a cell of the plan, in their order."""
-    return [read_replies(path, jobs[path]) for path in (f"{cell['folder']}/measure.parquet", *cell["again"])]
-
-
-def replies_of(runs: Sequence[records.Record]) -> list[dict]:
-    """The replies of a cell's runs, each with the number of its run."""
-    return [row | {"run": number} for number, record in enumerate(runs, 1) for row in record.rows]
-
-
-def state_of(runs: Sequence[records.Record]) -> dict:
-    """What was seen of the machine in a cell's first run: columns of schema.STATE; empty where nobody watched."""
-    facts = runs[0].facts
-    return {column.name: facts.get(column.name) for column in STATE} if facts.get("watched_s") is not None else {}
-
-
-def compare_with(other: str, folder: Path) -> comparison.Comparison | None:
-    """These results, in `folder`, compared with the others that the study names; None where it names none."""
-    return comparison.compare(results.read(Path(other).expanduser()), results.read(folder)) if other else None
-
-
-def read_parts() -> page.Parts:
-    """The sources of the page, Vega in the version that Altair writes its charts for, and the project's techniques."""
-    sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
-    registry = yaml.safe_load((SOURCES.parent / "techniques.yaml").read_text(encoding="utf-8"))
-    vega = vl_convert.javascript_bundle(vl_version=vega_lite())  # type: ignore[call-arg]  # its stubs know no default
-    return page.Parts(**sources, vega=vega, registry=registry)
-
-
-def vega_lite() -> str:
-    """The version of Vega-Lite that Altair writes charts for."""
-    return ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
 def _parse() -> argparse.Namespace:

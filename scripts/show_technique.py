@@ -7,9 +7,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 
-import doctor
-import list_techniques
-from speedgrid import commands, planning, validation
+from speedgrid import commands, planning, readiness, survey, validation
 from speedgrid.report import recipes
 from speedgrid.study import StudyError
 from speedgrid.techniques import FAMILIES, REQUIREMENTS
@@ -19,24 +17,24 @@ NAMED = 4  # studies
 
 
 def main() -> None:
-    told = commands.one("show", doctor.COMMAND).parse_args()
+    told = commands.one("show", readiness.COMMAND).parse_args()
     try:
         registry = planning.read_study(told.study, locked=False)[1] if told.study else planning.read_registry()
     except StudyError as error:
         commands.refuse(error)
     if told.technique not in registry:
         commands.refuse(f"there is no technique {told.technique!r}; {validation.unknown(told.technique, registry)}")
-    facts = doctor.find_facts()
+    facts = survey.find_facts()
     commands.say("\n".join(described(told.technique, registry, facts, users(told.technique))))
 
 
-def described(name: str, registry: Mapping, facts: doctor.Facts, studies: list[str]) -> Iterator[str]:
+def described(name: str, registry: Mapping, facts: readiness.Facts, studies: list[str]) -> Iterator[str]:
     """All that the registry and this machine say of a technique; `studies` are the files of those that measure it."""
     entry = registry[name]
     yield f"{name}: {entry['label']}"
     yield from textwrap.wrap(entry["summary"], WIDTH)
     yield ""
-    yield doctor.table([(what, text) for what, text in _rows(name, registry, facts) if text])
+    yield readiness.table([(what, text) for what, text in _rows(name, registry, facts) if text])
     yield ""
     if studies:
         more = f" and {len(studies) - NAMED} more" if len(studies) > NAMED else ""
@@ -47,11 +45,11 @@ def described(name: str, registry: Mapping, facts: doctor.Facts, studies: list[s
         yield "\nCode that applies it without speedgrid:\n\n" + textwrap.indent(code, "    ")
 
 
-def _rows(name: str, registry: Mapping, facts: doctor.Facts) -> Iterator[tuple[str, str]]:
+def _rows(name: str, registry: Mapping, facts: readiness.Facts) -> Iterator[tuple[str, str]]:
     entry = registry[name]
-    state = doctor.state(entry, registry, facts)
-    text = dict(doctor.technique_rows({**registry, name: entry}, facts))[name]
-    yield "on this machine", text if state != doctor.CANNOT else f"cannot run: {text}"
+    state = readiness.state(entry, registry, facts)
+    text = dict(readiness.technique_rows({**registry, name: entry}, facts))[name]
+    yield "on this machine", text if state != readiness.CANNOT else f"cannot run: {text}"
     yield "needs", ", ".join(REQUIREMENTS[need] for need in entry.get("requires", []))
     yield "family", FAMILIES[entry["family"]]
     yield "engine", entry["engine"]
@@ -78,7 +76,7 @@ def _listed(settings: Mapping | None) -> str:
 def users(technique: str) -> list[str]:
     """The files of the studies that measure a technique."""
     found = []
-    for name in list_techniques.study_files():
+    for name in planning.study_files():
         try:
             study, _, _ = planning.read_study(name, locked=False)
         except StudyError:

@@ -16,9 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "envs" / "uv-frontend")]
 
-import doctor  # noqa: E402
 from pip_settings import uv_environment  # noqa: E402
-from speedgrid import environments  # noqa: E402
+from speedgrid import environments, hub, survey  # noqa: E402
 
 MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup", "conda"}
 not_run = pytest.StashKey[dict]()
@@ -62,8 +61,8 @@ def lacks_slurm() -> str:
 
 def lacks_network() -> str:
     environ = uv_environment(os.environ)
-    address = doctor.index_address(environ)
-    return "" if doctor.is_reachable(address, environ) else "the package index cannot be reached"
+    address = survey.index_address(environ)
+    return "" if survey.is_reachable(address, environ) else "the package index cannot be reached"
 
 
 def lacks_memory_cgroup() -> str:
@@ -86,8 +85,8 @@ def lacks_conda() -> str:
 
 
 def lacks_hub() -> str:
-    address = doctor.hub.endpoint(os.environ)
-    return "" if doctor.is_reachable(address, uv_environment(os.environ)) else "the Hugging Face hub cannot be reached"
+    address = hub.endpoint(os.environ)
+    return "" if survey.is_reachable(address, uv_environment(os.environ)) else "the Hugging Face hub cannot be reached"
 
 
 NEEDS = {

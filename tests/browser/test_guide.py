@@ -28,8 +28,8 @@ ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     """A page of two groups, one on a GPU with a lossy technique and with names that try to break out."""
-    from render_report import read_parts
     from report_data import page_of
+    from speedgrid.report.rendering import read_parts
 
     folder = tmp_path_factory.mktemp("guide")
     cells = [replace(cell, label=cell.label + HOSTILE) for cell in (*made.DEFAULT_CELLS, PRUNED)]

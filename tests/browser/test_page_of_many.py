@@ -27,8 +27,8 @@ COLUMNS = """return [...document.querySelectorAll('#of-small-generate-local .res
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
     """A page of four models, which are folded away."""
-    from render_report import read_parts
     from report_data import page_of
+    from speedgrid.report.rendering import read_parts
 
     folder = tmp_path_factory.mktemp("many")
     cells = [replace(cell, label="=HYPERLINK(1)" if cell.technique == "sdpa" else cell.label) for cell in made.DEFAULT_CELLS]

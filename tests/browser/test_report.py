@@ -20,8 +20,8 @@ CHARTS = "return [...document.querySelectorAll('[data-chart]')].map((box) => box
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     """A page of two groups, one of them with names and texts that try to break out."""
-    from render_report import read_parts
     from report_data import page_of
+    from speedgrid.report.rendering import read_parts
 
     folder = tmp_path_factory.mktemp("report")
     cells = [replace(cell, label=cell.label + HOSTILE, texts=(HOSTILE,)) for cell in made.DEFAULT_CELLS]

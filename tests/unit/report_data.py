@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import aggregate
 import records_factory as made
-import render_report
-from speedgrid.report import page, tables
+from speedgrid.report import collect, page, rendering, tables
 from speedgrid.schema import SCORE
 
 
 def tables_of(grid: Sequence[dict]) -> tuple[list[dict], list[dict], list[dict]]:
     """Summary, runs and replies of the cells of a grid."""
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
-    replies = [row for cell in grid for row in render_report.replies_of(render_report.runs_of(cell, made.JOBS))]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
+    replies = [row for cell in grid for row in rendering.replies_of(rendering.runs_of(cell, made.JOBS))]
     return tables.summary_rows(cells), tables.run_rows(cells), replies
 
 
@@ -32,10 +30,10 @@ def page_of(grid: Sequence[dict], study: dict, parts: page.Parts | None = None) 
 def scores_of(grid: Sequence[dict]) -> list[dict]:
     """The scores of the groups of a grid."""
     paths = dict.fromkeys(cell["score"] for cell in grid if cell["score"])
-    return [row for path in paths for row in aggregate.find(path, SCORE, made.JOBS[path], {}).rows]
+    return [row for path in paths for row in collect.find(path, SCORE, made.JOBS[path], {}).rows]
 
 
 def quick_parts() -> page.Parts:
     """The page's real sources without Vega: for tests that read the page and do not open it."""
-    sources = {name: (render_report.SOURCES / file).read_text(encoding="utf-8") for name, file in render_report.FILES.items()}
+    sources = {name: (rendering.SOURCES / file).read_text(encoding="utf-8") for name, file in rendering.FILES.items()}
     return page.Parts(**sources, vega="/* Vega */")

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 import records_factory as made
-import render_report
 from markupsafe import Markup
 from report_data import group_of, quick_parts
-from speedgrid.report import charts, markdown, page, pictures
+from speedgrid.report import charts, markdown, page, pictures, rendering
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
 STUDY = {"title": "A <b>study</b> | of mine", "name": "mine", "study_file": "config.yaml"}
@@ -67,7 +66,7 @@ def test_pictures_are_svg_files_and_replace_those_of_before(tmp_path, group):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "older.svg").write_text("")
     section = page.Section("of-a", group, "a", None, figures=[(figure, f"of-a-{figure.name}") for figure in charts.figures(group)[:2]])
-    render_report.draw([section], quick_parts().style, tmp_path / "figures")
+    rendering.draw([section], quick_parts().style, tmp_path / "figures")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["of-a-speed.svg", "of-a-speedup.svg"]
     assert (tmp_path / "figures" / "of-a-speed.svg").read_text(encoding="utf-8").startswith("<svg")
 
@@ -76,7 +75,7 @@ def test_an_empty_plan_has_a_page_that_says_so(tmp_path):
     plan = {"study": made.study(), "cells": [], "jobs": {}}
     paths = [tmp_path / f"{table.name}.parquet" for table in (SUMMARY, POINTS, RUNS)]
     for path, table in zip(paths, (SUMMARY, POINTS, RUNS), strict=True):
-        render_report.records.write(path, table, [])
-    render_report.write(plan, *paths, tmp_path / "report.html", None)
+        rendering.records.write(path, table, [])
+    rendering.write(plan, *paths, tmp_path / "report.html", None)
     assert "The study plans no cell" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "plans no cell" in (tmp_path / "summary.md").read_text(encoding="utf-8")

@@ -5,11 +5,10 @@ import sys
 import textwrap
 from dataclasses import replace
 
-import doctor
 import list_techniques
 import pytest
 import show_technique
-from speedgrid import commands, planning, stats
+from speedgrid import commands, planning, readiness, stats
 from speedgrid.report import recipes
 from test_doctor import H200, LAPTOP
 
@@ -53,7 +52,7 @@ def test_a_script_whose_reader_is_gone_ends_well(root, command):
 
 
 def states(facts):
-    return {name: doctor.state(entry, REGISTRY, facts) for name, entry in REGISTRY.items()}
+    return {name: readiness.state(entry, REGISTRY, facts) for name, entry in REGISTRY.items()}
 
 
 def test_what_can_be_installed_is_needed_and_what_the_machine_is_not_cannot_be():

@@ -7,14 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import aggregate
 import compare
 import numpy as np
 import pytest
 import records_factory as made
 from speedgrid import comparison, records, results
 from speedgrid.comparison import Results
-from speedgrid.report import tables
+from speedgrid.report import collect, tables
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 
 KEY = ("local", "generate", "stdlib-llama")
@@ -24,7 +23,7 @@ TIMES = {"a": "2025-03-01T10:00:00+00:00", "b": "2025-04-01T10:00:00+00:00"}
 
 def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0) -> Path:
     """A results folder as a run leaves it; with the baseline run `again` times more, in files of their own."""
-    grid = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(root, cells, machine=machine, seed=seed)]
+    grid = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(root, cells, machine=machine, seed=seed)]
     folder = root / "results"
     records.write(folder / "summary.parquet", SUMMARY, tables.summary_rows(grid))
     records.write(folder / "runs.parquet", RUNS, [{"study": "default"} | row for row in tables.run_rows(grid)])

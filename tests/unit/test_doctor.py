@@ -7,11 +7,11 @@ import threading
 from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import doctor
 import pytest
 import yaml
-from doctor import Facts, machine_rows, slurm_rows, study_problems, technique_rows
+from speedgrid import hub, survey
 from speedgrid.hardware import Gpu
+from speedgrid.readiness import Facts, machine_rows, slurm_rows, study_problems, technique_rows
 
 import studies
 
@@ -115,10 +115,10 @@ def test_a_driver_that_is_too_old_for_an_environment_is_named_with_what_would_do
 
 
 def test_the_cuda_of_every_environment_with_pytorch_is_known():
-    envs = doctor.ROOT / "envs"
+    envs = studies.ROOT / "envs"
     out_of_reach = {entry["env"] for entry in studies.registry().values() if "unavailable" in entry}
     files = [path for path in envs.glob("*.yaml") if "- torch==" in path.read_text() and path.stem not in out_of_reach]
-    builds = {path.stem: doctor.cuda_of(path) for path in files}
+    builds = {path.stem: survey.cuda_of(path) for path in files}
     assert builds["transformers"] == "13.0"
     assert all(builds.values()), builds
 
@@ -167,12 +167,12 @@ def test_every_technique_of_the_registry_is_judged(root):
 
 
 def test_passwords_are_not_shown():
-    assert doctor.hub.shown("https://user:secret@index.example:8080/simple") == "https://index.example:8080/simple"
+    assert hub.shown("https://user:secret@index.example:8080/simple") == "https://index.example:8080/simple"
 
 
 def test_nothing_listens_there():
-    assert not doctor.is_reachable("http://127.0.0.1:9/", {})
-    assert not doctor.is_reachable("not an address", {})
+    assert not survey.is_reachable("http://127.0.0.1:9/", {})
+    assert not survey.is_reachable("not an address", {})
 
 
 def test_this_machine(root):
@@ -219,10 +219,10 @@ def test_a_package_is_looked_for_in_folders_of_wheels_and_in_every_index(tmp_pat
     try:
         environ = {"UV_FIND_LINKS": str(folder), "UV_DEFAULT_INDEX": f"{address}/nothing", "UV_INDEX": f"{address}/index"}
         had = {
-            name: doctor.has_package(name, environ)
+            name: survey.has_package(name, environ)
             for name in ("Tiny.Model==1.0", "tiny-model==2.0", "other-model==2.0", "other-model==3.0")
         }
     finally:
         server.shutdown()
     assert had == {"Tiny.Model==1.0": True, "tiny-model==2.0": False, "other-model==2.0": True, "other-model==3.0": False}
-    assert doctor.has_package("tiny-model==2.0", {"UV_DEFAULT_INDEX": "http://127.0.0.1:9"}), "an index that is not reached says nothing"
+    assert survey.has_package("tiny-model==2.0", {"UV_DEFAULT_INDEX": "http://127.0.0.1:9"}), "an index that is not reached says nothing"

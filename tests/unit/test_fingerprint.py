@@ -113,7 +113,6 @@ UNKNOWN_ENGINE = of("warmup sglang", "measure sglang")
 SCRIPTS = {
     # It holds nothing but a name of workloads/repeat.py.
     "measure": set(),
-    "aggregate": {"aggregate", "render_report"},
     "evaluate_quality": of("evaluate"),
     **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "new_study", "show_technique", "terminal")},
 }
@@ -136,7 +135,9 @@ CONCERNS = {
             "told",
             "lock",
             "planning",
+            "readiness",
             "site",
+            "survey",
             "snakemake_seam",
             "study",
             "strict_yaml",
@@ -217,6 +218,7 @@ CONCERNS = {
     "quality.questions": of("evaluate"),
     "quality.scores": {"score", "aggregate", "render_report"},
     "quality.tasks": {"build_requests", "score"},
+    "report.collect": {"aggregate", "render_report"},
     "report.tables": {"aggregate", "render_report"},
     "report.units": {"aggregate", "render_report"},
     "report.work": {"aggregate"},

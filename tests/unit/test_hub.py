@@ -2,9 +2,8 @@
 
 import base64
 
-import doctor
 import pytest
-from speedgrid import hub, lock
+from speedgrid import hub, lock, survey
 from speedgrid.planning import checks
 from speedgrid.study import StudyError
 
@@ -47,7 +46,7 @@ def test_no_message_of_planning_of_a_lock_or_of_doctor_holds_a_password(monkeypa
         assert SECRET.partition(":")[2] not in str(said.value)
         assert "@" not in str(said.value)
     assert "someone" not in hub.shown(hub.endpoint())
-    assert doctor.is_reachable(address, {}) is False
+    assert survey.is_reachable(address, {}) is False
 
 
 def test_a_user_and_password_go_to_the_host_and_are_no_part_of_its_name():
@@ -59,5 +58,5 @@ def test_a_user_and_password_go_to_the_host_and_are_no_part_of_its_name():
 
 def test_a_mirror_that_doctor_looks_for_may_be_a_file(tmp_path):
     (tmp_path / "builds").write_text("")
-    assert doctor.is_reachable((tmp_path / "builds").as_uri(), {})
-    assert not doctor.is_reachable((tmp_path / "missing").as_uri(), {})
+    assert survey.is_reachable((tmp_path / "builds").as_uri(), {})
+    assert not survey.is_reachable((tmp_path / "missing").as_uri(), {})

@@ -3,11 +3,10 @@
 import argparse
 import json
 
-import doctor
 import hub
 import new_study
 import pytest
-from speedgrid import commands, lock, planning
+from speedgrid import commands, lock, planning, readiness, survey
 from speedgrid.study import StudyError
 
 import studies
@@ -20,8 +19,8 @@ CONFIG |= {"num_attention_heads": 4, "torch_dtype": "bfloat16", "tie_word_embedd
 def here(tmp_path, monkeypatch):
     """A working folder that is no clone, on a machine with everything but a GPU."""
     monkeypatch.chdir(tmp_path)
-    facts = doctor.Facts(compiler="g++", index_reachable=True, python="3.11", disk_environments=10**12, makeable=frozenset(envs()))
-    monkeypatch.setattr(doctor, "find_facts", lambda: facts)
+    facts = readiness.Facts(compiler="g++", index_reachable=True, python="3.11", disk_environments=10**12, makeable=frozenset(envs()))
+    monkeypatch.setattr(survey, "find_facts", lambda: facts)
     return tmp_path
 
 

@@ -7,14 +7,14 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import aggregate
 import pytest
 import records_factory as made
-import render_report
 from report_data import page_of, quick_parts, tables_of
 from speedgrid import comparison
 from speedgrid.comparison import Results
 from speedgrid.report import embedding, page
+
+import studies
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
 SNEAKY = "\u2028<!--<script>"
@@ -253,9 +253,11 @@ def test_the_command_writes_the_page(tmp_path):
     plan = made.write_plan(tmp_path, made.write_group(tmp_path, made.DEFAULT_CELLS[:2]))
     tables = ["--plan", plan, "--summary", tmp_path / "summary.parquet", "--runs", tmp_path / "runs.parquet"]
     tables += ["--points", tmp_path / "points.parquet"]
-    subprocess.run([sys.executable, aggregate.__file__, *tables], check=True, capture_output=True)
+    subprocess.run([sys.executable, studies.ROOT / "scripts/aggregate.py", *tables], check=True, capture_output=True)
     out = tmp_path / "out" / "report.html"
-    done = subprocess.run([sys.executable, render_report.__file__, *tables, "--out", out], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, studies.ROOT / "scripts/render_report.py", *tables, "--out", out], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "report.html: " in done.stdout
     assert out.read_text(encoding="utf-8").count("vegaEmbed=") == 1

@@ -6,14 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import aggregate
 import pytest
 import records_factory as made
 import report_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from speedgrid import records
-from speedgrid.report import page, pending, tables
+from speedgrid.report import collect, page, pending, tables
 from speedgrid.report.answer import answer
 from speedgrid.schema import FAILED, MEASURE, MEASURED, NOT_RUN, STATUSES, SUMMARY, WARMUP
 
@@ -33,7 +32,7 @@ def files_of(grid) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(grid):
-    return {row["technique"]: row for row in tables.summary_rows([aggregate.read_cell(cell, made.JOBS) for cell in grid])}
+    return {row["technique"]: row for row in tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in grid])}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -43,8 +42,8 @@ def test_any_records_may_be_missing_or_broken(grid, whole, monkeypatch, data):
     files = files_of(grid)
     states = dict(zip(files, data.draw(st.lists(st.sampled_from(STATES), min_size=len(files), max_size=len(files))), strict=True))
     with monkeypatch.context() as patch:
-        patch.setattr(aggregate, "find", lambda path, table, *_: found(path, table, states[path]))
-        cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+        patch.setattr(collect, "find", lambda path, table, *_: found(path, table, states[path]))
+        cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
     rows = tables.summary_rows(cells)
     assert [row["technique"] for row in rows] == list(whole)
     for cell, row in zip(grid, rows, strict=True):
@@ -69,24 +68,24 @@ def test_a_cell_that_was_not_measured_says_what_stopped_it():
     """The first record of its chain that has no figures; a later one only says that there is nothing."""
     fine, missing = records.Record([{"status": "ok", "reason": ""}], {}), records.absent(WARMUP, NOT_RUN, "")
     broken, full = records.absent(WARMUP, FAILED, "a bug"), records.absent(WARMUP, "oom", "too large")
-    assert aggregate.why_not({"m": fine, "c": broken, "w": missing}) == (FAILED, "a bug")
-    assert aggregate.why_not({"m": full, "c": missing, "w": missing}) == ("oom", "too large")
-    assert aggregate.why_not({"m": fine, "c": missing, "w": broken}) == (NOT_RUN, "")
+    assert collect.why_not({"m": fine, "c": broken, "w": missing}) == (FAILED, "a bug")
+    assert collect.why_not({"m": full, "c": missing, "w": missing}) == ("oom", "too large")
+    assert collect.why_not({"m": fine, "c": missing, "w": broken}) == (NOT_RUN, "")
 
 
 def test_a_record_is_that_of_the_failure_or_none_or_what_can_be_said_of_it(tmp_path):
     path, unreadable = tmp_path / "measure.parquet", {}
-    assert aggregate.find(str(path), MEASURE, {}, unreadable).status == NOT_RUN
+    assert collect.find(str(path), MEASURE, {}, unreadable).status == NOT_RUN
     records.write(records.failed(path), MEASURE, [{"status": FAILED, "reason": "a bug"}])
-    assert aggregate.find(str(path), MEASURE, {}, unreadable).reason == "a bug"
+    assert collect.find(str(path), MEASURE, {}, unreadable).reason == "a bug"
     path.write_bytes(b"not Parquet")
     assert unreadable == {}
-    found = aggregate.find(str(path), MEASURE, {}, unreadable)
+    found = collect.find(str(path), MEASURE, {}, unreadable)
     assert (found.status, found.is_there) == (FAILED, False)
     assert list(unreadable) == [found.reason]
     assert found.reason.startswith(f"{path}: not a readable Parquet file")
     records.write(path, MEASURE, [{"status": "ok", "reason": ""}])
-    assert aggregate.find(str(path), MEASURE, {}, unreadable).status == "ok"
+    assert collect.find(str(path), MEASURE, {}, unreadable).status == "ok"
 
 
 def test_the_log_of_a_record_is_the_one_that_its_rule_names(root):
@@ -94,7 +93,7 @@ def test_the_log_of_a_record_is_the_one_that_its_rule_names(root):
     named = re.findall(r'output:\n\s+"((?:results|models)/[^"]*/[^"]*\.parquet)",\n\s+log:\n\s+"([^"]+)"', rules)
     assert len(named) >= 9
     for output, log in named:
-        assert aggregate.log_of(re.sub(r"\{(\w+)\}", r"a-\1", output)) == Path(re.sub(r"\{(\w+)\}", r"a-\1", log))
+        assert collect.log_of(re.sub(r"\{(\w+)\}", r"a-\1", output)) == Path(re.sub(r"\{(\w+)\}", r"a-\1", log))
 
 
 @pytest.mark.parametrize(
@@ -113,8 +112,8 @@ def test_the_log_of_a_record_is_the_one_that_its_rule_names(root):
 def test_the_last_word_of_a_job_without_a_record_is_in_its_log(tmp_path, line, said):
     log = tmp_path / "measure.log"
     log.write_text(f"something\n{line}\nmore of a library\n")
-    assert aggregate.last_word(log) == (f"{said} ({log})" if said else "")
-    assert aggregate.last_word(tmp_path / "none.log") == ""
+    assert collect.last_word(log) == (f"{said} ({log})" if said else "")
+    assert collect.last_word(tmp_path / "none.log") == ""
 
 
 def test_the_page_says_how_much_is_measured_and_what_is_missing(tmp_path):

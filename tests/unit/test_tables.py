@@ -6,20 +6,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import aggregate
 import numpy as np
 import pytest
 import records_factory as made
 import report_data
 from speedgrid import noise, records, stats
-from speedgrid.report import tables
+from speedgrid.report import collect, tables
 from speedgrid.schema import EVALUATE, MEASURE, MEASURED, NOT_RUN, RUNS, STATUSES, SUMMARY
+
+import studies
 
 FIGURES = ("tokens_per_s", "speedup", "latency_p50_s", "memory_peak", "cold_start_s", "parameters")
 
 
 def summarise(tmp_path, cells=made.DEFAULT_CELLS, **group):
-    read = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path, cells, **group)]
+    read = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path, cells, **group)]
     return {row["technique"]: row for row in tables.summary_rows(read)}
 
 
@@ -50,7 +51,7 @@ def test_a_reply_without_a_decode_phase_has_no_decode_figure(reply):
 
 def test_a_figure_of_a_cell_is_the_mean_over_its_replies(tmp_path):
     grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
-    cell = aggregate.read_cell(grid[0], made.JOBS)
+    cell = collect.read_cell(grid[0], made.JOBS)
     (row,) = tables.summary_rows([cell])
     rates = [reply["new_tokens"] / reply["reply_s"] for reply in cell.replies]
     assert row["tokens_per_s"] == pytest.approx(sum(rates) / 20)
@@ -90,7 +91,7 @@ def test_steady_replies_of_a_gpu_have_the_noise_of_what_hangs_on_the_gpu(tmp_pat
 
 def test_every_figure_of_a_cell_is_of_all_its_runs(tmp_path):
     grid = made.write_group(tmp_path, [replace(made.DEFAULT_CELLS[0], again=(60.0,)), made.DEFAULT_CELLS[1]])
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
     row, other = tables.summary_rows(cells)
     runs = [[r["new_tokens"] / r["reply_s"] for r in record.rows] for record in (cells[0].measure, *cells[0].again)]
     medians, means = ([figure(run) for run in runs] for figure in (np.median, np.mean))
@@ -104,7 +105,7 @@ def test_every_figure_of_a_cell_is_of_all_its_runs(tmp_path):
 
 def test_a_stall_moves_the_mean_and_not_the_speed(tmp_path):
     grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
-    calm = aggregate.read_cell(grid[0], made.JOBS)
+    calm = collect.read_cell(grid[0], made.JOBS)
     stalled = replace(
         calm,
         measure=records.Record(
@@ -118,7 +119,7 @@ def test_a_stall_moves_the_mean_and_not_the_speed(tmp_path):
 
 def test_no_interval_reaches_beyond_the_slowest_and_the_fastest_reply(tmp_path):
     cells = [replace(made.DEFAULT_CELLS[0], again=(30.0, 70.0)), replace(made.DEFAULT_CELLS[1], spread=0.001)]
-    grid = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path, cells)]
+    grid = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path, cells)]
     for cell, row in zip(grid, tables.summary_rows(grid), strict=True):
         rates = [reply["new_tokens"] / reply["reply_s"] for reply in cell.all_replies]
         assert min(rates) <= row["rate_low"] <= row["rate"] <= row["rate_high"] <= max(rates)
@@ -127,7 +128,7 @@ def test_no_interval_reaches_beyond_the_slowest_and_the_fastest_reply(tmp_path):
 def test_a_disturbed_run_counts_less_and_is_counted(tmp_path):
     quiet = replace(made.DEFAULT_CELLS[0], spread=0.001, again=(24.0,))
     even = summarise(tmp_path / "even", [quiet])["baseline"]
-    grid = aggregate.read_cell(made.write_group(tmp_path, [quiet])[0], made.JOBS)
+    grid = collect.read_cell(made.write_group(tmp_path, [quiet])[0], made.JOBS)
     busy = records.Record(grid.again[0].rows, grid.again[0].facts | {"disturbed": "other processes used 40 % of the CPUs"})
     (row,) = tables.summary_rows([replace(grid, again=[busy])])
     assert row["runs_disturbed"] == 1
@@ -163,7 +164,7 @@ def test_every_measured_cell_has_a_ceiling_or_a_reason(tmp_path, default):
 def test_groups_do_not_share_a_baseline(tmp_path):
     slow = made.write_group(tmp_path, made.DEFAULT_CELLS[:2])
     fast = made.write_group(tmp_path, [replace(cell, speed=cell.speed * 10) for cell in made.DEFAULT_CELLS[:2]], model="other")
-    rows = tables.summary_rows([aggregate.read_cell(cell, made.JOBS) for cell in (*slow, *fast)])
+    rows = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in (*slow, *fast)])
     assert [row["speedup"] for row in rows] == pytest.approx([1, 50.5 / 48, 1, 50.5 / 48], rel=0.02)
 
 
@@ -184,7 +185,7 @@ def test_a_cell_whose_measurement_alone_failed_keeps_its_quality(tmp_path):
     measured, failed = (Path(cell["folder"], "evaluate.parquet") for cell in grid)
     scored = records.read(measured, EVALUATE)
     records.write(failed, EVALUATE, [row | {"technique": "sdpa"} for row in scored.rows], scored.facts)
-    row = tables.summary_rows([aggregate.read_cell(cell, made.JOBS) for cell in grid])[1]
+    row = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in grid])[1]
     assert (row["technique"], row["status"], row["tokens_per_s"]) == ("sdpa", "timeout", None)
     assert row["bits_per_byte"] == pytest.approx(made.DEFAULT_CELLS[0].bits_per_byte)
     text = report_data.page_of(grid, made.study())
@@ -235,7 +236,7 @@ def test_cold_start_and_checkpoint_costs_are_in_the_summary(default):
 
 
 def test_every_job_has_a_row_and_shared_jobs_have_one(tmp_path):
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path)]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path)]
     rows = tables.run_rows(cells)
     stages = [row["stage"] for row in rows]
     assert stages[:3] == ["prepare_model", "quantize", "quantize"]
@@ -254,7 +255,7 @@ def run_aggregate(tmp_path, grid):
     plan = made.write_plan(tmp_path, grid)
     arguments = ["--plan", plan, "--summary", tmp_path / "out/summary.parquet", "--points", tmp_path / "out/points.parquet"]
     arguments += ["--runs", tmp_path / "out/runs.parquet"]
-    return subprocess.run([sys.executable, aggregate.__file__, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, studies.ROOT / "scripts/aggregate.py", *map(str, arguments)], capture_output=True, text=True)
 
 
 def test_the_command_writes_both_tables_and_a_headline_for_each_cell(tmp_path):
@@ -288,12 +289,12 @@ def test_the_command_names_a_damaged_file_and_writes_the_tables_of_all_others(tm
 def test_what_a_cell_uses_is_outdated_where_the_study_has_it_otherwise(tmp_path, of):
     grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0], next(cell for cell in made.DEFAULT_CELLS if cell.transform)])
     jobs = made.Jobs()
-    outdated = [row["outdated"] for row in tables.summary_rows([aggregate.read_cell(cell, jobs) for cell in grid])]
+    outdated = [row["outdated"] for row in tables.summary_rows([collect.read_cell(cell, jobs) for cell in grid])]
     assert outdated == ["", ""]
     path = {"score": "score", "probe": "probe", "model": "model_record", "checkpoint": "checkpoint_record"}.get(of)
     record = grid[1][path] if path else f"{grid[1]['folder']}/{of}.parquet"
     jobs[record] = jobs[record] | {"seed": 2, "calibration": {"sequences": 64}}
-    outdated = [row["outdated"] for row in tables.summary_rows([aggregate.read_cell(cell, jobs) for cell in grid])]
+    outdated = [row["outdated"] for row in tables.summary_rows([collect.read_cell(cell, jobs) for cell in grid])]
     changed = "calibration.sequences, seed"
     assert outdated == ([changed, changed] if of in ("model", "score", "probe") else ["", changed])
 
@@ -301,7 +302,7 @@ def test_what_a_cell_uses_is_outdated_where_the_study_has_it_otherwise(tmp_path,
 def test_quality_is_outdated_where_the_study_scores_another_text(tmp_path):
     (cell,) = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
     jobs = made.Jobs({f"{cell['folder']}/evaluate.parquet": made.JOB | {"evaluate": made.EVALUATED | {"max_bytes": 5}}})
-    (row,) = tables.summary_rows([aggregate.read_cell(cell, jobs)])
+    (row,) = tables.summary_rows([collect.read_cell(cell, jobs)])
     assert row["outdated"] == "evaluate.max_bytes"
 
 
@@ -312,7 +313,7 @@ def test_a_record_of_another_cell_or_run_is_refused_by_its_name(tmp_path, of, ke
     path = f"{cell['folder']}/{of}.parquet"
     jobs = made.Jobs({path: made.JOB | {key: "another"}})
     unreadable: dict[str, None] = {}
-    read = aggregate.read_cell(cell, jobs, unreadable)
+    read = collect.read_cell(cell, jobs, unreadable)
     assert list(unreadable) == [f"{path}: is of another job, not of another; delete it and run again"]
     (row,) = tables.summary_rows([read])
     assert (row["status"], row["rate"]) == (("failed", None) if of == "measure" else ("ok", row["rate"]))
@@ -322,7 +323,7 @@ def test_a_record_of_another_cell_or_run_is_refused_by_its_name(tmp_path, of, ke
 def test_groups_keep_the_order_of_the_plan_and_make_labels_unique(tmp_path):
     cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], label=made.DEFAULT_CELLS[0].label)]
     grid = [*made.write_group(tmp_path, cells, model="z"), *made.write_group(tmp_path, cells, model="a")]
-    read = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    read = [collect.read_cell(cell, made.JOBS) for cell in grid]
     replies = [row for cell in grid for row in records.read(f"{cell['folder']}/measure.parquet", MEASURE).rows]
     found = list(tables.groups(tables.summary_rows(read), replies))
     assert [group.model for group in found] == ["z", "a"]

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 import records_factory as made
-import render_report
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts, tables_of
 from speedgrid import state
-from speedgrid.report import page
+from speedgrid.report import page, rendering
 from speedgrid.report.charts import runs, watched
 from speedgrid.report.tables import groups
 
@@ -36,7 +35,7 @@ def told(tmp_path, **facts):
     cells = [replace(cell, facts=SEEN | facts) if cell.technique == "sdpa" else cell for cell in made.DEFAULT_CELLS]
     grid = made.write_group(tmp_path, cells, machine=made.GPU_MACHINE)
     axes = ("gpu", "experiment", "model", "technique")
-    states = {tuple(cell[axis] for axis in axes): render_report.state_of(render_report.runs_of(cell, made.JOBS)) for cell in grid}
+    states = {tuple(cell[axis] for axis in axes): rendering.state_of(rendering.runs_of(cell, made.JOBS)) for cell in grid}
     return tables_of(grid), {key: one for key, one in states.items() if one}
 
 

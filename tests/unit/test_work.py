@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import aggregate
 import pytest
 import records_factory as made
 from hypothesis import given
@@ -17,7 +16,7 @@ from speedgrid import records
 from speedgrid.engines.base import Proof
 from speedgrid.hardware import Device
 from speedgrid.meters import MemoryMeter
-from speedgrid.report import charts, page, published, tables, training, work
+from speedgrid.report import charts, collect, page, published, tables, training, work
 from speedgrid.report.charts import tradeoff
 from speedgrid.schema import MEASURE, POINTS, SUMMARY
 from speedgrid.stage import Job
@@ -50,7 +49,7 @@ def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit
 
 
 def summary_of(grid: list[dict]) -> tuple[dict, list[dict]]:
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
     return {row["technique"]: row for row in tables.summary_rows(cells)}, work.point_rows(cells)
 
 
@@ -97,7 +96,7 @@ def test_losses_are_told_and_those_that_do_not_fall_are_named(trained):
 
 def page_of(grid: list[dict], others: str | None = None) -> str:
     """The text of the page, markup left out."""
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
     study = made.study(cells=[made.Made(cell["technique"], cell["label"]) for cell in grid])
     settings = {"workload": grid[0]["workload"], "batch_size": 8, "max_new_tokens": 256, "sampling": {}}
     study["experiments"] = {"generate": settings | ({"published": others} if others else {})}
@@ -376,7 +375,7 @@ def test_published_figures_stand_beside_ours(trained):
     figures = published.read(
         "study,device,technique,point,column,value,note\ns,GPU X,fast,,latency_mean_s,0.1,batch 8\ns,GPU X,absent,,rate,5,\n"
     )
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in trained]
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
     found = published.beside(figures, "s", group, [], {"batch_size": 8})
     (table,) = found.tables
@@ -392,7 +391,7 @@ def test_gains_are_taken_within_each_study_and_their_directions_named(trained):
         head + "s,GPU X,plain,,latency_mean_s,0.1,\ns,GPU X,fast,,latency_mean_s,0.025,\ns,CPU Y,stuck,,latency_mean_s,0.2,\n"
         "s,GPU X,plain,,memory_peak,2e9,\ns,GPU X,fast,,memory_peak,1e9,\n"
     )
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in trained]
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
     time, memory = published.beside(figures, "s", group, []).tables
     assert time.gain == "Speed-up over Plain; more is faster"
@@ -413,7 +412,7 @@ def test_methods_leave_out_what_a_workload_does_not_use():
 
 
 def figures_of(grid: list[dict]) -> dict[str, charts.Figure]:
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in grid]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
     return {figure.name: figure for figure in charts.figures(group, work.point_rows(cells))}
 
@@ -448,7 +447,7 @@ def test_the_loss_of_training_is_a_line_a_technique(trained):
 
 def test_memory_stands_against_the_speed_of_training(trained, tmp_path):
     assert "memory-speed" not in figures_of(trained)  # no peaks were told
-    cells = [aggregate.read_cell(cell, made.JOBS) for cell in trained]
+    cells = [collect.read_cell(cell, made.JOBS) for cell in trained]
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
     rows = group.rows.assign(memory_peak=[float(400 * made.MIB), 300.0 * made.MIB, 200.0 * made.MIB, float("nan")], memory_source="process")
     figure = tradeoff.memory_figure(replace(group, rows=rows))

@@ -67,6 +67,13 @@ def study_path(study_file: str | Path) -> Path:
     return next((path for path in found if path.exists()), found[0])
 
 
+def study_files() -> list[str]:
+    """The default study, and those of `studies/` in the working folder and in the project's."""
+    roots = dict.fromkeys((Path.cwd(), ROOT))
+    found = dict.fromkeys(str(path.relative_to(root)) for root in roots for path in sorted(root.glob("studies/*.y*ml")))
+    return [DEFAULT_STUDY, *found]
+
+
 def has_gpu() -> bool:
     """Whether `device: auto` is a GPU: one is here, or jobs are sent to where one is (the launcher then sets SPEEDGRID_TORCH)."""
     return os.environ.get("SPEEDGRID_TORCH") == "cuda" or bool(hardware.gpus())
