@@ -119,7 +119,7 @@ class Cell:
     @property
     def model_record(self) -> str:
         """The file that says that the model is prepared; its weights lie beside it."""
-        return f"models/{self.model}/prepared.parquet"
+        return model_record(self.model)
 
     @property
     def cannot_run(self) -> bool:
@@ -134,6 +134,11 @@ class Cell:
         if stage == "measure":
             return _text(_measure(self, run))
         return _text({"quantize": _quantize, "warmup": _warmup, "reference": _reference, "evaluate": _evaluate}[stage](self))
+
+
+def model_record(model: str) -> str:
+    """The file that says that a model is prepared; its weights lie beside it."""
+    return f"models/{model}/prepared.parquet"
 
 
 def checkpoint_record(model: str, technique: str, dtype: str) -> str:

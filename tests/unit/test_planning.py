@@ -71,6 +71,24 @@ def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_
     assert len({max(cluster.order.priority(cell) for cell in cluster.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}) == 1
 
 
+def test_what_a_cell_needs_is_made_just_before_its_turn_and_no_cell_waits_for_what_later_ones_need():
+    planned = on_machine(8, 1)
+    techniques = [key[3] for key, run in order_of(planned, "fast") if run == 1]
+    assert (techniques[0], "bnb_int8" in techniques[2:]) == ("baseline", True), "of a study that shows something"
+    made = {cell.technique for cell in planned.cells if cell.transform}
+    # What Snakemake chooses from: the first job of each cell, and of others what comes after.
+    waiting = [[("probe", "baseline")], [("prepare_model", "baseline")]]
+    waiting += [
+        [(name, technique) for name in ("quantize", "warmup", "measure") if technique in made or name != "quantize"]
+        for technique in techniques
+    ]
+    expected, taken = [one for jobs in waiting for one in jobs], []
+    while waiting := [jobs for jobs in waiting if jobs]:
+        most = max(waiting, key=lambda jobs: planned.stage(jobs[0][0]).priority(job("fast", technique=jobs[0][1])))
+        taken.append(most.pop(0))
+    assert taken == expected
+
+
 def test_what_failed_is_taken_back_by_the_next_run_alone(tmp_path, monkeypatch):
     """Not in the jobs of a run, not while another run may read it, and not by the run that goes on with further runs of what is open."""
     monkeypatch.chdir(tmp_path)

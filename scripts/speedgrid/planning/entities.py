@@ -1,5 +1,6 @@
 """What jobs are about, found by the wildcards of their output: cells, what makes their checkpoints, and what they are held against."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,13 @@ class Entities:
                 group.append(cell)
         # By the record of each checkpoint that is made, the cell that makes it.
         self.makers = _makers(cells, registry)
+        # By the record of each checkpoint and model, the cells that cannot run before it is there; by its name, those of each device.
+        self.loads: dict[str, list[Cell]] = collections.defaultdict(list)
+        self.on_device: dict[str, list[Cell]] = collections.defaultdict(list)
+        for cell in cells:
+            self.on_device[cell.gpu].append(cell)
+            for record in {cell.checkpoint_record, *self.sources(cell), cell.model_record}:
+                self.loads[record].append(cell)
         # By its record, the cell of the unmodified model that others are held against.
         self.references = {cell.reference_record: reference_cell(cell, study, registry, has_gpu) for cell in cells if cell.has_reference}
 

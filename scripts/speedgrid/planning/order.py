@@ -2,7 +2,7 @@
 
 import collections
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -38,14 +38,19 @@ class Order:
         """When a cell is measured: after its warm-up and before the next cell's."""
         return self.priority(cell) + 0.5
 
-    @property
-    def first(self) -> int:
-        """A priority above those of all cells, for what they start from."""
-        return len(self._places) + 1
+    def before(self, cells: Iterable[Cell]) -> float:
+        """When a checkpoint is made: just before the first turn of the cells that load it, so that the first figures do not wait for what
+        later cells need, and a run that is stopped early has measured what it could."""
+        return max(self.priority(cell) for cell in cells) + 0.75
 
-    def before(self, cell: Cell) -> float:
-        """When what a cell needs is made: on one machine before all turns, on a cluster before the cell's own."""
-        return self.first if self._run.is_local else self.priority(cell) + 0.75
+    def model(self, cells: Iterable[Cell]) -> float:
+        """When a model is prepared: before the first of its cells and of its checkpoints. On a cluster before all turns, as models are
+        downloaded, which keeps no GPU waiting."""
+        return self.before(cells) + 0.125 if self._run.is_local else len(self._places) + 1
+
+    def device(self, cells: Iterable[Cell]) -> float:
+        """When it is measured what a device can do: before all that its cells need."""
+        return self.before(cells) + 0.2
 
     def last(self, cell: Cell) -> float:
         """When what no clock watches is done: after all turns; on a cluster in their order, so that no node waits for all others."""

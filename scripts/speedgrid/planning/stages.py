@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from speedgrid import fingerprint, site
-from speedgrid.cell import Cell, checkpoint_record, model_job, probe_job, requests_job, score_job
+from speedgrid.cell import Cell, checkpoint_record, model_job, model_record, probe_job, requests_job, score_job
 from speedgrid.jobtext import handed
 from speedgrid.planning.entities import Entities, score_env
 from speedgrid.planning.order import Order
@@ -70,7 +70,7 @@ class PrepareModel(Stage):
 
     @looked_up_once
     def priority(self, wildcards) -> float:
-        return self.order.first
+        return self.order.model(self.entities.loads[model_record(wildcards.model)])
 
     @property
     def resources(self) -> dict[str, Callable]:
@@ -91,7 +91,7 @@ class Probe(Stage):
 
     @looked_up_once
     def priority(self, wildcards) -> float:
-        return self.order.first
+        return self.order.device(self.entities.on_device[wildcards.gpu])
 
     @property
     def resources(self) -> dict[str, Callable]:
@@ -155,7 +155,7 @@ class Quantize(OnDevice):
 
     @looked_up_once
     def priority(self, wildcards) -> float:
-        return self.order.before(self.cell(wildcards))
+        return self.order.before(self.entities.loads[self.cell(wildcards).checkpoint_record])
 
     @looked_up_once
     def code(self, wildcards) -> str:
