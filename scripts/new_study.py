@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, commands, drafts, estimates, foreseen, hub, lock, planning, readiness, records, survey
+from speedgrid import checkpoints, commands, dialogue, drafts, estimates, foreseen, hub, lock, planning, readiness, records, survey
 from speedgrid.drafts import Source, Wish
 from speedgrid.outcomes import Unsupported
 from speedgrid.study import StudyError
@@ -27,46 +27,33 @@ SCHEMA = "rules/schemas/study.schema.yaml"
 
 def main() -> None:
     told = commands.one("new", readiness.COMMAND).parse_args()
-    if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
-        ask(told)
     try:
-        write(told)
+        if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
+            write(told, dialogue.ask(told, find))
+        else:
+            write(told, find(told))
     except (StudyError, ValueError) as error:
         commands.refuse(error)
-
-
-def ask(told: argparse.Namespace) -> None:
-    """Ask a person for what was not said; Enter keeps what stands in brackets."""
-    try:
-        if not told.model and not told.shape:
-            told.model = input("Model (a repository of the hub, a folder, a GGUF file, or a shape such as llama-3.2-1b): ").strip()
-            told.shape, told.model = (told.model, None) if told.model in estimates.shapes() else (None, told.model)
-        if told.goal is None:
-            answer = input(f"Goal, {', '.join(drafts.GOALS)} [{drafts.GOALS[0]}]: ").strip()
-            told.goal = answer if answer in drafts.GOALS else drafts.GOALS[0]
-        if told.minutes is None:
-            answer = input("Minutes that it may take, by estimate [no limit]: ").strip()
-            told.minutes = commands.positive(answer) if answer else None
-    except argparse.ArgumentTypeError as error:
-        commands.refuse(error)
     except EOFError:
-        commands.refuse("nothing more was answered; give the model, or --shape, and --yes")
+        print(file=sys.stderr)
+        commands.refuse("nothing was answered, and nothing written; give the model and --yes to be asked nothing")
+    except KeyboardInterrupt:
+        print("\nspeedgrid: stopped; nothing was written", file=sys.stderr)
+        sys.exit(130)
 
 
-def write(told: argparse.Namespace) -> None:
+def write(told: argparse.Namespace, source: Source) -> None:
     registry = planning.read_registry()
     facts = survey.find_facts()
     machine = foreseen.machine(bool(facts.gpus), facts.makeable)
-    source = find(told)
     wish = Wish(told.goal or drafts.GOALS[0], (told.vram or 0) * estimates.GB, told.minutes or 0, told.all)
-    source = replace(source, name=drafts.name_of(told.name) if told.name else source.name)
 
     def lacks(name: str) -> str:
         lacking = readiness.needs(registry[name], facts, readiness.makers(registry[name], registry))
         return f"needs {', '.join(lacking)}" if lacking else ""
 
     made = drafts.draft(source, registry, machine, wish, lacks)
-    path = Path("studies") / f"{source.name}.yaml"
+    path = study_of(source)
     if path.exists() and not told.force:
         raise StudyError(f"{path} is there already; --force writes it anew, --name NAME writes another one")
     path.parent.mkdir(exist_ok=True)
@@ -75,6 +62,11 @@ def write(told: argparse.Namespace) -> None:
         temporary.write_text(content, encoding="utf-8")
         grid = planning.read_grid(temporary)
     commands.say("\n".join(summary(path, source, made, grid)))
+
+
+def study_of(source: Source) -> Path:
+    """The study of a model."""
+    return Path("studies") / f"{source.name}.yaml"
 
 
 def summary(path: Path, source: Source, made: drafts.Draft, grid) -> list[str]:
@@ -89,7 +81,13 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid) -> list[str]:
 
 
 def find(told: argparse.Namespace) -> Source:
-    """What the caller names. Raises StudyError."""
+    """What the caller names, and what it is to be called. Raises StudyError."""
+    source = named(told)
+    return replace(source, name=drafts.name_of(told.name)) if told.name else source
+
+
+def named(told: argparse.Namespace) -> Source:
+    """The model that the caller names. Raises StudyError."""
     if bool(told.model) == bool(told.shape):
         raise StudyError("new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME")
     if told.shape:

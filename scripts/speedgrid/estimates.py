@@ -401,7 +401,8 @@ def lines(found: Estimate, machine: Machine) -> list[str]:
     """An estimate in words, a line for each thing."""
     told = [f"time      about {minutes(found.seconds)}, the first figure after {minutes(found.first_s)}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
-    told.append(f"download  about {size(found.download)}{made if found.environments else ''}")
+    brought = f"about {size(found.download)}" if found.download else "nothing"
+    told.append(f"download  {brought}{made if found.environments else ''}")
     told.append(f"disk      about {size(found.disk)}")
     where = "the GPU" if machine.is_gpu else "the machine"
     told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}), of {size(machine.memory)} of {where}")

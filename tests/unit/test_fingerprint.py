@@ -123,6 +123,7 @@ CONCERNS = {
         name: set()
         for name in (
             "drafts",
+            "dialogue",
             "estimates",
             "fingerprint",
             "cell",

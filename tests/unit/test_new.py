@@ -32,6 +32,10 @@ def told(*arguments: str) -> argparse.Namespace:
     return commands.one("new").parse_args([*arguments, "--yes"])
 
 
+def new(arguments: argparse.Namespace) -> None:
+    new_study.write(arguments, new_study.find(arguments))
+
+
 def repository(folder, **more):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
@@ -44,7 +48,7 @@ def test_a_branch_of_the_hub_is_written_down_as_the_commit_that_it_is_now(here, 
     served = {"someone/Some.Model": repository(tmp_path / "repository", model__safetensors=b"x")}
     with hub.serving(served) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        new_study.write(told("someone/Some.Model"))
+        new(told("someone/Some.Model"))
     study, _, _ = planning.read_study("studies/some.model.yaml")
     assert study["models"]["some.model"]["revision"] == hub.REVISION
     assert study["experiments"]["generate"]["dtype"] == "bfloat16"
@@ -55,7 +59,7 @@ def test_a_branch_of_the_hub_is_written_down_as_the_commit_that_it_is_now(here, 
 def test_a_japanese_model_is_asked_in_japanese(here, tmp_path, monkeypatch):
     with hub.serving({"llm-jp/llm-jp-3": repository(tmp_path / "repository", model__safetensors=b"x")}) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        new_study.write(told("llm-jp/llm-jp-3"))
+        new(told("llm-jp/llm-jp-3"))
     experiment = planning.read_study("studies/llm-jp-3.yaml")[0]["experiments"]["generate"]
     assert experiment["evaluate"]["text"] == "studies/texts/japanese.txt"
     assert "日本" in experiment["prompt"]
@@ -66,8 +70,8 @@ def test_of_several_gguf_files_one_has_to_be_named(here, tmp_path, monkeypatch):
     with hub.serving({"someone/quantized": folder}) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         with pytest.raises(StudyError, match=r"someone/quantized has 2 GGUF files; name one with --file, such as --file a\.gguf"):
-            new_study.write(told("someone/quantized"))
-        new_study.write(told("someone/quantized", "--file", "b.gguf"))
+            new(told("someone/quantized"))
+        new(told("someone/quantized", "--file", "b.gguf"))
     model = planning.read_study("studies/quantized.yaml")[0]["models"]["quantized"]
     assert model["gguf"] == {"hub": "someone/quantized", "revision": hub.REVISION, "file": "b.gguf"}
 
@@ -76,23 +80,23 @@ def test_without_the_hub_the_commit_of_its_cache_is_taken_and_else_it_is_one_lin
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     with pytest.raises(StudyError, match="HF_HUB_OFFLINE is set, and the cache of the hub does not know it"):
-        new_study.write(told("someone/model"))
+        new(told("someone/model"))
     cached = tmp_path / "home/hub/models--someone--model"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs/main").write_text(hub.REVISION)
     repository_of = cached / "snapshots" / hub.REVISION
     repository_of.mkdir(parents=True)
     (repository_of / "config.json").write_text(json.dumps(CONFIG))
-    new_study.write(told("someone/model"))
+    new(told("someone/model"))
     assert planning.read_study("studies/model.yaml")[0]["models"]["model"]["revision"] == hub.REVISION
 
 
 def test_a_folder_is_read_where_it_lies_and_a_shape_comes_with_its_source(here, tmp_path):
     head = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
     repository(tmp_path / "Mine", model__safetensors=len(head).to_bytes(8, "little") + head + b"\0" * 4)
-    new_study.write(told("Mine"))
+    new(told("Mine"))
     assert planning.read_study("studies/mine.yaml")[0]["models"]["mine"]["local"] == "Mine"
-    new_study.write(told("--shape", "llama-3.2-1b", "--minutes", "30"))
+    new(told("--shape", "llama-3.2-1b", "--minutes", "30"))
     study = planning.read_study("studies/llama-3.2-1b-shape.yaml")[0]
     assert study["models"]["llama-3.2-1b-shape"]["architecture"]["num_hidden_layers"] == 16
     assert "https://huggingface.co/meta-llama/Llama-3.2-1B" in (tmp_path / "studies/llama-3.2-1b-shape.yaml").read_text()
@@ -118,18 +122,18 @@ def test_what_cannot_be_measured_is_one_line_and_writes_nothing(here, arguments,
     repository(here / "bare")
     (here / "odd.gguf").write_text("not one")
     with pytest.raises((StudyError, ValueError)) as caught:
-        new_study.write(told(*arguments))
+        new(told(*arguments))
     assert said in str(caught.value)
     assert not list(here.glob("studies/*"))
 
 
 def test_a_study_that_is_there_is_not_written_over_unless_asked_to(here):
-    new_study.write(told("--shape", "gpt2"))
+    new(told("--shape", "gpt2"))
     path = here / "studies/gpt2-shape.yaml"
     path.write_text("mine")
     with pytest.raises(StudyError, match="is there already; --force writes it anew, --name NAME writes another one"):
-        new_study.write(told("--shape", "gpt2"))
+        new(told("--shape", "gpt2"))
     assert path.read_text() == "mine"
-    new_study.write(told("--shape", "gpt2", "--force"))
-    new_study.write(told("--shape", "gpt2", "--name", "other"))
+    new(told("--shape", "gpt2", "--force"))
+    new(told("--shape", "gpt2", "--name", "other"))
     assert {path.name for path in here.glob("studies/*")} == {"gpt2-shape.yaml", "other.yaml"}
