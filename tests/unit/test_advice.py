@@ -211,7 +211,7 @@ def test_a_loss_that_only_code_shows_counts_and_says_what_it_is_of(tmp_path):
     rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
     english = {"quality_loss": 0.002, "quality_loss_low": -0.001, "quality_loss_high": 0.005, "quality_verdict": "loss"}
     found = qualities([row | english | {"worst_loss": 0.031, "worst_loss_task": "stdlib"} for row in rows])["sdpa"]
-    assert (found.kind, found.loss, found.words) == ("loss", 0.031, f"{percent(0.031)} bits per byte of code of Python's standard library")
+    assert (found.kind, found.loss, found.words) == ("loss", 0.031, f"{percent(0.031)} bits per byte of Python's standard library")
 
 
 def test_a_lossless_technique_that_was_held_to_the_model_keeps_it(tmp_path):

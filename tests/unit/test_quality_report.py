@@ -122,7 +122,7 @@ def test_a_score_says_what_it_is_of_and_two_texts_are_two_scores(grid, group):
     table = quality.score_table(group, [*named, *code, *wikitext])
     assert [name for name, _ in table.heads] == [
         "bits per byte of english.txt",
-        "bits per byte of code of Python's standard library",
+        "bits per byte of Python's standard library",
         "wikitext bits per byte",
     ]
     figures = dict(table.rows)["bitsandbytes INT8"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 TASK = "stdlib"
-LABEL = "code of Python's standard library"
+LABEL = "Python's standard library"
 # Bytes that an excerpt has at least. So short, that a dozen of them are of as many files.
 BYTES = 512
 
