@@ -37,7 +37,8 @@ BANDWIDTHS = {
     "3090": 0.84e12,
     "3080": 0.68e12,
 }
-GPU_BANDWIDTH, CPU_BANDWIDTH = 0.6e12, 12e9
+# Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached.
+GPU_BANDWIDTH, CPU_BANDWIDTH = 0.6e12, 45e9
 # Operations a second in matrix products where the probe has not been measured. Two cores scored a model of 135 million in float32 at about
 # 270 tokens a second, which is the share of this that scoring reaches.
 GPU_RATE, CPU_RATE = 60e12, 200e9
@@ -48,26 +49,28 @@ SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
 # of their own the CUDA context and their buffers; of a CPU the libraries.
 GPU_BESIDE = {"vllm": 1.3e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
-CPU_BESIDE = {"llamacpp": 0.25e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
+CPU_BESIDE = {"llamacpp": 0.18e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
 PYTORCH_BESIDE = {"cuda": 0.06e9, "cpu": 0.55e9}
 # What the driver, the CUDA context and others hold of a GPU's memory, so that it is not there for a cell.
 GPU_TAKEN = 0.9e9
-# Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one took. llama.cpp is built besides.
-ENVIRONMENTS = {"report": (0.5e9, 0.5e9, 25), "evaluation": (0.7e9, 0.7e9, 35), "vllm": (12e9, 3e9, 240)}
-ENVIRONMENT = (7e9, 1.9e9, 90)
-BUILDS = {"llamacpp": 420}
+# Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one takes once its packages are there;
+# those for a CPU are what two cores took. llama.cpp is built besides, for a GPU and for a CPU.
+ENVIRONMENTS = {"report": (0.5e9, 0.5e9, 5), "evaluation": (0.7e9, 0.7e9, 20), "vllm": (12e9, 3e9, 30)}
+ENVIRONMENT = (7e9, 1.9e9, 15)
+BUILDS = {"llamacpp": (420, 85)}
 # Packages are downloaded compressed.
 PACKED = 0.35
 NETWORK = 20e6
 # Seconds: of a job's start that no engine is blamed for, of the job that probes, of those that tabulate and write the page; and of
 # learning a token in training on two cores.
-JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 4, 45, 25, 5e-4
+JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 2.5, 20, 6, 5e-4
 # Seconds of any run that measures something.
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
 SCORING_SHARE = 0.35
-# Tokens of a request of a task, and requests of an item; more of most tasks.
-REQUEST_TOKENS, REQUESTS = 80, 4
+# Tokens of a long text that take as long as a request of a task, which is scored together with others; and requests of an item, of tasks
+# with choices.
+REQUEST_TOKENS, REQUESTS = 25, 4
 
 
 @dataclass(frozen=True)
@@ -332,9 +335,11 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     return start_s(model, work, machine) + computing + passes * model.layers * cost_of(work, machine.is_gpu).layer_s
 
 
-def environment_s(name: str) -> float:
-    """Seconds of making an environment, with what is built in it."""
-    return ENVIRONMENTS.get(name, ENVIRONMENT)[2] + BUILDS.get(name, 0)
+def environment_s(name: str, is_gpu: bool) -> float:
+    """Seconds of making an environment: its packages are downloaded and put in place, and what has none is built."""
+    on_gpu, on_cpu, making = ENVIRONMENTS.get(name, ENVIRONMENT)
+    on_gpu_s, on_cpu_s = BUILDS.get(name, (0, 0))
+    return PACKED * (on_gpu if is_gpu else on_cpu) / NETWORK + making + (on_gpu_s if is_gpu else on_cpu_s)
 
 
 def preparing_s(model: Model) -> float:
@@ -361,7 +366,7 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
         takes = on_gpu if machine.is_gpu else on_cpu
         found.disk += takes
         found.download += PACKED * takes
-        found.first_s += environment_s(name)
+        found.first_s += environment_s(name, machine.is_gpu)
     for model in models:
         found.download += model.download
         found.disk += model.download + model.written

@@ -109,8 +109,18 @@ def told(minutes: float, monkeypatch) -> dict[str, str]:
     return choice.left_out(grid(), SimpleNamespace(is_main_process=True))
 
 
-@pytest.mark.parametrize("minutes", [5, 6, 7, 10, 1000])
-def test_a_run_of_so_many_minutes_takes_no_longer_by_the_estimate_that_it_shows(place, monkeypatch, minutes):
+SHARES = (0.8, 0.85, 0.9, 0.95, 2)
+
+
+def part(share: float) -> float:
+    """A share of the minutes that all of it takes, by estimate."""
+    found, _, _ = foreseen.foreseen(grid())
+    return round(share * found.seconds / 60, 2)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_a_run_of_so_many_minutes_takes_no_longer_by_the_estimate_that_it_shows(place, monkeypatch, share):
+    minutes = part(share)
     planned = grid(told(minutes, monkeypatch))
     found, _, _ = foreseen.foreseen(planned)
     assert found.seconds <= 60 * minutes
@@ -125,7 +135,7 @@ def test_what_is_left_of_the_time_is_used():
 
 
 def test_more_minutes_never_mean_fewer_cells_of_a_study(place, monkeypatch):
-    kept = [{cell.technique for cell in grid(told(minutes, monkeypatch)).cells} for minutes in (5, 6, 7, 10, 1000)]
+    kept = [{cell.technique for cell in grid(told(minutes, monkeypatch)).cells} for minutes in map(part, SHARES)]
     assert all(len(less) <= len(more) for less, more in pairwise(kept))
     assert len(kept[0]) < len(kept[-1]) == 1 + len(TECHNIQUES)
 
@@ -136,12 +146,12 @@ def test_a_time_in_which_nothing_can_be_done_is_a_mistake(place, monkeypatch):
 
 
 def test_what_is_left_out_is_in_the_plan_with_the_reason_and_in_no_job(place, monkeypatch):
-    planned = grid(told(5, monkeypatch))
+    planned = grid(told(part(0.85), monkeypatch))
     document = json.loads(planned.as_json())
     why = {cell["folder"]: cell["left_out"] for cell in document["cells"]}
     assert len(why) == 1 + len(TECHNIQUES)
     assert {folder for folder, reason in why.items() if reason} == set(planned.left_out)
-    assert set(planned.left_out.values()) == {"does not fit into 5 minutes, by estimate"}
+    assert set(planned.left_out.values()) == {f"does not fit into {part(0.85):g} minutes, by estimate"}
     assert not any(record.startswith(folder) for folder in planned.left_out for record in (*planned.records(), *planned.measures()))
     # What is scored together are the cells of this run, so that scores wait for no other.
     asked = document["jobs"]["results/slow/generate/tiny/score.parquet"]["techniques"]
@@ -152,7 +162,7 @@ def test_what_is_left_out_is_in_the_plan_with_the_reason_and_in_no_job(place, mo
 
 
 def test_jobs_and_pages_of_such_a_run_leave_out_the_same_and_the_next_run_nothing(place, monkeypatch):
-    without = told(5, monkeypatch)
+    without = told(part(0.85), monkeypatch)
     choice.keep(grid(without))
     monkeypatch.delenv(choice.VARIABLE)
     assert choice.left_out(grid()) == without
