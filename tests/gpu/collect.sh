@@ -10,6 +10,7 @@ for folder in runs/*/; do
   for name in results logs environment.txt; do
     [ ! -e "$folder$name" ] || files+=("$folder$name")
   done
+  files+=("$folder"models/*/prepared.parquet)
 done
 [ ${#files[@]} -gt 0 ] || { echo "collect: nothing was measured yet" >&2; exit 1; }
 # A file may change while it is read; tar says so with 1, and the next collection has it whole.

@@ -145,5 +145,6 @@ def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, t
     assert done.returncode == 0, done.stderr
     with tarfile.open(tmp_path / "all.tar.gz") as tar:
         names = tar.getnames()
-    assert {"offline.log", "runs/offline/environment.txt", f"runs/offline/{measured}"} <= set(names)
+    runs = {f"runs/offline/{name}" for name in ("environment.txt", "models/shape/prepared.parquet", measured)}
+    assert {"offline.log", *runs} <= set(names)
     assert not [name for name in names if name.endswith(".safetensors")]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -382,3 +383,23 @@ def test_an_interrupted_run_loses_no_finished_cell(project):
     assert not target.exists()
     assert {path: path.read_bytes() for path in before} == before
     target.write_bytes(kept)
+
+
+IMPORTED = """
+import json, sys
+from types import SimpleNamespace
+from speedgrid.engines import engine_class
+engine_class("transformers").import_packages(SimpleNamespace(threads=1))
+before = set(sys.modules)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
+print(json.dumps([len(before), len(set(sys.modules) - before)]))
+"""
+
+
+def test_what_loading_takes_holds_no_import_of_the_engine(project):
+    """transformers imports itself piece by piece: two thirds of it were imported while a checkpoint was loaded, and counted as that."""
+    environ = os.environ | {"PYTHONPATH": str(project / "scripts")}
+    done = subprocess.run([working_copy.python_of("transformers"), "-c", IMPORTED], env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after = json.loads(done.stdout.splitlines()[-1])
+    assert after < 0.1 * before, "modules that are imported when a checkpoint is loaded"

@@ -45,6 +45,7 @@ class Engine(base.TorchRuntime):
     def import_packages(self) -> None:
         import torch
         import transformers
+        import transformers.modeling_utils  # transformers imports most of itself when it is first used, which would count as loading
 
         torch.set_num_threads(self.threads)
         transformers.utils.logging.disable_progress_bar()

@@ -58,6 +58,7 @@ class Engine(base.Engine):
         import accelerate  # noqa: F401 - transformers names it only in the middle of an error
         import torch
         import transformers
+        import transformers.modeling_utils  # transformers imports most of itself when it is first used, which would count as loading
 
         # LLM.int8() says at every single matrix product that it casts to float16, which would be timed along.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
