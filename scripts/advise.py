@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from speedgrid import commands, records, study
-from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask
+from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask, next_steps
 from speedgrid.report.advised import Guide, outcome
 from speedgrid.schema import SUMMARY
 
@@ -108,7 +108,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     told["better"] = [cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask)} for one in advice.better]
     told["unknown"] = guide.unknown(ask)
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
-    return told | {"next": guide.next_steps(advice, ask)}
+    return told | {"next": next_steps(guide.rows, advice, ask)}
 
 
 def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
@@ -145,7 +145,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     if guide.without_figures:
         lines.append("Without figures, so that nothing is said of them:")
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
-    steps = guide.next_steps(advice, ask)
+    steps = next_steps(guide.rows, advice, ask)
     return lines + (["What could change this answer:", *(f"  {step}" for step in steps)] if steps else [])
 
 

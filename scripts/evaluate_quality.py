@@ -36,7 +36,7 @@ def evaluate(job: stage.Job[Evaluate]) -> str:
         engine.open()
         texts = [document(engine, name, text) for name, text in documents if text]
         job.facts["text_reason"] = fidelity.why_lost([one.text for one in texts], [one.read_back for one in texts])
-        asked = read_questions(job, questions.Tokenizer.of(engine))
+        asked = read_questions(job, questions.Tokenizer.of(engine.language))
         job.enter("loading the checkpoint")
         scored: list[Document | Question] = [*texts, *asked]
         lengths = [sum(map(len, part)) for one in scored for part in one.parts]
@@ -70,8 +70,8 @@ class Document:
 
 
 def document(engine: Engine, name: str, text: str) -> Document:
-    tokens = engine.tokenize(text)
-    return Document(name, text, windows(tokens, engine.prefix(), engine.window()), engine.read_back(tokens))
+    tokens = engine.language.tokenize(text)
+    return Document(name, text, windows(tokens, engine.language.prefix(), engine.language.window()), engine.language.read_back(tokens))
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def write(engine: Engine, asked: questions.Generation, seed: int) -> dict:
     """The engine's own `generate`; it ends at the model's end token, and what follows a text that ends it is cut off afterwards."""
     settings = {"max_new_tokens": asked.new_tokens, "batch_size": 1, "ignore_eos": False, "sampling": asked.sampling}
     (tokens,) = engine.generate(asked.prompt, settings, seed).token_ids
-    ends = engine.end_tokens()
-    text = engine.decode(tokens[:-1] if tokens and tokens[-1] in ends else tokens)
+    ends = engine.language.end_tokens()
+    text = engine.language.decode(tokens[:-1] if tokens and tokens[-1] in ends else tokens)
     return {"tokens": len(tokens), "answer": questions.cut(text, asked.until)}
 
 

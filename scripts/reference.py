@@ -17,8 +17,8 @@ def reference(job: stage.Job[Reference]) -> str:
         job.enter("importing packages")
         engine.import_packages()
         engine.open()
-        texts = [engine.tokenize(text) for _, text in documents]
-        pieces = sequences(texts, engine.prefix(), settings["positions"], engine.window())
+        texts = [engine.language.tokenize(text) for _, text in documents]
+        pieces = sequences(texts, engine.language.prefix(), settings["positions"], engine.language.window())
         if not pieces:
             raise Unsupported(f"the held-out text has too few tokens for {settings['positions']} positions")
         job.enter("loading the checkpoint")

@@ -36,7 +36,7 @@ def main() -> None:
         engine.open()
 
         def fresh() -> list[int]:
-            return [draw.randrange(engine.vocabulary()) for _ in range(arguments.prompt_tokens)]
+            return [draw.randrange(engine.language.vocabulary()) for _ in range(arguments.prompt_tokens)]
 
         same = fresh()
         engine.load(arguments.prompt_tokens + arguments.new_tokens)

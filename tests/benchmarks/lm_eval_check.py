@@ -42,12 +42,12 @@ def main(checkpoint: Path) -> None:
         engine = Engine(checkpoint, hardware.Device("cpu", "cpu"), {"dtype": "float32", "attention": "sdpa"}, threads=1)
         engine.import_packages()
         engine.open()
-        engine.load(engine.context())
+        engine.load(engine.language.context())
         for entry in TASKS:
             told = {"limit": ITEMS, **entry, "dataset": {"folder": str(Path(scratch) / entry["task"])}}
             name = " ".join(str(value) for value in entry.values())
-            if entry["task"] == "gsm8k" and engine.context() < ROOM_TO_WRITE:
-                print(f"{name}: left out, the model takes {engine.context()} tokens")
+            if entry["task"] == "gsm8k" and engine.language.context() < ROOM_TO_WRITE:
+                print(f"{name}: left out, the model takes {engine.language.context()} tokens")
                 continue
             compare(name, *scored_here(stage, engine, told), *scored_by_lm_eval(checkpoint, told))
 
@@ -98,7 +98,7 @@ def write_data(folder: Path) -> None:
 
 def scored_here(stage, engine: Engine, told: dict) -> tuple[dict, list[str]]:
     """Metrics, and the texts that were written, by the code of scripts/evaluate_quality.py and scripts/score.py."""
-    task, tokenizer = tasks.load(told, []), questions.Tokenizer.of(engine)
+    task, tokenizer = tasks.load(told, []), questions.Tokenizer.of(engine.language)
     asked, answers, texts = tasks.requests(task, told["limit"]), {}, []
     for row in asked:
         one = stage.question(row, tokenizer)

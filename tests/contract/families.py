@@ -90,7 +90,7 @@ def _tokens(checkpoint: Path, scratch: Path, entry: dict) -> dict:
     try:
         engine.import_packages()
         engine.open()
-        prompt, text = engine.tokenize(PROMPT), engine.tokenize(TEXT)
+        prompt, text = engine.language.tokenize(PROMPT), engine.language.tokenize(TEXT)
         engine.load(len(prompt) + max(len(text), SETTINGS["max_new_tokens"]))
         reply = engine.generate(prompt, SETTINGS, seed=5)
         ((scores, _),) = engine.loglikelihoods([(prompt, text)])

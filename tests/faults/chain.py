@@ -14,10 +14,12 @@ import signal
 import sys
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 from speedgrid.engines import base
+from speedgrid.engines.language import Language
 
 USES_TORCH = False
 SETTINGS = {"additionalProperties": False}
@@ -64,24 +66,11 @@ def fault(place: str) -> None:
         raise AssertionError(f"no such fault: {kind}")
 
 
-class Engine(base.Engine):
-    uses_torch = False
+@dataclass(frozen=True)
+class Bytes(Language):
+    """A token is a byte of the text."""
 
-    def import_packages(self) -> None:
-        fault("import")
-
-    def open(self) -> None:
-        told = json.loads((self.checkpoint / "config.json").read_text())
-        self.text = told.pop("text")
-        self.tokenizer = SimpleNamespace(all_special_ids=[])
-        self.config = SimpleNamespace(to_json_string=lambda use_diff: json.dumps(told))
-
-    def load(self, room: int, batch_size: int = 1) -> None:
-        fault("load")
-        self.replies, self.followers = 0, defaultdict(list)
-        read = self.text.encode()
-        for one, following in zip(read, read[1:] + read[:1], strict=True):
-            self.followers[one].append(following)
+    text: str
 
     def tokenize(self, text: str) -> list[int]:
         return list(text.encode())
@@ -104,13 +93,33 @@ class Engine(base.Engine):
     def window(self) -> int:
         return self.context()
 
+
+class Engine(base.Engine):
+    uses_torch = False
+
+    def import_packages(self) -> None:
+        fault("import")
+
+    def open(self) -> None:
+        told = json.loads((self.checkpoint / "config.json").read_text())
+        self.text = told.pop("text")
+        self.config = SimpleNamespace(to_json_string=lambda use_diff: json.dumps(told))
+        self.language = Bytes(self.checkpoint, self.config, SimpleNamespace(all_special_ids=[]), self.text)
+
+    def load(self, room: int, batch_size: int = 1) -> None:
+        fault("load")
+        self.replies, self.followers = 0, defaultdict(list)
+        read = self.text.encode()
+        for one, following in zip(read, read[1:] + read[:1], strict=True):
+            self.followers[one].append(following)
+
     def generate(self, prompt, settings, seed: int) -> base.Reply:
         draw, token, token_ids, token_s = random.Random(seed), prompt[-1], [], []
         began = time.perf_counter()
         self.replies += 1
         fault(str(self.replies - settings.get("warmup_replies", 0)))
         for _ in range(settings["max_new_tokens"]):
-            token = draw.choice(self.followers.get(token) or [self.prefix()])
+            token = draw.choice(self.followers.get(token) or [self.language.prefix()])
             token_ids.append(token)
             token_s.append(time.perf_counter() - began)
         return base.Reply([token_ids], token_s, time.perf_counter() - began)

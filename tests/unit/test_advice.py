@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import tables_of
 from speedgrid import commands, records
-from speedgrid.report.advice import GB, GOALS, STARTS_PER, Ask, Option, advise, figure, options, qualities
+from speedgrid.report.advice import GB, GOALS, STARTS_PER, Ask, Option, advise, figure, next_steps, options, qualities
 from speedgrid.report.advised import Guide
 from speedgrid.report.units import percent
 from speedgrid.schema import SUMMARY
@@ -176,7 +176,7 @@ def test_what_was_not_measured_is_never_advised_and_said_to_be_so(tmp_path):
     told = {name for advice in found for name in (advice.choice, *advice.ties, *advice.open, advice.runner_up, *advice.better)}
     assert not told & {"bnb_nf4", "torch_compile_naive"}
     assert [row["technique"] for row in guide.without_figures] == ["torch_compile_naive", "bnb_nf4"]
-    steps = guide.next_steps(guide.advise(Ask()), Ask())
+    steps = next_steps(guide.rows, guide.advise(Ask()), Ask())
     assert "bitsandbytes NF4 has no figures: a package or tool is missing" in steps
 
 

@@ -1,6 +1,7 @@
 """A later token must not move what a model expects after earlier ones, and no length beside it what it expects at all."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid.engines import base
+from speedgrid.engines.language import Language, unchanging_length
 from speedgrid.engines.llamacpp import context_for
 from speedgrid.engines.transformers import batches
 from speedgrid.outcomes import Unsupported
@@ -26,7 +28,7 @@ class Engine(base.Engine):
         self.sees, self.rounds = sees, rounds
         self.options, self.config = {"dtype": dtype}, SimpleNamespace(vocab_size=VOCABULARY, max_position_embeddings=64)
         self.config.quantization_config = {"quant_method": "some"} if quantized else None
-        self.tokenizer = SimpleNamespace(all_special_ids=[0, 1])
+        self.language = Language(Path(), self.config, SimpleNamespace(all_special_ids=[0, 1]))
 
     def _next_tokens(self, sequences, count):
         found = []
@@ -112,15 +114,15 @@ LONGROPE = {"rope_type": "longrope", "original_max_position_embeddings": 4096}
     ],
 )
 def test_the_length_until_which_rotary_embeddings_stay_as_they_are(config, length):
-    assert base.unchanging_length(config) == length
+    assert unchanging_length(config) == length
 
 
 def test_a_text_is_scored_within_that_length_and_an_engine_has_room_for_one_token_more():
-    engine = Engine()
-    engine.config = SimpleNamespace(max_position_embeddings=131072, to_dict=lambda: {"rope_parameters": LONGROPE})
-    assert engine.window() == 4095
-    engine.config.to_dict = dict
-    assert engine.window() == 131072
+    config = SimpleNamespace(max_position_embeddings=131072, to_dict=lambda: {"rope_parameters": LONGROPE})
+    language = Language(Path(), config, None)
+    assert language.window() == 4095
+    config.to_dict = dict
+    assert language.window() == 131072
 
 
 @given(lengths=st.lists(st.integers(1, 9), max_size=30), rows=st.integers(1, 5))

@@ -1,26 +1,25 @@
 """What every engine refuses before it computes: tokens and positions that a model does not have."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from speedgrid.engines.base import Engine
+from speedgrid.engines.language import Language
 from speedgrid.outcomes import Unsupported
 
 
-def engine(**config):
-    """An engine's configuration and tokenizer without a model."""
-    told = {"vocab_size": 320, "max_position_embeddings": 16, **config}
-    text = SimpleNamespace(**told, to_dict=lambda: told)
-    read = SimpleNamespace(_text_config=lambda: text, config=SimpleNamespace(model_type="gpt2"), decode=lambda tokens: f"<{tokens[0]}>")
-    read.positions = lambda: Engine.positions(read)
-    return read
+def language(**config):
+    """A configuration and a tokenizer without a model."""
+    told = {"vocab_size": 320, "max_position_embeddings": 16, "model_type": "gpt2", **config}
+    tokenizer = SimpleNamespace(decode=lambda tokens, skip_special_tokens: f"<{tokens[0]}>")
+    return Language(Path(), SimpleNamespace(**told, to_dict=lambda: told), tokenizer)
 
 
 def test_a_token_without_an_embedding_is_named_with_its_text():
-    Engine.check_tokens(engine(), [0, 319])
-    Engine.check_tokens(engine(), [])
+    language().check_tokens([0, 319])
+    language().check_tokens([])
     with pytest.raises(Unsupported, match=r"makes token 320 \('<320>'\) of the text, and the model has embeddings of 320 tokens"):
-        Engine.check_tokens(engine(), [1, 320, 2])
+        language().check_tokens([1, 320, 2])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ def test_a_token_without_an_embedding_is_named_with_its_text():
 )
 def test_room_beyond_a_table_of_positions_is_refused(config, table, room, refused):
     if not refused:
-        Engine.refuse_room(engine(**config), room, table)
+        language(**config).refuse_room(room, table)
         return
     with pytest.raises(Unsupported, match="gpt2 has embeddings of 16 positions, and prompt and reply together need 17"):
-        Engine.refuse_room(engine(**config), room, table)
+        language(**config).refuse_room(room, table)

@@ -5,7 +5,8 @@ from urllib.error import URLError
 
 import pytest
 from speedgrid.engines import evidence
-from speedgrid.engines.transformers import not_as_asked, why_no_kernel
+from speedgrid.engines.gptq import why_no_kernel
+from speedgrid.engines.transformers import not_as_asked
 
 PROMPT = 24
 SHORT = {"first_step_positions": PROMPT, "last_step_positions": 1, "cache": "DynamicCache", "sdpa_kernels": {}}

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from speedgrid import engines, hardware, stats
@@ -26,8 +27,9 @@ class Talker:
         whole = self.seconds(len(self.seeds))
         return Reply([[1, 2, 3, 4]], [whole * share for share in (0.4, 0.6, 0.8, 1.0)], whole)
 
-    def decode(self, token_ids):
-        return " ".join(map(str, token_ids))
+    @property
+    def language(self):
+        return SimpleNamespace(decode=lambda token_ids: " ".join(map(str, token_ids)))
 
 
 def counted(replies, seconds):

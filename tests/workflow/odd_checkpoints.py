@@ -101,7 +101,7 @@ def add_token(folder: Path) -> None:
 
 # What only an engine comes across, when it is asked for a text or for room.
 ASKED = {
-    "added_token": (SHAPE, add_token, lambda engine: (engine.load(16), engine.tokenize("x <extra99>")), "'<extra99>'"),
+    "added_token": (SHAPE, add_token, lambda engine: (engine.load(16), engine.language.tokenize("x <extra99>")), "'<extra99>'"),
     "positions": (
         {"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16},
         lambda folder: None,

@@ -12,6 +12,7 @@ there are no bits per byte with a tokenizer that loses text.
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +88,7 @@ def scores(folder: Path) -> dict:
             if way == "compiled" and name not in ("longrope", "dynamic", "sliding"):
                 continue
             engine = engine_of(folder / name, **options)
-            longest = min(200, 3 * engine.window() if name == "longrope" else engine.window())
+            longest = min(200, 3 * engine.language.window() if name == "longrope" else engine.language.window())
             lengths = [longest, 7, longest // 2, 40, 7, longest - 1]
             requests = [([1], [2 + (3 * place * at) % 290 for at in range(length)]) for place, length in enumerate(lengths, 1)]
             together = engine.loglikelihoods(requests)
@@ -139,10 +140,10 @@ def lost(folder: Path) -> dict:
     engine = engine_of(folder / "llama")
     words = Tokenizer(models.WordLevel({"<unk>": 0, "def": 1, "return": 2, "a": 3}, unk_token="<unk>"))
     words.pre_tokenizer, words.normalizer = pre_tokenizers.Whitespace(), normalizers.Lowercase()
-    for name, tokenizer in {"bytes": engine.tokenizer, "words": PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")}.items():
-        engine.tokenizer = tokenizer
+    few = replace(engine.language, tokenizer=PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
+    for name, language in {"bytes": engine.language, "words": few}.items():
         for what in (text, " " + text, "A" + text):
-            found[f"{name}: {what[:4]}"] = fidelity.why_lost([what], [engine.read_back(engine.tokenize(what))])
+            found[f"{name}: {what[:4]}"] = fidelity.why_lost([what], [language.read_back(language.tokenize(what))])
     return found
 
 

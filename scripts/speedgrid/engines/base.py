@@ -1,6 +1,5 @@
 """The contract of an engine: load a checkpoint, generate a reply with the time of every token, score text, say what was seen."""
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from speedgrid import checkpoints, loading
+from speedgrid.engines.language import Language
 from speedgrid.hardware import Device
 from speedgrid.outcomes import NotFinite, Unsupported
 
@@ -17,8 +17,6 @@ from speedgrid.outcomes import NotFinite, Unsupported
 IMPOSSIBLE = -1e4
 # What to do about numbers that overflow, by the format in which they do.
 INSTEAD = {"float16": ", whose range ends at 65,504: use bfloat16 or float32"}
-# Rotary embeddings whose frequencies depend on the length of what is computed, by their names in transformers.
-CHANGING_ROPES = ("dynamic", "longrope", "su")
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,6 @@ def attention_problem(options: Mapping) -> str:
     if "sdpa_kernel" in options and options.get("attention", "sdpa") != "sdpa":
         return f"`sdpa_kernel` is one of `attention: sdpa`, and attention is {options['attention']}"
     return ""
-
-
-def unchanging_length(config: Mapping) -> int | None:
-    """The longest sequence for which a model's rotary embeddings are those of a short one, by its configuration; None where no length
-    changes them. (LongRoPE has factors for texts within the original length and others beyond it; dynamic NTK grows its base.)"""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kinds = [part for part in rope.values() if isinstance(part, Mapping)] or [rope]
-    changing = [kind for kind in kinds if (kind.get("rope_type") or kind.get("type")) in CHANGING_ROPES]
-    fallback = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-    lengths: list[Any] = [kind.get("original_max_position_embeddings") or fallback for kind in changing]
-    return min(lengths, default=None)
 
 
 class Runtime(ABC):
@@ -169,8 +156,12 @@ class TorchRuntime(Runtime):
 class Engine(Runtime):
     """A language model that generates and scores text.
 
-    A job calls `import_packages`, `open`, then `load`, and `close` when it is done, whatever came of it.
+    A job calls `import_packages`, `open`, then `load`, and `close` when it is done, whatever came of it. After `open`, `config` is the
+    model's configuration, as transformers has it, and `language` its tokenizer and the lengths that it takes.
     """
+
+    config: Any
+    language: Language
 
     def open(self) -> None:
         """Read the tokenizer and the configuration, which lie in the format of transformers beside every engine's weights.
@@ -182,7 +173,8 @@ class Engine(Runtime):
             checkpoints.require_safetensors(self.checkpoint, "this engine")
         self.config = loading.read_config(self.checkpoint, self.trust_remote_code)
         loading.refuse_encoder(self.config)
-        self.tokenizer = loading.read_tokenizer(self.checkpoint, self.trust_remote_code)
+        tokenizer = loading.read_tokenizer(self.checkpoint, self.trust_remote_code)
+        self.language = Language(self.checkpoint, self.config, tokenizer)
 
     @abstractmethod
     def load(self, room: int, batch_size: int = 1) -> None:
@@ -191,78 +183,6 @@ class Engine(Runtime):
         `room`: tokens of the longest sequence that will be asked for, prompt and reply together; `batch_size`: sequences at once.
         Raises outcomes.Unsupported where the model, device and options do not go together.
         """
-
-    def tokenize(self, text: str) -> list[int]:
-        """Tokens of `text`, without special tokens. Raises outcomes.Unsupported for one that the model has no embedding of."""
-        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        self.check_tokens(tokens)
-        return tokens
-
-    def check_tokens(self, token_ids: Sequence[int]) -> None:
-        """Raise outcomes.Unsupported for a token that the model has no embedding of: one that was added to the tokenizer alone."""
-        known = self._text_config().vocab_size
-        if (largest := max(token_ids, default=0)) >= known:
-            raise Unsupported(
-                f"the tokenizer makes token {largest} ({self.decode([largest])!r}) of the text, and the model has embeddings of {known:,}"
-                " tokens: tokens were added to the tokenizer and the model was not resized"
-            )
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of tokens, special tokens left in."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
-
-    def read_back(self, token_ids: Sequence[int]) -> str:
-        """The text that tokens of `tokenize` stand for, nothing tidied up: the text itself, unless the tokenizer lost some of it."""
-        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-    def vocabulary(self) -> int:
-        """Number of tokens that a synthetic prompt may draw from."""
-        return self._text_config().vocab_size
-
-    def prefix(self) -> int:
-        """The token that begins a text: the tokenizer's beginning-of-text token, else its end-of-text token."""
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        return bos if bos is not None else eos if eos is not None else 0
-
-    def context(self) -> int:
-        """Longest sequence that the model takes, in tokens."""
-        return self.positions() or 2048
-
-    def refuse_room(self, room: int, table: bool | None = None) -> None:
-        """Raise outcomes.Unsupported where a model has no place for `room` tokens, of which the last one is never fed to it.
-
-        `table`: whether it looks positions up in a table, which ends; where that is not known, a model has one whose configuration names
-        no rotary embeddings.
-        """
-        known, needed = self.positions(), room - 1
-        if table is None:
-            table = not any("rope" in name or "rotary" in name for name in self._text_config().to_dict())
-        if table and known and needed > known:
-            kind = self.config.model_type
-            raise Unsupported(f"{kind} has embeddings of {known:,} positions, and prompt and reply together need {needed:,}")
-
-    def positions(self) -> int | None:
-        """The positions that the model was made for, by its configuration; None where it names none."""
-        return getattr(self._text_config(), "max_position_embeddings", None)
-
-    def window(self) -> int:
-        """Tokens of the longest sequence that is scored.
-
-        That is `context`; of a model whose rotary embeddings change with the length of what is computed, the length until which they are
-        those of a short text. Beyond it padding, or the room that an engine was loaded for, would choose them, so that a score would depend
-        on what else is scored.
-        """
-        unchanging = unchanging_length(self._text_config().to_dict())
-        return self.context() if unchanging is None else max(1, min(self.context(), unchanging - 1))
-
-    def end_tokens(self) -> list[int]:
-        """The tokens that end a reply: those of the checkpoint's generation_config.json, else of its configuration or tokenizer."""
-        path = self.checkpoint / "generation_config.json"
-        told = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
-        for end in (told, getattr(self._text_config(), "eos_token_id", None), self.tokenizer.eos_token_id):
-            if end is not None:
-                return end if isinstance(end, list) else [end]
-        return []
 
     @abstractmethod
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> Reply:
@@ -330,7 +250,3 @@ class Engine(Runtime):
     @abstractmethod
     def prove(self, prompt: Sequence[int], settings: Mapping) -> Proof:
         """See whether the technique was active; called after the counted replies, it may run further ones."""
-
-    def _text_config(self):
-        """The configuration of the language model, in a model of several parts too."""
-        return getattr(self.config, "text_config", None) or self.config

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from speedgrid import hardware
 from speedgrid.engines import base, quantized
+from speedgrid.engines.language import unchanging_length
 from speedgrid.outcomes import SAYS_NO, Fault, MissingDependency, OutOfMemory, Unsupported
 
 WEIGHTS = "model.gguf"
@@ -82,7 +83,7 @@ class Engine(base.Engine):
             raise self.log.failure(f"llama.cpp cannot load {path.name}")
         self.refuse_positions(path, room)
 
-        context = context_for(room, base.unchanging_length(self._text_config().to_dict()))
+        context = context_for(room, unchanging_length(self.language.text_config.to_dict()))
         # What llama.cpp's own tools set; the rest are its defaults: batches of 2048 and 512 tokens, a KV cache in float16.
         settings = lib.llama_context_default_params()
         settings.n_ctx = batch_size * context
@@ -117,7 +118,7 @@ class Engine(base.Engine):
     def _reply(self, prompt: Sequence[int], settings: Mapping, seed: int, decode: Callable[["Batch"], None]) -> base.Reply:
         """A reply whose batches are computed by `decode`."""
         lib, count, sampling = self.lib, settings["batch_size"], settings["sampling"]
-        ends = set() if settings["ignore_eos"] else set(self.end_tokens())
+        ends = set() if settings["ignore_eos"] else set(self.language.end_tokens())
         replies: list[list[int]] = [[] for _ in range(count)]
         token_s: list[float] = []
         # Every sequence computes its prompt, and nothing is kept from the reply before.
@@ -458,7 +459,7 @@ def weights(folder: Path) -> Path:
 def context_for(room: int, unchanging: int | None) -> int:
     """Tokens of the context in which llama.cpp takes a sequence of `room` tokens: a multiple of 256, as it rounds up itself.
 
-    `unchanging`: base.unchanging_length, which decides here with the length of the context, and not with that of a text. Raises
+    `unchanging`: engines.language.unchanging_length, which decides here with the length of the context, and not with that of a text. Raises
     outcomes.Unsupported where a text is within it and no context that holds the text is.
     """
     context = -(-room // 256) * 256

@@ -53,7 +53,7 @@ class Engine(base.Engine):
         prepare(self.device)
 
     def load(self, room: int, batch_size: int = 1) -> None:
-        self.refuse_room(room)
+        self.language.refuse_room(room)
         self.graph = graph_facts(self.checkpoint / WEIGHTS)
         if "int8" in self.graph["weights"] and not has_vnni(hardware.instruction_sets()):
             raise Unsupported("the INT8 weights were made for processors with VNNI; this one lacks it and would compute wrongly")
@@ -81,7 +81,7 @@ class Engine(base.Engine):
         steps = output.shape[1] - len(prompt)
         if steps != len(clock.token_s):
             raise RuntimeError(f"generate returned {steps} tokens and streamed {len(clock.token_s)}")
-        ends = [] if settings["ignore_eos"] else self.end_tokens()
+        ends = [] if settings["ignore_eos"] else self.language.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
     def check_numbers(self, tokens: Sequence[int]) -> None:
@@ -159,7 +159,7 @@ class Engine(base.Engine):
             sampling["do_sample"] = True
         return GenerationConfig(
             max_new_tokens=settings["max_new_tokens"],
-            eos_token_id=None if settings["ignore_eos"] else self.end_tokens() or None,
+            eos_token_id=None if settings["ignore_eos"] else self.language.end_tokens() or None,
             pad_token_id=0,
             use_cache=True,
             **sampling,

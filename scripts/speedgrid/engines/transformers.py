@@ -6,19 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import ClassVar
-from urllib.error import URLError
 
 from speedgrid import loading
-from speedgrid.engines import base, evidence, quantized
+from speedgrid.engines import base, evidence, gptq, quantized
 from speedgrid.outcomes import MissingDependency, Unsupported
 
 # Our names of PyTorch's SDPA kernels, and PyTorch's own.
 SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH", "cudnn": "CUDNN_ATTENTION"}
-
-# Kernels of GPT-QModel that need no compiler.
-KERNELS_AS_THEY_ARE = {"gptq": "gptq_triton", "awq": "awq_torch"}
-# How GPT-QModel begins what it says of its kernel for Hopper, where the copy of CUTLASS is not one that it takes.
-MACHETE = "Machete: "
 
 # The last tokens of a reply that are looked at for numbers that are not finite.
 CHECKED = 64
@@ -73,7 +67,7 @@ class Engine(base.Engine):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
         self.method = method = (getattr(self.config, "quantization_config", None) or {}).get("quant_method")
         if method in ("gptq", "awq"):
-            self.model = self._load_with_gptqmodel(method)
+            self.model = gptq.load(method, self.checkpoint, self.device, self.options, self.threads, self.trust_remote_code)
         else:
             self.model = loading.read_model(
                 self.checkpoint,
@@ -117,41 +111,10 @@ class Engine(base.Engine):
             raise Unsupported(f"prompt lookup takes guessed tokens back out of the KV cache, and transformers keeps none for {kind}")
         if keeps_state and self.options.get("compile") == "loop":
             raise Unsupported(f"{kind} keeps a state of all tokens beside or in place of a KV cache, which the loop does not start anew")
-        known = self.positions()
-        self.refuse_room(room, known is not None and known > 0 and has_table_of_positions(self.model, known))
+        known = self.language.positions()
+        self.language.refuse_room(room, known is not None and known > 0 and has_table_of_positions(self.model, known))
         # Rotary embeddings go on beyond the positions that a model was made for, and its text becomes worse there.
         self.beyond = {"tokens": room - 1, "positions": known} if known and room - 1 > known else {}
-
-    def _load_with_gptqmodel(self, method: str):
-        """A GPTQ or AWQ checkpoint, loaded by GPT-QModel itself.
-
-        The loader of transformers uses the same kernels, but fails on GPT-2, and makes up weights for families whose layers GPT-QModel
-        takes apart (Phi-3, Mixtral, Falcon).
-        """
-        import os
-
-        import torch
-
-        if self.device.is_gpu and self.options["dtype"] == "float32":
-            raise Unsupported(f"the kernels for {method} on a GPU take bfloat16 or float16, not float32")
-        # Read when the package is imported, which does not start with fewer than two.
-        os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, self.threads))
-        from gptqmodel import BACKEND, GPTQModel
-
-        try:
-            return GPTQModel.load(
-                str(self.checkpoint),
-                device=self.device.kind,
-                dtype=getattr(torch, self.options["dtype"]),
-                backend=BACKEND(self.options.get("kernel", "auto")),
-                attn_implementation=self.options.get("attention", "sdpa"),
-                trust_remote_code=self.trust_remote_code,
-            ).model
-        except (URLError, ModuleNotFoundError, RuntimeError) as error:
-            reason = why_no_kernel(error, self.device.name, method)
-            if not reason:
-                raise
-            raise MissingDependency(reason) from error
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
@@ -172,7 +135,7 @@ class Engine(base.Engine):
         steps = output.shape[1] - len(prompt)
         if steps != len(clock.token_s):
             raise RuntimeError(f"generate returned {steps} tokens and streamed {len(clock.token_s)}")
-        ends = [] if settings["ignore_eos"] else self.end_tokens()
+        ends = [] if settings["ignore_eos"] else self.language.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
     def watch_numbers(self) -> dict:
@@ -229,8 +192,9 @@ class Engine(base.Engine):
         compiled = self.options.get("compile") in ("static_cache", "loop", "forward") and not as_it_is
         forward = torch.compile(self.model.forward) if compiled and self.options["compile"] != "forward" else self.model.forward
         longest = max(map(len, sequences))
-        pads = compiled and longest <= self.window()
-        rows = rows_at_once(longest, self._text_config().vocab_size, self.device.is_gpu) if self._rows_are_apart() else 1
+        pads = compiled and longest <= self.language.window()
+        apart = rows_are_apart(self.model, self.options)
+        rows = rows_at_once(longest, self.language.text_config.vocab_size, self.device.is_gpu) if apart else 1
         found: list = [None] * len(sequences)
         with torch.inference_mode(), self._attention_kernels(), self._uncompiled(as_it_is):
             for places in batches([longest if pads else len(sequence) for sequence in sequences], rows):
@@ -268,13 +232,6 @@ class Engine(base.Engine):
         import torch
 
         return torch.compiler.set_stance("force_eager") if asked and self.options.get("compile") == "forward" else nullcontext()
-
-    def _rows_are_apart(self) -> bool:
-        """Whether the sequences of a batch leave each other's figures alone: some quantized products choose scales or outliers for a whole
-        batch. BetterTransformer masks a batch, and its flash kernel takes no mask."""
-        quantization = getattr(self.model.config, "quantization_config", None)
-        told = quantization if isinstance(quantization, Mapping) else getattr(quantization, "to_dict", dict)()
-        return told.get("quant_method") != "torchao" and not told.get("load_in_8bit") and not self.options.get("bettertransformer")
 
     def sizes(self) -> dict[str, int | None]:
         from itertools import chain
@@ -351,7 +308,7 @@ class Engine(base.Engine):
             cache |= {"prompt_lookup_num_tokens": self.options["prompt_lookup"]}
         return GenerationConfig(
             max_new_tokens=settings["max_new_tokens"],
-            eos_token_id=None if settings["ignore_eos"] else self.end_tokens() or None,
+            eos_token_id=None if settings["ignore_eos"] else self.language.end_tokens() or None,
             pad_token_id=0,
             **cache,
             **sampling,
@@ -446,29 +403,12 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
     return evidence.attention_not_as_asked(asked, options.get("sdpa_kernel"), seen)
 
 
-def why_no_kernel(error: Exception, device: str, method: str) -> str:
-    """What a kernel of GPT-QModel for checkpoints of `method` lacked to be built, when its loading ended with `error`.
-
-    It builds its kernels for a GPU where they are first used, and picks one before it knows whether that will go well. Empty where the
-    error is about something else.
-    """
-    other = f"or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
-    if isinstance(error, URLError):
-        return (
-            f"GPT-QModel builds its kernel for {device} from CUTLASS, which it cannot download ({error.reason}); set"
-            f" GPTQMODEL_CUTLASS_DIR to a copy of the version that the log names, {other}"
-        )
-    if str(error).startswith(MACHETE):
-        wrong = str(error).removeprefix(MACHETE).partition("\n")[0].rstrip(".")
-        return f"GPT-QModel builds its kernel for {device} from CUTLASS, and cannot: {wrong}; do as it says, {other}"
-    kernel, is_not_built, _ = str(error).partition(" torch.ops kernels are not properly installed")
-    if not is_not_built:
-        return ""
-    return (
-        f"GPT-QModel could not build its kernel {kernel} for {device}, which wants nvcc of the CUDA that PyTorch was built for and a C++"
-        f" compiler (the log holds their messages); install them, or give the technique a kernel that needs none, such as"
-        f" `options: {{kernel: {KERNELS_AS_THEY_ARE[method]}}}`"
-    )
+def rows_are_apart(model, options: Mapping) -> bool:
+    """Whether the sequences of a batch leave each other's figures alone: some quantized products choose scales or outliers for a whole
+    batch. BetterTransformer masks a batch, and its flash kernel takes no mask."""
+    quantization = getattr(model.config, "quantization_config", None)
+    told = quantization if isinstance(quantization, Mapping) else getattr(quantization, "to_dict", dict)()
+    return told.get("quant_method") != "torchao" and not told.get("load_in_8bit") and not options.get("bettertransformer")
 
 
 def rows_at_once(longest: int, vocabulary: int, gpu: bool) -> int:

@@ -57,7 +57,7 @@ class Engine(transformers.Engine):
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
-        self.refuse_room(room)
+        self.language.refuse_room(room)
         loading.refuse_own_head(self.checkpoint, self.config, "transformers 4.40")
         attention = self.options.get("attention")
         if attention == "flash_attention_2" and not find_spec("flash_attn"):
@@ -172,7 +172,7 @@ class Engine(transformers.Engine):
             sampling = {"repetition_penalty": sampling["repetition_penalty"]}
         return GenerationConfig(
             max_new_tokens=settings["max_new_tokens"],
-            eos_token_id=None if settings["ignore_eos"] else self.end_tokens() or None,
+            eos_token_id=None if settings["ignore_eos"] else self.language.end_tokens() or None,
             pad_token_id=0,
             use_cache=self.options.get("use_cache", True),
             **sampling,

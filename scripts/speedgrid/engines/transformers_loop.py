@@ -45,7 +45,7 @@ class Engine(transformers.Engine):
 
         self._start_over(settings["batch_size"])
         ids = torch.tensor([list(prompt)] * settings["batch_size"], device=self.device.kind)
-        ends = [] if settings["ignore_eos"] else self.end_tokens()
+        ends = [] if settings["ignore_eos"] else self.language.end_tokens()
         sampling, steps = settings["sampling"], settings["max_new_tokens"]
         torch.manual_seed(seed)
         self.device.synchronize()
@@ -83,7 +83,7 @@ class Engine(transformers.Engine):
             return
         self.batch = batch
         self.cache = StaticCache(config=self.model.config, max_cache_len=self.room)
-        self.seen = torch.zeros((batch, self._text_config().vocab_size), dtype=torch.bool, device=self.device.kind)
+        self.seen = torch.zeros((batch, self.language.text_config.vocab_size), dtype=torch.bool, device=self.device.kind)
         torch._dynamo.mark_static_address(self.seen)
 
     def _first_token(self, ids, sampling: Mapping):

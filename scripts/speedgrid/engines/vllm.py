@@ -87,12 +87,12 @@ class Engine(base.Engine):
         from vllm import LLM
 
         # One token more than the context is scored and not fed; what goes beyond has no positions in the model.
-        if room > self.context() + 1:
-            raise Unsupported(f"the model takes {self.context()} tokens, and prompt and reply together are {room}")
+        if room > self.language.context() + 1:
+            raise Unsupported(f"the model takes {self.language.context()} tokens, and prompt and reply together are {room}")
         loading.refuse_own_head(self.checkpoint, self.config, "vLLM")
         self.asked: list[Timing] = []
         self.sent = 0
-        cache = cache_bytes(self._text_config(), self.options["dtype"], room, batch_size)
+        cache = cache_bytes(self.language.text_config, self.options["dtype"], room, batch_size)
         # vLLM does not start where its share of the memory is not free; nothing is sized by that share where the KV cache has its size.
         memory = {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01} if cache else {}
         eager = self.options.get("enforce_eager", False)
@@ -125,7 +125,7 @@ class Engine(base.Engine):
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        batch, ends = settings["batch_size"], self.end_tokens()
+        batch, ends = settings["batch_size"], self.language.end_tokens()
         params = [SamplingParams(**sampling_words(settings, ends), output_kind=RequestOutputKind.DELTA) for _ in range(batch)]
         names = [str(self.sent + i) for i in range(batch)]
         self.sent += batch

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from speedgrid.engines.language import Language
 from speedgrid.outcomes import Unsupported
 from speedgrid.workloads.score import windows
 
@@ -26,14 +27,15 @@ class Tokenizer:
     decode: Callable[[Sequence[int]], str] = str
 
     @classmethod
-    def of(cls, engine) -> "Tokenizer":
-        """Of an engine that was opened."""
+    def of(cls, language: Language) -> "Tokenizer":
+        """Of a model's own tokenizer."""
 
         def encode(text: str, special: bool | None) -> list[int]:
             more = {} if special is None else {"add_special_tokens": special}
-            return engine.tokenizer(text, verbose=False, **more)["input_ids"]
+            return language.tokenizer(text, verbose=False, **more)["input_ids"]
 
-        return cls(encode, engine.prefix(), engine.decode([engine.prefix()]), engine.window(), engine.read_back)
+        prefix = language.prefix()
+        return cls(encode, prefix, language.decode([prefix]), language.window(), language.read_back)
 
     def read_back(self, text: str) -> str:
         """What the tokens of a text say."""

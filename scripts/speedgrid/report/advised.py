@@ -18,11 +18,9 @@ from speedgrid.report.advice import (
     figure,
     is_ranked,
     needs,
-    next_steps,
     options,
     qualities,
     start,
-    why_unknown,
 )
 from speedgrid.schema import STATUSES
 
@@ -76,9 +74,6 @@ class Guide:
     def label(self, technique: str) -> str:
         return self.by_name[technique]["label"]
 
-    def next_steps(self, advice: Advice, ask: Ask) -> list[str]:
-        return next_steps(self.rows, advice, ask)
-
     def command(self, technique: str) -> str:
         """The command that measures a cell again, in a checkout without its results."""
         target = "/".join(["results", *(self.rows[0][axis] for axis in ("gpu", "experiment", "model")), technique, "measure.parquet"])
@@ -97,19 +92,12 @@ class Guide:
         row = self.by_name[technique]
         told = [f"quality: {self.qualities[technique].words}"]
         if (need := needs(row)) is not None:
-            told.append(f"memory: needs {gigabytes(need)}{self._against_baseline(row)}")
+            told.append(f"memory: needs {gigabytes(need)}{_against_baseline(row, self.baseline)}")
         if (cold := start(row)) is not None:
             told.append(f"start: {units.scale('s', [cold]).text(cold, 2)} before its speed is reached")
         if not units.is_missing(row["quantize_s"]):
             told.append(f"checkpoint: {units.scale('s', [row['quantize_s']]).text(row['quantize_s'], 2)} to make, once")
         return told
-
-    def _against_baseline(self, row: Mapping) -> str:
-        baseline = self.baseline
-        if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"]:
-            return ""
-        need = needs(baseline)
-        return "" if need is None else f", the baseline {gigabytes(need)}"
 
     def figure(self, value: float, ask: Ask) -> str:
         """A figure of the goal with its unit."""
@@ -162,12 +150,17 @@ class Guide:
         """The measured techniques of which the figure by the goal is not known."""
         return [one.technique for one in self.options if figure(one, ask) is None]
 
-    def why_unknown(self, technique: str) -> str:
-        return why_unknown(self.by_name[technique])
-
     @property
     def without_figures(self) -> list[Mapping]:
         return [row for row in self.rows if not is_ranked(row)]
+
+
+def _against_baseline(row: Mapping, baseline: Mapping | None) -> str:
+    """What the baseline needs of memory, where that may be held against what a cell needs; else empty."""
+    if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"]:
+        return ""
+    need = needs(baseline)
+    return "" if need is None else f", the baseline {gigabytes(need)}"
 
 
 def price(quality: Quality, short: bool = False) -> str:

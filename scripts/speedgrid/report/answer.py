@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from speedgrid.report import trust, units
-from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask
+from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -200,7 +200,7 @@ def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
     if best.workload != "generate":
         return None
     if figure is None:
-        return Markup("Quality of {}: not measured: {}.").format(best.label, guide.why_unknown(best.technique))
+        return Markup("Quality of {}: not measured: {}.").format(best.label, why_unknown(guide.by_name[best.technique]))
     return Markup("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
 
 

@@ -66,8 +66,8 @@ def make(task: Task) -> dict:
                 raise
             raise Unsupported(f"AutoGPTQ does not know {engine.config.model_type} models") from error
         refuse_odd_shapes(_left(model), settings["group_size"])
-        texts = (engine.tokenizer(text, verbose=False)["input_ids"] for text in task.calibration())
-        calibration = sequences(texts, settings["samples"], min(settings["sequence"], engine.context()))
+        texts = (engine.language.tokenizer(text, verbose=False)["input_ids"] for text in task.calibration())
+        calibration = sequences(texts, settings["samples"], min(settings["sequence"], engine.language.context()))
         if not calibration:
             raise Unsupported("the calibration text is too short")
         model.quantize([{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in calibration])

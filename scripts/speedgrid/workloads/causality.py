@@ -27,7 +27,9 @@ def check(engine: Engine, room: int) -> None:
 
     Nothing is said of an engine that does not give the probabilities of next tokens, or has no room for two.
     """
-    alike, (one, other) = sequences(engine.vocabulary(), set(engine.tokenizer.all_special_ids), min(LENGTH, room - 1, engine.context()))
+    language = engine.language
+    longest = min(LENGTH, room - 1, language.context())
+    alike, (one, other) = sequences(language.vocabulary(), set(language.tokenizer.all_special_ids), longest)
     if not alike:
         return
     try:

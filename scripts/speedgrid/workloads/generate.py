@@ -46,7 +46,7 @@ class Work(base.Work[Reply]):
             "ttft_s": reply.ttft_s,
             "token_s": reply.token_s,
             "token_ids": reply.token_ids,
-            "text": [self.engine.decode(tokens) for tokens in reply.token_ids],
+            "text": [self.engine.language.decode(tokens) for tokens in reply.token_ids],
         }
 
     def point_columns(self, held: int) -> dict:
@@ -73,9 +73,9 @@ class Work(base.Work[Reply]):
 def prompt_of(engine: Engine, settings: Settings, seed: int) -> list[int]:
     """Tokens of the experiment's prompt, or as many random ones as it asks for, the same for every technique of a model."""
     if "prompt" in settings:
-        return engine.tokenize(settings["prompt"])
+        return engine.language.tokenize(settings["prompt"])
     draw = random.Random(seed)
-    return [draw.randrange(engine.vocabulary()) for _ in range(settings["prompt_tokens"])]
+    return [draw.randrange(engine.language.vocabulary()) for _ in range(settings["prompt_tokens"])]
 
 
 def ended_early(replies: Sequence[Mapping], settings: Settings) -> str:

@@ -61,7 +61,7 @@ def ours(told: argparse.Namespace) -> Callable[[], dict[str, float]]:
     engine.open()
     engine.load(told.prompt + told.new_tokens)
     draw = Random(1)
-    prompt = [draw.randrange(engine.vocabulary()) for _ in range(told.prompt)]
+    prompt = [draw.randrange(engine.language.vocabulary()) for _ in range(told.prompt)]
     settings = {"batch_size": 1, "max_new_tokens": told.new_tokens, "ignore_eos": True, "sampling": GREEDY}
 
     def turn() -> dict[str, float]:

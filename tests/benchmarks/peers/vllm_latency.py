@@ -67,8 +67,8 @@ def measure(arguments: argparse.Namespace) -> dict:
     try:
         engine.import_packages()
         engine.open()
-        if engine.vocabulary() < PEER_VOCABULARY:
-            sys.exit(f"vllm bench latency draws prompts from {PEER_VOCABULARY} tokens; this model has {engine.vocabulary()}")
+        if engine.language.vocabulary() < PEER_VOCABULARY:
+            sys.exit(f"vllm bench latency draws prompts from {PEER_VOCABULARY} tokens; this model has {engine.language.vocabulary()}")
         draw = random.Random(0)
         prompt = [draw.randrange(PEER_VOCABULARY) for _ in range(arguments.input_len)]
         engine.load(arguments.input_len + arguments.output_len, arguments.batch_size)
