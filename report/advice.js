@@ -1,5 +1,4 @@
-// The guide: what scripts/speedgrid/report/advice.py decides, once more, so that the page answers live. tests/browser holds the two together.
-"use strict";
+// The guide: what report/advice.py of the package decides, once more, so that the page answers live; tests/browser holds the two together.
 {
   function figure(cell, ask) {
     if (ask.goal === "memory") return cell.memory;
@@ -43,9 +42,8 @@
   }
 
   const form = document.getElementById("guide");
-  const answer = document.getElementById("guide-answer");
-  const told = form && JSON.parse(document.getElementById("guide-data").textContent);
-  const add = (tag, text, inside = answer) => Object.assign(inside.appendChild(document.createElement(tag)), { textContent: text });
+  const told = form && parsed("guide-data");
+  const put = (name, content) => one(`[data-part=${name}]`, document.getElementById("guide-answer")).replaceChildren(...content);
   const short = (value) => (value >= 999.5 ? Math.round(value) : Number(value.toPrecision(3))).toLocaleString("en", { maximumFractionDigits: 20 });
 
   function inWords(value, ask, group) {
@@ -58,53 +56,37 @@
   }
 
   function show() {
-    const { group: place, goal, cards, loss, starts, price } = form.elements;
-    const card = told.cards[cards.value] ?? null;
+    const { group: place, goal, cards, card, loss, starts, price } = form.elements;
+    const size = told.cards[cards.value] ?? null;
     const group = told.groups[place.value];
-    const ask = { goal: goal.value, budget: card && card * 1e9, loss: loss.value === "" ? null : Number(loss.value),
-      starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
     price.placeholder = group.price ?? "";
+    const ask = { goal: goal.value, budget: size && size * 1e9, loss: loss.value === "" ? null : Number(loss.value),
+      starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
-    const named = (name) => [of[name].label, [inWords(figure(of[name], ask), ask, group), of[name].speedup].filter(Boolean).join(", ")];
-    const list = (head, names, more = () => "") => {
-      if (!names.length) return;
-      add("h3", head);
-      const items = add("ul", "");
-      for (const name of names) add("li", `${named(name).join(": ")}${more(of[name])}`, items);
-    };
+    const figures = (name) => [inWords(figure(of[name], ask), ask, group), of[name].speedup].filter(Boolean).join(", ");
+    const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    const named = (part, names, more = () => "") => list(part, names.map((name) => `${of[name].label}: ${figures(name)}${more(of[name])}`));
     const why = (cell) => ` – ${[fits(cell, ask) ? "" : `needs ${cell.size}`, keeps(cell, ask) ? "" : cell.price].filter(Boolean).join("; ")}`;
-    const found = advise(group.cells, ask);
-    form.elements.card.value = card ? `${card} GB` : "any";
-    answer.replaceChildren();
-    answer.dataset.choice = found.choice ?? "";
-    if (found.choice) {
-      const [label, figures] = named(found.choice);
-      const lead = add("p", "Take ");
-      lead.className = "headline";
-      add("strong", label, lead);
-      lead.append(`: ${figures}.${["memory", "energy"].includes(ask.goal) || of[found.choice].sure ? "" : " That it is faster than the baseline is not sure."}`);
-      const costs = add("ul", "");
-      for (const cost of of[found.choice].costs) add("li", cost, costs);
-      list("As good", found.ties);
-      list("Perhaps as good: these runs cannot say", found.open);
-      list("The next best", [found.runner_up].filter((name) => name && !found.open.includes(name)));
-    } else {
-      add("p", group.cells.length ? "Nothing that was measured here stays within these limits." : "Nothing was measured here.").className = "headline";
-    }
-    list("Better by this goal, and beyond your limits", found.better, why);
+    const { choice, ties, open, runner_up: next, better } = advise(group.cells, ask);
     const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label);
-    if (unknown.length) add("p", `Measured, but not by this goal: ${unknown.join(", ")}.`).className = "small";
-    if (group.unmeasured.length) add("p", `Not measured, so that nothing is said of them: ${group.unmeasured.join(", ")}.`).className = "small";
-    if (!found.choice) return;
-    const code = told.codes[of[found.choice].code];
-    if (code) { add("h3", "The code for it"); add("pre", code); }
-    add("h3", "The command that measured it");
-    add("pre", group.command.replace("/@/", `/${found.choice}/`));
+    const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
+    const unsure = choice && !of[choice].sure && !["memory", "energy"].includes(ask.goal);
+    card.value = size ? `${size} GB` : "any";
+    document.getElementById("guide-answer").dataset.choice = choice ?? "";
+    put("lead", choice ? ["Take ", bold, `: ${figures(choice)}.${unsure ? " That it is faster than the baseline is not sure." : ""}`]
+      : [group.cells.length ? "Nothing that was measured here stays within these limits." : "Nothing was measured here."]);
+    list("costs", choice ? of[choice].costs : []);
+    named("ties", ties);
+    named("open", open);
+    named("next", next && !open.includes(next) ? [next] : []);
+    named("better", better, why);
+    put("unknown", unknown.length ? [`Measured, but not by this goal: ${unknown.join(", ")}.`] : []);
+    put("unmeasured", group.unmeasured.length ? [`Not measured, so that nothing is said of them: ${group.unmeasured.join(", ")}.`] : []);
+    put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
+    put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }
 
   if (form) {
-    form.hidden = false;
-    form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", show);
     show();
   }

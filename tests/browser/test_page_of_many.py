@@ -88,7 +88,7 @@ def test_a_filter_hides_groups_rows_and_columns_of_the_matrix_and_says_how_many_
     choose(browser, "model", "")
     choose(browser, "family", "quantization")
     assert browser.execute_script(ROWS) == ["bitsandbytes INT8", "bitsandbytes NF4"]
-    assert browser.find_element("css selector", "#filters output").text == "8 of 32 cells"
+    assert browser.find_element("css selector", "#filters output").text == "8 of 32 cells; answers and the choice are of all"
     heads = browser.execute_script(
         "return [...document.querySelectorAll('.matrix thead th')].filter((th) => !th.hidden).map((th) => th.textContent)"
     )
@@ -96,6 +96,36 @@ def test_a_filter_hides_groups_rows_and_columns_of_the_matrix_and_says_how_many_
     browser.find_element("css selector", "#filters button[type=reset]").click()
     until(browser, lambda: browser.find_element("css selector", "#filters output").text == "all 32 cells")
     assert len(browser.execute_script(SHOWN)) == 4
+
+
+LISTED = """return [...document.querySelectorAll(arguments[0])].filter((row) => row.checkVisibility()).map((row) => row.innerText)"""
+
+
+def test_a_filter_reaches_every_list_of_cells(browser):
+    assert len(browser.execute_script(LISTED, "#failed tbody tr")) == 4
+    choose(browser, "model", "huge")
+    (failed,) = browser.execute_script(LISTED, "#failed tbody tr")
+    assert "huge · generate · local" in failed
+    # Side by side are rows of a technique on all models: they stay while any of these is chosen.
+    assert len(browser.execute_script(LISTED, "#side-by-side tbody tr")) > 3
+    choose(browser, "model", "")
+    choose(browser, "family", "compile")
+    assert browser.execute_script(LISTED, "#failed tbody tr") == []
+    assert not browser.find_element("css selector", "#failed .scroll").is_displayed()
+    assert browser.find_element("css selector", "#failed h3").is_displayed()
+    rows = browser.execute_script(LISTED, "#side-by-side tbody tr")
+    assert rows
+    assert all("torch.compile" in row for row in rows)
+    box = look_at(browser, browser.find_element("id", "side-1"))
+    labels = "return arguments[0].querySelector('svg')?.textContent ?? ''"
+    until(browser, lambda: "torch.compile" in browser.execute_script(labels, box) and "SDPA" not in browser.execute_script(labels, box))
+    open_group(browser, "of-small-generate-local")
+    browser.execute_script("for (const part of document.querySelectorAll('#of-small-generate-local details')) part.open = true")
+    names = {row.partition("\t")[0].strip() for row in browser.execute_script(LISTED, "#of-small-generate-local tbody tr")}
+    assert not names & {"SDPA", "No KV cache", "bfloat16"}
+    samples = browser.execute_script(LISTED, "#of-small-generate-local [data-label] h4")
+    assert samples
+    assert all("torch.compile" in label for label in samples)
 
 
 def test_a_search_finds_names_of_techniques_and_models(browser):
@@ -210,7 +240,7 @@ def test_a_chart_gives_its_data_and_itself(browser):
     kind, png = saved(browser, 2)
     assert (kind, png[:4]) == ("image/png", b"\x89PNG")
     assert len(png) > 5000
-    next(button for name, button in files.items() if name.startswith("CSV")).click()
+    next(button for button in part.find_elements("css selector", "button") if button.text == "CSV").click()
     _, csv = saved(browser, 3)
     assert "torch.compile (static cache)" in csv.decode()
     assert part.find_elements("css selector", "table tr")

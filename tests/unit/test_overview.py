@@ -65,15 +65,21 @@ def test_what_can_be_filtered_by_is_what_differs(groups):
     assert "gpu" not in found
 
 
-def test_a_preset_shows_columns_that_there_are_and_about_eight_at_first():
-    for kind, columns in (("replies", page.TABLE), ("work", training.TABLE)):
-        assert len(overview.preset("standard", kind, columns)) == 8
-        for name in overview.PRESETS:
-            assert set(overview.preset(name, kind, columns)) <= set(columns)
-            assert len(overview.preset(name, kind, columns)) >= 3
-    assert {column for preset in overview.PRESETS.values() for column in preset} <= {*page.TABLE, *training.TABLE}
-    assert {*page.TABLE, *training.TABLE} <= {column for preset in overview.PRESETS.values() for column in preset}
+def test_a_preset_shows_columns_that_there_are():
+    columns = {"replies": page.TABLE, "work": training.TABLE}
+    found = overview.presets(columns)
+    assert found.pop("all") == list(dict.fromkeys((*page.TABLE, *training.TABLE)))
+    for names in found.values():
+        for own in columns.values():
+            assert len(set(names) & set(own)) >= 3
+    assert {name for names in found.values() for name in names} == {*page.TABLE, *training.TABLE}
 
 
-def test_hidden_columns_are_counted_after_technique_and_status():
-    assert overview.hidden("replies", ["rate", "replies", "speedup"]) == [4]
+def test_a_column_is_hidden_where_its_box_is_not_ticked_and_counted_after_technique_and_status():
+    rules = overview.column_styles({"replies": ["rate", "latency_p50_s"], "work": ["rate"]}).splitlines()
+    assert rules[0] == ('#filters:has([name="show"][value="rate"]:not(:checked)) ~ * .replies :is(th, td):nth-child(3) { display: none; }')
+    # Of replies the standard columns have the 95th percentile in the place of the median.
+    assert '[value="latency_p50_s"]:not(:checked)' in rules[1]
+    assert rules[2] == '#filters:has([name="columns"] > [value=""]:checked) ~ * .replies :is(th, td):nth-child(4) { display: none; }'
+    assert ".work :is(th, td):nth-child(3)" in rules[3]
+    assert len(rules) == 4

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import records_factory as made
@@ -285,3 +286,19 @@ def test_a_cell_that_took_no_device_is_not_a_machine_of_its_own(tmp_path):
     inherited = next(run for run in runs if run["stage"] == "measure") | nothing
     assert page.machines([*runs, inherited]) == page.machines(runs)
     assert len(page.machines([inherited])) == 1
+
+
+SOURCES = Path(__file__).resolve().parents[2] / "report"
+
+
+def test_the_script_of_the_page_stays_below_400_lines_and_is_not_crammed_into_them():
+    """What Vega, CSS, HTML or Python can do is not done in JavaScript."""
+    lines = [line for file in SOURCES.glob("*.js") for line in file.read_text(encoding="utf-8").splitlines()]
+    assert 0 < len(lines) < 400
+    assert max(map(len, lines)) <= 150
+    assert max(line.count(";") - line.count("for (") * 2 for line in lines) <= 3, "statements have lines of their own"
+    # All of it is there: nothing in the template runs, but for what it is given.
+    template = (SOURCES / "template.html.j2").read_text(encoding="utf-8")
+    kinds = re.findall(r"<script([^>]*)>(.*?)</script>", template)
+    assert [content for kind, content in kinds if "application/json" not in kind] == ["{{ vega }}", "{{ script }}"]
+    assert not re.search(r"\son[a-z]+=", template)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.tables import GROUP
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
 # What to do about each kind, in the order of how much there is to do.
@@ -26,10 +27,10 @@ FEWEST_SHOWN = 3  # techniques that fit, as examples of what to take where memor
 
 @dataclass(frozen=True)
 class Struck:
-    """The cells that one reason struck: the techniques, where, and how many replies they had finished."""
+    """The cells that one reason struck: the techniques, where, how many replies they had finished, and their gpu, experiment and model."""
 
     reason: str
-    cells: list[tuple[str, str, int]]
+    cells: list[tuple[str, str, int, tuple]]
 
 
 @dataclass(frozen=True)
@@ -52,25 +53,25 @@ def kinds(summary: Sequence[Mapping]) -> list[Kind]:
 
 
 def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> Kind:
-    reasons: dict[str, list[tuple[str, str, int]]] = {}
+    reasons: dict[str, list[tuple[str, str, int, tuple]]] = {}
     for row in rows:
         where = f"{row['model']} · {row['experiment']} · {row['gpu']}"
-        reasons.setdefault(row["reason"] or "No reason was recorded", []).append((row["label"], where, int(row["replies"] or 0)))
+        reasons.setdefault(row["reason"] or "No reason was recorded", []).append(
+            (row["label"], where, int(row["replies"] or 0), _group(row))
+        )
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     instead = _that_fit(rows, summary) if status == "oom" else ""
     return Kind(status, STATUSES.get(status, status), TO_DO.get(status, ""), len(rows), [Struck(*item) for item in ordered], instead)
 
 
+def _group(row: Mapping) -> tuple[str, ...]:
+    return tuple(row[axis] for axis in GROUP)
+
+
 def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
     """The most frugal techniques of the groups in which memory ran out, with their peaks."""
-    groups = {tuple(row[axis] for axis in ("gpu", "experiment", "model")) for row in rows}
-    there = [
-        row
-        for row in summary
-        if tuple(row[axis] for axis in ("gpu", "experiment", "model")) in groups
-        and row["status"] == "ok"
-        and not units.is_missing(row["memory_peak"])
-    ]
+    groups = {_group(row) for row in rows}
+    there = [row for row in summary if _group(row) in groups and row["status"] == "ok" and not units.is_missing(row["memory_peak"])]
     if not there:
         return ""
     least = sorted({row["label"]: row["memory_peak"] for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]

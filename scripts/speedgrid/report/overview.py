@@ -15,9 +15,9 @@ TWICE = 2.0  # from this speed-up on a cell of the matrix is coloured stronger
 PLACES = {"gpu": "GPU", "model": "Model", "experiment": "Experiment"}
 KINDS = {"family": "Family", "engine": "Engine", "dtype": "Number format"}
 
-# Columns of the main table that are shown for a question; of those that a table has.
+# Columns of the main table that are shown for a question, without a name for the usual one; of those that a table has.
 PRESETS = {
-    "standard": (
+    "": (
         *("rate", "speedup", "bits_per_byte", "memory_peak", "decode_tokens_per_s", "ttft_s", "latency_p95_s", "cold_start_s"),
         *("latency_p50_s", "largest", "run_mfu", "loss_last"),
     ),
@@ -83,8 +83,7 @@ def anchors(groups: Sequence[Group]) -> list[str]:
 
 
 def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict:
-    """What the page's script must know: of each technique, by its label, what it can be filtered by; the columns of each kind of table; and
-    the presets of columns."""
+    """What the page's script must know: of each technique, by its label, what it can be filtered by; and the presets of columns."""
     techniques: dict[str, dict] = {}
     for group in groups:
         for row in each(group.rows):
@@ -92,20 +91,25 @@ def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict
             for kind in KINDS:
                 if (value := getattr(row, kind)) and value not in known[kind]:
                     known[kind].append(value)
-    shown = {name: {kind: preset(name, kind, names) for kind, names in columns.items()} for name in PRESETS}
-    return {"techniques": techniques, "columns": {kind: list(names) for kind, names in columns.items()}, "presets": shown}
+    return {"techniques": techniques, "presets": presets(columns)}
 
 
-def preset(name: str, kind: str, columns: Sequence[str]) -> list[str]:
-    """The columns of a preset that a kind of table has."""
-    left_out = NOT_AT_FIRST.get(kind, ()) if name == "standard" else ()
-    return [column for column in columns if column in PRESETS[name] and column not in left_out]
+def presets(columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The columns of each preset that any kind of table has, all of them last; the standard one has no name."""
+    names = list(dict.fromkeys(name for own in columns.values() for name in own))
+    found = {preset: [name for name in names if name in shown] for preset, shown in PRESETS.items()}
+    return found | {"all": names}
 
 
-def hidden(kind: str, columns: Sequence[str]) -> list[int]:
-    """Which of the table's columns are hidden at first, counted from 1 as CSS does; technique and status come before them."""
-    standard = preset("standard", kind, columns)
-    return [place for place, name in enumerate(columns, 3) if name not in standard]
+def column_styles(columns: Mapping[str, Sequence[str]]) -> str:
+    """CSS that hides the columns of each kind of table whose box in the form `filters` is not ticked; technique and status come first."""
+    form, rules = "#filters:has({}) ~ * .{} :is(th, td):nth-child({}) {{ display: none; }}", []
+    for kind, names in columns.items():
+        for place, name in enumerate(names, 3):
+            rules.append(form.format(f'[name="show"][value="{name}"]:not(:checked)', kind, place))
+            if name in NOT_AT_FIRST.get(kind, ()):
+                rules.append(form.format('[name="columns"] > [value=""]:checked', kind, place))
+    return "\n".join(rules)
 
 
 def filters(groups: Sequence[Group]) -> list[tuple[str, str, list[str]]]:

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from speedgrid import stats
 from speedgrid.ceilings import BOUNDS
-from speedgrid.comparison import Comparison
+from speedgrid.comparison import Change, Comparison
 from speedgrid.report import (
     advised,
     cards,
@@ -214,25 +214,29 @@ def build(
     with embedding.unchecked():
         sides = [_beside(number, one, specifications) for number, one in enumerate(devices.side_by_side(found), 1)]
     known = machines(runs)
+    anchors = {overview.keys(section.group): section.anchor for section in sections}
+    # As the tables have them, where no two techniques of a group have one label.
+    labels = {(*overview.keys(group), row.technique): row.label for group in found for row in each(group.rows[["technique", "label"]])}
+    named = [{**row, "label": labels[tuple(row[axis] for axis in KEYS)]} for row in summary]
     return {
         "charts": embedding.joined(specifications),
         "index": overview.index(found, shown),
         "filters": overview.filters(found),
         "matrices": overview.matrices(list(zip(found, (section.anchor for section in sections), strict=True))),
-        "presets": overview.PRESETS,
+        "presets": overview.presets(shown),
         "column_labels": {name: MEANINGS[name].label for names in shown.values() for name in names},
-        "hidden_columns": {kind: overview.hidden(kind, names) for kind, names in shown.items()},
+        "column_styles": Markup(overview.column_styles(shown)),  # names of columns alone
         "folded": len(found) > overview.UNFOLDED,
         "study": study,
         "title": study["title"] or study["name"],
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
-        "failures": failures.kinds(summary),
+        "failures": failures.kinds(named),
         "sides": sides,
         "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
         "broken_cells": sum(row["status"] == FAILED for row in summary),
-        "not_run": [row for row in summary if row["status"] == NOT_RUN],
+        "not_run": [row for row in named if row["status"] == NOT_RUN],
         "time_left": pending.in_words(pending.seconds_left(summary, runs)),
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
@@ -251,7 +255,8 @@ def build(
         "command": _command(study),
         "safe_href": safe_href,
         "several": len(sections) > 1,
-        "anchor_of": _anchor_of(sections),
+        "anchors": anchors,
+        "cell_of": lambda change: _cell_of(change, anchors, labels),
         "each": each,
     }
 
@@ -271,9 +276,10 @@ def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> di
 # A group's section
 
 
-def _anchor_of(sections: Sequence[Section]) -> Callable[[Mapping], str]:
-    known = {overview.keys(section.group): section.anchor for section in sections}
-    return lambda row: known[row["gpu"], row["experiment"], row["model"]]
+def _cell_of(change: Change, anchors: Mapping[tuple, str], labels: Mapping[tuple, str]) -> dict[str, str]:
+    """What the filter needs to know of a row of the comparison; nothing of a cell that these results do not have."""
+    keys = tuple(getattr(change, axis) for axis in KEYS)
+    return {"data-group": anchors[keys[:3]], "data-label": labels[keys]} if keys in labels else {}
 
 
 def _by_group(rows: Iterable[Mapping]) -> dict[tuple, list[Mapping]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import altair as alt
@@ -35,7 +35,8 @@ class Row:
 class Sides:
     """Groups of cells that differ in one key alone: its name (`gpu` or `model`), the value of each group, and what all have.
 
-    `speeds` are those of the baselines, with `unit`. `left_out` are labels of techniques that only some have figures of.
+    `speeds` are those of the baselines, with `unit`. `left_out` are labels of techniques that only some have figures of,
+    `groups` the gpu, experiment and model of each.
     """
 
     axis: str
@@ -46,6 +47,7 @@ class Sides:
     speeds: list[Estimate]
     rows: list[Row]
     left_out: list[str]
+    groups: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -176,6 +178,7 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
         [Estimate(float(row.rate), _number(row.rate_low), _number(row.rate_high)) for row in baselines],
         rows,
         list(some),
+        [(group.gpu, group.experiment, group.model) for group in groups],
     )
 
 
