@@ -218,6 +218,10 @@ def test_a_process_that_left_no_error():
     worker = f"{engine.RECORD}Worker proc VllmWorker-0 died unexpectedly (exit code: {{}}), shutting down executor.\n"
     assert type(engine.failure(GONE, worker.format(-9), "answer")) is OutOfMemory
     assert str(engine.failure(GONE, worker.format(-11), "answer")) == "vLLM cannot answer: its process was ended by SIGSEGV"
+    # Whoever waited for it has an error of its own then.
+    waited = f"{engine.RECORD}Invocation of reset_mm_cache method failed\nTraceback (most recent call last):\nRuntimeError: cancelled\n"
+    assert "SIGSEGV" in str(engine.failure(GONE, worker.format(-11) + waited, "answer"))
+    assert "cancelled" in str(engine.failure(GONE, waited, "answer"))
 
 
 def test_errors_in_this_process(tmp_path):

@@ -40,6 +40,8 @@ MOST_LIKELIEST = 256
 NOT_KEYS_AND_VALUES = ("kv_lora_rank", "mamba_d_state", "mamba_d_conv", "linear_num_key_heads", "conv_kernel", "state_size")
 # Stands before each record of the file of errors.
 RECORD = "\x1e"
+# How the engine's process notes the end of its worker's.
+DIED = "died unexpectedly"
 # What vLLM's processes say when another of them has failed; the cause is what that one said.
 AFTERMATH = re.compile(
     r"See (stack trace|root cause)|stack trace above|EngineDeadError|EngineCore encountered|Engine core init|Executor failed"
@@ -440,8 +442,9 @@ def not_as_asked(seen: Mapping, quantized: str, eager: bool, on_gpu: bool) -> st
 def failure(said: str, log: str, doing: str, killed_for_memory: bool = False) -> Outcome | Fault:
     """What has become of vLLM's own processes. `said`: the words in this process, which tell no more than that they are gone; `log`: their
     file of errors; `killed_for_memory`: whether the kernel has killed any process for want of memory meanwhile."""
-    found = cause(log)
-    if found:
+    # What follows on the death of a worker is said by those that waited for it.
+    before, *_ = log.split(DIED)
+    if found := cause(before):
         return found.outcome("vLLM", doing)
     number = lost(said, log)
     if number == -signal.SIGKILL or killed_for_memory:
@@ -464,7 +467,7 @@ def cause(log: str) -> raised.Raised | None:
 
 def lost(said: str, log: str) -> int | None:
     """The exit status of a process of vLLM that left no error of its own; None where nobody has noted it."""
-    found = re.search(r"'EngineCore\w*': (-?\d+)", said) or re.search(r"died unexpectedly \(exit code: (-?\d+)\)", log)
+    found = re.search(rf"{DIED} \(exit code: (-?\d+)\)", log) or re.search(r"'EngineCore\w*': (-?\d+)", said)
     return int(found[1]) if found else None
 
 
