@@ -21,6 +21,15 @@ from speedgrid.schema import Table
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+# Bits of a number in each format that the package safetensors reads.
+BITS = {
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+    "F4": 4,
+}
 # What the package safetensors takes for the head of a file, and no more.
 LONGEST_HEAD = 100_000_000
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -34,7 +43,7 @@ def weight_files(folder: Path) -> list[Path]:
     never loaded.
     """
     for patterns in FORMATS:
-        files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+        files = sorted(path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir())
         if patterns == FORMATS[0] and (read := {WHOLE} & {path.name for path in files} or set(indexed(folder).values())):
             files = [path for path in files if path.name in read]
         if files:
@@ -55,7 +64,7 @@ def indexed(folder: Path) -> dict[str, str]:
         return {}
     index = _json(folder / INDEX)
     found = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(name, str) and Path(name).name == name for name in found.values()):
+    if not found or not isinstance(found, dict) or not all(isinstance(name, str) and Path(name).name == name for name in found.values()):
         raise Unsupported(f"{INDEX} of the checkpoint is damaged: it has no `weight_map` from weights to files")
     return found
 
@@ -139,14 +148,36 @@ def check(folder: Path) -> None:
         raise Unsupported(f"the checkpoint is not complete: {INDEX} names {missing[0]}, which is not there ({len(missing)} missing)")
     files = weight_files(folder)
     if files[0].suffix == ".safetensors":
-        held = {name for path in files for name in tensors(path)}
-        if lacking := sorted(set(named) - held):
-            raise Unsupported(f"the checkpoint is not complete: {INDEX} names {lacking[0]}, which no file holds ({len(lacking)} missing)")
+        _check_tensors({path.name: tensors(path) for path in files}, named, folder)
     elif files[0].suffix == ".gguf":
         for path in files:
             with open(path, "rb") as weights:
                 if weights.read(4) != b"GGUF":
                     raise Unsupported(f"{path.name} of the checkpoint is damaged: it does not begin as a GGUF file")
+
+
+def _check_tensors(held: Mapping[str, Mapping[str, Mapping]], named: Mapping[str, str], folder: Path) -> None:
+    """Raise Unsupported where the weights that the files of a checkpoint hold are not those that its index and config.json tell of."""
+    everything = {name for file in held.values() for name in file}
+    if lacking := sorted(set(named) - everything):
+        raise Unsupported(f"the checkpoint is not complete: {INDEX} names {lacking[0]}, which no file holds ({len(lacking)} missing)")
+    if elsewhere := sorted(name for name, file in named.items() if name not in held[file]):
+        raise Unsupported(
+            f"{INDEX} of the checkpoint is damaged: {named[elsewhere[0]]} does not hold {elsewhere[0]}, which another file has"
+        )
+    if named and not isinstance(_json(folder / INDEX).get("metadata"), dict):  # type: ignore[attr-defined]  # indexed() has read it
+        raise Unsupported(
+            f'{INDEX} of the checkpoint has no `metadata`, without which transformers does not read it; add `"metadata": {{}}`'
+        )
+    if any("quant" in key or "compress" in key for key in files.json_object(folder / "config.json")):
+        return
+    whole_numbers = ((name, entry["dtype"]) for file in held.values() for name, entry in file.items() if entry["dtype"][0] in "BIU")
+    for name, kind in whole_numbers:
+        if name.endswith((".weight", ".bias")) and kind != "BF16":
+            raise Unsupported(
+                f"{name} of the checkpoint is in {kind}, as quantized weights are, and config.json tells of no quantization: without it"
+                " they are the weights of another model"
+            )
 
 
 def tensors(path: Path) -> dict[str, dict]:
@@ -162,15 +193,35 @@ def tensors(path: Path) -> dict[str, dict]:
         if size < 8 or length > min(size - 8, LONGEST_HEAD):
             raise Unsupported(f"{damaged}: it is cut short, or no safetensors file ({size:,} bytes)")
         try:
-            head = json.loads(file.read(length))
+            head = files.parse_json(file.read(length))
             found = {name: entry for name, entry in head.items() if name != "__metadata__"}
-            end = max((int(entry["data_offsets"][1]) for entry in found.values()), default=0)
-            [prod(map(int, entry["shape"])) for entry in found.values()]
+            kinds = {entry["dtype"] for entry in found.values()}
+            end = _end_of(found) if kinds <= BITS.keys() else 0
+            said = head.get("__metadata__") or {}
+            if not all(isinstance(text, str) for text in said.values()):
+                raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise Unsupported(f"{damaged}: its head cannot be read") from None
+    if unknown := sorted(kinds - BITS.keys()):
+        raise Unsupported(f"{path.name} of the checkpoint has numbers in a format that safetensors does not know: {unknown[0]}")
     if 8 + length + end != size:
         raise Unsupported(f"{damaged}: it has {size:,} bytes, and its head tells of {8 + length + end:,}")
     return found
+
+
+def _end_of(found: Mapping[str, Mapping]) -> int:
+    """Where the last tensor of a safetensors file ends. Raises ValueError, KeyError or TypeError where one is not as long as its shape and
+    format say, or does not begin where another ends."""
+    at = 0
+    for entry in sorted(found.values(), key=lambda entry: tuple(entry["data_offsets"])):
+        begin, end = entry["data_offsets"]
+        shape = entry["shape"]
+        if begin != at or not all(type(size) is int and size >= 0 for size in (*shape, begin, end)):
+            raise ValueError
+        if prod(shape) * BITS[entry["dtype"]] != 8 * (end - begin):
+            raise ValueError
+        at = end
+    return at
 
 
 @contextmanager
@@ -293,6 +344,6 @@ def _mark(folder: Path, made: dict) -> None:
 def _json(path: Path) -> object:
     """What a JSON file holds; None where it is not one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         return None

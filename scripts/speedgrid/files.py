@@ -1,10 +1,13 @@
 """Files and folders of others: what they hold, told from few reads, and whether one folder lies in another."""
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Read whole up to this size.
 SMALL = 1_000_000
@@ -16,6 +19,14 @@ OF_A_CHECKPOINT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py", "
 MOST_LINKS = 64
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a text of JSON holds. Raises ValueError, also for one whose values lie in one another too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values lie in one another too deep") from None
+
+
 def states(folder: Path) -> dict[str, list]:
     """The state of every file that makes a checkpoint what it is, by its name. Raises OSError, for a link that leads nowhere too."""
     return {path.name: state(path) for path in sorted(folder.iterdir()) if path.suffix in OF_A_CHECKPOINT and not path.is_dir()}
@@ -24,9 +35,11 @@ def states(folder: Path) -> dict[str, list]:
 def state(path: Path) -> list:
     """Size, time of the last change in nanoseconds, and `content` of a file: what a job is told of a file that its result depends on.
 
-    Raises OSError.
+    Raises OSError, also for what is no file and might be read for ever.
     """
     found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or device and no file", str(path))
     return [found.st_size, found.st_mtime_ns, content(path)]
 
 
@@ -55,7 +68,7 @@ def _sampled(file, size: int) -> list[tuple[int, int]]:
     if length < size - 8:
         # The head of a safetensors file tells where each tensor lies; in any other file these bytes say something else.
         try:
-            head = json.loads(file.read(length)) if length < 2**27 else {}
+            head = parse_json(file.read(length)) if length < 2**27 else {}
             middles = sorted((8 + length + sum(map(int, entry["data_offsets"])) // 2) for name, entry in head.items() if name[:2] != "__")
         except (ValueError, KeyError, TypeError, AttributeError):
             middles = []
@@ -126,7 +139,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def json_object(path: Path) -> dict:
     """What a JSON file holds; empty where there is none, or one that holds no object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

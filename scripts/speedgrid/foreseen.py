@@ -1,17 +1,19 @@
 """What a planned study will take on this machine: reads what estimates.py needs to know of models, machine and results."""
 
-import json
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, estimates, gguf_header, hardware, snakemake_seam
+from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, snakemake_seam
 from speedgrid.cell import Cell
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
 
 # Bytes of a token in text, and replies that `auto` goes on to.
 TOKEN_BYTES, AUTO_REPLIES = 4, 40
+# Of parameters, bytes or anything else of a model.
+LARGEST = 1e18
 # Environments of every study, and of one that asks tasks.
 ALWAYS, OF_TASKS = ("transformers", "report"), "evaluation"
 
@@ -107,9 +109,15 @@ def machine(on_gpu: bool, names: Iterable[str] = ()) -> Machine:
 def of_entry(name: str, entry: Mapping) -> Model | None:
     """What is known of a study's model before it is prepared, or of the one that is there; None where that is not enough."""
     try:
-        return _of_entry(name, entry)
-    except (Outcome, OSError, KeyError, ValueError, TypeError, ZeroDivisionError, AttributeError):
+        model = _of_entry(name, entry)
+        return model if model and all(_is_size(value) for value in asdict(model).values()) else None
+    except (Outcome, OSError, KeyError, ValueError, TypeError, ArithmeticError, AttributeError):
         return None
+
+
+def _is_size(value: object) -> bool:
+    """Whether a number can be one of a model's: a configuration may say anything."""
+    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value < LARGEST
 
 
 def _of_entry(name: str, entry: Mapping) -> Model | None:
@@ -139,7 +147,7 @@ def _of_entry(name: str, entry: Mapping) -> Model | None:
 
 def of_folder(folder: Path) -> Model:
     """A checkpoint of transformers, by its configuration and the heads of its files."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = files.parse_json((folder / "config.json").read_text(encoding="utf-8"))
     parameters = checkpoints.parameters(folder) or 0
     model = estimates.of_config(config, "", 0 if config.get("quantization_config") else parameters)
     return replace(model, item=checkpoints.size(folder) / model.parameters)
@@ -176,5 +184,5 @@ def of_hub_cache(repository: str, revision: str) -> Model | None:
         return None
     if checkpoints.size(folder):
         return of_folder(folder)
-    model = estimates.of_config(json.loads(config.read_text(encoding="utf-8")))
+    model = estimates.of_config(files.parse_json(config.read_text(encoding="utf-8")))
     return replace(model, download=model.parameters * model.item)

@@ -275,6 +275,8 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
         lacking = gap(name for path in checkpoints.weight_files(folder) for name in checkpoints.tensors(path))
         why = f"{lacking} is missing" if lacking else "the log says which do not fit"
         return Unsupported(f"transformers cannot put the weights of the checkpoint together: {why}")
+    if isinstance(error, KeyError) and (key := _key_of(error.args[0] if error.args else None, files.json_object(folder / "config.json"))):
+        return Unsupported(f"transformers does not know {error.args[0]!r}, which config.json has for `{key}`")
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
         return MissingDependency(_line(error))
     if named := re.search(r"`?(\w+)`? is required to read", said):
@@ -282,10 +284,21 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
     return None
 
 
+def _key_of(value: object, told: Mapping) -> str:
+    """The key under which a text stands in a configuration, such as `rope_scaling.type`; empty where it stands under none."""
+    for key, held in told.items():
+        if isinstance(held, Mapping) and (inner := _key_of(value, held)):
+            return f"{key}.{inner}"
+        if isinstance(held, str) and held == value:
+            return key
+    return ""
+
+
 def _line(error: Exception) -> str:
-    """The first line of an error that says anything."""
+    """The first line of an error that says anything, with the one after it where it only begins; with its kind where it is no sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    line = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
+    return line if " " in line else f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 def _shape(shape: Iterable[int]) -> str:

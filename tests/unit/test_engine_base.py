@@ -1,5 +1,6 @@
 """What every engine refuses before it computes: tokens and positions that a model does not have."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,3 +41,23 @@ def test_room_beyond_a_table_of_positions_is_refused(config, table, room, refuse
         return
     with pytest.raises(Unsupported, match="gpt2 has embeddings of 16 positions, and prompt and reply together need 17"):
         language(**config).refuse_room(room, table)
+
+
+def test_a_text_of_which_a_tokenizer_makes_nothing_is_refused():
+    read = Language(Path(), language().config, lambda text, **_: {"input_ids": []})
+    with pytest.raises(Unsupported, match="the tokenizer of the checkpoint makes no token of the text"):
+        read.tokenize("def")
+    assert read.tokenize("") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "ends"), [({"eos_token_id": 2}, [2]), ({"eos_token_id": [2, 3]}, [2, 3]), ({}, [7]), ({"eos_token_id": "</s>"}, None)]
+)
+def test_tokens_that_end_a_reply_are_numbers(tmp_path, told, ends):
+    (tmp_path / "generation_config.json").write_text(json.dumps(told))
+    read = Language(tmp_path, language(eos_token_id=7).config, SimpleNamespace(eos_token_id=9))
+    if ends:
+        assert read.end_tokens() == ends
+    else:
+        with pytest.raises(Unsupported, match="names '</s>' as the token that ends a reply"):
+            read.end_tokens()

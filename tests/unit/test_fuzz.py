@@ -13,7 +13,7 @@ import odd_studies
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from speedgrid import grid, planning
+from speedgrid import foreseen, grid, planning
 from speedgrid.study import StudyError, validate
 
 import studies
@@ -122,6 +122,7 @@ def answers(planned: planning.Grid) -> None:
             told.encode("utf-8")
     assert json.loads(planned.as_json(), parse_constant=refused_constant)["cells"]
     assert planned.records()
+    assert all(line.isprintable() for line in foreseen.said(planned))
 
 
 def refused_constant(text: str) -> None:

@@ -253,3 +253,13 @@ def test_the_plan_is_written_anew_where_another_one_is_there_and_only_then(proje
     (project / "results/plan.json").write_text(grid.as_json())
     os.utime(project / "results/plan.json", ns=(first, first))
     assert noted_when() == first
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "notes.txt"])
+def test_a_pipe_in_a_folder_of_weights_is_refused_and_not_waited_for(project, tmp_path, name):
+    """Planning read it until somebody wrote to it, for ever."""
+    folder = checkpoint(tmp_path / "w")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    line = refusal(project, {"mine": {"local": str(folder)}})
+    assert line == f"my.yaml: models.mine.local: {folder} cannot be read: {name}: it is a pipe or device and no file"

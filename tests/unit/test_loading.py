@@ -134,3 +134,27 @@ def test_a_tokenizer_of_sentencepiece_says_what_it_needs(tmp_path, monkeypatch):
 )
 def test_how_weights_are_quantized_is_said_in_words(told, words):
     assert loading.quantization(told) == words
+
+
+def test_a_value_that_transformers_does_not_know_is_named_with_its_key(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "rope_scaling": {"type": "nosuch", "factor": 2.0}}))
+    found = loading._refusal(KeyError("nosuch"), tmp_path)
+    assert isinstance(found, Unsupported)
+    assert str(found) == "transformers does not know 'nosuch', which config.json has for `rope_scaling.type`"
+    assert loading._refusal(KeyError("layers.0"), tmp_path) is None  # a bug
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ValueError("Validation error for field 'x':\n    TypeError: expected int\nmore"),
+            "Validation error for field 'x': TypeError: expected int",
+        ),
+        (KeyError("added_tokens"), "KeyError: 'added_tokens'"),
+        (ValueError(), "ValueError"),
+        (ValueError("one thing\nanother"), "one thing"),
+    ],
+)
+def test_an_error_of_a_library_in_one_line(error, line):
+    assert loading._line(error) == line

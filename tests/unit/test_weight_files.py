@@ -19,7 +19,7 @@ def weights(path, **tensors: int) -> None:
 
 
 def index(folder, **files: str) -> None:
-    (folder / checkpoints.INDEX).write_text(json.dumps({"weight_map": files}))
+    (folder / checkpoints.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": files}))
 
 
 @pytest.mark.parametrize("beside", ["consolidated.safetensors", "model-00003-of-00003.safetensors", "adapter_model.safetensors"])
@@ -52,8 +52,101 @@ def test_an_index_that_names_what_is_not_there_is_refused(tmp_path):
         checkpoints.check(tmp_path)
 
 
+def test_an_index_that_tells_of_another_file_than_holds_a_weight_is_refused(tmp_path):
+    weights(tmp_path / "model-00001-of-00002.safetensors", a=3)
+    weights(tmp_path / "model-00002-of-00002.safetensors", b=5)
+    index(tmp_path, b="model-00001-of-00002.safetensors", a="model-00002-of-00002.safetensors")
+    with pytest.raises(Unsupported, match=r"model-00002-of-00002\.safetensors does not hold a, which another file has"):
+        checkpoints.check(tmp_path)
+
+
+def test_an_index_that_transformers_would_not_read_is_refused(tmp_path):
+    weights(tmp_path / "model-00001-of-00001.safetensors", a=3)
+    (tmp_path / checkpoints.INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
+    with pytest.raises(Unsupported, match="has no `metadata`"):
+        checkpoints.check(tmp_path)
+
+
+def head(path, told: object, data: bytes = bytes(8)) -> None:
+    text = told if isinstance(told, bytes) else json.dumps(told).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+WHOLE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
 @pytest.mark.parametrize(
-    "held", ["[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": "../other/model.safetensors"}}', '{"weight_map": {"a": 1}}']
+    "told",
+    [
+        [1, 2],
+        b'{"a": ',
+        b'{"\xff": 1}',
+        b'{"a":' + b"[" * 20000 + b"]" * 20000 + b"}",
+        {"a": {"dtype": "F32", "shape": [2]}},
+        {"a": {**WHOLE, "shape": [-2]}},
+        {"a": {**WHOLE, "shape": "2"}},
+        {"a": {**WHOLE, "shape": [2.0]}},
+        {"a": {**WHOLE, "shape": [True, 2]}},
+        {"a": {**WHOLE, "shape": [2**40, 2**40]}},
+        {"a": {**WHOLE, "shape": [3]}},
+        {"a": {**WHOLE, "dtype": ["F32"]}},
+        {"a": {**WHOLE, "data_offsets": [0]}},
+        {"a": {**WHOLE, "data_offsets": ["0", "8"]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+        {"a": WHOLE, "b": WHOLE},
+        {"a": WHOLE, "__metadata__": {"format": 5}},
+        {"a": WHOLE, "__metadata__": "pt"},
+        {"a": {"dtype": "F4", "shape": [15], "data_offsets": [0, 8]}},
+    ],
+)
+def test_a_head_that_no_reader_takes_is_one_line(tmp_path, told):
+    """Else a job would end in whatever the package safetensors or Python say of it."""
+    head(tmp_path / checkpoints.WHOLE, told)
+    with pytest.raises(Unsupported, match=r"model\.safetensors of the checkpoint is damaged: its head cannot be read"):
+        checkpoints.check(tmp_path)
+
+
+def test_a_head_that_is_whole_is_read(tmp_path):
+    told = {"b": {"dtype": "F4", "shape": [8], "data_offsets": [4, 8]}, "a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}
+    head(tmp_path / checkpoints.WHOLE, told | {"none": {"dtype": "F32", "shape": [0, 3], "data_offsets": [8, 8]}})
+    assert checkpoints.parameters(tmp_path) == 10
+    head(tmp_path / checkpoints.WHOLE, {"a": {**WHOLE, "dtype": "F99"}})
+    with pytest.raises(Unsupported, match="in a format that safetensors does not know: F99"):
+        checkpoints.check(tmp_path)
+
+
+def test_a_folder_by_the_name_of_weights_is_none(tmp_path):
+    (tmp_path / checkpoints.WHOLE).mkdir()
+    with pytest.raises(Unsupported, match="it holds no weights"):
+        checkpoints.check(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["I8", "I32", "BOOL"])
+def test_weights_in_whole_numbers_without_a_word_of_quantization_are_no_model(tmp_path, kind):
+    """They are read as the numbers that they are, without their scales: figures of another model, status ok."""
+    size = checkpoints.BITS[kind] // 8
+    head(tmp_path / checkpoints.WHOLE, {"up.weight": {"dtype": kind, "shape": [8 // size], "data_offsets": [0, 8]}})
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(Unsupported, match=rf"up\.weight of the checkpoint is in {kind}, as quantized weights are"):
+        checkpoints.check(tmp_path)
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "x"}}')
+    checkpoints.check(tmp_path)
+    # A table of positions, say.
+    head(tmp_path / checkpoints.WHOLE, {"position_ids": {"dtype": kind, "shape": [8 // size], "data_offsets": [0, 8]}})
+    (tmp_path / "config.json").write_text("{}")
+    checkpoints.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "[]",
+        "{}",
+        '{"metadata": {}, "weight_map": {}}',
+        '{"weight_map": []}',
+        '{"weight_map": {"a": "../other/model.safetensors"}}',
+        '{"weight_map": {"a": 1}}',
+    ],
 )
 def test_a_damaged_index_is_refused(tmp_path, held):
     weights(tmp_path / "model-00001-of-00001.safetensors", a=3)

@@ -26,8 +26,11 @@ class Language:
         return getattr(self.config, "text_config", None) or self.config
 
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of `text`, without special tokens. Raises outcomes.Unsupported for one that the model has no embedding of."""
+        """Tokens of `text`, without special tokens. Raises outcomes.Unsupported for one that the model has no embedding of, and where there
+        are none."""
         tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if not tokens and text:
+            raise Unsupported("the tokenizer of the checkpoint makes no token of the text")
         self.check_tokens(tokens)
         return tokens
 
@@ -94,7 +97,10 @@ class Language:
         told = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
         for end in (told, getattr(self.text_config, "eos_token_id", None), self.tokenizer.eos_token_id):
             if end is not None:
-                return end if isinstance(end, list) else [end]
+                ends = end if isinstance(end, list) else [end]
+                if not all(type(one) is int for one in ends):
+                    raise Unsupported(f"the checkpoint names {end!r} as the token that ends a reply (`eos_token_id`), which is no number")
+                return ends
         return []
 
 
