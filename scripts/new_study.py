@@ -60,7 +60,10 @@ def write(told: argparse.Namespace, source: Source) -> None:
     content = drafts.text(source, made, registry, wish, f"{'../' if (Path.cwd() / SCHEMA).exists() else f'{planning.ROOT}/'}{SCHEMA}")
     with records.replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
-        grid = planning.read_grid(temporary)
+        try:
+            grid = planning.read_grid(temporary)
+        except StudyError as error:
+            raise StudyError(str(error).replace(str(temporary), str(path))) from None
     commands.say("\n".join(summary(path, source, made, grid)))
 
 

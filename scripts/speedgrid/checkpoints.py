@@ -30,6 +30,8 @@ BITS = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
     "F4": 4,
 }
+# Those that weights are in which are not quantized.
+UNQUANTIZED = ("F16", "BF16", "F32", "F64")
 # What the package safetensors takes for the head of a file, and no more.
 LONGEST_HEAD = 100_000_000
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -43,7 +45,7 @@ def weight_files(folder: Path) -> list[Path]:
     never loaded.
     """
     for patterns in FORMATS:
-        files = sorted(path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir())
+        files = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file() or not path.exists())
         if patterns == FORMATS[0] and (read := {WHOLE} & {path.name for path in files} or set(indexed(folder).values())):
             files = [path for path in files if path.name in read]
         if files:
@@ -171,9 +173,8 @@ def _check_tensors(held: Mapping[str, Mapping[str, Mapping]], named: Mapping[str
         )
     if any("quant" in key or "compress" in key for key in files.json_object(folder / "config.json")):
         return
-    whole_numbers = ((name, entry["dtype"]) for file in held.values() for name, entry in file.items() if entry["dtype"][0] in "BIU")
-    for name, kind in whole_numbers:
-        if name.endswith((".weight", ".bias")) and kind != "BF16":
+    for name, kind in ((name, entry["dtype"]) for file in held.values() for name, entry in file.items()):
+        if name.endswith((".weight", ".bias")) and kind not in UNQUANTIZED:
             raise Unsupported(
                 f"{name} of the checkpoint is in {kind}, as quantized weights are, and config.json tells of no quantization: without it"
                 " they are the weights of another model"

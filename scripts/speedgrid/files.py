@@ -14,7 +14,7 @@ SMALL = 1_000_000
 # Of a larger file: its beginning and its end, this many blocks at equal distances, and one in the middle of each tensor, up to a number.
 ENDS, BLOCK, BLOCKS, MOST_TENSORS = 2**18, 2**12, 256, 4096
 # Files of a checkpoint that make it what it is, by their ends.
-OF_A_CHECKPOINT = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py", ".gguf", ".onnx", ".onnx_data", ".data")
+OF_A_CHECKPOINT = (".safetensors", ".json", ".model", ".tiktoken", ".txt", ".jinja", ".py", ".gguf", ".onnx", ".onnx_data", ".data")
 # The most links that a path may go through; the kernel takes 40.
 MOST_LINKS = 64
 

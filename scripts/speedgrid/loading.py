@@ -20,7 +20,6 @@ SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 WEIGHTS = (checkpoints.WHOLE, checkpoints.INDEX)
 # The ways of quantizing whose checkpoints hold tensors that are no floating-point numbers, so that one without any is not quantized.
 PACKED = ("bitsandbytes", "gptq", "awq", "torchao")
-FLOATS = ("F64", "F32", "F16", "BF16")
 # What earlier releases saved beside the weights and computes nothing, masks and frequencies that follow from the configuration; and scales
 # of a KV cache in 8 bits, which transformers does not have.
 BUFFERS = re.compile(
@@ -184,7 +183,7 @@ def _refuse_leftover(told: Mapping, files: Iterable[Path]) -> None:
     """Raise Unsupported where a `quantization_config` tells of weights that are whole, as after merging an adapter into them."""
     if told.get("quant_method") in PACKED or told.get("load_in_8bit") or told.get("load_in_4bit"):
         held = {entry["dtype"] for path in files for entry in checkpoints.tensors(path).values()}
-        if held <= set(FLOATS):
+        if held <= set(checkpoints.UNQUANTIZED):
             raise Unsupported(
                 f"config.json says that the weights are quantized ({quantization(told)}), and they are not ({', '.join(sorted(held))});"
                 " remove its `quantization_config`"

@@ -121,8 +121,8 @@ def test_a_folder_by_the_name_of_weights_is_none(tmp_path):
         checkpoints.check(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["I8", "I32", "BOOL"])
-def test_weights_in_whole_numbers_without_a_word_of_quantization_are_no_model(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["I8", "I32", "BOOL", "F8_E4M3"])
+def test_weights_in_a_format_of_quantization_without_a_word_of_quantization_are_no_model(tmp_path, kind):
     """They are read as the numbers that they are, without their scales: figures of another model, status ok."""
     size = checkpoints.BITS[kind] // 8
     head(tmp_path / checkpoints.WHOLE, {"up.weight": {"dtype": kind, "shape": [8 // size], "data_offsets": [0, 8]}})
