@@ -36,7 +36,7 @@ rule all:
         "The report is there, with all that it is made of"
 
 
-# All that a study has from elsewhere, for jobs on nodes without a network: what `./speedgrid prepare` asks for.
+# All that a study downloads, for jobs on nodes without a network: what `./speedgrid prepare` asks for.
 rule prepare:
     input:
-        grid.brought(),
+        grid.downloaded(),

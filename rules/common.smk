@@ -22,7 +22,7 @@ except (StudyError, snakemake_seam.UntriedVersion) as error:
     commands.refuse(error)
 
 
-# What every job is told beside its own line. It makes no part of a result, so that a new time budget measures nothing again.
+# Environment variables of every job. They make no part of a result, so that a new time budget measures nothing again.
 # Where its script is likewise: a clone that moves runs nothing again.
 os.environ.update(grid.job_variables() | {"SPEEDGRID_SCRIPTS": str(SCRIPTS)})
 

@@ -4,11 +4,11 @@ from speedgrid import corpus, stage
 from speedgrid.outcomes import Outcome
 from speedgrid.progress import say
 from speedgrid.quality import tasks
-from speedgrid.told import Requests
+from speedgrid.specification import Requests
 
 
 def build(job: stage.Job[Requests]) -> str:
-    settings = job.told["evaluate"]
+    settings = job.specification["evaluate"]
     documents = corpus.all_held_out(settings["text"])
     for told in settings["tasks"]:
         job.enter(f"building the requests of {told['task']}")

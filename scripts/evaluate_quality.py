@@ -15,7 +15,7 @@ from speedgrid.quality import fidelity, questions
 from speedgrid.quality.distance import TIMES, Distance, distance, mean
 from speedgrid.quality.distance import allowed as most
 from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
-from speedgrid.told import Evaluate
+from speedgrid.specification import Evaluate
 from speedgrid.workloads.score import stretches, windows
 
 # Requests that an engine is given together; between them the job says how far it is.
@@ -23,9 +23,9 @@ AT_ONCE = 512
 
 
 def evaluate(job: stage.Job[Evaluate]) -> str:
-    if job.told["random_weights"]:
+    if job.specification["random_weights"]:
         raise Unsupported("the weights are random, so their quality means nothing")
-    settings = job.told["evaluate"]
+    settings = job.specification["evaluate"]
     documents = corpus.held_out(settings["text"], settings["max_bytes"])
     if not any(text for _, text in documents):
         raise Unsupported(f"the held-out text {settings['text']} is empty")
@@ -47,7 +47,7 @@ def evaluate(job: stage.Job[Evaluate]) -> str:
         away = compare(job, engine, reference.rows if reference else [])
         hold(job, reference, away)
         # What was held to the unmodified model is no further from it than rounding explains, and would give the same answers.
-        job.facts["answers_of_baseline"] = bool(job.told.get("may_take_over") and job.facts.get("kl_allowed") is not None)
+        job.facts["answers_of_baseline"] = bool(job.specification.get("may_take_over") and job.facts.get("kl_allowed") is not None)
         if not job.facts["answers_of_baseline"]:
             answer(job, engine, asked)
     job.facts |= {
@@ -85,9 +85,9 @@ class Question:
 
 def read_questions(job: stage.Job[Evaluate], tokenizer: questions.Tokenizer) -> list[Question]:
     """What the tasks ask, in tokens; a task that this model cannot be asked is left out, with the reason among the facts."""
-    if not job.told["requests"]:
+    if not job.specification["requests"]:
         return []
-    rows = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["status"] == "ok"]
+    rows = [row for row in records.read(job.specification["requests"], REQUESTS).rows if row["status"] == "ok"]
     asked: list[Question] = []
     refused: dict[str, str] = {}
     for row in rows:
@@ -133,7 +133,7 @@ def answer(job: stage.Job[Evaluate], engine: Engine, asked: Sequence[Question]) 
         scores = iter(engine.loglikelihoods(parts) if parts else [])
         for one in some:
             row = {"kind": "request", **{name: one.row[name] for name in ("task", "item", "request")}}
-            job.keep({**row, **(write(engine, one.generation, job.told["seed"]) if one.generation else likelihood(one, scores))})
+            job.keep({**row, **(write(engine, one.generation, job.specification["seed"]) if one.generation else likelihood(one, scores))})
         done, seconds = start + len(some), clock.seconds()
         if seconds - said > 10:
             say(f"{job.name}: {done:,} of {len(asked):,} requests, {done / seconds:,.1f} a second")
@@ -161,10 +161,10 @@ def write(engine: Engine, asked: questions.Generation, seed: int) -> dict:
 
 def read_reference(job: stage.Job[Evaluate]) -> records.Record | None:
     """The reference; None, with the reason among the facts, where there is none."""
-    if not job.told["reference"]:
+    if not job.specification["reference"]:
         job.facts["distance_reason"] = "not asked for"
         return None
-    record = records.read(job.told["reference"], REFERENCE)
+    record = records.read(job.specification["reference"], REFERENCE)
     if record.status not in MEASURED:
         job.facts["distance_reason"] = f"the unmodified model has no figures: {record.reason}"
         return None
@@ -200,9 +200,9 @@ def compare(job: stage.Job[Evaluate], engine: Engine, reference: Sequence[Mappin
 def hold(job: stage.Job[Evaluate], reference: records.Record | None, distances: Sequence[Distance]) -> None:
     """Hold a technique that says that it keeps the model's arithmetic to it. Raises WrongResult where it is further from the unmodified
     model than rounding explains: its figures, speed included, would be those of another model."""
-    if reference is None or not distances or not job.told.get("lossless"):
+    if reference is None or not distances or not job.specification.get("lossless"):
         return
-    dtype, its = job.told["options"]["dtype"], json.loads(reference.facts["job"])["options"]["dtype"]
+    dtype, its = job.specification["options"]["dtype"], json.loads(reference.facts["job"])["options"]["dtype"]
     job.facts["kl_allowed"] = allowed = most(reference.facts.get("rounding")) if dtype in (its, "float32") else None
     if allowed is not None and (away := mean(distances)) > allowed:
         raise WrongResult(

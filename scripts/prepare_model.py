@@ -8,18 +8,18 @@ from contextlib import suppress
 from speedgrid import corpus, files, models, stage
 from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
-from speedgrid.told import Model
+from speedgrid.specification import Model
 
 
 def prepare(job: stage.Job[Model]) -> str:
     job.enter("preparing the model")
     began = time.perf_counter()
-    entry = job.told["entry"]
-    found = models.prepare(entry, job.out.parent / "checkpoint", job.told["seed"], say)
+    entry = job.specification["entry"]
+    found = models.prepare(entry, job.out.parent / "checkpoint", job.specification["seed"], say)
     seconds = time.perf_counter() - began
     bring_calibration(entry["calibration"])
     job.facts["dequantized_from"] = found.pop("dequantized_from", None)
-    job.keep({"model": job.told["model"], "origin": job.told["origin"], "seconds": seconds, **found})
+    job.keep({"model": job.specification["model"], "origin": job.specification["origin"], "seconds": seconds, **found})
     job.facts["files"] = json.dumps(files.states(job.out.parent / "checkpoint"))
     # Only of safetensors is it known how many weights they hold.
     parameters = f"{found['parameters'] / 1e6:,.1f} M parameters, " if found["parameters"] else ""

@@ -6,19 +6,19 @@ By hand, with the Python of the environment `transformers`:
         "threads": "auto"}'
 """
 
-from speedgrid import monitor, stage, told
+from speedgrid import monitor, specification, stage
 from speedgrid.probe import DTYPES, Probe
 from speedgrid.progress import say
 
 
-def probe(job: stage.Job[told.Probe]) -> str:
+def probe(job: stage.Job[specification.Probe]) -> str:
     job.enter("measuring what the device can do")
-    device = Probe(job.device, job.threads, job.told["seed"])
+    device = Probe(job.device, job.threads, job.specification["seed"])
     with monitor.Idle(job.device) as idle:
         job.facts["cache_bytes"] = device.cache() or None
     not_possible = []
     with monitor.Monitor(job.device, idle.facts) as watch:
-        for row, said in device.rows(tuple(job.told.get("dtypes", DTYPES))):
+        for row, said in device.rows(tuple(job.specification.get("dtypes", DTYPES))):
             print(said, flush=True)
             if row:
                 job.keep(row)

@@ -3,12 +3,12 @@
 import json
 
 from speedgrid import checkpoints, corpus, files, meters, stage
-from speedgrid.told import Quantize
+from speedgrid.specification import Quantize
 from speedgrid.transforms import Task, transform
 
 
 def quantize(job: stage.Job[Quantize]) -> str:
-    settings = dict(job.told["transform"])
+    settings = dict(job.specification["transform"])
     method = settings.pop("method")
     checkpoints.require_safetensors(job.checkpoint, f"the transform {method}")
     job.enter("making the checkpoint")
@@ -22,16 +22,16 @@ def quantize(job: stage.Job[Quantize]) -> str:
                 target=fresh,
                 settings=settings,
                 device=job.device,
-                dtype=job.told["dtype"],
+                dtype=job.specification["dtype"],
                 threads=job.threads,
-                seed=job.told["seed"],
-                trust_remote_code=job.told["trust_remote_code"],
-                calibration=lambda: corpus.calibration_text(job.told["calibration"]),
+                seed=job.specification["seed"],
+                trust_remote_code=job.specification["trust_remote_code"],
+                calibration=lambda: corpus.calibration_text(job.specification["calibration"]),
             )
         )
     row = {
-        "model": job.told["model"],
-        "technique": job.told["technique"],
+        "model": job.specification["model"],
+        "technique": job.specification["technique"],
         "method": method,
         "settings": json.dumps(settings, sort_keys=True),
         "seconds": clock.seconds(),

@@ -7,11 +7,11 @@ from speedgrid.engines.base import Engine, Likeliest
 from speedgrid.outcomes import Outcome, Unsupported
 from speedgrid.quality import distance
 from speedgrid.quality.distance import COUNT, sequences
-from speedgrid.told import Reference
+from speedgrid.specification import Reference
 
 
 def reference(job: stage.Job[Reference]) -> str:
-    settings = job.told["evaluate"]
+    settings = job.specification["evaluate"]
     documents = corpus.held_out(settings["text"], settings["max_bytes"])
     with job.engine() as engine:
         job.enter("importing packages")
@@ -29,12 +29,12 @@ def reference(job: stage.Job[Reference]) -> str:
         if (held := distance.held(found)) < distance.LEAST_HELD:
             raise Unsupported(f"the {COUNT} likeliest next tokens hold {held:.0%} of the probability, too little for a distance to be told")
         job.enter("measuring what rounding does")
-        job.facts["rounding"] = rounding(engine, [piece for _, piece in pieces], found, job.told["seed"])
+        job.facts["rounding"] = rounding(engine, [piece for _, piece in pieces], found, job.specification["seed"])
     for (number, piece), likeliest in zip(pieces, found, strict=True):
         tokens, logarithms = (list(chain.from_iterable(part)) for part in likeliest)
         row = {"document": documents[number][0], "tokens": piece, "likeliest": tokens, "logarithms": logarithms}
         job.keep({**row, "count": len(likeliest.tokens[0])})
-    job.facts |= {"technique": job.told["technique"], "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"]}
+    job.facts |= {"technique": job.specification["technique"], "checkpoint_sha256": job.checkpoint_facts["checkpoint_sha256"]}
     return f"{sum(len(piece) for _, piece in pieces):,} positions in {len(pieces)} sequences"
 
 

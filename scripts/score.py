@@ -10,13 +10,13 @@ from speedgrid.outcomes import Outcome
 from speedgrid.progress import say
 from speedgrid.quality import scores
 from speedgrid.schema import EVALUATE, MEASURED, REQUESTS
-from speedgrid.told import Score, Task
+from speedgrid.specification import Score, Task
 
 
 def score(job: stage.Job[Score]) -> str:
-    found = {entry["technique"]: records.read(entry["evaluate"], EVALUATE) for entry in job.told["techniques"]}
+    found = {entry["technique"]: records.read(entry["evaluate"], EVALUATE) for entry in job.specification["techniques"]}
     answered = []
-    for entry in job.told["techniques"]:
+    for entry in job.specification["techniques"]:
         record = found[entry["technique"]]
         if record.status in MEASURED and not scores.all_finite(record.rows):
             refused = {"status": "not_finite", "reason": "what the model computed is no finite number"}
@@ -27,14 +27,14 @@ def score(job: stage.Job[Score]) -> str:
             job.rows.append({**job.keys, "technique": entry["technique"], "status": record.status, "reason": record.reason})
     figures = {one.technique: scores.held_out_figures(one) for one in answered}
     say_what_is_missing(job, {one.technique: found[one.technique].facts for one in answered})
-    for task in job.told["evaluate"]["tasks"]:
+    for task in job.specification["evaluate"]["tasks"]:
         job.enter(f"scoring {task['task']}")
         for technique, more in task_figures(job, task, answered, found).items():
             figures[technique] += more
     baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
     for one in answered:
         for row in scores.compared(figures[one.technique], [] if one.is_baseline else baseline):
-            text = Path(job.told["evaluate"]["text"]).name if row["task"] == scores.HELD_OUT else None
+            text = Path(job.specification["evaluate"]["text"]).name if row["task"] == scores.HELD_OUT else None
             job.keep({"technique": one.technique, "text": text, **row})
     return f"{len(answered)} of {len(found)} techniques scored"
 
@@ -55,14 +55,14 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
 
     name = told["task"]
     # A row without a task says why there are no requests at all.
-    asked = [row for row in records.read(job.told["requests"], REQUESTS).rows if row["task"] in (name, None)]
+    asked = [row for row in records.read(job.specification["requests"], REQUESTS).rows if row["task"] in (name, None)]
     refused = [row for row in asked if row["status"] != "ok"]
     if refused or not answered:
         for row in refused:
             job.rows.append({**job.keys, "technique": None, "task": name, "status": row["status"], "reason": row["reason"]})
         return {}
     try:
-        task = tasks.load(told, corpus.all_held_out(job.told["evaluate"]["text"]))
+        task = tasks.load(told, corpus.all_held_out(job.specification["evaluate"]["text"]))
     except Outcome as failure:
         job.rows.append({**job.keys, "technique": None, "task": name, "status": failure.status, "reason": str(failure)})
         return {}

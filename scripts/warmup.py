@@ -5,7 +5,7 @@ which warms up again before it counts.
 """
 
 from speedgrid import meters, stage
-from speedgrid.told import Warmup
+from speedgrid.specification import Warmup
 from speedgrid.workloads import repeat
 
 

@@ -22,7 +22,7 @@ _shtab_speedgrid_commands() {
     prepare:'Make a study'"'"'s environments and download its models and data, for runs without a network.'
     report:'Make the page of what was measured so far, also while a run goes on or after it was killed.'
     run:'Measure a study and write results/report.html.'
-    show:'Say what a technique does, what it needs and how it is told to a study.'
+    show:'Say what a technique does, what it needs and how to put it into a study.'
     test:'Check the code (ruff, snakefmt, snakemake --lint, mypy) and run the tests.'
   )
   _describe 'speedgrid commands' _commands

@@ -1,4 +1,4 @@
-"""A cell of the grid, and what jobs are told: of the cell, or of what cells share. Pure."""
+"""A cell of the grid, and the specifications of jobs: of the cell, or of what cells share. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import cast
 
 from speedgrid import workload
 from speedgrid.schema import SCHEMA_VERSION
-from speedgrid.study import origin
-from speedgrid.told import (
+from speedgrid.specification import (
     Asked,
     Evaluate,
     Job,
@@ -24,13 +23,14 @@ from speedgrid.told import (
     Settings,
     Warmup,
 )
+from speedgrid.study import origin
 
 
 @dataclass(frozen=True)
 class Cell:
     """One (gpu, experiment, model, technique) of the grid: the unit of work, of caching and of failure.
 
-    `device`, `options`, `transform`, `settings` and `evaluate` are what the jobs are told; nothing else of the study reaches them.
+    `device`, `options`, `transform`, `settings` and `evaluate` are what reaches the cell's jobs; nothing else of the study does.
     `on_gpu` says whether its device is a GPU, as far as planning can know; `unavailable` why it can run nowhere, `lacks` what this machine
     lacks to make its environment. `transform` and `evaluate` are empty where there is none.
     """
@@ -127,7 +127,7 @@ class Cell:
         return cannot_run(self.unavailable or self.lacks, self.requires, self.on_gpu)
 
     def job(self, stage: str, run: int = 1) -> str:
-        """What the job of `stage` is told, as JSON that is the same for the same meaning; `run` counts those of `measure`.
+        """The specification of the job of `stage`, as JSON that is the same for the same meaning; `run` counts those of `measure`.
 
         Each stage gets only what it uses, so that a new number of replies does not run the evaluation again.
         """
@@ -152,37 +152,37 @@ def cannot_run(unavailable: str, requires: Sequence[str], on_gpu: bool) -> bool:
 
 
 def device_of(gpu: str, study: Mapping) -> dict:
-    """What a job is told of its device: all of the entry but its price and where a cluster has it, which make no part of a result."""
+    """A device in the specification of a job: all of the entry but its price and where a cluster has it, which make no part of a result."""
     return {key: value for key, value in study["gpus"][gpu].items() if key not in ("slurm", "price_per_hour")}
 
 
 def model_job(name: str, study: Mapping) -> str:
-    """What the job that prepares a model is told, as JSON."""
+    """The specification of the job that prepares a model, as JSON."""
     entry = dict(study["models"][name])
     # Data that calibrate are downloaded with the model; a text is the matter of the jobs that read it.
     if "dataset" not in entry["calibration"]:
         entry["calibration"] = {}
-    told: Model = {**_job(study), "model": name, "origin": origin(entry), "entry": entry}
-    return _text(told)
+    made: Model = {**_job(study), "model": name, "origin": origin(entry), "entry": entry}
+    return _text(made)
 
 
 def probe_job(gpu: str, study: Mapping) -> str:
-    """What the job that probes a device is told, as JSON."""
-    told: Probe = {**_job(study), "gpu": gpu, "device": device_of(gpu, study), "env": "transformers"}
-    return _text(told)
+    """The specification of the job that probes a device, as JSON."""
+    made: Probe = {**_job(study), "gpu": gpu, "device": device_of(gpu, study), "env": "transformers"}
+    return _text(made)
 
 
 def requests_job(experiment: str, study: Mapping) -> str:
-    """What the job that builds the requests of an experiment's tasks is told, as JSON."""
+    """The specification of the job that builds the requests of an experiment's tasks, as JSON."""
     asked = _asked(study["experiments"][experiment]["evaluate"], "tasks")
-    told: Requests = {**_job(study), "experiment": experiment, "env": "evaluation", "evaluate": asked}
-    return _text(told)
+    made: Requests = {**_job(study), "experiment": experiment, "env": "evaluation", "evaluate": asked}
+    return _text(made)
 
 
 def score_job(cells: Sequence[Cell], env: str, study: Mapping) -> str:
-    """What the job that scores the techniques of a group is told, as JSON; `cells` are those of the group that are evaluated."""
+    """The specification of the job that scores the techniques of a group, as JSON; `cells` are those of the group that are evaluated."""
     first = cells[0]
-    told: Score = {
+    made: Score = {
         **_job(study),
         "gpu": first.gpu,
         "experiment": first.experiment,
@@ -194,15 +194,15 @@ def score_job(cells: Sequence[Cell], env: str, study: Mapping) -> str:
         "requests": first.requests_record if first.asks_tasks else "",
         "evaluate": {**_asked(first.evaluate), "tasks": first.evaluate["tasks"] if first.asks_tasks else []},
     }
-    return _text(told)
+    return _text(made)
 
 
-def _text(told: Job) -> str:
-    return json.dumps(told, sort_keys=True, ensure_ascii=False)
+def _text(made: Job) -> str:
+    return json.dumps(made, sort_keys=True, ensure_ascii=False)
 
 
 def _job(study: Mapping) -> Job:
-    """What a job is told that needs no device of the study."""
+    """The specification of a job that needs no device of the study."""
     said: Job = {
         "device": {"device": "cpu"},
         "requires": [],
@@ -214,7 +214,7 @@ def _job(study: Mapping) -> Job:
 
 
 def _of_technique(cell: Cell, technique: str) -> OfTechnique:
-    told: OfTechnique = {
+    made: OfTechnique = {
         "device": cell.device,
         "requires": list(cell.requires),
         "seed": cell.seed,
@@ -227,8 +227,8 @@ def _of_technique(cell: Cell, technique: str) -> OfTechnique:
         "unavailable": cell.unavailable,
     }
     if cell.lacks:  # and not else: what is lacking makes no part of a result, and its cells run once it is there
-        told["lacks"] = cell.lacks
-    return told
+        made["lacks"] = cell.lacks
+    return made
 
 
 def _of_cell(cell: Cell) -> OfCell:
@@ -244,8 +244,8 @@ def _of_cell(cell: Cell) -> OfCell:
 
 def _quantize(cell: Cell) -> Quantize:
     """One checkpoint serves every device and experiment."""
-    told = _of_technique(cell, cell.made_by)
-    return {**told, "transform": cell.transform, "calibration": cell.calibration, "dtype": cell.options["dtype"]}
+    made = _of_technique(cell, cell.made_by)
+    return {**made, "transform": cell.transform, "calibration": cell.calibration, "dtype": cell.options["dtype"]}
 
 
 def _warmup(cell: Cell) -> Warmup:
@@ -253,10 +253,10 @@ def _warmup(cell: Cell) -> Warmup:
 
 
 def _measure(cell: Cell, run: int) -> Measure:
-    told: Measure = {**_of_cell(cell), "settings": cell.settings}
+    made: Measure = {**_of_cell(cell), "settings": cell.settings}
     if run > 1:
-        told["run"] = run
-    return told
+        made["run"] = run
+    return made
 
 
 def _reference(cell: Cell) -> Reference:
@@ -264,8 +264,8 @@ def _reference(cell: Cell) -> Reference:
 
 
 def _evaluate(cell: Cell) -> Evaluate:
-    """What tasks ask and what the reference expects is in the files that are named; how they were made is not told again."""
-    told: Evaluate = {
+    """What tasks ask and what the reference expects is in the files that are named; how they were made is not repeated."""
+    made: Evaluate = {
         **_of_cell(cell),
         "evaluate": _asked(cell.evaluate, "max_bytes"),
         "random_weights": cell.random_weights,
@@ -274,10 +274,10 @@ def _evaluate(cell: Cell) -> Evaluate:
         "reference": cell.reference_record if cell.has_reference else "",
     }
     if cell.may_take_over and cell.asks_tasks and cell.has_reference:
-        told["may_take_over"] = True
-    return told
+        made["may_take_over"] = True
+    return made
 
 
 def _asked(evaluate: Mapping, *names: str) -> Asked:
-    """What jobs of quality are told of the held-out text, and these keys."""
+    """The keys of the held-out text, and those that are named."""
     return cast(Asked, {name: evaluate[name] for name in ("text", "text_sha256", *names) if name in evaluate})

@@ -257,7 +257,7 @@ COMMANDS = {
     "compare": Command("say what got faster or slower from results A to B", _compare),
     "advise": Command("say which technique to take, from what was measured, and what to measure next", _advise),
     "list": Command("list the techniques with what this machine says to each, or the studies", _list),
-    "show": Command("say what a technique does, what it needs and how it is told to a study", _show),
+    "show": Command("say what a technique does, what it needs and how to put it into a study", _show),
     "doctor": Command("say what this machine can run"),
     "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),
     "clean": Command("show what lies where and how much it is, and remove it: only what speedgrid made", _clean, OF_KINDS),

@@ -1,4 +1,4 @@
-"""What is brought from the hub, with one line for a person where it cannot be had."""
+"""Downloads from the hub, with one line for a person where one fails."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

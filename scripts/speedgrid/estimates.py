@@ -76,7 +76,7 @@ REQUEST_TOKENS, REQUESTS = 25, 4
 @dataclass(frozen=True)
 class Model:
     """What is known of a model before it is there. `kv_width` is the width of keys of one layer, `item` bytes a weight as it is stored,
-    `download` bytes to bring; `written` bytes on the disk that are written here."""
+    `download` bytes to download; `written` bytes on the disk that are written here."""
 
     parameters: int
     layers: int
@@ -406,8 +406,8 @@ def lines(found: Estimate, machine: Machine) -> list[str]:
     """An estimate in words, a line for each thing."""
     told = [f"time      about {minutes(found.seconds)}, the first figure after {minutes(found.first_s)}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
-    brought = f"about {size(found.download)}" if found.download else "nothing"
-    told.append(f"download  {brought}{made if found.environments else ''}")
+    download = f"about {size(found.download)}" if found.download else "nothing"
+    told.append(f"download  {download}{made if found.environments else ''}")
     told.append(f"disk      about {size(found.disk)}")
     where = "the GPU" if machine.is_gpu else "the machine"
     told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}), of {size(machine.memory)} of {where}")

@@ -1,4 +1,4 @@
-"""A model that comes as one GGUF file: brought here, and read by transformers into the safetensors that engines other than llama.cpp load.
+"""A model that comes as one GGUF file: downloaded or linked, and written out by transformers as safetensors for all other engines.
 
 The file itself stays beside them, in the checkpoint's folder `gguf`, for llama.cpp to use as it is (transforms/gguf.py, type `original`).
 A GGUF file is quantized more often than not. What transformers makes of it are the same numbers, written out, and that model is what

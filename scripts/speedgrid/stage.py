@@ -1,4 +1,4 @@
-"""The frame of every job: what it was told, what it says, and a result file whatever comes of it.
+"""The frame of every job: its specification, what it says, and a result file whatever comes of it.
 
 A script hands `run` the work of its stage. `run` reads the arguments, picks the device, and ends in one of three ways: the result file
 holds figures; or it holds a row with the status and reason of a failure, expected or not, so that one bad cell stops no other; or, where
@@ -40,22 +40,22 @@ from speedgrid.transforms import uses_torch
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE)}
 # Jobs that compute with no model, in environments without PyTorch.
 WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
-# What every job is told beside its own line, by planning.grid.Grid.job_variables: no part of what makes a result.
+# Environment variables of every job, from planning.grid.Grid.job_variables: no part of what makes a result.
 TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 ENDING = "ending, its result written"
 NO_RESULT = "ending without a result"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-Told = TypeVar("Told", bound=Mapping[str, Any])
+Specification = TypeVar("Specification", bound=Mapping[str, Any])
 
 
 @dataclass
-class Job(Generic[Told]):
-    """One job: what it was told (told.py has a type for each stage), what it measures on, and the rows and facts that it gathers."""
+class Job(Generic[Specification]):
+    """One job: its specification (a type of specification.py), what it measures on, and the rows and facts that it gathers."""
 
     stage: str
-    told: Told
+    specification: Specification
     out: Path
     checkpoint: Path
     checkpoint_facts: Mapping = field(default_factory=dict)
@@ -91,8 +91,8 @@ class Job(Generic[Told]):
     @property
     def name(self) -> str:
         """How the job is called in logs: its stage and cell."""
-        keys = [self.told[axis] for axis in AXES if axis in self.told]
-        return f"{self.stage} {'/'.join(keys)}" + (f" (run {self.told['run']})" if "run" in self.told else "")
+        keys = [self.specification[axis] for axis in AXES if axis in self.specification]
+        return f"{self.stage} {'/'.join(keys)}" + (f" (run {self.specification['run']})" if "run" in self.specification else "")
 
     def keep(self, row: Mapping) -> None:
         """Add a row of figures; it is kept even if the job fails or is stopped later."""
@@ -101,22 +101,22 @@ class Job(Generic[Told]):
     @property
     def keys(self) -> dict:
         declared = {column.name for column in TABLES[self.stage].columns}
-        return {axis: self.told[axis] for axis in AXES if axis in self.told and axis in declared}
+        return {axis: self.specification[axis] for axis in AXES if axis in self.specification and axis in declared}
 
     @property
     def uses_torch(self) -> bool:
         """Whether the job computes with PyTorch in this process."""
-        if "transform" in self.told:
-            return uses_torch(self.told["transform"]["method"])
+        if "transform" in self.specification:
+            return uses_torch(self.specification["transform"]["method"])
         if self.stage in WITHOUT_MODEL:
             return False
-        return engine_class(self.told["engine"]).uses_torch if "engine" in self.told else True
+        return engine_class(self.specification["engine"]).uses_torch if "engine" in self.specification else True
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
         """The cell's engine, not loaded yet; what it has started is stopped in the end."""
-        told = self.told
-        engine = engine_class(told["engine"])(self.checkpoint, self.device, told["options"], self.threads, told["trust_remote_code"])
+        asked = self.specification
+        engine = engine_class(asked["engine"])(self.checkpoint, self.device, asked["options"], self.threads, asked["trust_remote_code"])
         try:
             yield engine  # type: ignore[misc]  # the job's workload asks for nothing that this kind of runtime lacks
         finally:
@@ -129,13 +129,13 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     environments.check_python()
     if find_spec("pyarrow") is None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
-    told = json.loads(jobtext.received(arguments.job))
-    job = Job(stage, told, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
+    specification = json.loads(jobtext.received(arguments.job))
+    job = Job(stage, specification, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY, GPU_JOBS))
     # Held by this process and the one that it watches; the time for it is not the job's.
     claim = None
     if not _is_out_of_reach(job):
-        claim = hardware.claim_gpu(told["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
+        claim = hardware.claim_gpu(specification["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
     started = datetime.now(UTC)
     end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by)
     if claim:
@@ -298,7 +298,7 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         _inherit_failure(job, arguments)
         _check_reach(job)
         began = time.perf_counter()
-        job.device = hardware.pick_device(job.told["device"], job.told.get("gpu", "local"), job.uses_torch)
+        job.device = hardware.pick_device(job.specification["device"], job.specification.get("gpu", "local"), job.uses_torch)
         job.device_s = time.perf_counter() - began
         _check_requirements(job)
         _check_checkpoint(job, arguments.checkpoint)
@@ -307,7 +307,7 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         # Not Exception: a library in Rust panics, and any library may call sys.exit.
         if isinstance(error, (outcomes.Interrupted, hardware.DeviceError)) or _is_without_room(error):
             raise
-        outcome = outcomes.expected(error, job.told.get("model", "NAME")) or _unexpected(error, job)
+        outcome = outcomes.expected(error, job.specification.get("model", "NAME")) or _unexpected(error, job)
         reason = _reason(outcome, job)
         status = outcome.status
     # The error is forgotten here, and with it the frames that hold what filled the memory: the row is yet to be written.
@@ -363,11 +363,11 @@ def _check_reach(job: Job) -> None:
     """What can be refused before the engine's packages are there: planning gives such a job a small environment."""
     if reason := os.environ.get(environments.NO_ENVIRONMENT):
         raise outcomes.Failed(reason)
-    if job.told.get("unavailable"):
-        raise outcomes.Unsupported(job.told["unavailable"])
-    if job.told.get("lacks"):
-        raise outcomes.MissingDependency(job.told["lacks"])
-    if "cuda" in job.told["requires"] and hardware.is_cpu(job.told["device"], hardware.gpus()):
+    if job.specification.get("unavailable"):
+        raise outcomes.Unsupported(job.specification["unavailable"])
+    if job.specification.get("lacks"):
+        raise outcomes.MissingDependency(job.specification["lacks"])
+    if "cuda" in job.specification["requires"] and hardware.is_cpu(job.specification["device"], hardware.gpus()):
         raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {hardware.cpu_name()}")
 
 
@@ -380,7 +380,7 @@ def _is_out_of_reach(job: Job) -> bool:
 
 
 def _check_requirements(job: Job) -> None:
-    requires = job.told["requires"]
+    requires = job.specification["requires"]
     for name, (needed, generation) in hardware.CAPABILITIES.items():
         if name in requires and job.device.capability < needed:
             has = ".".join(map(str, job.device.capability))
@@ -399,7 +399,7 @@ def _check_checkpoint(job: Job, record: Path | None) -> None:
 
 def _use_threads(job: Job) -> None:
     """Fix the number of threads before any library reads it: Snakemake sets it to the threads that it schedules with."""
-    wanted = job.told["threads"]
+    wanted = job.specification["threads"]
     job.threads = hardware.physical_cores() if wanted == "auto" else wanted
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(job.threads)
@@ -411,9 +411,9 @@ def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict
         "started_at": started.isoformat(timespec="milliseconds"),
         "ended_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "threads": job.threads,
-        "env": job.told.get("env", ""),
-        "seed": job.told["seed"],
-        "job": json.dumps(job.told, sort_keys=True, ensure_ascii=False),
+        "env": job.specification.get("env", ""),
+        "seed": job.specification["seed"],
+        "job": json.dumps(job.specification, sort_keys=True, ensure_ascii=False),
         "rss_peak": peak,
         **job.phases(),
         **machine,
@@ -424,7 +424,7 @@ def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict
 
 def _parse(stage: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=f"The job `{stage}` of one cell; Snakemake calls it, and it also runs by hand.")
-    parser.add_argument("--job", required=True, help="what the job is told, as JSON (cell.Cell.job), or @FILE")
+    parser.add_argument("--job", required=True, help="the job's specification, as JSON (cell.Cell.job), or @FILE")
     parser.add_argument("--checkpoint", type=Path, help="record of the checkpoint: prepared.parquet or quantize.parquet")
     parser.add_argument("--after", type=Path, help="result file of the job before; where that one failed, this one ends like it")
     parser.add_argument("--out", required=True, type=Path, help="result file to write")

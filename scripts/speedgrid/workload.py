@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, cast
 
-from speedgrid.told import Settings
+from speedgrid.specification import Settings
 
 REQUIRED = object()
 

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(Path(__file__).parent)]
 
 from planning import study as large_study  # noqa: E402
 from speedgrid import planning  # noqa: E402
-from speedgrid.planning.order import turns  # noqa: E402
+from speedgrid.planning.order import in_order  # noqa: E402
 from speedgrid.study import validate  # noqa: E402
 
 # Jobs that run where Snakemake does and hold no GPU are not played; they are short.
@@ -87,20 +87,20 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
     def job(makes: str, rules: tuple[str, ...], node: str, after: list[str], priority: float) -> None:
         jobs.setdefault(makes, SimpleNamespace(rules=rules, node=node, after=after, priority=priority))
 
-    for turn in turns(plan.cells):
-        cell, priority = turn.cell, plan.order.priority(turn.cell, turn.run)
+    for one in in_order(plan.cells):
+        cell, priority = one.cell, plan.order.priority(one.cell, one.run)
         node = plan.place.node_of(cell)
         asks = SimpleNamespace(**dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)))
         job(cell.model_record, ("prepare_model",), "", [], first)
         if cell.checkpoint_record != cell.model_record:
             made = SimpleNamespace(model=cell.model, technique=cell.made_by, dtype=cell.options["dtype"])
             job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], plan.stage("quantize").priority(made))
-        if turn.run > 1:
+        if one.run > 1:
             job(
-                cell.measures[turn.run - 1],
+                cell.measures[one.run - 1],
                 ("measure_again",),
                 node,
-                [cell.measures[0], *turn.beside],
+                [cell.measures[0], *one.beside],
                 priority,
             )
             continue

@@ -133,7 +133,7 @@ CONCERNS = {
             "inventory",
             "live",
             "refresh",
-            "told",
+            "specification",
             "lock",
             "planning",
             "readiness",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from speedgrid import grid
 from speedgrid import study as study_checks
 from speedgrid.cell import checkpoint_record, probe_job
-from speedgrid.planning.order import Turn, turns
+from speedgrid.planning.order import PlannedRun, in_order
 from speedgrid.study import StudyError, check_devices, merge_registry, validate
 from speedgrid.workload import takes
 
@@ -490,7 +490,7 @@ def test_the_baseline_runs_first_between_and_after_the_others(others, runs):
     own = {name: {**REGISTRY["sdpa"], "label": name} for name in names}
     study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", *names], "baseline_runs": runs}
     cells = planned(study, {**REGISTRY, **own})
-    order = turns(cells)
+    order = in_order(cells)
     assert sorted((turn.cell.technique, turn.run) for turn in order) == sorted(
         [*((name, 1) for name in names), *(("baseline", run) for run in range(1, runs + 1))]
     )
@@ -506,13 +506,13 @@ def test_the_baseline_runs_first_between_and_after_the_others(others, runs):
             assert [turn.cell.measures[0] for turn in order[before + 1 : place]] == list(order[place].beside)
 
 
-def in_rounds(others: int, **runs: int) -> list[Turn]:
+def in_rounds(others: int, **runs: int) -> list[PlannedRun]:
     study = studies.small()
     study["gpus"] = {"local": {"device": "auto"}}
     names = [f"t{number}" for number in range(others)]
     own = {name: {**REGISTRY["sdpa"], "label": name} for name in names}
     study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", *names], **runs}
-    return turns(planned(study, {**REGISTRY, **own}))
+    return in_order(planned(study, {**REGISTRY, **own}))
 
 
 @given(others=st.integers(1, 8), runs=st.integers(2, 5))

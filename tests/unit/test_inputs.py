@@ -110,13 +110,18 @@ def weights_in(folder: Path, content: bytes) -> None:
     os.utime(folder / "model.safetensors", ns=(10**18, 10**18))
 
 
+def prepared(project, weights: Path) -> str:
+    """The specification of the job that prepares a model of weights of the user's."""
+    return planned(project, {"mine": {"local": str(weights)}}).stage("prepare_model").specification(SimpleNamespace(model="mine"))
+
+
 def test_weights_replaced_in_place_are_told_whatever_their_size_and_time(project, tmp_path):
     seen = []
     for content in (b"one", b"two", b"longer"):
         weights_in(tmp_path / "w", content)
-        seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).stage("prepare_model").told(SimpleNamespace(model="mine")))
+        seen.append(prepared(project, tmp_path / "w"))
     os.utime(tmp_path / "w/model.safetensors")
-    seen.append(planned(project, {"mine": {"local": str(tmp_path / "w")}}).stage("prepare_model").told(SimpleNamespace(model="mine")))
+    seen.append(prepared(project, tmp_path / "w"))
     assert len(set(seen)) == 4
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import grid, sharpen
 from speedgrid.cell import Cell
-from speedgrid.planning.order import turns
+from speedgrid.planning.order import in_order
 from speedgrid.sharpen import Further
 from speedgrid.study import validate
 
@@ -114,10 +114,14 @@ def test_at_first_everything_runs_once_and_the_baseline_twice():
 
 def test_further_runs_come_after_all_else_and_change_nothing_of_it():
     before, after = planned({}), planned({"sdpa": 2, "baseline": 1})
-    order = turns(after)
-    asked = [[(turn.cell.key, turn.run, turn.beside) for turn in taken] for taken in (turns(before), order)]
+    order = in_order(after)
+    asked = [[(planned.cell.key, planned.run, planned.beside) for planned in taken] for taken in (in_order(before), order)]
     assert asked[1][: len(asked[0])] == asked[0]
-    assert sorted((turn.cell.technique, turn.run) for turn in order[len(asked[0]) :]) == [("baseline", 3), ("sdpa", 2), ("sdpa", 3)]
+    assert sorted((planned.cell.technique, planned.run) for planned in order[len(asked[0]) :]) == [
+        ("baseline", 3),
+        ("sdpa", 2),
+        ("sdpa", 3),
+    ]
     assert order[-1].cell.technique == "sdpa"
     assert order[-1].beside == (order[-1].cell.measures[1],)
     told = [json.loads(cell.job("measure", 1)) for cells in (before, after) for cell in cells]

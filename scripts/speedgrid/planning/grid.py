@@ -75,8 +75,8 @@ class Grid:
         twins = ((path, records.failed(path)) for path in (*self.probes(), *self.records()))
         return [path for path, twin in twins if twin.exists() and Path(path).exists() and filecmp.cmp(path, twin, shallow=False)]
 
-    def brought(self) -> list[str]:
-        """What a study has from elsewhere: its models, with what calibrates them, and the items of its tasks."""
+    def downloaded(self) -> list[str]:
+        """The records of what a study downloads: its models, with what calibrates them, and the items of its tasks."""
         asked = {quality_records(cell)["requests"] for cell in self.cells} - {""}
         return sorted({cell.model_record for cell in self.cells} | asked)
 

@@ -1,4 +1,4 @@
-"""In which order a device takes the runs of its cells, and what Snakemake is told of it: dependencies and priorities."""
+"""The order in which a device takes the runs of its cells, and how Snakemake gets it: by dependencies and priorities."""
 
 import collections
 import random
@@ -12,23 +12,23 @@ from speedgrid.snakemake_seam import Run
 
 
 class Order:
-    """The turn of every run of every cell, as a priority of Snakemake: later ones have lower priorities, all above 0, which what needs no
-    quiet machine has."""
+    """The place of every run of every cell in the order, as a priority of Snakemake: later runs have lower priorities. What needs no quiet
+    machine has 0."""
 
     def __init__(self, cells: Sequence[Cell], place: Place, run: Run):
-        order = turns(cells)
+        order = in_order(cells)
         self._run = run
         self._places = _places(order, place)
-        self._beside = {(turn.cell.key, turn.run): turn.beside for turn in order}
+        self._beside = {(planned.cell.key, planned.run): planned.beside for planned in order}
 
     def beside(self, cell: Cell, run: int) -> list[str]:
         """The runs that this one comes after, besides the cell's first: where one of them is measured anew, so is it."""
         return list(self._beside[(cell.key, run)])
 
     def priority(self, cell: Cell, run: int = 1) -> int:
-        """When a run of a cell has its turn.
+        """The priority of a run of a cell.
 
-        On one machine the devices come one after another. On a cluster the first turns of all nodes come first, since a limit of jobs in
+        On one machine the devices come one after another. On a cluster the first runs of all nodes come first, since a limit of jobs in
         the queue would else fill it with those of one node while the others wait.
         """
         place, place_on_node = self._places[(cell.key, run)]
@@ -39,12 +39,12 @@ class Order:
         return self.priority(cell) + 0.5
 
     def before(self, cells: Iterable[Cell]) -> float:
-        """When a checkpoint is made: just before the first turn of the cells that load it, so that the first figures do not wait for what
+        """When a checkpoint is made: just before the first run of the cells that load it, so that the first figures do not wait for what
         later cells need, and a run that is stopped early has measured what it could."""
         return max(self.priority(cell) for cell in cells) + 0.75
 
     def model(self, cells: Iterable[Cell]) -> float:
-        """When a model is prepared: before the first of its cells and of its checkpoints. On a cluster before all turns, as models are
+        """When a model is prepared: before the first of its cells and of its checkpoints. On a cluster before all runs, as models are
         downloaded, which keeps no GPU waiting."""
         return self.before(cells) + 0.125 if self._run.is_local else len(self._places) + 1
 
@@ -53,12 +53,12 @@ class Order:
         return self.before(cells) + 0.2
 
     def last(self, cell: Cell) -> float:
-        """When what no clock watches is done: after all turns; on a cluster in their order, so that no node waits for all others."""
+        """When what is not timed is done: after all runs; on a cluster in their order, so that no node waits for all others."""
         return 0 if self._run.is_local else self.priority(cell) / (len(self._places) + 1)
 
 
 @dataclass(frozen=True)
-class Turn:
+class PlannedRun:
     """A run of a cell, in the order in which a device should take them; `beside` are the result files after which it comes: where one of
     them is measured anew, so is this run."""
 
@@ -67,7 +67,7 @@ class Turn:
     beside: tuple[str, ...] = ()
 
 
-def turns(cells: Sequence[Cell]) -> list[Turn]:
+def in_order(cells: Sequence[Cell]) -> list[PlannedRun]:
     """All runs of cells that are listed group by group, in the order in which a device should take them. A group is a gpu, experiment and
     model.
 
@@ -75,32 +75,34 @@ def turns(cells: Sequence[Cell]) -> list[Turn]:
     of its own, drawn from the study's seed. A baseline that runs more often than the others comes first, after every so many of them, and
     at the end, so that each of them has one of its runs nearby. Where all others run once, they keep the order of the study.
     """
-    return [turn for _, group in groupby(cells, key=lambda cell: cell.key[:3]) for turn in _turns_of(list(group))]
+    return [planned for _, group in groupby(cells, key=lambda cell: cell.key[:3]) for planned in _in_rounds(list(group))]
 
 
-def _turns_of(group: Sequence[Cell]) -> list[Turn]:
+def _in_rounds(group: Sequence[Cell]) -> list[PlannedRun]:
     rounds = max((cell.runs for cell in group if not cell.is_baseline), default=1)
     between = [cell for cell in group if cell.is_baseline and cell.runs > rounds]
     # What `runs: auto` adds comes in rounds after all else, so that nothing that was measured has another place by it.
     most = max((cell.further or 0 for cell in group), default=0)
-    further = [turn for number in range(1, most + 1) for turn in _further_round(group, number)]
-    ordered = [turn for number in range(1, rounds + 1) for turn in _round([cell for cell in group if cell not in between], number, rounds)]
+    further = [planned for number in range(1, most + 1) for planned in _further_round(group, number)]
+    ordered = [
+        planned for number in range(1, rounds + 1) for planned in _round([cell for cell in group if cell not in between], number, rounds)
+    ]
     if not between:
         return ordered + further
     (baseline,) = between
-    found, begin = [Turn(baseline)], 0
+    found, begin = [PlannedRun(baseline)], 0
     for run in range(2, baseline.runs + 1):
         end = round(len(ordered) * (run - 1) / (baseline.runs - 1))
         chunk = ordered[begin:end]
-        found += [*chunk, Turn(baseline, run, tuple(turn.cell.measures[turn.run - 1] for turn in chunk))]
+        found += [*chunk, PlannedRun(baseline, run, tuple(planned.cell.measures[planned.run - 1] for planned in chunk))]
         begin = end
     return found + further
 
 
-def _further_round(cells: Sequence[Cell], number: int) -> list[Turn]:
+def _further_round(cells: Sequence[Cell], number: int) -> list[PlannedRun]:
     again = [cell for cell in cells if (cell.further or 0) >= number]
     _draw(again, f"further {number}")
-    return [Turn(cell, cell.runs + number, (cell.measures[cell.runs + number - 2],)) for cell in again]
+    return [PlannedRun(cell, cell.runs + number, (cell.measures[cell.runs + number - 2],)) for cell in again]
 
 
 def _draw(cells: list[Cell], what: object) -> None:
@@ -108,22 +110,22 @@ def _draw(cells: list[Cell], what: object) -> None:
     random.Random(f"{cells[0].seed} {'/'.join(cells[0].key[:3])} {what}").shuffle(cells)
 
 
-def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[Turn]:
+def _round(cells: Sequence[Cell], number: int, rounds: int) -> list[PlannedRun]:
     """One run of each cell that has so many; the second and later ones come after the one before."""
     again = [cell for cell in cells if cell.runs >= number]
     if rounds > 1 and again:
         _draw(again, number)
     else:
         again.sort(key=lambda cell: not cell.is_baseline)
-    return [Turn(cell, number, (cell.measures[number - 2],) if number > 2 else ()) for cell in again]
+    return [PlannedRun(cell, number, (cell.measures[number - 2],) if number > 2 else ()) for cell in again]
 
 
-def _places(order: Sequence[Turn], place: Place) -> dict[tuple[tuple, int], tuple[int, int]]:
+def _places(order: Sequence[PlannedRun], place: Place) -> dict[tuple[tuple, int], tuple[int, int]]:
     """The place of every run of a cell among all of them, and among those of its device and node."""
     places: dict[tuple[tuple, int], tuple[int, int]] = {}
     here: collections.Counter[tuple[str, str]] = collections.Counter()
-    for number, turn in enumerate(order):
-        where = (turn.cell.gpu, place.node_of(turn.cell))
-        places[(turn.cell.key, turn.run)] = (number, here[where])
+    for number, planned in enumerate(order):
+        where = (planned.cell.gpu, place.node_of(planned.cell))
+        places[(planned.cell.key, planned.run)] = (number, here[where])
         here[where] += 1
     return places

@@ -14,15 +14,15 @@ from speedgrid.planning.order import Order
 from speedgrid.planning.place import Place, by_name
 from speedgrid.snakemake_seam import looked_up_once
 
-# Functions that jobs do not call although their code holds a call: what a workload does in the other one of a cell's jobs; by what they are
-# told, the rule that ends a series where the study says a number, and the limit of memory where there is one size.
+# Functions that jobs do not call although their code holds a call: what a workload does in the other one of a cell's jobs; by their
+# specification, the rule that ends a series where the study says a number, and the limit of memory where there is one size.
 NOT_IN = {"warmup": (("ceilings", "measured_facts"),), "measure": (("workloads.causality", "check"),)}
 NOT_FOR_A_NUMBER = (("stats", "stop"),)
 NOT_FOR_ONE_SIZE = (("meters", "within"),)
 
 
 class Stage(ABC):
-    """The jobs of one kind: those that a script of scripts/ does. A stage says what they are told and where they run."""
+    """The jobs of one kind: those that a script of scripts/ does. A stage gives their specification and says where they run."""
 
     script: str
 
@@ -36,7 +36,7 @@ class Stage(ABC):
 
     @property
     def params(self) -> dict[str, Callable]:
-        """What else makes its result: the code that it depends on, as a fingerprint, and what it is told, as its command line has it.
+        """What else makes its result: the fingerprint of the code that it depends on, and its specification, as its command line has it.
 
         As inputs the files of the code, two dozen for each job, were a fifth of the work of planning a large grid.
         """
@@ -48,11 +48,11 @@ class Stage(ABC):
 
     @looked_up_once
     def job(self, wildcards) -> str:
-        return handed(self.told(wildcards))
+        return handed(self.specification(wildcards))
 
     @abstractmethod
-    def told(self, wildcards) -> str:
-        """What a job is told, as JSON."""
+    def specification(self, wildcards) -> str:
+        """The specification of a job, as JSON."""
 
 
 class PrepareModel(Stage):
@@ -60,7 +60,7 @@ class PrepareModel(Stage):
 
     script = "prepare_model"
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         return model_job(wildcards.model, self.study)
 
     @looked_up_once
@@ -82,7 +82,7 @@ class Probe(Stage):
 
     script = "probe"
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         return probe_job(wildcards.gpu, self.study)
 
     @looked_up_once
@@ -105,7 +105,7 @@ class OnDevice(Stage):
         """The cell that a job is about."""
         return self.entities.cell(wildcards)
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         return self.cell(wildcards).job(self.script)
 
     @property
@@ -173,7 +173,7 @@ class Measure(OnDevice):
 
     script = "measure"
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         return self.cell(wildcards).job(self.script, int(wildcards.get("run", 1)))
 
     @looked_up_once
@@ -203,7 +203,7 @@ class Evaluate(OnDevice):
 
     script = "evaluate_quality"
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         return self.cell(wildcards).job("evaluate")
 
     @property
@@ -243,7 +243,7 @@ class Requests(Stage):
 
     script = "build_requests"
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         return requests_job(wildcards.experiment, self.study)
 
 
@@ -252,7 +252,7 @@ class Score(Stage):
 
     script = "score"
 
-    def told(self, wildcards) -> str:
+    def specification(self, wildcards) -> str:
         group = self.entities.group(wildcards)
         return score_job(group, score_env(group), self.study)
 
@@ -292,7 +292,7 @@ STAGES: dict[str, type[Stage]] = {
 
 
 def code_asked_for(script: str, cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
-    """By what a cell's jobs are told: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
+    """Of the jobs of a cell: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
     by_number = NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()
     one_size = () if {"lengths", "grows"} & set(cell.settings) else NOT_FOR_ONE_SIZE
     return (("engines", cell.engine), ("workloads", cell.workload)), NOT_IN.get(script, ()) + by_number + one_size

@@ -19,7 +19,7 @@ from speedgrid import corpus
 from speedgrid.outcomes import MissingDependency, Unsupported
 from speedgrid.quality import cloze, excerpts
 from speedgrid.records import RecordError
-from speedgrid.told import Task
+from speedgrid.specification import Task
 
 CLOZE = "cloze"
 # The seed with which lm-eval itself draws the examples that are shown before a question.

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from speedgrid.engines.base import Proof, Runtime
 from speedgrid.outcomes import NotFinite
-from speedgrid.told import Settings
+from speedgrid.specification import Settings
 
 Result = TypeVar("Result")
 
@@ -82,7 +82,7 @@ class Work(ABC, Generic[Result]):
             raise NotFinite(f"the loss is no finite number from counted {self.noun} {first} on: it overflowed or diverged")
 
     def ended_early(self, rows: Sequence[Mapping]) -> str:
-        """Why the counted runs have no speed worth the name, though all is well with the technique; empty where they have."""
+        """Why the counted runs are too short to give a speed, though the technique works; empty where they are not."""
         return ""
 
     def look(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from speedgrid import ceilings
 from speedgrid.engines.base import Engine, Proof, Reply
-from speedgrid.told import Settings
+from speedgrid.specification import Settings
 from speedgrid.workloads import base, causality
 
 # Decoding steps of a reply, on average, from which its speed is ranked where replies ended early.
@@ -79,8 +79,8 @@ def prompt_of(engine: Engine, settings: Settings, seed: int) -> list[int]:
 
 
 def ended_early(replies: Sequence[Mapping], settings: Settings) -> str:
-    """Why replies, rows of schema.MEASURE, have no speed worth the name; empty where they do. They may end before all that they were asked
-    for, but a rate that a handful of decoding steps gave is that of prefill and of whatever happens once a reply."""
+    """Why replies, rows of schema.MEASURE, are too short to give a speed; empty where they are not. They may end before all that they were
+    asked for, but a rate from a handful of decoding steps is that of prefill and of what happens once a reply."""
     steps = sum(reply["steps"] for reply in replies) / len(replies)
     if steps == settings["max_new_tokens"] or steps - 1 >= FEWEST_STEPS:
         return ""

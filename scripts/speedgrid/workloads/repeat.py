@@ -13,9 +13,9 @@ from speedgrid import meters, monitor, outcomes
 from speedgrid.engines.base import Runtime
 from speedgrid.hardware import Device
 from speedgrid.progress import Steps, say
+from speedgrid.specification import Measure, Settings, Warmup
 from speedgrid.stage import Job
 from speedgrid.stats import Precision, stop
-from speedgrid.told import Measure, Settings, Warmup
 from speedgrid.workloads.base import Work, work_class
 
 PLURALS = {"pass": "passes", "step": "steps", "reply": "replies"}
@@ -24,7 +24,7 @@ _BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 def work_of(job: Job[Warmup] | Job[Measure], engine: Runtime) -> Work:
     """The workload of a job's cell, nothing read or loaded yet."""
-    return work_class(job.told["workload"])(engine, job.told["settings"], job.told["seed"])
+    return work_class(job.specification["workload"])(engine, job.specification["settings"], job.specification["seed"])
 
 
 def runs(work: Work, clock: meters.Stopwatch) -> Iterator[float]:
@@ -45,7 +45,7 @@ def measure(job: Job[Measure]) -> str:
 
 
 def _measured(job: Job[Measure], engine: Runtime, work: Work) -> str:
-    settings = job.told["settings"]
+    settings = job.specification["settings"]
     memory, clock = meters.MemoryMeter(job.device, engine.uses_torch), meters.Stopwatch(job.device)
     job.enter("importing packages")
     with monitor.Idle(job.device) as idle:
@@ -126,7 +126,7 @@ def _series(job: Job[Measure], work: Work, memory: meters.MemoryMeter) -> None:
 
 def _at(job: Job[Measure], work: Work, point: int | None, memory: meters.MemoryMeter) -> None:
     """Count runs at a size; a workload of one size is warm already."""
-    settings, at = job.told["settings"], "" if point is None else f" at {point:,}"
+    settings, at = job.specification["settings"], "" if point is None else f" at {point:,}"
     if point is not None:
         _warm_up(job, work, point, memory)
     job.enter(f"counting {PLURALS[work.noun]}{at}")
@@ -179,7 +179,7 @@ def _warm_up(job: Job[Measure], work: Work, point: int | None, memory: meters.Me
     job.enter("warming up" if point is None else f"warming up at {point:,}")
     memory.forget_peak()
     work.prepare(point)
-    for _ in range(job.told["settings"]["warmup_replies"]):
+    for _ in range(job.specification["settings"]["warmup_replies"]):
         work.columns(work.run())
     job.facts["warmup_s"] = job.facts.get("warmup_s", 0.0) + clock.seconds()
     job.facts["memory_load_peak"] = max(memory.peak(), job.facts.get("memory_load_peak") or 0)

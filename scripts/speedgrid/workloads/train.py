@@ -12,7 +12,7 @@ from typing import Any
 from speedgrid import ceilings, loading
 from speedgrid.engines.base import Proof, TorchRuntime
 from speedgrid.outcomes import NotFinite, Unsupported
-from speedgrid.told import Settings
+from speedgrid.specification import Settings
 from speedgrid.workloads import base
 
 # How far results of a technique that keeps the arithmetic may be from those without it: what another order of rounding makes of them.

@@ -1,6 +1,6 @@
-"""What the jobs of each stage are told, as types: all of the study that reaches a job, and so all that makes it run again.
+"""The specification of the jobs of each stage, as types: all of the study that reaches a job, and so all that makes it run again.
 
-The planner writes it (cell.py), as JSON on the job's command line; the job reads it from `stage.Job.told`. What is `NotRequired` is left
+The planner writes it (cell.py), as JSON on the job's command line; a job has it as `stage.Job.specification`. What is `NotRequired` is left
 out where it has nothing to say, so that a new key runs only those jobs again that it concerns.
 """
 
@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class Job(TypedDict):
-    """What every job is told."""
+    """The keys of every specification."""
 
     # The device of the study (its kind, and its name where one is given), and what a technique needs of it, e.g. `cuda`.
     device: Mapping[str, str]
@@ -38,7 +38,7 @@ class Probe(Job):
 
 
 class OfTechnique(Job):
-    """What jobs are told that load weights of a model as a technique asks for it."""
+    """The keys of jobs that load weights of a model as a technique asks for it."""
 
     model: str
     technique: str
@@ -58,7 +58,7 @@ class Quantize(OfTechnique):
 
 
 class OfCell(OfTechnique):
-    """What jobs are told that run an engine for a cell."""
+    """The keys of jobs that run an engine for a cell."""
 
     gpu: str
     experiment: str
@@ -109,7 +109,7 @@ class Measure(OfCell):
 
 
 class Asked(TypedDict):
-    """What jobs of quality are told of the held-out text and of tasks."""
+    """The held-out text and the tasks of jobs that evaluate quality."""
 
     text: str
     # Where the text is a file of the user's.

@@ -1,26 +1,26 @@
-"""What the types of told.py say is what jobs are told, no key less and none more."""
+"""Each job's specification has the keys that its type says, no key less and none more."""
 
 import json
 from types import SimpleNamespace
 
 import pytest
-from speedgrid import planning, told
+from speedgrid import planning, specification
 from speedgrid.planning.stages import STAGES
 from speedgrid.study import validate
 
 import studies
 
 TYPES = {
-    "prepare_model": told.Model,
-    "probe": told.Probe,
-    "quantize": told.Quantize,
-    "warmup": told.Warmup,
-    "measure": told.Measure,
-    "measure_again": told.Measure,
-    "evaluate": told.Evaluate,
-    "reference": told.Reference,
-    "requests": told.Requests,
-    "score": told.Score,
+    "prepare_model": specification.Model,
+    "probe": specification.Probe,
+    "quantize": specification.Quantize,
+    "warmup": specification.Warmup,
+    "measure": specification.Measure,
+    "measure_again": specification.Measure,
+    "evaluate": specification.Evaluate,
+    "reference": specification.Reference,
+    "requests": specification.Requests,
+    "score": specification.Score,
 }
 OF_WORKLOADS = {
     "growth": {"models": ["tiny"], "techniques": ["baseline"], "prompt": "x", "lengths": [8, 16]},
@@ -59,14 +59,14 @@ def test_every_stage_has_a_type():
 @pytest.mark.parametrize("stage", TYPES)
 def test_a_job_is_told_the_keys_of_its_type(planned, stage):
     more = {"run": "2"} if stage == "measure_again" else {}
-    said = json.loads(planned.stage(stage).told(wildcards(**more)))
+    said = json.loads(planned.stage(stage).specification(wildcards(**more)))
     fits(said, TYPES[stage])
     if stage == "measure_again":
         assert said["run"] == 2
     if "evaluate" in said:
-        fits(said["evaluate"], told.Asked)
+        fits(said["evaluate"], specification.Asked)
         for task in said["evaluate"].get("tasks", []):
-            fits(task, told.Task)
+            fits(task, specification.Task)
 
 
 @pytest.mark.parametrize("workload", ["generate", *OF_WORKLOADS])
@@ -77,5 +77,5 @@ def test_the_settings_of_a_workload_are_keys_of_their_type(planned, workload):
         for stage in ("warmup", "measure"):
             said = json.loads(cell.job(stage))
             fits(said, TYPES[stage])
-            fits(said["settings"], told.Settings)
+            fits(said["settings"], specification.Settings)
             assert ("replies" in said["settings"]) == (stage == "measure")
