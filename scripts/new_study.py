@@ -46,7 +46,7 @@ def write(told: argparse.Namespace, source: Source) -> None:
     registry = planning.read_registry()
     facts = survey.find_facts()
     machine = foreseen.machine(bool(facts.gpus), facts.makeable)
-    wish = Wish(told.goal or drafts.GOALS[0], (told.vram or 0) * estimates.GB, told.minutes or 0, told.all)
+    wish = Wish(told.goal or drafts.GOALS[0], (told.vram or 0) * estimates.GB, told.minutes or 0, told.all, told.batch)
 
     def lacks(name: str) -> str:
         lacking = readiness.needs(registry[name], facts, readiness.makers(registry[name], registry))
@@ -75,6 +75,7 @@ def study_of(source: Source) -> Path:
 def summary(path: Path, source: Source, made: drafts.Draft, grid) -> list[str]:
     """What was written, what it takes, and what to do next."""
     lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
+    lines += [f"  baseline  {made.techniques[0]}: {made.instead}"] if made.instead else []
     lines += [f"  left out  {name}: {why}" for name, why in made.left_out.items()]
     lines += foreseen.said(grid)
     return [*lines, f"{readiness.COMMAND} run --study {path} measures it; with -n it only shows what would run."]

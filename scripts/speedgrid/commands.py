@@ -207,11 +207,19 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", help="the GGUF file of a repository that has several")
     parser.add_argument("--goal", choices=("speed", "memory", "quality"), help="what the techniques are for (default: speed)")
     parser.add_argument("--vram", type=positive, metavar="GB", help="memory that a technique may take (default: what the device has)")
+    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="replies that are made at a time (default: 1)")
     parser.add_argument("--minutes", type=positive, metavar="N", help="what all of it may take, by estimate")
     parser.add_argument("--all", action="store_true", help="every technique that runs here and fits, not one of each family")
     parser.add_argument("--name", help="name of study and model (default: by the model)")
     parser.add_argument("--force", action="store_true", help="write a study anew that is there")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
+
+
+def _count(text: str) -> int:
+    value = _positive(text)
+    if value != int(value) or value > 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(value)
 
 
 def positive(text: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from speedgrid import estimates, workload
+from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
 
 GOALS = ("speed", "memory", "quality")
@@ -22,6 +23,8 @@ FIRST_ON_CPU = (
 )
 # All of these families are measured where the goal is asked for, and not one of each.
 OF_GOAL = {"speed": (), "memory": ("quantization",), "quality": ("precision", "attention")}
+# The baseline where the model does not fit as it is: the first of these that does, the nearest to it first.
+INSTEAD = ("gguf_original", "gguf_q8_0", "bnb_int8", "gguf_q4_k_m", "bnb_nf4")
 # What must keep the model as it is, where quality is the goal.
 LOSSY = ("quantization", "compression")
 # Stacks of the past have baselines of their own.
@@ -40,12 +43,14 @@ PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9._-]
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody asks a study for. `vram` in bytes, 0 where the device's own memory is meant; `minutes` 0 for no limit."""
+    """What somebody asks a study for. `vram` in bytes, 0 where the device's own memory is meant; `minutes` 0 for no limit; `batch` replies
+    at a time."""
 
     goal: str = "speed"
     vram: float = 0
     minutes: float = 0
     all: bool = False
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,12 @@ class Source:
 
 @dataclass
 class Draft:
-    """The techniques of a study, with why others were left out, and how long it runs."""
+    """The techniques of a study, the baseline first, with why others were left out, and how long it runs. `instead` says why the baseline
+    is not the unquantized model; mostly empty."""
 
     techniques: list[str]
+    batch: int = 1
+    instead: str = ""
     replies: int = REPLIES
     new_tokens: int = NEW_TOKENS
     left_out: dict[str, str] = field(default_factory=dict)
@@ -82,17 +90,21 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     """
     if problem := lacks("baseline"):
         raise ValueError(f"the baseline cannot run here: it needs {problem}")
-    found = Draft(["baseline"])
+    found = Draft(["baseline"], batch=wish.batch)
     if too_much := misfit(source, registry, "baseline", machine, wish):
-        raise ValueError(f"{source.name} {too_much} unquantized, as the baseline that all others are held against; take a smaller one")
+        fits = (name for name in INSTEAD if name in registry and not hindrance(source, registry, name, machine, wish, lacks))
+        if (instead := next(fits, None)) is None:
+            raise ValueError(f"{source.name} {too_much} unquantized, and no quantization of it fits and can run here; take a smaller one")
+        found.techniques, found.instead = [instead], f"unquantized it {too_much}"
     taken: set[str] = set()
     order = FIRST if machine.is_gpu else FIRST_ON_CPU
     known = [name for name in order if name in registry]
     known += [name for name in registry if name not in known] if wish.all else []
     for name in known:
         entry = registry[name]
-        why = unsuitable(source, entry, name, wish) or lacks(name) or misfit(source, registry, name, machine, wish)
-        if why:
+        if name == found.techniques[0]:
+            continue
+        if why := hindrance(source, registry, name, machine, wish, lacks):
             if name in order:
                 found.left_out[name] = why
         elif wish.all or entry["family"] not in taken or entry["family"] in OF_GOAL[wish.goal]:
@@ -101,12 +113,20 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     return shortened(found, source, registry, machine, wish)
 
 
+def hindrance(source: Source, registry: Mapping, name: str, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> str:
+    """Why a technique is not in a draft: it is none for the model or the wish, cannot run here, or does not fit; empty where it is."""
+    return unsuitable(source, registry[name], name, wish) or lacks(name) or misfit(source, registry, name, machine, wish)
+
+
 def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
     """Why a technique is none for a model or a wish, whatever the machine; empty where it is one."""
     if name == "baseline" or not workload.takes("generate", entry["engine"]) or entry["engine"] == HISTORICAL:
         return "is not for replies of today's software"
     if entry.get("transform", {}).get("type") == "original" and not source.is_gguf:
         return "is for models that come as a GGUF file"
+    # An engine that can run nowhere has no class.
+    if not entry.get("unavailable") and (problem := engine_class(entry["engine"]).problem(entry["options"], wish.batch)):
+        return problem
     if entry["family"] == "precision" and entry["options"].get("dtype") == source.dtype:
         return f"is what the baseline computes in, {source.dtype}"
     if wish.goal == "quality" and entry["family"] in LOSSY and not wish.all:
@@ -119,7 +139,7 @@ def misfit(source: Source, registry: Mapping, name: str, machine: Machine, wish:
     if source.model is None:
         return ""
     room = wish.vram or machine.room
-    needs = estimates.memory(source.model, work(source, registry, name, Draft([])), machine.is_gpu)
+    needs = estimates.memory(source.model, work(source, registry, name, Draft([name], batch=wish.batch)), machine.is_gpu)
     return f"needs about {estimates.size(needs)} of {estimates.size(room)}" if needs > room else ""
 
 
@@ -137,14 +157,14 @@ def work(source: Source, registry: Mapping, name: str, draft: Draft) -> Work:
         options=entry["options"],
         prompt=PROMPT,
         new_tokens=draft.new_tokens,
-        batch=1,
+        batch=draft.batch,
         replies=draft.replies,
         warmup_replies=WARMUPS,
-        runs=2 if name == "baseline" else 1,
+        runs=2 if name == draft.techniques[0] else 1,
         scored_tokens=(TEXT_BYTES // 4 + POSITIONS) * scores,
         requests=estimates.REQUESTS * ITEMS * scores,
         is_lossless=entry["lossless"],
-        is_baseline=name == "baseline",
+        is_baseline=name == draft.techniques[0],
     )
 
 
@@ -209,7 +229,8 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
     lines += [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in draft.techniques]
     left = [f"    #   {name}: {one_line(why)}" for name, why in draft.left_out.items()]
     lines += ["    # Left out:", *left] if left else []
-    lines += ["    baseline: baseline", f"    dtype: {source.dtype}"]
+    lines += [f"    # {one_line(draft.instead)}: all others are held against this one."] if draft.instead else []
+    lines += [f"    baseline: {draft.techniques[0]}", f"    dtype: {source.dtype}"]
     if source.is_random:
         lines += ["    # Random weights have nothing to say, so that any tokens do.", f"    prompt_tokens: {PROMPT}"]
     else:
@@ -223,14 +244,16 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         f"    max_new_tokens: {draft.new_tokens}",
         "    ignore_eos: true",
     ]
+    lines += ["    # Replies that are made at a time.", f"    batch_size: {draft.batch}"] if draft.batch > 1 else []
     if source.is_random:
         return "\n".join([*lines, "    # The quality of random weights means nothing.", "    evaluate: false"]) + "\n"
+    away = "" if draft.instead else " the distance to the unmodified model over it,"
     lines += [
-        "    # Bits per byte of this text, the distance to the unmodified model over it, and which of four continuations is the real one.",
+        f"    # Bits per byte of this text,{away} and which of four continuations is the real one.",
         "    evaluate:",
         f"      text: studies/texts/{'japanese' if language == 'ja' else 'english'}.txt",
         f"      max_bytes: {TEXT_BYTES}",
-        f"      positions: {POSITIONS}",
+        f"      positions: {0 if draft.instead else POSITIONS}",
         f"      tasks: [{{task: cloze, limit: {ITEMS}}}]",
     ]
     return "\n".join(lines) + "\n"

@@ -57,9 +57,36 @@ def test_what_does_not_fit_is_left_out(vram, fits):
     assert {name for name in ("vllm", "torch_compile_loop") if name in made.techniques} == fits
 
 
-def test_a_model_whose_baseline_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"needs about 16.* GB of 8\.0 GB unquantized, as the baseline"):
-        drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=8e9), everything)
+@pytest.mark.parametrize(("vram", "baseline"), [(20e9, "baseline"), (12e9, "gguf_q8_0"), (9.8e9, "gguf_q8_0"), (8e9, "gguf_q4_k_m")])
+def test_where_the_model_does_not_fit_the_nearest_to_it_that_does_is_the_baseline(tmp_path, vram, baseline):
+    """Who has 8 GB wants to know which 4-bit format to take, and was told to take a smaller model."""
+    wish = Wish(vram=vram)
+    made = drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, wish, everything)
+    assert made.techniques[0] == baseline
+    assert len(made.techniques) == len(set(made.techniques)) > 1
+    assert bool(made.instead) == (baseline != "baseline")
+    path = tmp_path / "study.yaml"
+    path.write_text(drafts.text(source("llama-3.1-8b"), made, REGISTRY, wish, "x"), encoding="utf-8")
+    cells = planning.read_grid(path).cells
+    assert [cell.technique for cell in cells if cell.is_baseline] == [baseline]
+    # Nothing loads the model that does not fit, to hold others against it.
+    assert any(cell.has_reference for cell in cells) == (baseline == "baseline")
+
+
+def test_a_model_of_which_nothing_fits_is_refused():
+    with pytest.raises(ValueError, match=r"needs about 16.* GB of 2\.0 GB unquantized, and no quantization of it fits and can run here"):
+        drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=2e9), everything)
+
+
+def test_a_batch_is_in_the_study_and_in_its_memory(tmp_path):
+    wish = Wish(batch=8)
+    made = drafts.draft(source(), REGISTRY, GPU, wish, everything)
+    path = tmp_path / "study.yaml"
+    path.write_text(drafts.text(source(), made, REGISTRY, wish, "x"), encoding="utf-8")
+    assert {cell.settings["batch_size"] for cell in planning.read_grid(path).cells} == {8}
+    tight = Machine(True, 3.7e9)
+    assert drafts.draft(source(), REGISTRY, tight, Wish(), everything).instead == ""
+    assert drafts.draft(source(), REGISTRY, tight, Wish(batch=512), everything).instead.startswith("unquantized it needs about")
 
 
 def test_a_goal_shapes_the_list():
