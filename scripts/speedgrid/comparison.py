@@ -16,6 +16,8 @@ from speedgrid.stats import Estimate, Run, Speed
 KEYS = AXES
 Key = tuple[str, ...]
 
+# Cells that a note names.
+NAMED = 6
 # What can come of a cell, the most pressing first.
 OUTCOMES = {
     "slower": "slower than in A",
@@ -146,6 +148,16 @@ class Comparison:
         return {name: _finite(value) for name, value in (told | {"notes": list(self.notes)}).items()}
 
 
+def _disturbed(name: str, rows: Sequence[Mapping]) -> list[str]:
+    """That other work was going on while cells were measured, which is what slower cells may come from."""
+    found = [row for row in rows if row.get("runs_disturbed")]
+    if not found:
+        return []
+    cells = ", ".join(row["technique"] for row in found[:NAMED]) + (f" and {len(found) - NAMED:,} more" if len(found) > NAMED else "")
+    why = next((f" ({row['disturbed']})" for row in found if row.get("disturbed")), "")
+    return [f"the machine was not quiet when {name} was measured: {cells}{why}; measure these again before you believe them"]
+
+
 def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Comparison:
     """Compare B with A; a difference of less than the share `negligible` counts as none."""
     notes: list[str] = []
@@ -154,6 +166,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     for side, there in zip((a, b), rows, strict=True):
         if waiting := len(side.summary) - len(there):
             notes.append(f"{waiting:,} of {len(side.summary):,} cells of {side.name} not measured yet")
+        notes += _disturbed(side.name, list(there.values()))
     speeds = [_speeds(side, notes) for side in (a, b)]
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)

@@ -55,6 +55,17 @@ def compared(a: Path, b: Path, **options) -> comparison.Comparison:
     return comparison.compare(results.read(a), results.read(b), **options)
 
 
+def test_a_side_that_other_work_disturbed_is_said(tmp_path):
+    """Else a busy machine reads as a slower driver."""
+    a, b = (results_folder(tmp_path / name, cells(sdpa=60.0)) for name in "ab")
+    assert not any("not quiet" in note for note in compared(a, b).notes)
+    rows = records.read(b / "summary.parquet", SUMMARY).rows
+    busy = {"runs_disturbed": 2, "disturbed": "other processes used 50% of the CPUs"}
+    records.write(b / "summary.parquet", SUMMARY, [row | busy if row["technique"] == "sdpa" else row for row in rows])
+    (note,) = [note for note in compared(a, b).notes if "not quiet" in note]
+    assert note.startswith(f"the machine was not quiet when {b} was measured: sdpa (other processes used 50% of the CPUs); measure")
+
+
 @pytest.mark.parametrize("alone", [False, True], ids=["folders", "summaries"])
 def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone):
     folder = results_folder(tmp_path, OFTEN)
