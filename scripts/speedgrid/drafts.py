@@ -100,6 +100,8 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     order = FIRST if machine.is_gpu else FIRST_ON_CPU
     known = [name for name in order if name in registry]
     known += [name for name in registry if name not in known] if wish.all else []
+    # Of what fits where the model does not, all are worth knowing: which of them to take is the question.
+    wanted = (*OF_GOAL[wish.goal], *(("quantization",) if found.instead else ()))
     for name in known:
         entry = registry[name]
         if name == found.techniques[0]:
@@ -107,7 +109,7 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
         if why := hindrance(source, registry, name, machine, wish, lacks):
             if name in order:
                 found.left_out[name] = why
-        elif wish.all or entry["family"] not in taken or entry["family"] in OF_GOAL[wish.goal]:
+        elif wish.all or entry["family"] not in taken or entry["family"] in wanted:
             taken.add(entry["family"])
             found.techniques.append(name)
     return shortened(found, source, registry, machine, wish)
@@ -229,7 +231,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
     lines += [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in draft.techniques]
     left = [f"    #   {name}: {one_line(why)}" for name, why in draft.left_out.items()]
     lines += ["    # Left out:", *left] if left else []
-    lines += [f"    # {one_line(draft.instead)}: all others are held against this one."] if draft.instead else []
+    lines += [f"    # The nearest to the model that fits: {one_line(draft.instead)}."] if draft.instead else []
     lines += [f"    baseline: {draft.techniques[0]}", f"    dtype: {source.dtype}"]
     if source.is_random:
         lines += ["    # Random weights have nothing to say, so that any tokens do.", f"    prompt_tokens: {PROMPT}"]

@@ -1,11 +1,12 @@
 """What a planned study will take on this machine: reads what estimates.py needs to know of models, machine and results."""
 
 import math
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, snakemake_seam
+from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, hub, snakemake_seam
 from speedgrid.cell import Cell
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
@@ -23,9 +24,11 @@ def said(grid) -> list[str]:
     found, machine, unknown = foreseen(grid)
     if not found.cells and not unknown:
         return []
+    if not found.cells:
+        return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
     error = estimates.error()
-    lines = estimates.lines(found, machine) if found.cells else []
+    lines = estimates.lines(found, machine)
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
     return [f"speedgrid: what is left, by estimate: {cells} (speeds within a factor of {error:.1f})", *(f"  {line}" for line in lines)]
@@ -141,7 +144,7 @@ def _of_entry(name: str, entry: Mapping) -> Model | None:
     if "gguf" in entry:
         return of_gguf(entry["gguf"], entry["dtype"])
     if "hub" in entry:
-        return of_hub_cache(entry["hub"], entry["revision"])
+        return of_hub(entry["hub"], entry["revision"])
     return None
 
 
@@ -174,15 +177,19 @@ def of_gguf(told: str | Mapping, dtype: str) -> Model | None:
     return replace(model, item=item, gguf_bytes=size, download=download, written=model.parameters * item)
 
 
-def of_hub_cache(repository: str, revision: str) -> Model | None:
-    """A model of the hub whose configuration is in the hub's cache."""
+def of_hub(repository: str, revision: str) -> Model | None:
+    """A model of the hub by its configuration, of the hub's cache or of the hub itself."""
     from speedgrid import lock
 
     folder = lock.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
     config = folder / "config.json"
-    if not config.is_file():
-        return None
-    if checkpoints.size(folder):
+    if config.is_file() and checkpoints.size(folder):
         return of_folder(folder)
-    model = estimates.of_config(files.parse_json(config.read_text(encoding="utf-8")))
+    if config.is_file():
+        told = files.parse_json(config.read_text(encoding="utf-8"))
+    elif hub.is_offline():
+        return None
+    else:
+        told = hub.ask(f"{hub.endpoint()}/{urllib.parse.quote(repository)}/resolve/{revision}/config.json")
+    model = estimates.of_config(told)
     return replace(model, download=model.parameters * model.item)
