@@ -3,8 +3,9 @@
     python tests/gpu/run_recipes.py MODEL_FOLDER [TECHNIQUE ...] [--device cuda] [--dtype bfloat16] [--timeout 240]
 
 MODEL_FOLDER is a model with its tokenizer in transformers' format. Without names, all techniques of techniques.yaml whose code is Python
-and needs nothing but a model: those of checkpoints that speedgrid makes, and the training and attention ones, are left out. Run it with a
-Python that has the packages. Exit status 1 where some code fails.
+and needs nothing but a model: those of checkpoints that speedgrid makes, and of attention alone, are left out. Run it with a Python that
+has the packages. With --images the model takes images, and the techniques of training are run on it, as with --passes those of forward
+passes. Exit status 1 where some code fails.
 """
 
 import argparse
@@ -19,9 +20,24 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from speedgrid import study  # noqa: E402
 from speedgrid.report import recipes  # noqa: E402
 
-# What a reply must have left in the code's variables, whichever engine it is.
+# What is the reader's in the code of training steps and passes, and of what is calibrated.
+BATCHES = """
+import torch
+device, images = {device!r}, {images}
+batches = [(torch.randn(8, 3, 64, 64, device=device), torch.zeros(8, dtype=torch.long, device=device)) for _ in range(2)]
+if not images:
+    batches = [torch.randint(0, 100, (8, 16), device=device) for _ in range(2)]
+elif {passes}:
+    batches = [part for part, labels in batches]
+"""
+TEXTS = 'texts = ["The quick brown fox jumps over the lazy dog. " * 20] * 32\n'
+# What the code must have left in its variables, whichever engine it is.
 SEEN = """
-if "tokens" in globals():
+if "loss" in globals():
+    print("SEEN a loss of", loss.item())
+elif "logits" in globals():
+    print("SEEN logits of", tuple(logits.shape))
+elif "tokens" in globals():
     print("SEEN", len(tokens), "tokens")
 elif hasattr(output, "shape"):
     print("SEEN", output.shape[-1] - inputs["input_ids"].shape[-1], "tokens")
@@ -36,15 +52,21 @@ def main() -> int:
     parser.add_argument("techniques", nargs="*", metavar="TECHNIQUE")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--images", action="store_true", help="the model takes images")
+    parser.add_argument("--passes", action="store_true", help="forward passes in place of training steps")
     parser.add_argument("--timeout", type=int, default=240, help="seconds for each (default: 240)")
     arguments = parser.parse_args()
     registry = study.read(ROOT / "techniques.yaml", "techniques.yaml")
     failed = 0
+    work = ("forward" if arguments.passes else "", "image" if arguments.images else "")
     for name in arguments.techniques or registry:
-        code = recipes.code(name, registry, arguments.dtype, arguments.device)
-        if recipes.MODEL not in code:
+        code = recipes.code(name, registry, arguments.dtype, arguments.device, *work)
+        trains = registry[name].get("engine") == "pytorch"
+        if recipes.MODEL not in code or (any(work) and not trains):
             continue
-        found = run(code.replace(recipes.MODEL, f"MODEL = {str(arguments.model.resolve())!r}") + "\n" + SEEN, arguments.timeout)
+        before = BATCHES.format(device=arguments.device, images=arguments.images, passes=arguments.passes) if trains else TEXTS
+        code = before + code.replace(recipes.MODEL, f"MODEL = {str(arguments.model.resolve())!r}")
+        found = run(code + "\n" + SEEN, arguments.timeout)
         failed += "SEEN" not in found
         print(f"{name}: {found}", flush=True)
     return 1 if failed else 0

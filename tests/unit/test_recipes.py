@@ -1,6 +1,7 @@
 """The code that a reader applies a technique with: there for every technique that can run, and it holds what the engine is told."""
 
 import ast
+import re
 
 import pytest
 from speedgrid.engines.transformers import SDPA_KERNELS
@@ -107,3 +108,24 @@ def test_code_is_a_few_lines(name):
 def test_what_gpt_qmodel_reads_when_it_is_imported_is_set_before():
     code = recipes.code("gptq_int4", REGISTRY, "bfloat16", "cpu")
     assert -1 < code.find("GPTQMODEL_CPU_WORKERS") < code.find("from gptqmodel")
+
+
+@pytest.mark.parametrize("workload", ["train", "forward"])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if REGISTRY[name]["engine"] == "pytorch" and "adapter" not in REGISTRY[name]["options"]]
+)
+def test_a_model_of_images_is_loaded_and_fed_as_one(name, workload):
+    """Its code had a language model and tokens, and trained where forward passes were measured."""
+    code = recipes.code(name, REGISTRY, "float32", "cuda", workload, "image")
+    ast.parse(code)
+    assert "AutoModelForImageClassification" in code
+    assert not {"AutoModelForCausalLM", "input_ids", "attn_implementation"} & set(re.findall(r"\w+", code))
+    assert ("loss" in code, "model.train()" in code, "inference_mode" in code) == (*[workload == "train"] * 2, workload == "forward")
+    assert ("images.to(torch.bfloat16)" in code) == (REGISTRY[name]["options"].get("precision") == "bf16_pure")
+
+
+def test_a_model_that_is_trained_is_set_to_train():
+    """Layers of transformers are checkpointed in training mode alone, which `from_pretrained` does not set."""
+    for name in ("torch_eager", "gradient_checkpointing", "finetune_qlora_checkpointing"):
+        code = recipes.code(name, REGISTRY, "float32")
+        assert code.index("from_pretrained") < code.index("model.train()") < code.index("forward = ")

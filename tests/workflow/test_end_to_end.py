@@ -403,3 +403,14 @@ def test_what_loading_takes_holds_no_import_of_the_engine(project):
     assert done.returncode == 0, done.stderr
     before, after = json.loads(done.stdout.splitlines()[-1])
     assert after < 0.1 * before, "modules that are imported when a checkpoint is loaded"
+
+
+def test_the_code_that_is_printed_runs(project):
+    """As a reader would run it, in the environment of its technique; tests/gpu/run_recipes.py does so with all of them on a GPU."""
+    techniques = ["baseline", "torch_compile_loop", "bnb_nf4", "gradient_checkpointing", "torch_bf16_autocast"]
+    script = [working_copy.python_of("transformers"), project / "tests/gpu/run_recipes.py", project / "models/tiny/checkpoint"]
+    done = subprocess.run([*script, *techniques, "--device", "cpu", "--dtype", "float32"], capture_output=True, text=True)
+    assert (done.returncode, [line.split(" ")[:2] for line in done.stdout.splitlines()]) == (
+        0,
+        [[f"{name}:", "SEEN"] for name in techniques],
+    )

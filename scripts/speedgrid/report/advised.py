@@ -85,7 +85,7 @@ class Guide:
         """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
         row = self.by_name[technique]
         device = "cpu" if row["memory_source"] == "process" else "cuda"
-        return recipes.code(technique, self.registry, row["dtype"] or "", device)
+        return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "")
 
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""

@@ -32,11 +32,13 @@ OPTIMIZERS = {
 @dataclass(frozen=True)
 class Technique:
     """What the code needs of an entry: `transform` makes the checkpoint, where that is not the model as it is; `made_by` is the technique
-    whose checkpoint speedgrid alone makes, or empty."""
+    whose checkpoint speedgrid alone makes, or empty. `of_images` is whether the model takes images, `trains` whether it is trained."""
 
     options: Mapping
     dtype: str
     device: str
+    of_images: bool = False
+    trains: bool = True
     transform: Mapping = field(default_factory=dict)
     made_by: str = ""
 
@@ -56,8 +58,12 @@ class Technique:
         return [f"# The checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{self.made_by}/", 'MODEL = "that/folder"']
 
 
-def code(name: str, registry: Mapping, dtype: str, device: str = "cuda") -> str:
-    """The lines for a technique of a registry, in a number format, on `cuda` or `cpu`; empty where its engine has none here."""
+def code(name: str, registry: Mapping, dtype: str, device: str = "cuda", workload: str = "", unit: str = "") -> str:
+    """The lines for a technique of a registry, in a number format, on `cuda` or `cpu`; empty where its engine has none here.
+
+    `workload` and `unit` (`image`) are those of the cell that it was measured in, where there is one: a technique of the engine `pytorch`
+    is for images and text, and for training and forward passes.
+    """
     entry = registry.get(name, {})
     write = ENGINES.get(entry.get("engine", ""))
     if write is None:
@@ -68,7 +74,9 @@ def code(name: str, registry: Mapping, dtype: str, device: str = "cuda") -> str:
     transform = registry.get(lender, {}).get("transform", {})
     own = lender if transform.get("method") in ("prune", "distill") else registry.get(lender, {}).get("from", "")
     options = entry.get("options", {})
-    return "\n".join(write(Technique(options, options.get("dtype", dtype) or "float32", device, transform, own)))
+    work = {"of_images": unit == "image", "trains": workload != "forward"}
+    technique = Technique(options, options.get("dtype", dtype) or "float32", device, **work, transform=transform, made_by=own)
+    return "\n".join(write(technique))
 
 
 # transformers
@@ -329,12 +337,14 @@ def _onnxruntime(technique: Technique) -> list[str]:
 
 
 def _pytorch(technique: Technique) -> list[str]:
-    """What the technique changes in a training loop of PyTorch, whose batch and learning rate are the reader's."""
+    """What the technique changes in a training loop or a forward pass of PyTorch, whose batches and learning rate are the reader's."""
     options = technique.options
     precision, adapter = options.get("precision", ""), options.get("adapter")
     dtype = WEIGHTS_IN.get(precision, technique.dtype if not precision else "float32")
-    imports, told = ["import torch", "from transformers import AutoModelForCausalLM"], [f"dtype=torch.{dtype}"]
-    told.append(f'attn_implementation="{technique.attention}"')
+    kind = "AutoModelForImageClassification" if technique.of_images else "AutoModelForCausalLM"
+    imports, told = ["import torch", f"from transformers import {kind}"], [f"dtype=torch.{dtype}"]
+    if not technique.of_images:
+        told.append(f'attn_implementation="{technique.attention}"')
     lines = [*technique.model]
     if precision:
         lines.append(f"torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = {precision == 'tf32'}")
@@ -343,7 +353,7 @@ def _pytorch(technique: Technique) -> list[str]:
         four = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16'
         lines.append(f"quantization = BitsAndBytesConfig({four})")
         told += ["quantization_config=quantization", f'device_map="{technique.device}"']
-    load = f"model = AutoModelForCausalLM.from_pretrained(MODEL, {', '.join(told)})"
+    load = f"model = {kind}.from_pretrained(MODEL, {', '.join(told)})"
     lines.append(load if adapter == "qlora" else f'{load}.to("{technique.device}")')
     if options.get("channels_last"):
         lines.append("model = model.to(memory_format=torch.channels_last)  # and each batch of images likewise")
@@ -353,8 +363,9 @@ def _pytorch(technique: Technique) -> list[str]:
         if options.get("checkpointing"):
             lines.append("model.enable_input_require_grads()")
         lines.append('model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))')
-    lines.append("forward = " + _compiled_model(options))
-    return [*imports, "", *lines, "", *_training_step(technique, precision)]
+    # As they come, models of transformers are set to evaluate, and then no layer is checkpointed.
+    lines += [f"model.{'train' if technique.trains else 'eval'}()", "forward = " + _compiled_model(options)]
+    return [*imports, "", *lines, "", *(_training_step if technique.trains else _passes)(technique, precision)]
 
 
 def _checkpointed(options: Mapping, imports: list[str]) -> list[str]:
@@ -383,26 +394,45 @@ def _compiled_model(options: Mapping) -> str:
     return f"torch.compile({', '.join(['model', *told])})"
 
 
+def _pixels(precision: str) -> str:
+    """A batch of images in the number format of the weights, as the model's argument."""
+    return f"pixel_values=images.to(torch.{WEIGHTS_IN[precision]})" if precision in WEIGHTS_IN else "pixel_values=images"
+
+
+def _passes(technique: Technique, precision: str) -> list[str]:
+    batch, told = ("images", _pixels(precision)) if technique.of_images else ("tokens", "input_ids=tokens, use_cache=False")
+    lines = [f"logits = forward({told}).logits"]
+    if technique.options.get("compile_mode") in ("reduce-overhead", "max-autotune"):
+        lines.insert(0, "torch.compiler.cudagraph_mark_step_begin()")
+    around = "with torch.inference_mode()"
+    if precision in AUTOCAST:
+        around += f', torch.autocast("{technique.device}", torch.{AUTOCAST[precision]})'
+    return [f"{around}:", f"    for {batch} in batches:", *(f"        {line}" for line in lines)]
+
+
 def _training_step(technique: Technique, precision: str) -> list[str]:
     options = technique.options
     parts, scaled = options.get("accumulate", 1), precision == "fp16_scaler"
     optimizer = OPTIMIZERS[options.get("optimizer", "adamw")].format("[p for p in model.parameters() if p.requires_grad], lr=1e-4")
     lines = ["import bitsandbytes"] if "bitsandbytes" in optimizer else []
-    lines.append(f"optimizer = {optimizer}")
+    lines.append(f"optimizer = {optimizer}" + ("" if "optimizer" in options else "  # or yours"))
     if scaled:
         lines.append(f'scaler = torch.amp.GradScaler("{technique.device}")')
-    loss = "forward(input_ids=tokens, labels=tokens, use_cache=False).loss"
+    loss, batch = "forward(input_ids=tokens, labels=tokens, use_cache=False).loss", "tokens"
+    if technique.of_images:
+        loss, batch = f"torch.nn.functional.cross_entropy(forward({_pixels(precision)}).logits.float(), labels)", "images, labels"
     compute = [f"loss = {loss}" + (f" / {parts}" if parts > 1 else "")]
     if precision in AUTOCAST:
         compute = [f'with torch.autocast("{technique.device}", torch.{AUTOCAST[precision]}):', f"    {compute[0]}"]
     compute.append("scaler.scale(loss).backward()" if scaled else "loss.backward()")
     if parts > 1:
-        compute = [f"for tokens in batch.chunk({parts}):", *(f"    {line}" for line in compute)]
+        chunks = f"zip(*(part.chunk({parts}) for part in batch))" if technique.of_images else f"batch.chunk({parts})"
+        compute = [f"for {batch} in {chunks}:", *(f"    {line}" for line in compute)]
     step = ["optimizer.zero_grad(set_to_none=True)", *compute]
     clip = ["scaler.unscale_(optimizer)"] if scaled else []
     step += [*clip, "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"]
     step += ["scaler.step(optimizer)", "scaler.update()"] if scaled else ["optimizer.step()"]
-    return [*lines, f"for {'batch' if parts > 1 else 'tokens'} in batches:", *(f"    {line}" for line in step)]
+    return [*lines, f"for {'batch' if parts > 1 else batch} in batches:", *(f"    {line}" for line in step)]
 
 
 def _attention(technique: Technique) -> list[str]:
@@ -430,7 +460,7 @@ def _attention(technique: Technique) -> list[str]:
             'out = scores.masked_fill(later, float("-inf")).softmax(dim=-1) @ v',
         ]
     imports = ["import torch"]
-    calls = ["out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)"]
+    calls = ["out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)  # False where later positions are seen"]
     lines = _in_kernel(technique, imports, calls)
     return [*imports, "", "# q, k, v: (batch, heads, length, head size)", *lines]
 
