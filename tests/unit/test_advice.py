@@ -301,7 +301,7 @@ def test_the_command_says_what_the_guide_says(tmp_path, monkeypatch, capsys):
         (["--starts", "2000"], "not between 0"),
         (["--goal", "speed"], "invalid choice"),
         (["--task", "none"], "there is generate"),
-        (["--results", "/nonexistent"], "no such folder"),
+        (["--results", "/proc/nowhere"], "no such folder"),
     ],
 )
 def test_a_mistake_of_the_caller_ends_with_2_and_a_line(tmp_path, monkeypatch, capsys, arguments, said):
