@@ -262,8 +262,13 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
 
 
 def quoted(value: object) -> str:
-    """A value as YAML has it on one line; JSON is YAML."""
-    return json.dumps(value, ensure_ascii=False)
+    """A value as YAML has it on one line. JSON is YAML but for small and large numbers: YAML 1.1 takes 1e-06 for a text."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quoted(key)}: {quoted(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(quoted, value)) + "]"
+    said = json.dumps(value, ensure_ascii=False)
+    return said.replace("e", ".0e") if isinstance(value, float) and "e" in said and "." not in said else said
 
 
 def one_line(said: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import drafts, estimates, planning
@@ -138,6 +139,21 @@ def test_what_is_written_can_be_planned(tmp_path, case, wish):
     assert bool(evaluate) != one.is_random
     if evaluate:
         assert ("japanese" in evaluate["text"]) == ("ja" in one.languages)
+
+
+@pytest.mark.parametrize("name", estimates.shapes())
+def test_the_configuration_of_a_shape_is_read_as_it_was_written(tmp_path, name):
+    """An epsilon of 1e-06 came back as a text, so that no model could be built."""
+    told = estimates.shapes()[name]
+    one = source(name, entry={"architecture": told["architecture"], "dtype": told["dtype"]}, is_random=True)
+    path = tmp_path / "mine.yaml"
+    path.write_text(drafts.text(one, drafts.Draft(["baseline"]), REGISTRY, Wish(), "x"), encoding="utf-8")
+    assert planning.read_study(path)[0]["models"][one.name]["architecture"] == told["architecture"]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_is_read_as_a_number(value):
+    assert yaml.safe_load(drafts.quoted({"x": [value]})) == {"x": [value]}
 
 
 @given(st.text(max_size=90))

@@ -208,9 +208,9 @@ def _pays_point(best: pd.Series) -> Markup | None:
     """After how many replies the fastest technique has made up for its slower start."""
     if best.is_baseline or units.is_missing(best.break_even_replies) or best.break_even_replies <= 0:
         return None
-    return Markup("{} starts more slowly, and has made up for it after {} replies like these.").format(
-        best.label, units.number(int(best.break_even_replies))
-    )
+    count = int(best.break_even_replies)
+    replies = f"{units.number(count)} replies like these" if count > 1 else "the first reply"
+    return Markup("{} starts more slowly, and has made up for it after {}.").format(best.label, replies)
 
 
 def _mfu_point(best: pd.Series) -> Markup | None:
