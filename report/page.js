@@ -55,7 +55,7 @@ async function draw(box) {
   if (box.dataset.without === wanted) return;
   Object.assign(box.dataset, { without: wanted, state: "" });
   try {
-    const { view } = await vegaEmbed(box, specification(box.dataset.chart, hidden), options);
+    const { view } = await vegaEmbed(box, { ...specification(box.dataset.chart, hidden), description: box.ariaLabel }, options);
     views.set(box, view);
     view.addEventListener("click", choose);
     if (picked) view.signal("chosen", picked).runAsync();
