@@ -43,6 +43,7 @@
 
   const form = document.getElementById("guide");
   const told = form && parsed("guide-data");
+  for (const group of told?.groups ?? []) group.cells = rowsOf(group.cells);
   const put = (name, content) => one(`[data-part=${name}]`, document.getElementById("guide-answer")).replaceChildren(...content);
   const short = (value) => (value >= 999.5 ? Math.round(value) : Number(value.toPrecision(3))).toLocaleString("en", { maximumFractionDigits: 20 });
 

@@ -193,7 +193,7 @@ for (const region of all("section .scroll")) offerCsv(region);
 function sortBy(header) {
   const heads = [...header.parentNode.children];
   const rising = header.ariaSort !== "ascending";
-  const key = (row) => row.children[heads.indexOf(header)].dataset.key ?? "";
+  const key = ({ children }, cell = children[heads.indexOf(header)]) => cell.dataset.key ?? cell.textContent;
   const order = (a, b) => key(a) - key(b) || key(a).localeCompare(key(b));
   for (const other of heads) other.ariaSort = null;
   header.ariaSort = rising ? "ascending" : "descending";

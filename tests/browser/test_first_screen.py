@@ -177,3 +177,18 @@ def test_hostile_names_are_text(browser, first_screen):
     assert headline(browser).startswith(f"torch.compile (static cache){HOSTILE} is the fastest")
     assert HOSTILE in said
     assert browser.execute_script("return document.images.length") == 0
+
+
+def test_on_paper_what_is_folded_away_is_unfolded_and_words_of_heads_stay_whole(browser, first_screen):
+    first_screen(made.DEFAULT_CELLS)
+    evidence = browser.execute_script("return document.querySelector('[aria-label^=Evidence] table')")
+    shown = "return arguments[0].checkVisibility({ contentVisibilityAuto: true })"
+    assert not browser.execute_script(shown, evidence)
+    try:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert browser.execute_script(shown, evidence)
+        head = evidence.find_element("css selector", "thead th")
+        assert head.size["width"] > 40
+        assert not browser.find_element("id", "filters").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -59,7 +59,7 @@ def test_rows_of_a_table_come_out_as_they_went_in():
     ((columns),) = embedding.specification(chart)["datasets"].values()
     assert columns["text"] == {"levels": ["a", "b"], "at": [0, 0, 0, 1, 1]}
     assert embedding.rows(columns) == [
-        {"text": "a", "number": 0.123457, "whole": 1, "mixed": 1},
+        {"text": "a", "number": 0.12346, "whole": 1, "mixed": 1},
         {"text": "a", "number": None, "whole": 2, "mixed": None},
         {"text": "a", "number": 1e-30, "whole": 3, "mixed": "x"},
         {"text": "b", "number": 5e20, "whole": 4, "mixed": None},

@@ -302,3 +302,17 @@ def test_the_script_of_the_page_stays_below_400_lines_and_is_not_crammed_into_th
     kinds = re.findall(r"<script([^>]*)>(.*?)</script>", template)
     assert [content for kind, content in kinds if "application/json" not in kind] == ["{{ vega }}", "{{ script }}"]
     assert not re.search(r"\son[a-z]+=", template)
+
+
+def test_a_chart_of_many_techniques_names_the_first_ten_in_words():
+    assert page._shortened("a 1; b 2") == "a 1; b 2"
+    words = "; ".join(f"technique {number}" for number in range(14))
+    assert page._shortened(words).startswith("technique 0; ")
+    assert page._shortened(words).endswith("technique 9; and 4 more, in the table of the figures")
+
+
+def test_a_cell_has_what_it_sorts_by_where_that_is_not_what_it_shows():
+    assert page._sort_key(page.TableCell("48.1", 48.123456789, "47–49")) == ' data-key="48.1235"'
+    assert page._sort_key(page.TableCell("20", 20)) == ""
+    assert page._sort_key(page.TableCell("–")) == ' data-key=""'
+    assert page._sort_key(page.TableCell("x", '"<')) == ' data-key="&#34;&lt;"'

@@ -213,4 +213,5 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
         "noun": guide.noun,
         "command": guide.command("@"),
     }
-    return named | {"cells": cells, "unmeasured": unmeasured}
+    columns = {name: [cell[name] for cell in cells] for name in cells[0]} if cells else {}
+    return named | {"cells": columns, "unmeasured": unmeasured}

@@ -15,7 +15,7 @@ import altair as alt
 import pandas as pd
 from altair.utils.schemapi import debug_mode
 
-DIGITS = 6  # significant digits of a number that is drawn; no screen has a million pixels
+DIGITS = 5  # significant digits of a number that is drawn; no screen has 100,000 pixels
 REFERENCE = "$"  # the key of what stands for a part
 LEVELS = "levels"  # the key of a column that repeats few values
 SHORTEST = 24  # characters: a reference to less would save nothing

@@ -71,6 +71,7 @@ MAIN_PACKAGES = (
 )
 SAMPLE_CHARACTERS = 600
 NEVER = "never"  # that a technique pays off
+MOST_SAID = 10  # techniques that a chart names in words
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,9 @@ def written(parts: Parts, context: Mapping) -> str:
         "evidence_words": trust.evidence_words,
         "coded": units.coded,
     }
-    environment.filters |= {"sort_key": _sort_key, "on_page": _on_page}
-    return environment.from_string(parts.template).render(
+    environment.filters |= {"sort_key": _sort_key, "on_page": _on_page, "shortened": _shortened}
+    # Of 2,000 cells the indentation of the template would be half a megabyte.
+    return environment.from_string(re.sub(r"^ +(?=[<{])", "", parts.template, flags=re.MULTILINE)).render(
         **context,
         style=Markup(parts.style),
         vega=Markup(scripts[0]),
@@ -392,9 +394,18 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
     return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
 
 
-def _sort_key(key: float | str | None) -> str:
-    """What a cell sorts by, and what a table of its own holds of it: with as many digits as anybody reads."""
-    return f"{key:.7g}" if isinstance(key, float) else "" if key is None else str(key)
+def _sort_key(cell: TableCell) -> Markup:
+    """The attribute of what a cell sorts by, and of what a table of its own holds of it: with as many digits as anybody reads, and none
+    where that is what it shows."""
+    key = f"{cell.key:.6g}" if isinstance(cell.key, float) else "" if cell.key is None else str(cell.key)
+    return Markup("" if key == cell.text and not cell.note else Markup(' data-key="{}"').format(key))
+
+
+def _shortened(words: str) -> str:
+    """What a chart says to those who do not see it: of many techniques the first; nobody listens to all, and the table has them."""
+    parts = words.split("; ")
+    more = len(parts) - MOST_SAID
+    return words if more <= 1 else "; ".join([*parts[:MOST_SAID], f"and {more} more, in the table of the figures"])
 
 
 def _on_page(meaning: str) -> str:
@@ -423,10 +434,10 @@ def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
 
 
 def _samples(group: Group) -> list[dict]:
-    """The first reply of each technique, cut to a readable length."""
+    """The first reply of each technique, cut to a readable length; a blank one, as random weights write them, is none."""
     first = group.replies[(group.replies.reply == 1) & (group.replies.run == 1)].set_index("technique").text
     labels = group.rows.set_index("technique").label
-    return [{"label": label, "text": _cut(first[name] or "")} for name, label in labels.items() if name in first.index]
+    return [{"label": label, "text": _cut(first[name])} for name, label in labels.items() if (first.get(name) or "").strip()]
 
 
 def _cut(text: str) -> str:

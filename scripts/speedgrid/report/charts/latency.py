@@ -12,7 +12,7 @@ from speedgrid.report.tables import Group, each
 
 PERCENTILES = tuple(f"latency_p{percent}{end}_s" for percent in (50, 95) for end in ("", "_low", "_high"))
 FEWEST = 5  # replies of which shares say something
-STEPS = 100  # of a line
+STEPS = 60  # of a line
 LOG_FROM = 6  # times the shortest that the longest takes, for a logarithmic axis
 LATENCY = ("latency_p50_s", "latency_p95_s", "replies")
 _BOX = ("name", "p25", "p50", "p75", "p95", "supported", "median", "middle", "tail")

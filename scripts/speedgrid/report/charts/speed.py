@@ -141,7 +141,7 @@ def ceiling(rows: pd.DataFrame) -> alt.LayerChart:
     x = alt.X(
         "share:Q",
         title="share of what the device allows",
-        scale=alt.Scale(domain=[0, max(1.0, base.largest(table.share))], nice=False),
+        scale=alt.Scale(domain=[0, 1.5 * max(1.0, base.largest(table.share))], nice=False),  # with room for what stands at the ends of bars
         axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], labelFlush=False, format=".0%"),
     )
     rowed = alt.Chart(table).transform_filter("isValid(datum.share)").encode(y=base.rows_axis(table))
