@@ -101,7 +101,8 @@ def grid(left_out=None) -> planning.Grid:
     study["experiments"]["generate"]["evaluate"] = {"positions": 10, "tasks": [{"task": "cloze", "limit": 3}]}
     study = validate(study, studies.schema("study"), "my.yaml")
     registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
-    return planning.Grid(study, registry, "my.yaml", left_out=left_out or {})
+    workflow = SimpleNamespace(cores=2, local_exec=True, global_resources={})
+    return planning.Grid(study, registry, "my.yaml", workflow=workflow, left_out=left_out or {})
 
 
 def told(minutes: float, monkeypatch) -> dict[str, str]:
@@ -180,3 +181,13 @@ def test_a_group_that_is_left_out_as_a_whole_is_in_the_plan(place):
     everything = {cell.folder: "why" for cell in grid().cells}
     document = json.loads(grid(everything).as_json())
     assert all(record in document["jobs"] for cell in document["cells"] for record in (cell["score"], cell["requests"], cell["reference"]))
+
+
+def test_every_job_of_such_a_run_has_its_place_in_the_order(place, monkeypatch):
+    """A job that several cells share comes before those of this run; one that is left out has no place."""
+    planned = grid(told(part(0.85), monkeypatch))
+    for cell in planned.cells:
+        asked = SimpleNamespace(gpu=cell.gpu, experiment=cell.experiment, model=cell.model, technique=cell.technique, run=1)
+        asked.dtype = cell.options["dtype"]
+        stages = ["prepare_model", "probe", "warmup", "measure", "evaluate", "reference", *(["quantize"] if cell.transform else [])]
+        assert all(planned.stage(name).priority(asked) >= 0 for name in stages)

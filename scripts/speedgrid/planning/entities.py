@@ -27,7 +27,7 @@ class Entities:
         # By the record of each checkpoint and model, the cells that cannot run before it is there; by its name, those of each device.
         self.loads: dict[str, list[Cell]] = collections.defaultdict(list)
         self.on_device: dict[str, list[Cell]] = collections.defaultdict(list)
-        for cell in cells:
+        for cell in (cell for cell in cells if cell.folder not in left_out):
             self.on_device[cell.gpu].append(cell)
             for record in {cell.checkpoint_record, *self.sources(cell), cell.model_record}:
                 self.loads[record].append(cell)
