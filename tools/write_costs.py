@@ -60,7 +60,8 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     estimates.recorded.cache_clear()
-    print(f"{COSTS}: {len(rows)} rows; estimates of a step are within a factor of {estimates.error():.2f}")
+    on_gpus, on_processors = (estimates.error(device) for device in ("cuda", "cpu"))
+    print(f"{COSTS}: {len(rows)} rows; a step is within a factor of {on_gpus:.2f} on GPUs, {on_processors:.2f} on processors")
 
 
 if __name__ == "__main__":

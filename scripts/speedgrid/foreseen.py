@@ -27,11 +27,12 @@ def said(grid) -> list[str]:
     if not found.cells:
         return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
-    error = estimates.error()
+    error = estimates.error("cuda" if machine.is_gpu else "cpu")
+    sure = "costs are those of one model on two cores" if math.isnan(error) else f"speeds within a factor of {error:.1f}"
     lines = estimates.lines(found, machine)
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
-    return [f"speedgrid: what is left, by estimate: {cells} (speeds within a factor of {error:.1f})", *(f"  {line}" for line in lines)]
+    return [f"speedgrid: what is left, by estimate: {cells} ({sure})", *(f"  {line}" for line in lines)]
 
 
 def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
