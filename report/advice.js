@@ -48,12 +48,12 @@
   const short = (value) => (value >= 999.5 ? Math.round(value) : Number(value.toPrecision(3))).toLocaleString("en", { maximumFractionDigits: 20 });
 
   function inWords(value, ask, group) {
-    if (ask.goal === "latency") return `${value < 1 ? `${short(1000 * value)} ms` : `${short(value)} s`} a ${group.noun}`;
+    if (ask.goal === "latency") return translated("{0} a {1}", value < 1 ? `${short(1000 * value)} ms` : `${short(value)} s`, group.noun);
     if (ask.goal === "throughput") return `${short(value)} ${group.unit}/s`;
     if (ask.goal === "memory") return `${short(value / 1e9)} GB`;
     if (ask.goal === "energy") return `${short(value)} J/${group.unit}`;
-    const each = `${short(1e6 * value)}${ask.price === null ? " device hours" : ""} per million ${group.units}`;
-    return ask.price === null ? each : `${each} at ${short(ask.price)} an hour`;
+    if (ask.price === null) return translated("{0} device hours per million {1}", short(1e6 * value), group.units);
+    return translated("{0} per million {1} at {2} an hour", short(1e6 * value), group.units, short(ask.price));
   }
 
   function show() {
@@ -67,22 +67,22 @@
     const figures = (name) => [inWords(figure(of[name], ask), ask, group), of[name].speedup].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const named = (part, names, more = () => "") => list(part, names.map((name) => `${of[name].label}: ${figures(name)}${more(of[name])}`));
-    const why = (cell) => ` – ${[fits(cell, ask) ? "" : `needs ${cell.size}`, keeps(cell, ask) ? "" : cell.price].filter(Boolean).join("; ")}`;
+    const why = (cell) => ` – ${[fits(cell, ask) ? "" : cell.beyond, keeps(cell, ask) ? "" : cell.price].filter(Boolean).join("; ")}`;
     const { choice, ties, open, runner_up: next, better } = advise(group.cells, ask);
     const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label);
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
     const unsure = choice && !of[choice].sure && !["memory", "energy"].includes(ask.goal);
-    card.value = size ? `${size} GB` : "any";
+    card.value = size ? `${size} GB` : translated("any");
     document.getElementById("guide-answer").dataset.choice = choice ?? "";
-    put("lead", choice ? ["Take ", bold, `: ${figures(choice)}.${unsure ? " That it is faster than the baseline is not sure." : ""}`]
-      : [group.cells.length ? "Nothing that was measured here stays within these limits." : "Nothing was measured here."]);
+    const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice)).split("\0") : [];
+    put("lead", choice ? [before, bold, after, unsure ? translated(" That it is faster than the baseline is not sure.") : ""] : [group.none]);
     list("costs", choice ? of[choice].costs : []);
     named("ties", ties);
     named("open", open);
     named("next", next && !open.includes(next) ? [next] : []);
     named("better", better, why);
-    put("unknown", unknown.length ? [`Measured, but not by this goal: ${unknown.join(", ")}.`] : []);
-    put("unmeasured", group.unmeasured.length ? [`Not measured, so that nothing is said of them: ${group.unmeasured.join(", ")}.`] : []);
+    put("unknown", unknown.length ? [translated("Measured, but not by this goal: {}.", unknown.join(", "))] : []);
+    put("unmeasured", [group.unmeasured]);
     put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }

@@ -5,9 +5,10 @@ const all = (selector, inside = document) => [...inside.querySelectorAll(selecto
 const one = (selector, inside = document) => inside.querySelector(selector);
 const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
 const index = parsed("index");
+const texts = parsed("texts");  // of these scripts, in the page's language
+const translated = (text, ...values) => (texts[text] ?? text).replace(/\{(\d*)\}/g, (_, at) => values[at || 0]);
 
 // Charts: what several have in common stands once in `parts` (report/embedding.py).
-
 let collection;
 function whole(value) {
   const part = (_, inner) => (inner !== null && typeof inner === "object" && "$" in inner ? whole(collection.parts[inner.$]) : inner);
@@ -63,7 +64,7 @@ async function draw(box) {
     box.dataset.state = "drawn";
   } catch (error) {
     box.dataset.state = "failed";
-    box.textContent = `This chart could not be drawn: ${error.message}. Its figures are in the table.`;
+    box.textContent = translated("This chart could not be drawn: {}. Its figures are in the table.", error.message);
     console.error(error);
   }
 }
@@ -163,7 +164,7 @@ for (const part of all("details.data")) {
     button("PNG", bar, () => saveImage(box, `${name}.png`));
     for (const [at, lines] of tablesOf(box).entries()) {
       const region = element("div", "", part);
-      Object.assign(region, { className: "scroll", tabIndex: 0, role: "region", ariaLabel: `${box.dataset.chart}, table ${at + 1}` });
+      Object.assign(region, { className: "scroll", tabIndex: 0, role: "region", ariaLabel: translated("{0}, table {1}", box.dataset.chart, at + 1) });
       const table = element("table", "", region);
       for (const [number, line] of lines.entries()) {
         const row = table.insertRow();
@@ -184,7 +185,7 @@ function offerCsv(region) {
   button("CSV", bar, () => {
     const rows = [...one("table", region).rows].map((row) => [...row.cells].map(text));
     save(`speedgrid-${name.replace(/\W+/g, "-")}.csv`, "text/csv", csv(rows));
-  }).ariaLabel = `CSV of ${name}`;
+  }).ariaLabel = translated("CSV of {}", name);
 }
 for (const region of all("section .scroll")) offerCsv(region);
 
@@ -262,7 +263,8 @@ function apply() {
     row.hidden = document.getElementById(row.dataset.of)?.hidden ?? false;
     for (const cell of row.cells) cell.hidden = cell.cellIndex > 0 && !isOf(heads[cell.cellIndex].textContent);
   }
-  one("output", form).textContent = shown < total ? `${shown} of ${total} cells; answers and the choice are of all` : `all ${total} cells`;
+  one("output", form).textContent = shown < total
+    ? translated("{0} of {1} cells; answers and the choice are of all", shown, total) : translated("all {} cells", total);
   const state = new URLSearchParams(wanted).toString();
   if (state || location.hash.includes("=")) history.replaceState(null, "", `#${state}`);
   drawInView();

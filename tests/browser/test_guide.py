@@ -149,6 +149,21 @@ def test_the_advice_has_code_a_command_and_what_was_not_measured(browser):
     assert "bitsandbytes NF4 (a package or tool is missing)" in said
 
 
+def test_a_page_in_japanese_advises_in_japanese(page, tmp_path):
+    from browsers import opened
+    from report_data import page_of
+    from speedgrid.report.rendering import read_parts
+
+    path = tmp_path / "report.html"
+    study = made.study() | {"language": "ja", "techniques": {}}
+    path.write_text(page_of(made.write_group(tmp_path), study, replace(read_parts(), vega=WITHOUT_CHARTS)), encoding="utf-8")
+    with opened(path, tmp_path / "profile", 1280, "light") as driver:
+        said = choose(driver, group=0, goal="latency", loss=0, starts=0, cards=9)
+        assert said.startswith("torch.compile (static cache) が最適です：1 応答あたり ")
+        assert "これを測定したコマンド" in said
+        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_hostile_names_stay_text(browser):
     said = choose(browser, group=1, goal="latency", loss="", starts=0, cards=9)
     assert HOSTILE in said

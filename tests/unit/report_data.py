@@ -36,4 +36,4 @@ def scores_of(grid: Sequence[dict]) -> list[dict]:
 def quick_parts() -> page.Parts:
     """The page's real sources without Vega: for tests that read the page and do not open it."""
     sources = {name: (rendering.SOURCES / file).read_text(encoding="utf-8") for name, file in rendering.FILES.items()}
-    return page.Parts(**sources, vega="/* Vega */")
+    return page.Parts(**sources, vega="/* Vega */", languages=rendering.read_languages())

@@ -224,6 +224,7 @@ CONCERNS = {
     "report.collect": {"aggregate", "render_report"},
     "report.tables": {"aggregate", "render_report"},
     "report.units": {"aggregate", "render_report"},
+    "report.language": {"aggregate", "render_report"},
     "report.work": {"aggregate"},
 }
 

@@ -14,6 +14,7 @@ from speedgrid.snakemake_seam import Run
 from speedgrid.study import StudyError, check_devices, check_nodes, repository
 
 PUBLISHED = "report/published.csv"
+LANGUAGES = "report/languages"
 
 
 def check_machine(grid: Grid, workflow) -> None:
@@ -41,6 +42,7 @@ def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:
     for path in grid.compared():
         if not Path(path).is_file():
             raise StudyError(f"{grid.study_file}: compare_with: {grid.written['compare_with']} is no results folder and no summary.parquet")
+    _check_language(grid.study["language"], roots[1], f"{grid.study_file}: language")
     for name, experiment in grid.study["experiments"].items():
         _check_published(experiment.get("published"), roots[1], f"{grid.study_file}: experiments.{name}.published")
     _check_weights_of_others(grid, roots)
@@ -68,6 +70,12 @@ def _check_weights_of_others(grid: Grid, roots: tuple[Path, Path]) -> None:
 def _beside(record: str) -> str:
     """The folder of weights that a record tells of."""
     return os.path.join(os.path.dirname(record), "checkpoint")
+
+
+def _check_language(language: str, root: Path, at: str) -> None:
+    known = ["en", *sorted(path.stem for path in (root / LANGUAGES).glob("*.yaml"))]
+    if language not in known:
+        raise StudyError(f"{at}: {language!r} is unknown; allowed are {', '.join(known)}, and others with a file in {LANGUAGES}/")
 
 
 def _check_published(study: str | None, root: Path, at: str) -> None:

@@ -35,17 +35,24 @@ def _in_words(study: Mapping, written: Mapping, study_file: str, registry: Mappi
     return {
         "name": study["study"],
         "title": study["title"] or study["study"],
+        "language": study["language"],
         "seed": study["seed"],
         "compare_with": study.get("compare_with", ""),
         "budget_s": 60 * study["budget_minutes"],
         "study_file": study_file,
-        "study_sha256": hashlib.sha256(json.dumps({**written, "gpus": gpus}, sort_keys=True).encode()).hexdigest(),
+        "study_sha256": _hash({**written, "gpus": gpus}),
         "experiments": experiments,
         "models": written["models"],
         "gpus": gpus,
         "prices": _prices(written),
         "techniques": {name: registry[name] for name in dict.fromkeys(cell.technique for cell in entities.cells)},
     }
+
+
+def _hash(written: Mapping) -> str:
+    """SHA-256 of a study with its defaults filled in, without the language of its page."""
+    told = {key: value for key, value in written.items() if key != "language"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _prices(written: Mapping) -> dict[str, float]:

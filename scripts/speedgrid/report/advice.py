@@ -13,6 +13,7 @@ from speedgrid.quality import excerpts
 from speedgrid.quality.paired import NEGLIGIBLE
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.schema import MEASURED, STATUSES
 
 GOALS = {
@@ -43,12 +44,14 @@ class Quality:
 
     `kind`: `baseline`; `kept`: measured, and no worse than the baseline within what could be seen; `assumed`: keeps the arithmetic by
     construction, where nobody measured the quality of anything; `loss`; `unknown`. `loss` is the share by which it is worse: 0 for the
-    first three, None where it is not known. `words` say it.
+    first three, None where it is not known. `words` say it; `is_bits` where they are a change
+    of bits per byte.
     """
 
     kind: str
     loss: float | None
     words: str
+    is_bits: bool = False
 
     @property
     def is_safe(self) -> bool:
@@ -274,26 +277,30 @@ def qualities(rows: Sequence[Mapping]) -> dict[str, Quality]:
 def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
     """None where nothing was measured that tells."""
     if row["is_baseline"]:
-        return Quality("baseline", 0.0, "the baseline")
+        return Quality("baseline", 0.0, tr("the baseline"))
     if row["workload"] in ("train", "largest"):
         return _of_training(row, baseline)
     if row["workload"] == "attention":
-        return Quality("kept", 0.0, "held to the same operation in float64") if row["lossless"] else None
+        return Quality("kept", 0.0, tr("held to the same operation in float64")) if row["lossless"] else None
     if row["lossless"] and _known(row["kl_allowed"]) is not None:
-        return Quality("kept", 0.0, "held to the unmodified model: it computes the same but for rounding")
+        return Quality("kept", 0.0, tr("held to the unmodified model: it computes the same but for rounding"))
     verdict, loss = row["quality_verdict"] or "", _known(row["quality_loss"])
     low, high = _known(row["quality_loss_low"]), _known(row["quality_loss_high"])
     if verdict in ("no measurable loss", "gain"):
         if loss is None or low is None or high is None:
             resolution = _known(row["quality_resolution"])
             if resolution is None or resolution > RESOLVES:
-                return Quality("unknown", None, "not known: scored on too little to see a loss of quality")
-            return Quality("kept", 0.0, f"{verdict} in the study's tasks")
+                return Quality("unknown", None, tr("not known: scored on too little to see a loss of quality"))
+            seen = tr("no measurable loss in the study's tasks") if verdict == "no measurable loss" else tr("gain in the study's tasks")
+            return Quality("kept", 0.0, seen)
         if (high - low) / 2 > RESOLVES:
-            unseen = "of so little text that {} bits per byte could not be seen"
-            return Quality("unknown", None, f"not known: scored {unseen.format(units.percent(high))}")
-        change = f"bits per byte {units.percent(loss)}, {units.percent(low)} to {units.percent(high)}"
-        return Quality("kept", 0.0, f"{verdict} ({change})")
+            unseen = tr("not known: scored of so little text that {} bits per byte could not be seen")
+            return Quality("unknown", None, unseen.format(units.percent(high)))
+        if verdict == "no measurable loss":
+            said = tr("no measurable loss (bits per byte {}, {} to {})")
+        else:
+            said = tr("gain (bits per byte {}, {} to {})")
+        return Quality("kept", 0.0, said.format(*map(units.percent, (loss, low, high))))
     if verdict == "loss" or (loss is not None and loss > NEGLIGIBLE):
         return _loss(row, baseline, loss, low)
     return None
@@ -302,15 +309,17 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
 def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float | None) -> Quality:
     worst, task = _known(row["worst_loss"]), row["worst_loss_task"]
     if worst is not None and worst > NEGLIGIBLE:
-        where = "" if task == HELD_OUT else f" of {excerpts.LABEL if task == excerpts.TASK else task}"
-        return Quality("loss", worst, f"{units.percent(worst)} bits per byte{where}")
+        if task == HELD_OUT:
+            return Quality("loss", worst, tr("{} bits per byte").format(units.percent(worst)), is_bits=True)
+        of = tr("{} bits per byte of {}").format(units.percent(worst), tr(excerpts.LABEL) if task == excerpts.TASK else task)
+        return Quality("loss", worst, of, is_bits=True)
     if loss is not None and loss > NEGLIGIBLE and (low is None or low > 0):
-        return Quality("loss", loss, f"{units.percent(loss)} bits per byte")
+        return Quality("loss", loss, tr("{} bits per byte").format(units.percent(loss)), is_bits=True)
     own, other = _known(row["accuracy"]), None if baseline is None else _known(baseline["accuracy"])
     if own is not None and other is not None and own < other:
-        words = f"{100 * own:.1f} instead of {100 * other:.1f} % right in {row['accuracy_task']}"
+        words = tr("{} instead of {} % right in {}").format(f"{100 * own:.1f}", f"{100 * other:.1f}", row["accuracy_task"])
         return Quality("loss", other - own, words)
-    return Quality("loss", None, "a measurable loss in the study's tasks")
+    return Quality("loss", None, tr("a measurable loss in the study's tasks"))
 
 
 def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
@@ -318,13 +327,13 @@ def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
     if baseline is None or _known(baseline["loss_first"]) is None:
         return None
     if _known(row["loss_last"]) is None or _known(row["loss_first"]) is None:
-        return Quality("loss", None, "its loss is no finite number in the end")
+        return Quality("loss", None, tr("its loss is no finite number in the end"))
     if _known(baseline["loss_last"]) is None or _known(row["point"]) != _known(baseline["point"]):
         return None
     fell, own = baseline["loss_first"] - baseline["loss_last"], row["loss_first"] - row["loss_last"]
     if fell <= 0:
         return None
-    said = "its loss went from {} to {}, the baseline's from {} to {}".format(
+    said = tr("its loss went from {} to {}, the baseline's from {} to {}").format(
         *(units.number(float(one[name])) for one in (row, baseline) for name in ("loss_first", "loss_last"))
     )
     if own < (1 - LOSS_BEHIND) * fell:
@@ -336,19 +345,19 @@ def _unmeasured(row: Mapping, known: bool) -> Quality:
     """`known`: whether the quality of any other technique of the group was measured."""
     why = why_unknown(row)
     if not row["lossless"]:
-        return Quality("unknown", None, f"not known: {why}")
-    said = f"not measured: {why}; it keeps the model's arithmetic by construction, which was not checked here"
+        return Quality("unknown", None, tr("not known: {}").format(why))
+    said = tr("not measured: {}; it keeps the model's arithmetic by construction, which was not checked here").format(why)
     return Quality("unknown", None, said) if known else Quality("assumed", 0.0, said)
 
 
 def why_unknown(row: Mapping) -> str:
     """Why the quality of a cell was not measured."""
     if row["workload"] in ("train", "largest", "forward", "attention"):
-        return "nothing in this workload tells" if row["workload"] != "train" else "the baseline's loss tells nothing"
+        return tr("nothing in this workload tells") if row["workload"] != "train" else tr("the baseline's loss tells nothing")
     if row["quality_meaningful"] is False or row["quality_meaningful"] == 0:
-        return "the model's weights are random"
-    reason = row["quality_reason"] or STATUSES.get(row["quality_status"] or "", "")
-    return {"not asked for": "the study does not ask for it", "": "it was not measured"}.get(reason, reason)
+        return tr("the model's weights are random")
+    reason = row["quality_reason"] or tr(STATUSES.get(row["quality_status"] or "", ""))
+    return {"not asked for": tr("the study does not ask for it"), "": tr("it was not measured")}.get(reason, reason)
 
 
 def _known(value: object) -> float | None:

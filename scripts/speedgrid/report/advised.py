@@ -22,6 +22,7 @@ from speedgrid.report.advice import (
     qualities,
     start,
 )
+from speedgrid.report.language import tr
 from speedgrid.schema import STATUSES
 
 ITEMS_PRICED = 1_000_000
@@ -90,13 +91,13 @@ class Guide:
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
         row = self.by_name[technique]
-        told = [f"quality: {self.qualities[technique].words}"]
+        told = [tr("quality: {}").format(self.qualities[technique].words)]
         if (need := needs(row)) is not None:
-            told.append(f"memory: needs {gigabytes(need)}{_against_baseline(row, self.baseline)}")
+            told.append(_memory(row, need, self.baseline))
         if (cold := start(row)) is not None:
-            told.append(f"start: {units.scale('s', [cold]).text(cold, 2)} before its speed is reached")
+            told.append(tr("start: {} before its speed is reached").format(units.scale("s", [cold]).text(cold, 2)))
         if not units.is_missing(row["quantize_s"]):
-            told.append(f"checkpoint: {units.scale('s', [row['quantize_s']]).text(row['quantize_s'], 2)} to make, once")
+            told.append(tr("checkpoint: {} to make, once").format(units.scale("s", [row["quantize_s"]]).text(row["quantize_s"], 2)))
         return told
 
     def figure(self, value: float, ask: Ask) -> str:
@@ -155,19 +156,19 @@ class Guide:
         return [row for row in self.rows if not is_ranked(row)]
 
 
-def _against_baseline(row: Mapping, baseline: Mapping | None) -> str:
-    """What the baseline needs of memory, where that may be held against what a cell needs; else empty."""
+def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:
     if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"]:
-        return ""
-    need = needs(baseline)
-    return "" if need is None else f", the baseline {gigabytes(need)}"
+        return tr("memory: needs {}").format(gigabytes(need))
+    if (other := needs(baseline)) is None:
+        return tr("memory: needs {}").format(gigabytes(need))
+    return tr("memory: needs {}, the baseline {}").format(gigabytes(need), gigabytes(other))
 
 
 def price(quality: Quality, short: bool = False) -> str:
     """What a technique costs in quality, to stand after its speed-up; `short`: without the reason why it is not known."""
     if quality.kind == "unknown":
-        return "with unknown quality" if short else f"quality {quality.words}"
-    return f"for {quality.words}" if quality.words.endswith("bits per byte") else f"at a loss: {quality.words}"
+        return tr("with unknown quality") if short else tr("quality {}").format(quality.words)
+    return tr("for {}").format(quality.words) if quality.is_bits else tr("at a loss: {}").format(quality.words)
 
 
 def gigabytes(value: float) -> str:
@@ -187,7 +188,7 @@ def page_data(groups: Iterable[tuple[str, Guide]]) -> dict:
     """What the page's guide needs of its groups, by their titles; each code stands once."""
     codes: dict[str, int] = {}
     told = [_group_data(title, guide, codes) for title, guide in groups]
-    return {"groups": told, "codes": list(codes), "cards": list(CARDS_GB), "goals": GOALS}
+    return {"groups": told, "codes": list(codes), "cards": list(CARDS_GB), "goals": {name: tr(words) for name, words in GOALS.items()}}
 
 
 def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
@@ -199,19 +200,21 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
             "speedup": guide.speedup(name),
             "costs": guide.costs(name),
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
-            "size": "memory that is not known" if option.needs is None else gigabytes(option.needs),
+            "beyond": tr("needs {}").format(tr("memory that is not known") if option.needs is None else gigabytes(option.needs)),
             "sure": bool(guide.is_surely_faster(name)),
             "code": codes.setdefault(guide.code(name), len(codes)),
         }
         cells.append(asdict(option) | words)
-    unmeasured = [f"{row['label']} ({STATUSES.get(row['status'], row['status'])})" for row in guide.without_figures]
+    unmeasured = [f"{row['label']} ({tr(STATUSES.get(row['status'], row['status']))})" for row in guide.without_figures]
     named = {
         "title": title,
         "unit": guide.unit,
-        "units": units.plural(guide.unit),
+        "units": tr(units.plural(guide.unit)),
         "price": guide.price_per_hour,
-        "noun": guide.noun,
+        "noun": tr(guide.noun),
         "command": guide.command("@"),
     }
     columns = {name: [cell[name] for cell in cells] for name in cells[0]} if cells else {}
-    return named | {"cells": columns, "unmeasured": unmeasured}
+    said = tr("Not measured, so that nothing is said of them: {}.").format(", ".join(unmeasured)) if unmeasured else ""
+    none = tr("Nothing that was measured here stays within these limits.") if cells else tr("Nothing was measured here.")
+    return named | {"cells": columns, "unmeasured": said, "none": none}

@@ -6,6 +6,7 @@ their names escaped.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -15,6 +16,7 @@ from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, w
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
+from speedgrid.report.language import now, tr, tr_html
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
@@ -28,15 +30,77 @@ OVERHEAD_BOUND_ON_CPU = 20_000_000
 
 # What the first screen asks: the most speed without a loss of quality that could be measured.
 FASTEST = Ask("throughput")
-# What holds of a technique that has no price in quality: where quality was measured, by workload, and where nobody measured any.
+
+
+class Priceless(NamedTuple):
+    """What holds of techniques that have no price in quality, in the sentences that say it: before the answer, where there are none, and of
+    memory (the share, the baseline, its peak)."""
+
+    before: str
+    none: str
+    memory: str
+
+
+# Where quality was measured, by workload, and where nobody measured any.
+_TRAINED = Priceless(
+    "With a loss that falls as the baseline's does, ",
+    "Nothing was measured here with a loss that falls as the baseline's does.",
+    "No technique lowers peak memory by {} % or more with a loss that falls as the baseline's does; {} peaks at {}.",
+)
 PRICELESS = {
-    "generate": "without a measurable loss of quality",
-    "train": "with a loss that falls as the baseline's does",
-    "largest": "with a loss that falls as the baseline's does",
+    "generate": Priceless(
+        "Without a measurable loss of quality, ",
+        "Nothing was measured here without a measurable loss of quality.",
+        "No technique lowers peak memory by {} % or more without a measurable loss of quality; {} peaks at {}.",
+    ),
+    "train": _TRAINED,
+    "largest": _TRAINED,
 }
-UNMEASURED = "with the model's arithmetic unchanged"
-# What grows in the workload `largest`, in words, and what its sizes count.
-GROWN = {"batch_size": ("batch", ""), "sequence": ("sequence", " tokens"), "layers": ("model", " layers")}
+UNMEASURED = Priceless(
+    "With the model's arithmetic unchanged, ",
+    "Nothing was measured here with the model's arithmetic unchanged.",
+    "No technique lowers peak memory by {} % or more with the model's arithmetic unchanged; {} peaks at {}.",
+)
+
+
+class Grown(NamedTuple):
+    """What is said where something grows in the workload `largest`: a size, who takes the largest (one, and several), what fits,
+    that memory has room for more, and that the baseline takes as much."""
+
+    size: str
+    takes: str
+    take: str
+    fits: str
+    roomy: str
+    none: str
+
+
+GROWN = {
+    "batch_size": Grown(
+        "{}",
+        "<strong>{}</strong> takes the largest batch: {}",
+        "<strong>{}</strong> take the largest batch: {}",
+        "The largest batch that fits, to a sixteenth: {}.",
+        "{}: memory has room for more, and the model takes no longer batch.",
+        "Nothing here takes a larger batch than <strong>{}</strong>, the baseline: {}.",
+    ),
+    "sequence": Grown(
+        "{} tokens",
+        "<strong>{}</strong> takes the largest sequence: {}",
+        "<strong>{}</strong> take the largest sequence: {}",
+        "The largest sequence that fits, to a sixteenth: {}.",
+        "{}: memory has room for more, and the model takes no longer sequence.",
+        "Nothing here takes a larger sequence than <strong>{}</strong>, the baseline: {}.",
+    ),
+    "layers": Grown(
+        "{} layers with {} parameters",
+        "<strong>{}</strong> takes the largest model: {}",
+        "<strong>{}</strong> take the largest model: {}",
+        "The largest model that fits, to a sixteenth: {}.",
+        "{}: memory has room for more, and the model takes no longer model.",
+        "Nothing here takes a larger model than <strong>{}</strong>, the baseline: {}.",
+    ),
+}
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
 
 
@@ -54,9 +118,13 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
     if group.engaged.empty:
         waits = (group.rows.status == NOT_RUN).any()
-        nothing = "Nothing could be measured here" if group.measured.empty else "Nothing that was measured here can be ranked"
-        headline = "Nothing has been measured here yet." if waits else f"{nothing}, so there is no answer."
-        return Answer(Markup(headline), _excluded(group), _ended_early_warning(group))
+        nothing = (
+            tr_html("Nothing could be measured here, so there is no answer.")
+            if group.measured.empty
+            else tr_html("Nothing that was measured here can be ranked, so there is no answer.")
+        )
+        headline = tr_html("Nothing has been measured here yet.") if waits else nothing
+        return Answer(headline, _excluded(group), _ended_early_warning(group))
     guide = Guide(group.rows.to_dict("records"))
     advice = guide.advise(FASTEST)
     told = [*_speed_points(group, guide, advice), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
@@ -65,9 +133,9 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
 
 
 def parameters_in_words(count: float) -> str:
-    for size, word in ((1e9, "billion"), (1e6, "million")):
+    for size, words in now().numbers:
         if count >= size:
-            return f"{units.number(float(count) / size, 2 if count < 10 * size else 3)} {word}"
+            return words.format(units.number(float(count) / size, 2 if count < 10 * size else 3))
     return f"{count:,.0f}"
 
 
@@ -79,36 +147,39 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         return _largest_headline(group)
     engaged, baseline = group.engaged.set_index("technique", drop=False), group.baseline
     if advice.choice is None:
-        return Markup("Nothing was measured here {}.").format(_priceless(group, guide))
+        return tr_html(_priceless(group, guide).none)
     best = engaged.loc[advice.choice]
-    speed = _speed(best, "95 % interval ")
+    speed = _speed(best, tr("95 % interval "))
     if len(engaged) == 1:
-        return Markup("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
-    priceless = _priceless(group, guide)
-    of_those = Markup("{}, ").format(priceless[0].upper() + priceless[1:]) if advice.better else Markup("")
+        return tr_html("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
+    of_those = tr_html(_priceless(group, guide).before) if advice.better else Markup("")
     close, unsure = engaged.loc[list(advice.ties)], engaged.loc[list(advice.open)]
     if best.is_baseline:
-        rest = Markup("; {} {} as fast").format(_names(close.label), "is" if len(close) == 1 else "are") if len(close) else ""
-        surely = " surely" if len(unsure) else ""
-        where = Markup("{}nothing here") if advice.better else Markup("{}Nothing here")
-        lead = where.format(of_those) + Markup(" is{} faster than <strong>{}</strong>, the baseline: {}{}")
-        return lead.format(surely, best.label, speed, rest) + Markup(".") + _may_be(unsure)
+        as_fast = tr_html("; {} is as fast") if len(close) == 1 else tr_html("; {} are as fast")
+        rest = as_fast.format(_names(close.label)) if len(close) else ""
+        if len(unsure):
+            lead = tr_html("Nothing here is surely faster than <strong>{}</strong>, the baseline: {}{}.")
+        else:
+            lead = tr_html("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}.")
+        if advice.better:
+            lead = of_those + Markup(lead[:1].lower() + lead[1:])
+        return lead.format(best.label, speed, rest) + _may_be(unsure)
     if len(close):
-        lead = Markup("{} are the fastest and equally fast: {} has {}").format(_names([best.label, *close.label]), best.label, speed)
+        lead = tr_html("{} are the fastest and equally fast: {} has {}").format(_names([best.label, *close.label]), best.label, speed)
     elif len(unsure):
-        lead = Markup("<strong>{}</strong> leads with {}").format(best.label, speed)
+        lead = tr_html("<strong>{}</strong> leads with {}").format(best.label, speed)
     else:
-        lead = Markup("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
+        lead = tr_html("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
     lead = of_those + lead
     if baseline is None:
-        return Markup("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
+        return tr_html("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
-        return lead + Markup(".") + _may_be(unsure)
-    over = Markup("{}, a speed-up of {} over {} ({} {}/s).")
+        return tr_html("{}.").format(lead) + _may_be(unsure)
+    over = tr_html("{}, a speed-up of {} over {} ({} {}/s).")
     return over.format(lead, _ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
 
 
-def _priceless(group: Group, guide: Guide) -> str:
+def _priceless(group: Group, guide: Guide) -> Priceless:
     """What holds of the techniques that have no price in quality."""
     known = any(quality.kind in ("kept", "loss") for quality in guide.qualities.values())
     return PRICELESS[group.workload] if known and group.workload in PRICELESS else UNMEASURED
@@ -116,28 +187,26 @@ def _priceless(group: Group, guide: Guide) -> str:
 
 def _may_be(rows: pd.DataFrame) -> Markup:
     """That what these runs leave open may be as fast as the one that leads."""
-    return Markup(" Whether {} could be as fast is open.").format(_names(rows.label)) if len(rows) else Markup("")
+    return tr_html(" Whether {} could be as fast is open.").format(_names(rows.label)) if len(rows) else Markup("")
 
 
 def _largest_headline(group: Group) -> Markup:
     engaged, baseline = group.engaged, group.baseline
-    grown, _ = GROWN[engaged.grows.iloc[0]]
+    grown = GROWN[engaged.grows.iloc[0]]
     most = engaged[engaged.largest == engaged.largest.max()]
     size = _size(most.iloc[0])
     if baseline is not None and most.is_baseline.any():
-        return Markup("Nothing here takes a larger {} than <strong>{}</strong>, the baseline: {}.").format(grown, baseline.label, size)
-    takes = "takes" if len(most) == 1 else "take"
-    lead = Markup("<strong>{}</strong> {} the largest {}: {}").format(_names(most.label), takes, grown, size)
+        return tr_html(grown.none).format(baseline.label, size)
+    lead = tr_html(grown.takes if len(most) == 1 else grown.take).format(_names(most.label), size)
     if baseline is None:
-        return Markup("{}. The baseline has no figures.").format(lead)
+        return tr_html("{}. The baseline has no figures.").format(lead)
     times = units.number(float(most.largest.iloc[0] / baseline.largest), 2)
-    return Markup("{}, {} times that of {}, {}.").format(lead, times, baseline.label, _size(baseline))
+    return tr_html("{}, {} times that of {}, {}.").format(lead, times, baseline.label, _size(baseline))
 
 
 def _size(row) -> str:
     """The largest size of a cell in words; of a model with its parameters."""
-    said = f"{units.number(int(row.largest))}{GROWN[row.grows][1]}"
-    return f"{said} with {parameters_in_words(row.parameters)} parameters" if row.grows == "layers" else said
+    return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), parameters_in_words(row.parameters))
 
 
 def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | None]:
@@ -149,19 +218,19 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     rest = faster[~faster.technique.isin((*advice.better, *advice.ties, advice.choice))]
     points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
     if len(dearer):
-        points.append(Markup("Faster at a price: {}.").format(_in_order(dearer, guide)))
+        points.append(tr_html("Faster at a price: {}.").format(_in_order(dearer, guide)))
     points += _memory_points(group, guide)
     if len(rest):
-        than = Markup("Faster than {}, too").format(baseline.label) if baseline is not None else Markup("Slower")
-        points.append(Markup("{}: {}.").format(than, _in_order(rest, guide)))
+        than = tr_html("Slower: {}.") if baseline is None else tr_html("Faster than {}, too: {}.")
+        points.append(than.format(*([] if baseline is None else [baseline.label]), _in_order(rest, guide)))
     points += [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group), *_series_points(group)]
     if baseline is None:
         return points
     same, slower = (others[others.verdict == verdict] for verdict in ("same", "slower"))
     if len(same):
-        points.append(Markup("As fast as {}: {}.").format(baseline.label, units.listed(_with_ratios(same, guide))))
+        points.append(tr_html("As fast as {}: {}.").format(baseline.label, units.listed(_with_ratios(same, guide))))
     if len(slower):
-        points.append(Markup("Slower than {}: {}.").format(baseline.label, units.listed(_with_ratios(slower[::-1], guide, priced=False))))
+        points.append(tr_html("Slower than {}: {}.").format(baseline.label, units.listed(_with_ratios(slower[::-1], guide, priced=False))))
     return points
 
 
@@ -174,7 +243,7 @@ def _in_order(rows: pd.DataFrame, guide: Guide) -> Markup:
             ties[-1].append(place)
         else:
             ties.append([place])
-    told = [units.listed(_with_ratios(rows.iloc[places], guide)) + (Markup(", equally fast") if places[1:] else "") for places in ties]
+    told = [units.listed(_with_ratios(rows.iloc[places], guide)) + (tr_html(", equally fast") if places[1:] else "") for places in ties]
     return Markup("; ").join(told)
 
 
@@ -193,15 +262,15 @@ def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
     """What the technique that leads does to quality, and how that is known."""
     quality = guide.qualities[best.technique]
     figure = None if units.is_missing(best.bits_per_byte) else units.number(best.bits_per_byte, 4)
-    bits = Markup(" It has {} bits per byte on held-out text; less is better.").format(figure) if figure else Markup("")
+    bits = tr_html(" It has {} bits per byte on held-out text; less is better.").format(figure) if figure else Markup("")
     if quality.kind in ("kept", "assumed"):
-        said = Markup("Quality of {}: {}.").format(best.label, quality.words)
+        said = tr_html("Quality of {}: {}.").format(best.label, quality.words)
         return said + bits if quality.kind == "kept" else said
     if best.workload != "generate":
         return None
     if figure is None:
-        return Markup("Quality of {}: not measured: {}.").format(best.label, why_unknown(guide.by_name[best.technique]))
-    return Markup("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
+        return tr_html("Quality of {}: not measured: {}.").format(best.label, why_unknown(guide.by_name[best.technique]))
+    return tr_html("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
 
 
 def _pays_point(best: pd.Series) -> Markup | None:
@@ -209,15 +278,16 @@ def _pays_point(best: pd.Series) -> Markup | None:
     if best.is_baseline or units.is_missing(best.break_even_replies) or best.break_even_replies <= 0:
         return None
     count = int(best.break_even_replies)
-    replies = f"{units.number(count)} replies like these" if count > 1 else "the first reply"
-    return Markup("{} starts more slowly, and has made up for it after {}.").format(best.label, replies)
+    if count <= 1:
+        return tr_html("{} starts more slowly, and has made up for it after the first reply.").format(best.label)
+    return tr_html("{} starts more slowly, and has made up for it after {} replies like these.").format(best.label, units.number(count))
 
 
 def _mfu_point(best: pd.Series) -> Markup | None:
     """What of the device's arithmetic a training step or a pass used."""
     if units.is_missing(best.run_mfu):
         return None
-    return Markup("{} reaches {} % of the rate of matrix products that this device was seen to do in the same number format.").format(
+    return tr_html("{} reaches {} % of the rate of matrix products that this device was seen to do in the same number format.").format(
         best.label, units.number(100 * float(best.run_mfu), 2)
     )
 
@@ -225,9 +295,11 @@ def _mfu_point(best: pd.Series) -> Markup | None:
 def _series_points(group: Group) -> list[Markup]:
     """Of cells that ran at several sizes: which size is compared, and what came out of the series."""
     compared = group.engaged.point.dropna().unique()
-    figures = "Speeds and memory" if group.engaged.loss_last.isna().all() else "Speeds, memory and losses"
-    at = Markup("{} are compared at {}, the largest size that all finished.")
-    told = [at.format(figures, units.number(int(compared[0])))] if len(compared) == 1 else []
+    if group.engaged.loss_last.isna().all():
+        at = tr_html("Speeds and memory are compared at {}, the largest size that all finished.")
+    else:
+        at = tr_html("Speeds, memory and losses are compared at {}, the largest size that all finished.")
+    told = [at.format(units.number(int(compared[0])))] if len(compared) == 1 else []
     return told + (_largest_points(group) if group.workload == "largest" else _growth_points(group))
 
 
@@ -235,10 +307,10 @@ def _largest_points(group: Group) -> list[Markup]:
     """How large a size each technique takes, and whether memory ended the search."""
     rows = group.engaged.sort_values("largest", ascending=False)
     sizes = [Markup("{} {}").format(row.label, _size(row)) for row in each(rows)]
-    grown, _ = GROWN[rows.grows.iloc[0]]
-    points = [Markup("The largest {} that fits, to a sixteenth: {}.").format(grown, units.listed(sizes))]
+    grown = GROWN[rows.grows.iloc[0]]
+    points = [tr_html(grown.fits).format(units.listed(sizes))]
     if len(roomy := rows[rows.ended_by == "model"]):
-        points.append(Markup("{}: memory has room for more, and the model takes no longer {}.").format(_names(roomy.label), grown))
+        points.append(tr_html(grown.roomy).format(_names(roomy.label)))
     return points
 
 
@@ -248,10 +320,10 @@ def _growth_points(group: Group) -> list[Markup]:
     if not len(rows):
         return []
     told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in each(rows)]
-    points = [Markup("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))]
+    points = [tr_html("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))]
     # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
     last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in each(rows[rows.growth_low.notna()])]
-    return points + ([Markup("Between the two largest sizes alone: {}.").format(units.listed(last))] if last else [])
+    return points + ([tr_html("Between the two largest sizes alone: {}.").format(units.listed(last))] if last else [])
 
 
 def _as_large(group: Group) -> pd.DataFrame:
@@ -268,15 +340,15 @@ def _loss_points(group: Group) -> list[Markup]:
     rows = _as_large(group)
     rows = rows[~rows.is_baseline]
     lost = rows[rows.loss_last.isna()]
-    points = [Markup("The loss of {} is not a number in the end: it diverged.").format(row.label) for row in each(lost)]
+    points = [tr_html("The loss of {} is not a number in the end: it diverged.").format(row.label) for row in each(lost)]
     if baseline is None or units.is_missing(baseline.loss_last) or baseline.loss_first <= baseline.loss_last:
         return points
     fell = baseline.loss_first - baseline.loss_last
     behind = rows[rows.loss_first - rows.loss_last < (1 - LOSS_BEHIND) * fell]
-    told = [Markup("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in each(behind)]
+    told = [tr_html("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in each(behind)]
     if told:
         own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
-        points.append(Markup("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
+        points.append(tr_html("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
     return points
 
 
@@ -296,21 +368,20 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     dearer = engaged[(engaged.memory_peak <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("memory_peak")
     before = Markup("")
     if baseline.memory_before and baseline.memory_before > 0:
-        before = Markup("; of both, some was held before any model was loaded, see the chart")
+        before = tr_html("; of both, some was held before any model was loaded, see the chart")
     points = []
     if saves:
         points.append(
-            Markup("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
+            tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
                 least.label, unit.text(least.memory_peak), unit.text(baseline.memory_peak), _change(least, baseline), before
             )
         )
     else:
-        how = f" {_priceless(group, guide)}" if len(dearer) else ""
-        points.append(
-            Markup("No technique lowers peak memory by {} % or more{}; {} peaks at {}.").format(
-                round(SMALLEST_SAVING * 100), how, baseline.label, unit.text(baseline.memory_peak)
-            )
-        )
+        if len(dearer):
+            none = tr_html(_priceless(group, guide).memory)
+        else:
+            none = tr_html("No technique lowers peak memory by {} % or more; {} peaks at {}.")
+        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(baseline.memory_peak)))
     if len(dearer):
         told = [
             Markup("<strong>{}</strong> {} ({}) {}").format(
@@ -318,7 +389,7 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
             )
             for row in each(dearer)
         ]
-        points.append(Markup("Less memory at a price: {}.").format(Markup("; ").join(told)))
+        points.append(tr_html("Less memory at a price: {}.").format(Markup("; ").join(told)))
     return points
 
 
@@ -330,16 +401,16 @@ def _excluded(group: Group) -> list[Markup]:
     """The cells that the answer does not count, with the reason."""
     points = []
     for row in each(group.rows[group.rows.status == "not_engaged"]):
-        points.append(Markup("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
+        points.append(tr_html("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
     for row in each(group.rows[group.rows.status == "ended_early"]):
-        points.append(Markup("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
+        points.append(tr_html("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
     waiting = group.rows[group.rows.status == NOT_RUN]
     if len(waiting):
-        points.append(Markup("Not measured yet: {}; <a href='#not-run'>why</a>.").format(_names(waiting.label)))
+        points.append(tr_html("Not measured yet: {}; <a href='#not-run'>why</a>.").format(_names(waiting.label)))
     failed = group.rows[~group.rows.status.isin((*MEASURED, NOT_RUN))]
     if len(failed):
-        told = [Markup("{} ({})").format(row.label, STATUSES.get(row.status, row.status)) for row in each(failed)]
-        points.append(Markup("Could not be measured: {}; <a href='#failed'>why</a>.").format(units.listed(told)))
+        told = [Markup("{} ({})").format(row.label, tr(STATUSES.get(row.status, row.status))) for row in each(failed)]
+        points.append(tr_html("Could not be measured: {}; <a href='#failed'>why</a>.").format(units.listed(told)))
     return points
 
 
@@ -352,7 +423,7 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     least = OVERHEAD_BOUND_ON_CPU if devices == {"cpu"} else OVERHEAD_BOUND_PARAMETERS
     if group.workload == "generate" and not units.is_missing(parameters) and parameters < least:
         warnings.append(
-            Markup(
+            tr_html(
                 "<strong>{} has only {} parameters.</strong> In a model of under about {} the fixed costs of every step – Python, "
                 "starting kernels, choosing the token – tend to outweigh the arithmetic and the reading of weights that most techniques "
                 "speed up. The ranking here says little about a model of 7 billion parameters: <a href='#own-model'>measure your own</a>."
@@ -361,27 +432,29 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     written_out = group.measured.dequantized_from.dropna()
     if len(written_out) and written_out.iloc[0]:
         warnings.append(
-            Markup(
+            tr_html(
                 "The weights of {} came as a GGUF file in {}, and were written out for all engines but llama.cpp. Quality is held against"
                 " that model, not against the one that it was quantized from."
             ).format(group.model, written_out.iloc[0])
         )
     if devices == {"cpu"}:
-        warnings.append(Markup("Measured on a processor. On a GPU the ranking may be another one."))
+        warnings.append(tr_html("Measured on a processor. On a GPU the ranking may be another one."))
     names = group.measured.device_name.dropna().unique()
     if len(names) > 1:
-        warnings.append(Markup("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
+        warnings.append(tr_html("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
     for keys, rows in group.measured[group.measured.outdated.fillna("") != ""].groupby("outdated"):
-        text = "<strong>Made or measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
-        warnings.append(Markup(text).format(keys, _names(rows.label)))
+        text = tr_html(
+            "<strong>Made or measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
+        )
+        warnings.append(text.format(keys, _names(rows.label)))
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if group.baseline is not None and group.baseline.status == "not_engaged":
-        warnings.append(Markup("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
+        warnings.append(tr_html("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
     if group.baseline is not None and group.baseline.status == "ended_early":
-        warnings.append(Markup("The baseline itself is not ranked: {}").format(_sentence(group.baseline.reason)))
+        warnings.append(tr_html("The baseline itself is not ranked: {}").format(_sentence(group.baseline.reason)))
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
-        warnings.append(Markup("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))
+        warnings.append(tr_html("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))
     return warnings
 
 
@@ -391,14 +464,14 @@ def _ended_early_warning(group: Group) -> list[Markup]:
     if not len(rows):
         return []
     told = [
-        Markup("{} {} of {} tokens in {} replies").format(row.label, *map(units.number, map(int, counts)))
+        tr_html("{} {} of {} tokens in {} replies").format(row.label, *map(units.number, map(int, counts)))
         for row in each(rows)
         for counts in [(row.new_tokens, row.new_tokens_asked, row.replies)]
     ]
-    words = (
+    words = tr_html(
         "Replies ended early, at an end token, so that less was timed than was asked for: {}. <code>ignore_eos: true</code> has them go on."
     )
-    return [Markup(words).format(units.listed(told))]
+    return [words.format(units.listed(told))]
 
 
 def _length_warning(group: Group) -> list[Markup]:
@@ -406,8 +479,10 @@ def _length_warning(group: Group) -> list[Markup]:
     lengths = (group.engaged.new_tokens / group.engaged.replies).dropna()
     if len(lengths) < 2 or lengths.max() / lengths.min() - 1 <= LENGTHS_DIFFER:
         return []
-    text = "Replies differ in length, from {} to {} tokens on average: the techniques did not do the same work. Compare decode speeds."
-    return [Markup(text).format(units.number(lengths.min()), units.number(lengths.max()))]
+    text = tr_html(
+        "Replies differ in length, from {} to {} tokens on average: the techniques did not do the same work. Compare decode speeds."
+    )
+    return [text.format(units.number(lengths.min()), units.number(lengths.max()))]
 
 
 # Words
@@ -434,5 +509,5 @@ def _names(names) -> Markup:
 
 def _sentence(reason: str | None) -> Markup:
     """A reason as a sentence of its own."""
-    text = (reason or "No reason was recorded").strip()
+    text = (reason or tr("No reason was recorded")).strip()
     return units.coded(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))

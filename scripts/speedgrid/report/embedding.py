@@ -10,10 +10,13 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
 from altair.utils.schemapi import debug_mode
+
+from speedgrid.report.language import ENGLISH, now, tr
 
 DIGITS = 5  # significant digits of a number that is drawn; no screen has 100,000 pixels
 REFERENCE = "$"  # the key of what stands for a part
@@ -42,8 +45,19 @@ def specification(chart: alt.TopLevelMixin) -> dict:
 
     with _transformer(keep):
         spec = chart.to_dict(validate=False)
+        spec = spec if now() is ENGLISH else _told(spec)
     words = set(_words(spec))
     return spec | {"datasets": {name: _columns(table, words) for name, table in tables.items()}}
+
+
+def _told(value: Any) -> Any:
+    """A specification with the titles of its axes and tooltips in the language that is spoken."""
+    if isinstance(value, dict):
+        return {
+            name: tr(inner) if name == "title" and isinstance(inner, str) else _told(inner) if name != "data" else inner
+            for name, inner in value.items()
+        }
+    return [_told(inner) for inner in value] if isinstance(value, list) else value
 
 
 def rows(columns: Mapping) -> list[dict]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.report.tables import GROUP
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 
@@ -56,12 +57,12 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
     reasons: dict[str, list[tuple[str, str, int, tuple]]] = {}
     for row in rows:
         where = f"{row['model']} · {row['experiment']} · {row['gpu']}"
-        reasons.setdefault(row["reason"] or "No reason was recorded", []).append(
+        reasons.setdefault(row["reason"] or tr("No reason was recorded"), []).append(
             (row["label"], where, int(row["replies"] or 0), _group(row))
         )
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     instead = _that_fit(rows, summary) if status == "oom" else ""
-    return Kind(status, STATUSES.get(status, status), TO_DO.get(status, ""), len(rows), [Struck(*item) for item in ordered], instead)
+    return Kind(status, STATUSES.get(status, status), tr(TO_DO.get(status, "")), len(rows), [Struck(*item) for item in ordered], instead)
 
 
 def _group(row: Mapping) -> tuple[str, ...]:
@@ -76,4 +77,4 @@ def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
         return ""
     least = sorted({row["label"]: row["memory_peak"] for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
     unit = units.scale("B", [peak for _, peak in least])
-    return "What fitted here with the least: " + ", ".join(f"{label} ({unit.text(peak)})" for label, peak in least) + "."
+    return tr("What fitted here with the least: {}.").format(", ".join(f"{label} ({unit.text(peak)})" for label, peak in least))

@@ -41,6 +41,7 @@ from speedgrid.report import (
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer
 from speedgrid.report.charts import base, devices, money
+from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
 from speedgrid.report.tables import KEYS, Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
@@ -76,8 +77,8 @@ MOST_SAID = 10  # techniques that a chart names in words
 
 @dataclass(frozen=True)
 class Parts:
-    """The sources of the page: template, style sheet, script, Vega's code, the published figures as CSV, the script of the guide, and the
-    registry of techniques, from which it takes the code to apply them."""
+    """The sources of the page: template, style sheet, script, Vega's code, the published figures as CSV, the script of the guide, the
+    registry of techniques, from which it takes the code to apply them, and the catalogues of languages by their code."""
 
     template: str
     style: str
@@ -86,6 +87,11 @@ class Parts:
     published: str = ""
     guide: str = ""
     registry: Mapping = field(default_factory=dict)
+    languages: Mapping[str, Catalogue] = field(default_factory=dict)
+
+    def language(self, study: Mapping) -> Catalogue:
+        """That of the study's page."""
+        return self.languages.get(study.get("language", ENGLISH.code), ENGLISH)
 
 
 @dataclass(frozen=True)
@@ -139,9 +145,10 @@ class Section:
     fits: cards.Fits | None = None
 
 
-def render(parts: Parts, *told, **more) -> str:
-    """The whole page, of what `contents` takes. The same tables and sources give the same bytes."""
-    return written(parts, contents(parts, *told, **more))
+def render(parts: Parts, study: Mapping, *told, **more) -> str:
+    """The whole page, of what `contents` takes, in the study's language. The same tables and sources give the same bytes."""
+    with spoken(parts.language(study)):
+        return written(parts, contents(parts, study, *told, **more))
 
 
 def contents(
@@ -182,6 +189,7 @@ def written(parts: Parts, context: Mapping) -> str:
         "evidence_words": trust.evidence_words,
         "coded": units.coded,
     }
+    environment.globals |= {"t": tr_html, "language": now().code, "js_texts": js_texts(parts.script + parts.guide)}
     environment.filters |= {"sort_key": _sort_key, "on_page": _on_page, "shortened": _shortened}
     # Of 2,000 cells the indentation of the template would be half a megabyte.
     return environment.from_string(re.sub(r"^ +(?=[<{])", "", parts.template, flags=re.MULTILINE)).render(
@@ -226,7 +234,7 @@ def build(
         "filters": overview.filters(found),
         "matrices": overview.matrices(list(zip(found, (section.anchor for section in sections), strict=True))),
         "presets": overview.presets(shown),
-        "column_labels": {name: MEANINGS[name].label for names in shown.values() for name in names},
+        "column_labels": {name: tr(MEANINGS[name].label) for names in shown.values() for name in names},
         "column_styles": Markup(overview.column_styles(shown)),  # names of columns alone
         "folded": len(found) > overview.UNFOLDED,
         "study": study,
@@ -340,7 +348,7 @@ def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> R
     scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
     if "rate" in scales:
         scales["rate"] = units.Scale(f"{group.unit}/s")
-    headers = [{"name": name, "label": MEANINGS[name].label, "unit": scales[name].unit} for name in columns]
+    headers = [{"name": name, "label": tr(MEANINGS[name].label), "unit": scales[name].unit} for name in columns]
     table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
     return ResultTable(headers, table, _percentile_notes(rows, columns))
 
@@ -368,7 +376,7 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
     value = getattr(row, name)
     if units.is_missing(value):
         never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
-        return TableCell(NEVER if never else units.MISSING)
+        return TableCell(tr(NEVER) if never else units.MISSING)
     if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
         return TableCell(f"{value:,.0f}", value)
     if name == "price_per_million":
@@ -376,7 +384,7 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         return TableCell(text, value, ends)
     if name in INTERVALS:
         text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
-        return TableCell(text, value, ", ".join(filter(None, (ends, row.verdict if name == "speedup" else ""))))
+        return TableCell(text, value, ", ".join(filter(None, (ends, tr(row.verdict) if name == "speedup" and row.verdict else ""))))
     if name == "run_mfu":
         return TableCell(f"{units.number(100 * value, 2)} %", value)
     if name in SHARES:
@@ -394,6 +402,12 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
     return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
 
 
+def js_texts(code: str) -> dict[str, str]:
+    """The texts of the page's scripts, `translated("…")` there, in the language that is spoken; none in English, which they have."""
+    texts = [json.loads(text) for text in re.findall(r'\btranslated\(("(?:[^"\\]|\\.)*")', code)]
+    return {} if now() is ENGLISH else {text: tr(text) for text in texts}
+
+
 def _sort_key(cell: TableCell) -> Markup:
     """The attribute of what a cell sorts by, and of what a table of its own holds of it: with as many digits as anybody reads, and none
     where that is what it shows."""
@@ -405,14 +419,17 @@ def _shortened(words: str) -> str:
     """What a chart says to those who do not see it: of many techniques the first; nobody listens to all, and the table has them."""
     parts = words.split("; ")
     more = len(parts) - MOST_SAID
-    return words if more <= 1 else "; ".join([*parts[:MOST_SAID], f"and {more} more, in the table of the figures"])
+    return words if more <= 1 else "; ".join([*parts[:MOST_SAID], tr("and {} more, in the table of the figures").format(more)])
+
+
+def told_meaning(meaning: str) -> str:
+    """What a column means, for readers of the page, where no cell is empty."""
+    said = meaning.replace("empty: never", f"“{NEVER}” where it does not")
+    return said.replace("empty: perhaps never", f"{units.MISSING}: perhaps never")
 
 
 def _on_page(meaning: str) -> str:
-    """What a column means, for readers of the page, where no cell is empty."""
-    return meaning.replace("empty: never", f"“{NEVER}” where it does not").replace(
-        "empty: perhaps never", f"{units.MISSING}: perhaps never"
-    )
+    return tr(told_meaning(meaning))
 
 
 def _percentile_ends(row, name: str) -> tuple[float, float]:
@@ -429,8 +446,9 @@ def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     ]
     if not short:
         return []
-    needs = " and ".join(f"{stats.percentile_needs(max(q, 1 - q))} for p{q * 100:.0f}" for q in short)
-    return [f"† Not supported by so few replies: nothing bounds the percentile with fewer independent ones than {needs}."]
+    needs = units.listed([tr("{} for p{}").format(stats.percentile_needs(max(q, 1 - q)), f"{q * 100:.0f}") for q in short])
+    words = tr("† Not supported by so few replies: nothing bounds the percentile with fewer independent ones than {}.")
+    return [words.format(needs)]
 
 
 def _samples(group: Group) -> list[dict]:
@@ -493,7 +511,9 @@ def time_span(runs: Sequence[Mapping]) -> str:
     if not starts or not ends:
         return ""
     first, last = min(starts)[:16].replace("T", " "), max(ends)[:16].replace("T", " ")
-    return f"{first} UTC" if first == last else f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
+    if first == last:
+        return f"{first} UTC"
+    return tr("{} to {} UTC").format(first, last[11:] if last[:10] == first[:10] else last)
 
 
 def _command(study: Mapping) -> dict[str, str]:
@@ -508,7 +528,7 @@ def _command(study: Mapping) -> dict[str, str]:
 def in_words(value: object) -> str:
     """A setting of the study as people write it."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return tr("yes") if value else tr("no")
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {in_words(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from speedgrid import stats
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.schema import AXES, MEASURED, NOT_RUN
 
 KEYS = AXES
@@ -36,4 +37,4 @@ def in_words(seconds: float | None) -> str:
     """About how long, as people say it; empty where it is not known."""
     if seconds is None:
         return ""
-    return "about a minute" if seconds < 90 else f"about {units.duration(seconds)}"
+    return tr("about a minute") if seconds < 90 else tr("about {}").format(units.duration(seconds))

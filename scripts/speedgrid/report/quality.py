@@ -11,6 +11,7 @@ from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.report.tables import GROUP, Group, each
 from speedgrid.schema import SAME_MODEL
 
@@ -118,12 +119,12 @@ def held_sentence(group: Group) -> str:
     if held.empty:
         return ""
     most = units.number(float(held.kl_allowed.max()), 2)
-    return (
-        f"Techniques that say they keep the model's arithmetic were held to a KL divergence of at most {most} nat, which is what rounding"
-        f" explains: {TIMES} times what it does to the unmodified model to round the output of each of its layers once more, and {LEAST:g}"
-        " for the logarithms themselves. Beyond it a cell has the status `wrong_result` and no figures. Within it, it is the same"
-        " model: what tasks score for it are the baseline's answers, and it was not asked again."
-    )
+    return tr(
+        "Techniques that say they keep the model's arithmetic were held to a KL divergence of at most {} nat, which is what rounding"
+        " explains: {} times what it does to the unmodified model to round the output of each of its layers once more, and {} for the"
+        " logarithms themselves. Beyond it a cell has the status `wrong_result` and no figures. Within it, it is the same model: what"
+        " tasks score for it are the baseline's answers, and it was not asked again."
+    ).format(most, TIMES, f"{LEAST:g}")
 
 
 def impact_rows(group: Group) -> list[ImpactRow]:
@@ -139,7 +140,7 @@ def impact_rows(group: Group) -> list[ImpactRow]:
             memory=_change(row.memory_peak, baseline.memory_peak) if row.memory_source == baseline.memory_source else units.MISSING,
             speedup=units.MISSING if units.is_missing(row.speedup) else f"{units.number(row.speedup)}×",
             loss=units.MISSING if units.is_missing(row.quality_loss) else units.percent(row.quality_loss),
-            verdict=row.quality_verdict or "",
+            verdict=tr(row.quality_verdict or ""),
             expected=EXPECTED.get(row.technique),
         )
         for row in others
@@ -152,22 +153,24 @@ def _own(group: Group, scores: Sequence[Mapping]) -> list[Mapping]:
 
 
 def _of(label: str | None) -> str:
-    return f" of {label}" if label else ""
+    return tr(" of {}").format(label) if label else ""
 
 
 def _name(row: Mapping) -> str:
     """A metric with what it is of."""
-    metric = NAMES.get(row["metric"], row["metric"])
+    metric = tr(NAMES[row["metric"]]) if row["metric"] in NAMES else row["metric"]
     if row["task"] == HELD_OUT:
-        return f"{metric} of {row['text']}" if row["text"] else metric
-    return f"{metric} of {TASKS[row['task']]}" if row["task"] in TASKS else f"{row['task']} {metric}"
+        return tr("{} of {}").format(metric, row["text"]) if row["text"] else metric
+    return tr("{} of {}").format(metric, tr(TASKS[row["task"]])) if row["task"] in TASKS else f"{row['task']} {metric}"
 
 
 def _taken_on(rows: Sequence[Mapping]) -> str:
     """How many items a metric was taken on, and its chance, where these are the same for all techniques."""
     counts, chances = ({row[key] for row in rows} for key in ("items", "chance"))
-    said = [f"{count:,} item{'s' * (count != 1)}" for count in counts] if len(counts) == 1 else []
-    return ", ".join(said + [f"chance {figure(rows[0]['metric'], chance)}" for chance in chances if len(chances) == 1 and chance])
+    said = [(tr("{} item") if count == 1 else tr("{} items")).format(f"{count:,}") for count in counts] if len(counts) == 1 else []
+    return ", ".join(
+        said + [tr("chance {}").format(figure(rows[0]["metric"], chance)) for chance in chances if len(chances) == 1 and chance]
+    )
 
 
 def _score(row: Mapping) -> Score:
@@ -180,13 +183,15 @@ def _score(row: Mapping) -> Score:
     interval = ""
     if not units.is_missing(row["loss_low"]):
         ends = [_loss(metric, row[end]) for end in ("loss_low", "loss_high")]
-        interval = f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else ""
+        interval = tr("{} to {}").format(*ends) if ends[0] != ends[1] else ""
     verdict = row["verdict"] or ""
     if row["test"] == SAME_MODEL:
-        verdict = "the baseline's, being the same model"
+        verdict = tr("the baseline's, being the same model")
     elif verdict == "no measurable loss":
         resolution = _loss(metric, row["resolution"]).lstrip("+")
-        verdict += f" (resolution {resolution.replace('±0.00', 'under 0.01')})"
+        verdict = tr("no measurable loss (resolution {})").format(resolution.replace("±0.00", tr("under 0.01")))
+    else:
+        verdict = tr(verdict)
     return Score(
         figure=row["value"],
         value=figure(metric, row["value"]),

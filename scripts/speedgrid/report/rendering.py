@@ -13,7 +13,7 @@ import yaml
 
 from speedgrid import comparison, records, results
 from speedgrid.progress import say
-from speedgrid.report import collect, markdown, page, pictures
+from speedgrid.report import collect, language, markdown, page, pictures
 from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parents[3] / "report"
@@ -38,10 +38,11 @@ def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, com
     scores = [row for path in paths for row in collect.find(path, SCORE, jobs[path], {}).rows]
     told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores, states)
     parts = read_parts()
-    contents = page.contents(parts, plan["study"], rows, *told)
-    html = page.written(parts, contents)
-    # The page last: where it is there, so is what stands beside it.
-    draw(contents["sections"], parts.style, out.with_name("figures"))
+    with language.spoken(parts.language(plan["study"])):
+        contents = page.contents(parts, plan["study"], rows, *told)
+        html = page.written(parts, contents)
+        # The page last: where it is there, so is what stands beside it.
+        draw(contents["sections"], parts.style, out.with_name("figures"))
     headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
     text = markdown.summary(plan["study"], headlines, contents["commits"], contents["device_names"])
     for path, content in ((out.with_name("summary.md"), text), (out, html)):
@@ -87,7 +88,15 @@ def read_parts() -> page.Parts:
     sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
     registry = yaml.safe_load((SOURCES.parent / "techniques.yaml").read_text(encoding="utf-8"))
     vega = vl_convert.javascript_bundle(vl_version=vega_lite())  # type: ignore[call-arg]  # its stubs know no default
-    return page.Parts(**sources, vega=vega, registry=registry)
+    return page.Parts(**sources, vega=vega, registry=registry, languages=read_languages())
+
+
+def read_languages() -> dict[str, language.Catalogue]:
+    """The languages that a page can be in beside English, by their code: a file each in report/languages."""
+    found = {}
+    for path in sorted((SOURCES / "languages").glob("*.yaml")):
+        found[path.stem] = language.Catalogue.of(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
+    return found
 
 
 def vega_lite() -> str:

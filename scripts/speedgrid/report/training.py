@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.language import tr
 
 TABLE = (
     *("rate", "speedup", "latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
@@ -41,16 +42,16 @@ def point_tables(points: Sequence[Mapping]) -> list[PointTable]:
         return []
     sizes = sorted({row["point"] for row in points})
     shown = (
-        ("Time by size", "Mean time, in ms.", lambda row: units.number(_times(row["latency_mean_s"], 1e3))),
-        ("Speed-up by size", "Over the baseline at the same size.", lambda row: units.number(row["speedup"])),
+        (tr("Time by size"), tr("Mean time, in ms."), lambda row: units.number(_times(row["latency_mean_s"], 1e3))),
+        (tr("Speed-up by size"), tr("Over the baseline at the same size."), lambda row: units.number(row["speedup"])),
         (
-            "Rate by size",
-            "Operations that are needed, over the time, in TFLOP/s.",
+            tr("Rate by size"),
+            tr("Operations that are needed, over the time, in TFLOP/s."),
             lambda row: units.number(_times(row["flop_per_s"], 1e-12)),
         ),
         (
-            "Memory by size",
-            "Most held at the size, without what was held before, in MiB.",
+            tr("Memory by size"),
+            tr("Most held at the size, without what was held before, in MiB."),
             lambda row: units.number(_times(row["memory_more"], 2**-20)),
         ),
     )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from speedgrid import state
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
+from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
 
 TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
@@ -45,12 +46,13 @@ def noise_sentence(group: Group) -> Markup:
     row = group.baseline if group.baseline is not None else group.fastest
     if units.is_missing(row.noise):
         return Markup("")
-    text = "Noise between runs of {}: {} (standard deviation), from {} of its own runs and what such cells have shown elsewhere."
-    said = Markup(text).format(row.label, _share(row.noise), int(row.runs))
+    said = tr_html(
+        "Noise between runs of {}: {} (standard deviation), from {} of its own runs and what such cells have shown elsewhere."
+    ).format(row.label, _share(row.noise), int(row.runs))
     rates = [units.number(float(rate)) for rate in row.run_rates]
     if len(rates) < 2:
         return said
-    return said + Markup(" Its runs: {} {}/s.").format(units.listed(rates), group.unit)
+    return said + tr_html(" Its runs: {} {}/s.").format(units.listed(rates), group.unit)
 
 
 def warnings(group: Group) -> list[Markup]:
@@ -61,41 +63,58 @@ def warnings(group: Group) -> list[Markup]:
         drift, low, high = (rows[name].iloc[0] for name in ("baseline_drift", "baseline_drift_low", "baseline_drift_high"))
         sure = not units.is_missing(low) and (low > 0 or high < 0)
         if sure:
-            said = "The machine drifted: from its first run to its last the baseline changed by {}, which counts as noise between runs."
-            found.append(Markup(said).format(units.percent(drift)))
+            said = tr_html(
+                "The machine drifted: from its first run to its last the baseline changed by {}, which counts as noise between runs."
+            )
+            found.append(said.format(units.percent(drift)))
     for row in each(group.engaged):
         seen = json.loads(row.evidence or "{}")
         if late := seen.get("compiled_while_counting", 0):
-            words = "{} was still being compiled while it was counted ({} times); give it more warm-up replies."
-            found.append(Markup(words).format(row.label, late))
+            words = tr_html("{} was still being compiled while it was counted ({} times); give it more warm-up replies.")
+            found.append(words.format(row.label, late))
         if beyond := seen.get("beyond_the_models_positions"):
-            words = "{} had up to {} tokens before it, and the model was made for {}: its speed is right, its text means little."
-            found.append(Markup(words).format(row.label, units.number(beyond["tokens"]), units.number(beyond["positions"])))
+            words = tr_html("{} had up to {} tokens before it, and the model was made for {}: its speed is right, its text means little.")
+            found.append(words.format(row.label, units.number(beyond["tokens"]), units.number(beyond["positions"])))
         if method := seen.get("dequantized_from"):
-            words = "{} computes in {}: the checkpoint's weights in {} were dequantized when it was loaded."
-            found.append(Markup(words).format(row.label, seen.get("dtype", "another format"), method))
+            words = tr_html("{} computes in {}: the checkpoint's weights in {} were dequantized when it was loaded.")
+            found.append(words.format(row.label, seen.get("dtype", "another format"), method))
         if left := seen.get("left_as_it_was"):
-            words = "{} quantizes {} of the weights of the layers, and leaves {} as it was."
-            found.append(Markup(words).format(row.label, _share(seen["quantized_share"]), left))
+            words = tr_html("{} quantizes {} of the weights of the layers, and leaves {} as it was.")
+            found.append(words.format(row.label, _share(seen["quantized_share"]), left))
         if seen.get("functions_given_up"):
-            words = "torch.compile gave up a part of {}, which it would have had to compile too often, and ran it as it is: its log says"
-            found.append(Markup(words + " which function and why.").format(row.label))
+            words = tr_html(
+                "torch.compile gave up a part of {}, which it would have had to compile too often, and ran it as it is: its log says"
+                " which"
+                " function and why."
+            )
+            found.append(words.format(row.label))
     found += _sampling_warning(group)
     found += _memory_warning(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     if len(disturbed) > 2:
         first = disturbed.iloc[0]
-        words = (
+        words = tr_html(
             "{} of {} techniques were disturbed while they were measured, such as {}: {}. Such runs count less. “Was the machine quiet?”"
+            " names"
+            " them."
         )
-        found.append(Markup(words + " names them.").format(len(disturbed), len(group.measured), first.label, first.disturbed))
+        found.append(words.format(len(disturbed), len(group.measured), first.label, first.disturbed))
     else:
         for row in each(disturbed):
-            again = ", and again when its replies were counted anew" if row.repeats > 0 else ""
-            runs = Markup(" ({} of {} runs)").format(int(row.runs_disturbed), int(row.runs)) if row.runs > 1 else ""
-            words = "{} was disturbed while it was measured{}{}: {}. A disturbed run counts less."
-            found.append(Markup(words).format(row.label, runs, again, row.disturbed))
+            runs = Markup(" ({})").format(_disturbed_runs(row)) if row.runs > 1 else ""
+            if row.repeats > 0:
+                words = tr_html(
+                    "{}{} was disturbed while it was measured, and again when its replies were counted anew: {}. A disturbed run counts"
+                    " less."
+                )
+            else:
+                words = tr_html("{}{} was disturbed while it was measured: {}. A disturbed run counts less.")
+            found.append(words.format(row.label, runs, row.disturbed))
     return found
+
+
+def _disturbed_runs(row) -> Markup:
+    return tr_html("{} of {} runs").format(int(row.runs_disturbed), int(row.runs))
 
 
 def _sampling_warning(group: Group) -> list[Markup]:
@@ -104,8 +123,10 @@ def _sampling_warning(group: Group) -> list[Markup]:
     shown = [f"{_share(share)} ({label})" for label, share in shares.items() if share >= TOLD_SHARE]
     if not shown:
         return []
-    words = "llama.cpp picks tokens on the processor, which takes part of each decoding step: {}. llama-bench picks none, so it shows more."
-    return [Markup(words).format(units.listed(shown))]
+    words = tr_html(
+        "llama.cpp picks tokens on the processor, which takes part of each decoding step: {}. llama-bench picks none, so it shows more."
+    )
+    return [words.format(units.listed(shown))]
 
 
 def _memory_warning(group: Group) -> list[Markup]:
@@ -114,9 +135,11 @@ def _memory_warning(group: Group) -> list[Markup]:
     whole = list(measured[measured.memory_source == "device"].label)
     if not whole or not (measured.memory_source == "allocator").any():
         return []
-    words = "Peak memory of {} is that of the whole device, with what CUDA itself takes there (often about 0.5 GiB); of the others it is"
-    words += " what PyTorch gave out. The one is not held against the other."
-    return [Markup(words).format(units.listed(whole))]
+    words = tr_html(
+        "Peak memory of {} is that of the whole device, with what CUDA itself takes there (often about 0.5 GiB); of the others it is what"
+        " PyTorch gave out. The one is not held against the other."
+    )
+    return [words.format(units.listed(whole))]
 
 
 def open_points(group: Group) -> list[Markup]:
@@ -126,10 +149,10 @@ def open_points(group: Group) -> list[Markup]:
     rows = engaged[engaged.standing == "unsure"]
     if len(rows):
         first = group.fastest
-        points.append(Markup("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, _price(rows, first, True)))
+        points.append(tr_html("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, _price(rows, first, True)))
     rows = engaged[(engaged.verdict == "unsure") & ~engaged.is_baseline]
     if len(rows) and baseline is not None:
-        rest = Markup("Open: faster or slower than {}: {}. {}")
+        rest = tr_html("Open: faster or slower than {}: {}. {}")
         points.append(rest.format(baseline.label, units.listed(_with_ratios(rows)), _price(rows, baseline, False)))
     return points
 
@@ -147,15 +170,22 @@ def _price(rows, against, fastest: bool) -> Markup:
     column = "further_runs_fastest" if fastest else "further_runs"
     needed = rows[column].dropna()
     if needed.empty:
-        return Markup("So close, or so noisy, that twenty more runs of each would not tell.")
+        return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
     told = rows[rows[column].notna()]
     seconds = float((told.run_s * told[column]).sum() + needed.max() * against.run_s) if not units.is_missing(against.run_s) else None
     most, least = int(needed.max()), int(needed.min())
-    count = f"{most} more {'run' if most == 1 else 'runs'}" if most == least else f"{least} to {most} more runs"
-    time = "" if seconds is None or units.is_missing(seconds) else f", about {units.duration(seconds)}"
-    return Markup(
-        "{} of each would tell{}: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher <code>runs</code>."
-    ).format(count, time)
+    if most == 1:
+        count = tr("1 more run")
+    else:
+        count = tr("{} more runs").format(most) if most == least else tr("{} to {} more runs").format(least, most)
+    if seconds is None or units.is_missing(seconds):
+        return tr_html(
+            "{} of each would tell: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher <code>runs</code>."
+        ).format(count)
+    return tr_html(
+        "{} of each would tell, about {}: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher"
+        " <code>runs</code>."
+    ).format(count, units.duration(seconds))
 
 
 def ceiling_point(row) -> Markup | None:
@@ -164,13 +194,14 @@ def ceiling_point(row) -> Markup | None:
         return None
     share = units.number(100 / float(row.decode_headroom), 2)
     if row.decode_bound == "beyond":
-        return Markup("{} decodes faster than one reading of its weights for each token would allow: {}.").format(
-            row.label, BOUNDS["beyond"]
+        return tr_html("{} decodes faster than one reading of its weights for each token would allow: {}.").format(
+            row.label, tr(BOUNDS["beyond"])
         )
-    return Markup(
-        "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had without other"
+    return tr_html(
+        "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had without"
+        " other"
         " weights: {}."
-    ).format(row.label, share, units.number(float(f"{row.decode_headroom:.1e}"), 2), BOUNDS[row.decode_bound])
+    ).format(row.label, share, units.number(float(f"{row.decode_headroom:.1e}"), 2), tr(BOUNDS[row.decode_bound]))
 
 
 def machine_rows(group: Group) -> list[MachineRow]:
@@ -178,7 +209,7 @@ def machine_rows(group: Group) -> list[MachineRow]:
     found = []
     for row in each(group.measured):
         known = not units.is_missing(row.shared) or not units.is_missing(row.throttled)
-        quiet = "no" if row.disturbed else "yes" if known else "not known"
+        quiet = tr("no") if row.disturbed else tr("yes") if known else tr("not known")
         energy = (
             units.number(row.joule_per_token) + " J" if not units.is_missing(row.joule_per_token) else row.energy_reason or units.MISSING
         )
@@ -206,7 +237,7 @@ def _reach(seen: Mapping, low: str, high: str, size: float) -> str:
 
 def _from(seen: Mapping) -> str:
     first = seen.get("temperature_first")
-    return "" if first is None else f" (at first {first:.0f})"
+    return "" if first is None else tr(" (at first {})").format(f"{first:.0f}")
 
 
 def _lowered(seen: Mapping) -> str:
@@ -215,7 +246,7 @@ def _lowered(seen: Mapping) -> str:
         return units.MISSING
     shares = json.loads(seen["clock_reasons"])
     told = [f"{name} {_share(share)}" for name, share in shares.items() if name in LOWERING]
-    return ", ".join(told) or "nothing"
+    return ", ".join(told) or tr("nothing")
 
 
 def evidence_words(evidence: str) -> str:

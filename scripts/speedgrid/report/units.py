@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from speedgrid.report.language import tr
+
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
@@ -94,7 +96,7 @@ def listed(parts: Sequence[str]) -> Markup:
     """Parts of a sentence as HTML: 1, 1 and 2, 1, 2 and 3; what is not Markup yet is escaped."""
     if len(parts) < 2:
         return Markup("").join(parts)
-    return Markup(", ").join(parts[:-1]) + Markup(" and ") + parts[-1]
+    return Markup(tr(", ")).join(parts[:-1]) + Markup(tr(" and ")) + parts[-1]
 
 
 def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
@@ -131,5 +133,6 @@ def duration(seconds: float) -> str:
     """How long something takes, in the unit that people would use: 45 s, 12 minutes, 2.5 hours."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    hours = f"{seconds / 3600:.1f}".removesuffix(".0")
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{hours} hours"
+    if seconds < 5400:
+        return tr("{} minutes").format(round(seconds / 60))
+    return tr("{} hours").format(f"{seconds / 3600:.1f}".removesuffix(".0"))

@@ -18,6 +18,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import families
 from speedgrid.report.charts.labels import LINE, wrapped
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, STATUSES
 
@@ -85,7 +86,7 @@ def prepare(rows: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     axis), `state`, `kind` (what decides about colour and shape) and `outcome`."""
     table = rows[list(dict.fromkeys((*ROW_COLUMNS, *columns)))]
     states = [state(row) for row in each(table)]
-    outcomes = [f"{STATUSES.get(row.status, row.status)}{f': {row.reason}' if row.reason else ''}" for row in each(table)]
+    outcomes = [f"{tr(STATUSES.get(row.status, row.status))}{f': {row.reason}' if row.reason else ''}" for row in each(table)]
     kinds = _kinds(table, states)
     labels = [wrapped(label) + _row_note(one) for label, one in zip(table.label, states, strict=True)]
     table = table.assign(state=states, kind=kinds, outcome=outcomes, row=labels)
@@ -109,13 +110,13 @@ def state(row) -> str:
 
 
 def _row_note(state: str) -> str:
-    return {families.OFF: "\nnot engaged" + OFF, families.FAILED: OFF}.get(state, "")
+    return {families.OFF: "\n" + tr("not engaged") + OFF, families.FAILED: OFF}.get(state, "")
 
 
 def notes(table: pd.DataFrame) -> alt.Chart:
     """In the rows that have no figures: why."""
     failed = table[table.state == families.FAILED][["row", "name", "status", "outcome"]]
-    failed = failed.assign(note=[STATUSES.get(status, status) for status in failed.status])
+    failed = failed.assign(note=[tr(STATUSES.get(status, status)) for status in failed.status])
     note = alt.Chart(failed).mark_text(align="left", dx=2, fontStyle="italic", color=MUTED)
     return note.encode(x=alt.XValue(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
@@ -281,11 +282,11 @@ def legend(group: Group, names: Container[str] | None = None) -> list[Key]:
     kinds = _kinds(rows, map(state, each(rows)))
     there = {kind for label, kind in zip(rows.label, kinds, strict=True) if names is None or label in names}
     # Plain techniques look like the baseline.
-    plain = ["baseline"] * (families.BASELINE in there) + ["plain"] * ("reference" in there)
-    found = [Key("--chart-baseline", " or ".join(plain), "reference")] if plain else []
-    found += [Key(f"--family-{family}", words, family) for family, words in families.WORDS.items() if family in there - {"reference"}]
-    left_out = [STATUS_WORDS[status] for status in STATUS_WORDS if (group.rows.status == status).any()]
-    return found + ([Key("--chart-off", " or ".join(left_out))] if families.OFF in there else [])
+    plain = [tr("baseline")] * (families.BASELINE in there) + [tr("plain")] * ("reference" in there)
+    found = [Key("--chart-baseline", tr(" or ").join(plain), "reference")] if plain else []
+    found += [Key(f"--family-{family}", tr(words), family) for family, words in families.WORDS.items() if family in there - {"reference"}]
+    left_out = [tr(STATUS_WORDS[status]) for status in STATUS_WORDS if (group.rows.status == status).any()]
+    return found + ([Key("--chart-off", tr(" or ").join(left_out))] if families.OFF in there else [])
 
 
 def in_words(rows: pd.DataFrame, column: str, unit: str) -> str:

@@ -12,6 +12,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.charts.labels import wrapped
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
 from speedgrid.stats import Estimate, verdict
 
@@ -77,9 +78,11 @@ def figure(sides: Sides) -> Figure:
     marked = [row.label for row in sides.rows if row.differs]
     return Figure(
         f"by-{sides.axis}",
-        f"Speed-up over {sides.baseline}",
-        f"More is better. Each over the baseline on the same {same}; lines are 95\u00a0% intervals. Bold names differ between the {what} "
-        "by more than these runs explain.",
+        tr("Speed-up over {}").format(sides.baseline),
+        tr(
+            "More is better. Each over the baseline on the same {}; lines are 95\u00a0% intervals. Bold names differ between the {} by"
+            " more than these runs explain."
+        ).format(tr(same), tr(what)),
         chart(sides),
         [Key("--muted", name, MARKS[number % len(MARKS)]) for number, name in enumerate(sides.names)],
         f"Different: {', '.join(marked) or 'none'}. " + "; ".join(f"{row.label} {' and '.join(_texts(row))}" for row in sides.rows),

@@ -6,6 +6,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import Figure
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
 
 ENERGY = ("joule_per_token", "joule_per_item", "idle_power")
@@ -19,15 +20,17 @@ def energy_figure(group: Group) -> Figure | None:
         return None
     item = group.unit
     hours = [
-        f"{units.number(1e6 / row.rate / 3600)} hours of the device for a million {units.plural(item)} with {row.label}"
+        tr("{} hours of the device for a million {} with {}").format(units.number(1e6 / row.rate / 3600), tr(units.plural(item)), row.label)
         for row in (group.fastest,)
         if not units.is_missing(row.rate)
     ]
     return Figure(
         "energy",
-        f"Energy of a {item}",
-        f"Less is better. Of the GPU board or the processor packages while replies were counted, idle power included. A joule of each is"
-        f" {units.number(MILLION, 2)} kWh for a million; {hours[0]}.",
+        tr("Energy of a {}").format(tr(item)),
+        tr(
+            "Less is better. Of the GPU board or the processor packages while replies were counted, idle power included. A joule of each"
+            " is {} kWh for a million; {}."
+        ).format(units.number(MILLION, 2), hours[0]),
         energy(group.rows, item),
         base.legend(group),
         base.in_words(group.rows.assign(joule=_joules(group.rows)), "joule", f" J/{item}"),
@@ -43,7 +46,7 @@ def energy(rows: pd.DataFrame, item: str = "token") -> alt.LayerChart:
     table["kwh"] = [f"{units.number(value * MILLION)} kWh" for value in table.joule]
     x = alt.X("joule:Q", title=f"J/{item}", scale=alt.Scale(domain=[0, base.largest(table.joule)], nice=False), axis=base.ticks())
     rowed = alt.Chart(table.drop(columns=list(ENERGY))).transform_filter("isValid(datum.joule)").encode(y=base.rows_axis(table))
-    tooltip = base.tooltip(text=f"J/{item}", kwh=f"a million {units.plural(item)}", outcome="status")
+    tooltip = base.tooltip(text=f"J/{item}", kwh=tr("a million {}").format(tr(units.plural(item))), outcome="status")
     return base.finished(
         rowed.mark_bar(size=18).encode(x=x, color=base.color(table), opacity=base.opacity(), tooltip=tooltip),
         rowed.mark_text(align="left", dx=7, fontWeight=600).encode(x=alt.X("joule:Q"), text=alt.Text("text:N"), color=base.text_ink()),

@@ -8,6 +8,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import PAPER, Figure
 from speedgrid.report.charts.speed import NOUNS, PLURALS
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 PERCENTILES = tuple(f"latency_p{percent}{end}_s" for percent in (50, 95) for end in ("", "_low", "_high"))
@@ -26,9 +27,11 @@ def latency_figure(group: Group) -> Figure | None:
     milliseconds = group.measured.assign(latency_p50_s=group.measured.latency_p50_s * 1000)
     return Figure(
         "latency",
-        f"Time of a {noun}",
-        f"Less is better. The thick line holds the middle half of the {PLURALS[noun]}, the gap is the median and the small bar the 95th "
-        f"percentile, hollow where there are too few {PLURALS[noun]} to state it. The axis need not start at 0.",
+        tr("Time of a {}").format(tr(noun)),
+        tr(
+            "Less is better. The thick line holds the middle half of the {}, the gap is the median and the small bar the 95th"
+            " percentile, hollow where there are too few {} to state it. The axis need not start at 0."
+        ).format(tr(PLURALS[noun]), tr(PLURALS[noun])),
         latency(group.rows, group.replies),
         base.legend(group),
         base.in_words(milliseconds, "latency_p50_s", " ms median"),
@@ -48,7 +51,7 @@ def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     ends = [*(value for own in dots.time for value in own), *table.p95.dropna()]
     room = (max(ends) - min(ends)) * 0.04 or max(ends) * 0.04
     scale = alt.Scale(domain=[max(0, min(ends) - room), max(ends) + room], nice=False)
-    x = alt.X("p50:Q", title=f"time ({unit.unit})", scale=scale, axis=base.ticks())
+    x = alt.X("p50:Q", title=tr("time ({})").format(unit.unit), scale=scale, axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.p50)").encode(y=base.rows_axis(table))
     tooltip = base.tooltip(median="median", middle="middle half", tail="95th percentile", replies="replies", outcome="status")
     color = base.color(table)
@@ -88,12 +91,14 @@ def ecdf_figure(group: Group) -> Figure | None:
     noun = NOUNS[group.workload]
     shown = set(table.name)
     left_out = len(group.engaged) - len(shown)
-    without = f" The {left_out} slowest are left out." if left_out > 0 else ""
+    without = tr(" The {} slowest are left out.").format(left_out) if left_out > 0 else ""
     return Figure(
         "ecdf",
-        f"How many {PLURALS[noun]} are done by when",
-        f"Left is better: the share of the {PLURALS[noun]} that took no longer. Bars are 95\u00a0% intervals of the median and the 95th"
-        f" percentile, where there are enough {PLURALS[noun]} for one. The axis need not start at 0.{without}",
+        tr("How many {} are done by when").format(tr(PLURALS[noun])),
+        tr(
+            "Left is better: the share of the {} that took no longer. Bars are 95\u00a0% intervals of the median and the 95th"
+            " percentile, where there are enough {} for one. The axis need not start at 0.{}"
+        ).format(tr(PLURALS[noun]), tr(PLURALS[noun]), without),
         ecdf(group),
         base.legend(group, shown),
         "; ".join(
@@ -112,7 +117,7 @@ def ecdf(group: Group) -> alt.LayerChart:
     ends = [float(table.time.min() / room), float(table.time.max() * room)]
     axis = alt.Axis(format=",~g", values=base.log_ticks(*ends)) if log else base.ticks()
     scale = alt.Scale(type="log" if log else "linear", domain=ends, nice=False)
-    x = alt.X("time:Q", title=f"time ({unit.unit})", scale=scale, axis=axis)
+    x = alt.X("time:Q", title=tr("time ({})").format(unit.unit), scale=scale, axis=axis)
     y = alt.Y("share:Q", title="share of all", scale=alt.Scale(domain=[0, 1], nice=False), axis=alt.Axis(format=".0%", tickCount=5))
     dash = alt.StrokeDash("name:N", scale=alt.Scale(domain=list(rows.name), range=lines.dashes(list(rows.kind))), legend=None)
     line = alt.Chart(table).mark_line(interpolate="step-after", strokeWidth=2)

@@ -9,6 +9,7 @@ from speedgrid.report import cards, units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.charts.speed import NOUNS, PLURALS
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved")
@@ -22,19 +23,23 @@ def memory_figure(group: Group) -> Figure | None:
     if group.measured.memory_peak.isna().all():
         return None
     noun = PLURALS[NOUNS[group.workload]]
-    more = "more while replying" if noun == "replies" else f"more in the {noun}"
-    legend = [Key("--chart-load", "the loaded model"), Key("--chart-measured", more)]
+    more = tr("more while replying") if noun == "replies" else tr("more in the {}").format(tr(noun))
+    legend = [Key("--chart-load", tr("the loaded model")), Key("--chart-measured", more)]
     if (group.measured.memory_before > 0).any():
-        legend.insert(0, Key("--chart-before", "held before the model was loaded"))
+        legend.insert(0, Key("--chart-before", tr("held before the model was loaded")))
     if group.measured.memory_reserved.notna().any():
-        legend.append(Key("--muted", "reserved by the allocator (thin line)"))
+        legend.append(Key("--muted", tr("reserved by the allocator (thin line)")))
     lines = (
-        " Dashed lines are what cards of these sizes can use at least, without what CUDA takes for itself." if _shown(group.rows) else ""
+        tr(" Dashed lines are what cards of these sizes can use at least, without what CUDA takes for itself.")
+        if _shown(group.rows)
+        else ""
     )
     return Figure(
         "memory",
-        "Peak memory",
-        f"Less is better. The most that was held during the counted {noun}: allocated on a GPU, resident in the process on a CPU.{lines}",
+        tr("Peak memory"),
+        tr("Less is better. The most that was held during the counted {}: allocated on a GPU, resident in the process on a CPU.{}").format(
+            tr(noun), lines
+        ),
         memory(group.rows),
         legend,
         base.in_words(group.measured.assign(memory_peak=group.measured.memory_peak / 2**20), "memory_peak", " MiB"),
@@ -61,9 +66,9 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     room = _room(shown)
     ends = [base.largest(table.end), *(room[size] / unit.size for size in shown)]
     scale = alt.Scale(domain=[0, max(ends)], nice=False)
-    x = alt.X("start:Q", title=f"memory ({unit.unit})", scale=scale, axis=base.ticks())
+    x = alt.X("start:Q", title=tr("memory ({})").format(unit.unit), scale=scale, axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.peak)").encode(y=base.rows_axis(table))
-    reserved = base.tooltip(reserved=f"reserved ({unit.unit})")
+    reserved = base.tooltip(reserved=tr("reserved ({})").format(unit.unit))
     layers = [
         base.bars(parts, PARTS, x, table),
         rowed.transform_filter("datum.reserved > datum.peak")

@@ -5,6 +5,7 @@ import altair as alt
 from speedgrid.report import units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import Figure
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 MONEY = ("price_per_million", "rate_low", "rate_high")
@@ -20,9 +21,11 @@ def money_figure(group: Group) -> Figure | None:
     hour = units.number(float(first.price_per_million * first.rate * 3600 / 1e6))
     return Figure(
         "money",
-        f"Price of a million {units.plural(item)}",
-        f"Less is better. The device at {hour} an hour, as the study has it, over the speed: at this batch, and with a device that is never"
-        " idle. The line is the 95\u00a0% interval.",
+        tr("Price of a million {}").format(tr(units.plural(item))),
+        tr(
+            "Less is better. The device at {} an hour, as the study has it, over the speed: at this batch, and with a device that is"
+            " never idle. The line is the 95\u00a0% interval."
+        ).format(hour),
         money(group.rows, item),
         base.legend(group),
         base.in_words(known, "price_per_million", f" for a million {units.plural(item)}"),
@@ -45,12 +48,12 @@ def money(rows, item: str = "token") -> alt.LayerChart:
     table["end"] = table.high.fillna(table.price_per_million)
     table["text"] = [units.number(value) for value in table.price_per_million]
     table["interval"] = [base.interval(row.price_per_million, row.low, row.high) for row in each(table)]
-    title = f"price of a million {units.plural(item)}"
+    title = tr("price of a million {}").format(tr(units.plural(item)))
     scale = alt.Scale(domain=[0, base.largest(table.end)], nice=False)
     x = alt.X("price_per_million:Q", title=title, scale=scale, axis=base.ticks())
     rowed = alt.Chart(table.drop(columns=["rate_low", "rate_high"])).transform_filter("isValid(datum.price_per_million)")
     rowed = rowed.encode(y=base.rows_axis(table))
-    color, tooltip = base.color(table), base.tooltip(interval=f"{title}, 95 % interval", outcome="status")
+    color, tooltip = base.color(table), base.tooltip(interval=tr("{}, 95 % interval").format(title), outcome="status")
     return base.finished(
         rowed.mark_bar(size=18).encode(x=x, color=color, opacity=base.opacity(0.6), tooltip=tooltip),
         rowed.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=color, opacity=base.opacity()),

@@ -7,6 +7,7 @@ from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import Figure, Key
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 PHASES = ("prefill_tokens_per_s", "decode_tokens_per_s", "memory_peak", "memory_source")
@@ -27,11 +28,11 @@ def phases_figure(group: Group) -> Figure | None:
     words = "; ".join(f"{row.name} {row.part} {units.number(row.ratio)}×" for row in each(table))
     return Figure(
         "phases",
-        f"Prefill, decode and memory over {group.baseline.label}",
-        "Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline."
-        + (" Lines hold the middle half of the replies." if table.low.notna().any() else ""),
+        tr("Prefill, decode and memory over {}").format(group.baseline.label),
+        tr("Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline.")
+        + (tr(" Lines hold the middle half of the replies.") if table.low.notna().any() else ""),
         phases(group.rows, group.replies),
-        [Key("--muted", name, mark) for name, mark in there],
+        [Key("--muted", tr(name), mark) for name, mark in there],
         words,
         (*base.ROW_COLUMNS, *PHASES),
     )

@@ -10,6 +10,8 @@ from speedgrid.report import units
 from speedgrid.report.advice import Quality
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import INK, MUTED, Figure
+from speedgrid.report.charts.speed import ITEMS_A_SECOND
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 COLUMNS = ("speedup", "speedup_low", "speedup_high", "rate_low", "rate_high", "largest", "unit")
@@ -55,16 +57,17 @@ def proof_figure(group: Group, qualities: Mapping[str, Quality]) -> Figure | Non
 
 def _title(group: Group) -> str:
     if group.workload == "largest":
-        return "The largest size that fits"
-    return f"{units.plural(group.unit).capitalize()} per second" if group.baseline is None else f"Speed-up over {group.baseline.label}"
+        return tr("The largest size that fits")
+    return tr(ITEMS_A_SECOND[group.unit]) if group.baseline is None else tr("Speed-up over {}").format(group.baseline.label)
 
 
 def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int) -> str:
-    said = [] if group.workload == "largest" else ["Lines are 95\u00a0% intervals, noise between runs included."]
+    said = [] if group.workload == "largest" else [tr("Lines are 95\u00a0% intervals, noise between runs included.")]
     if set(blocks) - {"kept"}:
-        said.append("Hollow marks do not keep the model's quality, or nobody knows whether they do.")
+        said.append(tr("Hollow marks do not keep the model's quality, or nobody knows whether they do."))
     if left_out:
-        said.append(f"{left_out} slower {'one is' if left_out == 1 else 'ones are'} in the charts below.")
+        slower = tr("One slower technique is in the charts below.") if left_out == 1 else tr("{} slower ones are in the charts below.")
+        said.append(slower.format(left_out))
     return " ".join(said)
 
 
@@ -89,8 +92,8 @@ def price(quality: Quality) -> str:
     if quality.is_safe:
         return ""
     if quality.kind == "unknown":
-        return "quality not known"
-    return quality.words if quality.words.endswith("bits per byte") else "a loss of quality"
+        return tr("quality not known")
+    return quality.words if quality.is_bits else tr("a loss of quality")
 
 
 def _blocks(group: Group, qualities: Mapping[str, Quality], ranked: Sequence[str]) -> dict[str, list[str]]:
@@ -114,7 +117,7 @@ def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str,
     rows, heads, at = [], [], 0
     for block, names in blocks.items():
         if len(blocks) > 1:
-            heads.append({"words": BLOCKS[block][0], "y": at + HEAD / 2})
+            heads.append({"words": tr(BLOCKS[block][0]), "y": at + HEAD / 2})
             at += HEAD
         for name in names:
             own, row = prepared.loc[name], told[name]
@@ -134,7 +137,7 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
     down = alt.Scale(domain=[height, 0], range=[height, 0], nice=False, zero=False)
     at = {name: alt.Y(f"{name}:Q", scale=down, axis=None) for name in ("y", "mark")}
     color, shape = base.color(table), base.shape(table)
-    tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("figure:N", title=x["title"] or "figure")]
+    tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("figure:N", title=x["title"] or tr("figure"))]
     placed = alt.Chart(table).encode(y=at["mark"])
     point = {"x": x, "color": color, "shape": shape, "opacity": base.opacity(), "tooltip": tooltip}
     named = alt.Chart(table).encode(y=at["y"])

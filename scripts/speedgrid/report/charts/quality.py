@@ -6,6 +6,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, pareto, tradeoff
 from speedgrid.report.charts.base import MUTED, PAPER, ROW, Figure
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory_peak", "memory_source")
@@ -19,21 +20,27 @@ def quality_figure(group: Group) -> Figure | None:
     if there.empty:
         return None
     missing = [row.label for row in each(group.measured) if row.label not in set(there.label)]
-    without = f" Not scored: {', '.join(missing)}." if missing else ""
+    without = tr(" Not scored: {}.").format(", ".join(missing)) if missing else ""
     memory = there.memory_peak.dropna()
     unit = units.scale("B", memory)
-    sizes = f" The larger the mark, the more memory ({unit.text(memory.min())} to {unit.text(memory.max())})." if len(memory) else ""
+    sizes = (
+        tr(" The larger the mark, the more memory ({} to {}).").format(unit.text(memory.min()), unit.text(memory.max()))
+        if len(memory)
+        else ""
+    )
     labels = dict(zip(there.technique, there.label, strict=True))
     standings = pareto.standings(there)
     unbeaten = {one.name for one in standings} - set(pareto.beaten(standings))
     best = [name for name in labels if name in unbeaten]
-    what = "speed, quality and memory" if len(memory) else "speed and quality"
-    said = f"Nothing beats in {what}: {', '.join(labels[name] for name in best)}. " if best else ""
+    what = tr("speed, quality and memory") if len(memory) else tr("speed and quality")
+    said = tr("Nothing beats in {}: {}. ").format(what, ", ".join(labels[name] for name in best)) if best else ""
     return Figure(
         "quality",
-        "Quality, speed and memory" if len(memory) else "Quality against speed",
-        "Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed."
-        f"{sizes} What another technique beats in one of these and equals in the others is pale; the dashed line joins the best.{without}",
+        (tr("Quality, speed and memory") if len(memory) else tr("Quality against speed")),
+        tr(
+            "Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed.{} What"
+            " another technique beats in one of these and equals in the others is pale; the dashed line joins the best.{}"
+        ).format(sizes, without),
         quality(group.rows),
         base.legend(group),
         said + base.in_words(there, "bits_per_byte", " bit/B"),
@@ -75,7 +82,8 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     y = alt.Y("bits_per_byte:Q", title="bits per byte (lower is better)", scale=y_scale, axis=alt.Axis(tickCount=5, labelLimit=0))
     x = alt.X("rate:Q", title="token/s", scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
     placed = alt.Chart(table).encode(x=x, y=y)
-    told = {"speed_text": "token/s, 95 % interval", "quality_text": "bits per byte", "memory_text": "peak memory", "by": "beaten by"}
+    told = {"speed_text": tr("{}, 95 % interval").format("token/s"), "quality_text": tr("bits per byte")}
+    told |= {"memory_text": tr("peak memory"), "by": tr("beaten by")}
     tooltip = base.tooltip(**told, outcome="status")
     color, shape, size = base.color(table), base.shape(table), alt.Size("area:Q", scale=None, legend=None)
     grey = alt.ColorValue(base.INK, condition={"test": f"datum.beaten || datum.state == '{families.OFF}'", "value": MUTED})

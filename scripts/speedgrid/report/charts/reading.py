@@ -9,6 +9,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import Figure
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
 
 LEAST_PROSE = 0.88  # share of letters and spaces in prose; code has less
@@ -57,10 +58,11 @@ def reading_figure(group: Group) -> Figure | None:
     rows = group.rows.assign(times=[found.get(technique, float("nan")) for technique in group.rows.technique])
     return Figure(
         "speech",
-        "Against people",
-        f"How many times faster than a person speaks ({units.number(int(told.speaking))} {told.unit} a minute) one reply is written, by the"
-        f" {told.unit} of its own text. The dashed line is reading ({units.number(int(told.reading))} a minute): what is left of it keeps"
-        " readers waiting.",
+        tr("Against people"),
+        tr(
+            "How many times faster than a person speaks ({} {} a minute) one reply is written, by the {} of its own text. The dashed"
+            " line is reading ({} a minute): what is left of it keeps readers waiting."
+        ).format(units.number(int(told.speaking)), tr(told.unit), tr(told.unit), units.number(int(told.reading))),
         reading(rows, told),
         base.legend(group),
         base.in_words(rows, "times", "× as fast as speech"),

@@ -7,6 +7,7 @@ from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, lines, watched
 from speedgrid.report.charts.base import MUTED, Figure
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 RUNS = ("run_rates", "noise", "baseline_drift", "baseline_drift_low", "baseline_drift_high")
@@ -26,13 +27,15 @@ def runs_figure(group: Group) -> Figure | None:
     if baseline is not None and not units.is_missing(baseline.baseline_drift):
         low, high = baseline.baseline_drift_low, baseline.baseline_drift_high
         ends = "" if units.is_missing(low) else f" ({units.percent(low)} to {units.percent(high)})"
-        drift = f" From first to last the baseline drifted by {units.percent(baseline.baseline_drift)}{ends}."
+        drift = tr(" From first to last the baseline drifted by {}{}.").format(units.percent(baseline.baseline_drift), ends)
     words = "; ".join(f"{name}: {', '.join(own.text)}" for name, own in table.groupby("name", sort=False))
     return Figure(
         "runs",
-        "The same again",
-        "Each mark is a run, a process of its own, over the mean of that technique's runs. Nothing was changed between them, so that what"
-        f" they differ by is noise; the band holds 95\u00a0% of such runs of the baseline.{drift}",
+        tr("The same again"),
+        tr(
+            "Each mark is a run, a process of its own, over the mean of that technique's runs. Nothing was changed between them, so that"
+            " what they differ by is noise; the band holds 95\u00a0% of such runs of the baseline.{}"
+        ).format(drift),
         runs(group.rows),
         base.legend(group, set(table.name)),
         words,
@@ -90,13 +93,15 @@ def replies_figure(group: Group) -> Figure | None:
     if table.empty:
         return None
     disturbed = [row.label for row in each(group.measured) if row.disturbed]
-    said = f" Disturbed while it was measured: {', '.join(disturbed)}." if disturbed else ""
+    said = tr(" Disturbed while it was measured: {}.").format(", ".join(disturbed)) if disturbed else ""
     read = watched.readings(group, table, float(table["at"].max()))
     return Figure(
         "replies",
-        "Speed over time",
-        "Replies by when they began, over their median: of the baseline, the fastest, what was disturbed, and what changed most from first"
-        f" to last. A line that falls is a machine that slows down (heat, power, others).{said}{_watched_words(group, read)}",
+        tr("Speed over time"),
+        tr(
+            "Replies by when they began, over their median: of the baseline, the fastest, what was disturbed, and what changed most from"
+            " first to last. A line that falls is a machine that slows down (heat, power, others).{}{}"
+        ).format(said, _watched_words(group, read)),
         _over_time(table, read),
         [*base.legend(group, set(table.name)), *watched.keys(read)],
         "; ".join(f"{name}: {units.number(own.share.min())} to {units.number(own.share.max())} %" for name, own in table.groupby("name")),
@@ -107,9 +112,9 @@ def replies_figure(group: Group) -> Figure | None:
 def _watched_words(group: Group, read: pd.DataFrame) -> str:
     """What of the machine stands under the replies; where only figures over whole runs were kept, where those are."""
     if len(read):
-        return " Below it is what was read of the machine at the same times."
+        return tr(" Below it is what was read of the machine at the same times.")
     if group.states:
-        return " What was read of the machine meanwhile was not kept over time: “Was the machine quiet?” has its figures over each run."
+        return tr(" What was read of the machine meanwhile was not kept over time: “Was the machine quiet?” has its figures over each run.")
     return ""
 
 

@@ -9,6 +9,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import MUTED, Figure
 from speedgrid.report.charts.speed import NOUNS
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 GROWS = {"batch_size": "batch size (examples)", "sequence": "sequence (tokens)", "layers": "layers"}
@@ -34,9 +35,11 @@ def loss_figure(group: Group) -> Figure | None:
     y = alt.Y("loss:Q", title="loss (nat)", scale=alt.Scale(domain=ends, nice=False))
     return Figure(
         "loss",
-        "Loss over the counted steps",
-        "On one batch that does not change. A line that rises, ends or lies above the others is a number format that does not train. The"
-        " axis need not start at 0.",
+        tr("Loss over the counted steps"),
+        tr(
+            "On one batch that does not change. A line that rises, ends or lies above the others is a number format that does not train."
+            " The axis need not start at 0."
+        ),
         base.as_page(base.layered(*lines.drawn(table, x, y, ends, log=False, points=False)), lines.HEIGHT),
         base.legend(group),
         "; ".join(f"{name} {units.number(float(loss))}" for name, loss in found.items()),
@@ -47,19 +50,21 @@ def loss_figure(group: Group) -> Figure | None:
 def time_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Time of a step, pass or reply against the size, both on logarithmic axes."""
     noun = NOUNS[group.workload]
-    caption = f"Less is better: the mean time of a {noun}, with its 95\u00a0% interval. {BOTH} A power of the size is a straight line."
+    caption = tr("Less is better: the mean time of a {}, with its 95\u00a0% interval. {} A power of the size is a straight line.").format(
+        tr(noun), tr(BOTH)
+    )
     return _figure(group, points, "latency_mean_s", ("time", f"Time of a {noun} by size", caption))
 
 
 def rate_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Speed against the size."""
-    caption = f"More is better: how much is done in a second at each size. {BOTH}"
+    caption = tr("More is better: how much is done in a second at each size. {}").format(tr(BOTH))
     return _figure(group, points, "rate", ("rate", "Speed by size", caption))
 
 
 def memory_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Memory against the size."""
-    caption = f"Less is better. The most that was held at a size, without what was held before the first one. {BOTH}"
+    caption = tr("Less is better. The most that was held at a size, without what was held before the first one. {}").format(tr(BOTH))
     return _figure(group, points, "memory_more", ("memory-size", "Memory by size", caption))
 
 
@@ -75,7 +80,7 @@ def _figure(group: Group, points: Sequence[Mapping], field: str, said: tuple[str
     ended = _ended(group, points, table)
     chart = _curves(table, ended, _size(group), {"latency_mean_s": "time", "rate": "speed", "memory_more": "memory"}[field], unit)
     columns = ("label", "point", "status", field)
-    return Figure(name, title, caption + (ENDED if len(ended) else ""), chart, base.legend(group), "; ".join(words), columns)
+    return Figure(name, title, caption + (tr(ENDED) if len(ended) else ""), chart, base.legend(group), "; ".join(words), columns)
 
 
 def _table(group: Group, points: Sequence[Mapping], field: str) -> tuple[pd.DataFrame, str]:
@@ -122,7 +127,7 @@ def _curves(table: pd.DataFrame, ended: pd.DataFrame, size: str, what: str, unit
         "size:Q", title=size, scale=alt.Scale(type="log", base=2, nice=False), axis=lines.size_ticks([*table["size"], *ended["size"]])
     )
     scale = alt.Scale(type="log", domain=ends, nice=False)
-    y = alt.Y("value:Q", title=f"{what} ({unit})", scale=scale, axis=alt.Axis(format=",~g", values=base.log_ticks(*ends)))
+    y = alt.Y("value:Q", title=f"{tr(what)} ({unit})", scale=scale, axis=alt.Axis(format=",~g", values=base.log_ticks(*ends)))
     layers = lines.drawn(table, x, y, ends)
     if len(ended):
         tooltip = base.tooltip(why="ended")

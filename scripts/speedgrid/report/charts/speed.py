@@ -7,11 +7,12 @@ from speedgrid.ceilings import BOUNDS
 from speedgrid.report import units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import Figure
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 NOUNS = {"generate": "reply", "train": "step", "forward": "pass", "attention": "pass", "growth": "reply", "largest": "step"}
 PLURALS = {"reply": "replies", "step": "steps", "pass": "passes"}
-ITEMS = {"token": "Tokens", "image": "Images", "pass": "Passes"}
+ITEMS_A_SECOND = {"token": "Tokens per second", "image": "Images per second", "pass": "Passes per second"}
 
 SPEED = ("rate_low", "rate_high", "replies")
 SPEEDUP = ("speedup", "speedup_low", "speedup_high", "verdict", "standing")
@@ -23,12 +24,18 @@ def speed_figure(group: Group) -> Figure:
     measured, noun, unit = group.measured, NOUNS[group.workload], f"{group.unit}/s"
     shown = base.most_dots(len(measured))
     most = measured.replies.max()
-    dots = f"every dot is a {noun}" if most <= shown else f"dots are {shown} of each technique's {PLURALS[noun]}, evenly picked"
-    prefill = " with prefill included" if group.workload == "generate" else ""
+    dots = (
+        tr("every dot is a {}").format(tr(noun))
+        if most <= shown
+        else tr("dots are {} of each technique's {}, evenly picked").format(shown, tr(PLURALS[noun]))
+    )
+    prefill = tr(" with prefill included") if group.workload == "generate" else ""
     return Figure(
         "speed",
-        f"{ITEMS[group.unit]} per second",
-        f"More is better. Bars are typical speeds, of the median {noun}{prefill}; the line is the 95\u00a0% interval; {dots}.",
+        tr(ITEMS_A_SECOND[group.unit]),
+        tr("More is better. Bars are typical speeds, of the median {}{}; the line is the 95\u00a0% interval; {}.").format(
+            tr(noun), prefill, dots
+        ),
         speed(group.rows, group.replies, unit),
         base.legend(group),
         base.in_words(measured, "rate", f" {unit}"),
@@ -40,14 +47,14 @@ def speedup_figure(group: Group) -> Figure | None:
     """Speed-ups, and which techniques tie with the fastest."""
     if group.baseline is None:
         return None
-    caption = (
+    caption = tr(
         "More is better, 1 is the baseline. Lines are 95\u00a0% intervals, noise between runs included. Equal steps are equal factors."
     )
     ties = (group.engaged.standing == "same").any()
     return Figure(
         "speedup",
-        f"Speed-up over {group.baseline.label}",
-        caption + (" A ring marks what is really as fast as the fastest." if ties else ""),
+        tr("Speed-up over {}").format(group.baseline.label),
+        caption + (tr(" A ring marks what is really as fast as the fastest.") if ties else ""),
         speedup(group.rows),
         base.legend(group),
         base.in_words(group.measured, "speedup", "×"),
@@ -63,9 +70,11 @@ def ceiling_figure(group: Group) -> Figure | None:
     bounds = dict.fromkeys(known.decode_bound)
     return Figure(
         "ceiling",
-        "How close decode comes to the hardware",
-        "The share of the speed that the device allows for the bytes and operations a token needs, as measured there. Short bars have room"
-        f" for better software. {' '.join(f'{bound.capitalize()}: {BOUNDS[bound]}.' for bound in bounds)}",
+        tr("How close decode comes to the hardware"),
+        tr(
+            "The share of the speed that the device allows for the bytes and operations a token needs, as measured there. Short bars"
+            " have room for better software. {}"
+        ).format(" ".join(f"{bound.capitalize()}: {tr(BOUNDS[bound])}." for bound in bounds)),
         ceiling(group.rows),
         base.legend(group),
         base.in_words(known.assign(share=100 / known.decode_headroom), "share", " %"),
@@ -83,7 +92,7 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
     table["interval"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     domain = [0, base.largest(table.end)]
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=domain, nice=False), axis=base.ticks())
-    tooltip = base.tooltip(interval=f"{unit}, 95 % interval", replies="replies", outcome="status")
+    tooltip = base.tooltip(interval=tr("{}, 95 % interval").format(unit), replies="replies", outcome="status")
     rowed = alt.Chart(table).transform_filter("isValid(datum.rate)").encode(y=base.rows_axis(table))
     color, shape = base.color(table), base.shape(table)
     return base.finished(

@@ -8,6 +8,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, lines
 from speedgrid.report.charts.base import Figure, Key
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 COLD = ("import_s", "load_s", "first_reply_s", "cold_start_s", "quantize_s")
@@ -20,13 +21,17 @@ def cold_figure(group: Group) -> Figure | None:
     """The cold start in its parts."""
     if group.measured.cold_start_s.isna().all():
         return None
-    legend = [Key("--chart-before", "import"), Key("--chart-load", "load"), Key("--chart-measured", "first reply, compilation included")]
+    legend = [
+        Key("--chart-before", tr("import")),
+        Key("--chart-load", tr("load")),
+        Key("--chart-measured", tr("first reply, compilation included")),
+    ]
     if group.measured.quantize_s.notna().any():
-        legend.append(Key("--chart-once", "making the checkpoint, once (lower bar)"))
+        legend.append(Key("--chart-once", tr("making the checkpoint, once (lower bar)")))
     return Figure(
         "cold-start",
-        "Cold start",
-        "Less is better. From nothing to the first whole reply, in a process of its own.",
+        tr("Cold start"),
+        tr("Less is better. From nothing to the first whole reply, in a process of its own."),
         cold_start(group.rows),
         legend,
         base.in_words(group.measured, "cold_start_s", " s"),
@@ -49,7 +54,7 @@ def cold_start(rows: pd.DataFrame) -> alt.LayerChart:
     table["end"] = table.cold_start_s / unit.size
     longest = max(base.largest(table.end), base.largest(table.quantize_s.astype(float) / unit.size))
     table = table.drop(columns=list(COLD))
-    x = alt.X("start:Q", title=f"time ({unit.unit})", scale=alt.Scale(domain=[0, longest], nice=False), axis=base.ticks())
+    x = alt.X("start:Q", title=tr("time ({})").format(unit.unit), scale=alt.Scale(domain=[0, longest], nice=False), axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.end)").encode(y=base.rows_axis(table))
     layers = [base.bars(parts, STEPS, x, table)]
     if once:
@@ -67,10 +72,12 @@ def pays_figure(group: Group) -> Figure | None:
         return None
     return Figure(
         "pays",
-        "When it pays",
-        "Less is better: the time from nothing until so many requests are answered, as a share of what the baseline takes for them, with"
-        " making the checkpoint, loading and compiling. Where a line crosses 1 the technique has paid for its start; the bar there is the"
-        " 95\u00a0% interval. Both axes are logarithmic.",
+        tr("When it pays"),
+        tr(
+            "Less is better: the time from nothing until so many requests are answered, as a share of what the baseline takes for them,"
+            " with making the checkpoint, loading and compiling. Where a line crosses 1 the technique has paid for its start; the bar"
+            " there is the 95\u00a0% interval. Both axes are logarithmic."
+        ),
         pays(group.rows),
         base.legend(group, set(there.name)),
         "; ".join(f"{row.name} {_pays_words(row)}" for row in each(there) if row.state != families.BASELINE),

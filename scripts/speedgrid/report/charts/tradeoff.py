@@ -11,6 +11,7 @@ from speedgrid.report import units
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import OFF_INK, PAPER, Figure
 from speedgrid.report.charts.labels import LINE, place_labels, wrapped
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 MEMORY = ("rate_low", "rate_high", "memory_peak", "memory_source")
@@ -35,9 +36,11 @@ def memory_figure(group: Group) -> Figure | None:
     unit = units.scale("B", there.memory_peak)
     return Figure(
         "memory-speed",
-        "Memory against speed",
-        "Right and low is better: peak memory and typical speed, with its 95\u00a0% interval. A technique to the left and below the"
-        " baseline gives time for memory.",
+        tr("Memory against speed"),
+        tr(
+            "Right and low is better: peak memory and typical speed, with its 95\u00a0% interval. A technique to the left and below the"
+            " baseline gives time for memory."
+        ),
         memory(group.rows, f"{group.unit}/s"),
         base.legend(group),
         "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s at {unit.text(row.memory_peak)}" for row in each(there)),
@@ -56,7 +59,9 @@ def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     table["memory"] = [size.text(value) for value in table.memory_peak]
     table = table.drop(columns=["memory_peak", "memory_source"])
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
-    y = alt.Y("peak:Q", title=f"peak memory ({size.unit})", scale=alt.Scale(domain=y_domain, nice=False), axis=alt.Axis(tickCount=5))
+    y = alt.Y(
+        "peak:Q", title=tr("peak memory ({})").format(size.unit), scale=alt.Scale(domain=y_domain, nice=False), axis=alt.Axis(tickCount=5)
+    )
     placed = alt.Chart(table).encode(x=x, y=y)
     tooltip = base.tooltip(speed="speed, 95 % interval", memory="peak memory", outcome="status")
     color, shape = base.color(table), base.shape(table)

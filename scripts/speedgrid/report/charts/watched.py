@@ -10,6 +10,7 @@ import pandas as pd
 from speedgrid import state
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import MUTED
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
 
 PANEL, GAP = 62, 34  # height of a panel, and over it, where its name stands
@@ -64,11 +65,11 @@ def under(read: pd.DataFrame, table: pd.DataFrame, x: alt.X, top: float) -> tupl
     for gauge, (words, size) in shown.items():
         if gauge in read:
             layers.append(_panel(read, table, gauge, size, x, top + GAP))
-            layers.append(_words(words, top + GAP - 8))
+            layers.append(_words(tr(words), top + GAP - 8))
             top += GAP + PANEL
     if "clock_reasons" in read:
         slow, names = lowered(read), list(dict.fromkeys(read.name))
-        said = "when the clock was lowered" if len(slow) else "nothing lowered the clock: no heat, power supply or power limit"
+        said = tr("when the clock was lowered") if len(slow) else tr("nothing lowered the clock: no heat, power supply or power limit")
         layers.append(_words(said, top + GAP - 8))
         top += GAP
         if len(slow):
@@ -121,4 +122,4 @@ def keys(read: pd.DataFrame) -> list[base.Key]:
     """What the legend says of the stripes."""
     slow = lowered(read)
     inks: Mapping[str, str] = {HEAT: "--warning-line", CAP: "--chart-off"}
-    return [base.Key(ink, f"clock lowered by {reason}") for reason, ink in inks.items() if (slow.reason == reason).any()]
+    return [base.Key(ink, tr("clock lowered by {}").format(tr(reason))) for reason, ink in inks.items() if (slow.reason == reason).any()]
