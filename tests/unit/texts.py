@@ -86,6 +86,6 @@ def of_constants() -> set[str]:
 
 
 def every() -> set[str]:
-    """All of them that have a word, and what joins lists."""
+    """All of them that have a word, and what joins lists and ends sentences."""
     found = of_python() | of_axes() | of_template() | of_scripts() | of_constants()
-    return {text for text in found if re.search(r"[A-Za-z]", re.sub(r"\{\w*\}", "", text))} | {", "}
+    return {text for text in found if re.search(r"[A-Za-z]", re.sub(r"\{\w*\}", "", text))} | {", ", "{}.", "{meaning}."}
