@@ -5,8 +5,7 @@ const all = (selector, inside = document) => [...inside.querySelectorAll(selecto
 const one = (selector, inside = document) => inside.querySelector(selector);
 const parsed = (id) => JSON.parse(document.getElementById(id).textContent);
 const index = parsed("index");
-const texts = parsed("texts");  // of these scripts, in the page's language
-const translated = (text, ...values) => (texts[text] ?? text).replace(/\{(\d*)\}/g, (_, at) => values[at || 0]);
+const translated = (text, ...values) => (parsed("texts")[text] ?? text).replace(/\{(\d*)\}/g, (_, at) => values[at || 0]);
 
 // Charts: what several have in common stands once in `parts` (report/embedding.py).
 let collection;
