@@ -24,7 +24,7 @@ from speedgrid.schema import MEASURED, STATUSES
 
 ROW = 46  # height of a technique's row, in pixels: three lines of label
 DOTS = 200  # at most so many single replies are drawn for a technique,
-MOST_DOTS = 1000  # and so many for all of a chart
+MOST_DOTS = 700  # and so many for all of a chart
 
 # Invisible end of the label of a row that is to be grey: the axis sees nothing of a row but its label.
 OFF = "\u200b"
