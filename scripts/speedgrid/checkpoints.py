@@ -298,6 +298,14 @@ def adopt(folder: Path, record: Path, table: Table) -> None:
         _mark(folder, {"weights_sha256": row["checkpoint_sha256"], "files": others})
 
 
+def adopt_figures(folder: Path) -> None:
+    """Mark a folder of charts that an earlier speedgrid drew, which wrote no marks: one that holds nothing else."""
+    if folder.is_dir() and not folder.is_symlink() and not mark(folder).exists():
+        found = _contents(folder)
+        if all(name.startswith("of-") and name.endswith(".svg") and "link" not in held for name, held in found.items()):
+            _mark(folder, {"files": found})
+
+
 def _foreign(folder: Path) -> str:
     """Why what is at `folder` is not speedgrid's, in words; empty where it is, or where nothing is there."""
     if not folder.is_symlink() and not folder.exists():

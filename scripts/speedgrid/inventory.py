@@ -20,7 +20,7 @@ from speedgrid import checkpoints, environments
 from speedgrid.outcomes import ModelError
 
 # The files of results/ that are no tables, each with what it holds if it is speedgrid's.
-OF_RESULTS = {"report.html": "speedgrid", "plan.json": '"cells"', "further.json": "", ".made-by-hand": ""}
+OF_RESULTS = {"report.html": "speedgrid", "summary.md": "study `", "plan.json": '"cells"', "further.json": "", ".made-by-hand": ""}
 # The logs that rules name, from the folder of logs.
 LOG = re.compile(
     r"(plan|aggregate|report|report_so_far)\.log|requests/[^/]+\.log|models/[^/]+/prepared\.log|quantize/[^/]+/[^/]+/[^/]+\.log"

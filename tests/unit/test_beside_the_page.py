@@ -7,6 +7,7 @@ import pytest
 import records_factory as made
 from markupsafe import Markup
 from report_data import group_of, quick_parts
+from speedgrid import records
 from speedgrid.report import charts, markdown, page, pictures, rendering
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
@@ -64,11 +65,17 @@ def test_a_picture_has_the_papers_colours_and_its_title(group):
 
 def test_pictures_are_svg_files_and_replace_those_of_before(tmp_path, group):
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "older.svg").write_text("")
+    (tmp_path / "figures" / "of-older.svg").write_text("")  # of a run before
     section = page.Section("of-a", group, "a", None, figures=[(figure, f"of-a-{figure.name}") for figure in charts.figures(group)[:2]])
     rendering.draw([section], quick_parts().style, tmp_path / "figures")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["of-a-speed.svg", "of-a-speedup.svg"]
     assert (tmp_path / "figures" / "of-a-speed.svg").read_text(encoding="utf-8").startswith("<svg")
+    # A second time, and where somebody has put a picture of his own there.
+    rendering.draw([section], quick_parts().style, tmp_path / "figures")
+    (tmp_path / "figures" / "paper.svg").write_text("mine")
+    with pytest.raises(records.RecordError, match=r"figures: holds paper\.svg, which speedgrid did not write, so it is not removed"):
+        rendering.draw([section], quick_parts().style, tmp_path / "figures")
+    assert (tmp_path / "figures" / "paper.svg").read_text() == "mine"
 
 
 def test_an_empty_plan_has_a_page_that_says_so(tmp_path):

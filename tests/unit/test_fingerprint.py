@@ -149,8 +149,9 @@ CONCERNS = {
     },
     # Growth and attention count their operations themselves.
     "ceilings": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate", "render_report"},
-    "checkpoints": EVERY_MEASUREMENT,
-    "files": EVERY_MEASUREMENT,
+    # The page keeps its charts in a folder with a mark, too.
+    "checkpoints": EVERY_MEASUREMENT | {"render_report"},
+    "files": EVERY_MEASUREMENT | {"render_report"},
     "inputs": set(),
     "comparison": {"aggregate", "render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
@@ -166,7 +167,7 @@ CONCERNS = {
     "gguf_origin": {"prepare_model", "quantize gguf"},
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
-    "outcomes": EVERY_MEASUREMENT,
+    "outcomes": EVERY_MEASUREMENT | {"render_report"},
     "probe": {"probe"},
     "progress": set(),
     "raised": of_engine("vllm") | {"quantize gguf"},

@@ -268,3 +268,18 @@ def test_a_pipe_in_a_folder_of_weights_is_refused_and_not_waited_for(project, tm
     os.mkfifo(folder / name)
     line = refusal(project, {"mine": {"local": str(folder)}})
     assert line == f"my.yaml: models.mine.local: {folder} cannot be read: {name}: it is a pipe or device and no file"
+
+
+def test_pictures_of_the_users_own_beside_those_of_the_page_are_refused_and_not_removed(project, tmp_path):
+    """Snakemake empties the folder before the job that draws them."""
+    figures = project / "results" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "of-a-g-cpu-speed.svg").write_text("<svg/>")  # of an earlier speedgrid, which left no mark
+    planned(project)
+    (figures / "paper.svg").write_text("mine")
+    said = "which speedgrid did not write, so it is not removed; move it elsewhere, or delete it, and run again"
+    assert refusal(project) == f"results/figures: holds paper.svg, {said}"
+    shutil.rmtree(figures)
+    (project / "mine").mkdir()
+    figures.symlink_to(project / "mine")
+    assert "results/figures: is a link that speedgrid did not make" in refusal(project)

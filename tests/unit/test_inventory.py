@@ -27,6 +27,9 @@ def place(tmp_path, monkeypatch):
     records.write("results/local/e/m/t/measure.parquet", SUMMARY, [])
     Path("results/report.html").write_text("<p>speedgrid</p>")
     Path("results/plan.json").write_text('{"cells": []}')
+    Path("results/summary.md").write_text("## A study\n\nstudy `small` · a machine\n")
+    with checkpoints.replacing(Path("results/figures")) as fresh:
+        (fresh / "of-m-e-local-speed.svg").write_text("<svg/>")
     with checkpoints.replacing(Path("results/checkpoints/m/t/float32/checkpoint")) as fresh:
         (fresh / "model.safetensors").write_bytes(b"made")
     Path("weights").mkdir()

@@ -356,6 +356,11 @@ def test_no_folder_that_can_be_written(clone, home):
     assert speedgrid(clone, "run", "--version", **home).returncode == 0  # a question needs none
 
 
+def test_a_folder_of_environments_that_cannot_be_written_is_one_line_in_a_dry_run_too(clone):
+    done = speedgrid(clone, "run", "-n", "away.txt", SNAKEMAKE_CONDA_PREFIX="/dev/null/envs")
+    is_one_line(done, "/dev/null/envs cannot be written: not a directory; let SNAKEMAKE_CONDA_PREFIX name a folder that can")
+
+
 def test_the_python_of_jobs_cannot_be_had(clone, tmp_path):
     """Where the machine has a newer one alone, and uv reaches no place to download it from."""
     nowhere = {

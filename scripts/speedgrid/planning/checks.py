@@ -15,6 +15,8 @@ from speedgrid.study import StudyError, check_devices, check_nodes, repository
 
 PUBLISHED = "report/published.csv"
 LANGUAGES = "report/languages"
+# The charts beside the page.
+FIGURES = "results/figures"
 
 
 def check_machine(grid: Grid, workflow) -> None:
@@ -46,6 +48,16 @@ def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:
     for name, experiment in grid.study["experiments"].items():
         _check_published(experiment.get("published"), roots[1], f"{grid.study_file}: experiments.{name}.published")
     _check_weights_of_others(grid, roots)
+    _check_figures(Path(FIGURES))
+
+
+def _check_figures(folder: Path) -> None:
+    """Raise StudyError where the folder of the page's charts holds something else: the job that draws them has it emptied before."""
+    checkpoints.adopt_figures(folder)
+    try:
+        checkpoints.check_own(folder)
+    except outcomes.ModelError as error:
+        raise StudyError(str(error)) from None
 
 
 def _check_weights_of_others(grid: Grid, roots: tuple[Path, Path]) -> None:

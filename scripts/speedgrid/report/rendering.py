@@ -3,7 +3,6 @@
 Single replies are read from the measure.parquet of every cell; template, style and script are in the folder report/ of the project.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import altair
 import vl_convert
 import yaml
 
-from speedgrid import comparison, records, results
+from speedgrid import checkpoints, comparison, records, results
+from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import collect, language, markdown, page, pictures
 from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
@@ -53,13 +53,17 @@ def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, com
 
 
 def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
-    """Write the charts of the first sections into a folder of their own, in which nothing else stays."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Write the charts of the first sections into a folder of their own, in which nothing else stays. Raises RecordError where it holds
+    something that speedgrid did not write."""
     colours = pictures.inks(style)
-    for figure, name in [pair for section in sections for pair in section.figures][: pictures.MOST]:
-        svg = vl_convert.vegalite_to_svg(pictures.drawable(figure, colours), vl_version=vega_lite())
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    checkpoints.adopt_figures(folder)
+    try:
+        with checkpoints.replacing(folder) as fresh:
+            for figure, name in [pair for section in sections for pair in section.figures][: pictures.MOST]:
+                svg = vl_convert.vegalite_to_svg(pictures.drawable(figure, colours), vl_version=vega_lite())
+                (fresh / f"{name}.svg").write_text(svg, encoding="utf-8")
+    except ModelError as error:
+        raise records.RecordError(str(error)) from None
 
 
 def runs_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[records.Record]:
