@@ -262,7 +262,7 @@ def test_the_command_writes_the_page(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "report.html: " in done.stdout
     assert out.read_text(encoding="utf-8").count("vegaEmbed=") == 1
-    assert sorted(path.name for path in out.parent.iterdir()) == ["figures", "report.html", "summary.md"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [".figures.speedgrid", "figures", "report.html", "summary.md"]
     assert {path.suffix for path in (out.parent / "figures").iterdir()} == {".svg"}
 
 
