@@ -11,10 +11,11 @@ RESULTS = planning.ROOT / "docs" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/*/summary.parquet"))
 
 
-def table_of(folder: Path) -> list[list[str]]:
-    """The rows of the table under the paragraph that links a folder's page, without its head."""
+def table_of(folder: Path, experiment: str = "") -> list[list[str]]:
+    """The rows of the table under the paragraph that links a folder's page, or that names an experiment of it, without its head."""
     text = (RESULTS / "README.md").read_text(encoding="utf-8")
     below = text.partition(f"{folder.relative_to(RESULTS)}/report.html")[2]
+    below = below.partition(f"`{experiment}`")[2] if experiment else below
     lines = below.partition("\n|")[2].partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -24,16 +25,19 @@ def test_there_are_results_of_a_gpu():
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_the_table_has_the_figures_of_the_summary(folder):
-    rows = sorted(records.read(folder / "summary.parquet", SUMMARY).rows, key=lambda row: -row["rate"])
-    table = table_of(folder)
-    assert [cells[1] for cells in table] == [f"{row['rate']:.1f}" for row in rows]
-    for (name, _, speedup, mbu), row in zip(table, rows, strict=True):
-        assert mbu == f"{100 * row['mbu']:.0f} %", name
-        numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", speedup)]
-        wanted = [1.0] if row["is_baseline"] else [row["speedup"], row["speedup_low"], row["speedup_high"]]
-        assert numbers == pytest.approx(wanted, rel=0.015), name
-        assert ("open" in speedup) == (row["verdict"] == "unsure"), name
+def test_the_tables_have_the_figures_of_the_summary(folder):
+    rows = records.read(folder / "summary.parquet", SUMMARY).rows
+    experiments = {row["experiment"] for row in rows}
+    for experiment in experiments:
+        measured = sorted((row for row in rows if row["experiment"] == experiment), key=lambda row: -row["rate"])
+        table = table_of(folder, experiment if len(experiments) > 1 else "")
+        assert [cells[1].replace(",", "") for cells in table] == [f"{row['rate']:.1f}" for row in measured]
+        for (name, _, speedup, share), row in zip(table, measured, strict=True):
+            assert share == (f"{100 * row['mbu']:.0f} %" if "%" in share else f"{row['memory_peak'] / 2**30:.1f} GiB"), name
+            numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", speedup)]
+            wanted = [1.0] if row["is_baseline"] else [row["speedup"], row["speedup_low"], row["speedup_high"]]
+            assert numbers == pytest.approx(wanted, rel=0.015), name
+            assert ("open" in speedup) == (row["verdict"] == "unsure"), name
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
