@@ -327,7 +327,7 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
     wanted = {
         "decode-8b": ("Take vLLM: 633 ms a reply, 5.4×", random),
         "decode-1b": ("Take torch.compile (own loop): 210 ms a reply, 9.3×", random),
-        "training-gpu": ("Take bfloat16 throughout, compiled: 27 ms a step, 2.3×", "its loss went from"),
+        "training-gpu": ("Take bfloat16 throughout, compiled: 27.0 ms a step, 2.3×", "its loss went from"),
     }
     for words in wanted[folder.name]:
         assert words in out
