@@ -186,7 +186,7 @@ def test_on_paper_what_is_folded_away_is_unfolded_and_words_of_heads_stay_whole(
     assert not browser.execute_script(shown, evidence)
     try:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-        assert browser.execute_script(shown, evidence)
+        assert until(browser, lambda: browser.execute_script(shown, evidence))
         head = evidence.find_element("css selector", "thead th")
         assert head.size["width"] > 40
         assert not browser.find_element("id", "filters").is_displayed()
