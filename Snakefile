@@ -13,16 +13,6 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
-# Short jobs without a device: on a cluster they run where Snakemake does, and wait in no queue. Data of tasks are downloaded there too.
-localrules:
-    requests,
-    score,
-    plan,
-    aggregate,
-    report,
-    report_so_far,
-
-
 rule all:
     default_target: True
     input:

@@ -4,12 +4,14 @@ evaluated = grid.stage("evaluate")
 scored = grid.stage("score")
 
 
-# Quality of the very checkpoint and engine that were timed: lm-eval asks, the technique's engine answers, lm-eval scores.
+# Quality of the very checkpoint and engine that were timed: lm-eval asks, the technique's engine answers, lm-eval scores. Requests and
+# scores are local rules: the data of tasks are downloaded where Snakemake runs.
 rule requests:
     output:
         "results/requests/{experiment}/requests.parquet",
     log:
         "logs/requests/{experiment}.log",
+    localrule: True
     conda:
         "../envs/evaluation.yaml"
     params:
@@ -75,6 +77,7 @@ rule score:
         "results/{gpu}/{experiment}/{model}/score.parquet",
     log:
         "logs/{gpu}/{experiment}/{model}/score.log",
+    localrule: True
     conda:
         scored.env
     params:

@@ -1,3 +1,6 @@
+# Short jobs without a device are local rules: on a cluster they run where Snakemake does, and wait in no queue.
+
+
 # The plan as a file, for the jobs of the report; that of a large grid would be too long for a command line.
 rule plan:
     input:
@@ -6,6 +9,7 @@ rule plan:
         "results/plan.json",
     log:
         "logs/plan.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     params:
@@ -29,6 +33,7 @@ rule aggregate:
         runs="results/runs.parquet",
     log:
         "logs/aggregate.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     params:
@@ -65,6 +70,7 @@ rule report:
         ),
     log:
         "logs/report.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     params:
@@ -81,6 +87,7 @@ rule report:
 rule report_so_far:
     log:
         "logs/report_so_far.log",
+    localrule: True
     conda:
         "../envs/report.yaml"
     params:

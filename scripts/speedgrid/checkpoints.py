@@ -34,6 +34,8 @@ BITS = {
 UNQUANTIZED = ("F16", "BF16", "F32", "F64")
 # What the package safetensors takes for the head of a file, and no more.
 LONGEST_HEAD = 100_000_000
+# What Snakemake leaves in a folder that is the output of a rule.
+SNAKEMAKES = ".snakemake_timestamp"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -339,6 +341,8 @@ def _contents(folder: Path) -> dict[str, str]:
     found = {}
     for at, folders, names in os.walk(folder):
         for name in (*names, *(name for name in folders if Path(at, name).is_symlink())):
+            if name == SNAKEMAKES:
+                continue
             path = Path(at, name)
             held = f"link to {os.readlink(path)}" if path.is_symlink() else files.content(path) if path.is_file() else "no file"
             found[path.relative_to(folder).as_posix()] = held

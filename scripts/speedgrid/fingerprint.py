@@ -6,7 +6,8 @@ conditions, patches of other modules) counts wherever the module is imported; a 
 reaches it. A class counts whole, and so does a module that is handed on as a value, named in a text, or imported by a name that the job is
 told. Code that cannot be followed, such as `exec`, is refused.
 
-The hash is of the parsed code, without docstrings, comments and formatting, and without the annotations of functions, which do nothing.
+The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions, and without the annotations
+outside of classes, which do nothing. A text that names a file beside its module stands for what that file holds.
 """
 
 import ast
@@ -36,16 +37,22 @@ ASKS_ALL = ("write_plan",)
 # Files of the project that a script reads, or folders of them; their bytes count.
 READS = {
     "write_plan": ("rules/schemas", "report/published.csv"),
-    "aggregate": ("scripts/speedgrid/noise.csv",),
-    "render_report": ("report", "scripts/speedgrid/noise.csv", "techniques.yaml"),
+    "render_report": ("report", "techniques.yaml"),
 }
 
 # Decorators that do nothing else when a module is imported: any other one may note the function somewhere, from where it is called.
 PLAIN_DECORATORS = {"dataclass", "cache", "lru_cache", "contextmanager"}
+PLAIN_IN_CLASSES = PLAIN_DECORATORS | {"property", "setter", "cached_property", "staticmethod", "classmethod", "abstractmethod"}
+# Calls that make the value of an attribute of a class and do nothing else.
+PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys"}
 # Ways to reach code that cannot be read off it, as names and as attributes.
 UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", "import_module", "reload"}
 UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__"}
+# `sys.modules[...]`, which is another module, or this one; whether one is there, and that it is not, may be asked and told.
+MODULES = "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
+# Code that is run in a process of its own.
+IMPORTED_IN_TEXT = re.compile(rf"(?:from|import)\s+({PACKAGE}(?:\.\w+)+)")
 DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields of a syntax tree that say nothing of what the code does.
@@ -95,7 +102,9 @@ def of(script: str, told: tuple[Reference, ...] = (), cut: tuple[Reference, ...]
 def _of(scripts: Path, script: str, told: tuple[Reference, ...], cut: tuple[Reference, ...]) -> str:
     found = hashlib.sha256()
     for name, units in reached(scripts, script, told, cut).items():
-        found.update(f"{name} {' '.join(unit.digest for unit in units if unit.digest)}\n".encode())
+        # What importing a module does is done in its order; what it defines has none.
+        done = [unit.digest for unit in units if unit.always and unit.digest]
+        found.update(f"{name} {' '.join(done)} {' '.join(sorted(unit.digest for unit in units if not unit.always))}\n".encode())
     for name in READS.get(script, ()):
         for path in _files(scripts.parent / name):
             found.update(f"{path.relative_to(scripts.parent)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -172,6 +181,14 @@ class Code:
         at = self.path(package)
         return sorted(f"{package}.{path.stem}" for path in at.parent.glob("*.py") if path.stem != "__init__") if at else []
 
+    def data_beside(self, name: str, text: object) -> str:
+        """A hash of the file beside a module that a text names for `with_name` or `with_suffix`; empty for code and other texts."""
+        at = self.path(name)
+        if at is None or not isinstance(text, str) or not re.fullmatch(r"[\w-]*\.\w+", text) or text.endswith(".py"):
+            return ""
+        path = at.with_suffix(text) if text.startswith(".") else at.with_name(text)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
     def module(self, name: str) -> Module:
         """A module of the project by its dotted name. Raises Unreadable where there is none, or it cannot be followed."""
         if name not in self._modules:
@@ -235,6 +252,8 @@ class _Reading:
         self.refers: set[Reference] = set()
         # Nodes that were looked at together with the one that holds them.
         self._done: set[ast.AST] = set()
+        # Attributes of classes, whose annotations a dataclass reads.
+        self._fields: set[ast.AST] = set()
 
     def text(self, node: object) -> str:
         """One text for one meaning, whatever the version of Python."""
@@ -243,6 +262,8 @@ class _Reading:
         if not isinstance(node, ast.AST):
             return repr(node)
         self._look_at(node)
+        if isinstance(node, ast.AnnAssign) and node.value is not None and node not in self._fields:
+            return f"Assign(targets=[{self.text(node.target)}],value={self.text(node.value)})"
         found = []
         for name in node._fields:
             value = getattr(node, name, None)
@@ -256,9 +277,15 @@ class _Reading:
             is_annotation = name == "returns" or (name == "annotation" and isinstance(node, ast.arg))
             if not (is_empty or is_annotation or name in IDLE_FIELDS):
                 found.append(f"{name}={self.text(value)}")
+        if isinstance(node, ast.Constant) and (held := self.code.data_beside(self.module, node.value)):
+            found.append(f"holds={held}")
         return f"{type(node).__name__}({','.join(found)})"
 
     def _look_at(self, node: ast.AST) -> None:
+        if isinstance(node, ast.ClassDef):
+            self._fields.update(one for one in node.body if isinstance(one, ast.AnnAssign))
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and getattr(node.value, "attr", "") == MODULES:
+            raise Unreadable(f"{self.at}:{node.lineno}: what sys.modules reaches cannot be told")
         if isinstance(node, ast.Call) and (package := _imports_what_is_told(node)):
             self.refers.add((package, TOLD))
             self._done.add(node.func)
@@ -274,8 +301,9 @@ class _Reading:
             if any(what == WHOLE and self.code.is_package(where) for where, what in self.known.get(node.id, ())):
                 raise Unreadable(f"{self.at}:{node.lineno}: a package as a value; what of {node.id} is used cannot be told")
             self._refer(node.id)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED_IN_TEXT.fullmatch(node.value):
-            self._refer_in_text(node.value)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for text in [node.value] if NAMED_IN_TEXT.fullmatch(node.value) else IMPORTED_IN_TEXT.findall(node.value):
+                self._refer_in_text(text)
         elif isinstance(node, FUNCTIONS) and node.name in ("__init_subclass__", "__getattr__") and node.args.args[0].arg != "self":
             raise Unreadable(f"{self.at}:{node.lineno}: what {node.name} reaches cannot be told")
 
@@ -332,8 +360,10 @@ def _binds(statement: ast.stmt) -> set[str]:
 
 def _does_something(statement: ast.stmt) -> bool:
     """Whether importing its module does more with a statement than to define what it names."""
-    if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
-        return bool(getattr(statement, "keywords", ())) or not all(map(_is_plain, statement.decorator_list))
+    if isinstance(statement, ast.ClassDef):
+        return bool(statement.keywords) or not all(map(_is_plain, statement.decorator_list)) or any(map(_notes_something, _body(statement)))
+    if isinstance(statement, FUNCTIONS):
+        return not all(map(_is_plain, statement.decorator_list))
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         is_named = all(isinstance(node, (ast.Name, ast.Tuple, ast.expr_context)) for target in targets for node in ast.walk(target))
@@ -341,9 +371,29 @@ def _does_something(statement: ast.stmt) -> bool:
     return not _is_import(statement)
 
 
-def _is_plain(decorator: ast.expr) -> bool:
-    named = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return (named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")) in PLAIN_DECORATORS
+def _notes_something(statement: ast.stmt) -> bool:
+    """Whether a statement of a class does more than to define a method or an attribute: it may note a function somewhere."""
+    if isinstance(statement, FUNCTIONS):
+        return not all(_is_plain(decorator, PLAIN_IN_CLASSES) for decorator in statement.decorator_list)
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        return not isinstance(statement, (ast.Pass, ast.ClassDef))
+    return any(isinstance(node, ast.Call) and _name_of(node.func) not in PLAIN_CALLS for node in _done_now(statement))
+
+
+def _done_now(node: ast.AST) -> Iterator[ast.AST]:
+    """What is computed where a statement stands: all in it but what a lambda does when it is called."""
+    yield node
+    if not isinstance(node, ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _done_now(child)
+
+
+def _is_plain(decorator: ast.expr, plain: set[str] = PLAIN_DECORATORS) -> bool:
+    return _name_of(decorator.func if isinstance(decorator, ast.Call) else decorator) in plain
+
+
+def _name_of(expression: ast.expr) -> str:
+    return expression.attr if isinstance(expression, ast.Attribute) else getattr(expression, "id", "")
 
 
 def _is_for_script(statement: ast.stmt) -> bool:
@@ -354,7 +404,7 @@ def _is_for_script(statement: ast.stmt) -> bool:
 
 def _imports_what_is_told(call: ast.Call) -> str:
     """The package of `import_module(f"package.{name}")`; empty for other calls."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    name = _name_of(call.func)
     text = call.args[0] if name == "import_module" and len(call.args) == 1 else None
     if not (isinstance(text, ast.JoinedStr) and len(text.values) == 2 and isinstance(text.values[0], ast.Constant)):
         return ""

@@ -94,22 +94,24 @@ class Run:
         return not self._workflow.modifier.is_main_snakefile()
 
     @property
+    def prefix(self) -> str:
+        """What a workflow that has these rules as a module puts before their paths; empty where there is nothing."""
+        modifier = self._workflow.modifier.path_modifier
+        return modifier.prefix or ""
+
+    @property
     def is_another_going_on(self) -> bool:
         """Whether another run works in this folder."""
         return any(Path(LOCKS).glob("*.lock"))
 
     def python_of(self, rule: str) -> Path | None:
         """The Python that the jobs of a rule run in, which may not have been made yet; None where the run was not to come to the rule."""
-        from snakemake.settings.types import DeploymentMethod
-
-        # With a name before it where these rules are a module of another workflow.
+        # With a name before it where these rules are a module of another workflow, whose own rules may end so too.
         jobs = (job for job in self._workflow.dag.jobs if job.rule.name == rule or job.rule.name.endswith(f"_{rule}"))
-        job = next(jobs, None)
+        job = next((job for job in jobs if str(job.rule.snakefile).endswith("rules/report.smk")), None)
         if job is None:
             return None
-        if DeploymentMethod.CONDA not in self._workflow.deployment_settings.deployment_method:
-            return Path(shutil.which("python") or "python")
-        return Path(job.conda_env.address, "bin", "python")
+        return Path(job.conda_env.address, "bin", "python") if self.uses_environments else Path(shutil.which("python") or "python")
 
 
 # Planning large grids

@@ -275,6 +275,7 @@ def test_pictures_of_the_users_own_beside_those_of_the_page_are_refused_and_not_
     figures = project / "results" / "figures"
     figures.mkdir(parents=True)
     (figures / "of-a-g-cpu-speed.svg").write_text("<svg/>")  # of an earlier speedgrid, which left no mark
+    (figures / ".snakemake_timestamp").touch()
     planned(project)
     (figures / "paper.svg").write_text("mine")
     said = "which speedgrid did not write, so it is not removed; move it elsewhere, or delete it, and run again"

@@ -122,7 +122,10 @@ def test_a_page_by_hand_notes_no_plan_beside_the_run_that_goes_on(tmp_path, monk
     study = root / "tests/studies/tiny.yaml"
     settings = SimpleNamespace(deployment_method=set())
     workflow = SimpleNamespace(configfiles=[study], is_main_process=True, deployment_settings=settings, cores=1, local_exec=True)
-    workflow.global_resources, workflow.modifier = {}, SimpleNamespace(is_main_snakefile=lambda: True)
+    workflow.global_resources, workflow.modifier = (
+        {},
+        SimpleNamespace(is_main_snakefile=lambda: True, path_modifier=SimpleNamespace(prefix=None)),
+    )
     monkeypatch.setattr(run, "spare_lookups", lambda: None)  # patches Snakemake, which is not there
     planning.plan_run(run.read(study, str(study)), workflow)
     assert (tmp_path / planning.PLANNED).exists() != page_only

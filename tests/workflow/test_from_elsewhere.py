@@ -113,6 +113,25 @@ def test_a_module_of_another_workflow(project, here):
     assert working_copy.planned_jobs(working_copy.snakemake(here, "-n", "all", "mine")) == {}
 
 
+def test_a_module_with_a_prefix_is_refused_in_one_line(project, here):
+    snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config={"study_file": "mine.yaml"})
+    (here / "Snakefile").write_text(snakefile.replace("    config:", '    prefix: "sub"\n    config:'))
+    done = working_copy.snakemake(here, "-n", "all")
+    assert done.returncode == 2
+    assert "speedgrid as a module takes no `prefix:` (sub/); its files lie in the working folder" in done.stdout + done.stderr
+
+
+def test_the_short_jobs_of_a_module_under_other_names_are_local(project, here):
+    """`localrules:` takes plain names, and a cluster's queue would have had the requests, which need a network."""
+    snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config={"study_file": "mine.yaml"})
+    (here / "Snakefile").write_text(snakefile.replace("use rule * from speedgrid", "use rule * from speedgrid as sg_*"))
+    done = working_copy.snakemake(here, "-n", "sg_all")
+    assert done.returncode == 0, done.stderr
+    assert "not present in the Snakefile" not in done.stdout + done.stderr
+    shown = done.stdout + done.stderr
+    assert {name for name in ("plan", "aggregate", "report") if f"localrule sg_{name}:" in shown} == {"plan", "aggregate", "report"}
+
+
 def test_a_module_checks_the_machine_before_its_first_job(project, here):
     """What `onstart:` of its own would do, which Snakemake forgets."""
     (here / "mine.yaml").write_text(STUDY + "gpus: {dream: {device: cuda, name: Imaginary 9000}}\n")

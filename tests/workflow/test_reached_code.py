@@ -59,6 +59,8 @@ def told_of(path: Path, table: Table) -> str:
         ("measure", "generate", "tiny", "bnb_int8", ("speedgrid.workloads.generate", "Work")),
         ("evaluate_quality", "generate", "tiny", "baseline", ("speedgrid.quality.distance", "distance")),
         ("measure", "train", "gpt2-shape", "torch_eager", ("speedgrid.workloads.train", "Work")),
+        ("warmup", "generate", "tiny", "baseline", ("speedgrid.workloads.causality", "check")),
+        ("warmup", "train", "gpt2-shape", "torch_eager", ("speedgrid.workloads.train", "Work")),
     ],
 )
 def test_a_job_of_a_cell_calls_nothing_that_its_fingerprint_leaves_out(project, tmp_path, script, experiment, model, technique, called):

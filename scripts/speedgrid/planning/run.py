@@ -37,6 +37,8 @@ def plan_run(config: Mapping, workflow) -> Grid:
 def _asked_for(config: Mapping, run: Run) -> str | Path:
     """The study file that a run is about. Raises StudyError."""
     given = run.study_files
+    if run.prefix:
+        raise StudyError(f"speedgrid as a module takes no `prefix:` ({run.prefix}); its files lie in the working folder (--directory)")
     if run.is_module:
         if set(config) == {"study_file"}:
             return str(config["study_file"])
