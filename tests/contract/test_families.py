@@ -24,15 +24,17 @@ NO_SDPA = dict.fromkeys(
     ("sdpa", "static_cache", "torch_compile", "prompt_lookup", "prune_30"), ("unsupported", "has no sdpa attention for")
 )
 EXPERTS = dict.fromkeys(("bnb_int8", "bnb_nf4"), ("not_engaged", "experts.gate_up_proj`, 53% of them, stays float32"))
+# What random weights say repeats nothing of the prompt.
+NO_GUESS = {"prompt_lookup": ("not_engaged", "no run of tokens came twice in prompt and reply")}
 NO_PRUNING = {"prune_30": ("unsupported", "pruning here takes models with")}
 NO_ONNX = {"onnx_fp32": ("unsupported", "")}
 NO_BNB = {"bnb_int8": ("unsupported", "does not go with the layers of mamba"), "bnb_nf4": ("unsupported", "is not a multiple of 64")}
 EXPECTED = {
     "gemma2": NO_SDPA,
-    "qwen3-moe": EXPERTS | NO_PRUNING | NO_ONNX,
+    "qwen3-moe": NO_GUESS | EXPERTS | NO_PRUNING | NO_ONNX,
     "gpt-oss": NO_SDPA | EXPERTS | NO_PRUNING | NO_ONNX,
     "mamba": NO_SDPA | NO_BNB | NO_PRUNING | NO_ONNX,
-    "phi3": NO_PRUNING,
+    "phi3": NO_GUESS | NO_PRUNING,
 }
 # How far the next tokens may be from those of the unmodified model (KL divergence in nat): what keeps the arithmetic is held to what
 # rounding does, by the page itself; the others by their format.
@@ -80,7 +82,7 @@ def test_a_cell_is_right_or_says_why_there_is_none(rows, model, technique):
     if status not in MEASURED:
         assert len(row["reason"]) > 15
         return
-    assert row["quality_status"] == "ok", row["quality_reason"]
+    assert pd.isna(row["quality_status"]), row["quality_reason"]
     assert row["bits_per_byte"] > 0
     if technique == "prune_30":
         return
