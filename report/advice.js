@@ -1,10 +1,11 @@
 // The guide: what report/advice.py of the package decides, once more, so that the page answers live; tests/browser holds the two together.
 {
+  const starting = (cell, ask) => ask.starts ? cell.start * ask.starts / 1000 : 0;  // what starts add to each reply
   function figure(cell, ask) {
     if (ask.goal === "memory") return cell.memory;
     if (ask.goal === "energy") return cell.joule;
     if (cell.seconds === null || !cell.rate || (ask.starts && cell.start === null)) return null;
-    const spread = ask.starts ? cell.start * ask.starts / 1000 : 0;  // what starts add to each reply
+    const spread = starting(cell, ask);
     const seconds = cell.seconds + spread;
     if (ask.goal === "latency") return seconds;
     const rate = spread ? cell.rate * cell.seconds / seconds : cell.rate;
@@ -19,6 +20,8 @@
     const ranked = cells.map((cell) => ({ cell, at: figure(cell, ask) })).filter(({ at }) => at !== null)
       .sort((a, b) => sign * (a.at - b.at) || (a.cell.technique < b.cell.technique ? -1 : 1));
     const pool = ranked.filter(({ cell }) => fits(cell, ask) && keeps(cell, ask));
+    const little = pool.filter(({ at }) => ask.goal === "memory" && pool[0].at >= at * (1 - 0.02));  // of these the fastest comes first
+    pool.splice(0, little.length, ...little.sort((a, b) => b.cell.rate - a.cell.rate));
     const names = (found) => found.map(({ cell }) => cell.technique);
     if (!pool.length) return { choice: null, figure: null, ties: [], open: [], runner_up: null, better: names(ranked) };
     const [{ cell: choice, at: best }, ...rest] = pool;
@@ -27,17 +30,16 @@
       && !one.same.includes(other.technique) && !one.open.includes(other.technique);
     const tied = ({ cell, at }) => {
       if (ask.goal === "memory") return best >= at * (1 - 0.02);
-      if (!bySpeed || !choice.same.includes(cell.technique)) return false;
-      if (ask.starts && Math.max(best, at) > 1.05 * Math.min(best, at)) return false;
-      return !pool.some((other) => beats(other.cell, cell));
+      if (bySpeed && ask.starts) return Math.max(best, at) <= 1.05 * Math.min(best, at);
+      return bySpeed && choice.same.includes(cell.technique) && !pool.some((other) => beats(other.cell, cell));
     };
+    const mayBe = ({ cell }) => starting(cell, ask) + choice.seconds <= 1.05 * (starting(choice, ask) + choice.seconds);  // replying as fast
     return {
-      choice: choice.technique,
-      figure: best,
+      choice: choice.technique, figure: best,
       ties: names(rest.filter(tied)),
-      open: names(rest.filter(({ cell }) => bySpeed && choice.open.includes(cell.technique))),
+      open: names(rest.filter((one) => bySpeed && choice.open.includes(one.cell.technique) && (!ask.starts || (mayBe(one) && !tied(one))))),
       runner_up: names(rest.filter((one) => !tied(one)))[0] ?? null,
-      better: names(ranked.filter(({ at }) => sign * at < sign * best)),
+      better: names(ranked.filter((one) => sign * one.at < sign * best && !pool.includes(one))),
     };
   }
 
@@ -87,9 +89,7 @@
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }
 
-  if (form) {
-    form.addEventListener("input", show);
-    show();
-  }
+  form?.addEventListener("input", show);
+  if (form) show();
   globalThis.advise = advise;
 }

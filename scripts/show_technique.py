@@ -7,7 +7,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from speedgrid import commands, planning, readiness, survey, validation
+from speedgrid import commands, planning, readiness, survey, validation, workload
 from speedgrid.report import recipes
 from speedgrid.study import StudyError
 from speedgrid.techniques import FAMILIES, REQUIREMENTS
@@ -39,10 +39,19 @@ def described(name: str, registry: Mapping, facts: readiness.Facts, studies: lis
     if studies:
         more = f" and {len(studies) - NAMED} more" if len(studies) > NAMED else ""
         yield f"Measured by {', '.join(studies[:NAMED])}{more}"
-    yield f"In a study of yours it is a name of the list `techniques` of an experiment: techniques: [baseline, {name}]"
+    yield f"In a study of yours it is a name of the list `techniques` of an experiment: {_in_a_study(name, entry)}"
     on_gpu = bool(facts.gpus) or "cuda" in entry.get("requires", [])
     if code := recipes.code(name, registry, "bfloat16" if on_gpu else "float32", "cuda" if on_gpu else "cpu"):
         yield "\nCode that applies it without speedgrid:\n\n" + textwrap.indent(code, "    ")
+
+
+def _in_a_study(name: str, entry: Mapping) -> str:
+    """The lines of an experiment that have a technique: its workload, where that is not the usual one, and what it is compared with."""
+    other = {"pytorch": "torch_eager", "attention": "attention_materialised"}.get(entry["engine"], "baseline")
+    kinds = [kind for kind in workload.WORKLOADS if workload.takes(kind, entry["engine"])]
+    told = [] if "generate" in kinds else [f"workload: {kinds[0]}"]
+    told += [f"techniques: [{', '.join(dict.fromkeys((other, name)))}]"]
+    return ", ".join(told + ([f"baseline: {other}"] if other != "baseline" else []))
 
 
 def _rows(name: str, registry: Mapping, facts: readiness.Facts) -> Iterator[tuple[str, str]]:

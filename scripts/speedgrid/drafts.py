@@ -94,7 +94,11 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     if too_much := misfit(source, registry, "baseline", machine, wish):
         fits = (name for name in INSTEAD if name in registry and not hindrance(source, registry, name, machine, wish, lacks))
         if (instead := next(fits, None)) is None:
-            raise ValueError(f"{source.name} {too_much} unquantized, and no quantization of it fits and can run here; take a smaller one")
+            if wish.goal == "quality":
+                why = "quantizations change the weights, and quality is the goal; take a smaller one, or leave --goal quality out"
+            else:
+                why = "no quantization of it fits and can run here; take a smaller one"
+            raise ValueError(f"{source.name} {too_much} unquantized, and {why}")
         found.techniques, found.instead = [instead], f"unquantized it {too_much}"
     taken: set[str] = set()
     order = FIRST if machine.is_gpu else FIRST_ON_CPU

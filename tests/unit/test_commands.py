@@ -8,7 +8,8 @@ from dataclasses import replace
 import list_techniques
 import pytest
 import show_technique
-from speedgrid import commands, planning, readiness, stats
+import yaml
+from speedgrid import commands, planning, readiness, stats, workload
 from speedgrid.report import recipes
 from test_doctor import H200, LAPTOP
 
@@ -124,3 +125,14 @@ def test_a_technique_that_there_is_not_names_the_nearest(root):
     told = subprocess.run(script, capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (2, "")
     assert told.stderr == "speedgrid: there is no technique 'torch_compil'; did you mean torch_compile?\n"
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_line_of_a_study_that_show_prints_is_one_that_a_study_takes(name):
+    """It had the baseline twice, and techniques of training beside one of replies."""
+    told = yaml.safe_load("{" + show_technique._in_a_study(name, REGISTRY[name]) + "}")
+    techniques, kind = told["techniques"], told.get("workload", "generate")
+    assert name in techniques
+    assert len(set(techniques)) == len(techniques)
+    assert told.get("baseline", "baseline") in techniques
+    assert all(workload.takes(kind, REGISTRY[one]["engine"]) for one in techniques)

@@ -119,12 +119,16 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
     pool = [pair for pair in ranked if _is_within(pair[1], ask)]
     if not pool:
         return Advice(None, None, (), (), None, tuple(one.technique for _, one in ranked))
+    within = {one.technique for _, one in pool}
+    if ask.goal == "memory":
+        # Of those that take as little, the fastest.
+        near = [pair for pair in pool if pool[0][0] >= pair[0] * (1 - SMALLEST_SAVING)]
+        pool = sorted(near, key=lambda pair: -(pair[1].rate or 0)) + pool[len(near) :]
     (best, choice), rest = pool[0], pool[1:]
     ties = tuple(one.technique for found, one in rest if _is_tied(best, choice, found, one, pool, ask))
-    by_speed = ask.goal in BY_SPEED
-    undecided = tuple(one.technique for _, one in rest if by_speed and one.technique in choice.open)
+    undecided = tuple(one.technique for _, one in rest if _is_open(choice, one, ask) and not (ask.starts and one.technique in ties))
     runner_up = next((one.technique for _, one in rest if one.technique not in ties), None)
-    better = tuple(one.technique for found, one in ranked if sign * found < sign * best)
+    better = tuple(one.technique for found, one in ranked if sign * found < sign * best and one.technique not in within)
     return Advice(choice.technique, best, ties, undecided, runner_up, better)
 
 
@@ -136,17 +140,19 @@ def figure(option: Option, ask: Ask) -> float | None:
         return option.joule
     if option.seconds is None or not option.rate:
         return None
-    # What starts add to each reply.
-    spread = 0.0
-    if ask.starts:
-        if option.start is None:
-            return None
-        spread = option.start * ask.starts / STARTS_PER
+    if ask.starts and option.start is None:
+        return None
+    spread = _starting(option, ask)
     seconds = option.seconds + spread
     if ask.goal == "latency":
         return seconds
     rate = option.rate * option.seconds / seconds if spread else option.rate
     return rate if ask.goal == "throughput" else (1 if ask.price is None else ask.price) / (3600 * rate)
+
+
+def _starting(option: Option, ask: Ask) -> float:
+    """The seconds that starts add to each reply."""
+    return option.start * ask.starts / STARTS_PER if ask.starts and option.start is not None else 0.0
 
 
 def _is_within(option: Option, ask: Ask) -> bool:
@@ -158,12 +164,23 @@ def _is_within(option: Option, ask: Ask) -> bool:
 def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
     if ask.goal == "memory":
         return best >= found * (1 - SMALLEST_SAVING)
-    if ask.goal not in BY_SPEED or one.technique not in choice.same:
+    if ask.goal not in BY_SPEED:
         return False
-    if ask.starts and max(best, found) > AS_LONG * min(best, found):
+    if ask.starts:
+        return max(best, found) <= AS_LONG * min(best, found)
+    if one.technique not in choice.same:
         return False
     # What another one surely beats is in no tie.
     return not any(_beats(other, one) for _, other in pool)
+
+
+def _is_open(choice: Option, one: Option, ask: Ask) -> bool:
+    """Whether these runs cannot say that `choice` is better; where starts are part of it, only if it would not be, were both as fast."""
+    if ask.goal not in BY_SPEED or one.technique not in choice.open:
+        return False
+    if not ask.starts or choice.seconds is None:
+        return True
+    return _starting(one, ask) + choice.seconds <= AS_LONG * (_starting(choice, ask) + choice.seconds)
 
 
 def _beats(one: Option, other: Option) -> bool:
@@ -368,21 +385,24 @@ def _known(value: object) -> float | None:
 # What would make the answer surer or another one
 
 
-def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask) -> list[str]:
-    """What to measure next, in sentences: what is open, what is not known and could be the answer, what has no figures."""
+def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./speedgrid run") -> list[str]:
+    """What to measure next, in sentences: what is open, what is not known and could be the answer, what has no figures.
+
+    `run` is the command that runs the study.
+    """
     by_name = {row["technique"]: row for row in rows}
     steps = []
     for name in advice.open:
         row = by_name[name]
         more = _known(row["further_runs_fastest"]) if by_name[advice.choice]["standing"] == "first" else None
         price = f" ({int(more)} more run{'s' * (more != 1)} of each would tell)" if more else ""
-        steps.append(f"{row['label']} may be as fast{price}: ./speedgrid run --sharpen")
+        steps.append(f"{row['label']} may be as fast{price}: {run} --sharpen where runs is auto, else a higher runs")
     judged = qualities(list(by_name.values()))
     unknown = [name for name in advice.better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
     steps += [f"{by_name[name]['label']} is better by this goal; its quality is {judged[name].words}" for name in unknown]
     for row in by_name.values():
         if row["status"] == "not_run":
-            steps.append(f"{row['label']} is not measured yet: ./speedgrid run")
+            steps.append(f"{row['label']} is not measured yet: {run}")
         elif not is_ranked(row):
             steps.append(f"{row['label']} has no figures: {STATUSES.get(row['status'], row['status'])}")
     return steps

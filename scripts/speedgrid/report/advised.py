@@ -75,12 +75,16 @@ class Guide:
     def label(self, technique: str) -> str:
         return self.by_name[technique]["label"]
 
+    @property
+    def run(self) -> str:
+        """The command that runs the study."""
+        default = self.study_file in ("config.yaml", "./config.yaml")
+        return shlex.join(["./speedgrid", "run", *([] if default else ["--study", self.study_file or "STUDY.yaml"])])
+
     def command(self, technique: str) -> str:
         """The command that measures a cell again, in a checkout without its results."""
         target = "/".join(["results", *(self.rows[0][axis] for axis in ("gpu", "experiment", "model")), technique, "measure.parquet"])
-        default = self.study_file in ("config.yaml", "./config.yaml")
-        study = [] if default else ["--study", self.study_file or "STUDY.yaml"]
-        return shlex.join(["./speedgrid", "run", *study, "--", target])
+        return f"{self.run} -- {shlex.quote(target)}"
 
     def code(self, technique: str) -> str:
         """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
@@ -216,5 +220,9 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
     }
     columns = {name: [cell[name] for cell in cells] for name in cells[0]} if cells else {}
     said = tr("Not measured, so that nothing is said of them: {}.").format(", ".join(unmeasured)) if unmeasured else ""
-    none = tr("Nothing that was measured here stays within these limits.") if cells else tr("Nothing was measured here.")
+    none = (
+        tr("Nothing that was measured here has a figure for this goal and stays within these limits.")
+        if cells
+        else tr("Nothing was measured here.")
+    )
     return named | {"cells": columns, "unmeasured": said, "none": none}

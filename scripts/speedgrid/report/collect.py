@@ -6,6 +6,7 @@ folder.
 
 import json
 import re
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,9 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
     if further.open:
-        say("some speeds are open, and the budget is spent: ./speedgrid run --sharpen")
+        study = plan["study"]["study_file"]
+        command = shlex.join(["./speedgrid", "run", *([] if study == "config.yaml" else ["--study", study]), "--sharpen"])
+        say(f"some speeds are open, and the budget is spent: {command}")
 
 
 def read_plan(path: Path) -> dict:

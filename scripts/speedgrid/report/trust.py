@@ -179,13 +179,17 @@ def _price(rows, against, fastest: bool) -> Markup:
     else:
         count = tr("{} more runs").format(most) if most == least else tr("{} to {} more runs").format(least, most)
     if seconds is None or units.is_missing(seconds):
-        return tr_html(
-            "{} of each would tell: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher <code>runs</code>."
-        ).format(count)
-    return tr_html(
-        "{} of each would tell, about {}: <code>./speedgrid run --sharpen</code> with <code>runs: auto</code>, or a higher"
-        " <code>runs</code>."
-    ).format(count, units.duration(seconds))
+        price = tr_html("{} of each would tell.").format(count)
+    else:
+        price = tr_html("{} of each would tell, about {}.").format(count, units.duration(seconds))
+    # What is not about the fastest, `runs: auto` leaves open.
+    how = tr_html("A higher <code>runs</code> in the study makes them.")
+    if fastest:
+        how = tr_html(
+            "<code>./speedgrid run --sharpen</code> with the same <code>--study</code> makes them where <code>runs</code> is"
+            " <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
+        )
+    return Markup("{} {}").format(price, how)
 
 
 def ceiling_point(row) -> Markup | None:
