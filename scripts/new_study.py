@@ -64,7 +64,7 @@ def write(told: argparse.Namespace, source: Source) -> None:
             grid = planning.read_grid(temporary)
         except StudyError as error:
             raise StudyError(str(error).replace(str(temporary), str(path))) from None
-    commands.say("\n".join(summary(path, source, made, grid)))
+    commands.say("\n".join(summary(path, source, made, grid, wish.minutes)))
 
 
 def study_of(source: Source) -> Path:
@@ -72,12 +72,14 @@ def study_of(source: Source) -> Path:
     return Path("studies") / f"{source.name}.yaml"
 
 
-def summary(path: Path, source: Source, made: drafts.Draft, grid) -> list[str]:
+def summary(path: Path, source: Source, made: drafts.Draft, grid, minutes: float | None) -> list[str]:
     """What was written, what it takes, and what to do next."""
     lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
     lines += [f"  baseline  {made.techniques[0]}: {made.instead}"] if made.instead else []
     lines += [f"  left out  {name}: {why}" for name, why in made.left_out.items()]
     lines += foreseen.said(grid)
+    if minutes and made.seconds > 60 * minutes:
+        lines.append(f"  minutes   more than the {minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     return [*lines, f"{readiness.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
 
 
@@ -92,7 +94,9 @@ def find(told: argparse.Namespace) -> Source:
 
 def named(told: argparse.Namespace) -> Source:
     """The model that the caller names. Raises StudyError."""
-    if bool(told.model) == bool(told.shape):
+    if told.model and told.shape:
+        raise StudyError("new takes a model or --shape NAME, and here are both")
+    if not told.model and not told.shape:
         raise StudyError("new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME")
     if told.shape:
         return of_shape(told.shape)

@@ -110,7 +110,7 @@ def test_a_folder_is_read_where_it_lies_and_a_shape_comes_with_its_source(here, 
     ("arguments", "said"),
     [
         ((), "new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME"),
-        (("a/b", "--shape", "gpt2"), "new needs a model"),
+        (("a/b", "--shape", "gpt2"), "new takes a model or --shape NAME, and here are both"),
         (("--shape", "lama-3.2-1b"), "--shape lama-3.2-1b: the nearest is llama-3.2-1b"),
         (("gpt2",), "gpt2 is neither a file nor a folder here; for the shape of that name write --shape gpt2"),
         (("./nowhere",), "./nowhere: there is no such file or folder, and it is no name of a repository"),

@@ -65,9 +65,10 @@ def _beyond(grid: Grid, minutes: float) -> dict[str, str]:
     chosen = selection.choose(candidates, 60 * minutes, estimates.FIXED_S)
     if candidates and not chosen:
         first = selection.choose(candidates, math.inf)[0]
-        least = math.ceil((estimates.FIXED_S + selection.adds(first, set())) / 60)
+        seconds = math.ceil(estimates.FIXED_S + selection.adds(first, set()))
+        least = f"{seconds} s" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
         alone = first.name.removeprefix("results/")
-        raise StudyError(f"--minutes {minutes:g} is too little: {alone} alone takes some {least} minutes, by estimate")
+        raise StudyError(f"--minutes {minutes:g} is too little: {alone} alone takes some {least}, by estimate")
     kept = {one.name for one in chosen}
     found = {one.name: f"does not fit into {minutes:g} minutes, by estimate" for one in candidates if one.name not in kept}
     return found | {cell.folder: "how long it takes cannot be estimated, so that --minutes leaves it out" for cell in left.unknown}
