@@ -506,18 +506,6 @@ def test_on_a_terminal_a_dry_run_lists_the_jobs(clone):
     assert any("rule seen:" in line for line in end)
 
 
-def test_a_second_start_adds_little(clone):
-    def seconds_of_processor(command):  # unlike time by the clock, hardly changes on a busy machine
-        before = os.times()
-        subprocess.run(command, cwd=clone, env=environment(), capture_output=True, check=True)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
-
-    bare = min(seconds_of_processor([clone / ".venv/bin/python", "-m", "snakemake", "--version"]) for _ in range(3))
-    ours = min(seconds_of_processor([sys.executable, clone / "speedgrid", "run", "--version"]) for _ in range(3))
-    assert ours - bare < 1
-
-
 # The virtual environment
 
 

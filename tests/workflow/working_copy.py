@@ -45,15 +45,6 @@ def python_of(env: str) -> Path:
     return next(path.with_suffix("") / "bin/python" for path in made.glob("*.yaml") if path.read_bytes() == recipe)
 
 
-def hidden_cache(folder: Path, env: str, measured: str, checkpoint: str | Path, prompt_tokens: int) -> tuple[float, float]:
-    """How much sooner a cell's engine answers a prompt that was there before than a new one, and how much sooner if it had kept it."""
-    command = [python_of(env), "tests/benchmarks/hidden_cache.py", measured, checkpoint, "--prompt-tokens", str(prompt_tokens), "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    ratios = json.loads(done.stdout.splitlines()[-1])
-    return ratios["same"][0], ratios["control"][0]
-
-
 def compiled_too_often(folder: Path, env: str) -> dict:
     """What `evidence.compiled` says in an environment where torch.compile meets one function at more ranks than it may compile it for."""
     calls = "import json, torch; f = torch.compile(lambda x: x + 1, backend='eager'); [f(torch.zeros([1] * n)) for n in range(1, 80)]"
