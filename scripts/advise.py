@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from speedgrid import commands, records, study
 from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask, next_steps
@@ -87,7 +88,7 @@ def chosen(found: dict, wanted: Mapping) -> dict:
 def told_by_plan(folder: Path) -> tuple[str, dict, dict]:
     """The study's file, empty where no plan lies beside the results; the registry, with the techniques of the study's own; and the price of
     an hour of each device that has one."""
-    registry: dict = study.read(TECHNIQUES, TECHNIQUES.name)  # type: ignore[assignment]  # the project's own file
+    registry = cast(dict, study.read(TECHNIQUES, TECHNIQUES.name))
     try:
         told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
         return str(told["study_file"] or ""), {**registry, **told["techniques"]}, dict(told.get("prices", {}))

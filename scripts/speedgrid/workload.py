@@ -33,6 +33,8 @@ class Workload:
     only_models: tuple[str, ...] = ()
     # Whether the quality of what it makes can be evaluated.
     has_quality: bool = False
+    # What one of its runs is called.
+    noun: str = "pass"
 
 
 TRAINING = {
@@ -48,19 +50,22 @@ COUNTING = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s", "ba
 # What a warm-up does not need of it.
 AFTER_WARMUP = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s")
 WORKLOADS = {
-    "generate": Workload((), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), has_quality=True),
-    "growth": Workload((), {"lengths": REQUIRED}, shared=PROMPT),
-    "train": Workload(("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence")),
+    "generate": Workload((), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), has_quality=True, noun="reply"),
+    "growth": Workload((), {"lengths": REQUIRED}, shared=PROMPT, noun="reply"),
+    "train": Workload(("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence"), noun="step"),
     "largest": Workload(
         ("pytorch",),
         {**TRAINING, "data": "random", "grows": "batch_size", "memory_budget": None},
         of=("image_size", "sequence"),
+        noun="step",
     ),
     "forward": Workload(("pytorch",), {"precision": "fp32", "deterministic": False}, of=("image_size", "sequence")),
     "attention": Workload(
         ("attention",), {"lengths": REQUIRED, "causal": False, "backward": False, "deterministic": False}, only_models=("attention",)
     ),
 }
+# What its runs are called.
+PLURALS = {"reply": "replies", "step": "steps", "pass": "passes"}
 # The workloads whose experiments have a prompt.
 PROMPTED = [name for name, workload in WORKLOADS.items() if "prompt" in workload.shared]
 # Every key that belongs to some workloads and not to others, with the workloads that have it.

@@ -144,7 +144,6 @@ CONCERNS = {
             "strict_yaml",
             "techniques",
             "validation",
-            "workload",
         )
     },
     # Growth and attention count their operations themselves.
@@ -174,6 +173,7 @@ CONCERNS = {
     "random_weights": {"prepare_model"},
     "records": TABULATE,
     "results": {"render_report"},
+    "workload": {"aggregate", "render_report"},
     "schema": TABULATE,
     "sensors": WATCHED,
     "sharpen": {"aggregate"},

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 import jinja2
-from speedgrid import planning
+from speedgrid import planning, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.quality import excerpts
-from speedgrid.report import advice, advised, answer, failures, overview, page, quality, rendering, timeline, training, trust
+from speedgrid.report import advice, answer, failures, overview, page, quality, rendering, timeline, training, trust
 from speedgrid.report.charts import base, devices, families, phases, proof, sizes, speed, watched
 from speedgrid.schema import RUN, STATUSES, SUMMARY
 
@@ -72,8 +72,8 @@ def of_constants() -> set[str]:
     columns = [column for column in SUMMARY.columns if column.name in shown]
     found = {column.label for column in columns} | {page.told_meaning(column.meaning) for column in columns}
     found |= {column.label for column in RUN if column.name in page.MACHINE}
-    found |= {*STATUSES.values(), *BOUNDS, *BOUNDS.values(), *advice.GOALS.values(), *advised.NOUNS.values(), "pass", "item"}
-    found |= {*speed.PLURALS.values(), "token", "image", "tokens", "images", "items", *speed.ITEMS_A_SECOND.values()}
+    found |= {*STATUSES.values(), *BOUNDS, *BOUNDS.values(), *advice.GOALS.values(), *workload.PLURALS, "item"}
+    found |= {*workload.PLURALS.values(), "token", "image", "tokens", "images", "items", *speed.ITEMS_A_SECOND.values()}
     found |= {text for one in (*answer.PRICELESS.values(), answer.UNMEASURED) for text in one}
     found |= {text for one in answer.GROWN.values() for text in one} - {"{}"}
     found |= {*trust.MACHINE_COLUMNS, *overview.PLACES.values(), *overview.KINDS.values(), *overview.PRESETS, excerpts.LABEL}

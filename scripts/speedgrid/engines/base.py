@@ -121,7 +121,11 @@ class TorchRuntime(Runtime):
     model: Any
     forward: Any
     of_images: bool
-    precision: str
+
+    @property
+    @abstractmethod
+    def precision(self) -> str:
+        """What it computes in: a key of workload.WEIGHTS_IN."""
 
     @abstractmethod
     def load(self, training: bool, deterministic: bool) -> None:

@@ -51,7 +51,7 @@ class Engine(base.TorchRuntime):
         transformers.utils.logging.disable_progress_bar()
 
     @property
-    def precision(self) -> str:  # type: ignore[override]  # the workloads only read it
+    def precision(self) -> str:
         return self.options["precision"]
 
     def load(self, training: bool, deterministic: bool) -> None:

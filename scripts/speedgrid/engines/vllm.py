@@ -329,8 +329,9 @@ def layer_weights(modules: Iterable) -> dict[str, int]:
         # Each expert has three matrices: gate, up and down.
         experts = [getattr(module, name, None) for name in ("local_num_experts", "hidden_size", "intermediate_size_per_partition")]
         for sizes, matrices in ((linear, 1), (experts, 3)):
-            if all(isinstance(size, int) for size in sizes):
-                found[type(method).__name__] += matrices * prod(sizes)  # type: ignore[arg-type]  # none is None by the line above
+            known = [size for size in sizes if isinstance(size, int)]
+            if len(known) == len(sizes):
+                found[type(method).__name__] += matrices * prod(known)
                 break
     return dict(found)
 

@@ -24,10 +24,9 @@ from speedgrid.report.advice import (
 )
 from speedgrid.report.language import tr
 from speedgrid.schema import STATUSES
+from speedgrid.workload import WORKLOADS
 
 ITEMS_PRICED = 1_000_000
-# What a counted item of a workload is called.
-NOUNS = {"generate": "reply", "growth": "reply", "train": "step", "largest": "step"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Guide:
 
     @property
     def noun(self) -> str:
-        return NOUNS.get(self.rows[0]["workload"], "pass")
+        return WORKLOADS[self.rows[0]["workload"]].noun
 
     @cached_property
     def baseline(self) -> Mapping | None:

@@ -421,7 +421,7 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     warnings = []
     parameters = group.measured.parameters.max()
     least = OVERHEAD_BOUND_ON_CPU if devices == {"cpu"} else OVERHEAD_BOUND_PARAMETERS
-    if group.workload == "generate" and not units.is_missing(parameters) and parameters < least:
+    if group.is_generation and not units.is_missing(parameters) and parameters < least:
         warnings.append(
             tr_html(
                 "<strong>{} has only {} parameters.</strong> In a model of under about {} the fixed costs of every step – Python, "

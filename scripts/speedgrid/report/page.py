@@ -258,7 +258,7 @@ def build(
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
         "definitions": [MEANINGS[name] for name in dict.fromkeys(name for names in shown.values() for name in names)],
         "methods": {name: training.methods(settings) for name, settings in study["experiments"].items()},
-        "repeated": any(group.workload != "generate" for group in found),
+        "repeated": any(not group.is_generation for group in found),
         "replies_needed": {percent: stats.percentile_needs(percent / 100) for percent in (95, 99)},
         "bounds": BOUNDS,
         "machine_columns": trust.MACHINE_COLUMNS,
@@ -310,7 +310,7 @@ def _section(
     specifications: dict[str, dict],
 ) -> Section:
     """The section of a group, with its measuring runs and its points; what its charts are goes into `specifications`."""
-    replies = group.workload == "generate"
+    replies = group.is_generation
     made = charts.figures(group, points)
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
     told = answer(group, frozenset(run["device"] for run in runs))

@@ -24,6 +24,7 @@ from speedgrid.quality.scores import HELD_OUT
 from speedgrid.records import Record
 from speedgrid.report import work
 from speedgrid.schema import AXES, MEASURED, RUN, STATE_SHOWN, SUMMARY
+from speedgrid.workload import WORKLOADS
 
 KEYS = AXES
 GROUP = KEYS[:3]
@@ -523,9 +524,19 @@ class Group:
         return self.rows.workload.iloc[0]
 
     @property
+    def is_generation(self) -> bool:
+        """Whether its runs are replies."""
+        return self.workload == "generate"
+
+    @property
+    def noun(self) -> str:
+        """What one of its runs is called: `reply`, `step` or `pass`."""
+        return WORKLOADS[self.workload].noun
+
+    @property
     def kind(self) -> str:
         """Which columns its table has: those of `replies`, or of other `work`."""
-        return "replies" if self.workload == "generate" else "work"
+        return "replies" if self.is_generation else "work"
 
     @cached_property
     def unit(self) -> str:

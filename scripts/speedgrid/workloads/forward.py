@@ -13,7 +13,7 @@ class Work(base.Work[Any]):
 
     @property
     def unit(self) -> str:
-        return "image" if "image_size" in self.settings else "token"
+        return train.unit_of(self.settings)
 
     def load(self) -> None:
         import torch

@@ -18,6 +18,7 @@ from speedgrid.stage import Job
 from speedgrid.stats import Precision, stop
 from speedgrid.workloads.base import Work, work_class
 
+# Not those of workload.py, on which what was measured would then depend.
 PLURALS = {"pass": "passes", "step": "steps", "reply": "replies"}
 _BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 

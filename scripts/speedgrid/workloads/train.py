@@ -30,7 +30,7 @@ class Work(base.Work[Any]):
 
     @property
     def unit(self) -> str:
-        return "image" if "image_size" in self.settings else "token"
+        return unit_of(self.settings)
 
     def load(self) -> None:
         import torch
@@ -215,6 +215,11 @@ def loss_of(engine: TorchRuntime, part: tuple):
             return torch.nn.functional.cross_entropy(logits.float(), labels)
         (tokens,) = part
         return engine.forward(input_ids=tokens, labels=tokens, use_cache=False).loss
+
+
+def unit_of(settings: Settings) -> str:
+    """What a step or pass counts."""
+    return "image" if "image_size" in settings else "token"
 
 
 def items(settings: Settings) -> int:

@@ -28,5 +28,5 @@ def figures(group: Group, points: Sequence[Mapping] = ()) -> list[Figure]:
     if points:
         found = [*(make(group, points) for make in OF_SIZES), starts.cold_figure(group)]
     else:
-        found = [make(group) for make in (OF_REPLIES if group.workload == "generate" else OF_STEPS)]
+        found = [make(group) for make in (OF_REPLIES if group.is_generation else OF_STEPS)]
     return [figure for figure in found if figure]

@@ -7,9 +7,9 @@ from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import PAPER, Figure
-from speedgrid.report.charts.speed import NOUNS, PLURALS
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
+from speedgrid.workload import PLURALS
 
 PERCENTILES = tuple(f"latency_p{percent}{end}_s" for percent in (50, 95) for end in ("", "_low", "_high"))
 FEWEST = 5  # replies of which shares say something
@@ -23,7 +23,7 @@ def latency_figure(group: Group) -> Figure | None:
     """Times of single replies, steps or passes."""
     if not group.replies.technique.isin(group.measured.technique).any():
         return None
-    noun = NOUNS[group.workload]
+    noun = group.noun
     milliseconds = group.measured.assign(latency_p50_s=group.measured.latency_p50_s * 1000)
     return Figure(
         "latency",
@@ -88,7 +88,7 @@ def ecdf_figure(group: Group) -> Figure | None:
     table, unit, _ = _shares(group)
     if table.empty:
         return None
-    noun = NOUNS[group.workload]
+    noun = group.noun
     shown = set(table.name)
     left_out = len(group.engaged) - len(shown)
     without = tr(" The {} slowest are left out.").format(left_out) if left_out > 0 else ""

@@ -8,9 +8,9 @@ import pandas as pd
 from speedgrid.report import cards, units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
-from speedgrid.report.charts.speed import NOUNS, PLURALS
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
+from speedgrid.workload import PLURALS
 
 MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved")
 LABEL_SHARE = 0.21  # of a phone's axis, which the name of a card takes with room beside it
@@ -22,7 +22,7 @@ def memory_figure(group: Group) -> Figure | None:
     """Peak memory in its parts."""
     if group.measured.memory_peak.isna().all():
         return None
-    noun = PLURALS[NOUNS[group.workload]]
+    noun = PLURALS[group.noun]
     more = tr("more while replying") if noun == "replies" else tr("more in the {}").format(tr(noun))
     legend = [Key("--chart-load", tr("the loaded model")), Key("--chart-measured", more)]
     if (group.measured.memory_before > 0).any():

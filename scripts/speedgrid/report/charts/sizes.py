@@ -8,7 +8,6 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import base, lines
 from speedgrid.report.charts.base import MUTED, Figure
-from speedgrid.report.charts.speed import NOUNS
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
@@ -49,7 +48,7 @@ def loss_figure(group: Group) -> Figure | None:
 
 def time_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Time of a step, pass or reply against the size, both on logarithmic axes."""
-    noun = NOUNS[group.workload]
+    noun = group.noun
     caption = tr("Less is better: the mean time of a {}, with its 95\u00a0% interval. {} A power of the size is a straight line.").format(
         tr(noun), tr(BOTH)
     )

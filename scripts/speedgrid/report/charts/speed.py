@@ -9,9 +9,8 @@ from speedgrid.report.charts import base
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
+from speedgrid.workload import PLURALS
 
-NOUNS = {"generate": "reply", "train": "step", "forward": "pass", "attention": "pass", "growth": "reply", "largest": "step"}
-PLURALS = {"reply": "replies", "step": "steps", "pass": "passes"}
 ITEMS_A_SECOND = {"token": "Tokens per second", "image": "Images per second", "pass": "Passes per second"}
 
 SPEED = ("rate_low", "rate_high", "replies")
@@ -21,7 +20,7 @@ CEILING = ("decode_headroom", "decode_bound")
 
 def speed_figure(group: Group) -> Figure:
     """What is typical of a cell, in items a second."""
-    measured, noun, unit = group.measured, NOUNS[group.workload], f"{group.unit}/s"
+    measured, noun, unit = group.measured, group.noun, f"{group.unit}/s"
     shown = base.most_dots(len(measured))
     most = measured.replies.max()
     dots = (
@@ -29,7 +28,7 @@ def speed_figure(group: Group) -> Figure:
         if most <= shown
         else tr("dots are {} of each technique's {}, evenly picked").format(shown, tr(PLURALS[noun]))
     )
-    prefill = tr(" with prefill included") if group.workload == "generate" else ""
+    prefill = tr(" with prefill included") if group.is_generation else ""
     return Figure(
         "speed",
         tr(ITEMS_A_SECOND[group.unit]),
