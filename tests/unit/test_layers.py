@@ -49,6 +49,39 @@ def test_a_module_imports_only_what_stands_above_it(name):
         assert not below, f"{path.relative_to(studies.ROOT)} imports {', '.join(sorted(below))}, which docs/architecture.md has below it"
 
 
+# What reads or changes something outside of a function's arguments.
+OUTSIDE = {
+    "open",
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "mkdir",
+    "unlink",
+    "rename",
+    "environ",
+    "getenv",
+    "Popen",
+    "exists",
+    "is_file",
+}
+
+
+def pure() -> list[str]:
+    """The modules that docs/architecture.md calls pure."""
+    text = (studies.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    return re.findall(r"^(\w+)\.py +.*; pure$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", pure())
+def test_a_module_that_is_called_pure_touches_nothing_outside(name):
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    named = {
+        node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)
+    }
+    assert not named & OUTSIDE
+
+
 def test_the_package_imports_no_script_and_no_script_is_a_library():
     scripts = {path.stem: path for path in (studies.ROOT / "scripts").glob("*.py")}
     found: dict[str, set[str]] = {}
