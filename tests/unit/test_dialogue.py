@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Terminal:
         self.process, self.handle = pty.fork()
         if self.process == 0:
             os.chdir(folder)
+            # What runs in the background, as tests may, hands on that Ctrl-C is ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             told = {"TERM": "xterm", "COLUMNS": "100", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder)} | environ
             os.execve(sys.executable, [sys.executable, "-c", code, *arguments], os.environ | told)
         self.screen = pyte.HistoryScreen(100, 60, history=1000)
