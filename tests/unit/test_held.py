@@ -17,7 +17,7 @@ from speedgrid.schema import EVALUATE
 
 
 def job(dtype="bfloat16", lossless=True):
-    return SimpleNamespace(told={"lossless": lossless, "options": {"dtype": dtype}}, facts={})
+    return SimpleNamespace(specification={"lossless": lossless, "options": {"dtype": dtype}}, facts={})
 
 
 def reference(rounding, dtype="bfloat16"):
