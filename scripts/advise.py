@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from speedgrid import commands, records, study
+from speedgrid.report import command
 from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask, next_steps
 from speedgrid.report.advised import Guide, outcome
 from speedgrid.schema import SUMMARY
@@ -109,7 +110,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     told["better"] = [cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask)} for one in advice.better]
     told["unknown"] = guide.unknown(ask)
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
-    return told | {"next": next_steps(guide.rows, advice, ask, guide.run)}
+    return told | {"next": next_steps(guide.rows, advice, ask, command.run(guide.study_file))}
 
 
 def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
@@ -146,17 +147,13 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     if guide.without_figures:
         lines.append("Without figures, so that nothing is said of them:")
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
-    steps = next_steps(guide.rows, advice, ask, guide.run)
+    steps = next_steps(guide.rows, advice, ask, command.run(guide.study_file))
     return lines + (["What could change this answer:", *(f"  {step}" for step in steps)] if steps else [])
 
 
 def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
     if not advice.choice:
-        return [
-            "Nothing that was measured here has a figure for this goal and stays within these limits."
-            if guide.options
-            else "Nothing was measured here."
-        ]
+        return [guide.none]
     lines = [f"Take {named(guide, advice.choice, ask)}."]
     if advice.ties:
         lines.append(f"As good: {'; '.join(named(guide, one, ask) for one in advice.ties)}.")

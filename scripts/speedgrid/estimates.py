@@ -420,6 +420,7 @@ def lines(found: Estimate, machine: Machine) -> list[str]:
 
 
 def minutes(seconds: float) -> str:
+    """A time in words, in the unit that people would use."""
     if seconds < 90:
         return f"{max(1, round(seconds / 10)) * 10} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -48,7 +48,7 @@ PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys"}
 # Ways to reach code that cannot be read off it, as names and as attributes.
 UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", "import_module", "reload"}
 UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__"}
-# `sys.modules[...]`, which is another module, or this one; whether one is there, and that it is not, may be asked and told.
+# What `sys.modules[...]` gives is a module whose names cannot be told; asking whether one is there, or setting it, reaches nothing.
 MODULES = "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
 # Code that is run in a process of its own.

@@ -223,6 +223,7 @@ CONCERNS = {
     "quality.scores": {"score", "aggregate", "render_report"},
     "quality.tasks": {"build_requests", "score"},
     "report.collect": {"aggregate", "render_report"},
+    "report.command": {"aggregate", "render_report"},
     "report.tables": {"aggregate", "render_report"},
     "report.units": {"aggregate", "render_report"},
     "report.language": {"aggregate", "render_report"},

@@ -1,11 +1,10 @@
 """Advice in words: what the guide of the page and `./speedgrid advise` say of a group. Texts are plain; the page escapes them."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
-from speedgrid.report import recipes, units
+from speedgrid.report import command, recipes, units
 from speedgrid.report.advice import (
     CARDS_GB,
     GB,
@@ -74,16 +73,10 @@ class Guide:
     def label(self, technique: str) -> str:
         return self.by_name[technique]["label"]
 
-    @property
-    def run(self) -> str:
-        """The command that runs the study."""
-        default = self.study_file in ("config.yaml", "./config.yaml")
-        return shlex.join(["./speedgrid", "run", *([] if default else ["--study", self.study_file or "STUDY.yaml"])])
-
     def command(self, technique: str) -> str:
         """The command that measures a cell again, in a checkout without its results."""
         target = "/".join(["results", *(self.rows[0][axis] for axis in ("gpu", "experiment", "model")), technique, "measure.parquet"])
-        return f"{self.run} -- {shlex.quote(target)}"
+        return command.run(self.study_file, "--", target)
 
     def code(self, technique: str) -> str:
         """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
@@ -149,6 +142,13 @@ class Guide:
         if ask.loss is not None and (option.loss is None or option.loss > ask.loss):
             told.append(price(self.qualities[technique]))
         return told
+
+    @property
+    def none(self) -> str:
+        """What is said where no technique can be advised."""
+        if not self.options:
+            return tr("Nothing was measured here.")
+        return tr("Nothing that was measured here has a figure for this goal and stays within these limits.")
 
     def unknown(self, ask: Ask) -> list[str]:
         """The measured techniques of which the figure by the goal is not known."""
@@ -219,9 +219,4 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
     }
     columns = {name: [cell[name] for cell in cells] for name in cells[0]} if cells else {}
     said = tr("Not measured, so that nothing is said of them: {}.").format(", ".join(unmeasured)) if unmeasured else ""
-    none = (
-        tr("Nothing that was measured here has a figure for this goal and stays within these limits.")
-        if cells
-        else tr("Nothing was measured here.")
-    )
-    return named | {"cells": columns, "unmeasured": said, "none": none}
+    return named | {"cells": columns, "unmeasured": said, "none": guide.none}

@@ -6,14 +6,13 @@ folder.
 
 import json
 import re
-import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from speedgrid import records, sharpen
 from speedgrid.progress import say
-from speedgrid.report import tables, units, work
+from speedgrid.report import command, tables, units, work
 from speedgrid.schema import (
     CHECKPOINT,
     EVALUATE,
@@ -79,9 +78,7 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
     if further.open:
-        study = plan["study"]["study_file"]
-        command = shlex.join(["./speedgrid", "run", *([] if study == "config.yaml" else ["--study", study]), "--sharpen"])
-        say(f"some speeds are open, and the budget is spent: {command}")
+        say(f"some speeds are open, and the budget is spent: {command.run(plan['study']['study_file'], '--sharpen')}")
 
 
 def read_plan(path: Path) -> dict:

@@ -1,0 +1,12 @@
+"""The command lines that the report tells people to type. Pure."""
+
+import shlex
+
+DEFAULT = ("config.yaml", "./config.yaml")
+
+
+def run(study_file: str, *more: str) -> str:
+    """The command that runs a study, with `more` of its options; the default study needs no name, and one whose file is not known has a
+    placeholder."""
+    named = [] if study_file in DEFAULT else ["--study", study_file or "STUDY.yaml"]
+    return shlex.join(["./speedgrid", "run", *named, *more])
