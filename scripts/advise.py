@@ -11,14 +11,15 @@ Exits with 0, also where nothing fits; with 2 for a mistake in what was asked.
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
 from speedgrid import commands, records, study
-from speedgrid.report import command
+from speedgrid.report import catalogues, command, language
 from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask, next_steps
 from speedgrid.report.advised import Guide, outcome
+from speedgrid.report.language import tr
 from speedgrid.schema import SUMMARY
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
@@ -33,14 +34,14 @@ def main() -> int:
         found = chosen(groups(records.read(folder / "summary.parquet", SUMMARY).rows), vars(arguments))
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
-    file, registry, prices = told_by_plan(folder)
-    guides = {key: Guide(rows, file, registry, prices.get(key[0])) for key, rows in found.items()}
+    told_of = planned(folder)
+    guides = {key: told_of.guide(key, rows) for key, rows in found.items()}
     if arguments.json:
+        # For programs, in English whatever the language of the study is.
         told = json.dumps([as_json(key, guide, ask) for key, guide in guides.items()], ensure_ascii=False, allow_nan=False, indent=1)
-    elif not guides:
-        told = "The study plans no cell, so there is nothing to choose from."
     else:
-        told = "\n\n".join("\n".join(as_text(key, guide, ask)) for key, guide in guides.items())
+        with language.spoken(told_of.catalogue):
+            told = in_words(guides, ask)
     # Spaces that do not break are for the page.
     commands.say(told.replace("\u00a0", " "))
     return 0
@@ -86,18 +87,38 @@ def chosen(found: dict, wanted: Mapping) -> dict:
     return found
 
 
-def told_by_plan(folder: Path) -> tuple[str, dict, dict]:
-    """The study's file, empty where no plan lies beside the results; the registry, with the techniques of the study's own; and the price of
-    an hour of each device that has one."""
+@dataclass(frozen=True)
+class Planned:
+    """What the plan beside the results says: the study's file, empty where no plan lies there; the registry, with the techniques of the
+    study's own; the price of an hour of each device that has one; and the language of its page."""
+
+    file: str
+    registry: Mapping
+    prices: Mapping
+    catalogue: language.Catalogue
+
+    def guide(self, key: tuple[str, str, str], rows: Sequence[Mapping]) -> Guide:
+        return Guide(rows, self.file, self.registry, self.prices.get(key[0]))
+
+
+def planned(folder: Path) -> Planned:
+    """The plan of the results in a folder."""
     registry = cast(dict, study.read(TECHNIQUES, TECHNIQUES.name))
     try:
         told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
-        return str(told["study_file"] or ""), {**registry, **told["techniques"]}, dict(told.get("prices", {}))
+        own, prices = {**registry, **told["techniques"]}, dict(told.get("prices", {}))
+        return Planned(str(told["study_file"] or ""), own, prices, catalogues.of_study(told))
     except (OSError, ValueError, KeyError, TypeError):
-        return "", registry, {}
+        return Planned("", registry, {}, language.ENGLISH)
 
 
 # Telling
+
+
+def in_words(guides: Mapping[tuple[str, str, str], Guide], ask: Ask) -> str:
+    if not guides:
+        return tr("The study plans no cell, so there is nothing to choose from.")
+    return "\n\n".join("\n".join(as_text(key, guide, ask)) for key, guide in guides.items())
 
 
 def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
@@ -136,62 +157,68 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     gpu, experiment, model = key
     lines = [f"{model} · {experiment} · {gpu}: {asked(ask)}", *answer(guide, advice, ask)]
     if advice.choice:
-        lines += [*(f"  {cost}" for cost in guide.costs(advice.choice)), f"  measured by: {guide.command(advice.choice)}"]
+        lines += [*(f"  {cost}" for cost in guide.costs(advice.choice)), tr("  measured by: {}").format(guide.command(advice.choice))]
         if code := guide.code(advice.choice):
-            lines += ["  the code for it:", *(f"    {line}".rstrip() for line in code.splitlines())]
+            lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
     if advice.better:
-        lines.append("Better by this goal, and beyond a limit:")
+        lines.append(tr("Better by this goal, and beyond a limit:"))
         lines += [f"  {named(guide, one, ask)}: {'; '.join(guide.why_not(one, ask))}" for one in advice.better]
     if unknown := guide.unknown(ask):
-        lines.append(f"Measured, but not by this goal: {', '.join(map(guide.label, unknown))}.")
+        lines.append(tr("Measured, but not by this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
     if guide.without_figures:
-        lines.append("Without figures, so that nothing is said of them:")
+        lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
     steps = next_steps(guide.rows, advice, ask, command.run(guide.study_file))
-    return lines + (["What could change this answer:", *(f"  {step}" for step in steps)] if steps else [])
+    return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
 
 
 def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
     if not advice.choice:
         return [guide.none]
-    lines = [f"Take {named(guide, advice.choice, ask)}."]
+
+    def told(techniques: Sequence[str]) -> str:
+        return "; ".join(named(guide, one, ask) for one in techniques)
+
+    lines = [tr("Take {0}: {1}.").format(guide.label(advice.choice), in_figures(guide, advice.choice, ask))]
     if advice.ties:
-        lines.append(f"As good: {'; '.join(named(guide, one, ask) for one in advice.ties)}.")
+        lines.append(tr("As good: {}.").format(told(advice.ties)))
     if advice.open:
-        lines.append(f"Perhaps as good, these runs cannot say: {'; '.join(named(guide, one, ask) for one in advice.open)}.")
+        lines.append(tr("Perhaps as good, these runs cannot say: {}.").format(told(advice.open)))
     if ask.goal in BY_SPEED and not guide.is_surely_faster(advice.choice):
-        lines.append("That it is faster than the baseline is not sure.")
+        lines.append(tr(" That it is faster than the baseline is not sure.").strip())
     if ask.goal == "energy":
-        lines.append("Energy has no interval: what is close may be as good.")
+        lines.append(tr("Energy has no interval: what is close may be as good."))
     if advice.runner_up and advice.runner_up not in advice.open:
-        lines.append(f"Next: {named(guide, advice.runner_up, ask)}.")
+        lines.append(tr("Next: {}.").format(told([advice.runner_up])))
     return lines
 
 
 def named(guide: Guide, technique: str, ask: Ask) -> str:
     """A technique with its figure by the goal, and its speed-up."""
+    return f"{guide.label(technique)}: {in_figures(guide, technique, ask)}"
+
+
+def in_figures(guide: Guide, technique: str, ask: Ask) -> str:
+    """Its figure by the goal, and its speed-up."""
     amount = guide.amount(technique, ask)
     parts = [guide.figure(amount, ask)] if amount is not None else []
     if speedup := guide.speedup(technique):
-        parts.append(f"{speedup} as fast as the baseline" if ask.goal in ("memory", "energy") else speedup)
-    return f"{guide.label(technique)}: {', '.join(parts)}"
+        parts.append(tr("{} as fast as the baseline").format(speedup) if ask.goal in ("memory", "energy") else speedup)
+    return tr(", ").join(parts)
 
 
 def asked(ask: Ask) -> str:
     """The question, in words."""
-    limits = [GOALS[ask.goal]]
+    limits = [tr(GOALS[ask.goal])]
     if ask.budget is not None:
-        limits.append(f"within {ask.budget / GB:g} GB")
-    limits.append(
-        "whatever the quality"
-        if ask.loss is None
-        else f"at most {100 * ask.loss:g} % worse"
-        if ask.loss
-        else "no measurable loss of quality"
-    )
+        limits.append(tr("within {} GB").format(f"{ask.budget / GB:g}"))
+    if ask.loss:
+        limits.append(tr("at most {} % worse").format(f"{100 * ask.loss:g}"))
+    else:
+        limits.append(tr("whatever the quality") if ask.loss is None else tr("no measurable loss of quality"))
     if ask.starts:
-        limits.append(f"{ask.starts:g} starts in {STARTS_PER:,} replies")
-    return ", ".join(limits)
+        limits.append(tr("{} starts in {} replies").format(f"{ask.starts:g}", f"{STARTS_PER:,}"))
+    return tr(", ").join(limits)
 
 
 if __name__ == "__main__":

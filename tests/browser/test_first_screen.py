@@ -102,7 +102,7 @@ def test_on_an_h200_vllm_leads_torch_compile_and_that_the_baseline(browser, firs
     assert re.match(r"vLLM is the fastest: 20\d(\.\d)? token/s \(.*\), a speed-up of 6\.9× .* over Baseline", headline(browser))
     assert re.search(r"Faster than Baseline \(eager attention\), too: torch\.compile 4\.6×", said)
     # Random weights say nothing of quality, and the page does not pretend that they do.
-    assert "Quality of vLLM: not measured: the model's weights are random" in said
+    assert "Quality of vLLM: not measured (the model's weights are random)" in said
     chart = browser.find_element("css selector", "#answer [data-chart]").get_attribute("aria-label")
     assert re.search(r"vLLM 6\.9.*torch\.compile 4\.6.*Baseline \(eager attention\) 1×", chart)
 

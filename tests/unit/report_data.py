@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import records_factory as made
-from speedgrid.report import collect, page, rendering, tables
+from speedgrid.report import catalogues, collect, page, rendering, tables
 from speedgrid.schema import SCORE
 
 
@@ -36,4 +36,4 @@ def scores_of(grid: Sequence[dict]) -> list[dict]:
 def quick_parts() -> page.Parts:
     """The page's real sources without Vega: for tests that read the page and do not open it."""
     sources = {name: (rendering.SOURCES / file).read_text(encoding="utf-8") for name, file in rendering.FILES.items()}
-    return page.Parts(**sources, vega="/* Vega */", languages=rendering.read_languages())
+    return page.Parts(**sources, vega="/* Vega */", languages=catalogues.read_all())

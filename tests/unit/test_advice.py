@@ -1,6 +1,7 @@
 """Advice: what is chosen, from which cells, and that limits are kept. Generated sets of cells first, then made-up and recorded studies."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_what_was_not_measured_is_never_advised_and_said_to_be_so(tmp_path):
 def test_quality_that_nobody_measured_is_not_called_kept(tmp_path):
     random = qualities(guide_of(tmp_path / "random", [BASELINE, COMPILED, INT8], quality_meaningful=False).rows)
     assert [one.kind for one in random.values()] == ["baseline", "assumed", "unknown"]
-    assert "not measured: the model's weights are random" in random["torch_compile"].words
+    assert "not measured (the model's weights are random)" in random["torch_compile"].words
     # Where the quality of others was measured, one without is unknown, whatever its construction.
     some = qualities(guide_of(tmp_path / "some", [BASELINE, SDPA, replace(COMPILED, bits_per_byte=None)]).rows)
     assert [one.kind for one in some.values()] == ["baseline", "kept", "unknown"]
@@ -311,6 +312,22 @@ def test_the_command_says_what_the_guide_says(tmp_path, monkeypatch, capsys):
     assert told["choice"]["command"].endswith("-- results/local/generate/stdlib-llama/prune_50/measure.parquet")
 
 
+def test_a_study_in_japanese_is_advised_in_japanese_and_programs_in_english(tmp_path, monkeypatch, capsys):
+    guide_of(tmp_path, [BASELINE, COMPILED, LOSSY, NF4])
+    told = {"study_file": "mine.yaml", "techniques": {}, "prices": {}, "language": "ja"}
+    (tmp_path / "plan.json").write_text(json.dumps({"study": told}), encoding="utf-8")
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--vram", "8", "--starts", "1")
+    assert "torch.compile (static cache) が最適です：1 応答あたり " in out
+    assert "  品質：測定できる低下なし" in out
+    assert "Pruned by 50 %" in out.partition("条件を超えるもの：")[2]
+    # But for names, code and commands, no line is English.
+    code = out.partition("そのためのコード：\n")[2].partition("\n条件")[0]
+    lines = [line for line in out.replace(code, "").splitlines() if not re.search("[\u3040-\u30ff\u4e00-\u9fff]", line)]
+    assert lines == []
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--json")
+    assert json.loads(out)[0]["choice"]["quality"]["words"].startswith("no measurable loss")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -343,11 +360,12 @@ def test_a_damaged_summary_is_a_line_and_no_traceback(tmp_path, monkeypatch, cap
 def test_published_results_get_advice(folder, monkeypatch, capsys):
     status, out, _ = run(monkeypatch, capsys, "--results", folder)
     assert status == 0
-    random = "not measured: the model's weights are random; it keeps the model's arithmetic by construction"
+    random = "not measured (the model's weights are random); it keeps the model's arithmetic by construction"
     wanted = {
         "decode-8b": ("Take vLLM: 633 ms a reply, 5.4×", random),
         "decode-1b": ("Take torch.compile (own loop): 210 ms a reply, 9.3×", random),
         "training-gpu": ("Take bfloat16 throughout, compiled: 27.0 ms a step, 2.3×", "its loss went from"),
     }
-    for words in wanted[folder.name]:
+    # Of other devices the figures differ.
+    for words in wanted[folder.name] if folder.parent.name == "h200" else ("Take ",):
         assert words in out

@@ -68,7 +68,7 @@ def test_all_that_is_faster_is_named_in_order_and_what_ties_stands_together(tmp_
 def test_unknown_quality_is_never_presented_as_kept(tmp_path):
     headline, points, _ = said(tmp_path, [AGAIN, often(COMPILED), often(PRUNED)], quality_meaningful=False)
     assert headline.startswith("With the model's arithmetic unchanged, torch.compile (static cache) is the fastest")
-    assert "Quality of torch.compile (static cache): not measured: the model's weights are random; it keeps" in points
+    assert "Quality of torch.compile (static cache): not measured (the model's weights are random); it keeps" in points
     assert re.search(r"Faster at a price: Pruned by 50 % [\d.× (–]+\) with unknown quality", points)
     headline, points, _ = said(tmp_path / "one", [AGAIN, often(SDPA), often(COMPILED, bits_per_byte=None)])
     assert headline.startswith("Without a measurable loss of quality, ")
@@ -103,7 +103,7 @@ def test_what_may_be_as_fast_is_open_and_has_its_price(tmp_path):
 def test_the_headline_prints_the_speeds_whose_ratio_it_prints(tmp_path):
     headline, _, _ = said(tmp_path, [AGAIN, often(COMPILED)])
     speed, ratio, below = (
-        float(re.search(p, headline)[1]) for p in (r"fastest: ([\d.]+) token", r"speed-up of ([\d.]+)×", r"attention\) \(([\d.]+) token")
+        float(re.search(p, headline)[1]) for p in (r"fastest: ([\d.]+) token", r"speed-up of ([\d.]+)×", r"attention\) at ([\d.]+) token")
     )
     assert ratio == pytest.approx(speed / below, rel=0.02)
 

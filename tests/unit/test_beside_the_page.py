@@ -8,7 +8,9 @@ import records_factory as made
 from markupsafe import Markup
 from report_data import group_of, quick_parts
 from speedgrid import records
-from speedgrid.report import charts, markdown, page, pictures, rendering
+from speedgrid.report import catalogues, charts, language, markdown, page, pictures, rendering
+from speedgrid.report.answer import answer
+from speedgrid.report.units import percent
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
 STUDY = {"title": "A <b>study</b> | of mine", "name": "mine", "study_file": "config.yaml"}
@@ -86,3 +88,15 @@ def test_an_empty_plan_has_a_page_that_says_so(tmp_path):
     rendering.write(plan, *paths, tmp_path / "report.html", None)
     assert "The study plans no cell" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "plans no cell" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_the_markdown_of_a_study_in_japanese_is_japanese_and_tells_what_quality_changed(group):
+    with language.spoken(catalogues.read_all()["ja"]):
+        text = markdown.summary(STUDY, [(group, answer(group).headline)], ["abc"], ["NVIDIA H200"])
+    assert "| 手法 | 速度 |" in text
+    assert "スタディ `mine` · NVIDIA H200 · コミット `abc`" in text
+    assert "が最速" in text or "最速は" in text
+    assert "| ベースライン |" in text
+    lossy = next(line for line in text.splitlines() if line.startswith("| bfloat16"))
+    change = group.rows.set_index("technique").bits_per_byte
+    assert lossy.endswith(f" {change['bf16']:.3f} ({percent(change['bf16'] / change['baseline'] - 1)}) |")

@@ -10,10 +10,12 @@ import pytest
 import records_factory as made
 import texts
 from report_data import page_of, quick_parts
-from speedgrid import planning
-from speedgrid.report import language, units
+from speedgrid import comparison, planning
+from speedgrid.comparison import Results
+from speedgrid.report import collect, language, page, tables, units
 from speedgrid.report.answer import parameters_in_words
 from speedgrid.study import StudyError, validate
+from test_work import step, write_cells
 
 import studies
 
@@ -21,7 +23,17 @@ LANGUAGES = quick_parts().languages
 JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 # What is the same in both: names, units and terms of the field.
 AS_IN_ENGLISH = {"CPU", "CUDA", "GPU", "MBU", "MFU", "Python", "TPOT", "TTFT", "import", "p50", "p95", "p99", "bits per byte"}
-AS_IN_ENGLISH |= {"Bits per byte", "CPU stolen", "Compute capability", "Decode", "Prefill", "decode", "prefill", "{} bits per byte"}
+AS_IN_ENGLISH |= {
+    "B / A",
+    "Bits per byte",
+    "CPU stolen",
+    "Compute capability",
+    "Decode",
+    "Prefill",
+    "decode",
+    "prefill",
+    "{} bits per byte",
+}
 
 
 def places(text: str) -> list[str]:
@@ -97,9 +109,7 @@ def test_a_page_in_japanese_asks_for_nothing_that_has_no_translation(japanese):
 def test_a_page_in_japanese_speaks_japanese(japanese):
     html, _ = japanese
     assert '<html lang="ja">' in html
-    shown = re.sub(r"<(script|style|pre|code)\b.*?</\1>", " ", html, flags=re.DOTALL)
-    said = [" ".join(text.split()) for text in re.findall(r">([^<>]+)<", shown)]
-    sentences = [text for text in said if len(re.findall(r"[a-z]{2,}", text)) >= 5 and not JAPANESE.search(text)]
+    sentences = english(html)
     # What comes from outside; of a reason the words around its code stand together here.
     outside = {"KV cache, which is off here"}  # as the published summary has it
     outside |= {cell.reason.replace("`generate` ", "") for cell in made.DEFAULT_CELLS} | {
@@ -114,6 +124,35 @@ def test_a_page_in_japanese_speaks_japanese(japanese):
         "に対する高速化率",
         "100 万トークンあたりの料金",
     ):
+        assert words in html
+
+
+WORDS = re.compile(r"[a-z]{2,}")
+
+
+def english(html: str) -> list[str]:
+    """What of a page's texts has five English words or more and nothing Japanese: sentences that nobody translated."""
+    shown = re.sub(r"<(script|style|pre|code)\b.*?</\1>", " ", html, flags=re.DOTALL)
+    said = [" ".join(text.split()) for text in re.findall(r">([^<>]+)<", shown)]
+    return [text for text in said if " " in text and len(WORDS.findall(text)) >= 5 and not JAPANESE.search(text)]
+
+
+def test_a_page_in_japanese_of_training_and_of_what_others_published_is_japanese(tmp_path):
+    losses = [2.0 - 0.05 * number for number in range(20)]
+    cells = {name: [step(n, seconds, loss) for n, loss in enumerate(losses, 1)] for name, seconds in (("plain", 0.4), ("fast", 0.05))}
+    grid = write_cells(tmp_path, cells)
+    told = [collect.read_cell(cell, made.JOBS) for cell in grid]
+    summary, runs, replies = tables.summary_rows(told), tables.run_rows(told), [row for cell in told for row in cell.measure.rows]
+    study = made.study(cells=[made.Made(name, name.title()) for name in cells]) | {"language": "ja"}
+    study["experiments"] = {"generate": {"workload": "train", "batch_size": 8, "sampling": {}, "published": "s"}}
+    others = "study,device,technique,point,column,value,note\ns,GPU X,plain,,latency_mean_s,0.1,\ns,GPU X,fast,,latency_mean_s,0.025,\n"
+    parts = replace(quick_parts(), published=others)
+    older = [row | {"rate": row["rate"] * 2} for row in summary]
+    compared = comparison.compare(Results("last-month", older, runs), Results("now", summary, runs))
+    html = page.render(parts, study, summary, runs, replies, compared)
+    outside = set(compared.notes) | {made.study()["title"]}
+    assert [text for text in english(html) if not any(known in text for known in outside)] == []
+    for words in ("両方とも速い", "に対する高速化率。大きいほど速い", "ありえない値", "2 遅い"):
         assert words in html
 
 

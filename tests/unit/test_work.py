@@ -86,6 +86,12 @@ def test_a_steps_work_is_held_against_what_the_device_did(trained):
     assert rows["fast"]["run_mfu"] == pytest.approx(0.5, rel=0.02)
 
 
+def test_more_arithmetic_than_the_device_can_do_is_called_impossible(tmp_path):
+    text = page_of(write_cells(tmp_path, {"plain": [step(n, 0.4) for n in range(1, 21)], "fast": [step(n, 0.05) for n in range(1, 21)]}))
+    assert "Fast seems to reach 198 % of the rate of matrix products that this device was seen to do, which is impossible" in text
+    assert "198 %impossible: a probe that was disturbed, or operations counted that were not done" in text
+
+
 def test_losses_are_told_and_those_that_do_not_fall_are_named(trained):
     rows, _ = summary_of(trained)
     assert (rows["plain"]["loss_first"], rows["plain"]["loss_last"]) == (2.0, pytest.approx((LOSSES[-1] + LOSSES[-2]) / 2))
@@ -165,7 +171,7 @@ def test_the_largest_size_is_each_cells_own_and_what_is_compared_is_common(tmp_p
     text = page_of(grid)
     assert "Speeds, memory and losses are compared at 4, the largest size that all finished." in text
     assert "The loss falls less" not in text
-    assert "The largest batch that fits, to a sixteenth: Parts 32 and Plain 4." in text
+    assert "The largest batch that fits, found to within a sixteenth: Parts 32 and Plain 4." in text
     assert "Parts takes the largest batch: 32, 8.0 times that of Plain, 4." in text
 
 
@@ -213,7 +219,7 @@ def test_what_ended_the_search_is_told(tmp_path):
     rows, _ = summary_of(grid)
     assert [rows[name]["ended_by"] for name in parts] == ["memory", "model"]
     text = page_of(grid)
-    assert "Other: memory has room for more, and the model takes no longer sequence." in text
+    assert "Other: memory has room for more, but the model takes no longer sequence." in text
     assert "Plain: memory has room" not in text
 
 

@@ -6,11 +6,25 @@ import re
 from collections.abc import Iterator
 
 import jinja2
-from speedgrid import planning, workload
+from speedgrid import comparison, planning, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.quality import excerpts
-from speedgrid.report import advice, answer, failures, overview, page, quality, rendering, timeline, training, trust
-from speedgrid.report.charts import base, devices, families, phases, proof, sizes, speed, watched
+from speedgrid.report import (
+    advice,
+    answer,
+    compared,
+    failures,
+    markdown,
+    overview,
+    page,
+    published,
+    quality,
+    rendering,
+    timeline,
+    training,
+    trust,
+)
+from speedgrid.report.charts import base, devices, families, memory, phases, proof, sizes, speed, starts, watched
 from speedgrid.schema import RUN, STATUSES, SUMMARY
 
 PACKAGE = planning.ROOT / "scripts" / "speedgrid" / "report"
@@ -18,9 +32,9 @@ LOOKED_UP = ("tr", "tr_html")
 
 
 def of_python() -> set[str]:
-    """What stands in calls of `tr` and `tr_html`."""
+    """What stands in calls of `tr` and `tr_html`, on the page and in what `./speedgrid advise` says."""
     found: set[str] = set()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in (*sorted(PACKAGE.rglob("*.py")), planning.ROOT / "scripts" / "advise.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOOKED_UP and node.args:
                 found |= {part.value for part in _texts(node.args[0])}
@@ -82,7 +96,9 @@ def of_constants() -> set[str]:
     found |= {*watched.INKS, *(words for words, _ in (*watched.ON_GPU.values(), *watched.ON_CPU.values()))}
     found |= {*devices.AXES.values(), "device", "model", sizes.BOTH, sizes.ENDED, *(name for _, name, *_ in phases.PARTS)}
     found |= {*failures.TO_DO.values(), *quality.NAMES.values(), *quality.TASKS.values(), "loss", "gain", "no measurable loss"}
-    return found | {"fits", "tight", "too large", "not known", "characters", "words"}
+    found |= {page.IMPOSSIBLE, *markdown.HEADS, *published.NAMES.values(), *compared.HEADER, *comparison.OUTCOMES}
+    found |= {*sizes.GROWS.values(), *sizes.LENGTHS.values(), *memory.PARTS, *starts.STEPS, *starts.ONCE}
+    return found | {"fits", "tight", "too large", "not known", "characters", "words", "size", "no verdict"}
 
 
 def every() -> set[str]:

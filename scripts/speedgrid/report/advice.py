@@ -363,7 +363,7 @@ def _unmeasured(row: Mapping, known: bool) -> Quality:
     why = why_unknown(row)
     if not row["lossless"]:
         return Quality("unknown", None, tr("not known: {}").format(why))
-    said = tr("not measured: {}; it keeps the model's arithmetic by construction, which was not checked here").format(why)
+    said = tr("not measured ({}); it keeps the model's arithmetic by construction, which was not checked here").format(why)
     return Quality("unknown", None, said) if known else Quality("assumed", 0.0, said)
 
 
@@ -374,7 +374,7 @@ def why_unknown(row: Mapping) -> str:
     if row["quality_meaningful"] is False or row["quality_meaningful"] == 0:
         return tr("the model's weights are random")
     reason = row["quality_reason"] or tr(STATUSES.get(row["quality_status"] or "", ""))
-    return {"not asked for": tr("the study does not ask for it"), "": tr("it was not measured")}.get(reason, reason)
+    return {"not asked for": tr("the study does not ask for it"), "": tr("no job has scored it")}.get(reason, reason)
 
 
 def _known(value: object) -> float | None:
@@ -395,14 +395,20 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./
     for name in advice.open:
         row = by_name[name]
         more = _known(row["further_runs_fastest"]) if by_name[advice.choice]["standing"] == "first" else None
-        price = f" ({int(more)} more run{'s' * (more != 1)} of each would tell)" if more else ""
-        steps.append(f"{row['label']} may be as fast{price}: {run} --sharpen where runs is auto, else a higher runs")
+        if more:
+            runs = tr("1 more run") if more == 1 else tr("{} more runs").format(int(more))
+            said = tr("{} may be as fast; {} of each would tell: {} --sharpen, or a higher runs where the study sets a number")
+            steps.append(said.format(row["label"], runs, run))
+        else:
+            said = tr("{} may be as fast: {} --sharpen, or a higher runs where the study sets a number")
+            steps.append(said.format(row["label"], run))
     judged = qualities(list(by_name.values()))
     unknown = [name for name in advice.better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
-    steps += [f"{by_name[name]['label']} is better by this goal; its quality is {judged[name].words}" for name in unknown]
+    better = tr("{} is better by this goal; its quality is {}")
+    steps += [better.format(by_name[name]["label"], judged[name].words) for name in unknown]
     for row in by_name.values():
         if row["status"] == "not_run":
-            steps.append(f"{row['label']} is not measured yet: {run}")
+            steps.append(tr("{} is not measured yet: {}").format(row["label"], run))
         elif not is_ranked(row):
-            steps.append(f"{row['label']} has no figures: {STATUSES.get(row['status'], row['status'])}")
+            steps.append(tr("{} has no figures: {}").format(row["label"], tr(STATUSES.get(row["status"], row["status"]))))
     return steps

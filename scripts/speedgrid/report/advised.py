@@ -105,11 +105,11 @@ class Guide:
         if ask.goal == "throughput":
             return f"{units.number(float(value))} {self.unit}/s"
         if ask.goal == "latency":
-            return f"{units.scale('s', [value]).text(float(value))} a {self.noun}"
-        items = units.plural(self.unit)
+            return tr("{0} a {1}").format(units.scale("s", [value]).text(float(value)), tr(self.noun))
+        items, amount = tr(units.plural(self.unit)), units.number(float(value * ITEMS_PRICED))
         if ask.price is None:
-            return f"{units.number(float(value * ITEMS_PRICED))} device hours per million {items}"
-        return f"{units.number(float(value * ITEMS_PRICED))} per million {items} at {units.number(float(ask.price))} an hour"
+            return tr("{0} device hours per million {1}").format(amount, items)
+        return tr("{0} per million {1} at {2} an hour").format(amount, items, units.number(float(ask.price)))
 
     def amount(self, technique: str, ask: Ask) -> float | None:
         """Its figure by the goal."""
@@ -135,10 +135,8 @@ class Guide:
         """Which limits a better technique is beyond."""
         option = self.option(technique)
         told = []
-        if ask.budget is not None and option.needs is None:
-            told.append("memory not known")
-        elif ask.budget is not None and option.needs is not None and option.needs > ask.budget:
-            told.append(f"needs {gigabytes(option.needs)}")
+        if ask.budget is not None and (option.needs is None or option.needs > ask.budget):
+            told.append(needed(option))
         if ask.loss is not None and (option.loss is None or option.loss > ask.loss):
             told.append(price(self.qualities[technique]))
         return told
@@ -174,13 +172,18 @@ def price(quality: Quality, short: bool = False) -> str:
     return tr("for {}").format(quality.words) if quality.is_bits else tr("at a loss: {}").format(quality.words)
 
 
+def needed(option: Option) -> str:
+    """How much memory a technique takes, in words."""
+    return tr("memory not known") if option.needs is None else tr("needs {}").format(gigabytes(option.needs))
+
+
 def gigabytes(value: float) -> str:
     return f"{units.number(float(value) / GB)} GB"
 
 
 def outcome(row: Mapping) -> str:
     """Why a cell has no figures, in words."""
-    said = STATUSES.get(row["status"], row["status"])
+    said = tr(STATUSES.get(row["status"], row["status"]))
     return f"{said}: {row['reason']}" if row["reason"] else said
 
 
@@ -203,7 +206,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
             "speedup": guide.speedup(name),
             "costs": guide.costs(name),
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
-            "beyond": tr("needs {}").format(tr("memory that is not known") if option.needs is None else gigabytes(option.needs)),
+            "beyond": needed(option),
             "sure": bool(guide.is_surely_faster(name)),
             "code": codes.setdefault(guide.code(name), len(codes)),
         }

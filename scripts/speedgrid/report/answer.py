@@ -80,24 +80,24 @@ GROWN = {
         "{}",
         "<strong>{}</strong> takes the largest batch: {}",
         "<strong>{}</strong> take the largest batch: {}",
-        "The largest batch that fits, to a sixteenth: {}.",
-        "{}: memory has room for more, and the model takes no longer batch.",
+        "The largest batch that fits, found to within a sixteenth: {}.",
+        "{}: memory has room for more; no larger batch was tried.",
         "Nothing here takes a larger batch than <strong>{}</strong>, the baseline: {}.",
     ),
     "sequence": Grown(
         "{} tokens",
         "<strong>{}</strong> takes the largest sequence: {}",
         "<strong>{}</strong> take the largest sequence: {}",
-        "The largest sequence that fits, to a sixteenth: {}.",
-        "{}: memory has room for more, and the model takes no longer sequence.",
+        "The largest sequence that fits, found to within a sixteenth: {}.",
+        "{}: memory has room for more, but the model takes no longer sequence.",
         "Nothing here takes a larger sequence than <strong>{}</strong>, the baseline: {}.",
     ),
     "layers": Grown(
         "{} layers with {} parameters",
         "<strong>{}</strong> takes the largest model: {}",
         "<strong>{}</strong> take the largest model: {}",
-        "The largest model that fits, to a sixteenth: {}.",
-        "{}: memory has room for more, and the model takes no longer model.",
+        "The largest model that fits, found to within a sixteenth: {}.",
+        "{}: memory has room for more; no larger model was tried.",
         "Nothing here takes a larger model than <strong>{}</strong>, the baseline: {}.",
     ),
 }
@@ -175,7 +175,7 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         return tr_html("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
         return tr_html("{}.").format(lead) + _may_be(unsure)
-    over = tr_html("{}, a speed-up of {} over {} ({} {}/s).")
+    over = tr_html("{}, a speed-up of {} over {} at {} {}/s.")
     return over.format(lead, _ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
 
 
@@ -217,9 +217,9 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     dearer = faster[faster.technique.isin(advice.better)]
     rest = faster[~faster.technique.isin((*advice.better, *advice.ties, advice.choice))]
     points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
+    points += _memory_points(group, guide)
     if len(dearer):
         points.append(tr_html("Faster at a price: {}.").format(_in_order(dearer, guide)))
-    points += _memory_points(group, guide)
     if len(rest):
         than = tr_html("Slower: {}.") if baseline is None else tr_html("Faster than {}, too: {}.")
         points.append(than.format(*([] if baseline is None else [baseline.label]), _in_order(rest, guide)))
@@ -269,7 +269,7 @@ def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
     if best.workload != "generate":
         return None
     if figure is None:
-        return tr_html("Quality of {}: not measured: {}.").format(best.label, why_unknown(guide.by_name[best.technique]))
+        return tr_html("Quality of {}: not measured ({}).").format(best.label, why_unknown(guide.by_name[best.technique]))
     return tr_html("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
 
 
@@ -287,6 +287,11 @@ def _mfu_point(best: pd.Series) -> Markup | None:
     """What of the device's arithmetic a training step or a pass used."""
     if units.is_missing(best.run_mfu):
         return None
+    if best.run_mfu > 1:
+        return tr_html(
+            "{} seems to reach {} % of the rate of matrix products that this device was seen to do, which is impossible: the probe was"
+            " disturbed, or operations were counted that were not done."
+        ).format(best.label, units.number(100 * float(best.run_mfu), 2))
     return tr_html("{} reaches {} % of the rate of matrix products that this device was seen to do in the same number format.").format(
         best.label, units.number(100 * float(best.run_mfu), 2)
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
 
@@ -95,5 +96,5 @@ def device_memory(runs: Sequence[Mapping], group: Group) -> float | None:
 def _in_words(need: Need, unit: units.Scale) -> str:
     if need.least is None:
         full = units.scale("B", [need.full])
-        return "ran out of memory" + ("" if need.full is None else f" on {full.text(need.full)}")
+        return tr("ran out of memory") if need.full is None else tr("ran out of memory on {}").format(full.text(need.full))
     return unit.text(need.least)

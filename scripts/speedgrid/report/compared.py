@@ -2,6 +2,7 @@
 
 from speedgrid.comparison import KEYS, Change, Comparison
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.stats import Estimate
 
 HEADER = ("", "cell", "A, per s", "B, per s", "B / A", "95 % interval", "")
@@ -15,26 +16,26 @@ def row(change: Change) -> tuple[str, ...]:
     ratio, interval = "", ""
     if change.ratio:
         ratio, ends = units.with_interval(change.ratio.value, change.ratio.low, change.ratio.high)
-        interval = ends or "none"
-    return (change.outcome, name, *speeds, ratio, interval, _remark(change))
+        interval = ends or tr("none")
+    return (tr(change.outcome), name, *speeds, ratio, interval, _remark(change))
 
 
 def counts(compared: Comparison) -> str:
     """How many cells came out how, the most pressing first."""
-    return ", ".join(f"{count} {outcome}" for outcome, count in compared.counts.items()) or "no cells"
+    told = [f"{count} {tr(outcome)}" for outcome, count in compared.counts.items()]
+    return tr(", ").join(told) or tr("no cells")
 
 
 def floors(compared: Comparison) -> list[str]:
-    """The noise between runs of every device and workload."""
-    return [
-        f"noise between runs on {gpu}, {workload}: {units.number(100 * noise.sd, 2)} % ({noise.runs} runs here, and what others have shown)"
-        for (gpu, workload), noise in compared.noise.items()
-    ]
+    """The noise between runs of every device and workload, a sentence each, without its full stop."""
+    said = tr("Noise between runs on {}, {}: {} % ({} runs here, and what others have shown)")
+    return [said.format(gpu, workload, units.number(100 * noise.sd, 2), noise.runs) for (gpu, workload), noise in compared.noise.items()]
 
 
 def differences(compared: Comparison) -> list[tuple[str, ...]]:
     """What differs around the cells: what, in A, in B, and in how many cells where that means something."""
-    return [(d.what, _cut(d.before), _cut(d.after), f"{d.cells} cells" if d.cells else "") for d in compared.differences]
+    cells = tr("{count} cells")
+    return [(d.what, _cut(d.before), _cut(d.after), cells.format(count=d.cells) if d.cells else "") for d in compared.differences]
 
 
 def _remark(change: Change) -> str:
@@ -44,9 +45,9 @@ def _remark(change: Change) -> str:
     if change.outcome == "no figures":
         return change.status_after or ""
     if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
-        return "not engaged in either"
+        return tr("not engaged in either")
     others = [name for name in change.differs if name not in ("status", "label")]
-    return f"other {', '.join(others)}" if others else ""
+    return tr("other {}").format(tr(", ").join(others)) if others else ""
 
 
 def _speed(estimate: Estimate | None) -> str:

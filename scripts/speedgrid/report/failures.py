@@ -36,7 +36,7 @@ class Struck:
 
 @dataclass(frozen=True)
 class Kind:
-    """A status with what it means and what to do, and its reasons, the most frequent first."""
+    """A status with what it means, as the start of a sentence, and what to do, and its reasons, the most frequent first."""
 
     status: str
     meaning: str
@@ -62,7 +62,10 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
         )
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     instead = _that_fit(rows, summary) if status == "oom" else ""
-    return Kind(status, STATUSES.get(status, status), tr(TO_DO.get(status, "")), len(rows), [Struck(*item) for item in ordered], instead)
+    meaning = tr(STATUSES.get(status, status))
+    return Kind(
+        status, meaning[:1].upper() + meaning[1:], tr(TO_DO.get(status, "")), len(rows), [Struck(*item) for item in ordered], instead
+    )
 
 
 def _group(row: Mapping) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
 
@@ -19,14 +20,15 @@ HEADS = ("Technique", "Speed", "95 %", "Speed-up", "95 %", "Verdict", "Peak memo
 def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Sequence[str], devices: Sequence[str]) -> str:
     """The Markdown of a study; `groups` come with their headlines (answer.Answer). What is beyond MOST characters is counted, not shown."""
     title = study["title"] or study["name"]
-    told = [f"study `{_code(study['name'])}`", *map(_text, devices), *(f"commit `{_code(commit)}`" for commit in commits)]
+    told = [tr("study {}").format(f"`{_code(study['name'])}`"), *map(_text, devices)]
+    told += [tr("commit {}").format(f"`{_code(commit)}`") for commit in commits]
     parts = [f"## {_text(title)}", " · ".join(told)]
     if not groups:
-        parts.append("The study plans no cell, so there is nothing to show.")
+        parts.append(tr("The study plans no cell, so there is nothing to show."))
     for number, (group, headline) in enumerate(groups):
         part = _group(group, headline)
         if sum(map(len, parts)) + len(part) > MOST:
-            parts.append(f"{len(groups) - number} more combinations of model, device and experiment are in the report.")
+            parts.append(tr("{} more combinations of model, device and experiment are in the report.").format(len(groups) - number))
             break
         parts.append(part)
     return "\n\n".join(parts) + "\n"
@@ -34,20 +36,24 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
 
 def _group(group: Group, headline: Markup) -> str:
     lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
-    lines += [_line(HEADS), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
+    lines += [_line([tr(head) for head in HEADS]), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     memory = units.scale("B", group.rows.memory_peak)
-    return "\n".join(lines + [_line(_row(row, memory)) for row in each(group.rows)])
+    against = None if group.baseline is None else group.baseline.bits_per_byte
+    return "\n".join(lines + [_line(_row(row, memory, against)) for row in each(group.rows)])
 
 
-def _row(row, memory: units.Scale) -> list[str]:
+def _row(row, memory: units.Scale, against: float | None) -> list[str]:
+    """The cells of a row; `against` is the baseline's bits per byte, where it has any."""
     if row.status not in MEASURED or units.is_missing(row.rate):
         return [_text(row.label), "", "", "", "", f"`{_code(row.status)}`", "", ""]
     speed, around = units.with_interval(row.rate, row.rate_low, row.rate_high)
     ratio, ends = units.with_interval(row.speedup, row.speedup_low, row.speedup_high)
-    verdict = "baseline" if row.is_baseline else row.verdict
+    verdict = tr("baseline") if row.is_baseline else tr(row.verdict or "")
     if row.status != "ok":
         verdict = f"`{_code(row.status)}`"
     quality = "" if units.is_missing(row.bits_per_byte) else units.number(row.bits_per_byte, 4)
+    if quality and not row.is_baseline and not units.is_missing(against):
+        quality += f" ({units.percent(row.bits_per_byte / against - 1)})"
     peak = "" if units.is_missing(row.memory_peak) else memory.text(row.memory_peak)
     ratio = "" if units.is_missing(row.speedup) else f"{ratio}×"
     return [_text(row.label), f"{speed} {row.unit}/s", around, ratio, ends, verdict, peak, quality]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.report.tables import GROUP, Group, each
 from speedgrid.schema import MEASURED, STATUSES
 
@@ -141,7 +142,7 @@ def _matrix(experiment: str, groups: Sequence[tuple[Group, str]]) -> Matrix:
 
 def _field(row) -> Field:
     if row.status not in MEASURED or units.is_missing(row.rate):
-        return Field(row.status.replace("_", " "), "none", STATUSES.get(row.status, row.status))
+        return Field(row.status.replace("_", " "), "none", tr(STATUSES.get(row.status, row.status)))
     speed = f"{units.number(row.rate)} {row.unit}/s"
     if units.is_missing(row.speedup):
         return Field(units.number(row.rate), "off", speed)
@@ -150,8 +151,8 @@ def _field(row) -> Field:
     if row.status != "ok":
         return Field(f"{units.number(row.speedup)}", "off", f"{said}; {row.status.replace('_', ' ')}")
     if row.is_baseline:
-        return Field("1", "base", f"the baseline, {speed}")
+        return Field("1", "base", f"{tr('the baseline')}, {speed}")
     look = row.verdict or "unsure"
     if look == "faster" and row.speedup >= TWICE:
         look = "twice"
-    return Field(units.number(row.speedup), look, f"{said}, {row.verdict or 'no verdict'}")
+    return Field(units.number(row.speedup), look, f"{said}, {tr(row.verdict or 'no verdict')}")

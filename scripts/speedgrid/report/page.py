@@ -59,7 +59,7 @@ INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_
 }
 PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
-IMPOSSIBLE = "over 100 %: the device can do more than its probe saw, or less was computed than is counted"
+IMPOSSIBLE = "impossible: a probe that was disturbed, or operations counted that were not done"
 QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # columns, and the metric of quality.figure that they are
 
 MACHINE = (
@@ -72,7 +72,7 @@ MAIN_PACKAGES = (
 )
 SAMPLE_CHARACTERS = 600
 NEVER = "never"  # that a technique pays off
-MOST_SAID = 10  # techniques that a chart names in words
+MOST_SAID = 6  # techniques that a chart names in words
 
 
 @dataclass(frozen=True)
@@ -191,14 +191,19 @@ def written(parts: Parts, context: Mapping) -> str:
     }
     environment.globals |= {"t": tr_html, "language": now().code, "js_texts": js_texts(parts.script + parts.guide)}
     environment.filters |= {"sort_key": _sort_key, "on_page": _on_page, "shortened": _shortened}
-    # Of 2,000 cells the indentation of the template would be half a megabyte.
-    return environment.from_string(re.sub(r"^ +(?=[<{])", "", parts.template, flags=re.MULTILINE)).render(
+    return environment.from_string(_slim(parts.template)).render(
         **context,
         style=Markup(parts.style),
         vega=Markup(scripts[0]),
         script=Markup(scripts[1]),
         script_sources=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
     )
+
+
+def _slim(template: str) -> str:
+    """A template without what HTML lets one leave out: indentation, and the end tags of cells, rows and items, each of which ends where the
+    next begins. On a page of 2,000 cells that is more than a megabyte."""
+    return re.sub(r"</(?:td|th|tr|li)>", "", re.sub(r"^ +(?=[<{])", "", template, flags=re.MULTILINE))
 
 
 def build(
@@ -251,7 +256,7 @@ def build(
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
         "machines": known,
-        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", "unknown device") for one in known)),
+        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", tr("unknown device")) for one in known)),
         "environments": environments(summary, runs),
         "span": time_span(runs),
         "time_shares": timeline.shares(runs),
@@ -330,7 +335,7 @@ def _section(
         sizes=training.point_tables(points),
         others=published.beside(others, settings.get("published"), group, points, settings),
         fits=cards.table(group, cards.device_memory(runs, group)),
-        prompt=settings.get("prompt") or f"{settings.get('prompt_tokens', '?')} random tokens",
+        prompt=settings.get("prompt") or tr("{} random tokens").format(settings.get("prompt_tokens", "?")),
     )
 
 
@@ -386,7 +391,7 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
         return TableCell(text, value, ", ".join(filter(None, (ends, tr(row.verdict) if name == "speedup" and row.verdict else ""))))
     if name == "run_mfu":
-        return TableCell(f"{units.number(100 * value, 2)} %", value)
+        return TableCell(f"{units.number(100 * value, 2)} %", value, tr(IMPOSSIBLE) if value > 1 else "")
     if name in SHARES:
         return TableCell(f"{units.number(100 * value, 2)} %", value, getattr(row, SHARES[name]))
     if name in QUALITY_SHARES:
@@ -394,7 +399,7 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
     if name in PERCENTILES:
         low, high = _percentile_ends(row, name)
         unsupported = units.is_missing(low) and units.is_missing(high)
-        ends = "" if unsupported else f"{units.number(scale(low))}–{units.number(scale(high))}"
+        ends = "" if unsupported else _between(scale, low, high)
         return TableCell(units.number(scale(value)) + (" †" if unsupported else ""), value, ends)
     if name == "bits_per_byte":
         against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
@@ -412,7 +417,10 @@ def _sort_key(cell: TableCell) -> Markup:
     """The attribute of what a cell sorts by, and of what a table of its own holds of it: with as many digits as anybody reads, and none
     where that is what it shows."""
     key = f"{cell.key:.6g}" if isinstance(cell.key, float) else "" if cell.key is None else str(cell.key)
-    return Markup("" if key == cell.text and not cell.note else Markup(' data-key="{}"').format(key))
+    if key == cell.text and not cell.note:
+        return Markup("")
+    # HTML needs no quotes around a number.
+    return Markup(f" data-key={key}") if re.fullmatch(r"[\w.+-]+", key, re.ASCII) else Markup(' data-key="{}"').format(key)
 
 
 def _shortened(words: str) -> str:
@@ -434,6 +442,13 @@ def _on_page(meaning: str) -> str:
 
 def _percentile_ends(row, name: str) -> tuple[float, float]:
     return tuple(getattr(row, f"{name.removesuffix('_s')}_{end}_s") for end in ("low", "high"))
+
+
+def _between(scale: units.Scale, low: float, high: float) -> str:
+    """An interval; of one end alone, which few replies give, a bound."""
+    if units.is_missing(low) or units.is_missing(high):
+        return f"≤ {units.number(scale(high))}" if units.is_missing(low) else f"≥ {units.number(scale(low))}"
+    return f"{units.number(scale(low))}–{units.number(scale(high))}"
 
 
 def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
@@ -491,7 +506,7 @@ def environments(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> list[di
         if run["packages"]:
             found.setdefault(tuple(run["packages"]), set()).add(names.get(tuple(run[axis] for axis in KEYS)))
     return [
-        {"name": ", ".join(sorted(filter(None, envs))) or "preparation", "main": _main_packages(packages), "all": packages}
+        {"name": ", ".join(sorted(filter(None, envs))) or tr("preparation"), "main": _main_packages(packages), "all": packages}
         for packages, envs in found.items()
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
 from speedgrid.schema import POINTS, SUMMARY
 
@@ -129,7 +130,7 @@ def _table(column: str, figures: Sequence[Figure], all_of: Sequence[Figure], gro
                 note=figure.note,
             )
         )
-    return Table(NAMES.get(column, LABELS[column].label), unit.unit, gain.words, rows)
+    return Table(tr(NAMES.get(column, LABELS[column].label)), unit.unit, gain.words, rows)
 
 
 def _base(figures: Sequence[Figure], group: Group) -> str:
@@ -141,12 +142,16 @@ def _base(figures: Sequence[Figure], group: Group) -> str:
 
 def _gain(column: str, base: str) -> _Gain:
     if column == "accuracy":
-        return _Gain(f"Against {base}, in points; more is better", lambda x, b: 100 * (x - b), _points, "better", "worse")
+        return _Gain(
+            tr("Against {}, in points; more is better").format(base), lambda x, b: 100 * (x - b), _points, tr("better"), tr("worse")
+        )
     if LABELS[column].unit == "B":
-        return _Gain(f"Memory over that of {base}; less is better", lambda x, b: math.log(x / b), _ratio, "more", "less")
+        return _Gain(
+            tr("Memory over that of {}; less is better").format(base), lambda x, b: math.log(x / b), _ratio, tr("more"), tr("less")
+        )
     if LABELS[column].better == "lower":
-        return _Gain(f"Speed-up over {base}; more is faster", lambda x, b: math.log(b / x), _ratio, "faster", "slower")
-    return _Gain(f"Speed-up over {base}; more is faster", lambda x, b: math.log(x / b), _ratio, "faster", "slower")
+        return _Gain(tr("Speed-up over {}; more is faster").format(base), lambda x, b: math.log(b / x), _ratio, tr("faster"), tr("slower"))
+    return _Gain(tr("Speed-up over {}; more is faster").format(base), lambda x, b: math.log(x / b), _ratio, tr("faster"), tr("slower"))
 
 
 def _ratio(logarithm: float) -> str:
@@ -159,8 +164,8 @@ def _points(difference: float) -> str:
 
 def _direction(ours: float, theirs: float, gain: _Gain) -> str:
     """Whether a technique changed its baseline in the same direction in both studies."""
-    mine, other = (gain.more if one > UNCHANGED else gain.less if one < -UNCHANGED else "unchanged" for one in (ours, theirs))
-    return f"{mine} in both" if mine == other else f"{mine} here, {other} there"
+    mine, other = (gain.more if one > UNCHANGED else gain.less if one < -UNCHANGED else tr("unchanged") for one in (ours, theirs))
+    return tr("{} in both").format(mine) if mine == other else tr("{0} here, {1} there").format(mine, other)
 
 
 def _conditions(figures: Sequence[Figure], group: Group, settings: Mapping) -> list[tuple[str, str, str]]:
@@ -170,8 +175,8 @@ def _conditions(figures: Sequence[Figure], group: Group, settings: Mapping) -> l
     notes = "; ".join(dict.fromkeys(figure.note for figure in figures if figure.note and figure.column != "accuracy"))
     told = {name: settings[name] for name in CONDITIONS if settings.get(name) not in (None, "", [])}
     mine = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if not isinstance(value, Mapping))
-    found = [("Device", theirs, ours or "nothing was measured")]
-    return found + ([("Settings", notes or "not told", mine or "not told")] if notes or mine else [])
+    found = [(tr("Device"), theirs, ours or tr("nothing was measured"))]
+    return found + ([(tr("Settings"), notes or tr("not told"), mine or tr("not told"))] if notes or mine else [])
 
 
 def _ours(figure: Figure, group: Group, points: Sequence[Mapping]) -> tuple[float | None, str]:
@@ -181,11 +186,11 @@ def _ours(figure: Figure, group: Group, points: Sequence[Mapping]) -> tuple[floa
     else:
         found = [one for one in points if one["technique"] == figure.technique and one["point"] == figure.point]
         if not found:
-            return None, "not measured at this size"
+            return None, tr("not measured at this size")
         row = found[0]
     value = row[figure.column]
     if row["status"] != "ok":
         return None, row["status"]
     if figure.column == "accuracy" and not units.is_missing(value) and row["accuracy_task"].lower() != figure.note.lower():
-        return None, f"measured on {row['accuracy_task']}"
-    return (None, "not measured") if units.is_missing(value) else (float(value), "")
+        return None, tr("measured on {}").format(row["accuracy_task"])
+    return (None, tr("not measured")) if units.is_missing(value) else (float(value), "")

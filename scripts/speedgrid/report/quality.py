@@ -215,7 +215,8 @@ def _loss(metric: str, value: float) -> str:
     if metric in RELATIVE:
         return units.percent(value)
     if metric in SHARES:
-        return f"{100 * value:+.1f} points".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
+        points = f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
+        return tr("{} points").format(points)
     return f"{value:+.3g}".replace("-", "−")
 
 

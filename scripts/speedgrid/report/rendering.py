@@ -13,7 +13,7 @@ import yaml
 from speedgrid import checkpoints, comparison, records, results
 from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
-from speedgrid.report import collect, language, markdown, page, pictures
+from speedgrid.report import catalogues, collect, language, markdown, page, pictures
 from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parents[3] / "report"
@@ -43,8 +43,8 @@ def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, com
         html = page.written(parts, contents)
         # The page last: where it is there, so is what stands beside it.
         draw(contents["sections"], parts.style, out.with_name("figures"))
-    headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
-    text = markdown.summary(plan["study"], headlines, contents["commits"], contents["device_names"])
+        headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
+        text = markdown.summary(plan["study"], headlines, contents["commits"], contents["device_names"])
     for path, content in ((out.with_name("summary.md"), text), (out, html)):
         with records.replacing(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
@@ -92,15 +92,7 @@ def read_parts() -> page.Parts:
     sources = {name: (SOURCES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
     registry = yaml.safe_load((SOURCES.parent / "techniques.yaml").read_text(encoding="utf-8"))
     vega = vl_convert.javascript_bundle(vl_version=vega_lite())  # type: ignore[call-arg]  # its stubs know no default
-    return page.Parts(**sources, vega=vega, registry=registry, languages=read_languages())
-
-
-def read_languages() -> dict[str, language.Catalogue]:
-    """The languages that a page can be in beside English, by their code: a file each in report/languages."""
-    found = {}
-    for path in sorted((SOURCES / "languages").glob("*.yaml")):
-        found[path.stem] = language.Catalogue.of(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
-    return found
+    return page.Parts(**sources, vega=vega, registry=registry, languages=catalogues.read_all())
 
 
 def vega_lite() -> str:

@@ -70,13 +70,10 @@ def methods(settings: Mapping) -> dict:
 
 def _point_rows(points: Sequence[Mapping], sizes: Sequence[int], text) -> list[tuple[str, list[str]]]:
     labels = list(dict.fromkeys(row["label"] for row in points))
-    cells = {(row["label"], row["point"]): _ended(row) if row["rate"] is None else text(row) for row in points}
+    cells = {
+        (row["label"], row["point"]): units.ended(row["status"], row["asked_bytes"]) if row["rate"] is None else text(row) for row in points
+    }
     return [(label, [cells.get((label, size), "") for size in sizes]) for label in labels]
-
-
-def _ended(row: Mapping) -> str:
-    asked = row["asked_bytes"]
-    return row["status"] + (f", asked for {units.scale('B', [asked]).text(asked)}" if asked else "")
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -84,8 +84,7 @@ def warnings(group: Group) -> list[Markup]:
         if seen.get("functions_given_up"):
             words = tr_html(
                 "torch.compile gave up a part of {}, which it would have had to compile too often, and ran it as it is: its log says"
-                " which"
-                " function and why."
+                " which function and why."
             )
             found.append(words.format(row.label))
     found += _sampling_warning(group)
@@ -95,8 +94,7 @@ def warnings(group: Group) -> list[Markup]:
         first = disturbed.iloc[0]
         words = tr_html(
             "{} of {} techniques were disturbed while they were measured, such as {}: {}. Such runs count less. “Was the machine quiet?”"
-            " names"
-            " them."
+            " names them."
         )
         found.append(words.format(len(disturbed), len(group.measured), first.label, first.disturbed))
     else:
@@ -202,8 +200,7 @@ def ceiling_point(row) -> Markup | None:
             row.label, tr(BOUNDS["beyond"])
         )
     return tr_html(
-        "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had without"
-        " other"
+        "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had with these"
         " weights: {}."
     ).format(row.label, share, units.number(float(f"{row.decode_headroom:.1e}"), 2), tr(BOUNDS[row.decode_bound]))
 

@@ -136,3 +136,8 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return tr("{} minutes").format(round(seconds / 60))
     return tr("{} hours").format(f"{seconds / 3600:.1f}".removesuffix(".0"))
+
+
+def ended(status: str, asked_bytes: float | None) -> str:
+    """What ended a series of sizes: a status, with the memory that was asked for where that is known."""
+    return tr("{}, asked for {}").format(status, scale("B", [asked_bytes]).text(asked_bytes)) if asked_bytes else status

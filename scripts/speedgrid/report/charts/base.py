@@ -63,6 +63,11 @@ class Key(NamedTuple):
     words: str
     shape: str = ""
 
+    @property
+    def is_of_family(self) -> bool:
+        """Whether its colour is that of the family, too, which style.css gives it with the shape."""
+        return self.ink == ("--chart-baseline" if self.shape == "reference" else f"--family-{self.shape}")
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -222,7 +227,7 @@ def stacked(row, unit: units.Scale, bounds: Sequence[float], names: Sequence[str
     """The parts of a stacked bar, from its bounds."""
     parts = []
     for (start, end), part in zip(pairwise(bounds), names, strict=True):
-        shown = {"name": row.name, "row": row.row, "state": row.state, "outcome": row.outcome, "part": part}
+        shown = {"name": row.name, "row": row.row, "state": row.state, "outcome": row.outcome, "part": tr(part)}
         parts.append(shown | {"start": unit(start), "stop": unit(end), "amount": unit.text(end - start)})
     return parts
 
@@ -236,7 +241,7 @@ def bars(
         x=x,
         x2=alt.X2("stop:Q"),
         y=rows_axis(table),
-        color=alt.Color("part:N", scale=alt.Scale(domain=list(names), range=list(inks)), legend=None),
+        color=alt.Color("part:N", scale=alt.Scale(domain=[tr(name) for name in names], range=list(inks)), legend=None),
         opacity=opacity(1, f"datum.state == '{families.OFF}'", 0.35),
         tooltip=tooltip(part="part", amount="amount", outcome="status"),
     )
@@ -255,7 +260,7 @@ def dots(table: pd.DataFrame, replies: pd.DataFrame, field: str) -> pd.DataFrame
     measured = table[table.state != families.FAILED][["technique", "name", "row", "state", "kind"]]
     own = dict(iter(replies.groupby("technique", sort=False)[field]))
     most = most_dots(len(measured))
-    picked = [[float(f"{value:.5g}") for value in _evenly_picked(list(own.get(name, ())), most)] for name in measured.technique]
+    picked = _as_drawn([_evenly_picked(list(own.get(name, ())), most) for name in measured.technique])
     found = measured.assign(**{field: picked}).drop(columns="technique")
     return found[[len(values) > 0 for values in picked]]
 
@@ -263,6 +268,14 @@ def dots(table: pd.DataFrame, replies: pd.DataFrame, field: str) -> pd.DataFrame
 def _evenly_picked(values: list, most: int) -> list:
     count = min(most, len(values))
     return [values[number * len(values) // count] for number in range(count)]
+
+
+def _as_drawn(lists: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The values with the decimals that a chart of all of them can show: to a two-thousandth of their range, less than half a pixel."""
+    values = [value for part in lists for value in part]
+    reach = max(values, default=0.0) - min(values, default=0.0)
+    decimals = math.ceil(-math.log10(reach / 1000)) if reach > 0 else 5
+    return [[round(float(value), decimals) for value in part] for part in lists]
 
 
 def dot_layer(dots: pd.DataFrame, table: pd.DataFrame, field: str, x: alt.X) -> alt.Chart:

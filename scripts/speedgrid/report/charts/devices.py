@@ -52,7 +52,7 @@ class Sides:
 
     @property
     def title(self) -> str:
-        return f"{self.shared}{' on ' if self.axis == 'gpu' else ': '}{' and '.join(self.names)}"
+        return (tr("{} on {}") if self.axis == "gpu" else "{}: {}").format(self.shared, tr(" and ").join(self.names))
 
 
 def apart(one: Estimate, other: Estimate) -> Estimate:
@@ -85,7 +85,8 @@ def figure(sides: Sides) -> Figure:
         ).format(tr(same), tr(what)),
         chart(sides),
         [Key("--muted", name, MARKS[number % len(MARKS)]) for number, name in enumerate(sides.names)],
-        f"Different: {', '.join(marked) or 'none'}. " + "; ".join(f"{row.label} {' and '.join(_texts(row))}" for row in sides.rows),
+        tr("Different: {}. ").format(tr(", ").join(marked) or tr("none"))
+        + "; ".join(f"{row.label} {tr(' and ').join(_texts(row))}" for row in sides.rows),
         (*base.ROW_COLUMNS, "speedup", "speedup_low", "speedup_high"),
     )
 
@@ -106,7 +107,7 @@ def chart(sides: Sides) -> alt.LayerChart:
                 "speedup_low": speedup.low,
                 "speedup_high": speedup.high,
                 "text": base.interval(speedup.value, speedup.low, speedup.high, "×"),
-                "differs": row.differs or "not by more than these runs explain",
+                "differs": row.differs or tr("not by more than these runs explain"),
             }
             for row in ordered
             for number, (name, speedup) in enumerate(zip(sides.names, row.speedups, strict=True))
@@ -194,7 +195,8 @@ def _row(row: pd.Series, speedups: list[Estimate], names: Sequence[str]) -> Row:
         ratio = apart(speedups[one], speedups[other])
         if verdict(ratio) == "faster":
             text, ends = units.with_interval(ratio.value, ratio.low, ratio.high)
-            surest = max(surest, (ratio.value, f"{text}× as much on {names[one]} as on {names[other]} ({ends})"))
+            said = tr("{0}× as much on {1} as on {2} ({3})").format(text, names[one], names[other], ends)
+            surest = max(surest, (ratio.value, said))
     return Row(row.label, row.family, speedups, surest[1])
 
 

@@ -102,7 +102,7 @@ def ecdf_figure(group: Group) -> Figure | None:
         ecdf(group),
         base.legend(group, shown),
         "; ".join(
-            f"{row.label} median {unit.text(row.latency_p50_s)}, 95th percentile {unit.text(row.latency_p95_s)}"
+            tr("{} median {}, 95th percentile {}").format(row.label, unit.text(row.latency_p50_s), unit.text(row.latency_p95_s))
             for row in each(group.engaged)
         ),
         (*base.ROW_COLUMNS, *PERCENTILES),

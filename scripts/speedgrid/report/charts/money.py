@@ -28,7 +28,7 @@ def money_figure(group: Group) -> Figure | None:
         ).format(hour),
         money(group.rows, item),
         base.legend(group),
-        base.in_words(known, "price_per_million", f" for a million {units.plural(item)}"),
+        base.in_words(known, "price_per_million", " " + tr("for a million {}").format(tr(units.plural(item)))),
         (*base.ROW_COLUMNS, *MONEY),
     )
 

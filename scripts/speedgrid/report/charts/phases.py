@@ -24,7 +24,7 @@ def phases_figure(group: Group) -> Figure | None:
     table = _table(group.rows, group.replies)
     if group.baseline is None or table.part.nunique() < 2:
         return None
-    there = [(name, mark) for _, name, mark, _ in PARTS if name in set(table.part)]
+    there = [(tr(name), mark) for _, name, mark, _ in PARTS if tr(name) in set(table.part)]
     words = "; ".join(f"{row.name} {row.part} {units.number(row.ratio)}×" for row in each(table))
     return Figure(
         "phases",
@@ -32,7 +32,7 @@ def phases_figure(group: Group) -> Figure | None:
         tr("Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline.")
         + (tr(" Lines hold the middle half of the replies.") if table.low.notna().any() else ""),
         phases(group.rows, group.replies),
-        [Key("--muted", tr(name), mark) for name, mark in there],
+        [Key("--muted", name, mark) for name, mark in there],
         words,
         (*base.ROW_COLUMNS, *PHASES),
     )
@@ -47,7 +47,7 @@ def phases(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     domain = [float(ends.min() / room), float(ends.max() * room)]
     axis = alt.Axis(values=base.ratio_ticks(*domain), format="~g", labelExpr="datum.label + '×'")
     x = alt.X("ratio:Q", title="over the baseline's", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
-    names = [name for _, name, _, _ in PARTS]
+    names = [tr(name) for _, name, _, _ in PARTS]
     shapes = alt.Shape("part:N", scale=alt.Scale(domain=names, range=[families.SHAPES[mark] for *_, mark, _ in PARTS]), legend=None)
     placed = alt.Chart(told).encode(y=base.rows_axis(table), color=base.color(told))
     down = alt.ExprRef("datum.down")
@@ -85,7 +85,7 @@ def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
             figure = unit.text(value) if column == "memory_peak" else f"{units.number(value)} token/s"
             ratio = value / against
             text = f"{units.number(ratio)}×"
-            found.append((row.name, row.row, row.state, row.kind, name, down, ratio, low, high, text, figure))
+            found.append((row.name, row.row, row.state, row.kind, tr(name), down, ratio, low, high, text, figure))
     return pd.DataFrame(found, columns=columns)
 
 

@@ -65,7 +65,7 @@ def reading_figure(group: Group) -> Figure | None:
         ).format(units.number(int(told.speaking)), tr(told.unit), tr(told.unit), units.number(int(told.reading))),
         reading(rows, told),
         base.legend(group),
-        base.in_words(rows, "times", "× as fast as speech"),
+        base.in_words(rows, "times", tr("× as fast as speech")),
         (*base.ROW_COLUMNS, "new_tokens"),
     )
 

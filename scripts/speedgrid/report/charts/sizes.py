@@ -52,19 +52,19 @@ def time_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     caption = tr("Less is better: the mean time of a {}, with its 95\u00a0% interval. {} A power of the size is a straight line.").format(
         tr(noun), tr(BOTH)
     )
-    return _figure(group, points, "latency_mean_s", ("time", f"Time of a {noun} by size", caption))
+    return _figure(group, points, "latency_mean_s", ("time", tr("Time of a {} by size").format(tr(noun)), caption))
 
 
 def rate_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Speed against the size."""
     caption = tr("More is better: how much is done in a second at each size. {}").format(tr(BOTH))
-    return _figure(group, points, "rate", ("rate", "Speed by size", caption))
+    return _figure(group, points, "rate", ("rate", tr("Speed by size"), caption))
 
 
 def memory_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Memory against the size."""
     caption = tr("Less is better. The most that was held at a size, without what was held before the first one. {}").format(tr(BOTH))
-    return _figure(group, points, "memory_more", ("memory-size", "Memory by size", caption))
+    return _figure(group, points, "memory_more", ("memory-size", tr("Memory by size"), caption))
 
 
 def _figure(group: Group, points: Sequence[Mapping], field: str, said: tuple[str, str, str]) -> Figure | None:
@@ -115,7 +115,7 @@ def _ended(group: Group, points: Sequence[Mapping], table: pd.DataFrame) -> pd.D
     for row in points:
         if row["rate"] is None and row["point"] and row["technique"] in labels.index and labels.name[row["technique"]] in last.index:
             name, asked = labels.name[row["technique"]], row["asked_bytes"]
-            why = row["status"] + (f", asked for {units.scale('B', [asked]).text(asked)}" if asked else "")
+            why = units.ended(row["status"], asked)
             found.append({"name": name, "kind": labels.kind[row["technique"]], "size": row["point"], "value": last[name], "why": why})
     return pd.DataFrame(found, columns=["name", "kind", "size", "value", "why"])
 
@@ -138,4 +138,4 @@ def _curves(table: pd.DataFrame, ended: pd.DataFrame, size: str, what: str, unit
 def _size(group: Group) -> str:
     """What grows, with its unit."""
     grows = next((one for one in group.rows.grows if one), "")
-    return GROWS.get(grows) or LENGTHS.get(group.workload, "size")
+    return tr(GROWS.get(grows) or LENGTHS.get(group.workload, "size"))

@@ -142,7 +142,7 @@ def ceiling(rows: pd.DataFrame) -> alt.LayerChart:
     known = table.share.notna()
     beyond = table.decode_bound == "beyond"
     table["text"] = [
-        (f"{units.number(100 * share, 2)} % · {bound}" if bound != "beyond" else "beyond one reading of the weights") if there else ""
+        (f"{units.number(100 * share, 2)} % · {bound}" if bound != "beyond" else tr("beyond one reading of the weights")) if there else ""
         for share, bound, there in zip(table.share, table.decode_bound, known, strict=True)
     ]
     table["share"] = table.share.where(~beyond, table.share.clip(upper=1.0))

@@ -148,13 +148,12 @@ def _over(row, baseline: pd.Series, count: int) -> float:
 def _pays_words(row) -> str:
     """When a technique has paid for its start."""
     if units.is_missing(row.break_even_replies):
-        return "never"
+        return tr("never")
     if row.break_even_replies <= 0:
-        return "at once"
+        return tr("at once")
+    told = tr("after {} requests").format(units.number(int(row.break_even_replies)))
     low, high = row.break_even_replies_low, row.break_even_replies_high
-    ends = (
-        ""
-        if units.is_missing(low)
-        else f" ({units.number(int(low))} to {'perhaps never' if units.is_missing(high) else units.number(int(high))})"
-    )
-    return f"after {units.number(int(row.break_even_replies))} requests{ends}"
+    if units.is_missing(low):
+        return told
+    most = tr("perhaps never") if units.is_missing(high) else units.number(int(high))
+    return f"{told} ({tr('{} to {}').format(units.number(int(low)), most)})"

@@ -43,7 +43,7 @@ def memory_figure(group: Group) -> Figure | None:
         ),
         memory(group.rows, f"{group.unit}/s"),
         base.legend(group),
-        "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s at {unit.text(row.memory_peak)}" for row in each(there)),
+        "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s, {unit.text(row.memory_peak)}" for row in each(there)),
         (*base.ROW_COLUMNS, *MEMORY),
     )
 
