@@ -49,7 +49,7 @@ def _in_a_study(name: str, entry: Mapping) -> str:
     """The lines of an experiment that have a technique: its workload, where that is not the usual one, and what it is compared with."""
     other = {"pytorch": "torch_eager", "attention": "attention_materialised"}.get(entry["engine"], "baseline")
     kinds = [kind for kind in workload.WORKLOADS if workload.takes(kind, entry["engine"])]
-    told = [] if "generate" in kinds else [f"workload: {kinds[0]}"]
+    told = [] if workload.DEFAULT in kinds else [f"workload: {kinds[0]}"]
     told += [f"techniques: [{', '.join(dict.fromkeys((other, name)))}]"]
     return ", ".join(told + ([f"baseline: {other}"] if other != "baseline" else []))
 

@@ -126,7 +126,7 @@ def hindrance(source: Source, registry: Mapping, name: str, machine: Machine, wi
 
 def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
     """Why a technique is none for a model or a wish, whatever the machine; empty where it is one."""
-    if name == "baseline" or not workload.takes("generate", entry["engine"]) or entry["engine"] == HISTORICAL:
+    if name == "baseline" or not workload.takes(workload.DEFAULT, entry["engine"]) or entry["engine"] == HISTORICAL:
         return "is not for replies of today's software"
     if entry.get("transform", {}).get("type") == "original" and not source.is_gguf:
         return "is for models that come as a GGUF file"
@@ -226,7 +226,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
     lines += ["models:", f"  {name}:", *(f"    {key}: {quoted(value)}" for key, value in source.entry.items())]
     lines += [
         "experiments:",
-        "  generate:",
+        f"  {workload.DEFAULT}:",
         f"    models: [{name}]",
         "    # Names of techniques.yaml; `speedgrid list` has all of them, `speedgrid show NAME` says what one does.",
         "    techniques:",

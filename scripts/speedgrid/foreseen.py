@@ -10,6 +10,7 @@ from speedgrid import checkpoints, environments, estimates, files, gguf_header, 
 from speedgrid.cell import Cell
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
+from speedgrid.workload import WORKLOADS
 
 # Bytes of a token in text, and replies that `auto` goes on to.
 TOKEN_BYTES, AUTO_REPLIES = 4, 40
@@ -37,10 +38,10 @@ def said(grid) -> list[str]:
 
 def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
     """The estimate of what is not measured yet, the machine that it is for, and what cannot be estimated: models that nothing is known of,
-    and experiments of other workloads than `generate`."""
+    and experiments of workloads that nothing is estimated of."""
     left = Left.of(grid)
-    unknown = {f"experiment {cell.experiment}" for cell in left.unknown if cell.workload != "generate"}
-    unknown |= {f"model {cell.model}" for cell in left.unknown if cell.workload == "generate"}
+    unknown = {f"experiment {cell.experiment}" for cell in left.unknown if not is_estimated(cell)}
+    unknown |= {f"model {cell.model}" for cell in left.unknown if is_estimated(cell)}
     cells = [(model, done) for _, model, done in left.cells]
     return estimates.study(cells, list(left.missing.values()), left.environments, left.machine), left.machine, unknown
 
@@ -60,8 +61,8 @@ class Left:
     def of(cls, grid) -> "Left":
         left = [cell for cell in grid.cells if not cell.cannot_run and not all(Path(path).is_file() for path in cell.measures)]
         known = {name: model for name in {cell.model for cell in left} if (model := of_entry(name, grid.study["models"][name]))}
-        cells = [(cell, known[cell.model], work(cell)) for cell in left if cell.workload == "generate" and cell.model in known]
-        unknown = [cell for cell in left if cell.workload != "generate" or cell.model not in known]
+        cells = [(cell, known[cell.model], work(cell)) for cell in left if is_estimated(cell) and cell.model in known]
+        unknown = [cell for cell in left if not is_estimated(cell) or cell.model not in known]
         missing = {name: model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()}
         used = frozenset[str]().union(*map(environments_of, left))
         return cls(cells, missing, unknown, used, machine(any(cell.on_gpu for cell in grid.cells), used))
@@ -72,8 +73,13 @@ def environments_of(cell: Cell) -> frozenset[str]:
     return frozenset({cell.env, *ALWAYS} | ({OF_TASKS} if cell.asks_tasks else set()))
 
 
+def is_estimated(cell: Cell) -> bool:
+    """Whether the estimates know what a cell of its workload does."""
+    return WORKLOADS[cell.workload].is_estimated
+
+
 def work(cell: Cell) -> Work:
-    """What a cell of `generate` does."""
+    """What a cell does that `is_estimated`."""
     settings = cell.settings
     prompt = settings.get("prompt_tokens") or max(1, len(settings.get("prompt", "").encode()) // TOKEN_BYTES)
     replies = settings["replies"]

@@ -105,7 +105,7 @@ def _cell(name: str, gpu: str, model: str, technique: str, study: Mapping, regis
         source=registry[made_by].get("from", ""),
         calibration=study["models"][model]["calibration"],
         settings=workload.settings(experiment, runs),
-        evaluate=(experiment["evaluate"] or {}) if workload.WORKLOADS[runs].has_quality else {},
+        evaluate=(experiment["evaluate"] or {}) if workload.WORKLOADS[runs].quality == "evaluated" else {},
         requires=tuple(entry["requires"]),
         unavailable=entry.get("unavailable", ""),
         seed=study["seed"],

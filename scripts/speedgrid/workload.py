@@ -31,10 +31,24 @@ class Workload:
     shared: tuple[str, ...] = ()
     # Origins of models that it takes; where none is named, those with weights.
     only_models: tuple[str, ...] = ()
-    # Whether the quality of what it makes can be evaluated.
-    has_quality: bool = False
+    # What tells whether a technique changes the result: it is "evaluated" on held-out text and tasks, by the training "loss", or against
+    # "float64"; empty where nothing tells.
+    quality: str = ""
+    # Whether its figures are those of replies of one length: tokens a second, time to the first one, ceilings, when it pays. Any other
+    # workload has items a second and, where it runs at several sizes, figures of each.
+    is_of_replies: bool = False
+    # Whether speedgrid estimates before a run what it will take (estimates.py).
+    is_estimated: bool = False
+    # Whether its runs are training steps, and whether it is asked for the largest size that fits and not for a speed.
+    trains: bool = False
+    seeks_largest: bool = False
     # What one of its runs is called.
     noun: str = "pass"
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether it runs at one size after another, under a limit of memory."""
+        return bool({"lengths", "grows"} & set(self.keys))
 
 
 TRAINING = {
@@ -45,25 +59,37 @@ TRAINING = {
     "deterministic": True,
 }
 PROMPT = ("prompt", "prompt_tokens", "sampling")
-# What the jobs of every workload are told of the experiment.
+# The keys of an experiment that every specification has.
 COUNTING = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s", "batch_size")
 # What a warm-up does not need of it.
 AFTER_WARMUP = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s")
 WORKLOADS = {
-    "generate": Workload((), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), has_quality=True, noun="reply"),
+    "generate": Workload(
+        (), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), quality="evaluated", is_of_replies=True, is_estimated=True, noun="reply"
+    ),
     "growth": Workload((), {"lengths": REQUIRED}, shared=PROMPT, noun="reply"),
-    "train": Workload(("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence"), noun="step"),
+    "train": Workload(
+        ("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence"), quality="loss", trains=True, noun="step"
+    ),
     "largest": Workload(
         ("pytorch",),
         {**TRAINING, "data": "random", "grows": "batch_size", "memory_budget": None},
         of=("image_size", "sequence"),
+        quality="loss",
+        trains=True,
+        seeks_largest=True,
         noun="step",
     ),
     "forward": Workload(("pytorch",), {"precision": "fp32", "deterministic": False}, of=("image_size", "sequence")),
     "attention": Workload(
-        ("attention",), {"lengths": REQUIRED, "causal": False, "backward": False, "deterministic": False}, only_models=("attention",)
+        ("attention",),
+        {"lengths": REQUIRED, "causal": False, "backward": False, "deterministic": False},
+        only_models=("attention",),
+        quality="float64",
     ),
 }
+# That of an experiment that names none.
+DEFAULT = "generate"
 # What its runs are called.
 PLURALS = {"reply": "replies", "step": "steps", "pass": "passes"}
 # The workloads whose experiments have a prompt.
@@ -116,7 +142,7 @@ def _grows(experiment: Mapping) -> str:
 
 
 def settings(experiment: Mapping, name: str) -> Settings:
-    """What the jobs that measure are told of the experiment, the defaults of its workload filled in."""
+    """The settings in the specification of jobs that measure, the defaults of the workload filled in."""
     workload = WORKLOADS[name]
     found = {key: experiment[key] for key in COUNTING}
     found |= {key: experiment[key] for key in workload.shared if key in experiment}
@@ -125,14 +151,23 @@ def settings(experiment: Mapping, name: str) -> Settings:
     return cast(Settings, found)
 
 
+def used(experiment: Mapping) -> dict:
+    """The keys of an experiment that its workload uses."""
+    workload = WORKLOADS[experiment.get("workload", DEFAULT)]
+    unused = {key for other in WORKLOADS.values() for key in other.shared} - set(workload.shared)
+    unused |= set() if workload.quality == "evaluated" else {"evaluate"}
+    unused |= {"dtype"} if "precision" in workload.keys else set()
+    return {key: value for key, value in experiment.items() if key not in unused}
+
+
 def warmup_settings(measured: Settings) -> Settings:
-    """What of the settings of a measurement a warm-up is told."""
+    """The settings of a measurement that the specification of a warm-up has."""
     return cast(Settings, {key: value for key, value in measured.items() if key not in AFTER_WARMUP})
 
 
 def options(experiment: Mapping, name: str, told: Mapping) -> dict:
     """The options of a technique under an experiment: what the technique leaves out is the experiment's."""
-    if name not in ("train", "largest", "forward"):
+    if "precision" not in WORKLOADS[name].keys:
         return {"dtype": experiment["dtype"], **told}
     precision = told.get("precision", experiment.get("precision", WORKLOADS[name].keys["precision"]))
     return {**told, "precision": precision, "dtype": WEIGHTS_IN[precision]}

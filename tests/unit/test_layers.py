@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from speedgrid import workload
 
 import studies
 
@@ -92,3 +93,30 @@ def test_the_package_imports_no_script_and_no_script_is_a_library():
                 if name in scripts:
                     found.setdefault(name, set()).add(path.stem)
     assert not found, "what scripts share belongs in the package"
+
+
+# Methods of a class, properties among them, beyond which it does more than one thing.
+MOST_METHODS = 22
+
+
+def test_no_class_does_everything():
+    sizes = {}
+    for path in sorted((studies.ROOT / "scripts").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                name = f"{path.relative_to(studies.ROOT / 'scripts')}: {node.name}"
+                sizes[name] = sum(isinstance(part, ast.FunctionDef) for part in node.body)
+    assert {name: count for name, count in sizes.items() if count > MOST_METHODS} == {}
+
+
+def test_what_is_special_about_a_workload_is_said_in_one_place():
+    """Code asks what a workload has (workload.py), and not which one it is: a new one would be forgotten there."""
+    found = []
+    for path in sorted((studies.ROOT / "scripts").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Compare) or path.name == "workload.py":
+                continue
+            named = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)} & set(workload.WORKLOADS)
+            if workload.DEFAULT in named or (named and "workload" in ast.unparse(node)):
+                found.append(f"{path.relative_to(studies.ROOT)}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []

@@ -340,8 +340,10 @@ class OneSize(Roomy):
 
 
 @pytest.mark.parametrize(("kind", "before"), [(OneSize, True), (Roomy, False)])
-def test_nobody_watches_the_warm_up_of_a_workload_of_one_size(monkeypatch, kind, before):
-    """So that no energy and no disturbance of it is counted; sizes warm up one after another, between counted runs."""
+def test_nobody_watches_the_warm_up_of_a_workload_of_one_size_nor_limits_it(monkeypatch, kind, before):
+    """So that no energy and no disturbance of it is counted; sizes warm up one after another, between counted runs.
+
+    The limit of memory makes no part of the fingerprint of a job of one size (planning.stages.CUTS)."""
     settings = {"warmup_replies": 1, "replies": 2, "batch_size": 1, "repeat_disturbed": 0, "quiet_wait_s": 0}
     told = {"gpu": "cpu", "experiment": "e", "model": "m", "technique": "t", "seed": 1, "settings": settings}
     job = Job("measure", told, Path("out"), Path("checkpoint"), device=Device("cpu", "a processor"))
@@ -356,7 +358,10 @@ def test_nobody_watches_the_warm_up_of_a_workload_of_one_size(monkeypatch, kind,
 
     monkeypatch.setattr(repeat.monitor, "Idle", lambda device: nullcontext(SimpleNamespace(facts={})))
     monkeypatch.setattr(repeat.monitor, "watched", watched)
+    limited = []
+    monkeypatch.setattr(repeat.meters, "within", lambda device, room: limited.append(room) or nullcontext())
     repeat._measured(job, engine, kind(8, settings))
+    assert limited == ([] if before else [None])
     assert ("warming up" in entered) == before
     assert {phase for phase, _ in job.entered} >= {"counting passes"} if before else {"warming up at 8", "counting passes at 8"}
 
@@ -409,12 +414,6 @@ def test_gains_are_taken_within_each_study_and_their_directions_named(trained):
     assert (rows["Stuck"].device, rows["Fast"].device) == ("CPU Y", "")
     assert memory.gain == "Memory over that of Plain; less is better"
     assert [(row.published, row.published_gain) for row in memory.rows] == [("1.86", ""), ("0.931", "0.500×")]
-
-
-def test_methods_leave_out_what_a_workload_does_not_use():
-    told = {"workload": "train", "batch_size": 8, "sampling": {}, "max_new_tokens": 256}
-    assert training.methods(told) == {"workload": "train", "batch_size": 8}
-    assert training.methods({"workload": "generate", "sampling": {}}) == {"workload": "generate", "sampling": {}}
 
 
 def figures_of(grid: list[dict]) -> dict[str, charts.Figure]:

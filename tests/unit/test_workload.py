@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from speedgrid import grid, planning
+from speedgrid import grid, planning, workload
 from speedgrid.report import published
 from speedgrid.study import StudyError, validate
 from speedgrid.workloads import base
@@ -57,6 +57,15 @@ def test_the_precision_of_an_experiment_is_that_of_techniques_without_their_own(
     cells = {cell.technique: cell.options for cell in planned(study(precision="bf16_autocast"))}
     assert (cells["torch_eager"]["precision"], cells["torch_eager"]["dtype"]) == ("bf16_autocast", "float32")
     assert (cells["torch_bf16_pure"]["precision"], cells["torch_bf16_pure"]["dtype"]) == ("bf16_pure", "bfloat16")
+
+
+def test_an_experiment_uses_the_keys_of_its_workload_alone():
+    """What the page lists of an experiment. One of growing replies has a prompt and a number format, which a training step has not."""
+    told = {"batch_size": 8, "sampling": {}, "max_new_tokens": 256, "prompt": "x", "dtype": "float32", "evaluate": {}}
+    assert workload.used({"workload": "train", **told}).keys() == {"workload", "batch_size"}
+    assert workload.used({"workload": "growth", **told}).keys() == {"workload", "batch_size", "sampling", "prompt", "dtype"}
+    assert workload.used({"workload": "generate", **told}) == {"workload": "generate", **told}
+    assert workload.used(told) == told
 
 
 def test_training_has_no_evaluation():
@@ -169,3 +178,17 @@ def test_what_a_model_that_is_trained_here_cannot_take_is_known_when_it_is_plann
 )
 def test_a_series_is_counted_again_only_where_it_leaves_the_model_as_it_was(name, repeatable):
     assert base.work_class(name).repeatable is repeatable
+
+
+@pytest.mark.parametrize("name", workload.WORKLOADS)
+def test_what_planning_knows_of_a_workload_is_what_its_class_does(name):
+    """Planning reads it from workload.py and loads no workload; by `has_sizes` it takes code out of fingerprints."""
+    work, known = base.work_class(name), workload.WORKLOADS[name]
+    assert (work.next_point is not base.Work.next_point) == known.has_sizes
+    assert (work.point_columns is not base.Work.point_columns) == known.is_of_replies
+    assert work.noun == known.noun
+
+
+def test_the_default_workload_is_that_of_the_schema():
+    assert SCHEMA["$defs"]["experiment"]["properties"]["workload"]["default"] == workload.DEFAULT
+    assert SCHEMA["$defs"]["experiment"]["properties"]["workload"]["enum"] == list(workload.WORKLOADS)

@@ -15,6 +15,7 @@ from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.schema import MEASURED, STATUSES
+from speedgrid.workload import WORKLOADS
 
 GOALS = {
     "latency": "the shortest wait for a reply",
@@ -35,7 +36,7 @@ SMALLEST_SAVING = 0.02  # less memory than this share is not called a saving
 AS_LONG = 1.05  # two times that differ by this factor at most are as long, where starts are part of them
 # Quality that may be worse by more than this and nobody could see it is not known.
 RESOLVES = 0.05
-LOSS_BEHIND = 0.1  # a training loss that fell by this share less than the baseline's is told
+LOSS_BEHIND = 0.1  # a training loss that fell by this share less than the baseline's is a loss of quality
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Option:
 
     `seconds` of a reply, `rate` items a second, `start` seconds of a start of the process without the making of its checkpoint, `needs`
     bytes of memory, `memory` the same where it may be held against the baseline's, `joule` an item, `loss` as in Quality. `same` and `open`
-    are techniques whose speed is the same or cannot be told apart; `compared` is False where that is known against some of them alone.
+    are techniques whose speed is the same or may be; `compared` is False where that is known against some of them alone.
     """
 
     technique: str
@@ -256,7 +257,7 @@ def _source(rows: Sequence[Mapping]) -> str:
 
 
 def closeness(rows: Sequence[Mapping]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]]:
-    """For each ranked cell of a group those whose speed is the same, those that cannot be told apart, and whether it was held against all.
+    """For each ranked cell of a group those whose speed is the same, those whose speed may be, and whether it was held against all.
 
     An older summary knows the verdicts against the fastest and against the baseline alone.
     """
@@ -295,9 +296,10 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
     """None where nothing was measured that tells."""
     if row["is_baseline"]:
         return Quality("baseline", 0.0, tr("the baseline"))
-    if row["workload"] in ("train", "largest"):
+    told = WORKLOADS[row["workload"]].quality
+    if told == "loss":
         return _of_training(row, baseline)
-    if row["workload"] == "attention":
+    if told == "float64":
         return Quality("kept", 0.0, tr("held to the same operation in float64")) if row["lossless"] else None
     if row["lossless"] and _known(row["kl_allowed"]) is not None:
         return Quality("kept", 0.0, tr("held to the unmodified model: it computes the same but for rounding"))
@@ -369,8 +371,9 @@ def _unmeasured(row: Mapping, known: bool) -> Quality:
 
 def why_unknown(row: Mapping) -> str:
     """Why the quality of a cell was not measured."""
-    if row["workload"] in ("train", "largest", "forward", "attention"):
-        return tr("nothing in this workload tells") if row["workload"] != "train" else tr("the baseline's loss tells nothing")
+    told = WORKLOADS[row["workload"]].quality
+    if told != "evaluated":
+        return tr("the baseline's loss tells nothing") if told == "loss" else tr("nothing in this workload tells")
     if row["quality_meaningful"] is False or row["quality_meaningful"] == 0:
         return tr("the model's weights are random")
     reason = row["quality_reason"] or tr(STATUSES.get(row["quality_status"] or "", ""))

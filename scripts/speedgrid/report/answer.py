@@ -19,6 +19,7 @@ from speedgrid.report.charts.proof import proof_figure
 from speedgrid.report.language import now, tr, tr_html
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
+from speedgrid.workload import WORKLOADS
 
 # Under so many parameters a model is taken to be overhead-bound. One decoding step of a bfloat16 model reads its weights once: 300 million
 # of them are 0.6 GB, which a GPU of 1 to 3 TB/s reads in 0.2 to 0.6 ms. What eager PyTorch spends on launching the step's several hundred
@@ -41,20 +42,18 @@ class Priceless(NamedTuple):
     memory: str
 
 
-# Where quality was measured, by workload, and where nobody measured any.
-_TRAINED = Priceless(
-    "With a loss that falls as the baseline's does, ",
-    "Nothing was measured here with a loss that falls as the baseline's does.",
-    "No technique lowers peak memory by {} % or more with a loss that falls as the baseline's does; {} peaks at {}.",
-)
+# Where quality was measured, by what tells it (workload.py), and where nobody measured any.
 PRICELESS = {
-    "generate": Priceless(
+    "evaluated": Priceless(
         "Without a measurable loss of quality, ",
         "Nothing was measured here without a measurable loss of quality.",
         "No technique lowers peak memory by {} % or more without a measurable loss of quality; {} peaks at {}.",
     ),
-    "train": _TRAINED,
-    "largest": _TRAINED,
+    "loss": Priceless(
+        "With a loss that falls as the baseline's does, ",
+        "Nothing was measured here with a loss that falls as the baseline's does.",
+        "No technique lowers peak memory by {} % or more with a loss that falls as the baseline's does; {} peaks at {}.",
+    ),
 }
 UNMEASURED = Priceless(
     "With the model's arithmetic unchanged, ",
@@ -143,7 +142,7 @@ def parameters_in_words(count: float) -> str:
 
 
 def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
-    if group.workload == "largest":
+    if group.seeks_largest:
         return _largest_headline(group)
     engaged, baseline = group.engaged.set_index("technique", drop=False), group.baseline
     if advice.choice is None:
@@ -182,7 +181,8 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
 def _priceless(group: Group, guide: Guide) -> Priceless:
     """What holds of the techniques that have no price in quality."""
     known = any(quality.kind in ("kept", "loss") for quality in guide.qualities.values())
-    return PRICELESS[group.workload] if known and group.workload in PRICELESS else UNMEASURED
+    told = WORKLOADS[group.workload].quality
+    return PRICELESS[told] if known and told in PRICELESS else UNMEASURED
 
 
 def _may_be(rows: pd.DataFrame) -> Markup:
@@ -266,7 +266,7 @@ def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
     if quality.kind in ("kept", "assumed"):
         said = tr_html("Quality of {}: {}.").format(best.label, quality.words)
         return said + bits if quality.kind == "kept" else said
-    if best.workload != "generate":
+    if WORKLOADS[best.workload].quality != "evaluated":
         return None
     if figure is None:
         return tr_html("Quality of {}: not measured ({}).").format(best.label, why_unknown(guide.by_name[best.technique]))
@@ -305,7 +305,7 @@ def _series_points(group: Group) -> list[Markup]:
     else:
         at = tr_html("Speeds, memory and losses are compared at {}, the largest size that all finished.")
     told = [at.format(units.number(int(compared[0])))] if len(compared) == 1 else []
-    return told + (_largest_points(group) if group.workload == "largest" else _growth_points(group))
+    return told + (_largest_points(group) if group.seeks_largest else _growth_points(group))
 
 
 def _largest_points(group: Group) -> list[Markup]:

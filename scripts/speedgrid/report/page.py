@@ -20,7 +20,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from speedgrid import stats
+from speedgrid import stats, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Change, Comparison
 from speedgrid.report import (
@@ -262,7 +262,7 @@ def build(
         "time_shares": timeline.shares(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
         "definitions": [MEANINGS[name] for name in dict.fromkeys(name for names in shown.values() for name in names)],
-        "methods": {name: training.methods(settings) for name, settings in study["experiments"].items()},
+        "methods": {name: workload.used(settings) for name, settings in study["experiments"].items()},
         "repeated": any(not group.is_generation for group in found),
         "replies_needed": {percent: stats.percentile_needs(percent / 100) for percent in (95, 99)},
         "bounds": BOUNDS,
@@ -277,9 +277,9 @@ def build(
 
 
 def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> dict | None:
-    """What the decision guide chooses from; None where nothing was measured. What `largest` measures is no speed to choose by."""
+    """What the decision guide chooses from; None where nothing was measured. The largest size that fits is no speed to choose by."""
     known = {**registry, **study["techniques"]}
-    groups = [section.group for section in sections if section.group.workload != "largest"]
+    groups = [section.group for section in sections if not section.group.seeks_largest]
     if all(group.engaged.empty for group in groups):
         return None
     titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]

@@ -7,6 +7,8 @@ nothing here; a new option or engine is written here too, and tests/unit/test_re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from speedgrid.workload import WORKLOADS
+
 MODEL = 'MODEL = "organisation/model"  # of the hub, or a folder'
 NEW_TOKENS = 256
 INPUTS = 'inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)'
@@ -74,7 +76,7 @@ def code(name: str, registry: Mapping, dtype: str, device: str = "cuda", workloa
     transform = registry.get(lender, {}).get("transform", {})
     own = lender if transform.get("method") in ("prune", "distill") else registry.get(lender, {}).get("from", "")
     options = entry.get("options", {})
-    work = {"of_images": unit == "image", "trains": workload != "forward"}
+    work = {"of_images": unit == "image", "trains": not workload or WORKLOADS[workload].trains}
     technique = Technique(options, options.get("dtype", dtype) or "float32", device, **work, transform=transform, made_by=own)
     return "\n".join(write(technique))
 

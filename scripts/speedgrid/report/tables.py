@@ -56,13 +56,13 @@ class CellRecords:
     requests: Record | None = None
     reference: Record | None = None
     score: Record | None = None
-    asked: Sequence[tuple[Record, Mapping]] = ()  # every record, with what its job would be told now
+    asked: Sequence[tuple[Record, Mapping]] = ()  # every record, with the specification that its job would have now
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
     point: int | None = None  # of a cell that ran at several sizes, the one that its figures are of
 
     @property
     def is_generation(self) -> bool:
-        return self.cell["workload"] == "generate"
+        return WORKLOADS[self.cell["workload"]].is_of_replies
 
     @property
     def group(self) -> tuple:
@@ -251,13 +251,13 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
 
 def _outdated(cell: CellRecords) -> list[str]:
     """The keys that the study or a file of the user's has otherwise by now, for anything that the cell's figures come from: Snakemake does
-    again what changed, unless it is told to look at times alone or has forgotten what it ran."""
+    again what changed, unless it looks at times alone (`--rerun-triggers mtime`) or has forgotten what it ran."""
     both = [(flat(asked), flat(told(record))) for record, asked in cell.asked]
     return sorted({key for asked, done in both for key in asked.keys() | done.keys() if asked.get(key) != done.get(key)})
 
 
 def told(record: Record) -> dict:
-    """What the job was told that wrote a record."""
+    """The specification of the job that wrote a record."""
     return json.loads(record.facts.get("job") or "{}")
 
 
@@ -525,8 +525,13 @@ class Group:
 
     @property
     def is_generation(self) -> bool:
-        """Whether its runs are replies."""
-        return self.workload == "generate"
+        """Whether its figures are those of replies of one length."""
+        return WORKLOADS[self.workload].is_of_replies
+
+    @property
+    def seeks_largest(self) -> bool:
+        """Whether it was asked for the largest size that fits, and not for a speed."""
+        return WORKLOADS[self.workload].seeks_largest
 
     @property
     def noun(self) -> str:

@@ -22,8 +22,6 @@ TABLE = (
     ),
     *("cold_start_s", "first_reply_s", "load_s", "parameters", "trainable_parameters", "model_bytes", "replies"),
 )
-# Experiment keys of `generate` alone, which the methods of other workloads leave out.
-NOT_SHOWN = ("prompt", "prompt_tokens", "max_new_tokens", "ignore_eos", "sampling", "evaluate", "dtype")
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,6 @@ def point_tables(points: Sequence[Mapping]) -> list[PointTable]:
     # Of replies no operations are counted, and a table of nothing but gaps is none.
     told = [(title, caption, text) for title, caption, text in shown if any(text(row) != units.MISSING for row in points)]
     return [PointTable(title, caption, heads, _point_rows(points, sizes, text)) for title, caption, text in told]
-
-
-def methods(settings: Mapping) -> dict:
-    """The settings of an experiment that its workload uses."""
-    if settings.get("workload", "generate") == "generate":
-        return dict(settings)
-    return {key: value for key, value in settings.items() if key not in NOT_SHOWN}
 
 
 def _point_rows(points: Sequence[Mapping], sizes: Sequence[int], text) -> list[tuple[str, list[str]]]:

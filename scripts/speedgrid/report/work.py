@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from speedgrid import ceilings, stats
 from speedgrid.schema import POINTS
+from speedgrid.workload import WORKLOADS
 
 LAST_SHARE = 10  # of the counted steps, the last tenth gives the loss at last
 
@@ -39,7 +40,7 @@ def figures(cell, row: Mapping) -> dict:
         found["memory_peak"] = runs[0]["point_memory"]
         found["largest"] = max(_points(cell))
         found["grows"] = _what_grows(cell)
-        if cell.cell["workload"] == "largest":
+        if WORKLOADS[cell.cell["workload"]].seeks_largest:
             found["ended_by"] = "memory" if _ends(cell) else "model"
         times = [(point, stats.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in sorted(_points(cell))]
         if grown := growth(times):

@@ -56,13 +56,13 @@ def proof_figure(group: Group, qualities: Mapping[str, Quality]) -> Figure | Non
 
 
 def _title(group: Group) -> str:
-    if group.workload == "largest":
+    if group.seeks_largest:
         return tr("The largest size that fits")
     return tr(ITEMS_A_SECOND[group.unit]) if group.baseline is None else tr("Speed-up over {}").format(group.baseline.label)
 
 
 def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int) -> str:
-    said = [] if group.workload == "largest" else [tr("Lines are 95\u00a0% intervals, noise between runs included.")]
+    said = [] if group.seeks_largest else [tr("Lines are 95\u00a0% intervals, noise between runs included.")]
     if set(blocks) - {"kept"}:
         said.append(tr("Hollow marks do not keep the model's quality, or nobody knows whether they do."))
     if left_out:
@@ -73,7 +73,7 @@ def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int) -
 
 def _told(group: Group, qualities: Mapping[str, Quality]) -> list[Row]:
     """The engaged techniques that have the figure that the answer is about, the best first."""
-    rows, largest = group.engaged, group.workload == "largest"
+    rows, largest = group.engaged, group.seeks_largest
     name = "largest" if largest else "rate" if group.baseline is None else "speedup"
     found = []
     for row in each(rows[rows[name].notna()].sort_values(name, ascending=False, kind="stable")):
@@ -165,8 +165,8 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
 def _axis(group: Group, table: pd.DataFrame) -> tuple[alt.X, alt.Chart | None]:
     """The axis, logarithmic for speed-ups, and the line at 1."""
     ends = [float(value) for name in ("low", "high", "value") for value in table[name].dropna()]
-    if group.workload == "largest" or group.baseline is None:
-        title = None if group.workload == "largest" else f"{group.unit}/s"
+    if group.seeks_largest or group.baseline is None:
+        title = None if group.seeks_largest else f"{group.unit}/s"
         return alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, max(ends) * 1.05], nice=False), axis=base.ticks()), None
     low, high = min(1.0, *ends), max(1.0, *ends)
     room = max((high / low) ** 0.05, 1.02)
