@@ -1,7 +1,7 @@
 """How a run looks: one line a step, on a terminal with a status below; Snakemake's own blocks are in its log file (`.snakemake/log`).
 
 Snakemake finds it as its logger `speedgrid` where this folder is on Python's path, as scripts/terminal.py has it. `--verbose`, or any
-`--logger` of Snakemake, shows another one in its place. What is an error is told as Snakemake tells it, with the log of the job.
+`--logger` of Snakemake, shows another one in its place. Errors are printed as Snakemake prints them, with the log of the job.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from speedgrid import live
+from speedgrid.durations import duration
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -121,7 +122,7 @@ class Status:
         if not progress.steps:
             return Text("")
         done = sum(map(len, progress.took.values()))
-        since = f"{live.duration(now - self.began)} so far"
+        since = f"{duration(now - self.began)} so far"
         parts = [f"{done} of {progress.steps} steps done", since, live.left(progress, now), str(live.fastest)]
         return Text(" · ".join(part for part in parts if part), style="bold")
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from speedgrid.durations import duration
+
 GB = 1e9
 ITEMS = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Bytes a second that a device reads, where its probe has not been measured yet: by a part of the driver's name, the first that fits. From
@@ -407,7 +409,7 @@ def error(device: str) -> float:
 
 def lines(found: Estimate, machine: Machine) -> list[str]:
     """An estimate in words, a line for each thing."""
-    told = [f"time      about {minutes(found.seconds)}, the first figure after {minutes(found.first_s)}"]
+    told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
     download = f"about {size(found.download)}" if found.download else "nothing"
     told.append(f"download  {download}{made if found.environments else ''}")
@@ -419,11 +421,9 @@ def lines(found: Estimate, machine: Machine) -> list[str]:
     return told
 
 
-def minutes(seconds: float) -> str:
-    """A time in words, in the unit that people would use."""
-    if seconds < 90:
-        return f"{max(1, round(seconds / 10)) * 10} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def about(seconds: float) -> str:
+    """An estimated time in words: no seconds but tens of them."""
+    return f"about {duration(max(10, round(seconds, -1)))}"
 
 
 def size(count: float) -> str:

@@ -1,4 +1,4 @@
-"""What a person is told while a run goes on: the step that begins, how much time is left, and the fastest so far. Pure but for `fastest`,
+"""What is shown while a run goes on: the step that begins, how much time is left, and the fastest so far. Pure but for `fastest`,
 which reads the result of a job that has ended.
 
 The time left is the sum over the steps to come of what the finished steps of the same rule took, the median of them. It says `over` where
@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from speedgrid.durations import duration
+
 # The result file of a run, and no twin of one.
 MEASURED = re.compile(r"measure(-\d+)?\.parquet")
-MINUTE, HOUR = 60, 3600
 
 
 @dataclass
@@ -66,14 +67,6 @@ def left(progress: Progress, now: float) -> str:
     return f"{'over' if is_more else 'about'} {duration(seconds)} left"
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that reads best: 40 s, 12 min, 3 h 20 min."""
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / MINUTE)
-    return f"{minutes} min" if minutes < HOUR // MINUTE else f"{minutes // MINUTE} h {minutes % MINUTE:02} min"
-
-
 @dataclass
 class Fastest:
     """The speeds that were measured so far, by group (gpu, experiment, model) and technique; each of the last run of its cell."""
@@ -123,5 +116,5 @@ fastest = Fastest()
 
 
 def follow(cells: Iterable) -> None:
-    """Let the fastest so far be told over the baselines of these cells of the grid."""
+    """Let the fastest so far be shown over the baselines of these cells of the grid."""
     fastest.baselines = frozenset(tuple(cell.key) for cell in cells if cell.is_baseline)

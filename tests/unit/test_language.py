@@ -181,7 +181,7 @@ def test_large_numbers_are_counted_in_ten_thousands():
         assert [parameters_in_words(count) for count in (5_140_000, 1.35e8, 8.03e9, 900)] == ["514万", "1.4億", "80.3億", "900"]
         assert units.listed(["a", "b", "c"]) == "a、b、c"
         assert units.duration(720) == "12 分"
-    assert units.duration(720) == "12 minutes"
+    assert units.duration(720) == "12 min"
 
 
 def test_the_language_of_a_study_makes_the_page_anew_and_nothing_else():

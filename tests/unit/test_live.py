@@ -69,11 +69,6 @@ def test_the_time_left_is_never_negative_and_nothing_is_left_of_what_is_done(tot
     assert (seconds, is_more) == (0, False) if done else seconds > 0 or is_more
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (59.4, "59 s"), (89, "1 min"), (3570, "1 h 00 min"), (12000, "3 h 20 min")])
-def test_times_in_the_unit_that_reads_best(seconds, text):
-    assert live.duration(seconds) == text
-
-
 # The fastest so far
 
 

@@ -123,7 +123,7 @@ def test_the_page_says_how_much_is_measured_and_what_is_missing(tmp_path):
     (Path(grid[3]["folder"]) / "measure.parquet").write_bytes(b"")
     html = report_data.page_of(grid, made.study())
     text = " ".join(re.sub(r"<[^>]+>", "", html.partition("<main")[0]).split())
-    assert "4 of 8 cells measured · 1 failed · 2 not measured yet, about 12 minutes left" in text
+    assert "4 of 8 cells measured · 1 failed · 2 not measured yet, about 12 min left" in text
     missing = html.partition('id="not-run"')[2].partition("</section>")[0]
     assert missing.count('<th scope="row">') == 2
     assert grid[1]["label"] in missing
@@ -173,9 +173,9 @@ def test_what_is_left_takes_as_long_as_what_is_done_and_devices_work_side_by_sid
         (None, ""),
         (0, "about a minute"),
         (89, "about a minute"),
-        (720, "about 12 minutes"),
-        (5000, "about 83 minutes"),
-        (7200, "about 2 hours"),
+        (720, "about 12 min"),
+        (5000, "about 83 min"),
+        (7200, "about 2 h"),
     ],
 )
 def test_what_is_left_is_told_as_people_say_it(seconds, words):

@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from speedgrid import durations
 from speedgrid.report import units
 
 
@@ -97,3 +98,17 @@ def test_percent(change, text):
 
 def test_what_stands_between_backticks_is_code_and_all_of_it_is_escaped():
     assert units.coded("`a<b>` & `c`, a lone ` too") == "<code>a&lt;b&gt;</code> &amp; <code>c</code>, a lone ` too"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "1 s"), (4.4, "4 s"), (89.4, "89 s"), (90, "2 min"), (720, "12 min"), (5399, "90 min"), (7200, "2 h"), (12000, "3.3 h")],
+)
+def test_a_time_is_in_the_unit_in_which_its_number_is_easily_read(seconds, text):
+    assert durations.duration(seconds) == units.duration(seconds) == text
+
+
+@given(st.floats(0, 1e7))
+def test_a_time_in_words_is_the_time(seconds):
+    number, unit = durations.duration(seconds).split()
+    assert float(number) * {"s": 1, "min": 60, "h": 3600}[unit] == pytest.approx(seconds, rel=0.34, abs=1)

@@ -16,7 +16,7 @@ TO_DO = {
     "failed": "Its log, in `logs/`, says more than the reason. The next run tries it again; a cell that cannot work is left out with"
     " `exclude:`.",
     "wrong_result": "It says that it keeps the model's arithmetic, and does not: do not use it for this model. Without the claim"
-    " (`lossless: false`) it is measured, and its loss of quality told.",
+    " (`lossless: false`) it is measured, and the page reports its loss of quality.",
     "not_finite": "Its numbers overflow. Take bfloat16, whose range is that of float32, in place of float16.",
     "oom": "Take a technique that needs less, a smaller batch, or a shorter prompt and reply.",
     "timeout": "Give it more time with `time_budget_s`; its log says where it was.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from speedgrid import durations
 from speedgrid.report.language import tr
 
 if TYPE_CHECKING:
@@ -130,12 +131,8 @@ def percent(change: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something takes, in the unit that people would use: 45 s, 12 minutes, 2.5 hours."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return tr("{} minutes").format(round(seconds / 60))
-    return tr("{} hours").format(f"{seconds / 3600:.1f}".removesuffix(".0"))
+    """How long something takes, in the page's language: 45 s, 12 min, 2.5 h."""
+    return durations.duration(seconds, minutes=tr("{} min"), hours=tr("{} h"))
 
 
 def ended(status: str, asked_bytes: float | None) -> str:
