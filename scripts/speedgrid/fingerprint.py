@@ -21,16 +21,17 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parents[1]
 PACKAGE = "speedgrid"
 
-# Modules of the package that change no figure of a job, each with the reason.
+# Modules of the package that change no figure of a job, each with the reason. They use no other module of the project, which would be left
+# out with them.
 SAYS = {"progress": "what a job says to the person who waits"}
 FRAME = {
     **SAYS,
-    "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every job is told",
+    "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
     "records": "how rows become a file; likewise",
-    "jobtext": "how what a job is told reaches it",
+    "jobtext": "how its specification reaches a job",
     "environments": "whether a job runs in its own Python; in another one it computes nothing",
 }
-# Scripts that are told no version of the tables: for them schema and records count like all other code.
+# Scripts whose jobs have no specification, which says the version of the tables: for them schema and records count like all other code.
 WITHOUT_VERSION = ("write_plan", "aggregate", "render_report")
 # Scripts that import every engine and transform by its name in the registry, to ask what it takes.
 ASKS_ALL = ("write_plan",)
@@ -48,7 +49,7 @@ PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys"}
 # Ways to reach code that cannot be read off it, as names and as attributes.
 UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", "import_module", "reload"}
 UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__"}
-# What `sys.modules[...]` gives is a module whose names cannot be told; asking whether one is there, or setting it, reaches nothing.
+# What `sys.modules[...]` gives is a module whose names cannot be known; asking whether one is there, or setting it, reaches nothing.
 MODULES = "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
 # Code that is run in a process of its own.
@@ -59,7 +60,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IDLE_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
 
 # What code refers to: a module, and the name of a definition in it or one of these: all of it, what importing it does, or the module in it
-# whose name the job is told.
+# whose name is in the job's specification.
 Reference = tuple[str, str]
 WHOLE, IMPORTED, TOLD = "*", "", "?"
 
@@ -91,7 +92,7 @@ class Module:
 def of(script: str, told: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> str:
     """The fingerprint of the code that the figures of a job depend on: another one where that code does something else.
 
-    `script` is the name of a file of scripts/. `told` are the modules whose names the job is told, each after its package, e.g.
+    `script` is the name of a file of scripts/. `told` are the modules that its specification names, each after its package, e.g.
     ("engines", "vllm"). `cut` are functions, each after its module, or after "" where it is the script's own, that such a job does not
     call although its code holds a call. Raises Unreadable where code cannot be followed.
     """
@@ -285,27 +286,27 @@ class _Reading:
         if isinstance(node, ast.ClassDef):
             self._fields.update(one for one in node.body if isinstance(one, ast.AnnAssign))
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and getattr(node.value, "attr", "") == MODULES:
-            raise Unreadable(f"{self.at}:{node.lineno}: what sys.modules reaches cannot be told")
+            raise Unreadable(f"{self.at}:{node.lineno}: what sys.modules reaches cannot be followed")
         if isinstance(node, ast.Call) and (package := _imports_what_is_told(node)):
             self.refers.add((package, TOLD))
             self._done.add(node.func)
         elif isinstance(node, ast.Attribute):
             if node.attr in UNREADABLE_ATTRIBUTES and node not in self._done:
-                raise Unreadable(f"{self.at}:{node.lineno}: what {node.attr} reaches cannot be told")
+                raise Unreadable(f"{self.at}:{node.lineno}: what {node.attr} reaches cannot be followed")
             if isinstance(node.value, ast.Name):
                 self._done.add(node.value)
                 self._refer(node.value.id, node.attr)
         elif isinstance(node, ast.Name) and node not in self._done:
             if node.id in UNREADABLE_NAMES:
-                raise Unreadable(f"{self.at}:{node.lineno}: what {node.id} reaches cannot be told")
+                raise Unreadable(f"{self.at}:{node.lineno}: what {node.id} reaches cannot be followed")
             if any(what == WHOLE and self.code.is_package(where) for where, what in self.known.get(node.id, ())):
-                raise Unreadable(f"{self.at}:{node.lineno}: a package as a value; what of {node.id} is used cannot be told")
+                raise Unreadable(f"{self.at}:{node.lineno}: a package as a value; which of {node.id} is used cannot be followed")
             self._refer(node.id)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             for text in [node.value] if NAMED_IN_TEXT.fullmatch(node.value) else IMPORTED_IN_TEXT.findall(node.value):
                 self._refer_in_text(text)
         elif isinstance(node, FUNCTIONS) and node.name in ("__init_subclass__", "__getattr__") and node.args.args[0].arg != "self":
-            raise Unreadable(f"{self.at}:{node.lineno}: what {node.name} reaches cannot be told")
+            raise Unreadable(f"{self.at}:{node.lineno}: what {node.name} reaches cannot be followed")
 
     def _refer(self, name: str, attribute: str | None = None) -> None:
         for where, what in self.known.get(name, ()):

@@ -2,13 +2,16 @@
 
 import ast
 import functools
+import re
 import shutil
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from speedgrid import fingerprint, planning
+from speedgrid.planning import stages
 from speedgrid.study import validate
 
 import studies
@@ -153,6 +156,7 @@ CONCERNS = {
     "files": EVERY_MEASUREMENT | {"render_report"},
     "inputs": set(),
     "comparison": {"aggregate", "render_report"},
+    "durations": {"render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
     "jobtext": set(),
@@ -399,6 +403,7 @@ def test_what_importing_a_module_does_concerns_all_that_import_it(after):
     ("file", "again"),
     [
         ("report/style.css", {"render_report"}),
+        ("techniques.yaml", {"render_report"}),
         ("report/published.csv", {"render_report", "write_plan"}),
         ("scripts/speedgrid/noise.csv", {"render_report", "aggregate"}),
         ("rules/schemas/study.schema.yaml", {"write_plan"}),
@@ -407,6 +412,79 @@ def test_what_importing_a_module_does_concerns_all_that_import_it(after):
 )
 def test_other_files_that_a_job_reads_count_by_their_bytes(after, file, again):
     assert after({file: source(file) + "\n"}) == again
+
+
+# Functions that jobs never call although their code holds a call (planning.stages.CUTS): each with the function or method that holds it.
+# `facts` and `look` are asked for by one of a cell's two jobs; `counted` and `_limit` decide by the specification of the job, and
+# test_generate.py and test_work.py have them do so.
+CUT_IN = {"measured_facts": "facts", "check": "look", "stop": "counted", "within": "_limit"}
+BY_SPECIFICATION = {"counted", "_limit"}
+
+
+def source_of(module: str) -> str:
+    return fingerprint._code(fingerprint.SCRIPTS).path(module).read_text(encoding="utf-8")
+
+
+def definition(module: str, name: str) -> list[ast.stmt]:
+    """The statements at the top of a module that define a name."""
+    return [statement for statement in ast.parse(source_of(module)).body if getattr(statement, "name", "") == name]
+
+
+def callers(module: str, tree: ast.AST, called: str, methods: bool = False) -> set[str]:
+    """The innermost functions of a tree that call something of a name: of another module or this one, or as a method of some object."""
+    modules = set(fingerprint._code(fingerprint.SCRIPTS).module(module).imported)
+
+    def found(node: ast.AST, within: str) -> Iterator[str]:
+        if isinstance(node, ast.Call) and called in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+            of_module = isinstance(node.func, ast.Name) or getattr(node.func.value, "id", "") in modules
+            if of_module != methods:
+                yield within
+        for child in ast.iter_child_nodes(node):
+            yield from found(child, child.name if isinstance(child, ast.FunctionDef) else within)
+
+    return set(found(tree, ""))
+
+
+@pytest.mark.parametrize("cut", stages.CUTS, ids=lambda cut: cut.function)
+def test_what_is_cut_out_of_a_fingerprint_is_needed_there_and_cannot_be_called(cut):
+    """A cut that is wrong lets old figures survive an edit; one that is needless hides that it is."""
+    asked = [(script, cell) for script in ("warmup", "measure", "evaluate_quality") for cell in planned().cells if cut.holds(script, cell)]
+    holding = CUT_IN[cut.function]
+    would_reach = 0
+    for script, cell in asked:
+        told, cuts = stages.code_asked_for(script, cell)
+        assert (cut.module, cut.function) in cuts
+        others = tuple(other for other in cuts if other != (cut.module, cut.function))
+        units = fingerprint.reached(fingerprint.SCRIPTS, script, told, others)
+        modules = {name for name, found in units.items() for unit in found if (f"speedgrid.{cut.module}", cut.function) in unit.refers}
+        would_reach += bool(modules)
+        for module in modules:
+            tree = ast.parse(source_of(module))
+            elsewhere = callers(module, tree, cut.function) ^ {holding}
+            assert not elsewhere, f"{module} calls {cut.function} in {elsewhere}: may {script} jobs reach that?"
+        if holding not in BY_SPECIFICATION:
+            # The script and the workloads alone have a Work, whose method it is.
+            found = names(fingerprint.SCRIPTS, script, told=told, cut=cuts)
+            for module, name in {(module, name) for module, name in found if module == script or ".workloads." in module}:
+                calling = set().union(*(callers(module, statement, holding, methods=True) for statement in definition(module, name)))
+                assert not calling - {holding}, f"{module}.{name} calls {holding}, which CUTS says that {script} jobs do not"
+    assert would_reach, "no job would reach it: it need not be cut"
+
+
+def test_what_is_left_out_of_all_fingerprints_reaches_nothing_else_of_the_project():
+    """Code behind a module that no fingerprint counts would be out of all of them, too."""
+    code = fingerprint._code(fingerprint.SCRIPTS)
+    frame = {f"speedgrid.{name}" for name in fingerprint.FRAME}
+    for name in frame:
+        reached = {module for unit in code.module(name).units for module, _ in unit.refers if module.startswith("speedgrid")}
+        assert reached - {"speedgrid"} <= frame, f"{name} uses what counts: {sorted(reached - frame)}"
+
+
+def test_jobs_without_a_specification_count_schema_and_records():
+    """The specification of all others says their version of the tables (test_specification.py), so that these need not count."""
+    rules = "".join(path.read_text(encoding="utf-8") for path in (studies.ROOT / "rules").glob("*.smk"))
+    assert set(re.findall(r'planning\.code\("(\w+)"\)', rules)) == set(fingerprint.WITHOUT_VERSION)
+    assert not {stage.script for stage in stages.STAGES.values()} & set(fingerprint.WITHOUT_VERSION)
 
 
 # --- how code is followed, in projects of a few lines

@@ -5,6 +5,7 @@ Every answer but those that are the same for all jobs is a function of the wildc
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from speedgrid import fingerprint, site
 from speedgrid.cell import Cell, checkpoint_record, model_job, model_record, probe_job, requests_job, score_job
@@ -13,12 +14,39 @@ from speedgrid.planning.entities import Entities, score_env
 from speedgrid.planning.order import Order
 from speedgrid.planning.place import Place, by_name
 from speedgrid.snakemake_seam import looked_up_once
+from speedgrid.workload import WORKLOADS
 
-# Functions that jobs do not call although their code holds a call: what a workload does in the other one of a cell's jobs; by their
-# specification, the rule that ends a series where the study says a number, and the limit of memory where there is one size.
-NOT_IN = {"warmup": (("ceilings", "measured_facts"),), "measure": (("workloads.causality", "check"),)}
-NOT_FOR_A_NUMBER = (("stats", "stop"),)
-NOT_FOR_ONE_SIZE = (("meters", "within"),)
+
+@dataclass(frozen=True)
+class Cut:
+    """A function that some jobs of a cell never call although their code holds a call: its module and name, which jobs, and why.
+
+    A wrong one lets old figures survive an edit. tests/unit/test_fingerprint.py holds that each is still needed and that no other code of
+    such a job can call the function, tests/workflow/test_reached_code.py that real jobs do not.
+    """
+
+    module: str
+    function: str
+    holds: Callable[[str, Cell], bool]
+    why: str
+
+
+CUTS = (
+    Cut("ceilings", "measured_facts", lambda script, cell: script == "warmup", "Work.facts calls it, which a warm-up does not"),
+    Cut("workloads.causality", "check", lambda script, cell: script == "measure", "Work.look calls it, which only a warm-up does"),
+    Cut(
+        "stats",
+        "stop",
+        lambda script, cell: script == "measure" and isinstance(cell.settings["replies"], int),
+        "the study says how many replies, so that no rule ends them",
+    ),
+    Cut(
+        "meters",
+        "within",
+        lambda script, cell: script == "measure" and not WORKLOADS[cell.workload].has_sizes,
+        "only a workload of several sizes runs until memory ends, and so under a limit",
+    ),
+)
 
 
 class Stage(ABC):
@@ -293,6 +321,5 @@ STAGES: dict[str, type[Stage]] = {
 
 def code_asked_for(script: str, cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
     """Of the jobs of a cell: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
-    by_number = NOT_FOR_A_NUMBER if isinstance(cell.settings["replies"], int) else ()
-    one_size = () if {"lengths", "grows"} & set(cell.settings) else NOT_FOR_ONE_SIZE
-    return (("engines", cell.engine), ("workloads", cell.workload)), NOT_IN.get(script, ()) + by_number + one_size
+    cut = tuple((one.module, one.function) for one in CUTS if one.holds(script, cell))
+    return (("engines", cell.engine), ("workloads", cell.workload)), cut
