@@ -168,7 +168,7 @@ def cpu_builds_in_reach(recipe: Path) -> Iterator[None]:
 def cpu_index(recipe: Path, environ: Mapping[str, str]) -> str:
     """The extra indexes to tell the pip of a real conda for an environment file: those that it has, and PyTorch's for CPUs.
 
-    Empty where nothing is to be told: the file has no PyTorch, the machine has an NVIDIA driver, SPEEDGRID_TORCH is `cuda`, the index
+    Empty where there is none to add: the file has no PyTorch, the machine has an NVIDIA driver, SPEEDGRID_TORCH is `cuda`, the index
     cannot be reached, pip may ask none, or it is the uv frontend that makes the environment.
     """
     if str(FRONTEND) not in sys.path:
@@ -220,9 +220,8 @@ class Failure:
             temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-def why(name: str, error: str) -> str:
-    """The reason of a job whose environment could not be made, in one line, from what Snakemake says of the failure."""
-    said = " ".join(error.partition("\nOutput:\n")[2].split()) or " ".join(error.split())
+def why(name: str, said: str) -> str:
+    """The reason of a job whose environment could not be made, in one line; `said` is what conda or uv said."""
     return f"the environment {name} could not be made: {textwrap.shorten(said, REASON_CHARACTERS, placeholder=' ...')}"
 
 

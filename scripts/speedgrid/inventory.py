@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from speedgrid import checkpoints, environments
+from speedgrid import checkpoints, environments, snakemake_seam
 from speedgrid.outcomes import ModelError
 
 # The files of results/ that are no tables, each with what it holds if it is speedgrid's.
@@ -195,13 +195,12 @@ def is_used(environment: Path) -> bool:
 
 def is_used_by_a_run(folder: Path) -> bool:
     """Whether a Snakemake of this machine, as far as one may look, has its environments in a folder: its next job may need any of them."""
-    told = os.fsencode(f"SNAKEMAKE_CONDA_PREFIX={folder}")
     for process in _others():
-        if b"snakemake" in _read(process, "cmdline"):
-            variables = _read(process, "environ").split(b"\0")
-            by_default = not any(variable.startswith(b"SNAKEMAKE_CONDA_PREFIX=") for variable in variables)
+        if snakemake_seam.is_snakemake(_read(process, "cmdline")):
+            variables = (variable.partition("=") for variable in os.fsdecode(_read(process, "environ")).split("\0"))
             with suppress(OSError):
-                if told in variables or (by_default and Path(os.readlink(process / "cwd"), ".snakemake", "conda") == folder):
+                working_folder = Path(os.readlink(process / "cwd"))
+                if snakemake_seam.environments_folder(working_folder, {name: value for name, _, value in variables}) == folder:
                     return True
     return False
 
@@ -249,7 +248,7 @@ class FolderInUse(Exception):
 @contextmanager
 def no_run_in(folder: Path) -> Iterator[None]:
     """Hold a working folder, as a run of the launcher does. Raises FolderInUse where one goes on."""
-    if any((folder / ".snakemake" / "locks").glob("*.lock")):
+    if snakemake_seam.is_locked(folder):
         raise FolderInUse(f"a run goes on in {folder}, or was killed (then `run --unlock` lets go of it)")
     held = folder / ".speedgrid" / "run.lock"
     if not held.is_file():  # the launcher never ran here

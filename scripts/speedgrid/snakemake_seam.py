@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from speedgrid import environments
 UNTRIED = 10
 # Snakemake's own limit of jobs that begin in so many seconds.
 DEFAULT_RATE = (100, 1)
-# Held while a run is going on.
-LOCKS = ".snakemake/locks"
+# Where Snakemake keeps its lock of a working folder, and its environments where SNAKEMAKE_CONDA_PREFIX names no other place.
+LOCKS, ENVIRONMENTS = ".snakemake/locks", ".snakemake/conda"
+# After it, what conda said, in the error of an environment that could not be made.
+OUTPUT = "\nOutput:\n"
 
 
 class UntriedVersion(Exception):
@@ -42,7 +44,7 @@ def check_version(found: str | None = None) -> None:
         )
 
 
-# What a run is told
+# What is known of a run
 
 
 class Run:
@@ -102,7 +104,7 @@ class Run:
     @property
     def is_another_going_on(self) -> bool:
         """Whether another run works in this folder."""
-        return any(Path(LOCKS).glob("*.lock"))
+        return is_locked(Path())
 
     def python_of(self, rule: str) -> Path | None:
         """The Python that the jobs of a rule run in, which may not have been made yet; None where the run was not to come to the rule."""
@@ -112,6 +114,16 @@ class Run:
         if job is None:
             return None
         return Path(job.conda_env.address, "bin", "python") if self.uses_environments else Path(shutil.which("python") or "python")
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run works in a folder, or was killed there: both have Snakemake's lock."""
+    return any((folder / LOCKS).glob("*.lock"))
+
+
+def is_snakemake(command_line: bytes) -> bool:
+    """Whether a process is a run of Snakemake, by its command line as /proc has it."""
+    return b"snakemake" in command_line
 
 
 # Planning large grids
@@ -287,10 +299,15 @@ def _in_turn(make: Callable) -> Callable:
                 if not instead:
                     raise
                 logger.error(f"{error}\nThe jobs that need this environment will fail; all others go on.")
-                environments.Failure(environments.why(name, str(error)), instead).keep(folder)
+                environments.Failure(environments.why(name, _said(str(error))), instead).keep(folder)
                 return None
 
     return create
+
+
+def _said(error: str) -> str:
+    """What conda or uv said, of Snakemake's error where an environment could not be made; all of it where nothing is quoted."""
+    return error.partition(OUTPUT)[2].strip() or error
 
 
 def _that_of_the_report(env) -> str:
@@ -354,9 +371,9 @@ def _checked(write: Callable) -> Callable:
     return shellcmd
 
 
-def environments_folder(working_folder: Path) -> Path:
-    """Where Snakemake keeps the environments of jobs."""
-    return Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or working_folder / ".snakemake" / "conda")
+def environments_folder(working_folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a Snakemake that runs in a folder keeps the environments of jobs, by its environment variables."""
+    return working_folder / (environ.get("SNAKEMAKE_CONDA_PREFIX") or ENVIRONMENTS)
 
 
 def environment_folder(recipe: Path, within: Path) -> Path:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from pip_settings import uv_flags  # noqa: F401 - beside uv_conda
+from snakemake import io, persistence
 from snakemake.cli import get_argument_parser
 from snakemake.common import FUNC_OVERWRITE_PARAMS_ATTR, get_function_params, get_input_function_aux_params
 from snakemake.deployment import conda, containerize
@@ -20,7 +21,7 @@ from snakemake.resources import Resource
 from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler
 from snakemake.settings.enums import Quietness
 from snakemake.workflow import Workflow
-from speedgrid import environments, snakemake_seam
+from speedgrid import checkpoints, environments, inventory, snakemake_seam
 
 import studies
 
@@ -46,7 +47,7 @@ def test_a_snakemake_9_is_taken(found):
 
 def test_nothing_else_of_the_project_imports_snakemake():
     """But the launcher's display, which is Snakemake's own command line."""
-    for path in sorted((studies.ROOT / "scripts").rglob("*.py")):
+    for path in [*sorted((studies.ROOT / "scripts").rglob("*.py")), studies.ROOT / "speedgrid"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
@@ -55,6 +56,9 @@ def test_nothing_else_of_the_project_imports_snakemake():
             assert found == {"snakemake.cli"}
         elif path.name != "snakemake_seam.py":
             assert found == set(), f"{path.name}: what it needs of Snakemake belongs to {SEAM}"
+            strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            kept = {text for text in strings if re.fullmatch(r"\.snakemake(/\w+)?", text)}
+            assert kept == set(), f"{path.name}: where Snakemake keeps something belongs to {SEAM}"
 
 
 def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
@@ -151,7 +155,7 @@ rule side:
 rule last:
     input: "side1.txt", "side5.txt"
     output: "last.txt"
-    shell: "echo last >> order; touch {{output}}"
+    shell: "echo last >> order; ls .snakemake/locks/*.lock > held; touch {{output}}"
 def look():
     with open("order", "a") as file:
         file.write("look\\n")
@@ -168,6 +172,8 @@ def test_in_a_real_run_it_is_never_done_beside_a_job(root, tmp_path, cores, orde
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--quiet", "all"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "order").read_text().split() == order.split()
+    assert (tmp_path / "held").read_text(), look_at("its locks (persistence)", "LOCKS")
+    assert not snakemake_seam.is_locked(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +220,7 @@ def test_an_environment_is_kept_where_doctor_looks_for_it(tmp_path, monkeypatch,
     assert Path(env.address) == snakemake_seam.environment_folder(recipe, tmp_path / "envs"), look_at(
         "deployment/conda.py: Env._get_hash and Env.address", "environment_folder"
     )
+    assert inventory.ENVIRONMENT.fullmatch(Path(env.address).name), "change ENVIRONMENT of scripts/speedgrid/inventory.py"
 
 
 def _open(file, mode="rb"):
@@ -234,6 +241,28 @@ def test_snakemake_asks_conda_for_nothing_that_the_stand_in_does_not_know():
     refused = {"conda env export", "conda list --explicit", "conda clean -y --tarballs --packages"}
     assert asked <= served | refused, f"deployment/conda.py asks for {asked - served - refused}: let envs/uv-frontend/uv_conda.py answer it"
     assert asked >= served, f"deployment/conda.py no longer asks for {served - asked}: let uv_conda.py answer what it asks instead"
+
+
+def test_why_an_environment_could_not_be_made_is_what_conda_said():
+    assert r"\nOutput:\n{e.output}" in inspect.getsource(conda.Env.create), look_at("deployment/conda.py: Env.create", "OUTPUT")
+    error = f"Could not create conda environment from some.yaml:\nCommand:\nconda env create{snakemake_seam.OUTPUT}no such\n  package\n"
+    said = environments.why("some.yaml", snakemake_seam._said(error))
+    assert said == "the environment some.yaml could not be made: no such package"
+    assert "nothing quoted" in environments.why("some.yaml", snakemake_seam._said("nothing quoted"))
+
+
+def test_environments_are_looked_for_where_snakemake_keeps_them(tmp_path, monkeypatch):
+    assert 'os.path.join(self.path, "conda")' in inspect.getsource(persistence), look_at("persistence: conda_env_path", "ENVIRONMENTS")
+    monkeypatch.setenv("SNAKEMAKE_CONDA_PREFIX", "elsewhere")
+    asked = get_argument_parser().parse_args([]).conda_prefix
+    assert str(asked) == "elsewhere", look_at("cli.py: --conda-prefix", "environments_folder")
+    assert snakemake_seam.environments_folder(tmp_path) == tmp_path / "elsewhere"
+    assert snakemake_seam.environments_folder(tmp_path, {}) == tmp_path / ".snakemake/conda"
+    assert snakemake_seam.environments_folder(tmp_path, {"SNAKEMAKE_CONDA_PREFIX": "/envs"}) == Path("/envs")
+
+
+def test_what_snakemake_leaves_in_a_folder_is_none_of_the_users_files():
+    assert f'"{checkpoints.SNAKEMAKES}"' in inspect.getsource(io), "io/__init__.py: change SNAKEMAKES of scripts/speedgrid/checkpoints.py"
 
 
 def test_the_frontend_is_where_environments_look_for_it():
