@@ -57,3 +57,14 @@ def test_links_of_the_readme_count_from_docs_on_the_site():
     assert "](results/h200/decode-8b/page.png)" in text
     assert "](techniques.yaml)" not in text
     assert "techniques.yaml" in text
+
+
+def test_every_fault_names_tests_that_are_there():
+    text = (planning.ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    faults = re.findall(r"^\| (?!fault )(?!-)(.*?) \| .*? \| (.*) \|$", text, re.MULTILINE)
+    assert len(faults) > 10
+    for fault, tests in faults:
+        named = re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/\w+/test_\w+\.py)\)", tests)
+        assert named, f"{fault}: names no test"
+        for name, file in named:
+            assert f"\ndef {name}(" in (planning.ROOT / file).read_text(encoding="utf-8"), f"{fault}: {file} has no {name}"
