@@ -161,6 +161,27 @@ def test_how_a_module_is_told_its_study(project, here, config, configfile, jobs)
         assert "speedgrid: a workflow with speedgrid as a module names the study so: config: {'study_file': " in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("configfile", "config", "jobs"),
+    [("mine.yaml", "config", 1), ("outer.yaml", 'config["speedgrid"]', 1), ("outer.yaml", "config", None)],
+)
+def test_a_module_in_a_workflow_with_a_configuration_of_its_own(project, here, configfile, config, jobs):
+    """`config: config` hands on all of it: a study alone is one, and more than a study is refused, since none of it may be overlooked."""
+    (here / "outer.yaml").write_text("samples: [a, b]\nspeedgrid: {study_file: mine.yaml}\n")
+    snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config=config)
+    (here / "Snakefile").write_text(f'configfile: "{configfile}"\n{snakefile}')
+    done = working_copy.snakemake(here, "-n", "all")
+    if jobs:
+        assert working_copy.planned_jobs(done)["measure"] == jobs
+    else:
+        assert done.returncode == 2
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("speedgrid: ")]
+        assert said == [
+            "speedgrid: a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}, "
+            'or config["speedgrid"] where its own configuration has that key'
+        ]
+
+
 # Installed from a wheel
 
 

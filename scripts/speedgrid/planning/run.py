@@ -43,8 +43,12 @@ def _asked_for(config: Mapping, run: Run) -> str | Path:
         if set(config) == {"study_file"}:
             return str(config["study_file"])
         # A workflow that hands on the study it was given, or asks for the default one.
-        if config and not (len(given) == 1 and config == read(Path(given[0]), given[0])):
-            raise StudyError("a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}")
+        is_study = "experiments" in config and len(given) == 1 and config == read(Path(given[0]), given[0])
+        if config and not is_study:
+            raise StudyError(
+                "a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}, "
+                'or config["speedgrid"] where its own configuration has that key'
+            )
         return given[0] if config else DEFAULT_STUDY
     if len(given) > 1:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
@@ -100,7 +104,7 @@ def leave_failures() -> None:
 
 
 def keep_further(grid: Grid) -> None:
-    """Before the first job: write down the runs that a run is told to add, so that the next one knows of them, and what it leaves out."""
+    """Before the first job: write down the runs that this one adds (`--sharpen`), which the next one must know, and what it leaves out."""
     choice.keep(grid)
     if os.environ.pop(sharpen.VARIABLE, "") and grid.further.wanted:
         with records.replacing(Path(sharpen.FILE)) as temporary:
