@@ -23,7 +23,7 @@ SYNONYMS = {"UV_DEFAULT_INDEX": "UV_INDEX_URL", "UV_INDEX": "UV_EXTRA_INDEX_URL"
 
 
 def uv_environment(environ):
-    """A copy of `environ` in which uv knows what pip knows. What uv was told already stands."""
+    """A copy of `environ` in which uv knows what pip knows. What uv has already stays."""
     pip = pip_settings(environ)
     result = dict(environ)
 
@@ -46,7 +46,7 @@ def uv_environment(environ):
 
 
 def uv_flags(environ):
-    """The flags of `uv pip install` for what pip is told and uv has no variable for."""
+    """The flags of `uv pip install` for settings of pip that uv has no variable for."""
     no_index = pip_settings(environ).get("no-index", "").lower() in ("1", "true", "yes", "on")
     return ["--no-index"] if no_index else []
 

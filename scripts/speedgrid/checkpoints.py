@@ -134,7 +134,7 @@ def require_safetensors(folder: Path, what: str) -> None:
 
 
 def check(folder: Path) -> None:
-    """Raise Unsupported where a checkpoint is damaged or lacks something, as far as can be told without reading its weights.
+    """Raise Unsupported where a checkpoint is damaged or lacks something, as far as can be seen without reading its weights.
 
     Every engine and transform would say it in words of its own, or not at all: transformers makes up the weights of a missing file.
     """

@@ -33,7 +33,7 @@ Environments of jobs are kept in ${SNAKEMAKE_CONDA_PREFIX:-~/.cache/speedgrid/en
 get torch's CPU build where there is no NVIDIA driver, unless SPEEDGRID_TORCH=cuda.
 """
 TO_SNAKEMAKE = """\
-All other arguments go to Snakemake as they are, e.g. -n (only show what would run), --cores 4,
+Other arguments are passed to Snakemake, e.g. -n (only show what would run), --cores 4,
 --workflow-profile profiles/slurm, --verbose (Snakemake's own messages), a target file. Paths in them
 are relative to {folder}. --help-all shows all of them.
 """

@@ -24,7 +24,7 @@ OUTCOMES = {
     "status": "measured in one and not in the other, or with another status",
     "faster": "faster than in A",
     "unsure": "these replies cannot say",
-    "same": "no difference that can be told from noise",
+    "same": "no difference beyond the noise",
     "same run": "the very same run in A and B; nothing was measured again",
     "disappeared": "only in A",
     "appeared": "only in B",
@@ -319,7 +319,7 @@ def _identities(cells: Iterable[Change], rows: Sequence[Mapping[Key, Mapping]]) 
 
 
 def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]) -> list[Difference]:
-    """What the jobs of the cells in both sides ran on and were told, where it is not the same."""
+    """Machine, versions and specifications of the jobs of both sides, where they are not the same."""
     both = set(both)
     sides = [[run for run in runs if tuple(run[axis] for axis in KEYS) in both and run["stage"] == "measure"] for runs in (a, b)]
     if not all(sides):
@@ -350,7 +350,7 @@ def _packages(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
 
 
 def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
-    """What the jobs were told, by its place in their JSON, with the number of cells that it holds for."""
+    """The specifications of the jobs, by place in their JSON, each value with the number of cells that it holds for."""
     told = [{tuple(run[axis] for axis in KEYS): flat(json.loads(run["job"] or "{}")) for run in side} for side in sides]
     found: Counter = Counter()
     for key in told[0].keys() & told[1].keys():
@@ -363,7 +363,7 @@ def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
 
 
 def flat(value: object, place: str = "") -> dict[str, object]:
-    """What a job was told by its place in it, such as {"settings.replies": 20}."""
+    """A specification by places in it, such as {"settings.replies": 20}."""
     if not isinstance(value, Mapping):
         return {place: value}
     parts = [flat(inner, f"{place}.{name}" if place else str(name)) for name, inner in value.items()]

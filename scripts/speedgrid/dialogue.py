@@ -21,8 +21,8 @@ WHAT = "Model: a repository of the hub, a folder, a GGUF file, or a shape such a
 
 
 def ask(told: argparse.Namespace, find: Callable[[argparse.Namespace], Source]) -> Source:
-    """Complete what was told, and find its model; `find` raises StudyError for one that there is not. A model of the command line that
-    there is not is no question, but the caller's mistake."""
+    """Ask for what the arguments leave out, and find the model; `find` raises StudyError where there is none. Where the arguments name
+    such a model, nothing is asked: it is the caller's mistake."""
     _complete_paths()
     source = find(told) if told.model or told.shape else _ask(WHAT, lambda answer: _model(answer, told, find))
     path = Path("studies") / f"{source.name}.yaml"

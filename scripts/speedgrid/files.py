@@ -33,7 +33,7 @@ def states(folder: Path) -> dict[str, list]:
 
 
 def state(path: Path) -> list:
-    """Size, time of the last change in nanoseconds, and `content` of a file: what a job is told of a file that its result depends on.
+    """Size, time of the last change in nanoseconds, and `content` of a file: what specifications say of a file that results depend on.
 
     Raises OSError, also for what is no file and might be read for ever.
     """

@@ -206,7 +206,7 @@ def why_not_downloaded(package: str, log: str) -> Exception:
 
 
 def pip_environment(environ: Mapping) -> dict[str, str]:
-    """The variables in which pip uses the index that uv was told of, where pip itself was told of none."""
+    """The variables in which pip uses uv's index, where it has none of its own."""
     told = {
         "PIP_INDEX_URL": environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL"),
         "PIP_EXTRA_INDEX_URL": environ.get("UV_INDEX") or environ.get("UV_EXTRA_INDEX_URL"),

@@ -11,7 +11,7 @@ from speedgrid.study import StudyError
 
 
 def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
-    """A validated study with its paths as every job is told them, and beside each path what lies there.
+    """A validated study with its paths as every specification has them, and beside each path what lies there.
 
     A path is taken from the first of `roots`, the working folder, or where it has nothing from the next one that has; `~` is a home, and
     links are followed, so that a link which leads elsewhere by now is another path. One that leads to somewhere in the working folder stays

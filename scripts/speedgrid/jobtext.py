@@ -1,4 +1,4 @@
-"""How a job gets the text of what it is told: on its command line, or in a file where the text is long.
+"""How a job gets its specification: on its command line, or in a file where the text is long.
 
 Linux lets one argument of a program have 128 KiB, and Snakemake gives the whole shell line of a job to bash as one. The name of the file is
 a hash of the text, so that a change of the text is a change of the line: Snakemake runs the job again as it does for a short one.

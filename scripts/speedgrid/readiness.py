@@ -74,7 +74,7 @@ def machine_rows(facts: Facts) -> list[tuple[str, str]]:
 
 
 def slurm_rows(facts: Facts) -> list[tuple[str, str]]:
-    """What a run on this cluster must be told; empty where there is no Slurm."""
+    """The settings that a run on this cluster needs; empty where there is no Slurm."""
     if not facts.slurm:
         return []
     rows = [("Slurm", facts.slurm)]

@@ -23,7 +23,7 @@ class Page:
     def __init__(self, make: Callable[[], None], clock: Callable[[], float] = time.time):
         self.make, self.clock = make, clock
         self.last, self.is_by_hand = clock(), False
-        # What the jobs of the report were told when they were planned.
+        # The specifications of the report's jobs when they were planned.
         self.told = planning.made_by_hand()
 
     @classmethod

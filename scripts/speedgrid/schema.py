@@ -719,7 +719,7 @@ EVALUATE = Table(
             "lower",
         ),
         Column("agrees", "list<int64>", "", "Agrees", "1 where both find the same next token likeliest, else 0"),
-        Column("covered", "double", "", "Covered", "Probability of the tokens that were told apart, mean over the sequence"),
+        Column("covered", "double", "", "Covered", "Probability of the tokens in both lists, by the unmodified model; a mean"),
     ),
     (
         *RUN,

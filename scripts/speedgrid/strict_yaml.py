@@ -13,7 +13,7 @@ from collections.abc import Iterator
 MOST_VALUES = 100_000
 MOST_BYTES = 8 * 2**20
 DEEPEST = 40
-# Every whole number up to here is one in every language that may read what a job is told.
+# Every whole number up to here is one in every language that may read a job's specification.
 LARGEST = 2**53
 TAG = "tag:yaml.org,2002:"
 # Has Snakemake, which reads a study too, run the Python that stands in it.

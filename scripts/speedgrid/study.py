@@ -285,7 +285,7 @@ def _check_tasks(evaluate: Mapping | bool, at: str) -> None:
 
 
 def _check_new_names(axis: str, names: Iterable[str], where: str) -> None:
-    """Names become folders: none may be that of a file or folder beside, nor be told from another one by its capitals alone."""
+    """Names become folders: none may be that of a file or folder beside, nor differ from another one by its capitals alone."""
     seen: dict[str, str] = {}
     for name in names:
         lower = name.lower()

@@ -1,4 +1,4 @@
-"""Which cells a run with `--minutes` leaves out, and the file that tells the jobs of the report and later pages of them."""
+"""Which cells a run with `--minutes` leaves out, and the file from which the jobs of the report and later pages know them."""
 
 import json
 import math

@@ -9,7 +9,7 @@ from speedgrid.planning.entities import Entities, quality_records, score_env
 
 
 def as_json(study: Mapping, written: Mapping, study_file: str, registry: Mapping, entities: Entities) -> str:
-    """The study in words, every cell with its files, and by record what its job is told.
+    """The study in words, every cell with its files, and by record the specification of its job.
 
     `study` has its paths resolved; `written` is what it said before, as `study_file` has it.
     """
@@ -61,7 +61,7 @@ def _prices(written: Mapping) -> dict[str, float]:
 
 
 def _told(study: Mapping, entities: Entities) -> dict[str, str]:
-    """What every job of a result is told, by the file that it writes."""
+    """The specification of every job, by the file that it writes."""
     jobs = {cell.model_record: model_job(cell.model, study) for cell in entities.cells}
     jobs |= {record: maker.job("quantize") for record, maker in entities.makers.items()}
     jobs |= {f"results/{gpu}/probe.parquet": probe_job(gpu, study) for gpu in dict.fromkeys(cell.gpu for cell in entities.cells)}

@@ -77,7 +77,7 @@ def score_env(group: Sequence[Cell]) -> str:
 def _makers(cells: Sequence[Cell], registry: Mapping) -> dict[str, Cell]:
     """For every checkpoint that is made, the cell whose device and environment make it: one on a GPU where there is one.
 
-    It is told of the technique that makes the checkpoint, which may be in no experiment itself.
+    Its specification names the technique that makes the checkpoint, which may be in no experiment itself.
     """
     makers: dict[str, Cell] = {}
     for cell in sorted(cells, key=lambda cell: not cell.on_gpu):

@@ -80,7 +80,7 @@ def has_gpu() -> bool:
 
 
 def _further() -> Further:
-    """The further runs that `runs: auto` wants by now, with those that a run is told to add (`./speedgrid run --sharpen`)."""
+    """The further runs that `runs: auto` wants by now, with those that this run adds (`./speedgrid run --sharpen`)."""
     found = Further.read(Path(sharpen.FILE))
     return found.sharpened() if os.environ.get(sharpen.VARIABLE) else found
 

@@ -33,7 +33,7 @@ from speedgrid.schema import (
     Table,
 )
 
-# What a job is told that says whose result it writes.
+# The keys of a specification that say whose result its job writes.
 WHOSE = ("gpu", "experiment", "model", "technique", "run")
 # What the report uses none of: single tokens of replies, of which a large grid has millions, and what a reference expects next.
 TOKENS = ("token_s", "token_ids")
@@ -92,7 +92,7 @@ def read_cell(
     unreadable: dict[str, None] | None = None,
     shared: dict[str, records.Record] | None = None,
 ) -> tables.CellRecords:
-    """Read the records of one cell of the grid, for each of which `jobs` has what its job would be told now.
+    """Read the records of one cell of the grid, for each of which `jobs` has the specification that its job would have now.
 
     What is not there has a record of its own kind in its place (records.absent), and a line in `unreadable` where it cannot be read or
     another job wrote it. Records that other cells have too are taken from `shared`, or put there.
@@ -145,8 +145,8 @@ def check_writer(path: str, record: records.Record, asked: Mapping) -> None:
 
 
 def find(path: str, table: Table, asked: Mapping, unreadable: dict[str, None], without: Collection[str] = ()) -> records.Record:
-    """A record of the job that would be told `asked`; that of its failure, where it is to be made anew (records.failed); or what stands
-    for one that is not there. The columns `without` are left empty."""
+    """A record of the job whose specification would be `asked`; that of its failure, where it is to be made anew (records.failed); or what
+    stands for one that is not there. The columns `without` are left empty."""
     for at in (Path(path), records.failed(path)):
         if at.exists():
             try:

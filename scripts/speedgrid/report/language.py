@@ -2,7 +2,7 @@
 
 A catalogue is one file, report/languages/CODE.yaml: `numbers` says how large numbers are put into words, `texts` has a translation for each
 English text, whole sentences with `{}` for what is put in; a translation may number its places (`{1} … {0}`), where its words come in
-another order. What comes from outside (names, reasons that a job wrote) is told as it is. Pure but for which language is spoken, which is a
+another order. What comes from outside (names, reasons that a job wrote) stays as it is. Pure but for which language is spoken, which is a
 matter of the context, as with gettext: `with spoken(catalogue):`.
 """
 
@@ -36,7 +36,7 @@ _SPOKEN: ContextVar[Catalogue] = ContextVar("spoken", default=ENGLISH)
 
 @contextlib.contextmanager
 def spoken(catalogue: Catalogue) -> Iterator[None]:
-    """What is told inside is told in this language."""
+    """Texts that are looked up inside are in this language."""
     token = _SPOKEN.set(catalogue)
     try:
         yield

@@ -38,7 +38,7 @@ class Figure:
 @dataclass(frozen=True)
 class Beside:
     """A technique in both studies, as texts: ours and theirs, each with its gain over its own baseline, and whether these go the same way.
-    `ours` says why where there is none; what is not known is empty. `device` is told where it is not that of the baseline."""
+    `ours` says why where there is none; what is not known is empty. `device` is given where it is not that of the baseline."""
 
     label: str
     size: str
@@ -169,14 +169,14 @@ def _direction(ours: float, theirs: float, gain: _Gain) -> str:
 
 
 def _conditions(figures: Sequence[Figure], group: Group, settings: Mapping) -> list[tuple[str, str, str]]:
-    """What is known to differ, or is told by one side alone: devices, and the settings."""
+    """What is known to differ, or is known of one side alone: devices, and the settings."""
     theirs = ", ".join(dict.fromkeys(figure.device for figure in figures))
     ours = ", ".join(name for name in dict.fromkeys(group.measured.device_name) if name)
     notes = "; ".join(dict.fromkeys(figure.note for figure in figures if figure.note and figure.column != "accuracy"))
     told = {name: settings[name] for name in CONDITIONS if settings.get(name) not in (None, "", [])}
     mine = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if not isinstance(value, Mapping))
     found = [(tr("Device"), theirs, ours or tr("nothing was measured"))]
-    return found + ([(tr("Settings"), notes or tr("not told"), mine or tr("not told"))] if notes or mine else [])
+    return found + ([(tr("Settings"), notes or tr("not given"), mine or tr("not given"))] if notes or mine else [])
 
 
 def _ours(figure: Figure, group: Group, points: Sequence[Mapping]) -> tuple[float | None, str]:

@@ -1,6 +1,6 @@
 """What can be said from repeated measurements: means, intervals, percentiles, speeds, noise between runs, verdicts. Pure; NumPy alone.
 
-Every function takes the measurements themselves, in any unit, and gives figures in that unit. Three kinds of input are told apart, each
+Every function takes the measurements themselves, in any unit, and gives figures in that unit. There are three kinds of input, each
 in a module of its own:
 
 - a *sample* (samples, percentiles): independent values, in any order.

@@ -15,7 +15,7 @@ from speedgrid.hardware import Device
 
 @dataclass(frozen=True)
 class Task:
-    """What a transform is told: read the checkpoint folder `source`, write a whole one to the empty folder `target`.
+    """The task of a transform: read the checkpoint folder `source`, write a whole one to the empty folder `target`.
 
     `settings` are those of the technique's `transform`, without `method`; `calibration` gives texts for methods that need some, in
     the order in which they are to be taken.

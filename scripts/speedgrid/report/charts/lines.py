@@ -13,7 +13,7 @@ from speedgrid.report.charts.labels import LINE, spread
 
 HEIGHT = 340
 LABEL = 18  # characters of the name at the end of a line, so that the lines have room on a phone
-MOST_LINES = 12  # that can be told apart
+MOST_LINES = 12  # that can be read in one chart
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # of the lines of one family
 
 

@@ -83,7 +83,7 @@ def _figure(group: Group, points: Sequence[Mapping], field: str, said: tuple[str
 
 
 def _table(group: Group, points: Sequence[Mapping], field: str) -> tuple[pd.DataFrame, str]:
-    """A row a technique and size that was measured, with `value` in the unit that is told beside it, and its interval."""
+    """A row a technique and size that was measured, with `value` in the unit beside it, and its interval."""
     rows = base.prepare(group.rows)[["technique", "name", "state", "kind"]]
     there = [row for row in points if row["rate"] is not None and row[field] is not None and row[field] > 0]
     unit = (

@@ -129,7 +129,7 @@ def pays(rows: pd.DataFrame) -> alt.LayerChart:
 
 def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     """The engaged cells whose costs are known, the baseline among them, with `reply_s` for a reply as long as the baseline's; the fastest
-    where there are more than can be told apart. None without the baseline."""
+    where there are too many lines to be read. None without the baseline."""
     table = base.prepare(rows, PAYS)
     table = table[(table.status == "ok") & table.once_s.notna() & table.rate.notna()]
     baseline = table[table.state == families.BASELINE]
