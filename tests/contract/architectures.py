@@ -2,9 +2,9 @@
 
     python tests/contract/architectures.py ARCHITECTURE ... [--techniques TECHNIQUE ...] [--device cuda]
 
-It needs the environment of the techniques (`transformers`; `gptqmodel` for torchao's). For each technique of each architecture it prints a
-line of JSON: the status and reason, and of what ran how far its log-probabilities and tokens are from those of a plain `forward` of
-transformers in eager attention, without a cache and without a line of speedgrid's engine.
+It needs the environment of the techniques (`transformers`; `gptqmodel` for torchao's; CONVERTED has the others). For each technique of
+each architecture it prints a line of JSON: the status and reason, and of what ran how far its log-probabilities and tokens are from those
+of a plain `forward` of transformers in eager attention, without a cache and without a line of speedgrid's engine.
 """
 
 import argparse
@@ -31,39 +31,43 @@ PLAIN = {**WIDE, "intermediate_size": 128, **SPREAD}
 GROUPED = {**PLAIN, "num_key_value_heads": 2}
 EXPERTS = {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "pad_token_id": None}
 MLA = {"kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 16, "head_dim": 16}
+# Shorter than the text that is asked for, so that the window matters.
+WINDOW = {"sliding_window": 16}
 ENDS = {"pad_token_id": None, "bos_token_id": 256, "eos_token_id": 256}
 
 ARCHITECTURES = {
     # like Llama
     "llama": {**GROUPED, "rope_theta": 500000.0},
-    "mistral": {**GROUPED, "sliding_window": 64},
-    "ministral": {**GROUPED, "head_dim": 16},
+    "mistral": {**GROUPED, **WINDOW},
+    "ministral": {**GROUPED, "head_dim": 16, **WINDOW},
     "qwen2": GROUPED,
     "qwen3": {**GROUPED, "head_dim": 16},
     "gemma": {**GROUPED, "head_dim": 16},
-    "gemma2": {**GROUPED, "head_dim": 16},
-    "gemma3_text": {**GROUPED, "head_dim": 16},
+    "gemma2": {**GROUPED, "head_dim": 16, **WINDOW},
+    "gemma3_text": {**GROUPED, "head_dim": 16, **WINDOW},
     "phi": PLAIN,
     "phi3": {**GROUPED, **ENDS},
     "stablelm": GROUPED,
     "starcoder2": GROUPED,
     "olmo": GROUPED,
     "olmo2": GROUPED,
-    "olmo3": GROUPED,
+    "olmo3": {**GROUPED, **WINDOW},
     "granite": GROUPED,
     "cohere": GROUPED,
-    "cohere2": GROUPED,
+    "cohere2": {**GROUPED, **WINDOW},
     "glm": {**GROUPED, "head_dim": 16, **ENDS},
     "glm4": {**GROUPED, "head_dim": 16, **ENDS},
     "nemotron": GROUPED,
     "persimmon": PLAIN,
     "smollm3": {**GROUPED, **ENDS},
-    "exaone4": GROUPED,
+    "exaone4": {**GROUPED, **WINDOW},
     "ernie4_5": GROUPED,
     "helium": {**GROUPED, "head_dim": 16, **ENDS},
     "seed_oss": {**GROUPED, "head_dim": 16},
     "falcon": {**WIDE, **SPREAD, "ffn_hidden_size": 128, "num_kv_heads": 2, "new_decoder_architecture": True},
     "diffllama": GROUPED,
+    "arcee": GROUPED,
+    "hunyuan_v1_dense": {**GROUPED, "head_dim": 16, **ENDS},
     # positions of other kinds
     "gpt2": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, **SPREAD},
     "gpt_bigcode": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, **SPREAD},
@@ -85,7 +89,7 @@ ARCHITECTURES = {
     "olmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": None},
     "phimoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, **ENDS},
     "granitemoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "gpt_oss": {**GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64, **ENDS},
+    "gpt_oss": {**GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, **WINDOW, **ENDS},
     "deepseek_v2": {
         **PLAIN,
         **MLA,
@@ -110,6 +114,16 @@ ARCHITECTURES = {
         "first_k_dense_replace": 1,
         **ENDS,
     },
+    "glm4_moe": {
+        **GROUPED,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "first_k_dense_replace": 1,
+        "head_dim": 16,
+        **ENDS,
+    },
+    "llama4_text": {**GROUPED, "head_dim": 16, "intermediate_size_mlp": 128, "num_local_experts": 4, "num_experts_per_tok": 1, **ENDS},
     # states in place of attention, and both
     "mamba": {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, **ENDS},
     "mamba2": {
@@ -165,6 +179,99 @@ ARCHITECTURES = {
         "linear_value_head_dim": 16,
     },
     "lfm2": {**GROUPED, "layer_types": ["conv", "full_attention"], **ENDS},
+    "lfm2_moe": {
+        **EXPERTS,
+        "num_dense_layers": 1,
+        "layer_types": ["conv", "full_attention"],
+        **ENDS,
+    },
+    "xlstm": {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_heads": 4,
+        "chunk_size": 16,
+        # Half of it, as in the published model, is a shape that the code for processors in transformers 5.23 cannot go on from.
+        "qk_dim_factor": 1.0,
+        "autocast_kernel_dtype": "float32",
+        **ENDS,
+    },
+    "zamba2": {
+        **WIDE,
+        "intermediate_size": 128,
+        "num_key_value_heads": 4,
+        "n_mamba_heads": 8,
+        "mamba_d_state": 8,
+        "chunk_size": 16,
+        "layers_block_type": ["mamba", "hybrid"],
+        "use_mamba_kernels": False,
+        **ENDS,
+    },
+    "nemotron_h": {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "layers_block_type": ["mamba", "attention", "mlp"],
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 128,
+        "max_position_embeddings": 256,
+        "ssm_state_size": 8,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "n_groups": 1,
+        "chunk_size": 16,
+        "use_mamba_kernels": False,
+        **ENDS,
+    },
+    "granitemoehybrid": {
+        **GROUPED,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "shared_intermediate_size": 64,
+        "layer_types": ["mamba", "attention"],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 16,
+        **ENDS,
+    },
+    "falcon_h1": {
+        **GROUPED,
+        "mamba_d_ssm": 128,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 16,
+        **ENDS,
+    },
+    "minimax": {
+        **GROUPED,
+        "head_dim": 16,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+        "block_size": 16,
+        **ENDS,
+    },
+    "qwen3_5_text": {
+        **GROUPED,
+        "head_dim": 16,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+    },
+    "olmo_hybrid": {
+        **GROUPED,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 4,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        **ENDS,
+    },
     # no decoders of text from left to right, or only in part
     "xlnet": {"vocab_size": 320, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 128, **SPREAD},
     "bert": PLAIN,
@@ -194,6 +301,9 @@ ARCHITECTURES = {
         "mm_tokens_per_image": 4,
     },
 }
+# Of engines that have a format of their own: which families they convert is their matter, and what they convert must be right.
+CONVERTED = {"llamacpp": ("gguf_f16",), "onnxruntime": ("onnx_fp32",), "vllm-cpu": ("vllm_eager",)}
+EITHER = tuple(name for names in CONVERTED.values() for name in names)
 TECHNIQUES = (
     *("baseline", "sdpa", "static_cache", "torch_compile", "prompt_lookup", "no_kv_cache"),
     *("bf16", "bnb_int8", "bnb_nf4", "prune_30", "torchao_int8"),
@@ -201,19 +311,26 @@ TECHNIQUES = (
 # The families, by what is expected of them besides `ok`.
 NO_SDPA = (
     *("gemma2", "gpt_neo", "gptj", "codegen", "bloom", "mpt", "xglm", "openai-gpt", "gpt_oss"),
-    *("mamba", "mamba2", "falcon_mamba", "rwkv", "xlnet"),
+    *("mamba", "mamba2", "falcon_mamba", "rwkv", "xlnet", "xlstm"),
 )
 WITH_SDPA = ("sdpa", "static_cache", "torch_compile", "prompt_lookup", "prune_30", "torchao_int8")
-STATEFUL = ("recurrent_gemma", "jamba", "bamba", "qwen3_next")
-EXPERTS_STAY = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "granitemoe", "gpt_oss", "qwen3_next")
+STATEFUL = (
+    *("recurrent_gemma", "jamba", "bamba", "qwen3_next", "qwen3_5_text", "zamba2", "nemotron_h", "granitemoehybrid", "falcon_h1"),
+    "olmo_hybrid",
+)
+EXPERTS_STAY = (
+    *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "granitemoe", "gpt_oss", "qwen3_next", "granitemoehybrid", "minimax"),
+    "llama4_text",
+)
 PRUNED = (
     *("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma3_text", "stablelm", "olmo", "olmo2", "olmo3", "granite", "cohere"),
     *("cohere2", "smollm3", "exaone4", "helium", "seed_oss", "gpt2", "gpt_bigcode", "diffllama"),
+    "hunyuan_v1_dense",
 )
 NO_DECODERS = ("bert", "roberta", "electra")
 # How far log-probabilities of the fixed text may be from those of the plain pass: as float32 rounds, and by the format; experts are chosen
 # by a router whose choice a rounding can change. Of a pruned model nothing is expected but numbers.
-LOSSLESS, TOLERANCE = 2e-3, {"bf16": 0.2, "bnb_int8": 0.5, "bnb_nf4": 3.0, "torchao_int8": 0.5, "prune_30": 1e3}
+LOSSLESS, TOLERANCE = 2e-3, {"bf16": 0.2, "gguf_f16": 0.05, "bnb_int8": 0.5, "bnb_nf4": 3.0, "torchao_int8": 0.5, "prune_30": 1e3}
 EXPERTS_TOLERANCE = 1.5
 PROMPT = "def add(a, b):\n    return a + b\n\ndef add(a, b):"
 SETTINGS = {"max_new_tokens": 8, "warmup_replies": 1, "batch_size": 1, "ignore_eos": True}
@@ -229,7 +346,7 @@ STUDY = {
         "generate": {
             "workload": "generate",
             "models": ["tiny"],
-            "techniques": ["baseline", "torchao_int8"],
+            "techniques": ["baseline", "torchao_int8", *EITHER],
             "prompt_tokens": 16,
             "max_new_tokens": 4,
             "replies": 2,
@@ -246,6 +363,14 @@ def expected(name: str, technique: str) -> tuple[str, str]:
         return "", ""
     if name in NO_DECODERS:
         return "unsupported", "later|no sdpa attention|pruning here|keeps none for"
+    if name == "minimax" and technique == "static_cache":
+        return "not_engaged", "asked for a static cache and got MiniMaxCache"
+    if name == "minimax" and technique == "prompt_lookup":
+        return "unsupported", "keeps none for minimax that allows it"
+    if name == "llama4_text" and technique.startswith("bnb"):
+        return "unsupported", "not implemented for"
+    if name == "xlstm" and technique == "bf16":
+        return "unsupported", "in the number format that was asked for"
     if technique == "prune_30" and name not in PRUNED:
         return "unsupported", "pruning here takes models|no sdpa attention|leaves no feed-forward channels"
     if technique == "torchao_int8" and name in ("gpt2", "openai-gpt"):
@@ -273,6 +398,8 @@ def wrong(row: dict) -> str:
         return f"{row['status']} is no typed outcome"
     if row["status"] == "unsupported" and on_cpu_alone(row["reason"]):
         return ""
+    if technique in EITHER and row["status"] == "unsupported":
+        return "" if len(row["reason"]) > 15 else "no reason"
     if status and row["status"] != status:
         return f"{row['status']} in place of {status}: {row['reason']}"
     if not re.search(words, row["reason"]):
@@ -361,18 +488,12 @@ def check(name: str, techniques: list[str], device: str) -> None:
         folder = Path(scratch) / "checkpoint"
         try:
             build(name, folder)
-        except BaseException as error:
-            print(
-                json.dumps(
-                    {
-                        "architecture": name,
-                        "technique": "build",
-                        "status": "failed",
-                        "reason": f"{type(error).__name__}: {str(error)[:300]}",
-                    }
-                ),
-                flush=True,
-            )
+        except Exception as error:
+            # An older transformers does not know every family.
+            known = isinstance(error, outcomes.ModelError | outcomes.Outcome)
+            row = {"status": "unsupported" if known else "failed", "reason": f"{type(error).__name__}: {str(error)[:300]}"}
+            for technique in techniques:
+                print(json.dumps({"architecture": name, "technique": technique, **row}), flush=True)
             return
         from transformers import AutoTokenizer
 

@@ -2,8 +2,8 @@
 
     ./speedgrid test tests/contract/test_architectures.py
 
-It needs the environments `transformers` and `gptqmodel`, and is not part of `./speedgrid test`: compiling every architecture takes an hour
-of two cores.
+It needs the environments of transformers, GPT-QModel, llama.cpp, ONNX Runtime and vLLM, and is not part of `./speedgrid test`: compiling
+every architecture takes an hour of two cores.
 """
 
 import json
@@ -20,6 +20,7 @@ import working_copy
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
 IN = {"transformers": [name for name in architectures.TECHNIQUES if name != "torchao_int8"], "gptqmodel": ["torchao_int8"]}
+IN |= architectures.CONVERTED
 
 
 @pytest.fixture(scope="module", params=list(architectures.ARCHITECTURES))
@@ -36,7 +37,7 @@ def found(request, project) -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory):
-    """A copy of the project whose run makes the two environments."""
+    """A copy of the project whose run makes the environments."""
     folder = working_copy.copy_to(tmp_path_factory.mktemp("architectures"))
     (folder / "two.yaml").write_text(json.dumps(architectures.STUDY))
     done = working_copy.launcher(folder, "run", "--study", "two.yaml")
@@ -44,7 +45,7 @@ def project(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("technique", architectures.TECHNIQUES)
+@pytest.mark.parametrize("technique", [*architectures.TECHNIQUES, *architectures.EITHER])
 def test_a_technique_gives_what_a_plain_pass_gives_or_says_why_not(found, technique):
     row = found[technique]
     assert architectures.wrong(row) == "", row

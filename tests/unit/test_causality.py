@@ -24,8 +24,8 @@ NEXT, SEEN = DRAW.normal(size=(VOCABULARY, VOCABULARY)), DRAW.normal(size=(VOCAB
 class Engine(base.Engine):
     """A model whose next token depends on the last one, `sees` by so much on all others, and rounds by so much."""
 
-    def __init__(self, sees=0.0, rounds=0.0, dtype="float32", quantized=False):
-        self.sees, self.rounds = sees, rounds
+    def __init__(self, sees=0.0, rounds=0.0, dtype="float32", quantized=False, says=False):
+        self.sees, self.rounds, self.says = sees, rounds, says
         self.options, self.config = {"dtype": dtype}, SimpleNamespace(vocab_size=VOCABULARY, max_position_embeddings=64)
         self.config.quantization_config = {"quant_method": "some"} if quantized else None
         self.language = Language(Path(), self.config, SimpleNamespace(all_special_ids=[0, 1]))
@@ -38,6 +38,9 @@ class Engine(base.Engine):
             order = np.argsort(-rows, axis=-1)[:, :count]
             found.append(base.Likeliest(order.tolist(), np.take_along_axis(rows, order, -1).tolist()))
         return found
+
+    def attends_both_ways(self, tokens):
+        return self.says
 
     import_packages = load = sizes = generate = prove = _loglikelihoods = None
 
@@ -70,6 +73,15 @@ def test_a_quantized_model_may_be_moved_by_what_its_outliers_are_and_not_by_what
     causality.check(outliers, 64)
     with pytest.raises(Unsupported, match="not a causal model"):
         causality.check(sees, 64)
+
+
+@pytest.mark.parametrize("how", [{"quantized": True}, {"dtype": "bfloat16"}])
+def test_a_model_whose_attention_says_that_it_sees_all_is_held_to_less_than_its_format_rounds(how):
+    """As an untrained BERT in bitsandbytes' INT8, which sees little more than what it rounds."""
+    causality.check(Engine(sees=0.05, **how), 64)
+    with pytest.raises(Unsupported, match="not a causal model"):
+        causality.check(Engine(sees=0.05, says=True, **how), 64)
+    causality.check(Engine(says=True, **how), 64)
 
 
 def test_little_room_suffices_and_none_says_nothing():

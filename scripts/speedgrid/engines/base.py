@@ -221,6 +221,11 @@ class Engine(Runtime):
             raise self.not_finite()
         return [Likeliest(one.tokens, [[max(value, IMPOSSIBLE) for value in row] for row in one.logarithms]) for one in found]
 
+    def attends_both_ways(self, tokens: Sequence[int]) -> bool:
+        """Whether an attention of the loaded model that runs in a pass over `tokens` says of itself that it is not causal; False where none
+        says anything."""
+        return False
+
     def rounded_once_more(self, seed: int) -> AbstractContextManager:
         """The context in which the output of each layer is rounded once more, at random by as much as its number format rounds.
 

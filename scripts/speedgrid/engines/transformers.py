@@ -108,7 +108,9 @@ class Engine(base.Engine):
                 f"prompt lookup takes guessed tokens back, and {kind} keeps a state of all tokens, from which none can be taken"
             )
         if self.options.get("prompt_lookup") and not keeps_cache(self.model):
-            raise Unsupported(f"prompt lookup takes guessed tokens back out of the KV cache, and transformers keeps none for {kind}")
+            raise Unsupported(
+                f"prompt lookup takes guessed tokens back out of the KV cache, and transformers keeps none for {kind} that allows it"
+            )
         if keeps_state and self.options.get("compile") == "loop":
             raise Unsupported(f"{kind} keeps a state of all tokens beside or in place of a KV cache, which the loop does not start anew")
         known = self.language.positions()
@@ -176,6 +178,17 @@ class Engine(base.Engine):
             return likeliest(logits, count)
 
         return [self._over_passes([sequence], read, as_it_is=True)[0] for sequence in sequences]
+
+    def attends_both_ways(self, tokens: Sequence[int]) -> bool:
+        said: list[bool] = []
+        attentions = [module for module in self.model.modules() if isinstance(getattr(module, "is_causal", None), bool)]
+        hooks = [module.register_forward_hook(lambda module, *passed: said.append(module.is_causal)) for module in attentions]
+        try:
+            self.next_tokens_alone([tokens], 1)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return False in said
 
     def _over_passes(self, sequences: Sequence[Sequence[int]], read: Callable[[int, object], object], as_it_is: bool = False) -> list:
         """What `read` makes of the logits of each sequence, (tokens, vocabulary), given with the sequence's place; in order.
@@ -365,12 +378,18 @@ def has_table_of_positions(model, positions: int) -> bool:
 
 
 def keeps_cache(model) -> bool:
-    """Whether a pass of a model leaves a KV cache behind."""
+    """Whether a pass of a model leaves a KV cache behind from which tokens can be taken."""
     import torch
 
     with torch.no_grad():
         left = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=True)
-    return getattr(left, "past_key_values", None) is not None
+    cache = getattr(left, "past_key_values", None)
+    try:
+        cache.activate_past_recording()  # without which some layers give none back
+        cache.crop(0)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    return True
 
 
 def method_of(quantization) -> str:

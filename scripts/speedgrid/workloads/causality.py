@@ -20,6 +20,7 @@ LENGTH, COUNT = 32, 64
 # SmolLM2-135M in bitsandbytes' INT8 by 0.08 to 0.19 on seven pairs of sequences, and without its causal mask by 0.44 to 0.97.
 MOVED = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}
 MOVED_QUANTIZED = 0.3
+LEAST = min(MOVED.values())
 
 
 def check(engine: Engine, room: int) -> None:
@@ -37,7 +38,12 @@ def check(engine: Engine, room: int) -> None:
     except Unsupported:
         return
     share = moved(first, second, alike)
+    if share <= LEAST:
+        return
     allowed = MOVED_QUANTIZED if _is_quantized(engine) else MOVED[engine.options["dtype"]]
+    if engine.attends_both_ways(one):
+        # Untrained weights move by little what they see, by less than the rounding of a format.
+        allowed = LEAST
     if share > allowed:
         raise Unsupported(
             f"not a causal model: later tokens change what it expects after earlier ones ({share:.2g} of what they change after themselves;"
