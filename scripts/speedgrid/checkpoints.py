@@ -36,6 +36,8 @@ UNQUANTIZED = ("F16", "BF16", "F32", "F64")
 LONGEST_HEAD = 100_000_000
 # What Snakemake leaves in a folder that is the output of a rule.
 SNAKEMAKES = ".snakemake_timestamp"
+# How a pointer of Git LFS begins, which Git leaves in the place of a large file.
+LFS = b"version https://git-lfs"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -139,6 +141,7 @@ def check(folder: Path) -> None:
     Every engine and transform would say it in words of its own, or not at all: transformers makes up the weights of a missing file.
     """
     for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        _refuse_pointer(folder / name)
         if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
             raise Unsupported(f"{name} of the checkpoint is damaged: it is no JSON object")
     if (folder / ADAPTER).is_file():
@@ -158,6 +161,17 @@ def check(folder: Path) -> None:
             with open(path, "rb") as weights:
                 if weights.read(4) != b"GGUF":
                     raise Unsupported(f"{path.name} of the checkpoint is damaged: it does not begin as a GGUF file")
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Raise Unsupported for what Git leaves in the place of a large file where its extension LFS is not installed."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(len(LFS)) == LFS:
+                raise Unsupported(
+                    f"{path.name} of the checkpoint is a pointer of Git LFS and not the file itself; in the repository, `git lfs pull`"
+                    " fetches it"
+                )
 
 
 def _check_tensors(held: Mapping[str, Mapping[str, Mapping]], named: Mapping[str, str], folder: Path) -> None:
@@ -189,6 +203,7 @@ def tensors(path: Path) -> dict[str, dict]:
     Raises Unsupported for a file that is damaged: its size must be what the head says. The format is 8 bytes with the length of the
     head, the head as JSON, and the data (https://huggingface.co/docs/safetensors).
     """
+    _refuse_pointer(path)
     damaged = f"{path.name} of the checkpoint is damaged"
     size = path.stat().st_size
     with open(path, "rb") as file:

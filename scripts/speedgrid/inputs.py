@@ -87,7 +87,7 @@ def _local(path: str, roots: Sequence[Path], at: str) -> dict:
     folder = roots[0] / found
     try:
         if not (folder / "config.json").is_file():
-            raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json)")
+            raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json){_instead(folder)}")
         told = files.states(folder)
     except OSError as error:
         name = os.path.basename(error.filename or "") or "it"
@@ -95,6 +95,23 @@ def _local(path: str, roots: Sequence[Path], at: str) -> dict:
         why = f"{name} is a link to {os.readlink(error.filename)}, which is not there" if is_link else f"{name}: {error.strerror}"
         raise StudyError(f"{at}: {path} cannot be read: {why}") from None
     return {"local": found, "files": told}
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without a configuration is, by what it holds, and what to name in its place; empty where that is not known."""
+    held = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = {path.name for path in held}
+    if "adapter_config.json" in names:
+        return ": it holds an adapter alone; merge it into the model that it was trained for (peft: merge_and_unload)"
+    if files_of := [path.name for path in held if path.suffix == ".gguf"]:
+        return f": it holds a GGUF file; name {files_of[0]} by the key `gguf`"
+    if "params.json" in names:
+        return ": it holds weights as their makers give them; name a folder in the format of transformers"
+    inside = [path for at in (folder, folder / "snapshots") if at.is_dir() for path in at.iterdir() if (path / "config.json").is_file()]
+    if inside:
+        latest = max(inside, key=lambda path: path.stat().st_mtime)
+        return f": there is one in {latest.relative_to(folder)}" + (f", and {len(inside) - 1} more" if len(inside) > 1 else "")
+    return ""
 
 
 def _gguf(path: str, roots: Sequence[Path], at: str) -> dict:

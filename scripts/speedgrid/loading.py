@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 
 from speedgrid import checkpoints, files
@@ -34,6 +35,14 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "em
 HEADS = ("lm_head.weight", "embed_out.weight")
 # What a pass gives out: left over from whoever saved the checkpoint, it changes what is called and not the model.
 AS_CALLED = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+# What wrappers put before the names of weights.
+WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "module.": "DistributedDataParallel or DeepSpeed",
+    "_forward_module.": "Lightning Fabric",
+    "base_model.model.": "peft",
+    "model._orig_mod.": "torch.compile",
+}
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -195,15 +204,28 @@ def require_whole(model, report: Mapping) -> None:
     was passed over."""
     kind = type(model).__name__
     if names := sorted(name for name in report["missing_keys"] if not name.endswith("num_batches_tracked")):
-        raise Unsupported(f"the checkpoint lacks weights that {kind} has, such as {names[0]} ({len(names)} missing)")
+        why = _of_a_wrapper(report["unexpected_keys"])
+        raise Unsupported(f"the checkpoint lacks weights that {kind} has, such as {names[0]} ({len(names)} missing){why}")
     if report["mismatched_keys"]:
         name, held, wanted = min(report["mismatched_keys"])
+        if empty := [name for name, held, _ in report["mismatched_keys"] if not prod(held)]:
+            raise Unsupported(
+                f"{min(empty)} of the checkpoint is empty ({len(report['mismatched_keys'])} weights do not fit): training in parts"
+                " (DeepSpeed ZeRO-3, FSDP) left placeholders; gather the weights before they are saved (DeepSpeed: zero_to_fp32.py)"
+            )
         raise Unsupported(
             f"config.json does not fit the weights: {name} is {_shape(held)} in the checkpoint and {_shape(wanted)} by the configuration"
             f" ({len(report['mismatched_keys'])} such weights)"
         )
     if left := unused(report["unexpected_keys"], (name for name, _ in model.named_modules()), model.base_model_prefix):
         raise Unsupported(f"the checkpoint holds weights that {kind} has no place for, such as {left[0]} ({len(left)} such weights)")
+
+
+def _of_a_wrapper(names: Iterable[str]) -> str:
+    """That weights were saved from within a wrapper of the model, by what their names begin with; empty where no name does."""
+    named = list(names)
+    found = next((prefix for prefix in WRAPPERS if any(name.startswith(prefix) for name in named)), "")
+    return f"; names of its weights begin with `{found}`, which {WRAPPERS[found]} puts there: save the model inside of it" if found else ""
 
 
 def require_runnable(model, how: str) -> None:

@@ -284,3 +284,45 @@ def test_pictures_of_the_users_own_beside_those_of_the_page_are_refused_and_not_
     (project / "mine").mkdir()
     figures.symlink_to(project / "mine")
     assert "results/figures: is a link that speedgrid did not make" in refusal(project)
+
+
+def _adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def _gguf_inside(folder: Path) -> None:
+    (folder / "model.Q4_K_M.gguf").write_bytes(b"GGUF")
+
+
+def _trainer(folder: Path) -> None:
+    for step in (500, 1000):
+        checkpoint(folder / f"checkpoint-{step}")
+        os.utime(folder / f"checkpoint-{step}", (step, step))
+
+
+def _hub_cache(folder: Path) -> None:
+    checkpoint(folder / "snapshots" / "0a1b")
+    (folder / "refs").mkdir()
+
+
+def _of_the_makers(folder: Path) -> None:
+    (folder / "params.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("fill", "said"),
+    [
+        (lambda folder: None, ""),
+        (_adapter, ": it holds an adapter alone; merge it into the model that it was trained for (peft: merge_and_unload)"),
+        (_gguf_inside, ": it holds a GGUF file; name model.Q4_K_M.gguf by the key `gguf`"),
+        (_trainer, ": there is one in checkpoint-1000, and 1 more"),
+        (_hub_cache, ": there is one in snapshots/0a1b"),
+        (_of_the_makers, ": it holds weights as their makers give them; name a folder in the format of transformers"),
+    ],
+)
+def test_a_folder_that_is_nearly_a_checkpoint_is_refused_with_what_to_name(project, tmp_path, fill, said):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    fill(folder)
+    line = refusal(project, {"mine": {"local": str(folder)}})
+    assert line == f"my.yaml: models.mine.local: {folder} is not a folder with a checkpoint (no config.json){said}"

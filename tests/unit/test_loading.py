@@ -77,6 +77,22 @@ def test_missing_and_odd_weights_are_refused_by_name():
     loading.require_whole(model_with(MODULES), {**NO_KEYS, "missing_keys": {"bn.num_batches_tracked"}})
 
 
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"),
+    [("_orig_mod.", "torch.compile"), ("module.", "DistributedDataParallel or DeepSpeed"), ("base_model.model.", "peft")],
+)
+def test_weights_that_were_saved_from_within_a_wrapper_say_so(prefix, wrapper):
+    report = {**NO_KEYS, "missing_keys": {"model.norm.weight"}, "unexpected_keys": {f"{prefix}model.norm.weight"}}
+    with pytest.raises(Unsupported, match=rf"\(1 missing\); names of its weights begin with `{prefix}`, which {wrapper} puts there: save"):
+        loading.require_whole(model_with(MODULES), report)
+
+
+def test_placeholders_of_a_training_in_parts_are_named():
+    odd = {("a.weight", (64, 128), (64, 192)), ("b.weight", (0,), (64, 64))}
+    with pytest.raises(Unsupported, match=r"b\.weight of the checkpoint is empty \(2 weights do not fit\): .*zero_to_fp32\.py"):
+        loading.require_whole(model_with(MODULES), {**NO_KEYS, "mismatched_keys": odd})
+
+
 def test_the_expert_that_is_missing_is_named():
     names = [f"layers.{layer}.experts.{expert}.w{part}" for layer in range(3) for expert in range(4) for part in (1, 2)]
     names = [f"{name}.weight" for name in names]

@@ -153,3 +153,11 @@ def test_a_damaged_index_is_refused(tmp_path, held):
     (tmp_path / checkpoints.INDEX).write_text(held)
     with pytest.raises(Unsupported, match=r"index\.json of the checkpoint is damaged"):
         checkpoints.weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", [checkpoints.WHOLE, "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_told_from_a_damaged_file(tmp_path, name):
+    weights(tmp_path / checkpoints.WHOLE, a=3)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4976698672\n")
+    with pytest.raises(Unsupported, match=rf"^{name} of the checkpoint is a pointer of Git LFS .*`git lfs pull` fetches it$"):
+        checkpoints.check(tmp_path)
