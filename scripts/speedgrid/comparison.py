@@ -40,7 +40,7 @@ WHICH_RUN = ("started_at", "ended_at", "host", "job")
 # Columns of schema.RUNS that say what it ran on.
 SURROUNDINGS = (
     *("study", "study_sha256", "git_commit", "seed", "host", "device_name", "device_memory", "compute_capability", "driver", "cuda"),
-    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python"),
+    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "variables"),
 )
 
 

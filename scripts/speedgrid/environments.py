@@ -14,11 +14,13 @@ import fcntl
 import json
 import locale
 import os
+import pwd
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -34,6 +36,9 @@ REPORT = "report.yaml"
 REASON_CHARACTERS = 300
 # Fails where the Python is of another version than the environment's packages, as a link to the system's may be after its upgrade.
 HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
+# Switches of Python that a shell may have set for other programs: without docstrings and assertions, with warnings as errors, asking for
+# input at the end, or without the folder of a script in its path.
+SWITCHES = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONSAFEPATH")
 # What a job's shell says of the environment that was activated for it; not there where jobs use the user's own Python.
 ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
 # What Snakemake writes into its shell lines between quotes.
@@ -49,7 +54,29 @@ def variables(uses_environments: bool) -> dict[str, str]:
     told = {"PYTHONUTF8": "1"}
     if locale.nl_langinfo(locale.CODESET).upper() not in ("UTF-8", "UTF8") and _has_locale("C.UTF-8"):
         told["LC_ALL"] = "C.UTF-8"
+    told |= {name: "" for name in SWITCHES if name in os.environ}
+    told |= {name: value for name, value in _of_a_user_without_a_home().items() if name not in os.environ}
     return told | ({"PYTHONNOUSERSITE": "1"} if uses_environments else {})
+
+
+def _of_a_user_without_a_home() -> dict[str, str]:
+    """What libraries ask for that a container may not have, which runs as a number without a name, and in a home that nobody may write.
+
+    Where it is lacking, PyTorch's compiler ends in `getpwuid(): uid not found`, and Triton or vLLM in `Permission denied: '/.triton'`.
+    """
+    told: dict[str, str] = {}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "speedgrid"
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        told = {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
+    if not os.access(os.environ.get("HOME") or os.path.expanduser("~"), os.W_OK):
+        told |= {
+            "TRITON_CACHE_DIR": str(cache / "triton"),
+            "VLLM_CONFIG_ROOT": str(cache / "vllm"),
+            "NUMBA_CACHE_DIR": str(cache / "numba"),
+        }
+    return told
 
 
 def _has_locale(name: str) -> bool:

@@ -5,6 +5,7 @@ PyTorch is asked only where a job uses it; planning and `doctor` do without.
 
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from speedgrid import containers
 from speedgrid.outcomes import Unsupported
 
 # The oldest NVIDIA driver for Linux that runs builds of each major version of CUDA.
@@ -22,8 +24,19 @@ OLDEST_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 CAPABILITIES = {"sm80": ((8, 0), "Ampere or newer"), "sm89": ((8, 9), "Ada, Hopper or newer")}
 # The CUDA that the package index's build of each PyTorch in envs/ is for.
 TORCH_CUDA = {"2.13.0": "13.0", "2.2.2": "12.1", "2.1.2": "12.1"}
+# There where the NVIDIA driver is loaded.
+DRIVER = "/proc/driver/nvidia/version"
+# Values of CUDA_VISIBLE_DEVICES that mean: none.
+NO_DEVICES = ("", "-1", "none", "void", "nodevfiles")
 # How often a job that waits for a GPU looks whether one is free.
 CLAIM_EVERY_S = 0.2
+# Variables of the environment by which libraries compute otherwise, wait or look more closely; where they keep files is no matter.
+CHANGING = re.compile(
+    r"(?!.*_(DIR|HOME|PATH|ROOT|CACHE|KEY|TOKEN|URL|NUM_THREADS)$)"
+    r"(CUDA_(LAUNCH|MODULE|DEVICE_MAX|DISABLE|CACHE)\w*|CUBLAS\w+|CUDNN_\w+|NVIDIA_TF32_OVERRIDE|TORCH\w+|PYTORCH_\w+|ATEN_\w+"
+    r"|(ONE)?DNNL?_\w+|MKL_\w+|[KG]?OMP_\w+|KMP_\w+|GGML_\w+|VLLM_(USE|ATTENTION|FLASH|CPU|ENABLE|DISABLE|MOE)\w*|BNB_\w+|TRITON_\w+"
+    r"|LD_PRELOAD|MALLOC_\w+|GLIBC_TUNABLES|PYTHON(MALLOC|DEVMODE|TRACEMALLOC|PROFILEIMPORTTIME))"
+)
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -79,17 +92,38 @@ class Device:
 
 def gpus() -> list[Gpu]:
     """The NVIDIA GPUs of this machine, by its driver; empty where there is none."""
+    return _asked_of_the_driver()[0]
+
+
+def driver_fault() -> str:
+    """What is wrong where the NVIDIA driver is loaded and does not say which GPUs are here, as after an update of it without a restart;
+    empty where it does, and where there is no driver."""
+    return _asked_of_the_driver()[1] if Path(DRIVER).exists() else ""
+
+
+def _asked_of_the_driver() -> tuple[list[Gpu], str]:
+    """The GPUs that nvidia-smi lists; or none, and what it says instead."""
     if not shutil.which("nvidia-smi"):
-        return []
+        return [], ""
     query = ["nvidia-smi", "--query-gpu=name,uuid,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [], "nvidia-smi does not answer" if isinstance(error, subprocess.TimeoutExpired) else f"nvidia-smi: {error.strerror}"
     if answer.returncode:
-        return []
+        return [], (answer.stdout.strip() or answer.stderr.strip() or f"nvidia-smi ended with {answer.returncode}").splitlines()[0]
     rows = [[field.strip() for field in line.split(",")] for line in answer.stdout.splitlines() if line.count(",") == 4]
-    return [Gpu(name, uuid, driver, int(float(mib)) * 2**20, capability) for name, uuid, driver, mib, capability in rows]
+    if not rows:
+        return [], (answer.stdout.strip() or "nvidia-smi lists none").splitlines()[0]
+    return [Gpu(name, uuid, driver, _bytes_of(mib), capability) for name, uuid, driver, mib, capability in rows], ""
+
+
+def _bytes_of(mib: str) -> int:
+    """The memory of a GPU, which is the machine's where the driver names none: GPU and processor share it then."""
+    try:
+        return int(float(mib)) * 2**20
+    except ValueError:
+        return memory()
 
 
 def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Device:
@@ -112,6 +146,14 @@ def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Devic
         if not torch.cuda.is_available():
             raise Unsupported(why_no_gpu(torch.__version__, torch.version.cuda, gpu.driver))
     return Device("cuda", gpu.name, gpu, uses_torch)
+
+
+def names(wanted: Mapping) -> list[str]:
+    """The names of the devices of this machine that an entry of the study's `gpus` may mean."""
+    found = _visible(gpus())
+    if is_cpu(wanted, found):
+        return [cpu_name()]
+    return [gpu.name for gpu in found if wanted.get("name", "").lower() in gpu.name.lower()]
 
 
 def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) -> ExitStack | None:
@@ -238,13 +280,25 @@ def _visible(found: list[Gpu]) -> list[Gpu]:
 
 
 def _visible_by_name(found: list[Gpu]) -> list[tuple[str, Gpu]]:
-    """The same, each with the name that CUDA_VISIBLE_DEVICES has or could have for it."""
+    """The same, each with the name that CUDA_VISIBLE_DEVICES has or could have for it. CUDA sees none after a name that means none."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is None:
         return [(str(number), gpu) for number, gpu in enumerate(found)]
-    names = [name.strip() for name in told.split(",") if name.strip()]
-    chosen = [(name, [gpu for i, gpu in enumerate(found) if name == str(i) or gpu.uuid.startswith(name)]) for name in names]
-    return [(name, gpus[0]) for name, gpus in chosen if gpus]
+    chosen = []
+    for name in (part.strip() for part in told.split(",")):
+        gpu = next((gpu for number, gpu in enumerate(found) if name and (name == str(number) or gpu.uuid.startswith(name))), None)
+        if gpu is None:
+            break
+        chosen.append((name, gpu))
+    return chosen
+
+
+def hidden_gpus() -> str:
+    """What CUDA_VISIBLE_DEVICES says, where that hides every GPU of this machine by a name that means none of them, such as that of a part
+    of one (MIG); empty where it does not, and where it says plainly that none is to be seen."""
+    told, found = os.environ.get("CUDA_VISIBLE_DEVICES", ""), gpus()
+    says_none = told.partition(",")[0].strip().lower() in NO_DEVICES
+    return told if found and not says_none and not _visible(found) else ""
 
 
 def _hold(name: str) -> socket.socket | None:
@@ -277,11 +331,16 @@ def machine_facts() -> dict:
         "python": platform.python_version(),
         "packages": sorted(f"{name}=={version}" for name, version in installed.items() if name),
         "git_commit": git_commit(),
+        "variables": ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if CHANGING.fullmatch(name)),
     }
 
 
 def cpu_name() -> str:
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    """The model of the processor; of one that names none, as those of ARM, who made it and which part it is."""
+    told = _cpuinfo()
+    parts = [f"{name.lower().removeprefix('cpu ')} {told[name]}" for name in ("CPU implementer", "CPU part") if name in told]
+    plain = platform.processor() or platform.machine()
+    return told.get("model name") or (f"{plain} ({', '.join(parts)})" if parts else plain)
 
 
 def instruction_sets() -> list[str]:
@@ -291,12 +350,12 @@ def instruction_sets() -> list[str]:
 
 
 def physical_cores() -> int:
-    """Physical cores that this process may run on; a second hardware thread of a core adds no arithmetic."""
+    """Physical cores that this process may run on and has the time of; a second hardware thread of a core adds no arithmetic."""
     try:
-        allowed = os.sched_getaffinity(0)
+        allowed = len({_hardware_threads(cpu) for cpu in os.sched_getaffinity(0)})
     except AttributeError:
-        return os.cpu_count() or 1
-    return max(1, len({_hardware_threads(cpu) for cpu in allowed}))
+        allowed = os.cpu_count() or 1
+    return max(1, int(min(allowed, containers.cpus())))
 
 
 def _hardware_threads(cpu: int) -> str:
@@ -313,24 +372,15 @@ def _cores_side_by_side() -> list[int]:
 
 
 def memory() -> int:
-    """Bytes of memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory of the machine, or of the container that this process runs in."""
+    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), containers.memory())
 
 
 def free_memory() -> int:
     """Bytes of host memory that this process can still have, of the machine and within the limit of its container."""
     import psutil
 
-    return min(psutil.virtual_memory().available, container_room(Path("/sys/fs/cgroup")))
-
-
-def container_room(group: Path) -> int:
-    """Bytes that a container's limit still leaves, by its control group (version 2); what no machine has where there is no limit."""
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return 2**62
-    return max(int(limit) - int(used), 0) if limit.isdigit() else 2**62
+    return min(psutil.virtual_memory().available, containers.room())
 
 
 def git_commit() -> str:

@@ -21,6 +21,7 @@ class Facts:
     """What was found on the machine. Sizes in bytes; an empty text means that there is none."""
 
     gpus: list[hardware.Gpu] = field(default_factory=list)
+    gpu_fault: str = ""  # why none of them can be used although one is here
     cpu: str = ""
     cores: int = 1
     instruction_sets: list[str] = field(default_factory=list)
@@ -53,11 +54,12 @@ class Facts:
 
 def machine_rows(facts: Facts) -> list[tuple[str, str]]:
     gpus = [f"{gpu.name}, {size(gpu.memory)}, compute capability {gpu.compute_capability}, driver {gpu.driver}" for gpu in facts.gpus]
+    none = f"none that can be used: {facts.gpu_fault}" if facts.gpu_fault else "none that an NVIDIA driver knows; techniques run on the CPU"
     sets = ", ".join(facts.instruction_sets) or "no AVX2, AVX-512 or AMX"
     cores = f"{facts.cores} core" + ("s" if facts.cores != 1 else "")
     disk = f"{size(facts.disk_repository)} free here, {size(facts.disk_environments)} for environments in {facts.environments}"
     return [
-        *[("GPU", gpu) for gpu in gpus or ["none that an NVIDIA driver knows; techniques run on the CPU"]],
+        *[("GPU", gpu) for gpu in gpus or [none]],
         ("CPU", f"{facts.cpu}, {cores}: {sets}"),
         ("memory", f"{size(facts.memory)}, of which {size(facts.memory_free)} free"),
         ("disk", disk),

@@ -94,6 +94,9 @@ RUN = (
     Column("platform", "string", "", "Platform", "Operating system and kernel"),
     Column("python", "string", "", "Python", "Version of Python"),
     Column("packages", "list<string>", "", "Packages", "Every installed package as name==version"),
+    Column(
+        "variables", "string", "", "Variables", "Variables of the environment that change speed or arithmetic, as `NAME=value`", newer=True
+    ),
     Column("git_commit", "string", "", "Commit", "Commit of the project; `+` after it where files differed"),
     Column("seed", "int64", "", "Seed", "Seed of the study"),
     Column("job", "string", "", "Job", "The job's specification, as JSON"),

@@ -12,8 +12,6 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from speedgrid import environments, hardware, hub, planning, snakemake_seam
 from speedgrid.readiness import Facts, package_of
 from speedgrid.study import StudyError
@@ -29,18 +27,18 @@ def find_facts() -> Facts:
     environ = uv_environment(os.environ)
     folder = snakemake_seam.environments_folder(Path.cwd())
     recipes = environments.files()
-    memory = psutil.virtual_memory()
     index, address = index_address(environ), hub.endpoint(environ)
     slurm, accounting, min_job_age = find_slurm()
     frontend, python, headers = find_python(environ)
     source = environ.get("UV_PYTHON_INSTALL_MIRROR") or PYTHON_BUILDS
     return Facts(
         gpus=hardware.gpus(),
+        gpu_fault=hardware.driver_fault(),
         cpu=hardware.cpu_name(),
         cores=hardware.physical_cores(),
         instruction_sets=hardware.instruction_sets(),
-        memory=memory.total,
-        memory_free=memory.available,
+        memory=hardware.memory(),
+        memory_free=hardware.free_memory(),
         disk_repository=free(Path.cwd()),
         disk_environments=free(folder),
         environments=str(folder),

@@ -8,7 +8,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import ceilings, hardware, probe
+from speedgrid import ceilings, probe
 from speedgrid.ceilings import Limits, Shape, Work
 from speedgrid.stats import Estimate
 
@@ -432,12 +432,3 @@ def test_the_last_cache_is_counted_once_for_the_cpus_that_share_it(tmp_path):
     assert probe.cpu_cache(tmp_path, {0, 1}) == 16 * 2**20
     assert probe.cpu_cache(tmp_path, {0, 1, 2, 3}) == 32 * 2**20
     assert probe.cpu_cache(tmp_path / "nothing", {0}) == 0
-
-
-def test_room_in_a_container(tmp_path):
-    assert hardware.container_room(tmp_path) > 2**60
-    (tmp_path / "memory.current").write_text("300\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert hardware.container_room(tmp_path) > 2**60
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert hardware.container_room(tmp_path) == 700

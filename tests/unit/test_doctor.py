@@ -50,6 +50,12 @@ def verdicts(facts):
     return dict(technique_rows(REGISTRY, facts))
 
 
+def test_a_driver_that_names_no_gpu_is_said_where_the_gpus_stand():
+    rows = dict(machine_rows(replace(LAPTOP, gpu_fault="Driver/library version mismatch")))
+    assert rows["GPU"] == "none that can be used: Driver/library version mismatch"
+    assert dict(machine_rows(LAPTOP))["GPU"] == "none that an NVIDIA driver knows; techniques run on the CPU"
+
+
 def test_a_laptop_without_a_gpu():
     found = verdicts(LAPTOP)
     assert found["plain"] == "ready (the first run makes the environment 'transformers')"

@@ -161,6 +161,7 @@ CONCERNS = {
     "environments": set(),
     "jobtext": set(),
     "hardware": EVERY_MEASUREMENT,
+    "containers": EVERY_MEASUREMENT,
     "loading": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize") | UNKNOWN_ENGINE | {"prepare_model"},
     "meters": EVERY_MEASUREMENT,
     "models": {"prepare_model"},

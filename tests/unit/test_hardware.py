@@ -201,3 +201,79 @@ def test_the_commit_is_that_of_the_project_and_not_of_a_checkout_around_it(root,
     with open(project / "scripts" / "speedgrid" / "__init__.py", "a") as file:
         file.write("# changed\n")
     assert commit_of_the_project() == f"{ours}+"
+
+
+# What the driver says
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """A machine whose nvidia-smi prints these lines and ends with this status, its driver loaded or not."""
+
+    def says(*lines: str, status: int = 0, loaded: bool = True) -> None:
+        smi = tmp_path / "nvidia-smi"
+        smi.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines) + f"exit {status}\n")
+        smi.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setattr(hardware, "DRIVER", str(smi if loaded else tmp_path / "nothing"))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return says
+
+
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
+
+
+def test_a_driver_that_names_no_gpu_is_a_fault_where_it_is_loaded(driver):
+    driver(MISMATCH, "NVML library version: 550.54", status=18)
+    assert (hardware.gpus(), hardware.driver_fault()) == ([], MISMATCH)
+    driver("No devices were found")
+    assert (hardware.gpus(), hardware.driver_fault()) == ([], "No devices were found")
+    driver(MISMATCH, status=9, loaded=False)
+    assert hardware.driver_fault() == "", "the program alone, as on a login node"
+    driver("NVIDIA A100, GPU-a, 580.95.05, 81920, 8.0")
+    assert (len(hardware.gpus()), hardware.driver_fault()) == (1, "")
+
+
+def test_a_gpu_that_shares_the_memory_of_the_machine_has_that(driver):
+    driver("NVIDIA GB10, GPU-b, 580.95.05, [N/A], 12.1")
+    (gpu,) = hardware.gpus()
+    assert (gpu.name, gpu.memory) == ("NVIDIA GB10", hardware.memory())
+
+
+@pytest.mark.parametrize(
+    ("visible", "names", "hidden"),
+    [
+        (None, ["A", "B"], ""),
+        ("1", ["B"], ""),
+        ("0,-1,1", ["A"], ""),
+        ("", [], ""),
+        ("-1", [], ""),
+        ("NoDevFiles", [], ""),
+        ("MIG-1a2b", [], "MIG-1a2b"),
+        ("7", [], "7"),
+        ("GPU-b", ["B"], ""),
+    ],
+)
+def test_what_hides_every_gpu_without_saying_so_is_told_from_what_says_so(driver, monkeypatch, visible, names, hidden):
+    driver("A, GPU-a, 580.95.05, 81920, 8.0", "B, GPU-b, 580.95.05, 81920, 8.0")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert hardware.names({"device": "cuda"}) == names
+    assert hardware.hidden_gpus() == hidden
+    if not names:
+        assert hardware.names({"device": "auto"}) == [hardware.cpu_name()]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        *((name, True) for name in ("NVIDIA_TF32_OVERRIDE", "CUDA_LAUNCH_BLOCKING", "LD_PRELOAD", "KMP_BLOCKTIME", "ATEN_CPU_CAPABILITY")),
+        *((name, True) for name in ("TORCHDYNAMO_DISABLE", "OMP_PROC_BIND", "PYTHONMALLOC", "ONEDNN_MAX_CPU_ISA", "VLLM_USE_V1")),
+        *((name, False) for name in ("HF_TOKEN", "VLLM_API_KEY", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "OMP_NUM_THREADS", "PATH")),
+        *((name, False) for name in ("CUDA_VISIBLE_DEVICES", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "PYTHONUTF8", "CUDA_HOME")),
+    ],
+)
+def test_variables_that_change_what_is_computed_are_recorded_and_no_others(monkeypatch, name, kept):
+    monkeypatch.setenv(name, "1")
+    assert (f"{name}=1" in hardware.machine_facts()["variables"].split(", ")) == kept

@@ -94,6 +94,31 @@ def test_what_jobs_find_set(monkeypatch):
     assert "LC_ALL" not in environments.variables(uses_environments=False)
 
 
+def test_switches_of_python_that_are_meant_for_other_programs_reach_no_job(monkeypatch):
+    for name in environments.SWITCHES:
+        monkeypatch.setenv(name, "1")
+    told = environments.variables(uses_environments=False)
+    assert {name: told[name] for name in environments.SWITCHES} == dict.fromkeys(environments.SWITCHES, "")
+
+
+def test_a_user_without_a_name_and_a_home_that_cannot_be_written_are_made_up_for(monkeypatch, tmp_path):
+    """As in a container that runs as a number (`docker run --user 54321`, OpenShift)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("USER", "TRITON_CACHE_DIR", "VLLM_CONFIG_ROOT", "NUMBA_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = environments.variables(uses_environments=True)
+    monkeypatch.setattr(environments.os, "getuid", lambda: 54321)
+    assert environments.variables(uses_environments=True) == before | {"USER": "user-54321"}, "a home that is told is kept"
+    monkeypatch.delenv("HOME")
+    told = environments.variables(uses_environments=True)
+    cache = tmp_path / "speedgrid"
+    assert told["HOME"] == str(cache)
+    assert {told["TRITON_CACHE_DIR"], told["VLLM_CONFIG_ROOT"]} == {str(cache / "triton"), str(cache / "vllm")}
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
+    assert "TRITON_CACHE_DIR" not in environments.variables(uses_environments=True), "what the user says stands"
+
+
 # What they need
 
 

@@ -484,6 +484,14 @@ def on_terminal(command, clone, columns=110, lines=60):
 
 
 @pytest.mark.slow
+def test_switches_of_python_that_are_meant_for_other_programs_change_nothing(clone, launcher):
+    """Without docstrings and assertions, with warnings as errors, and without the folder of a script in its path."""
+    assert launcher.SWITCHES == environments.SWITCHES
+    switches = {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONSAFEPATH": "1"}
+    plain, switched = (speedgrid(clone, "run", "--no-conda", "-n", "--quiet", "rules", **told) for told in ({}, switches))
+    assert (switched.returncode, switched.stdout) == (plain.returncode, plain.stdout) == (0, plain.stdout), switched.stderr
+
+
 def test_on_a_terminal_lines_of_jobs_stand_above_the_status(clone):
     command = [sys.executable, str(clone / "speedgrid"), "run", "--forceall", "all"]
     code, midway, end = on_terminal(command, clone)

@@ -1,0 +1,60 @@
+"""What the control groups of a container, a service or a job leave to its processes, of version 1 and 2: CPUs and bytes.
+
+Whoever counts the CPUs or the memory of a machine sees all of them, whatever the limit: so many threads would take turns on a few CPUs.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# Bytes that no machine has.
+NO_LIMIT = 2**62
+
+
+def cpus(groups: Path = GROUPS, own: Path = OWN) -> float:
+    """The CPUs' worth of time that these processes may take, such as 1.5; infinite where nothing limits them."""
+    limits = [math.inf]
+    for group in _around(groups, own, "cpu"):
+        told = _read(group / "cpu.max").split() or [_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")]
+        if len(told) == 2 and all(part.isdigit() and int(part) for part in told):
+            limits.append(int(told[0]) / int(told[1]))
+    return min(limits)
+
+
+def memory(groups: Path = GROUPS, own: Path = OWN) -> int:
+    """The bytes that these processes may hold; NO_LIMIT where nothing limits them."""
+    return min([NO_LIMIT, *(limit for limit, _ in _of_memory(groups, own))])
+
+
+def room(groups: Path = GROUPS, own: Path = OWN) -> int:
+    """The bytes that the limit still leaves; NO_LIMIT where there is none."""
+    return min([NO_LIMIT, *(max(limit - used, 0) for limit, used in _of_memory(groups, own))])
+
+
+def _of_memory(groups: Path, own: Path) -> Iterator[tuple[int, int]]:
+    """The limit of each group that has one, and what is used of it."""
+    for group in _around(groups, own, "memory"):
+        for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            limit, used = (_read(group / name) for name in names)
+            if limit.isdigit():
+                yield int(limit), int(used) if used.isdigit() else 0
+
+
+def _around(groups: Path, own: Path, controller: str) -> list[Path]:
+    """The groups that this process is in, those around them too. In a container they are the topmost that it sees."""
+    found = [groups, groups / controller]
+    for line in _read(own).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers or controller in controllers.split(","):
+            top = groups / controller if controllers else groups
+            place = top / path.lstrip("/")
+            found += [place, *(parent for parent in place.parents if parent.is_relative_to(top))]
+    return list(dict.fromkeys(found))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,74 @@
+"""How much of a machine a container has, by control groups as Docker, Kubernetes and systemd lay them out."""
+
+import math
+from pathlib import Path
+
+import pytest
+from speedgrid import containers, hardware
+
+
+@pytest.fixture
+def laid_out(tmp_path):
+    """Make files of control groups, and what the process says of its own; returns where both are."""
+
+    def make(own: str = "0::/\n", **files: str) -> tuple[Path, Path]:
+        for name, text in files.items():
+            path = tmp_path / "cgroup" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{text}\n")
+        (tmp_path / "own").write_text(own)
+        return tmp_path / "cgroup", tmp_path / "own"
+
+    return make
+
+
+V1 = "4:memory:/docker/abc\n1:cpu,cpuacct:/docker/abc\n"
+SLICE = "0::/user.slice/job.scope\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "cpus"),
+    [
+        ({}, "0::/\n", math.inf),
+        ({"cpu.max": "max 100000"}, "0::/\n", math.inf),
+        ({"cpu.max": "200000 100000"}, "0::/\n", 2),
+        ({"cpu.max": "50000 100000"}, "0::/\n", 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, V1, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "350000", "cpu/cpu.cfs_period_us": "100000"}, V1, 3.5),
+        ({"cpu/docker/abc/cpu.cfs_quota_us": "400000", "cpu/docker/abc/cpu.cfs_period_us": "100000"}, V1, 4),
+        ({"user.slice/job.scope/cpu.max": "max 100000", "user.slice/cpu.max": "300000 100000"}, SLICE, 3),
+        ({"cpu.max": "nonsense"}, "nonsense\n", math.inf),
+    ],
+)
+def test_cpus_of_a_container(laid_out, files, own, cpus):
+    assert containers.cpus(*laid_out(own, **files)) == cpus
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "memory", "room"),
+    [
+        ({}, "0::/\n", containers.NO_LIMIT, containers.NO_LIMIT),
+        ({"memory.max": "max", "memory.current": "300"}, "0::/\n", containers.NO_LIMIT, containers.NO_LIMIT),
+        ({"memory.max": "1000", "memory.current": "300"}, "0::/\n", 1000, 700),
+        ({"memory.max": "1000", "memory.current": "1300"}, "0::/\n", 1000, 0),
+        ({"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "400"}, V1, 1000, 600),
+        ({"user.slice/memory.max": "900", "user.slice/memory.current": "1", "memory.max": "max"}, SLICE, 900, 899),
+    ],
+)
+def test_memory_of_a_container(laid_out, files, own, memory, room):
+    assert containers.memory(*laid_out(own, **files)) == memory
+    assert containers.room(*laid_out(own, **files)) == room
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(math.inf, 8), (3.9, 3), (0.5, 1), (64, 8)])
+def test_threads_are_no_more_than_there_is_time_for(monkeypatch, cpus, threads):
+    monkeypatch.setattr(containers, "cpus", lambda: cpus)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(hardware, "_hardware_threads", str)
+    assert hardware.physical_cores() == threads
+
+
+def test_a_machine_is_no_larger_than_its_container(monkeypatch):
+    whole = hardware.memory()
+    monkeypatch.setattr(containers, "memory", lambda: 2**20)
+    assert hardware.memory() == 2**20 < whole
