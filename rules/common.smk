@@ -47,8 +47,17 @@ def say_at_the_end_of_a_dry_run():
         say_what_is_left()
 
 
+# Where all is there already, no job begins before which it could be checked.
+def refuse_results_of_another_device():
+    run = snakemake_seam.Run(workflow)
+    if run.found_nothing_to_do and (line := planning.of_another_device(grid, workflow)):
+        print(f"speedgrid: {line}", file=sys.stderr)
+        snakemake_seam.exit_at_the_end(commands.MISTAKE)
+
+
 if snakemake_seam.Run(workflow).is_main:
     atexit.register(say_at_the_end_of_a_dry_run)
+    atexit.register(refuse_results_of_another_device)
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.

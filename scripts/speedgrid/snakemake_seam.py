@@ -69,6 +69,19 @@ class Run:
         return bool(self._workflow.dryrun)
 
     @property
+    def found_nothing_to_do(self) -> bool:
+        """Whether it was to run something on this machine and all was there already."""
+        flow = self._workflow
+        is_run = flow.executor_plugin is not None and not flow.dryrun
+        return is_run and flow.local_exec and flow.dag is not None and not len(flow.dag)
+
+    def comes_to(self, *rules: str) -> bool:
+        """Whether jobs of one of these rules are a part of it, done already or not."""
+        # With a name before it where these rules are a module of another workflow.
+        ends = tuple(f"_{rule}" for rule in rules)
+        return any(job.rule.name in rules or job.rule.name.endswith(ends) for job in self._workflow.dag.jobs)
+
+    @property
     def uses_environments(self) -> bool:
         """Whether jobs have environments of their own, and not the user's Python."""
         return "conda" in {str(method) for method in self._workflow.deployment_settings.deployment_method}
@@ -231,6 +244,13 @@ def again_at_the_end() -> None:
         os.execv(sys.executable, sys.orig_argv)
 
     atexit.register(start)
+
+
+def exit_at_the_end(status: int) -> None:
+    """End this process with a status of our own, where Snakemake has found nothing to do and would end well; called while it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 # Environments

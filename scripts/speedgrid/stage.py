@@ -302,7 +302,10 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         job.device_s = time.perf_counter() - began
         _check_requirements(job)
         _check_checkpoint(job, arguments.checkpoint)
-        return work(job)
+        headline = work(job)
+        # Somebody may have replaced the weights while they were read.
+        _check_checkpoint(job, arguments.checkpoint)
+        return headline
     except BaseException as error:
         # Not Exception: a library in Rust panics, and any library may call sys.exit.
         if isinstance(error, (outcomes.Interrupted, hardware.DeviceError)) or _is_without_room(error):

@@ -1,6 +1,7 @@
 """A job that is killed, stopped, starved or stuck: what it leaves, what it says, and that it can be run again."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -97,6 +98,23 @@ def test_a_model_that_cannot_be_had_is_a_row_of_one_line(project):
     assert found.status == "failed"
     assert str(project.folder / "gone") in found.reason
     assert records.failed(project.folder / record).is_file()
+
+
+def test_weights_that_are_replaced_while_a_job_has_them_leave_no_figures(project):
+    """As a training does it that writes `latest` anew; what was counted by then may be of either."""
+    project.forget(MEASURED)
+    weights = (project.folder / "models/chain/checkpoint").resolve() / "model.safetensors"
+    held, times = weights.read_bytes(), weights.stat()
+    try:
+        done = project.job("measure", MEASURED, SPEEDGRID_FAULT="measure 3 swap", SPEEDGRID_FAULT_WEIGHTS=str(weights))
+    finally:
+        weights.write_bytes(held)
+        os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert done.returncode == 0, done.stdout
+    assert measured(project).status == "failed"
+    assert "has another model.safetensors than its record tells of: changed or damaged since" in measured(project).reason
+    assert project.job("measure", MEASURED).returncode == 0
+    assert measured(project).status == "ok"
 
 
 def test_what_comes_after_a_bug_ends_like_it(project):

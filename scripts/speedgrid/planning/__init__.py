@@ -5,6 +5,7 @@ what happens before the first job, between runs, and after the last job. The nam
 """
 
 from speedgrid.planning.checks import check_machine
+from speedgrid.planning.elsewhere import of_another_device
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid, read_registry, read_study, read_yaml, study_files, study_path
 from speedgrid.planning.run import (
@@ -37,6 +38,7 @@ __all__ = [
     "leave_failures",
     "made_by_hand",
     "make_page",
+    "of_another_device",
     "plan_run",
     "read_grid",
     "read_registry",

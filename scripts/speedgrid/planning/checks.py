@@ -8,6 +8,7 @@ from pathlib import Path
 
 from speedgrid import checkpoints, files, hardware, hub, inputs, outcomes
 from speedgrid.grid import repeated
+from speedgrid.planning import elsewhere
 from speedgrid.planning.grid import Grid
 from speedgrid.schema import CHECKPOINT, MODEL
 from speedgrid.snakemake_seam import Run
@@ -20,7 +21,7 @@ FIGURES = "results/figures"
 
 
 def check_machine(grid: Grid, workflow) -> None:
-    """What only the machine can tell, checked before the first job: its GPUs, and whether the hub can be reached.
+    """What only the machine can tell, checked before the first job: its GPUs, whose results are there, and whether the hub can be reached.
 
     On a cluster the GPUs are on other machines; there each job checks its own. Raises StudyError.
     """
@@ -28,12 +29,28 @@ def check_machine(grid: Grid, workflow) -> None:
         # While the record is there: Snakemake removes it before the job that writes it anew.
         checkpoints.adopt(Path(_beside(record)), Path(record), MODEL if record.startswith("models/") else CHECKPOINT)
     if Run(workflow).is_local:
+        if line := elsewhere.of_another_device(grid, workflow):
+            raise StudyError(line)
+        _check_driver(grid)
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
     else:
         check_nodes(grid.study, repeated(grid.cells), grid.study_file)
     for name, model in grid.study["models"].items():
         if (named := repository(model)) and not Path(f"models/{name}/prepared.parquet").exists():
             _check_hub(f"{grid.study_file}: models.{name}.hub", named["hub"])
+
+
+def _check_driver(grid: Grid) -> None:
+    """Raise StudyError where a GPU may be meant and the machine keeps silent about those that it has: its processor would be measured."""
+    meant = [f"{grid.study_file}: gpus.{gpu}" for gpu, entry in grid.study["gpus"].items() if entry["device"] != "cpu"]
+    instead = "or write `device: cpu` to measure the processor"
+    if meant and (fault := hardware.driver_fault()):
+        raise StudyError(f"{meant[0]}: the NVIDIA driver is there and names no GPU ({fault}); a restart often helps; mend it, {instead}")
+    if meant and (told := hardware.hidden_gpus()):
+        raise StudyError(
+            f"{meant[0]}: CUDA_VISIBLE_DEVICES is {told!r}, which is none of the GPUs that nvidia-smi lists; name a whole one by its number"
+            f" or UUID, as a part of a GPU (MIG) is not measured, {instead}"
+        )
 
 
 def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:

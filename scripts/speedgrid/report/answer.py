@@ -5,6 +5,7 @@ Every sentence holds for any study: which of them are said, and with which figur
 their names escaped.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,8 +114,9 @@ class Answer:
     proof: Figure | None = None
 
 
-def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
-    """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`."""
+def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[str] = ()) -> Answer:
+    """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`, and `hosts` the names of the machines,
+    where there may be several."""
     if group.engaged.empty:
         waits = (group.rows.status == NOT_RUN).any()
         nothing = (
@@ -128,7 +130,7 @@ def answer(group: Group, devices: frozenset[str] = frozenset()) -> Answer:
     advice = guide.advise(FASTEST)
     told = [*_speed_points(group, guide, advice), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
     points = [point for point in told if point]
-    return Answer(_headline(group, guide, advice), points, _warnings(group, devices), proof_figure(group, guide.qualities))
+    return Answer(_headline(group, guide, advice), points, _warnings(group, devices, hosts), proof_figure(group, guide.qualities))
 
 
 def parameters_in_words(count: float) -> str:
@@ -422,7 +424,7 @@ def _excluded(group: Group) -> list[Markup]:
 # The warnings
 
 
-def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
+def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> list[Markup]:
     warnings = []
     parameters = group.measured.parameters.max()
     least = OVERHEAD_BOUND_ON_CPU if devices == {"cpu"} else OVERHEAD_BOUND_PARAMETERS
@@ -447,6 +449,11 @@ def _warnings(group: Group, devices: frozenset[str]) -> list[Markup]:
     names = group.measured.device_name.dropna().unique()
     if len(names) > 1:
         warnings.append(tr_html("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
+    elif hosts:
+        words = tr_html(
+            "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups."
+        )
+        warnings.append(words.format(len(hosts), _names(hosts)))
     for keys, rows in group.measured[group.measured.outdated.fillna("") != ""].groupby("outdated"):
         text = tr_html(
             "<strong>Made or measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."

@@ -64,7 +64,7 @@ QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # colu
 
 MACHINE = (
     *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
-    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host"),
+    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host", "variables"),
 )
 MAIN_PACKAGES = (
     *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes", "triton", "numpy"),
@@ -318,7 +318,7 @@ def _section(
     replies = group.is_generation
     made = charts.figures(group, points)
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
-    told = answer(group, frozenset(run["device"] for run in runs))
+    told = answer(group, frozenset(run["device"] for run in runs), hosts(runs))
     proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
     specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
     settings = study["experiments"].get(group.experiment, {})
@@ -484,9 +484,19 @@ def machines(runs: Sequence[Mapping]) -> list[dict]:
     """Each machine that was measured on, as labels with values; what a machine lacks is left out."""
     known: dict[str, dict] = {}
     for run in _measuring(runs) or runs:
-        facts = {name: run[name] for name in MACHINE if name != "device_name" or run["device"] != "cpu"}
+        kept = (name for name in MACHINE if name != "device_name" or run["device"] != "cpu")
+        facts = {name: run[name] for name in kept if run.get(name) not in (None, "")}
         known.setdefault(json.dumps(facts, sort_keys=True), facts)
-    return [{name: _fact(name, value) for name, value in facts.items() if value not in (None, "")} for facts in known.values()]
+    return [{name: _fact(name, value) for name, value in facts.items()} for facts in known.values()]
+
+
+def hosts(runs: Sequence[Mapping]) -> list[str]:
+    """The names of the machines that runs of a group were measured on, where these may be several; none where they are one, which in a
+    container may have another name every day."""
+    names = list(dict.fromkeys(run["host"] for run in runs if run["host"]))
+    devices = {run["device_uuid"] for run in runs}
+    is_one_gpu = len(devices) == 1 and None not in devices
+    return names if len(names) > 1 and not is_one_gpu else []
 
 
 def _measuring(runs: Sequence[Mapping]) -> list[Mapping]:

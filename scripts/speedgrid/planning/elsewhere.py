@@ -1,0 +1,59 @@
+"""Results that are there and were measured on another device: a folder that was copied, a clone with results in it, a machine whose device
+was exchanged.
+
+With `device: auto` a job is told the same on every machine, so that its result counts as there. Without a look at who measured it, the
+figures of one machine would be shown as those of another, and what is missing be measured on another device than what it is held against.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from speedgrid import hardware, records
+from speedgrid.planning.grid import Grid
+from speedgrid.schema import MEASURE, PROBE, Table
+from speedgrid.snakemake_seam import Run
+
+# Rules of runs whose results are figures of a device.
+MEASURING = ("measure", "aggregate")
+# Columns that are long and not needed here.
+LONG = ("token_s", "token_ids", "text")
+
+
+def of_another_device(grid: Grid, workflow) -> str:
+    """A line that says which results of a plan were measured on a device that this machine lacks, and what to do; empty where there are
+    none, and for a run that comes to no figures.
+
+    Of each group one cell that took its device is looked at: where the cells of a group ran on several, the page says so.
+    """
+    if not Run(workflow).comes_to(*MEASURING):
+        return ""
+    for gpu, entry in grid.study["gpus"].items():
+        here = hardware.names(entry)
+        for facts in _measured(grid, gpu):
+            if facts["device_name"] not in here:
+                return (
+                    f"{grid.study_file}: gpus.{gpu}: results/{gpu} was measured on {facts['device_name']!r} (machine {facts['host']}), and"
+                    f" this machine has {' and '.join(map(repr, dict.fromkeys(here))) or 'no such GPU'}. To measure here, move it away"
+                    f" (mv results older); ./speedgrid report --study {grid.study_file} makes a page of what is there, and"
+                    " ./speedgrid compare older results holds the two against each other"
+                )
+    return ""
+
+
+def _measured(grid: Grid, gpu: str) -> Iterator[dict]:
+    """The facts of the device's probe, and of one measured cell of each of its groups; of jobs that took the device."""
+    groups: dict[tuple, list[str]] = {}
+    for cell in grid.cells:
+        if cell.gpu == gpu:
+            groups.setdefault(cell.key[:3], []).append(cell.measures[0])
+    for paths, table in [([f"results/{gpu}/probe.parquet"], PROBE), *((paths, MEASURE) for paths in groups.values())]:
+        found = (facts for path in paths if (facts := _facts(path, table)).get("device_name"))
+        yield from [first] if (first := next(found, None)) else []
+
+
+def _facts(path: str, table: Table) -> dict:
+    """What a result file says of its job; nothing where it is not there or cannot be read, so that its job is to be done anew."""
+    try:
+        return records.read(path, table, LONG).facts if Path(path).exists() else {}
+    except records.RecordError:
+        return {}
