@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from speedgrid import loading
 from speedgrid.engines import base, evidence, gptq, quantized
@@ -383,7 +383,7 @@ def keeps_cache(model) -> bool:
 
     with torch.no_grad():
         left = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=True)
-    cache = getattr(left, "past_key_values", None)
+    cache: Any = getattr(left, "past_key_values", None)
     try:
         cache.activate_past_recording()  # without which some layers give none back
         cache.crop(0)
