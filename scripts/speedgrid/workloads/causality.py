@@ -20,7 +20,7 @@ LENGTH, COUNT = 32, 64
 # SmolLM2-135M in bitsandbytes' INT8 by 0.08 to 0.19 on seven pairs of sequences, and without its causal mask by 0.44 to 0.97.
 MOVED = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}
 MOVED_QUANTIZED = 0.3
-LEAST = min(MOVED.values())
+LEAST = MOVED["float32"]
 
 
 def check(engine: Engine, room: int) -> None:
