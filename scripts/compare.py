@@ -2,7 +2,8 @@
 
     ./speedgrid compare A B [--fail-on slower|changed|never] [--floor PERCENT] [--json]
 
-A is the older result, B the newer one: each a results folder, or a summary.parquet. Of a folder the replies of every run are read.
+A is the older result, B the newer one: each a results folder, a summary.parquet, or a folder of several results, such as
+docs/results/h200. Of a folder the replies of every run are read.
 
 Exits with 0; with 1 where --fail-on is met; with 2 where A or B cannot be read, or where --fail-on cannot be met because both are the very
 same runs.
@@ -21,7 +22,7 @@ from speedgrid.report import compared as words
 def main() -> int:
     arguments = commands.one("compare").parse_args()
     try:
-        compared = comparison.compare(results.read(Path(arguments.a)), results.read(Path(arguments.b)), arguments.floor / 100)
+        compared = comparison.compare(*results.read_both(Path(arguments.a), Path(arguments.b)), arguments.floor / 100)
     except records.RecordError as error:
         print(f"speedgrid: {error}", file=sys.stderr)
         return commands.MISTAKE

@@ -97,7 +97,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using compare' -s h -l help -d 'show 
 complete -c speedgrid -n '_shtab_speedgrid_using compare' -l fail-on -xka "slower changed never" -d 'exit with 1 where a cell is slower or no longer works, or where any cell changed (default: never)'
 complete -c speedgrid -n '_shtab_speedgrid_using compare' -l floor -x -d 'smallest difference that counts, however sure it is (default: 1)'
 complete -c speedgrid -n '_shtab_speedgrid_using compare' -l json -d 'print JSON'
-complete -c speedgrid -n '_shtab_speedgrid_using compare; and test $_shtab_speedgrid_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'results folder or summary.parquet, the older one'
+complete -c speedgrid -n '_shtab_speedgrid_using compare; and test $_shtab_speedgrid_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'results folder, summary.parquet, or folder of several results; the older one'
 complete -c speedgrid -n '_shtab_speedgrid_using compare; and test $_shtab_speedgrid_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the newer one'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a advise -d 'Say which technique to take, from what was measured, and what to measure next.'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -s h -l help -d 'show this help message and exit'

@@ -108,7 +108,7 @@ def _environments(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help="results folder or summary.parquet, the older one")
+    parser.add_argument("a", metavar="A", help="results folder, summary.parquet, or folder of several results; the older one")
     parser.add_argument("b", metavar="B", help="the newer one")
     parser.add_argument(
         "--fail-on",

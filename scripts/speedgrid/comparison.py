@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from speedgrid import noise, stats
 from speedgrid.schema import AXES, MEASURED, NOT_RUN
@@ -37,6 +37,15 @@ IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpo
 # Columns of the summary and of schema.RUNS that two runs do not have in common.
 OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "memory_peak", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
+# Of the installed packages those that decide how fast something is.
+MAIN_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes", "triton", "numpy"),
+    *("vllm", "flash-attn", "llama-cpp-python", "onnxruntime", "optimum", "autoawq", "gptqmodel", "auto-gptq", "torchao"),
+)
+# What else of schema.RUNS is software, as a cell's remark calls it.
+SOFTWARE = {"driver": "driver", "cuda": "CUDA", "python": "Python", "git_commit": "speedgrid"}
+# What a cell names of what differs, in this order; the others are counted.
+TELLING = (*MAIN_PACKAGES, *SOFTWARE.values())
 # Columns of schema.RUNS that say what it ran on.
 SURROUNDINGS = (
     *("study", "study_sha256", "git_commit", "seed", "host", "device_name", "device_memory", "compute_capability", "driver", "cuda"),
@@ -93,6 +102,8 @@ class Change:
     after: Estimate | None = None
     ratio: Estimate | None = None
     differs: tuple[str, ...] = ()  # of IDENTITY
+    # What of the software differs, as "torch 2.11.0 → 2.13.0", the most telling first; None where a side does not say what it ran on.
+    software: tuple[str, ...] | None = None
 
     @property
     def lost(self) -> bool:
@@ -171,9 +182,13 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)
     same = _same_runs(rows, (a.runs, b.runs))
+    software = _software((a.runs, b.runs))
     (before, after), (old, new) = rows, speeds
     cells = [
-        _change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same) for key in {**before, **after}
+        replace(
+            _change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same), software=software.get(key)
+        )
+        for key in {**before, **after}
     ]
     both = rows[0].keys() & rows[1].keys()
     if not both:
@@ -184,6 +199,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     if seen:
         notes.append("intervals have the noise from one run to the next in them, not what changes from one day to another")
     measured = [change for change in cells if change.before and change.after]
+    notes += _by_software(cells)
     if count := sum(change.outcome == "same run" for change in cells):
         which = "all" if count == len(measured) else f"{count} of {len(measured)}"
         notes.append(
@@ -304,6 +320,35 @@ def _change(
     return Change(**known, ratio=ratio, outcome=stats.verdict(ratio, negligible) if ratio else "no figures")
 
 
+def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, tuple[str, ...]]:
+    """What of the software differs for each cell that both sides say what it ran on: a text each, the most telling first."""
+    sides = [{tuple(run[axis] for axis in KEYS): _versions(run) for run in side if run["stage"] == "measure"} for side in runs]
+    found = {}
+    for key in sides[0].keys() & sides[1].keys():
+        before, after = (side[key] for side in sides)
+        names = sorted(before.keys() | after.keys(), key=lambda name: (TELLING.index(name) if name in TELLING else len(TELLING), name))
+        changed = [name for name in names if before.get(name) != after.get(name)]
+        found[key] = tuple(f"{name} {before.get(name, 'not there')} → {after.get(name, 'not there')}" for name in changed)
+    return found
+
+
+def _versions(run: Mapping) -> dict[str, str]:
+    """The version of everything that a job ran with."""
+    packages = (package.partition("==") for package in run["packages"] or ())
+    told = {label: str(run[name])[:12] for name, label in SOFTWARE.items() if run.get(name)}
+    return {name: version for name, _, version in packages} | told
+
+
+def _by_software(cells: Sequence[Change]) -> list[str]:
+    """How many of the cells that are faster or slower ran on other software, which is the first thing to look at."""
+    told = [change for change in cells if change.outcome in ("slower", "faster") and change.software is not None]
+    if not told:
+        return []
+    other = sum(bool(change.software) for change in told)
+    same = len(told) - other
+    return [f"of {len(told)} cells that are faster or slower, {other} ran on other software, named beside each, and {same} on the same"]
+
+
 # What differs around them
 
 
@@ -334,19 +379,31 @@ def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]
 
 
 def _packages(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
-    """Packages of another version, by the environment that they are in."""
+    """Packages of another version, by the environment that they are in: each of the main ones, and all others together."""
     installed: list[dict[str, dict[str, str]]] = [{}, {}]
     for side, environments in zip(sides, installed, strict=True):
         for run in side:
             versions = (package.partition("==") for package in run["packages"] or ())
             environments.setdefault(run["env"] or "", {}).update({name: version for name, _, version in versions})
-    found = []
-    for env in sorted(installed[0].keys() & installed[1].keys()):
+    both = sorted(installed[0].keys() & installed[1].keys())
+    # One difference of several environments is told once.
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for env in both:
         before, after = (environments[env] for environments in installed)
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                found.append(Difference(f"{env}: {name}", before.get(name, "not there"), after.get(name, "not there")))
-    return found
+        changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+        for name in changed:
+            if name in MAIN_PACKAGES:
+                found.setdefault((name, before.get(name, "not there"), after.get(name, "not there")), []).append(env)
+        rest = [name for name in changed if name not in MAIN_PACKAGES]
+        if rest:
+            old, new = (", ".join(f"{name} {side.get(name, 'not there')}" for name in rest) for side in (before, after))
+            found.setdefault((f"{len(rest)} other packages" if len(rest) > 1 else "1 other package", old, new), []).append(env)
+    ordered = sorted(found.items(), key=lambda one: one[0][0] not in MAIN_PACKAGES)
+    return [Difference(f"{_environments(envs, both)}: {name}", before, after) for (name, before, after), envs in ordered]
+
+
+def _environments(envs: Sequence[str], both: Sequence[str]) -> str:
+    return "all environments" if len(envs) == len(both) > 1 else ", ".join(envs)
 
 
 def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:

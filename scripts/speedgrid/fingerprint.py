@@ -26,6 +26,7 @@ PACKAGE = "speedgrid"
 SAYS = {"progress": "what a job says to the person who waits"}
 FRAME = {
     **SAYS,
+    "busy": "where the time of a job went, read by the process beside it",
     "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
     "records": "how rows become a file; likewise",
     "jobtext": "how its specification reaches a job",

@@ -90,6 +90,17 @@ class Device:
             torch.cuda.synchronize()
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A GPU that this process and its children have to themselves, until it is closed in all of them."""
+
+    gpu: Gpu
+    taken: ExitStack
+
+    def close(self) -> None:
+        self.taken.close()
+
+
 def gpus() -> list[Gpu]:
     """The NVIDIA GPUs of this machine, by its driver; empty where there is none."""
     return _asked_of_the_driver()[0]
@@ -156,11 +167,11 @@ def names(wanted: Mapping) -> list[str]:
     return [gpu.name for gpu in found if wanted.get("name", "").lower() in gpu.name.lower()]
 
 
-def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) -> ExitStack | None:
+def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) -> Claim | None:
     """Take a free GPU of this machine that an entry of the study's `gpus` means, and let this process and its children see no other.
 
-    Where all are taken by other jobs, of any clone and user here, it waits. The GPU is taken for as long as what is returned is open in
-    some process, so it is free again however they end. Where several jobs are to run side by side, this one takes a share of the cores for
+    Where all are taken by other jobs, of any clone and user here, it waits. The GPU is taken for as long as the claim is open in some
+    process, so it is free again however they end. Where several jobs are to run side by side, this one takes a share of the cores for
     as long, so that they leave each other's alone. None where no such GPU is here: pick_device says what that means.
     """
     visible = _visible_by_name(gpus())
@@ -177,7 +188,7 @@ def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) ->
                 taken = ExitStack()
                 taken.callback(held.close)
                 _claim_cores(min(side_by_side, len(visible)), taken)
-                return taken
+                return Claim(gpu, taken)
         if not told:
             say(f"waiting: other jobs measure on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
             told = True
@@ -384,11 +395,14 @@ def free_memory() -> int:
 
 
 def git_commit() -> str:
-    """Commit of the project that runs, with `+` where files that git tracks were changed; empty outside a checkout of the project.
+    """Commit of the project that runs, with `+` where files that git tracks were changed; empty where neither git nor an archive tells.
 
-    An unpacked archive may lie in a checkout of something else, whose commit says nothing of what runs.
+    An unpacked archive may lie in a checkout of something else, whose commit says nothing of what runs; `git archive` writes its own into
+    the file .commit.
     """
     root = Path(__file__).resolve().parents[2]
+    archived = _read(f"{root}/.commit")
+    told = archived if re.fullmatch("[0-9a-f]{40}", archived) else ""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30).stdout.strip()
@@ -396,11 +410,11 @@ def git_commit() -> str:
     try:
         top = git("rev-parse", "--show-toplevel")
         if not top or not os.path.samefile(top, root):
-            return ""
+            return told
         commit = git("rev-parse", "--verify", "--quiet", "HEAD")
         return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.TimeoutExpired):
-        return ""
+        return told
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -170,9 +170,16 @@ def _gpu(device: Device) -> sensors.NvidiaGpu:
     return sensors.NvidiaGpu(device.gpu.uuid)
 
 
-def watched(name: str, device: Device, idle: Mapping, settings: Mapping, count: Callable[[], None]) -> dict:
+def watched(
+    name: str,
+    device: Device,
+    idle: Mapping,
+    settings: Mapping,
+    count: Callable[[], None],
+    enter: Callable[[str], object] = lambda phase: None,
+) -> dict:
     """Call `count` under a Monitor. After a run that was disturbed, wait for a quiet machine and call it again, as often and as long as
-    `repeat_disturbed` and `quiet_wait_s` of the settings allow.
+    `repeat_disturbed` and `quiet_wait_s` of the settings allow. `enter` is told the phase in which it waits.
 
     Returns what was seen of the last run, with `repeats`, `repeated_for`, what disturbed the runs before it, and `waited_s`.
     """
@@ -187,6 +194,7 @@ def watched(name: str, device: Device, idle: Mapping, settings: Mapping, count: 
         if not state.is_repeated(machine, len(disturbances), settings["repeat_disturbed"]):
             return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
         disturbances.append(machine["disturbed"])
+        enter("waiting for a quiet machine")
         waited += wait_for_quiet(device, settings["quiet_wait_s"])
         say(f"{name}: counting again, after {waited:.0f} s of waiting for a quiet machine")
 

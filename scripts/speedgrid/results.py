@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +12,8 @@ from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 
 # The result files of runs, and no twin of one (`measure.failed.parquet`).
 A_RUN = re.compile(r"measure(-\d+)?\.parquet")
+# Where the results of a folder of several lie in it: of each study, of each study as tests/gpu leaves them, of each machine and study.
+SEVERAL = ("*", "*/results", "*/*")
 
 
 def read(path: Path) -> Results:
@@ -21,6 +23,48 @@ def read(path: Path) -> Results:
     except records.RecordError as error:
         # What the jobs are advised to do would here delete what somebody wants to compare.
         raise records.RecordError(str(error).removesuffix("; delete it and run again")) from None
+
+
+def read_both(a: Path, b: Path) -> tuple[Results, Results]:
+    """Both sides of a comparison, of which each may be a folder of several results: of these, those that hold a cell of the other side.
+
+    Raises RecordError for what is not a result, and where two results of a folder hold the same cell.
+    """
+    sides = [[read(one) for one in _several(path)] for path in (a, b)]
+    cells = [{key for one in side for key in _cells(one)} for side in sides]
+    chosen = [[one for one in side if _cells(one) & other] or side for side, other in zip(sides, reversed(cells), strict=True)]
+    first, second = (_together(path, side) for path, side in zip((a, b), chosen, strict=True))
+    return first, second
+
+
+def _several(path: Path) -> list[Path]:
+    """The results in a folder of several, such as one of each study or machine; what is no such folder is one result itself."""
+    if not path.is_dir() or any((at / "summary.parquet").is_file() for at in (path, path / "results")):
+        return [path]
+    found = {at.parent for pattern in SEVERAL for at in path.glob(f"{pattern}/summary.parquet")}
+    return sorted(found) or [path]
+
+
+def _cells(side: Results) -> set[Key]:
+    return {tuple(row[axis] for axis in KEYS) for row in side.summary}
+
+
+def _together(path: Path, side: Sequence[Results]) -> Results:
+    """Several results as one."""
+    if len(side) == 1:
+        return side[0]
+    holds: dict[Key, str] = {}
+    for one in side:
+        for key in sorted(_cells(one)):
+            if key in holds:
+                raise records.RecordError(f"{path}: {holds[key]} and {one.name} both hold {'/'.join(key)}; name one of them")
+            holds[key] = one.name
+    return Results(
+        f"{path} ({', '.join(str(Path(one.name).relative_to(path)) for one in side)})",
+        [row for one in side for row in one.summary],
+        [row for one in side for row in one.runs],
+        {key: runs for one in side for key, runs in one.measured.items()},
+    )
 
 
 def _read(path: Path) -> Results:

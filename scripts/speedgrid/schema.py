@@ -105,6 +105,15 @@ RUN = (
         "phases", "list<string>", "", "Phases", "What the job did, one thing after another, such as `loading the checkpoint`", newer=True
     ),
     Column("phase_s", "list<double>", "s", "Phase times", "Time of each of them, in the same order", newer=True),
+    Column(
+        "phase_gpu",
+        "list<double>",
+        "",
+        "GPU busy in phases",
+        "Share of each of them in which the GPU ran any kernel, of anybody, by its driver, which is asked twice a second; empty where it"
+        " was not asked",
+        newer=True,
+    ),
 )
 
 # How large the loaded model is, in measure.parquet and the summary alike.
@@ -990,6 +999,22 @@ RUNS = Table(
         *KEYS,
         *OUTCOME,
         *RUN,
+        Column(
+            "wall_s",
+            "double",
+            "s",
+            "Wall time",
+            "The job's part of the wall time of the study: jobs beside each other share the time that they have in common",
+            newer=True,
+        ),
+        Column(
+            "idle_before_s",
+            "double",
+            "s",
+            "Idle before",
+            "Time before the job in which no other ran, of at most five minutes; with `wall_s` it sums to the wall time of the study",
+            newer=True,
+        ),
     ),
 )
 

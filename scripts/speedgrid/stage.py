@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from speedgrid import checkpoints, environments, hardware, jobtext, meters, outcomes, records, supervision
+from speedgrid import busy, checkpoints, environments, hardware, jobtext, meters, outcomes, records, supervision
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
@@ -69,6 +70,8 @@ class Job(Generic[Specification]):
     facts: dict = field(default_factory=dict)
     # What the job does and has done, each with when it began (time.perf_counter).
     entered: list[tuple[str, float]] = field(default_factory=lambda: [("starting", time.perf_counter())])
+    # How busy its GPU was in each of them; None where it has none for itself.
+    gpu_busy: busy.BusyPhases | None = None
     tell: Callable[[str], object] = field(default=lambda phase: None)
 
     def enter(self, phase: str) -> None:
@@ -81,12 +84,17 @@ class Job(Generic[Specification]):
         return self.entered[-1][0] if self.entered else "starting"
 
     def phases(self) -> dict:
-        """How long the job has been at what, the present phase included: the facts `phases` and `phase_s`; empty where nobody knows."""
+        """What the job has been at, the present phase included, for how long, and how busy its GPU was: the facts `phases`, `phase_s` and
+        `phase_gpu`; empty where nobody knows."""
         if not self.entered:
             return {}
         began = [at for _, at in self.entered]
         ends = [*began[1:], time.perf_counter()]
-        return {"phases": [name for name, _ in self.entered], "phase_s": [end - at for at, end in zip(began, ends, strict=True)]}
+        return {
+            "phases": [name for name, _ in self.entered],
+            "phase_s": [end - at for at, end in zip(began, ends, strict=True)],
+            "phase_gpu": self.gpu_busy.shares(len(self.entered)) if self.gpu_busy else None,
+        }
 
     @property
     def name(self) -> str:
@@ -137,7 +145,11 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     if not _is_out_of_reach(job):
         claim = hardware.claim_gpu(specification["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
     started = datetime.now(UTC)
-    end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by)
+    beside = None
+    if claim:
+        job.gpu_busy = busy.BusyPhases()
+        beside = partial(job.gpu_busy.watch, claim.gpu.uuid)
+    end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by, beside)
     if claim:
         claim.close()
     if end.phase == ENDING:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,11 +47,18 @@ class End:
     asked: bool = False
 
 
-def watch(work: Callable[[Callable[[str], object]], int], budget_s: float | None, wanted_by: int | None) -> End:
+def watch(
+    work: Callable[[Callable[[str], object]], int],
+    budget_s: float | None,
+    wanted_by: int | None,
+    beside: Callable[[Callable[[], int]], object] | None = None,
+) -> End:
     """Run `work` in a child process and return, in this one, how it ended; in the child this never returns.
 
     `work` gets a function to name its phase by, and returns an exit status. After `budget_s` seconds outcomes.Timeout is raised in it,
     and outcomes.Interrupted when this process is asked to stop or when the process `wanted_by` has died; GRACE_S later it is killed.
+
+    `beside` runs meanwhile in a thread of this process; it gets a function that says how many phases the work has named.
     """
     reader, writer = os.pipe()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -66,6 +74,9 @@ def watch(work: Callable[[Callable[[str], object]], int], budget_s: float | None
         sys.exit(work(lambda phase: os.write(writer, f"{phase}\n".encode())))
     os.close(writer)
     watch = _Watch(child, reader, budget_s, wanted_by)
+    if beside:
+        # Nothing waits for it, so that it may hang, as a call of a driver can.
+        threading.Thread(target=beside, args=(lambda: watch.phases,), name="beside", daemon=True).start()
     status, phase, peak, late = watch.until_the_end()
     no_memory = status == NO_MEMORY or (status == -signal.SIGKILL and not late and killed_for_memory() > killed_before)
     return End(status, phase, peak, late, no_memory, watch.asked)
@@ -89,6 +100,7 @@ class _Watch:
         self.force_at: float | None = None
         self.late = self.forced = self.asked = False
         self.said = b""
+        self.phases = 0
         for number in ASKED_TO_STOP:
             signal.signal(number, lambda number, _: self.ask(number))
 
@@ -127,6 +139,7 @@ class _Watch:
             return
         said = os.read(self.reader, 65536)
         self.said = (self.said + said)[-4096:]
+        self.phases += said.count(b"\n")
         if not said:
             # The child has closed its end: it is about to be gone.
             os.close(self.reader)

@@ -14,6 +14,7 @@ import records_factory as made
 from speedgrid import comparison, records, results
 from speedgrid.comparison import Results
 from speedgrid.report import collect, tables
+from speedgrid.report import compared as compared_words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 
 KEY = ("local", "generate", "stdlib-llama")
@@ -284,6 +285,107 @@ def test_cells_of_another_checkpoint_or_number_format_are_marked(tmp_path):
     found = compared(a, b)
     assert {change.technique: change.differs for change in found.cells} == {"baseline": (), "x": ("checkpoint_sha256",)}
     assert ("checkpoint_sha256", 1) in [(d.what, d.cells) for d in found.differences]
+
+
+# Which differences are other software.
+
+
+def with_software(folder: Path, **changed: dict) -> Path:
+    """The folder, in which the jobs of the named techniques ran on other packages, or with other facts of schema.RUNS."""
+    rows = records.read(folder / "runs.parquet", RUNS).rows
+    for row in rows:
+        own = dict(changed.get(row["technique"]) or {})
+        versions = dict(package.split("==") for package in row["packages"]) | own.pop("packages", {})
+        row |= own | {"packages": [f"{name}=={version}" for name, version in versions.items()]}
+    records.write(folder / "runs.parquet", RUNS, rows)
+    return folder
+
+
+def remarks(found: comparison.Comparison) -> dict[str, str]:
+    return {change.technique: compared_words.row(change)[-1] for change in found.cells}
+
+
+def test_a_cell_says_what_of_its_software_differs(tmp_path):
+    a = results_folder(tmp_path / "a", cells(old=50, new=50, small=50), seed=1)
+    b = results_folder(tmp_path / "b", cells(old=90, new=90, small=90), seed=2)
+    others = {"colorama": "9", "zlib-ng": "9"}
+    with_software(
+        b,
+        new={"packages": {"torch": "2.13.0", "vllm": "0.27.0", **others}, "driver": "580.1"},
+        small={"packages": others},
+    )
+    found = compared(a, b)
+    told = remarks(found)
+    assert (told["old"], told["baseline"]) == ("the same software", "")
+    assert told["new"] == "other software: torch 2.9.1 → 2.13.0, vllm not there → 0.27.0, driver not there → 580.1 and 2 more"
+    assert told["small"] == "other software: 2 packages"
+    note = "of 3 cells that are faster or slower, 2 ran on other software, named beside each, and 1 on the same"
+    assert note in found.notes
+    (b / "runs.parquet").unlink()
+    unknown = compared(a, b)
+    assert set(remarks(unknown).values()) == {""}
+    assert not any("software, named beside" in note for note in unknown.notes)
+
+
+def test_packages_that_decide_nothing_are_one_difference(tmp_path):
+    """A GPU image against the locks differs in a hundred packages, in every environment."""
+    a, b = (results_folder(tmp_path / side, cells(x=50)) for side in "ab")
+    envs = {"baseline": {"env": "one"}, "x": {"env": "other"}}
+    with_software(a, **envs)
+    newer = {"packages": {"torch": "2.13.0", **{f"package-{number}": "1" for number in range(100)}}}
+    with_software(b, **{name: facts | newer for name, facts in envs.items()})
+    found = {d.what: (d.before, d.after) for d in compared(a, b).differences}
+    assert set(found) == {"all environments: torch", "all environments: 100 other packages"}
+    assert found["all environments: torch"] == ("2.9.1", "2.13.0")
+    assert found["all environments: 100 other packages"][1].startswith("package-0 1, package-1 1, ")
+
+
+# Folders of several results.
+
+
+def several(root: Path, **speeds: float) -> Path:
+    """A folder of results of models of these names, as docs/results/h200 is one."""
+    for seed, (model, speed) in enumerate(speeds.items()):
+        rows = records.read(results_folder(root / "made" / model, cells(x=speed), seed=seed) / "summary.parquet", SUMMARY).rows
+        records.write(root / "all" / f"study-{model}" / "summary.parquet", SUMMARY, [row | {"model": model} for row in rows])
+    return root / "all"
+
+
+@pytest.mark.parametrize("at", ["", "results"], ids=["summary", "results of tests/gpu"])
+def test_of_a_folder_of_several_results_those_are_compared_that_the_other_side_has(tmp_path, at):
+    folder = several(tmp_path / "a", small=50, large=50, other=50)
+    for one in folder.iterdir():
+        if at:
+            (one / at).mkdir()
+            (one / "summary.parquet").rename(one / at / "summary.parquet")
+    mine = several(tmp_path / "b", large=90, small=50)
+    one = comparison.compare(*results.read_both(folder, mine / "study-large"))
+    assert {(change.model, change.technique): change.outcome for change in one.cells} == {
+        ("large", "x"): "faster",
+        ("large", "baseline"): "same",
+    }
+    both = comparison.compare(*results.read_both(folder, mine))
+    assert {change.model for change in both.cells} == {"small", "large"}
+    assert both.a == f"{folder} ({Path('study-large', at)}, {Path('study-small', at)})"
+    told = run(folder, mine / "study-large", "--fail-on", "changed")
+    assert (told.returncode, "disappeared" in told.stdout) == (1, False)
+
+
+def test_where_nothing_is_in_both_all_of_a_folder_is_told(tmp_path):
+    folder, mine = several(tmp_path / "a", small=50, large=50), several(tmp_path / "b", mine=50)
+    found = comparison.compare(*results.read_both(folder, mine))
+    assert {change.outcome for change in found.cells} == {"disappeared", "appeared"}
+    assert "no cell is in both" in found.notes
+
+
+def test_a_cell_that_two_results_of_a_folder_hold_is_asked_for(tmp_path):
+    folder = several(tmp_path / "a", small=50)
+    shutil.copytree(folder / "study-small", folder / "again")
+    told = run(folder, several(tmp_path / "b", small=50))
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == (
+        f"speedgrid: {folder}: {folder / 'again'} and {folder / 'study-small'} both hold local/generate/small/baseline; name one of them\n"
+    )
 
 
 # The command

@@ -293,12 +293,13 @@ class Looks:
     ],
 )
 def test_a_disturbed_run_is_counted_again_once_the_machine_is_quiet(monkeypatch, said, allowed, counted, repeated_for, last):
-    looks, times = Looks(*said), []
+    looks, times, entered = Looks(*said), [], []
     monkeypatch.setattr(monitor, "Monitor", looks)
     monkeypatch.setattr(monitor, "QUIET_LOOK", 0.0)
     settings = {"repeat_disturbed": allowed, "quiet_wait_s": 60}
-    facts = monitor.watched("cell", CPU, {}, settings, lambda: times.append(looks.count))
+    facts = monitor.watched("cell", CPU, {}, settings, lambda: times.append(looks.count), entered.append)
     assert len(times) == counted
+    assert entered == ["waiting for a quiet machine"] * (counted - 1)
     assert (facts["repeats"], facts["repeated_for"], facts["disturbed"]) == (counted - 1, repeated_for, last)
     assert (facts["waited_s"] > 0) is (counted > 1)
     if counted > 1:

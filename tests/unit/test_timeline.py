@@ -59,9 +59,9 @@ def test_every_phase_that_a_job_enters_counts_as_something(root):
     entered = {
         phase
         for path in (root / "scripts").rglob("*.py")
-        for phase in re.findall(r'\.enter\(\s*f?"([^"{]+)', path.read_text(encoding="utf-8"))
+        for phase in re.findall(r'\benter\(\s*f?"([^"{]+)', path.read_text(encoding="utf-8"))
     }
-    assert {"counting ", "importing packages"} <= entered, "the phases are no longer found in the source"
+    assert {"counting ", "importing packages", "waiting for a quiet machine"} <= entered, "the phases are no longer found in the source"
     assert {phase for phase in entered if timeline.kind_of(phase) == timeline.OTHER} == {"writing the result"}
 
 
@@ -69,7 +69,56 @@ def test_a_job_knows_how_long_it_was_at_what(tmp_path):
     one = stage.Job("measure", {}, tmp_path / "measure.parquet", tmp_path)
     one.enter("counting replies")
     known = one.phases()
+    assert known["phase_gpu"] is None
     assert (known["phases"], len(known["phase_s"]), one.phase) == (["starting", "counting replies"], 2, "counting replies")
     assert min(known["phase_s"]) >= 0
     one.entered.clear()
     assert (one.phases(), one.phase) == ({}, "starting")
+
+
+# The GPU's part of it.
+
+
+def on_gpu(begin: float, end: float, busy: list[float | None] | None, uuid: str = "GPU-1", **phases: float) -> dict:
+    return {**job(begin, end, **phases), "device": "cuda", "device_uuid": uuid, "phase_gpu": busy}
+
+
+def test_the_time_of_a_gpu_is_that_of_the_jobs_that_had_it():
+    first = on_gpu(0, 10, [0.0, 0.5], starting=4, counting_replies=6)
+    scored = job(10, 30, scoring_cloze=20)
+    assert timeline.gpu_time([first, scored]) == timeline.GpuTime(
+        1, pytest.approx(1 / 3), pytest.approx(0.2), pytest.approx(1 / 3), pytest.approx(0.1)
+    )
+
+
+def test_two_gpus_have_twice_the_time():
+    both = [on_gpu(0, 10, None, f"GPU-{n}", loading_the_checkpoint=5, running_for_the_first_time=5) for n in (1, 2)]
+    assert timeline.gpu_time(both) == timeline.GpuTime(2, pytest.approx(1), pytest.approx(0.5), 0, 0)
+    assert "100\u00a0% of the time of these 2 GPUs" in timeline.gpu_words(both)
+
+
+def test_a_gpu_is_not_said_to_be_busy_where_its_driver_was_not_asked():
+    unread, half, whole = ([on_gpu(0, 10, busy, loading=5, counting=5)] for busy in (None, [None, 0.8], [0.0, 0.8]))
+    assert "kernels" not in timeline.gpu_words(unread).lower()
+    assert "asked in 50\u00a0% of the time, and saw kernels run for 80\u00a0% of that" in timeline.gpu_words(half)
+    assert "Kernels ran for 40\u00a0% of the time" in timeline.gpu_words(whole)
+
+
+def test_jobs_without_a_gpu_say_nothing_of_one():
+    assert timeline.gpu_time([job(0, 10, counting=1)]) is timeline.gpu_words([]) is None
+    # A job that was killed had a GPU, and nobody knows for what.
+    killed = {"started_at": at(0), "ended_at": at(5), "phases": None, "phase_s": None, "device": "cuda", "device_uuid": "GPU-1"}
+    assert timeline.gpu_time([killed]) is None
+    assert timeline.gpu_time([killed, on_gpu(5, 10, None, counting=1)]).held == pytest.approx(1)
+    assert seconds([killed, job(5, 10, counting=1)]) == {"Other": 5, "Counting": 5}
+
+
+@given(SPANS)
+def test_every_row_has_its_part_of_the_wall_time_and_what_was_idle_before(spans):
+    runs = [job(begin, begin + length, counting=1) for begin, length, *_ in spans]
+    found = timeline.with_times([*runs, {"started_at": None, "ended_at": None}])
+    assert [{name: row[name] for name in run} for row, run in zip(found, runs, strict=False)] == runs
+    assert (found[-1]["wall_s"], found[-1]["idle_before_s"]) == (None, None)
+    wall = max(begin + length for begin, length, *_ in spans) - min(begin for begin, *_ in spans)
+    assert sum(row["wall_s"] + row["idle_before_s"] for row in found[:-1]) == pytest.approx(wall, abs=0.01)
+    assert all(row["wall_s"] <= length + 0.01 for row, (_, length, *_) in zip(found, spans, strict=False))

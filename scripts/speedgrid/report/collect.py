@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speedgrid import records, sharpen
 from speedgrid.progress import say
-from speedgrid.report import command, tables, units, work
+from speedgrid.report import command, tables, timeline, units, work
 from speedgrid.schema import (
     CHECKPOINT,
     EVALUATE,
@@ -66,7 +66,7 @@ def gather(plan: Mapping) -> Gathered:
     shared: dict[str, records.Record] = {}
     cells = [read_cell(cell, plan["jobs"], unreadable, shared) for cell in plan["cells"]]
     study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
-    runs = [study | row for row in tables.run_rows(cells)]
+    runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
     return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable))
 
 

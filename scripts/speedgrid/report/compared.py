@@ -1,12 +1,13 @@
 """A comparison of two results in words, for the terminal and for the page alike. Pure."""
 
-from speedgrid.comparison import KEYS, Change, Comparison
+from speedgrid.comparison import KEYS, TELLING, Change, Comparison
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.stats import Estimate
 
 HEADER = ("", "cell", "A, per s", "B, per s", "B / A", "95 % interval", "")
 LONGEST_VALUE = 60  # characters of a value that differs
+NAMED = 3  # packages of another version that a cell names
 
 
 def row(change: Change) -> tuple[str, ...]:
@@ -47,7 +48,22 @@ def _remark(change: Change) -> str:
     if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
         return tr("not engaged in either")
     others = [name for name in change.differs if name not in ("status", "label")]
-    return tr("other {}").format(tr(", ").join(others)) if others else ""
+    told = [tr("other {}").format(tr(", ").join(others))] if others else []
+    return "; ".join([*told, *_software(change)])
+
+
+def _software(change: Change) -> list[str]:
+    """What of the software differs, where that may be why a cell is faster or slower: what tells most by name, the rest as a number."""
+    if change.software is None or change.outcome not in ("slower", "faster", "unsure"):
+        return []
+    if not change.software:
+        return [tr("the same software")] if change.outcome != "unsure" else []
+    named = [text for text in change.software if text.partition(" ")[0] in TELLING][:NAMED]
+    rest = len(change.software) - len(named)
+    if not named:
+        return [tr("other software: {}").format(tr("{} packages").format(rest) if rest > 1 else change.software[0])]
+    listed = tr(", ").join(named)
+    return [tr("other software: {}").format(tr("{} and {} more").format(listed, rest) if rest else listed)]
 
 
 def _speed(estimate: Estimate | None) -> str:

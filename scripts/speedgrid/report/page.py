@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from speedgrid import stats, workload
 from speedgrid.ceilings import BOUNDS
-from speedgrid.comparison import Change, Comparison
+from speedgrid.comparison import MAIN_PACKAGES, Change, Comparison
 from speedgrid.report import (
     advised,
     cards,
@@ -65,10 +65,6 @@ QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # colu
 MACHINE = (
     *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
     *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host", "variables"),
-)
-MAIN_PACKAGES = (
-    *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes", "triton", "numpy"),
-    *("vllm", "flash-attn", "llama-cpp-python", "onnxruntime", "optimum", "autoawq", "gptqmodel", "auto-gptq"),
 )
 SAMPLE_CHARACTERS = 600
 NEVER = "never"  # that a technique pays off
@@ -260,6 +256,7 @@ def build(
         "environments": environments(summary, runs),
         "span": time_span(runs),
         "time_shares": timeline.shares(runs),
+        "gpu_time": timeline.gpu_words(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
         "definitions": [MEANINGS[name] for name in dict.fromkeys(name for names in shown.values() for name in names)],
         "methods": {name: workload.used(settings) for name, settings in study["experiments"].items()},

@@ -496,8 +496,15 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
 
 
 def _run_row(record: Record, keys: Mapping) -> dict:
-    facts = {c.name: record.facts.get(c.name) for c in RUN}
+    facts = {c.name: record.facts.get(c.name) for c in RUN} | {"phase_gpu": _gpu_of_phases(record.facts)}
     return {**dict.fromkeys(KEYS), **keys, "status": record.status, "reason": record.reason, **facts}
+
+
+def _gpu_of_phases(facts: Mapping) -> list[float | None] | None:
+    """How busy the GPU was in each phase of a job; where only the counted replies were watched, as by an earlier speedgrid, in theirs."""
+    if facts.get("phase_gpu") or facts.get("gpu_utilisation") is None or not facts.get("phases"):
+        return facts.get("phase_gpu")
+    return [facts["gpu_utilisation"] if phase.startswith("counting") else None for phase in facts["phases"]]
 
 
 # What the report reads

@@ -76,7 +76,7 @@ def _measured(job: Job[Measure], engine: Runtime, work: Work) -> str:
             _series(job, work, memory)
 
     watched = settings if work.repeatable else {**settings, "repeat_disturbed": 0}
-    job.facts |= monitor.watched(job.name, job.device, idle.facts, watched, count)
+    job.facts |= monitor.watched(job.name, job.device, idle.facts, watched, count, job.enter)
     # Where it is the model that grows, of the largest one that was finished.
     job.facts |= engine.sizes()
     job.facts |= {"device_memory_used": memory.device_used(), "memory_reserved": memory.reserved_peak()}
@@ -176,11 +176,13 @@ def counted(work: Work, device: Device, keep: Callable[[dict], None]) -> str:
 
 def _warm_up(job: Job[Measure], work: Work, point: int | None, memory: meters.MemoryMeter) -> None:
     """The runs before the counted ones: the first pays for compilation and caches."""
-    clock = meters.Stopwatch(job.device)
-    job.enter("warming up" if point is None else f"warming up at {point:,}")
+    clock, at = meters.Stopwatch(job.device), "" if point is None else f" at {point:,}"
+    job.enter(f"running for the first time{at}")
     memory.forget_peak()
     work.prepare(point)
-    for _ in range(job.specification["settings"]["warmup_replies"]):
+    for number in range(job.specification["settings"]["warmup_replies"]):
+        if number == 1:
+            job.enter(f"warming up{at}")
         work.columns(work.run())
     job.facts["warmup_s"] = job.facts.get("warmup_s", 0.0) + clock.seconds()
     job.facts["memory_load_peak"] = max(memory.peak(), job.facts.get("memory_load_peak") or 0)
