@@ -1,21 +1,23 @@
 """Pack studies for a GPU machine without internet: the project as committed, every wheel that it takes, and a script that runs all.
 
-    python tests/gpu/pack.py STUDY.yaml ... --to FOLDER                              the project's own environments, for a GPU
-    python tests/gpu/pack.py STUDY.yaml ... --to FOLDER --pins PINS --python 3.12    one stack, beside what that machine has
+    python tests/gpu/pack.py STUDY.yaml ... --to FOLDER                                  the project's own environments, for a GPU
+    python tests/gpu/pack.py STUDY.yaml ... --to FOLDER --pins PINS ... --python 3.12    one stack, beside what that machine has
 
 Bring FOLDER there (`--part-mb 50` splits what is in it, for ways that are narrow), and run `bash start.sh` in it; what is left after a
 break goes on with the same command. `bash collect.sh` packs the results.
 
-With --pins all jobs share one environment on top of the machine's own packages, such as those of a GPU image: PINS names each package as
-name==version, one a line, and what --have names (a file of names or pins, one a line) is there and stays out. Techniques whose packages
-are not among them become rows with the status `missing_dependency`. The sources of llama.cpp come along where a study takes it, and are
-built there. Without --pins the machine needs Python 3.11 and the same system (glibc) or a newer one, and each job gets its environment as
-everywhere; llama.cpp and what else is built after installing is left out.
+With --pins all jobs share one environment on top of the machine's own packages, such as those of a GPU image. PINS are files that name
+packages as name==version, one a line, such as those of envs/ and locks/; of a package in several the first counts. What --have names (a
+file of names or pins, one a line) is there and stays out. Techniques whose packages are not among the pins become rows with the status
+`missing_dependency`. The sources of llama.cpp come along where a study takes it, and are built there. Without --pins the machine needs
+Python 3.11 and the same system (glibc) or a newer one, and each job gets its environment as everywhere; llama.cpp and what else is built
+after installing is left out.
 
 Run it with the Python of the tests (.venv-test/bin/python); pip does the downloading.
 """
 
 import argparse
+import hashlib
 import re
 import shutil
 import subprocess
@@ -54,8 +56,11 @@ def main() -> None:
             shutil.copy(path, bundle / "studies" / path.name)
         (bundle / "wheels").mkdir()
         if arguments.pins:
-            (bundle / "flat").touch()
-            download(without(pins_of(arguments.pins), arguments.have), arguments.python, bundle / "wheels", whole=True, built=True)
+            (bundle / "flat").write_text(f"{arguments.python}\n", encoding="utf-8")
+            pins = without(united(map(pins_of, arguments.pins)), arguments.have)
+            download(pins, arguments.python, bundle / "wheels", whole=True, built=True)
+            # What installs them there; the machine's Python may have no pip.
+            download(["pip"], arguments.python, bundle / "wheels", whole=True)
             download_sources(environments_of(studies, arguments.device), bundle / "wheels")
         else:
             download_environments(environments_of(studies, arguments.device), bundle / "wheels")
@@ -63,6 +68,8 @@ def main() -> None:
         for script in ("start.sh", "collect.sh"):
             shutil.copy(HERE / script, arguments.to / script)
         size = write_parts(bundle, arguments.to, arguments.part_mb)
+    if changed := uncommitted():
+        print(f"not packed, since they are not committed: {', '.join(changed[:10])}{' ...' if changed[10:] else ''}")
     print(f"{arguments.to}: {size / 1e6:,.0f} MB in {len(list(arguments.to.glob('bundle.*')))} parts; bring it there, then: bash start.sh")
 
 
@@ -102,6 +109,21 @@ def pins_of(path: Path) -> list[str]:
     if not found:
         raise Refusal(f"{path}: names no package as name==version")
     return found
+
+
+def united(lists: Iterable[Sequence[str]]) -> list[str]:
+    """The pins of several files; of a package in several the first counts."""
+    found: dict[str, str] = {}
+    for pins in lists:
+        for pin in pins:
+            found.setdefault(normal(pin), pin)
+    return list(found.values())
+
+
+def uncommitted() -> list[str]:
+    """Files of the project that were changed and not committed, or are not in git at all."""
+    done = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain"], capture_output=True, text=True)
+    return [line[3:] for line in done.stdout.splitlines()]
 
 
 def without(pins: Sequence[str], have: Path | None) -> list[str]:
@@ -173,7 +195,8 @@ def get_without_wheel(pin: str, python: str, folder: Path, built: bool) -> None:
 
 
 def write_parts(bundle: Path, target: Path, part_mb: int | None) -> int:
-    """The bundle as one file, or as several of `part_mb` MB, whose names sort in their order; returns its size in bytes."""
+    """The bundle as one file, or as several of `part_mb` MB, whose names sort in their order, with their hashes in SHA256SUMS; returns its
+    size in bytes."""
     whole = target / "bundle.tar"
     with tarfile.open(whole, "w") as tar:
         for item in sorted(bundle.iterdir()):
@@ -184,7 +207,15 @@ def write_parts(bundle: Path, target: Path, part_mb: int | None) -> int:
             for number in range(-(-size // (part_mb * 1_000_000))):
                 (target / f"bundle.{number:03d}").write_bytes(source.read(part_mb * 1_000_000))
         whole.unlink()
+    parts = sorted(target.glob("bundle.*"))
+    sums = [f"{_sha256(part)}  {part.name}\n" for part in parts]
+    (target / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     return size
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def parse() -> argparse.Namespace:
@@ -192,7 +223,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="study files")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder for the bundle")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="what the jobs measure on there (default: cuda)")
-    parser.add_argument("--pins", type=Path, help="one stack for all jobs, a package as name==version a line")
+    parser.add_argument("--pins", type=Path, nargs="+", help="one stack for all jobs: files of name==version, such as envs/report.yaml")
     parser.add_argument("--have", type=Path, help="with --pins: packages that the machine has, a name a line")
     parser.add_argument("--python", default="3.12", help="with --pins: Python of that machine (default: 3.12)")
     parser.add_argument("--part-mb", type=int, help="split the bundle into parts of so many MB")

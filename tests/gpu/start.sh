@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
 # On the GPU machine, in the folder that pack.py wrote: unpacks, installs, runs every study, each in runs/NAME. It needs no network.
-# Again after a break: what was measured stays, the rest goes on.
+# Again after a break (a reboot, too): what was measured stays, the rest goes on.
 #
-#   bash start.sh              one study after another
-#   GPUS=2 bash start.sh       studies on that many GPUs side by side, one after another on each
+#   bash start.sh              one study after another, in the order of their names
+#   bash start.sh page         instead: runs/NAME/results/report.html of what is measured by now, also while a study goes on
+#   GPUS=2 bash start.sh       each study on two GPUs of this machine
 #   TARGETS="..." CORES=14     files to make instead of all, and cores for jobs (default: all but two)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 here=$PWD
+say() { echo "$(date +%T) $*"; }
+refuse() { echo "start: $*" >&2; exit 2; }
+
+[ $# -eq 0 ] || [ "$*" = page ] || refuse "knows no '$*'; see the head of $0"
+if [ $# -eq 0 ]; then
+  # Held by all that this script starts. Snakemake's own lock would stand in the way after a reboot.
+  exec 9> .running
+  flock --nonblock 9 || refuse "it is running here already"
+fi
 
 if [ ! -e .unpacked ]; then
+  sha256sum --check --quiet --strict SHA256SUMS || refuse "what was brought here is not whole; bring the files that are named above again"
   cat bundle.* | tar xf -
   touch .unpacked
 fi
@@ -17,6 +28,9 @@ export HF_HUB_OFFLINE=1 PYTHONNOUSERSITE=1 PIP_NO_INDEX=1 PIP_FIND_LINKS="$here/
 cores=${CORES:-$(( $(nproc) > 3 ? $(nproc) - 2 : 1 ))}
 
 if [ -e flat ] && [ ! -e env/.made ]; then
+  version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  [ "$version" = "$(cat flat)" ] || refuse "the bundle is for Python $(cat flat), and python3 here is $version ($(command -v python3)):" \
+    "put another one first on PATH, or pack again with --python $version"
   # An environment on top of the machine's own, which may be a virtual one itself: what was brought goes before what is there.
   rm -rf env
   python3 -m venv --without-pip env
@@ -33,66 +47,69 @@ END
   touch env/.made
 fi
 if [ -e flat ] && [ ! -e env/.ready ]; then
-  python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target env/site wheels/*.whl
+  say "installs $(ls wheels/*.whl | wc -l) packages"
+  # The pip that was brought, from its wheel: the machine's Python need not have one.
+  python3 "$(echo wheels/pip-*.whl)/pip" install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target env/site wheels/*.whl
   touch env/.ready
 fi
 if compgen -G "wheels/llama_cpp_python-*.tar.gz" > /dev/null && [ ! -e env/.llamacpp ]; then
-  echo "$(date +%T) llama.cpp: is built, see $here/llamacpp.log"
+  say "llama.cpp: is built, see $here/llamacpp.log"
   mkdir -p build
   tar xf project.tar -C build envs/llamacpp.post-deploy.sh
-  PATH=$here/env/bin:$PATH CONDA_PREFIX=$here/env bash build/envs/llamacpp.post-deploy.sh > llamacpp.log 2>&1 || echo "llama.cpp: could not be built"
+  PATH=$here/env/bin:$PATH CONDA_PREFIX=$here/env bash build/envs/llamacpp.post-deploy.sh > llamacpp.log 2>&1 || say "llama.cpp: could not be built"
   touch env/.llamacpp
 fi
+[ ! -e flat ] || export PATH=$here/env/bin:$here/env/site/bin:$PATH
 
-run_study() {  # FILE GPU
-  local name folder targets=()
-  name=$(basename "$1" .yaml)
-  folder=$here/runs/$name
-  mkdir -p "$folder"
-  tar xf project.tar -C "$folder"
-  cp "$1" "$folder/$name.study.yaml"
-  cd "$folder"
-  [ -z "${2:-}" ] || export CUDA_VISIBLE_DEVICES=$2
+run_study() {  # NAME
+  local targets=()
+  mkdir -p "$here/runs/$1"
+  cd "$here/runs/$1"
+  tar xf "$here/project.tar"
+  cp "$here/studies/$1.yaml" "$1.study.yaml"
+  describe > environment.txt
   read -ra targets <<< "${TARGETS:-}"
   if [ -e "$here/flat" ]; then
-    export PATH=$here/env/bin:$here/env/site/bin:$PATH
-    describe > environment.txt
-    python -m snakemake --cores "$cores" --resources gpu=1 --keep-going --rerun-incomplete --configfile "$name.study.yaml" -- "${targets[@]:-all}"
+    # Nobody else runs here (.running), so that a lock which Snakemake left is that of a run which was ended by force.
+    python -m snakemake --cores "$cores" --resources "gpu=${GPUS:-1}" --keep-going --rerun-incomplete --nolock --configfile "$1.study.yaml" \
+      -- "${targets[@]:-all}"
   else
-    describe > environment.txt
-    ./speedgrid run --study "$name.study.yaml" --uv-envs --cores "$cores" --rerun-incomplete "${targets[@]}"
+    ./speedgrid run --study "$1.study.yaml" --uv-envs --cores "$cores" --resources "gpu=${GPUS:-1}" --rerun-incomplete "${targets[@]}"
   fi
+}
+
+make_page() {  # NAME
+  cd "$here/runs/$1"
+  if [ -e "$here/flat" ]; then python scripts/make_page.py --study "$1.study.yaml"; else ./speedgrid report --study "$1.study.yaml"; fi
 }
 
 describe() {
   date -u +"%Y-%m-%dT%H:%M:%SZ"
+  echo "speedgrid $(cat .commit)"
   uname -a
+  ldd --version 2>&1 | head -1
   nproc
   head -1 /proc/meminfo
+  df -h . | tail -1
   nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv 2> /dev/null || echo "no NVIDIA GPU"
   python3 -VV
   ls "$here/wheels"
   [ ! -e "$here/flat" ] || python -m pip list --format=freeze 2> /dev/null
 }
 
-count=${GPUS:-1} failed=0
-studies=(studies/*.yaml)
-for (( gpu = 0; gpu < count; gpu++ )); do
-  (
-    status=0
-    for (( i = gpu; i < ${#studies[@]}; i += count )); do
-      name=$(basename "${studies[$i]}" .yaml)
-      number=""
-      [ "$count" -eq 1 ] || number=$gpu
-      echo "$(date +%T) $name: start; see $here/$name.log"
-      if (run_study "$here/${studies[$i]}" "$number") >> "$name.log" 2>&1; then echo "$(date +%T) $name: done"; else
-        status=1
-        echo "$(date +%T) $name: ended with failures; the last lines of its log:"
-        tail -5 "$name.log"
-      fi
-    done
-    exit $status
-  ) &
+failed=0
+for study in studies/*.yaml; do
+  name=$(basename "$study" .yaml)
+  if [ $# -gt 0 ]; then
+    [ -d "runs/$name" ] || { say "$name: nothing is measured yet"; continue; }
+    (make_page "$name") || failed=1
+    continue
+  fi
+  say "$name: start; see $here/$name.log"
+  if (run_study "$name") >> "$name.log" 2>&1; then say "$name: done"; else
+    failed=1
+    say "$name: ended with failures; the last lines of its log:"
+    tail -5 "$name.log"
+  fi
 done
-for job in $(jobs -p); do wait "$job" || failed=1; done
 exit $failed

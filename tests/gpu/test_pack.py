@@ -1,5 +1,6 @@
 """Packing studies for a machine without internet, and running them there: in a namespace that has no network."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -66,6 +67,68 @@ def test_what_the_machine_has_stays_out(tmp_path):
     assert pack.without(["torch==2.13.0"], None) == ["torch==2.13.0"]
 
 
+def test_of_a_package_in_several_files_the_first_pin_counts():
+    assert pack.united([["torch==2.11.0", "NumPy==2.0"], ["numpy==1.26", "pandas==3.0"]]) == ["torch==2.11.0", "NumPy==2.0", "pandas==3.0"]
+
+
+def test_what_is_packed_knows_its_commit(root, tmp_path):
+    """There it lies in no checkout, and records would not say what made them."""
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    git = ["git", "-C", str(root)]
+    subprocess.run([*git, "archive", "-o", str(tmp_path / "project.tar"), "HEAD", ".commit", "scripts"], check=True)
+    with tarfile.open(tmp_path / "project.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    code = "from speedgrid import hardware; print(hardware.git_commit())"
+    environ = {"PYTHONPATH": str(tmp_path / "scripts"), "PATH": os.environ["PATH"]}
+    found = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)
+    assert found.stdout == head.stdout
+
+
+# What start.sh refuses, with a line that says what to do.
+
+
+@pytest.fixture
+def box(tmp_path) -> Path:
+    """What pack.py leaves, with a bundle of one file."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/flat").write_text("3.1\n")
+    (tmp_path / "box").mkdir()
+    pack.write_parts(tmp_path / "in", tmp_path / "box", 1)
+    shutil.copy(Path(pack.__file__).with_name("start.sh"), tmp_path / "box")
+    return tmp_path / "box"
+
+
+def started(box: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", box / "start.sh", *arguments], capture_output=True, text=True)
+
+
+def test_a_bundle_that_did_not_come_whole_is_refused(box):
+    with open(box / "bundle.000", "ab") as part:
+        part.write(b"x")
+    done = started(box)
+    assert done.returncode == 2
+    assert "bundle.000" in done.stdout + done.stderr
+    assert "bring the files that are named above again" in done.stderr
+    assert not (box / "flat").exists()
+
+
+def test_a_bundle_for_another_python_is_refused(box):
+    done = started(box)
+    assert done.returncode == 2
+    assert "start: the bundle is for Python 3.1, and python3 here is" in done.stderr
+    assert not (box / "env").exists()
+
+
+def test_it_is_not_started_twice_and_knows_its_words(box):
+    with open(box / ".running", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = started(box)
+    assert (done.returncode, done.stderr) == (2, "start: it is running here already\n")
+    assert "knows no 'pages'" in started(box, "pages").stderr
+
+
 @pytest.mark.parametrize("part_mb", [None, 1])
 def test_the_parts_in_their_order_are_the_bundle(tmp_path, part_mb):
     bundle, target = tmp_path / "in", tmp_path / "out"
@@ -102,21 +165,20 @@ def test_mistakes_are_one_line(tmp_path):
 @pytest.mark.slow
 @pytest.mark.needs("network")
 def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, tmp_path):
-    lists = [pack.pins_of(root / file) for file in ("envs/transformers.yaml", "envs/report.yaml", "locks/run.txt")]
-    pins = {pack.normal(pin): pin for pin in [pin for one in reversed(lists) for pin in one]}
-    (tmp_path / "pins.txt").write_text("\n".join(pins.values()))
+    files = [root / file for file in ("envs/transformers.yaml", "envs/report.yaml", "locks/run.txt")]
     (tmp_path / "offline.yaml").write_text(yaml.safe_dump(STUDY))
     box = tmp_path / "a box"
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     (tmp_path / "have.txt").write_text("torch\n")
-    told = ["--pins", tmp_path / "pins.txt", "--have", tmp_path / "have.txt", "--python", version, "--part-mb", 100]
+    told = ["--pins", *files, "--have", tmp_path / "have.txt", "--python", version, "--part-mb", 100]
     done = packed(tmp_path / "offline.yaml", "--to", box, *told)
     assert done.returncode == 0, done.stderr
     (tmp_path / "home").mkdir()
     # A machine as GPU images are: its Python is a virtual environment, and PyTorch is there.
     machine = tmp_path / "machine"
     subprocess.run([f"{sys.base_prefix}/bin/python{version}", "-m", "venv", machine], check=True)
-    subprocess.run([machine / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", pins["torch"]], check=True)
+    torch = next(pin for pin in pack.pins_of(files[0]) if pack.normal(pin) == "torch")
+    subprocess.run([machine / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", torch], check=True)
     python = machine / "bin"
     environ = {"PATH": f"{python}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
 
@@ -124,8 +186,8 @@ def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, t
     cut = ["unshare", "--net", *(["--map-root-user"] if os.getuid() else [])]
     cut = cut if shutil.which("unshare") and subprocess.run([*cut, "true"], capture_output=True).returncode == 0 else []
 
-    def start(**more: str) -> subprocess.CompletedProcess:
-        return subprocess.run([*cut, "bash", box / "start.sh"], env=environ | more, capture_output=True, text=True)
+    def start(*arguments: str, **more: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*cut, "bash", box / "start.sh", *arguments], env=environ | more, capture_output=True, text=True)
 
     measured = "results/cpu/generate/shape/baseline/measure.parquet"
     done = start(TARGETS=measured)
@@ -133,11 +195,17 @@ def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, t
     record = box / "runs/offline" / measured
     assert records.read(record, MEASURE).status == "ok"
     written = record.stat().st_mtime_ns
+    done = start("page")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (box / "runs/offline/results/report.html").is_file()
+    # As after the end of the power: Snakemake's own lock is left.
+    (box / "runs/offline/.snakemake/locks").mkdir(exist_ok=True)
+    (box / "runs/offline/.snakemake/locks/0.output.lock").write_text("results/report.html\n")
 
     done = start()
     assert done.returncode == 0, done.stdout + done.stderr
     assert record.stat().st_mtime_ns == written, "what was there was measured again"
-    assert (box / "runs/offline/results/report.html").is_file()
+    assert (box / "runs/offline/results/runs.parquet").is_file()
     other = records.read(box / "runs/offline/results/cpu/generate/shape/vllm/measure.parquet", MEASURE)
     assert other.status in ("missing_dependency", "unsupported"), other.reason
 
