@@ -48,8 +48,8 @@ def _remark(change: Change) -> str:
     if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
         return tr("not engaged in either")
     others = [name for name in change.differs if name not in ("status", "label")]
-    told = [tr("other {}").format(tr(", ").join(others))] if others else []
-    return "; ".join([*told, *_software(change)])
+    known = [tr("other {}").format(tr(", ").join(others))] if others else []
+    return "; ".join([*known, *_software(change)])
 
 
 def _software(change: Change) -> list[str]:
