@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from speedgrid import noise, stats
 from speedgrid.schema import AXES, MEASURED, NOT_RUN
@@ -102,8 +103,10 @@ class Change:
     after: Estimate | None = None
     ratio: Estimate | None = None
     differs: tuple[str, ...] = ()  # of IDENTITY
-    # What of the software differs, as "torch 2.11.0 → 2.13.0", the most telling first; None where a side does not say what it ran on.
+    # What of the software has another version, as "torch 2.11.0 → 2.13.0", the most telling first; None where a side does not say what it
+    # ran on. And how many packages only one side had: an engine of another cell, such as one environment for all has them.
     software: tuple[str, ...] | None = None
+    packages_alone: int = 0
 
     @property
     def lost(self) -> bool:
@@ -185,9 +188,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     software = _software((a.runs, b.runs))
     (before, after), (old, new) = rows, speeds
     cells = [
-        replace(
-            _change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same), software=software.get(key)
-        )
+        replace(_change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same), **software.get(key, {}))
         for key in {**before, **after}
     ]
     both = rows[0].keys() & rows[1].keys()
@@ -234,7 +235,9 @@ def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
                 speed, stale = None, stale + 1
             found[key] = speed or _speed_of(row)
     if stale:
-        notes.append(f"{side.name}: the replies of {stale} cells are not those of summary.parquet, which is compared alone; run it again")
+        notes.append(
+            f"{side.name}: the replies of {stale} cell{'s' * (stale > 1)} are not those of summary.parquet, which is compared alone; run it again"
+        )
     return found
 
 
@@ -320,15 +323,15 @@ def _change(
     return Change(**known, ratio=ratio, outcome=stats.verdict(ratio, negligible) if ratio else "no figures")
 
 
-def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, tuple[str, ...]]:
-    """What of the software differs for each cell that both sides say what it ran on: a text each, the most telling first."""
+def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, dict[str, Any]]:
+    """What of the software differs for each cell that both sides say what it ran on: `software` and `packages_alone` of its Change."""
     sides = [{tuple(run[axis] for axis in KEYS): _versions(run) for run in side if run["stage"] == "measure"} for side in runs]
     found = {}
     for key in sides[0].keys() & sides[1].keys():
         before, after = (side[key] for side in sides)
-        names = sorted(before.keys() | after.keys(), key=lambda name: (TELLING.index(name) if name in TELLING else len(TELLING), name))
-        changed = [name for name in names if before.get(name) != after.get(name)]
-        found[key] = tuple(f"{name} {before.get(name, 'not there')} → {after.get(name, 'not there')}" for name in changed)
+        both = sorted(before.keys() & after.keys(), key=lambda name: (TELLING.index(name) if name in TELLING else len(TELLING), name))
+        changed = tuple(f"{name} {before[name]} → {after[name]}" for name in both if before[name] != after[name])
+        found[key] = {"software": changed, "packages_alone": len(before.keys() ^ after.keys())}
     return found
 
 
@@ -414,7 +417,7 @@ def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
         before, after = (side[key] for side in told)
         for name in before.keys() | after.keys():
             values = [_shown(side.get(name)) for side in (before, after)]
-            if values[0] != values[1] and name not in ("env", "seed", "threads"):
+            if values[0] != values[1] and name not in ("env", "seed", "threads", "run"):
                 found[(name, *values)] += 1
     return [Difference(name, before, after, cells=count) for (name, before, after), count in sorted(found.items())]
 

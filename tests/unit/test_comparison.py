@@ -306,25 +306,35 @@ def remarks(found: comparison.Comparison) -> dict[str, str]:
 
 
 def test_a_cell_says_what_of_its_software_differs(tmp_path):
-    a = results_folder(tmp_path / "a", cells(old=50, new=50, small=50), seed=1)
-    b = results_folder(tmp_path / "b", cells(old=90, new=90, small=90), seed=2)
-    others = {"colorama": "9", "zlib-ng": "9"}
-    with_software(
-        b,
-        new={"packages": {"torch": "2.13.0", "vllm": "0.27.0", **others}, "driver": "580.1"},
-        small={"packages": others},
-    )
+    a = results_folder(tmp_path / "a", cells(old=50, new=50, small=50, more=50), seed=1)
+    b = results_folder(tmp_path / "b", cells(old=90, new=90, small=90, more=90), seed=2)
+    for side, version in ((a, "1"), (b, "2")):
+        others = {"colorama": version, "zlib-ng": version}
+        newer = {"torch": "2.13.0", "vllm": "0.27.0"} if side == b else {"vllm": "0.26.0"}
+        # An engine that another cell takes is there, in one environment for all, and says nothing of this one.
+        added = {"packages": {"gptqmodel": "7", "datasets": "5"}} if side == b else {}
+        told = {"new": {"packages": newer | others, "driver": f"58{version}.1"}, "small": {"packages": others}, "more": added}
+        with_software(side, **told)
     found = compared(a, b)
     told = remarks(found)
     assert (told["old"], told["baseline"]) == ("the same software", "")
-    assert told["new"] == "other software: torch 2.9.1 → 2.13.0, vllm not there → 0.27.0, driver not there → 580.1 and 2 more"
+    assert told["new"] == "other software: torch 2.9.1 → 2.13.0, vllm 0.26.0 → 0.27.0, driver 581.1 → 582.1 and 2 more"
     assert told["small"] == "other software: 2 packages"
-    note = "of 3 cells that are faster or slower, 2 ran on other software, named beside each, and 1 on the same"
+    assert told["more"] == "the same versions; 2 packages on one side alone"
+    note = "of 4 cells that are faster or slower, 2 ran on other software, named beside each, and 2 on the same"
     assert note in found.notes
     (b / "runs.parquet").unlink()
     unknown = compared(a, b)
     assert set(remarks(unknown).values()) == {""}
     assert not any("software, named beside" in note for note in unknown.notes)
+
+
+def test_one_more_run_of_a_cell_is_no_other_setting(tmp_path):
+    a, b = results_folder(tmp_path / "a", [made.Made("baseline", "B")]), results_folder(tmp_path / "b", [made.Made("baseline", "B")])
+    rows = records.read(b / "runs.parquet", RUNS).rows
+    again = [row | {"job": json.dumps(json.loads(row["job"]) | {"run": 2})} for row in rows if row["stage"] == "measure"]
+    records.write(b / "runs.parquet", RUNS, [*rows, *again])
+    assert compared(a, b).differences == []
 
 
 def test_packages_that_decide_nothing_are_one_difference(tmp_path):

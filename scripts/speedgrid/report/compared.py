@@ -57,7 +57,9 @@ def _software(change: Change) -> list[str]:
     if change.software is None or change.outcome not in ("slower", "faster", "unsure"):
         return []
     if not change.software:
-        return [tr("the same software")] if change.outcome != "unsure" else []
+        alone = tr("the same versions; {} packages on one side alone").format(change.packages_alone)
+        said = alone if change.packages_alone else tr("the same software")
+        return [said] if change.outcome != "unsure" else []
     named = [text for text in change.software if text.partition(" ")[0] in TELLING][:NAMED]
     rest = len(change.software) - len(named)
     if not named:
