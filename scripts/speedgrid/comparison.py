@@ -235,9 +235,8 @@ def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
                 speed, stale = None, stale + 1
             found[key] = speed or _speed_of(row)
     if stale:
-        notes.append(
-            f"{side.name}: the replies of {stale} cell{'s' * (stale > 1)} are not those of summary.parquet, which is compared alone; run it again"
-        )
+        of = f"{stale} cells" if stale > 1 else "1 cell"
+        notes.append(f"{side.name}: the replies of {of} are not those of summary.parquet, which is compared alone; run it again")
     return found
 
 
