@@ -4,8 +4,7 @@ it runs in the process that is measured."""
 import mmap
 import time
 from collections.abc import Callable
-
-from speedgrid import sensors
+from contextlib import suppress
 
 EVERY_S = 0.5
 # Phases that are kept; of a job with sizes there are three a size.
@@ -34,13 +33,17 @@ class BusyPhases:
 
     def watch(self, uuid: str, phase: Callable[[], int]) -> None:
         """Read a GPU for as long as this process runs; not at all, or no longer, where its driver does not answer. `phase` says the number
-        of the job's phase."""
+        of the job's phase.
+
+        Asks NVML itself and not by sensors.py, on which all jobs would then depend.
+        """
         try:
-            read = sensors.NvidiaGpu(uuid).gauges["utilisation"]
-        except sensors.Unavailable:
+            import pynvml
+        except ModuleNotFoundError:
             return
-        unknown: dict[str, str] = {}
-        while not unknown:
-            time.sleep(EVERY_S)
-            for share in sensors.take({"utilisation": read}, unknown).values():
-                self.add(phase(), share)
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            while True:
+                time.sleep(EVERY_S)
+                self.add(phase(), pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)

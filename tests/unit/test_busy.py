@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from types import ModuleType, SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import busy, sensors
+from speedgrid import busy
 
 WATCHED = """
 import json, time
@@ -49,31 +51,35 @@ def test_what_the_watching_process_reads_is_with_the_job(root):
     assert json.loads(done.stdout)[1:] == [0.25, 0.75, None]
 
 
-def test_a_driver_that_answers_no_longer_is_asked_no_longer(monkeypatch):
-    answers = iter([0.5, 1.0])
+class Driver(ModuleType):
+    """NVML of a GPU that gives these readings and is lost then."""
 
-    class Gpu:
-        def __init__(self, uuid):
-            assert uuid == "GPU-1"
-            self.gauges = {"utilisation": self.answer}
+    class NVMLError(Exception):
+        pass
 
-        def answer(self):
-            for share in answers:
-                return share
-            raise sensors.Unavailable("the GPU is lost")
+    def __init__(self, *readings: int):
+        super().__init__("pynvml")
+        self.readings = list(readings)
 
+    def nvmlInit(self):
+        if not self.readings:
+            raise self.NVMLError("Driver Not Loaded")
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        assert uuid == "GPU-1"
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        if not self.readings:
+            raise self.NVMLError("GPU is lost")
+        return SimpleNamespace(gpu=self.readings.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("driver", "share"), [(Driver(50, 100), 0.75), (Driver(), None), (None, None)], ids=["lost after two readings", "no driver", "no NVML"]
+)
+def test_a_gpu_is_read_until_its_driver_no_longer_answers(monkeypatch, driver, share):
     monkeypatch.setattr(busy, "EVERY_S", 0)
-    monkeypatch.setattr(sensors, "NvidiaGpu", Gpu)
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
     found = busy.BusyPhases()
     found.watch("GPU-1", lambda: 2)
-    assert found.shares(4) == [None, None, 0.75, None]
-
-
-def test_a_machine_without_a_driver_says_nothing(monkeypatch):
-    def none(uuid):
-        raise sensors.Unavailable("there is no driver")
-
-    monkeypatch.setattr(sensors, "NvidiaGpu", none)
-    found = busy.BusyPhases()
-    found.watch("GPU-1", lambda: 0)
-    assert found.shares(2) == [None, None]
+    assert found.shares(4) == [None, None, share, None]
