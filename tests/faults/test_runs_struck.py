@@ -25,7 +25,8 @@ def complete(project, others: dict[str, bytes], *targets: str) -> None:
     done = launch(project, *targets)
     assert done.returncode == 0, done.stdout
     results = project.results()
-    assert {name: results[name] for name in others} == others
+    changed = [name for name in others if results.get(name) != others[name]]
+    assert changed == [], done.stdout
     assert {MEASURED, *targets} <= set(results)
     assert records.read(project.folder / MEASURED, MEASURE).status == "ok"
 

@@ -6,7 +6,7 @@ import pytest
 from speedgrid import grid, planning, workload
 from speedgrid.report import published
 from speedgrid.study import StudyError, validate
-from speedgrid.workloads import base
+from speedgrid.workloads import base, repeat
 
 import studies
 
@@ -187,6 +187,7 @@ def test_what_planning_knows_of_a_workload_is_what_its_class_does(name):
     assert (work.next_point is not base.Work.next_point) == known.has_sizes
     assert (work.point_columns is not base.Work.point_columns) == known.is_of_replies
     assert work.noun == known.noun
+    assert repeat.PLURALS == workload.PLURALS
 
 
 def test_the_default_workload_is_that_of_the_schema():

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from speedgrid import durations
 from speedgrid.report.language import tr
+from speedgrid.workload import PLURALS
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -84,7 +85,7 @@ def fixed(value: float, decimals: int) -> str:
 
 def plural(noun: str) -> str:
     """Several of what is counted: tokens, replies, passes."""
-    return {"reply": "replies", "pass": "passes"}.get(noun, f"{noun}s")
+    return PLURALS.get(noun, f"{noun}s")
 
 
 def coded(text: str) -> Markup:
