@@ -150,7 +150,11 @@ CONCERNS = {
         )
     },
     # Growth and attention count their operations themselves.
-    "ceilings": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate", "render_report"},
+    # llama.cpp is asked whether it keeps to the windows of layers.
+    "ceilings": (in_experiments(*GENERATE) & of("measure"))
+    | in_experiments(*TRAINING)
+    | of_engine("llamacpp")
+    | {"aggregate", "render_report"},
     # The page keeps its charts in a folder with a mark, too.
     "checkpoints": EVERY_MEASUREMENT | {"render_report"},
     "files": EVERY_MEASUREMENT | {"render_report"},

@@ -76,7 +76,7 @@ def trace(code: str, error: str) -> str:
             Unsupported,
             "cannot take the model: Can not map tensor 'model.layers.0.self_attn.rope'",
         ),
-        (1, trace('n_head = self.hparams["n_head"]', "KeyError: 'n_head'") + "\n", Fault, "KeyError: 'n_head'"),
+        (1, trace('n_head = self.hparams["n_head"]', "KeyError: 'n_head'") + "\n", Unsupported, "looks for 'n_head' in config.json"),
         (
             1,
             trace("mm = mmap.mmap(fid.fileno(), bytes)", "ValueError: mmap length is greater than file size")
@@ -113,3 +113,30 @@ def test_everything_but_weights_goes_along(tmp_path):
     (source / "folder").mkdir()
     gguf.copy_surroundings(source, target)
     assert {path.name for path in target.iterdir()} == beside
+
+
+@pytest.mark.parametrize(
+    ("config", "taken"),
+    [
+        ({"model_type": "gemma2", "head_dim": 256, "query_pre_attn_scalar": 256}, None),
+        ({"model_type": "gemma2", "head_dim": 16, "query_pre_attn_scalar": 256}, "16, and it is 256"),
+        # As published with 27 billion parameters.
+        ({"model_type": "gemma2", "head_dim": 128, "query_pre_attn_scalar": 144, "num_hidden_layers": 46, "hidden_size": 4608}, None),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "head_dim": 8, "query_pre_attn_scalar": 9}},
+            "8, and it is 9",
+        ),
+        ({"model_type": "llama", "head_dim": 16, "query_pre_attn_scalar": 256}, None),
+        ({"model_type": "gemma2", "head_dim": 16, "query_pre_attn_scalar": None}, None),
+    ],
+)
+def test_a_scale_of_attention_that_llama_cpp_passes_over_is_refused(config, taken):
+    shape = {"num_hidden_layers": 2, "hidden_size": 4608, "num_attention_heads": 32}
+    told = {**config, **{name: config.get(name, value) for name, value in shape.items()}}
+    if "text_config" in told:
+        told["text_config"] = {**shape, **told["text_config"]}
+    if taken is None:
+        gguf.refuse_scale(told)
+        return
+    with pytest.raises(Unsupported, match=f"as if `query_pre_attn_scalar` of config.json were {taken}"):
+        gguf.refuse_scale(told)

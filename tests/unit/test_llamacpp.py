@@ -226,3 +226,29 @@ def test_the_share_of_sampling_is_what_passes_outside_of_llama_decode(monkeypatc
 
     engine._decode, engine._reply = compute, reply
     assert engine.sampling_shares([1, 2], {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "room", "kept", "refused"),
+    [
+        ({"sliding_window": 16}, 17, 0, False),
+        ({"sliding_window": 16}, 18, 0, True),
+        ({"sliding_window": 16}, 18, 16, False),
+        ({"sliding_window": 16}, 18, 8, True),
+        ({"sliding_window": None}, 99, 0, False),
+        ({"sliding_window": 16, "use_sliding_window": False}, 99, 0, False),
+        ({"sliding_window": 16, "layer_types": ["full_attention"] * 2}, 99, 0, False),
+        ({"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}, 99, 0, True),
+    ],
+)
+def test_a_sliding_window_that_llama_cpp_does_not_keep_to_is_refused_where_it_matters(config, room, kept, refused):
+    told = {"model_type": "mistral", "num_hidden_layers": 2, **config}
+    engine = object.__new__(llamacpp.Engine)
+    engine.config = SimpleNamespace(model_type="mistral", to_dict=lambda: told)
+    engine.language = SimpleNamespace(text_config=engine.config)
+    engine.native_model, engine.lib = None, SimpleNamespace(llama_model_n_swa=lambda model: kept)
+    if not refused:
+        engine.refuse_window(room)
+        return
+    with pytest.raises(Unsupported, match=f"computes mistral without its sliding window of 16 tokens, .* together need {room - 1}"):
+        engine.refuse_window(room)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import hardware
+from speedgrid import ceilings, hardware
 from speedgrid.engines import base, quantized
 from speedgrid.engines.language import unchanging_length
 from speedgrid.outcomes import SAYS_NO, Fault, MissingDependency, OutOfMemory, Unsupported
@@ -28,7 +28,7 @@ INSTRUCTION_SETS = {
 # Levels of llama.cpp's log, as ggml.h has them; the last goes on with the line before.
 LOG_DEBUG, LOG_ERROR, LOG_CONTINUED = 1, 4, 5
 # What llama.cpp says of a model or type that it does not take, beside the words of all libraries.
-REFUSES = re.compile(r"unknown pre-tokenizer|importance matrix|requantizing from|cannot be used as")
+REFUSES = re.compile(r"unknown pre-tokenizer|has wrong shape|importance matrix|requantizing from|cannot be used as")
 # Bytes of logits that scoring holds at once: a row has four for every token of the vocabulary.
 LOGITS_BYTES = 64 * 2**20
 # Decoding steps of the reply that tells which share of a step is llama.cpp's computing.
@@ -82,6 +82,7 @@ class Engine(base.Engine):
         if not self.native_model:
             raise self.log.failure(f"llama.cpp cannot load {path.name}")
         self.refuse_positions(path, room)
+        self.refuse_window(room)
 
         context = context_for(room, unchanging_length(self.language.text_config.to_dict()))
         # What llama.cpp's own tools set; the rest are its defaults: batches of 2048 and 512 tokens, a KV cache in float16.
@@ -111,6 +112,17 @@ class Engine(base.Engine):
         known = positions_in_file(path, trained)
         if known and needed > known:
             raise Unsupported(f"the model has embeddings of {known:,} positions, and prompt and reply together need {needed:,}")
+
+    def refuse_window(self, room: int) -> None:
+        """Raise Unsupported where `room` tokens are longer than a sliding window that llama.cpp does not keep to, as Mistral's:
+        it would attend to more than the model does."""
+        config = self.language.text_config.to_dict()
+        widths = {width for width in ceilings.windows(config, config.get("num_hidden_layers") or 1) if width}
+        if widths and room - 1 > min(widths) and self.lib.llama_model_n_swa(self.native_model) not in widths:
+            raise Unsupported(
+                f"llama.cpp computes {self.config.model_type} without its sliding window of {min(widths):,} tokens, and prompt and reply"
+                f" together need {room - 1:,}"
+            )
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         return self._reply(prompt, settings, seed, self._decode)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, files, gguf_origin, loading, raised
@@ -39,6 +40,8 @@ SETTINGS = {
 }
 # The byte-level BPE of GPT-2, as the package tokenizers writes it: the text is cut by GPT-2's pattern and nothing else.
 GPT2_PRE_TOKENIZER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+# Layers of the published models with 27 billion parameters.
+LARGE_GEMMAS = {"gemma2": 46, "gemma3_text": 62, "gemma3": 62}
 # Files beside the weights that no engine reads from a GGUF checkpoint.
 LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.gguf", "*.onnx*", *checkpoints.PICKLES, "*.index.json")
 
@@ -105,6 +108,7 @@ def make(task: Task) -> dict:
     config = loading.read_config(task.source, task.trust_remote_code)
     loading.read_tokenizer(task.source, task.trust_remote_code)
     loading.refuse_own_head(task.source, config, "llama.cpp's converter, for many families,")
+    refuse_scale(config.to_dict())
     target = task.target / WEIGHTS
     if kind in CONVERTED:
         convert(task.source, target, kind, task.trust_remote_code)
@@ -115,6 +119,20 @@ def make(task: Task) -> dict:
         whole.unlink()
     copy_surroundings(task.source, task.target)
     return {"calibration_tokens": 0}
+
+
+def refuse_scale(config: Mapping) -> None:
+    """Raise Unsupported for a Gemma whose attention is scaled otherwise than llama.cpp does it, which has a rule in the place of the
+    setting `query_pre_attn_scalar`: the width of a head, and of its published 27 billion parameters that of the stream over the heads."""
+    told = config.get("text_config") or config
+    kind, scalar, layers = str(told.get("model_type")), told.get("query_pre_attn_scalar"), told.get("num_hidden_layers")
+    if not scalar or LARGE_GEMMAS.get(kind) is None:
+        return
+    taken = told["hidden_size"] / told["num_attention_heads"] if layers == LARGE_GEMMAS[kind] else told["head_dim"]
+    if scalar != taken:
+        raise Unsupported(
+            f"llama.cpp scales the attention of {kind} as if `query_pre_attn_scalar` of config.json were {taken:g}, and it is {scalar:g}"
+        )
 
 
 def take_original(source: Path, target: Path) -> None:
@@ -169,6 +187,8 @@ def why_not_converted(status: int, log: str) -> Exception:
     found = raised.Raised.last(log)
     if found and found.kind == "OSError":
         return Fault(f"{program}: OSError: {found.text.strip()}")
+    if found and found.kind == "KeyError" and "hparams[" in found.code:
+        return Unsupported(f"{program} looks for {found.text.strip()} in config.json of the checkpoint, which has none")
     if found and "BPE pre-tokenizer was not recognized" in found.text:
         return Unsupported(f"{program} does not know how this tokenizer cuts text into words (its pre-tokenizer)")
     if found:
