@@ -193,7 +193,8 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     ]
     both = rows[0].keys() & rows[1].keys()
     if not both:
-        notes.append("no cell is in both")
+        has = ["/".join(next(iter(side), ("no cell",))) for side in rows]
+        notes.append(f"no cell is in both: A has {has[0]}, B has {has[1]}; cells are compared where all four names are the same")
     for side in (a, b):
         if not side.runs:
             notes.append(f"{side.name} has no runs.parquet, so that what differs in machine, software and settings is not known")

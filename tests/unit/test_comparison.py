@@ -385,7 +385,8 @@ def test_where_nothing_is_in_both_all_of_a_folder_is_told(tmp_path):
     folder, mine = several(tmp_path / "a", small=50, large=50), several(tmp_path / "b", mine=50)
     found = comparison.compare(*results.read_both(folder, mine))
     assert {change.outcome for change in found.cells} == {"disappeared", "appeared"}
-    assert "no cell is in both" in found.notes
+    names = [f"local/generate/{model}/baseline" for model in ("large", "mine")]
+    assert f"no cell is in both: A has {names[0]}, B has {names[1]}; cells are compared where all four names are the same" in found.notes
 
 
 def test_a_cell_that_two_results_of_a_folder_hold_is_asked_for(tmp_path):

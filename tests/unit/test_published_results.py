@@ -1,11 +1,13 @@
 """The results that the repository shows: readable by today's code, and the same in docs/results/README.md and in README.md's picture."""
 
 import re
+from datetime import datetime
 from pathlib import Path
+from statistics import median
 
 import pytest
 from speedgrid import planning, records
-from speedgrid.schema import SUMMARY
+from speedgrid.schema import AXES, MEASURED, RUNS, SUMMARY
 
 RESULTS = planning.ROOT / "docs" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/*/summary.parquet"))
@@ -47,6 +49,20 @@ def test_the_study_of_a_result_is_there_and_its_page_names_no_other_place(folder
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert study in page
     assert not re.search(r"/(tmp|home|root)/\w", page)
+
+
+@pytest.mark.parametrize("folder", [path for path in FOLDERS if (path / "runs.parquet").is_file()], ids=lambda path: path.name)
+def test_what_a_result_ran_on_is_of_the_same_runs(folder):
+    """By it `compare` says which differences are other software."""
+    runs = [row for row in records.read(folder / "runs.parquet", RUNS).rows if row["stage"] == "measure"]
+    assert not re.search(r"/(tmp|home|root)/\w", " ".join(run["job"] for run in runs))
+    for row in records.read(folder / "summary.parquet", SUMMARY).rows:
+        own = [run for run in runs if all(run[axis] == row[axis] for axis in AXES) and run["status"] in MEASURED]
+        took = [(datetime.fromisoformat(run["ended_at"]) - datetime.fromisoformat(run["started_at"])).total_seconds() for run in own]
+        if row["runs"]:
+            where = f"{folder}/runs.parquet is of other runs than summary.parquet: {row['technique']}"
+            assert (len(own), median(took or [0.0])) == (row["runs"], pytest.approx(row["run_s"])), where
+            assert all(run["packages"] for run in own)
 
 
 def test_the_readme_shows_the_figures_of_the_published_table():
