@@ -1,6 +1,6 @@
 """Writes a first study of a model: studies/NAME.yaml, with the techniques that this machine can run and that fit.
 
-./speedgrid new MODEL | --shape NAME [--goal GOAL] [--vram GB] [--minutes N] [--all] [--yes]
+./speedgrid new MODEL | --shape NAME [--goal GOAL] [--vram GB] [--gpu NAME] [--minutes N] [--all] [--yes]
 """
 
 import argparse
@@ -13,7 +13,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from speedgrid import checkpoints, commands, dialogue, drafts, estimates, foreseen, hub, lock, planning, readiness, records, survey
+from speedgrid import (
+    checkpoints,
+    commands,
+    dialogue,
+    drafts,
+    estimates,
+    foreseen,
+    hardware,
+    hub,
+    known,
+    lock,
+    planning,
+    readiness,
+    records,
+    survey,
+)
 from speedgrid.drafts import Source, Wish
 from speedgrid.outcomes import Unsupported
 from speedgrid.study import StudyError
@@ -44,9 +59,17 @@ def main() -> None:
 
 def write(told: argparse.Namespace, source: Source) -> None:
     registry = planning.read_registry()
-    facts = survey.find_facts()
-    machine = foreseen.machine(bool(facts.gpus), facts.makeable)
-    wish = Wish(told.goal or drafts.GOALS[0], (told.vram or 0) * estimates.GB, told.minutes or 0, told.all, told.batch)
+    facts = elsewhere(survey.find_facts(), told.gpu, told.vram) if told.gpu else survey.find_facts()
+    machine = foreseen.machine(bool(facts.gpus), () if told.gpu else facts.makeable, told.gpu or "")
+    wish = Wish(
+        goal=told.goal or drafts.GOALS[0],
+        vram=(told.vram or 0) * estimates.GB,
+        minutes=told.minutes or 0,
+        all=told.all,
+        batch=told.batch,
+        gpu=told.gpu or "",
+        techniques=told.techniques or (),
+    )
 
     def lacks(name: str) -> str:
         lacking = readiness.needs(registry[name], facts, readiness.makers(registry[name], registry))
@@ -64,7 +87,15 @@ def write(told: argparse.Namespace, source: Source) -> None:
             grid = planning.read_grid(temporary)
         except StudyError as error:
             raise StudyError(str(error).replace(str(temporary), str(path))) from None
-    commands.say("\n".join(summary(path, source, made, grid, wish.minutes)))
+    commands.say("\n".join(summary(path, source, made, grid, wish)))
+
+
+def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness.Facts:
+    """What is known of another machine by the name of its GPU: as this one, but for that, and with nothing made yet. Raises StudyError."""
+    if not vram and not any(gpu.lower() in one.name.lower() for one in facts.gpus):
+        raise StudyError(f"--gpu {gpu}: say its memory too, such as --vram 8")
+    meant = hardware.Gpu(gpu, "", "", int((vram or 0) * estimates.GB), known.of_name(gpu).capability)
+    return replace(facts, gpus=[meant], made=frozenset())
 
 
 def study_of(source: Source) -> Path:
@@ -72,14 +103,17 @@ def study_of(source: Source) -> Path:
     return Path("studies") / f"{source.name}.yaml"
 
 
-def summary(path: Path, source: Source, made: drafts.Draft, grid, minutes: float | None) -> list[str]:
+def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) -> list[str]:
     """What was written, what it takes, and what to do next."""
     lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
     lines += [f"  baseline  {made.techniques[0]}: {made.instead}"] if made.instead else []
     lines += [f"  left out  {name}: {why}" for name, why in made.left_out.items()]
     lines += foreseen.said(grid)
-    if minutes and made.seconds > 60 * minutes:
-        lines.append(f"  minutes   more than the {minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
+    if wish.minutes and made.seconds > 60 * wish.minutes:
+        lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
+    if wish.gpu:
+        where = ", with the model in the same place" if {"local", "gguf"} & set(source.entry) else ""
+        return [*lines, f"On the machine with the {wish.gpu}{where}: {readiness.COMMAND} run --study {path}"]
     return [*lines, f"{readiness.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
 
 

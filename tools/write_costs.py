@@ -3,12 +3,13 @@
     .venv-test/bin/python tools/write_costs.py two-cores-135m:30=results h200-1b:16=docs/results/h200/decode-1b
 
 Each run has a name for machine and model, the layers of the model, and the folder of its tables. A row is a technique of that run: bytes
-and seconds of a decoding step, the bandwidth that the run's own ceiling was taken from, seconds until its model was loaded, and of the
-first reply. Rows of a name that is there already are replaced. Only a run on a quiet machine says anything: one with disturbed replies is
-refused, unless `--disturbed` is given.
+and seconds of a decoding step, the bandwidth that the run's own ceiling was taken from, seconds until its model was loaded, of the first
+reply, and of a later process beside its replies, where runs.parquet is there too. Rows of a name that is there already are replaced. Only
+a run on a quiet machine says anything: one with disturbed replies is refused, unless `--disturbed` is given.
 """
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from speedgrid import estimates
 
 COSTS = Path(estimates.__file__).with_name("costs.csv")
-COLUMNS = ("machine", "device", "technique", "layers", "step_bytes", "bandwidth", "step_s", "start_s", "first_s")
+COLUMNS = ("machine", "device", "technique", "layers", "step_bytes", "bandwidth", "step_s", "start_s", "first_s", "again_s")
 
 
 def rows_of(name: str, layers: int, folder: Path) -> list[dict]:
@@ -31,6 +32,7 @@ def rows_of(name: str, layers: int, folder: Path) -> list[dict]:
     if len(disturbed) and "--disturbed" not in sys.argv:
         names = ", ".join(disturbed.technique)
         sys.exit(f"{folder}: other work disturbed {names}; record on a quiet machine, or say --disturbed")
+    again = again_of(folder)
     return [
         {
             "machine": name,
@@ -42,9 +44,27 @@ def rows_of(name: str, layers: int, folder: Path) -> list[dict]:
             "step_s": f"{row.tpot_s:.4g}",
             "start_s": f"{row.import_s + row.load_s:.3g}",
             "first_s": f"{row.first_reply_s:.3g}",
+            "again_s": f"{seconds:.3g}" if (seconds := again(row)) else "",
         }
         for row in found.itertuples()
     ]
+
+
+def again_of(folder: Path):
+    """What a job that measures takes beside its replies, by a row of the summary; a function that gives None where that is not known."""
+    if not (folder / "runs.parquet").is_file():
+        return lambda row: None
+    runs = pd.read_parquet(folder / "runs.parquet")
+    runs = runs[runs.stage == "measure"]
+    took = (pd.to_datetime(runs.ended_at) - pd.to_datetime(runs.started_at)).dt.total_seconds()
+    warmups = runs.job.map(lambda job: json.loads(job)["settings"]["warmup_replies"])
+
+    def again(row):
+        own = (runs.gpu == row.gpu) & (runs.experiment == row.experiment) & (runs.model == row.model) & (runs.technique == row.technique)
+        replies = row.replies / row.runs + warmups[own].median()
+        return max(0.0, took[own].median() - replies * row.latency_mean_s)
+
+    return again
 
 
 def main() -> None:

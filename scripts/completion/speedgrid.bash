@@ -7,7 +7,7 @@
 
 _shtab_speedgrid_subparsers=(new run prepare report compare advise list show doctor lock clean completion docs test)
 
-_shtab_speedgrid_new_option_strings=(-h --help --shape --revision --file --goal --vram --batch --minutes --all --name --force --yes)
+_shtab_speedgrid_new_option_strings=(-h --help --shape --revision --file --goal --vram --gpu --batch --minutes --all --techniques --name --force --yes)
 _shtab_speedgrid_run_option_strings=(-h --help --study --sharpen --minutes --no-conda --uv-envs --help-all)
 _shtab_speedgrid_prepare_option_strings=(-h --help --study --sharpen --minutes --no-conda --uv-envs --help-all)
 _shtab_speedgrid_report_option_strings=(-h --help --study --no-conda --uv-envs)

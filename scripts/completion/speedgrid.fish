@@ -51,7 +51,7 @@ function _shtab_speedgrid_using
 end
 
 set -g _shtab_speedgrid_commands new run prepare report compare advise list show doctor lock clean completion docs test
-set -g _shtab_speedgrid_opts_with_value --batch --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --price --results --revision --shape --starts --study --task --vram
+set -g _shtab_speedgrid_opts_with_value --batch --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --price --results --revision --shape --starts --study --task --techniques --vram
 
 complete -c speedgrid -e
 complete -c speedgrid -f
@@ -65,9 +65,11 @@ complete -c speedgrid -n '_shtab_speedgrid_using new' -l revision -x -d 'branch,
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l file -x -d 'the GGUF file of a repository that has several'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l goal -xka "speed memory quality" -d 'what the techniques are for (default: speed)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l vram -x -d 'memory that a technique may take (default: what the device has)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l gpu -x -d 'for another machine: its GPU, such as '"'"'RTX 4070'"'"'; say its memory by --vram'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l batch -x -d 'replies that are made at a time (default: 1)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l minutes -x -d 'what all of it may take, by estimate'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l all -d 'every technique that runs here and fits, not one of each family'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l techniques -x -d 'these beside the baseline, by their names in `list`'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l name -x -d 'name of study and model (default: by the model)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l force -d 'write a study anew that is there'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l yes -d 'ask nothing'

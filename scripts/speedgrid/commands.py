@@ -207,12 +207,19 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", help="the GGUF file of a repository that has several")
     parser.add_argument("--goal", choices=("speed", "memory", "quality"), help="what the techniques are for (default: speed)")
     parser.add_argument("--vram", type=positive, metavar="GB", help="memory that a technique may take (default: what the device has)")
+    parser.add_argument("--gpu", metavar="NAME", help="for another machine: its GPU, such as 'RTX 4070'; say its memory by --vram")
     parser.add_argument("--batch", type=_count, default=1, metavar="N", help="replies that are made at a time (default: 1)")
     parser.add_argument("--minutes", type=positive, metavar="N", help="what all of it may take, by estimate")
-    parser.add_argument("--all", action="store_true", help="every technique that runs here and fits, not one of each family")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--all", action="store_true", help="every technique that runs here and fits, not one of each family")
+    either.add_argument("--techniques", type=_names, metavar="A,B", help="these beside the baseline, by their names in `list`")
     parser.add_argument("--name", help="name of study and model (default: by the model)")
     parser.add_argument("--force", action="store_true", help="write a study anew that is there")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
 
 
 def _count(text: str) -> int:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from speedgrid import estimates, workload
+from speedgrid import commands, estimates, workload
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
 
@@ -44,13 +44,16 @@ PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9._-]
 @dataclass(frozen=True)
 class Wish:
     """What somebody asks a study for. `vram` in bytes, 0 where the device's own memory is meant; `minutes` 0 for no limit; `batch` replies
-    at a time."""
+    at a time; `gpu` the name of another machine's GPU, empty where this machine is meant; `techniques` those to measure beside the
+    baseline, empty where they are to be chosen."""
 
     goal: str = "speed"
     vram: float = 0
     minutes: float = 0
     all: bool = False
     batch: int = 1
+    gpu: str = ""
+    techniques: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
                 why = "no quantization of it fits and can run here; take a smaller one"
             raise ValueError(f"{source.name} {too_much} unquantized, and {why}")
         found.techniques, found.instead = [instead], f"unquantized it {too_much}"
+    if wish.techniques:
+        return named(found, source, registry, machine, wish, lacks)
     taken: set[str] = set()
     order = FIRST if machine.is_gpu else FIRST_ON_CPU
     known = [name for name in order if name in registry]
@@ -117,6 +122,20 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
             taken.add(entry["family"])
             found.techniques.append(name)
     return shortened(found, source, registry, machine, wish)
+
+
+def named(found: Draft, source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
+    """The draft with the techniques that were asked for. Raises ValueError for one that there is not, or that cannot be measured."""
+    for name in wish.techniques:
+        if name not in registry:
+            raise ValueError(f"--techniques {name}: {commands.near(name, registry)}")
+        if name == found.techniques[0]:
+            continue
+        if why := hindrance(source, registry, name, machine, wish, lacks):
+            raise ValueError(f"--techniques {name}: {why}")
+        found.techniques.append(name)
+    found.seconds = takes_s(found, source, registry, machine, _environments(found.techniques, registry, machine))
+    return found
 
 
 def hindrance(source: Source, registry: Mapping, name: str, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> str:
@@ -218,8 +237,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         f"title: Speed-up techniques for {source.name}",
         "seed: 20240331",
         "gpus:",
-        "  # Whatever is here: the GPU where there is one, else the CPU.",
-        "  local: {device: auto}",
+        *_device(wish),
     ]
     if wish.minutes:
         lines += ["# For further runs of what may be the fastest.", f"budget_minutes: {max(1, round(wish.minutes / 8))}"]
@@ -263,6 +281,13 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         f"      tasks: [{{task: cloze, limit: {ITEMS}}}]",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _device(wish: Wish) -> list[str]:
+    if not wish.gpu:
+        return ["  # Whatever is here: the GPU where there is one, else the CPU.", "  local: {device: auto}"]
+    told = "  # The GPU of the machine that runs it; each job checks that this is part of the driver's name of what it got."
+    return [told, f"  local: {{device: cuda, name: {quoted(wish.gpu)}}}"]
 
 
 def quoted(value: object) -> str:

@@ -11,39 +11,15 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from speedgrid import passes
 from speedgrid.durations import duration
+from speedgrid.known import ITEMS, SOME_GPU, Machine, Model, Work
+from speedgrid.workload import PLURALS, WORKLOADS
 
 GB = 1e9
-ITEMS = {"float32": 4, "float16": 2, "bfloat16": 2}
-# Bytes a second that a device reads, where its probe has not been measured yet: by a part of the driver's name, the first that fits. From
-# the data sheets, a tenth taken off, which is what probes reach.
-BANDWIDTHS = {
-    "H200": 4.4e12,
-    "H100 NVL": 3.5e12,
-    "H100 PCIE": 1.8e12,
-    "H100": 3.0e12,
-    "A100": 1.5e12,
-    "L40": 0.78e12,
-    "L4": 0.27e12,
-    "A10": 0.54e12,
-    "A40": 0.62e12,
-    "A6000": 0.69e12,
-    "V100": 0.81e12,
-    "T4": 0.29e12,
-    "5090": 1.6e12,
-    "4090": 0.91e12,
-    "4080": 0.65e12,
-    "3090": 0.84e12,
-    "3080": 0.68e12,
-}
-# Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached.
-GPU_BANDWIDTH, CPU_BANDWIDTH = 0.6e12, 45e9
-# Operations a second in matrix products where the probe has not been measured. Two cores scored a model of 135 million in float32 at about
-# 270 tokens a second, which is the share of this that scoring reaches.
-GPU_RATE, CPU_RATE = 60e12, 200e9
 # Bytes a weight, scales included, of what quantizes; those of llama.cpp count for all weights, the others for the layers' alone.
 GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.5625, "q3_k_m": 0.49}
 BIT_BYTES = {8: 1.01, 4: 0.54, 3: 0.42, 2: 0.30}
@@ -53,8 +29,6 @@ SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 GPU_BESIDE = {"vllm": 1.3e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
 CPU_BESIDE = {"llamacpp": 0.18e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
 PYTORCH_BESIDE = {"cuda": 0.06e9, "cpu": 0.55e9}
-# What the driver, the CUDA context and others hold of a GPU's memory, so that it is not there for a cell.
-GPU_TAKEN = 0.9e9
 # Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one takes once its packages are there;
 # those for a CPU are what two cores took. llama.cpp is built besides, for a GPU and for a CPU.
 ENVIRONMENTS = {"report": (0.5e9, 0.5e9, 5), "evaluation": (0.7e9, 0.7e9, 20), "vllm": (12e9, 3e9, 30)}
@@ -66,6 +40,8 @@ NETWORK = 20e6
 # Seconds: of a job's start that no engine is blamed for, of the job that probes, of those that tabulate and write the page; and of
 # learning a token in training on two cores.
 JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 2.5, 20, 6, 5e-4
+# Bytes a second of making a checkpoint; to convert and then to quantize a GGUF file takes four times as long, and a while besides.
+WRITTEN, GGUF_S = 0.5e9, 10
 # Seconds of any run that measures something.
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
@@ -75,77 +51,10 @@ SCORING_SHARE = 0.35
 REQUEST_TOKENS, REQUESTS = 25, 4
 
 
-@dataclass(frozen=True)
-class Model:
-    """What is known of a model before it is there. `kv_width` is the width of keys of one layer, `item` bytes a weight as it is stored,
-    `download` bytes to download; `written` bytes on the disk that are written here."""
-
-    parameters: int
-    layers: int
-    kv_width: int
-    embedding: int = 0
-    item: float = 2
-    download: float = 0
-    written: float = 0
-    gguf_bytes: float = 0
-    train_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a study runs. Memory in bytes: of the GPU, or of the machine where there is none."""
-
-    is_gpu: bool
-    memory: float
-    bandwidth: float = 0
-    rate: float = 0
-    name: str = ""
-    made: frozenset[str] = frozenset()
-
-    @property
-    def reads(self) -> float:
-        """Bytes a second, measured or by the device's name."""
-        if self.bandwidth:
-            return self.bandwidth
-        if not self.is_gpu:
-            return CPU_BANDWIDTH
-        return next((rate for part, rate in BANDWIDTHS.items() if part in self.name.upper()), GPU_BANDWIDTH)
-
-    @property
-    def computes(self) -> float:
-        return self.rate or (GPU_RATE if self.is_gpu else CPU_RATE)
-
-    @property
-    def room(self) -> float:
-        """The memory that a cell can have."""
-        return max(0.0, self.memory - GPU_TAKEN) if self.is_gpu else self.memory
-
-
-@dataclass(frozen=True)
-class Work:
-    """A cell to measure: its technique's entry in the registry, with that of its checkpoint's transform, and how much it does."""
-
-    technique: str
-    engine: str
-    env: str
-    dtype: str
-    transform: Mapping | None
-    options: Mapping
-    prompt: int
-    new_tokens: int
-    batch: int
-    replies: int
-    warmup_replies: int
-    runs: int = 1
-    scored_tokens: int = 0
-    requests: int = 0
-    is_lossless: bool = False
-    is_baseline: bool = False
-
-
 @dataclass
 class Estimate:
-    """What a study takes. Seconds and bytes; `not_fitting` are (technique, bytes) of cells that will likely not fit."""
+    """What a study takes. Seconds and bytes; `not_fitting` are (technique, bytes) of cells that will likely not fit; `nouns` are what their
+    runs are called."""
 
     seconds: float = 0
     first_s: float = 0
@@ -156,6 +65,7 @@ class Estimate:
     peak_of: str = ""
     cells: int = 0
     not_fitting: list[tuple[str, float]] = field(default_factory=list)
+    nouns: set[str] = field(default_factory=set)
 
 
 # A model, from its configuration
@@ -167,12 +77,16 @@ def of_config(config: Mapping, dtype: str = "", parameters: int = 0) -> Model:
     Raises KeyError where the configuration does not say its sizes.
     """
     told = config.get("text_config") or config
+    if told.get("model_type") == "resnet":
+        return of_convolutions(told, dtype)
     width = told.get("hidden_size") or told.get("n_embd") or told["d_model"]
     layers = told.get("num_hidden_layers") or told.get("n_layer") or told["num_layers"]
     heads = told.get("num_attention_heads") or told.get("n_head") or told["num_heads"]
     kv_heads = told.get("num_key_value_heads") or heads
     head = told.get("head_dim") or width // heads
-    embedding = told["vocab_size"] * width
+    patch = told.get("patch_size")
+    vocabulary = 0 if patch else told["vocab_size"]
+    embedding = vocabulary * width
     is_tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings", told.get("model_type") in ("gpt2", "gemma", "gemma2")))
     inner = told.get("intermediate_size") or told.get("n_inner") or 4 * width
     experts = told.get("num_local_experts") or told.get("num_experts") or 1
@@ -181,7 +95,49 @@ def of_config(config: Mapping, dtype: str = "", parameters: int = 0) -> Model:
     layer = 2 * width * head * (heads + kv_heads) + matrices * width * (expert * experts if experts > 1 else inner)
     count = parameters or layers * layer + embedding * (1 if is_tied else 2)
     kind = dtype or str(told.get("dtype") or told.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "float32")
-    return Model(count, layers, kv_heads * head, embedding * (1 if is_tied else 2), ITEMS.get(kind, 2))
+    return Model(
+        parameters=count,
+        layers=layers,
+        kv_width=kv_heads * head,
+        embedding=embedding * (1 if is_tied else 2),
+        item=ITEMS.get(kind, 2),
+        width=width,
+        inner=expert * (told.get("num_experts_per_tok") or 2) if experts > 1 else inner,
+        vocabulary=vocabulary,
+        heads=heads,
+        pixel_tokens=1 / patch**2 if patch else 0,
+    )
+
+
+def of_convolutions(config: Mapping, dtype: str = "") -> Model:
+    """A ResNet of a configuration of transformers, or of its defaults, which are ResNet-50 (He et al., 2015)."""
+    width, sizes = config.get("embedding_size", 64), config.get("hidden_sizes", (256, 512, 1024, 2048))
+    is_bottleneck = config.get("layer_type", "bottleneck") == "bottleneck"
+    # Inputs, outputs, side of the kernel, and the places of a result for each pixel.
+    convolutions = [(config.get("num_channels", 3), width, 7, 1 / 4)]
+    place = 1 / 16
+    for stage, (outputs, depth) in enumerate(zip(sizes, config.get("depths", (3, 4, 6, 3)), strict=True)):
+        for block in range(depth):
+            halves = block == 0 and (stage > 0 or config.get("downsample_in_first_stage", False))
+            after, inner = place / 4 if halves else place, outputs // 4
+            if is_bottleneck:
+                convolutions += [(width, inner, 1, place), (inner, inner, 3, after), (inner, outputs, 1, after)]
+            else:
+                convolutions += [(width, outputs, 3, after), (outputs, outputs, 3, after)]
+            if width != outputs or halves:
+                convolutions.append((width, outputs, 1, after))
+            width, place = outputs, after
+    weights = [inputs * outputs * kernel**2 for inputs, outputs, kernel, _ in convolutions]
+    return Model(
+        parameters=sum(weights) + sum(2 * one[1] for one in convolutions) + (width + 1) * config.get("num_labels", 2),
+        layers=len(convolutions),
+        kv_width=0,
+        item=ITEMS.get(dtype or "float32", 4),
+        width=width,
+        pixel_flop=sum(2 * count * one[3] for count, one in zip(weights, convolutions, strict=True)),
+        # What a convolution made, which its normalisation reads, and what the activation made, which the next one reads.
+        pixel_values=sum(2 * outputs * place for _, outputs, _, place in convolutions),
+    )
 
 
 @functools.cache
@@ -233,12 +189,13 @@ def memory(model: Model, work: Work, is_gpu: bool) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a technique costs besides reading bytes: seconds a layer and step, of a process until the model is loaded, and a layer of the
-    first reply."""
+    """What a technique costs besides reading bytes: seconds a layer and step; of a first process until the model is loaded, and a layer of
+    its first reply; and of each later process beside its replies, where what was compiled is there already."""
 
     layer_s: float
     start_s: float
     first_layer_s: float
+    again_s: float
 
 
 @functools.cache
@@ -265,6 +222,7 @@ def cost(technique: str, device: str, rows: Iterable[Mapping]) -> Cost | None:
         middle(max(0.0, row["step_s"] - row["step_bytes"] / row["bandwidth"]) / row["layers"] for row in own),
         middle(row["start_s"] for row in own),
         middle(row["first_s"] / row["layers"] for row in own),
+        middle(row["again_s"] for row in own),
     )
 
 
@@ -296,7 +254,7 @@ def _cost_of(names: Sequence[str], device: str) -> Cost:
     def known(name: str) -> float:
         return next((value for one in (*found, base) if not math.isnan(value := getattr(one, name))), getattr(base, name))
 
-    return Cost(known("layer_s"), known("start_s"), known("first_layer_s"))
+    return Cost(known("layer_s"), known("start_s"), known("first_layer_s"), known("again_s"))
 
 
 def step_s(model: Model, work: Work, machine: Machine) -> float:
@@ -306,8 +264,11 @@ def step_s(model: Model, work: Work, machine: Machine) -> float:
 
 
 def reply_s(model: Model, work: Work, machine: Machine) -> float:
-    prefill = 2.0 * model.parameters * work.prompt * work.batch / (SCORING_SHARE * machine.computes)
-    return max(prefill, step_s(model, work, machine)) + (work.new_tokens - 1) * step_s(model, work, machine)
+    """Seconds of a reply; without a cache each step computes all tokens before it again."""
+    token_s, step = 2.0 * model.parameters * work.batch / (SCORING_SHARE * machine.computes(work.dtype)), step_s(model, work, machine)
+    if work.options.get("use_cache") is False:
+        return work.new_tokens * (step + token_s * (work.prompt + work.new_tokens / 2))
+    return max(work.prompt * token_s, step) + (work.new_tokens - 1) * step
 
 
 def start_s(model: Model, work: Work, machine: Machine) -> float:
@@ -315,14 +276,52 @@ def start_s(model: Model, work: Work, machine: Machine) -> float:
     return JOB_S + cost_of(work, machine.is_gpu).start_s
 
 
+def series(model: Model, work: Work, machine: Machine) -> list[passes.Run]:
+    """A run of each size that a cell tries, in this order: seconds, and the most bytes held. A cell without sizes has one."""
+    if _replies(work):
+        lengths = work.settings.get("lengths") or [work.new_tokens]
+        longer = [replace(work, new_tokens=length) for length in lengths]
+        return [passes.Run(reply_s(model, one, machine), memory(model, one, machine.is_gpu)) for one in longer]
+    beside = PYTORCH_BESIDE["cuda" if machine.is_gpu else "cpu"]
+    return [replace(run, held=run.held + beside) for run in passes.series(model, work, machine)]
+
+
+def _replies(work: Work) -> bool:
+    """Whether a cell's runs are replies; else they are steps or passes (passes.py)."""
+    return WORKLOADS[work.workload].noun == "reply"
+
+
+def held(model: Model, work: Work, machine: Machine) -> float:
+    """The most bytes that a cell will hold: at the largest size that fits, or at the first one where none does."""
+    tried = series(model, work, machine)
+    room = min(machine.room, work.settings.get("memory_budget") or math.inf)
+    return max((run.held for run in tried if run.held <= room), default=tried[0].held)
+
+
 def measuring_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of the cold start of a cell, its runs, and what makes its checkpoint."""
-    first = model.layers * cost_of(work, machine.is_gpu).first_layer_s
-    run = start_s(model, work, machine) + first + (work.replies + work.warmup_replies) * reply_s(model, work, machine)
-    made = 0.0
-    if work.transform and work.transform.get("type") != "original":
-        made = start_s(model, work, machine) + model.parameters * model.item / 0.25e9
-    return made + start_s(model, work, machine) + first + work.runs * run
+    tried, cost = series(model, work, machine), cost_of(work, machine.is_gpu)
+    if _replies(work):
+        first, again = model.layers * cost.first_layer_s, cost.again_s
+    else:
+        first = passes.first_s(model, work)
+        again = start_s(model, work, machine) + passes.AGAIN * first + passes.PROOF_S + passes.PROOF_RUNS * tried[0].seconds
+    run = again + (work.replies + work.warmup_replies) * sum(one.seconds for one in tried)
+    return making_s(model, work, machine) + start_s(model, work, machine) + first + work.runs * run
+
+
+def making_s(model: Model, work: Work, machine: Machine) -> float:
+    """Seconds of making a cell's checkpoint. Training takes most of them where there is any: six operations for each weight of the student
+    and token, and two of its teacher."""
+    transform = work.transform or {}
+    if not transform or transform.get("type") == "original":
+        return 0.0
+    learnt = (transform.get("recovery") or transform.get("train") or {}).get("tokens", 0)
+    learning = 8.0 * model.parameters * learnt / (SCORING_SHARE * machine.computes(work.dtype))
+    written = model.parameters * model.item / WRITTEN
+    if transform["method"] == "gguf":
+        written = GGUF_S + 4 * written
+    return JOB_S + _cost_of(("baseline",), "cuda" if machine.is_gpu else "cpu").start_s + written + learning
 
 
 def scoring_s(model: Model, work: Work, machine: Machine) -> float:
@@ -331,7 +330,7 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
         return 0.0
     requests = 0 if work.is_lossless and not work.is_baseline else work.requests
     tokens = work.scored_tokens + requests * REQUEST_TOKENS
-    computing = 2.0 * model.parameters * tokens / (SCORING_SHARE * machine.computes)
+    computing = 2.0 * model.parameters * tokens / (SCORING_SHARE * machine.computes(work.dtype))
     # Quantized weights are unpacked for each pass, however many tokens it has.
     passes = requests / 8 + work.scored_tokens / 512
     return start_s(model, work, machine) + computing + passes * model.layers * cost_of(work, machine.is_gpu).layer_s
@@ -351,7 +350,7 @@ def preparing_s(model: Model) -> float:
 
 def cell_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of a cell with its quality; none where it will likely not fit, which takes no time."""
-    if memory(model, work, machine.is_gpu) > machine.room:
+    if held(model, work, machine) > machine.room:
         return 0.0
     return measuring_s(model, work, machine) + scoring_s(model, work, machine)
 
@@ -361,7 +360,7 @@ def cell_s(model: Model, work: Work, machine: Machine) -> float:
 
 def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environments: Iterable[str], machine: Machine) -> Estimate:
     """What it takes to measure `cells`, each with its model; `models` are those to prepare, `environments` those that the study uses."""
-    found = Estimate(cells=len(cells))
+    found = Estimate(cells=len(cells), nouns={WORKLOADS[work.workload].noun for _, work in cells})
     found.environments = sorted(set(environments) - machine.made)
     for name in found.environments:
         on_gpu, on_cpu, _ = ENVIRONMENTS.get(name, ENVIRONMENT)
@@ -376,7 +375,7 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
     found.first_s += PROBE_S if cells else 0
     later, is_first = 0.0, True
     for model, work in cells:
-        needs = memory(model, work, machine.is_gpu)
+        needs = held(model, work, machine)
         if needs > found.peak:
             found.peak, found.peak_of = needs, work.technique
         if needs > machine.room:
@@ -407,15 +406,25 @@ def error(device: str) -> float:
     return math.exp(sorted(ratios)[math.ceil(0.9 * len(ratios)) - 1]) if ratios else float("nan")
 
 
+def sure(found: Estimate, machine: Machine) -> str:
+    """How far such estimates were from what was measured."""
+    kind = "cuda" if machine.is_gpu else "cpu"
+    told = [f"speeds within a factor of {error(kind):.1f}"] if "reply" in found.nouns else []
+    others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
+    told += [f"{' and '.join(others)} within a factor of {passes.ERROR[kind]:.1f}"] if others else []
+    return ", ".join(told)
+
+
 def lines(found: Estimate, machine: Machine) -> list[str]:
     """An estimate in words, a line for each thing."""
-    told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}"]
+    on = "" if machine.is_here else f", on {machine.name or f'a GPU that reads {SOME_GPU.reads / GB:.0f} GB/s'}, which is not here"
+    told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
     download = f"about {size(found.download)}" if found.download else "nothing"
     told.append(f"download  {download}{made if found.environments else ''}")
     told.append(f"disk      about {size(found.disk)}")
-    where = "the GPU" if machine.is_gpu else "the machine"
-    told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}), of {size(machine.memory)} of {where}")
+    where = f", of {size(machine.memory)} of {'the GPU' if machine.is_gpu else 'the machine'}" if machine.is_here else " of the GPU"
+    told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}){where}")
     if found.not_fitting:
         told.append("will likely not fit: " + ", ".join(f"{name} ({size(needs)})" for name, needs in found.not_fitting))
     return told

@@ -10,7 +10,6 @@ from speedgrid import checkpoints, environments, estimates, files, gguf_header, 
 from speedgrid.cell import Cell
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
-from speedgrid.workload import WORKLOADS
 
 # Bytes of a token in text, and replies that `auto` goes on to.
 TOKEN_BYTES, AUTO_REPLIES = 4, 40
@@ -28,20 +27,16 @@ def said(grid) -> list[str]:
     if not found.cells:
         return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
-    error = estimates.error("cuda" if machine.is_gpu else "cpu")
-    sure = "costs are those of one model on two cores" if math.isnan(error) else f"speeds within a factor of {error:.1f}"
     lines = estimates.lines(found, machine)
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
-    return [f"speedgrid: what is left, by estimate: {cells} ({sure})", *(f"  {line}" for line in lines)]
+    return [f"speedgrid: what is left, by estimate: {cells} ({estimates.sure(found, machine)})", *(f"  {line}" for line in lines)]
 
 
 def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
-    """The estimate of what is not measured yet, the machine that it is for, and what cannot be estimated: models that nothing is known of,
-    and experiments of workloads that nothing is estimated of."""
+    """The estimate of what is not measured yet, the machine that it is for, and the models that nothing is known of."""
     left = Left.of(grid)
-    unknown = {f"experiment {cell.experiment}" for cell in left.unknown if not is_estimated(cell)}
-    unknown |= {f"model {cell.model}" for cell in left.unknown if is_estimated(cell)}
+    unknown = {f"model {cell.model}" for cell in left.unknown}
     cells = [(model, done) for _, model, done in left.cells]
     return estimates.study(cells, list(left.missing.values()), left.environments, left.machine), left.machine, unknown
 
@@ -61,11 +56,12 @@ class Left:
     def of(cls, grid) -> "Left":
         left = [cell for cell in grid.cells if not cell.cannot_run and not all(Path(path).is_file() for path in cell.measures)]
         known = {name: model for name in {cell.model for cell in left} if (model := of_entry(name, grid.study["models"][name]))}
-        cells = [(cell, known[cell.model], work(cell)) for cell in left if is_estimated(cell) and cell.model in known]
-        unknown = [cell for cell in left if not is_estimated(cell) or cell.model not in known]
+        cells = [(cell, known[cell.model], work(cell)) for cell in left if cell.model in known]
+        unknown = [cell for cell in left if cell.model not in known]
         missing = {name: model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()}
         used = frozenset[str]().union(*map(environments_of, left))
-        return cls(cells, missing, unknown, used, machine(any(cell.on_gpu for cell in grid.cells), used))
+        gpu = next((cell for cell in grid.cells if cell.on_gpu), None)
+        return cls(cells, missing, unknown, used, machine(gpu is not None, used, gpu.device.get("name", "") if gpu else ""))
 
 
 def environments_of(cell: Cell) -> frozenset[str]:
@@ -73,13 +69,8 @@ def environments_of(cell: Cell) -> frozenset[str]:
     return frozenset({cell.env, *ALWAYS} | ({OF_TASKS} if cell.asks_tasks else set()))
 
 
-def is_estimated(cell: Cell) -> bool:
-    """Whether the estimates know what a cell of its workload does."""
-    return WORKLOADS[cell.workload].is_estimated
-
-
 def work(cell: Cell) -> Work:
-    """What a cell does that `is_estimated`."""
+    """What a cell does."""
     settings = cell.settings
     prompt = settings.get("prompt_tokens") or max(1, len(settings.get("prompt", "").encode()) // TOKEN_BYTES)
     replies = settings["replies"]
@@ -93,7 +84,7 @@ def work(cell: Cell) -> Work:
         transform=cell.transform,
         options=cell.options,
         prompt=prompt,
-        new_tokens=settings["max_new_tokens"],
+        new_tokens=settings.get("max_new_tokens") or max(settings.get("lengths", (1,))),
         batch=settings["batch_size"],
         replies=replies if isinstance(replies, int) else AUTO_REPLIES,
         warmup_replies=settings["warmup_replies"],
@@ -102,18 +93,22 @@ def work(cell: Cell) -> Work:
         requests=estimates.REQUESTS * items,
         is_lossless=cell.may_take_over,
         is_baseline=cell.is_baseline,
+        workload=cell.workload,
+        settings=settings,
     )
 
 
-def machine(on_gpu: bool, names: Iterable[str] = ()) -> Machine:
-    """This machine, and which of the environments `names` are there."""
+def machine(on_gpu: bool, names: Iterable[str] = (), gpu: str = "") -> Machine:
+    """This machine, and which of the environments `names` are there; `gpu` is the name of the GPU that is meant, where it is told. Where a
+    GPU is meant and none is here, as where jobs go to a cluster, its memory is not known."""
     recipes, folder = environments.files(), snakemake_seam.environments_folder(Path.cwd())
     places = {name: snakemake_seam.environment_folder(recipes[name], folder) for name in names if name in recipes}
     made = frozenset(name for name, place in places.items() if environments.runs(place))
     found = hardware.gpus()
-    if on_gpu and found:
-        return Machine(True, found[0].memory, name=found[0].name, made=made)
-    return Machine(on_gpu, hardware.memory(), name=hardware.cpu_name(), made=made)
+    meant = [one for one in found if gpu.lower() in one.name.lower()]
+    if on_gpu:
+        return Machine(True, meant[0].memory if meant else math.inf, name=meant[0].name if meant else gpu, made=made)
+    return Machine(False, hardware.memory(), name=hardware.cpu_name(), cores=hardware.physical_cores(), made=made)
 
 
 def of_entry(name: str, entry: Mapping) -> Model | None:
@@ -136,6 +131,9 @@ def _of_entry(name: str, entry: Mapping) -> Model | None:
         model = of_folder(folder)
         files = sorted((folder / "gguf").glob("*.gguf"))
         return replace(model, gguf_bytes=files[0].stat().st_size) if files else model
+    if "attention" in entry:
+        heads = entry["attention"]["heads"]
+        return Model(0, 1, 0, width=heads * entry["attention"]["head_dim"], heads=heads)
     if "architecture" in entry:
         model = estimates.of_config(entry["architecture"], entry["dtype"])
         return replace(model, written=model.parameters * model.item)
@@ -173,7 +171,11 @@ def of_gguf(told: str | Mapping, dtype: str) -> Model | None:
         layers, heads = (int(str(head.fields[f"{kind}.{name}"])) for name in ("block_count", "attention.head_count"))
         width = int(str(head.fields[f"{kind}.embedding_length"]))
         kv = int(str(head.fields.get(f"{kind}.attention.head_count_kv", heads)))
-        model = Model(head.parameters, layers, kv * width // heads, head.tensors.get("token_embd.weight", 0))
+        embedding = head.tensors.get("token_embd.weight", 0)
+        inner = int(str(head.fields.get(f"{kind}.feed_forward_length", 4 * width)))
+        model = Model(
+            head.parameters, layers, kv * width // heads, embedding, width=width, inner=inner, vocabulary=embedding // width, heads=heads
+        )
     else:
         shape = next((one for one in estimates.shapes().values() if told.get("package") in one.get("packages", {})), None)
         if shape is None:

@@ -37,8 +37,6 @@ class Workload:
     # Whether its figures are those of replies of one length: tokens a second, time to the first one, ceilings, when it pays. Any other
     # workload has items a second and, where it runs at several sizes, figures of each.
     is_of_replies: bool = False
-    # Whether speedgrid estimates before a run what it will take (estimates.py).
-    is_estimated: bool = False
     # Whether its runs are training steps, and whether it is asked for the largest size that fits and not for a speed.
     trains: bool = False
     seeks_largest: bool = False
@@ -64,9 +62,7 @@ COUNTING = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s", "ba
 # What a warm-up does not need of it.
 AFTER_WARMUP = ("replies", "warmup_replies", "repeat_disturbed", "quiet_wait_s")
 WORKLOADS = {
-    "generate": Workload(
-        (), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), quality="evaluated", is_of_replies=True, is_estimated=True, noun="reply"
-    ),
+    "generate": Workload((), shared=(*PROMPT, "max_new_tokens", "ignore_eos"), quality="evaluated", is_of_replies=True, noun="reply"),
     "growth": Workload((), {"lengths": REQUIRED}, shared=PROMPT, noun="reply"),
     "train": Workload(
         ("pytorch",), {**TRAINING, "data": "random"}, of=("image_size", "sequence"), quality="loss", trains=True, noun="step"

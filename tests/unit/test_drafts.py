@@ -1,6 +1,7 @@
 """A first study of a model: which techniques it measures, and that what is written can be planned."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -96,6 +97,26 @@ def test_a_goal_shapes_the_list():
     by_goal = {goal: drafts.draft(source(), REGISTRY, GPU, Wish(goal=goal), everything).techniques for goal in drafts.GOALS}
     count = {goal: sum(REGISTRY[name]["family"] == "quantization" for name in names) for goal, names in by_goal.items()}
     assert count["quality"] == 0 < count["speed"] == 1 < count["memory"]
+
+
+def test_techniques_that_are_named_are_taken_and_no_others():
+    made = drafts.draft(source(), REGISTRY, CPU, Wish(techniques=("prune_30", "prune_depth_25", "baseline")), nothing)
+    assert made.techniques == ["baseline", "prune_30", "prune_depth_25"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("prune_3", "--techniques prune_3: the nearest is prune_30"),
+        ("sdpa_flash_attn", "--techniques sdpa_flash_attn: the nearest is"),
+        ("torch_fp32", "--techniques torch_fp32: is not for replies of today's software"),
+        ("gguf_original", "--techniques gguf_original: is for models that come as a GGUF file"),
+        ("flash_attn", "--techniques flash_attn: needs an NVIDIA GPU"),
+    ],
+)
+def test_a_named_technique_that_cannot_be_measured_is_a_mistake(name, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        drafts.draft(source(), REGISTRY, CPU, Wish(techniques=(name,)), nothing)
 
 
 @given(minutes=st.floats(5, 500), is_gpu=st.booleans(), name=st.sampled_from(sorted(estimates.shapes())))

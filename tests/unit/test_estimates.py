@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import estimates
+from speedgrid import estimates, known
 from speedgrid.estimates import Machine, Model, Work
 
 import studies
@@ -104,6 +104,17 @@ def test_what_does_not_fit_is_named_and_takes_no_time():
     assert any("will likely not fit: baseline (16." in line for line in estimates.lines(found, small))
 
 
+def test_a_checkpoint_that_is_trained_takes_the_time_of_its_tokens():
+    """Distilling on two cores was estimated like copying weights."""
+    model = shape("smollm2-135m")
+    plain, recovered, distilled = (
+        estimates.making_s(model, work(name), TWO_CORES) for name in ("prune_50", "prune_50_recovered", "distill_small")
+    )
+    assert plain < 60 < recovered < distilled
+    assert (distilled - plain) / (recovered - plain) == pytest.approx(2, rel=0.01)
+    assert estimates.making_s(model, work("baseline"), TWO_CORES) == estimates.making_s(model, work("gguf_original"), TWO_CORES) == 0
+
+
 def test_a_technique_that_is_proven_lossless_answers_no_requests():
     asked = {"scored_tokens": 1000, "requests": 4000}
     model = shape("llama-3.2-1b")
@@ -116,5 +127,5 @@ def test_a_technique_that_is_proven_lossless_answers_no_requests():
 def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():
     assert Machine(True, 1, name="NVIDIA H100 PCIe").reads < Machine(True, 1, name="NVIDIA H100 80GB HBM3").reads
     assert Machine(True, 1, name="NVIDIA L40S").reads > Machine(True, 1, name="NVIDIA L4").reads
-    assert Machine(True, 1, name="Unheard of").reads == estimates.GPU_BANDWIDTH
+    assert Machine(True, 1, name="Unheard of").reads == known.SOME_GPU.reads
     assert Machine(True, 1, bandwidth=5.0, name="NVIDIA H200").reads == 5.0

@@ -128,6 +128,8 @@ CONCERNS = {
             "drafts",
             "dialogue",
             "estimates",
+            "known",
+            "passes",
             "fingerprint",
             "cell",
             "foreseen",

@@ -44,6 +44,12 @@ def repository(folder, **more):
     return folder
 
 
+def weights(count: int) -> bytes:
+    """A file of safetensors with so many weights."""
+    head = json.dumps({"w": {"dtype": "BF16", "shape": [count], "data_offsets": [0, 2 * count]}}).encode()
+    return len(head).to_bytes(8, "little") + head + b"\0" * (2 * count)
+
+
 def test_a_branch_of_the_hub_is_written_down_as_the_commit_that_it_is_now(here, tmp_path, monkeypatch, capsys):
     served = {"someone/Some.Model": repository(tmp_path / "repository", model__safetensors=b"x")}
     with hub.serving(served) as address:
@@ -96,8 +102,7 @@ def test_without_the_hub_the_commit_of_its_cache_is_taken_and_else_it_is_one_lin
 
 
 def test_a_folder_is_read_where_it_lies_and_a_shape_comes_with_its_source(here, tmp_path):
-    head = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    repository(tmp_path / "Mine", model__safetensors=len(head).to_bytes(8, "little") + head + b"\0" * 4)
+    repository(tmp_path / "Mine", model__safetensors=weights(2))
     new(told("Mine"))
     assert planning.read_study("studies/mine.yaml")[0]["models"]["mine"]["local"] == "Mine"
     new(told("--shape", "llama-3.2-1b", "--minutes", "30"))
@@ -141,3 +146,27 @@ def test_a_study_that_is_there_is_not_written_over_unless_asked_to(here):
     new(told("--shape", "gpt2", "--force"))
     new(told("--shape", "gpt2", "--name", "other"))
     assert {path.name for path in here.glob("studies/*")} == {"gpt2-shape.yaml", "other.yaml"}
+
+
+def test_a_study_for_another_machine_has_the_techniques_of_its_gpu(here, tmp_path, capsys):
+    """Who writes a study on a laptop for a card of 8 GB got the techniques of a processor."""
+    repository(tmp_path / "Mine", model__safetensors=weights(2))
+    new(told("Mine", "--gpu", "RTX 4070", "--vram", "8"))
+    study = planning.read_study("studies/mine.yaml")[0]
+    assert study["gpus"]["local"]["device"] == "cuda"
+    assert study["gpus"]["local"]["name"] == "RTX 4070"
+    registry = planning.read_registry()
+    techniques = study["experiments"]["generate"]["techniques"]
+    assert "torch_compile_loop" in techniques, "first on a GPU, and not taken on a processor"
+    said = capsys.readouterr().out
+    assert "on RTX 4070, which is not here" in said
+    assert "On the machine with the RTX 4070, with the model in the same place:" in said
+    # What its compute capability cannot do is left out.
+    new(told("Mine", "--gpu", "Tesla T4", "--vram", "16", "--all", "--name", "old"))
+    older = planning.read_study("studies/old.yaml")[0]["experiments"]["generate"]["techniques"]
+    assert not any({"sm80", "sm89"} & set(registry[name]["requires"]) for name in older)
+
+
+def test_the_memory_of_a_gpu_that_is_not_here_has_to_be_said(here):
+    with pytest.raises(StudyError, match="--gpu RTX 4070: say its memory too, such as --vram 8"):
+        new(told("--shape", "gpt2", "--gpu", "RTX 4070"))

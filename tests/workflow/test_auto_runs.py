@@ -1,4 +1,5 @@
-"""`runs: auto` through Snakemake: further runs of what is open, until it is decided or the budget is spent, and a no-op after that.
+"""`runs: auto` through Snakemake: further runs of what is open, until it is decided or the budget is spent, and a no-op after that; and a
+run of few minutes, which measures what was planned and ends.
 
 The jobs that measure are stand-ins, which write down speeds that this file names; plan, tables, page and all between are the project's.
 """
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import working_copy
 import yaml
+from speedgrid import foreseen, planning
+from speedgrid.planning import choice
 
 STAND_IN = """
 import json, sys, zlib
@@ -136,3 +139,27 @@ def test_what_the_budget_leaves_open_is_said_and_sharpen_goes_on_with_it(project
     assert {Path(path).parent.name for path in done(project)} == {"sdpa", "static_cache"}
     assert runs_of(project)["sdpa"] == 1 + left["open"][f"{FOLDER}/sdpa"]
     assert "Nothing to be done" in "".join(vars(working_copy.snakemake(project, *asked))[name] for name in ("stdout", "stderr"))
+
+
+def test_a_run_of_few_minutes_measures_what_was_planned_and_ends_and_the_next_does_the_rest(project, monkeypatch):
+    """Counted by jobs, not by time: the stand-ins take none."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 300, "intermediate_size": 128}
+    asked = study(project, budget_minutes=0, models={"tiny": {"architecture": {"model_type": "llama", **sizes}}})
+    monkeypatch.chdir(project)
+    found, _, _ = foreseen.foreseen(planning.read_grid("auto.yaml"))
+    # A second too few for all of it.
+    answer = working_copy.snakemake(project, *asked, **{choice.VARIABLE: f"{(found.seconds - 1) / 60}"})
+    assert answer.returncode == 0, answer.stderr
+    plan = json.loads((project / "results/plan.json").read_text(encoding="utf-8"))
+    left = {cell["technique"] for cell in plan["cells"] if cell["left_out"]}
+    assert left
+    assert left < set(SPEEDS) - {"baseline"}
+    measured = {Path(path).parent.name for path in done(project) if "measure" in path}
+    assert measured == set(SPEEDS) - left
+    page = (project / "results/report.html").read_text(encoding="utf-8")
+    assert "minutes, by estimate" in page
+
+    assert working_copy.snakemake(project, *asked).returncode == 0
+    assert {Path(path).parent.name for path in done(project) if "warmup" in path} == left
+    assert all(runs_of(project).values())
+    assert "does not fit into" not in (project / "results/report.html").read_text(encoding="utf-8")

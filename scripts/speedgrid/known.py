@@ -1,0 +1,150 @@
+"""What is known of a model, a machine and a cell before a study starts: what its estimates are made of. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from speedgrid.workload import DEFAULT
+
+ITEMS = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Bytes a second that a GPU reads; operations a second of its matrix products in float32 and in half precision, of which those of TF32
+    are half; and its compute capability."""
+
+    reads: float
+    float32: float
+    half: float
+    capability: str
+
+
+# By a part of the driver's name, the first that fits. From the data sheets, without sparsity, and from the bandwidth a tenth taken off,
+# which is what probes reach.
+GPUS = {
+    "H200": Gpu(4.4e12, 67e12, 989e12, "9.0"),
+    "H100 NVL": Gpu(3.5e12, 60e12, 835e12, "9.0"),
+    "H100 PCIE": Gpu(1.8e12, 51e12, 756e12, "9.0"),
+    "H100": Gpu(3.0e12, 67e12, 989e12, "9.0"),
+    "A100": Gpu(1.5e12, 19.5e12, 312e12, "8.0"),
+    "L40": Gpu(0.78e12, 91e12, 362e12, "8.9"),
+    "L4": Gpu(0.27e12, 30e12, 121e12, "8.9"),
+    "A10": Gpu(0.54e12, 31e12, 125e12, "8.6"),
+    "A40": Gpu(0.62e12, 37e12, 150e12, "8.6"),
+    "A6000": Gpu(0.69e12, 38e12, 155e12, "8.6"),
+    "V100": Gpu(0.81e12, 15.7e12, 125e12, "7.0"),
+    "T4": Gpu(0.29e12, 8.1e12, 65e12, "7.5"),
+    "5090": Gpu(1.6e12, 104e12, 209e12, "12.0"),
+    "5080": Gpu(0.86e12, 56e12, 112e12, "12.0"),
+    "5070": Gpu(0.60e12, 31e12, 62e12, "12.0"),
+    "5060": Gpu(0.40e12, 19e12, 38e12, "12.0"),
+    "4090": Gpu(0.91e12, 82e12, 165e12, "8.9"),
+    "4080": Gpu(0.65e12, 48e12, 97e12, "8.9"),
+    "4070": Gpu(0.45e12, 29e12, 58e12, "8.9"),
+    "4060": Gpu(0.24e12, 15e12, 30e12, "8.9"),
+    "3090": Gpu(0.84e12, 35e12, 71e12, "8.6"),
+    "3080": Gpu(0.68e12, 29e12, 59e12, "8.6"),
+    "3070": Gpu(0.40e12, 20e12, 40e12, "8.6"),
+    "3060": Gpu(0.32e12, 12.7e12, 25e12, "8.6"),
+    "2080": Gpu(0.40e12, 10e12, 40e12, "7.5"),
+}
+# A GPU that is none of these, or that is not known yet.
+SOME_GPU = Gpu(0.6e12, 30e12, 120e12, "8.0")
+# Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached; and operations a second of a core. Two cores scored a
+# model of 135 million in float32 at about 270 tokens a second, which is the share of this that scoring reaches.
+CPU_READS, CORE_RATE = 45e9, 100e9
+# What the driver, the CUDA context and others hold of a GPU's memory, so that it is not there for a cell.
+GPU_TAKEN = 0.9e9
+
+
+def of_name(name: str) -> Gpu:
+    """What is known of a GPU by its name."""
+    return next((gpu for part, gpu in GPUS.items() if part in name.upper()), SOME_GPU)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of a model before it is there. `kv_width` is the width of keys of one layer, `item` bytes a weight as it is stored,
+    `download` bytes to download; `written` bytes on the disk that are written here.
+
+    Of a model of images that is made of convolutions, `pixel_flop` and `pixel_values` are operations of a forward pass and values kept for
+    the backward one, for each pixel; of one that cuts images into patches, `pixel_tokens` are the patches for each pixel."""
+
+    parameters: int
+    layers: int
+    kv_width: int
+    embedding: int = 0
+    item: float = 2
+    download: float = 0
+    written: float = 0
+    gguf_bytes: float = 0
+    train_tokens: int = 0
+    width: int = 0
+    inner: int = 0
+    vocabulary: int = 0
+    heads: int = 0
+    pixel_flop: float = 0
+    pixel_values: float = 0
+    pixel_tokens: float = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a study runs. Memory in bytes: of the GPU, infinite where that is not here, or of the machine where there is none."""
+
+    is_gpu: bool
+    memory: float
+    bandwidth: float = 0
+    name: str = ""
+    cores: int = 2
+    made: frozenset[str] = frozenset()
+
+    @property
+    def _gpu(self) -> Gpu:
+        return of_name(self.name)
+
+    @property
+    def is_here(self) -> bool:
+        return self.memory < math.inf
+
+    @property
+    def reads(self) -> float:
+        """Bytes a second, measured or by the device's name."""
+        return self.bandwidth or (self._gpu.reads if self.is_gpu else CPU_READS)
+
+    def computes(self, kind: str) -> float:
+        """Operations a second in matrix products of a number format: one of ITEMS, or `tf32`."""
+        if not self.is_gpu:
+            return CORE_RATE * self.cores
+        return {"float32": self._gpu.float32, "tf32": self._gpu.half / 2}.get(kind, self._gpu.half)
+
+    @property
+    def room(self) -> float:
+        """The memory that a cell can have."""
+        return max(0.0, self.memory - GPU_TAKEN) if self.is_gpu else self.memory
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cell to measure: its technique's entry in the registry, with that of its checkpoint's transform, and how much it does. `settings`
+    are those of a workload other than `generate`."""
+
+    technique: str
+    engine: str
+    env: str
+    dtype: str
+    transform: Mapping | None
+    options: Mapping
+    prompt: int
+    new_tokens: int
+    batch: int
+    replies: int
+    warmup_replies: int
+    runs: int = 1
+    scored_tokens: int = 0
+    requests: int = 0
+    is_lossless: bool = False
+    is_baseline: bool = False
+    workload: str = DEFAULT
+    settings: Mapping = field(default_factory=dict)
