@@ -27,8 +27,8 @@ SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
 # of their own the CUDA context and their buffers; of a CPU the libraries.
 GPU_BESIDE = {"vllm": 1.3e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
-CPU_BESIDE = {"llamacpp": 0.18e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
-PYTORCH_BESIDE = {"cuda": 0.06e9, "cpu": 0.55e9}
+CPU_BESIDE = {"llamacpp": 0.155e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
+PYTORCH_BESIDE = {"cuda": 0.06e9, "cpu": 0.5e9}
 # Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one takes once its packages are there;
 # those for a CPU are what two cores took. llama.cpp is built besides, for a GPU and for a CPU.
 ENVIRONMENTS = {"report": (0.5e9, 0.5e9, 5), "evaluation": (0.7e9, 0.7e9, 20), "vllm": (12e9, 3e9, 30)}
@@ -40,8 +40,8 @@ NETWORK = 20e6
 # Seconds: of a job's start that no engine is blamed for, of the job that probes, of those that tabulate and write the page; and of
 # learning a token in training on two cores.
 JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 2.5, 20, 6, 5e-4
-# Bytes a second of making a checkpoint; to convert and then to quantize a GGUF file takes four times as long, and a while besides.
-WRITTEN, GGUF_S = 0.5e9, 10
+# Bytes a second of making a checkpoint; to convert and then to quantize a GGUF file takes four times as long.
+WRITTEN, GGUF_TIMES = 0.5e9, 4
 # Seconds of any run that measures something.
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
@@ -318,10 +318,11 @@ def making_s(model: Model, work: Work, machine: Machine) -> float:
         return 0.0
     learnt = (transform.get("recovery") or transform.get("train") or {}).get("tokens", 0)
     learning = 8.0 * model.parameters * learnt / (SCORING_SHARE * machine.computes(work.dtype))
-    written = model.parameters * model.item / WRITTEN
+    start, written = _cost_of(("baseline",), "cuda" if machine.is_gpu else "cpu").start_s, model.parameters * model.item / WRITTEN
     if transform["method"] == "gguf":
-        written = GGUF_S + 4 * written
-    return JOB_S + _cost_of(("baseline",), "cuda" if machine.is_gpu else "cpu").start_s + written + learning
+        # A process that converts, and one that quantizes.
+        start, written = 2 * start, GGUF_TIMES * written
+    return JOB_S + start + written + learning
 
 
 def scoring_s(model: Model, work: Work, machine: Machine) -> float:
