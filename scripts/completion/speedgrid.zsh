@@ -68,7 +68,7 @@ _shtab_speedgrid_compare_options=(
   "--fail-on[exit with 1 where a cell is slower or no longer works, or where any cell changed (default\: never)]:fail_on:(slower changed never)"
   "--floor[smallest difference that counts, however sure it is (default\: 1)]:PERCENT:"
   "--json[print JSON]"
-  ":results folder, summary.parquet, or folder of several results; the older one:_files"
+  ":results folder, summary.parquet, or folder of several results\; the older one:_files"
   ":the newer one:_files"
 )
 

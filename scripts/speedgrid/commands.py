@@ -28,6 +28,7 @@ OF_KINDS = "".join(f"{name:<14}{what}\n" for name, what in KINDS.items())
 PERCENT = 1.0  # stats.NEGLIGIBLE, which cannot be imported here
 GOALS = ("latency", "throughput", "memory", "energy", "money")  # those of report.advice, which cannot be imported either
 STARTS_PER = 1000  # likewise
+SPEEDS = ("latency", "throughput")  # what `advise` tells apart, and `new` does not: the same techniques may be the fastest
 ENVIRONMENTS = """\
 Environments of jobs are kept in ${SNAKEMAKE_CONDA_PREFIX:-~/.cache/speedgrid/envs}. Those made with uv
 get torch's CPU build where there is no NVIDIA driver, unless SPEEDGRID_TORCH=cuda.
@@ -205,7 +206,12 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", metavar="NAME", help="instead: random weights in the shape of a known model, such as llama-3.2-1b")
     parser.add_argument("--revision", default="main", help="branch, tag or commit of the repository (default: main)")
     parser.add_argument("--file", help="the GGUF file of a repository that has several")
-    parser.add_argument("--goal", choices=("speed", "memory", "quality"), help="what the techniques are for (default: speed)")
+    parser.add_argument(
+        "--goal",
+        type=lambda text: "speed" if text in SPEEDS else text,
+        choices=("speed", "memory", "quality"),
+        help="what the techniques are for (default: speed)",
+    )
     parser.add_argument("--vram", type=positive, metavar="GB", help="memory that a technique may take (default: what the device has)")
     parser.add_argument("--gpu", metavar="NAME", help="for another machine: its GPU, such as 'RTX 4070'; say its memory by --vram")
     parser.add_argument("--batch", type=_count, default=1, metavar="N", help="replies that are made at a time (default: 1)")

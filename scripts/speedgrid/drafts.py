@@ -235,6 +235,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         f"# Written by `speedgrid new`: {one_line(source.told)}. Every key is described in rules/schemas/study.schema.yaml.",
         f"study: {name}",
         f"title: Speed-up techniques for {source.name}",
+        *(["# Makes the page Japanese:", "# language: ja"] if language == "ja" else []),
         "seed: 20240331",
         "gpus:",
         *_device(wish),

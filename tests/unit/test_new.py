@@ -69,10 +69,11 @@ def test_a_branch_of_the_hub_is_written_down_as_the_commit_that_it_is_now(here, 
 def test_a_japanese_model_is_asked_in_japanese(here, tmp_path, monkeypatch):
     with hub.serving({"llm-jp/llm-jp-3": repository(tmp_path / "repository", model__safetensors=b"x")}) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        new(told("llm-jp/llm-jp-3"))
+        new(told("llm-jp/llm-jp-3", "--goal", "latency"))
     experiment = planning.read_study("studies/llm-jp-3.yaml")[0]["experiments"]["generate"]
     assert experiment["evaluate"]["text"] == "studies/texts/japanese.txt"
     assert "日本" in experiment["prompt"]
+    assert "# language: ja" in (here / "studies/llm-jp-3.yaml").read_text(encoding="utf-8")
 
 
 def test_of_several_gguf_files_one_has_to_be_named(here, tmp_path, monkeypatch):
@@ -123,7 +124,7 @@ def test_a_folder_is_read_where_it_lies_and_a_shape_comes_with_its_source(here, 
         (("bare",), "bare: no safetensors file; it holds no weights"),
         (("empty",), "empty is not a folder with a checkpoint (no config.json)"),
         (("odd.gguf",), "odd.gguf is no GGUF file, or damaged"),
-        (("--shape", "llama-3.1-70b", "--vram", "24"), "llama-3.1-70b-shape needs about 143.1 GB of 24.0 GB unquantized"),
+        (("--shape", "llama-3.1-70b", "--vram", "24"), "llama-3.1-70b-shape needs about 143.0 GB of 24.0 GB unquantized"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line_and_writes_nothing(here, arguments, said):
