@@ -27,7 +27,7 @@ SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
 # of their own the CUDA context and their buffers; of a CPU the libraries.
 GPU_BESIDE = {"vllm": 1.3e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
-CPU_BESIDE = {"llamacpp": 0.155e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
+CPU_BESIDE = {"attention": 0.35e9, "llamacpp": 0.155e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
 PYTORCH_BESIDE = {"cuda": 0.06e9, "cpu": 0.5e9}
 # Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one takes once its packages are there;
 # those for a CPU are what two cores took. llama.cpp is built besides, for a GPU and for a CPU.
@@ -179,9 +179,12 @@ def cache_bytes(model: Model, work: Work) -> float:
 
 def memory(model: Model, work: Work, is_gpu: bool) -> float:
     """The most bytes that a cell will hold while it replies: of the device, or of the process on a CPU."""
-    beside = GPU_BESIDE if is_gpu else CPU_BESIDE
-    fixed = beside.get(work.engine, PYTORCH_BESIDE["cuda" if is_gpu else "cpu"])
-    return 1.01 * weight_bytes(model, work) + cache_bytes(model, work) + fixed
+    return 1.01 * weight_bytes(model, work) + cache_bytes(model, work) + _beside(work, is_gpu)
+
+
+def _beside(work: Work, is_gpu: bool) -> float:
+    """Bytes that a process of the engine holds besides weights and cache."""
+    return (GPU_BESIDE if is_gpu else CPU_BESIDE).get(work.engine, PYTORCH_BESIDE["cuda" if is_gpu else "cpu"])
 
 
 # Time
@@ -282,7 +285,7 @@ def series(model: Model, work: Work, machine: Machine) -> list[passes.Run]:
         lengths = work.settings.get("lengths") or [work.new_tokens]
         longer = [replace(work, new_tokens=length) for length in lengths]
         return [passes.Run(reply_s(model, one, machine), memory(model, one, machine.is_gpu)) for one in longer]
-    beside = PYTORCH_BESIDE["cuda" if machine.is_gpu else "cpu"]
+    beside = _beside(work, machine.is_gpu)
     return [replace(run, held=run.held + beside) for run in passes.series(model, work, machine)]
 
 
@@ -412,7 +415,8 @@ def sure(found: Estimate, machine: Machine) -> str:
     kind = "cuda" if machine.is_gpu else "cpu"
     told = [f"speeds within a factor of {error(kind):.1f}"] if "reply" in found.nouns else []
     others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
-    told += [f"{' and '.join(others)} within a factor of {passes.ERROR[kind]:.1f}"] if others else []
+    known = f"within a factor of {passes.GPU_ERROR:.1f}" if machine.is_gpu else "a rough guess, as none were recorded on a processor"
+    told += [f"{' and '.join(others)} {known}"] if others else []
     return ", ".join(told)
 
 

@@ -13,8 +13,8 @@ from speedgrid.known import ITEMS, Machine, Model, Work
 from speedgrid.workload import WORKLOADS
 from speedgrid.workloads.largest import next_size
 
-# The factor within which nine of ten estimates of a step or pass were of what was measured (docs/performance.md).
-ERROR = {"cuda": 1.5, "cpu": 2.0}
+# The factor within which estimates of a step were of what was measured on a GPU (docs/performance.md).
+GPU_ERROR = 1.3
 # The share of the rate of matrix products, on a GPU and on a processor.
 SHARE = {True: 0.22, False: 0.35}
 # How often a value that is kept for the backward pass is read or written in a step.
