@@ -60,13 +60,12 @@
 
   function show() {
     const { group: place, goal, cards, card, loss, starts, price } = form.elements;
-    const size = told.cards[cards.value] ?? null;
-    const group = told.groups[place.value];
+    const [size, group] = [told.cards[cards.value] ?? null, told.groups[place.value]];
     price.placeholder = group.price ?? "";
     const ask = { goal: goal.value, budget: size && size * 1e9, loss: loss.value === "" ? null : Number(loss.value),
       starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
-    const figures = (name) => [inWords(figure(of[name], ask), ask, group), of[name].speedup].filter(Boolean).join(", ");
+    const figures = (name, gain = of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const named = (part, names, more = () => "") => list(part, names.map((name) => `${of[name].label}: ${figures(name)}${more(of[name])}`));
     const why = (cell) => ` – ${[fits(cell, ask) ? "" : cell.beyond, keeps(cell, ask) ? "" : cell.price].filter(Boolean).join("; ")}`;
@@ -76,7 +75,8 @@
     const unsure = choice && !of[choice].sure && !["memory", "energy"].includes(ask.goal);
     card.value = size ? `${size} GB` : translated("any");
     document.getElementById("guide-answer").dataset.choice = choice ?? "";
-    const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice)).split("\0") : [];
+    const faster = of[choice]?.speedup && translated("{} as fast as the baseline", of[choice].speedup);
+    const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, faster)).split("\0") : [];
     put("lead", choice ? [before, bold, after, unsure ? translated(" That it is faster than the baseline is not sure.") : ""] : [group.none]);
     list("costs", choice ? of[choice].costs : []);
     named("ties", ties);

@@ -179,7 +179,7 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
     def told(techniques: Sequence[str]) -> str:
         return "; ".join(named(guide, one, ask) for one in techniques)
 
-    lines = [tr("Take {0}: {1}.").format(guide.label(advice.choice), in_figures(guide, advice.choice, ask))]
+    lines = [tr("Take {0}: {1}.").format(guide.label(advice.choice), in_figures(guide, advice.choice, ask, said=True))]
     if advice.ties:
         lines.append(tr("As good: {}.").format(told(advice.ties)))
     if advice.open:
@@ -198,12 +198,12 @@ def named(guide: Guide, technique: str, ask: Ask) -> str:
     return f"{guide.label(technique)}: {in_figures(guide, technique, ask)}"
 
 
-def in_figures(guide: Guide, technique: str, ask: Ask) -> str:
-    """Its figure by the goal, and its speed-up."""
+def in_figures(guide: Guide, technique: str, ask: Ask, said: bool = False) -> str:
+    """Its figure by the goal, and its speed-up: with what it is over where that is to be said, or where the goal is no speed."""
     amount = guide.amount(technique, ask)
     parts = [guide.figure(amount, ask)] if amount is not None else []
     if speedup := guide.speedup(technique):
-        parts.append(tr("{} as fast as the baseline").format(speedup) if ask.goal in ("memory", "energy") else speedup)
+        parts.append(tr("{} as fast as the baseline").format(speedup) if said or ask.goal not in BY_SPEED else speedup)
     return tr(", ").join(parts)
 
 

@@ -160,6 +160,7 @@ def test_a_page_in_japanese_advises_in_japanese(page, tmp_path):
     with opened(path, tmp_path / "profile", 1280, "light") as driver:
         said = choose(driver, group=0, goal="latency", loss=0, starts=0, cards=9)
         assert said.startswith("torch.compile (static cache) が最適です：1 応答あたり ")
+        assert "速度はベースラインの 1.9" in said.partition("\n")[0]
         assert "これを測定したコマンド" in said
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 

@@ -362,7 +362,7 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
     assert status == 0
     random = "not measured (the model's weights are random); it keeps the model's arithmetic by construction"
     wanted = {
-        "decode-8b": ("Take vLLM: 633 ms a reply, 5.4×", random),
+        "decode-8b": ("Take vLLM: 633 ms a reply, 5.4× (4.2–6.8) as fast as the baseline.", random),
         "decode-1b": ("Take torch.compile (own loop): 210 ms a reply, 9.3×", random),
         "training-gpu": ("Take bfloat16 throughout, compiled: 27.0 ms a step, 2.3×", "its loss went from"),
     }

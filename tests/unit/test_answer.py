@@ -9,7 +9,7 @@ import records_factory as made
 from report_data import group_of
 from speedgrid.report.answer import answer, parameters_in_words
 
-BASELINE, SDPA, COMPILED, NAIVE = made.DEFAULT_CELLS[:4]
+BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
 
 
 def said(tmp_path, cells, devices=("cpu",), **options):
@@ -309,3 +309,9 @@ def test_where_all_replies_ended_at_once_nothing_is_ranked_and_the_page_says_why
     assert headline == "Nothing that was measured here can be ranked, so there is no answer."
     assert "Not ranked: SDPA." in points
     assert "20 of 1,280 tokens in 20 replies" in warnings
+
+
+def test_what_may_be_as_fast_as_a_leading_baseline_is_open_once(tmp_path):
+    _, points, _ = said(tmp_path, [replace(BASELINE, speed=60), replace(SDPA, speed=50), often(NO_CACHE)])
+    assert points.count("Open: ") == 1
+    assert "Open: whether SDPA could be as fast as Baseline (eager attention)." in points

@@ -86,3 +86,8 @@ def test_of_what_grew_the_largest_size_is_shown(lossy):
     figure, shown, _ = drawn(replace(lossy, rows=rows))
     assert figure.title == "The largest size that fits"
     assert [row["text"] for row in shown if row["name"] == "SDPA"] == ["2"]
+
+
+def test_of_quality_that_nobody_measured_the_chart_says_no_more_than_that_the_arithmetic_is_unchanged(tmp_path):
+    _, _, heads = drawn(group_of(tmp_path, (*made.DEFAULT_CELLS, PRUNED), quality_meaningful=False))
+    assert heads == ["Arithmetic unchanged", "Quality not known"]

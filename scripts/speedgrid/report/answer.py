@@ -48,18 +48,18 @@ PRICELESS = {
     "evaluated": Priceless(
         "Without a measurable loss of quality, ",
         "Nothing was measured here without a measurable loss of quality.",
-        "No technique lowers peak memory by {} % or more without a measurable loss of quality; {} peaks at {}.",
+        "No technique lowers peak memory by {}\u00a0% or more without a measurable loss of quality; {} peaks at {}.",
     ),
     "loss": Priceless(
         "With a loss that falls as the baseline's does, ",
         "Nothing was measured here with a loss that falls as the baseline's does.",
-        "No technique lowers peak memory by {} % or more with a loss that falls as the baseline's does; {} peaks at {}.",
+        "No technique lowers peak memory by {}\u00a0% or more with a loss that falls as the baseline's does; {} peaks at {}.",
     ),
 }
 UNMEASURED = Priceless(
     "With the model's arithmetic unchanged, ",
     "Nothing was measured here with the model's arithmetic unchanged.",
-    "No technique lowers peak memory by {} % or more with the model's arithmetic unchanged; {} peaks at {}.",
+    "No technique lowers peak memory by {}\u00a0% or more with the model's arithmetic unchanged; {} peaks at {}.",
 )
 
 
@@ -387,7 +387,7 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
         if len(dearer):
             none = tr_html(_priceless(group, guide).memory)
         else:
-            none = tr_html("No technique lowers peak memory by {} % or more; {} peaks at {}.")
+            none = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
         points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(baseline.memory_peak)))
     if len(dearer):
         told = [

@@ -143,12 +143,13 @@ def _memory_warning(group: Group) -> list[Markup]:
 def open_points(group: Group) -> list[Markup]:
     """What these runs leave open, and what would decide it: the standing of what may be the fastest, then verdicts on the baseline."""
     engaged, baseline = group.engaged, group.baseline
-    points = []
+    points, told = [], set()
     rows = engaged[engaged.standing == "unsure"]
     if len(rows):
         first = group.fastest
+        told = set(rows.technique) if first.is_baseline else told
         points.append(tr_html("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, _price(rows, first, True)))
-    rows = engaged[(engaged.verdict == "unsure") & ~engaged.is_baseline]
+    rows = engaged[(engaged.verdict == "unsure") & ~engaged.is_baseline & ~engaged.technique.isin(told)]
     if len(rows) and baseline is not None:
         rest = tr_html("Open: faster or slower than {}: {}. {}")
         points.append(rest.format(baseline.label, units.listed(_with_ratios(rows)), _price(rows, baseline, False)))
@@ -160,7 +161,8 @@ def _labels(rows) -> Markup:
 
 
 def _with_ratios(rows) -> list[Markup]:
-    return [Markup("{} {}× ({})").format(r.label, *units.with_interval(r.speedup, r.speedup_low, r.speedup_high)) for r in each(rows)]
+    said = Markup("{} {}× (<span class='whole'>{}</span>)")
+    return [said.format(r.label, *units.with_interval(r.speedup, r.speedup_low, r.speedup_high)) for r in each(rows)]
 
 
 def _price(rows, against, fastest: bool) -> Markup:

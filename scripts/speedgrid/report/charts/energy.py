@@ -30,7 +30,8 @@ def energy_figure(group: Group) -> Figure | None:
         tr(
             "Less is better. Of the GPU board or the processor packages while replies were counted, idle power included. A joule of each"
             " is {} kWh for a million; {}."
-        ).format(units.number(MILLION, 2), hours[0]),
+        ).format(units.number(MILLION, 2), hours[0])
+        + (tr(" Where there is no bar, “Was the machine quiet?” says why.") if known.isna().any() else ""),
         energy(group.rows, item),
         base.legend(group),
         base.in_words(group.rows.assign(joule=_joules(group.rows)), "joule", f" J/{item}"),

@@ -20,6 +20,7 @@ ROW, HEAD = 38, 22  # heights of a row, and of the words over a block
 LETTER = 6.2  # width of a character of a figure in words, on average
 # By what a technique does to quality: the words over a block, and how many techniques of it are drawn.
 BLOCKS = {"kept": ("Quality kept", 5), "price": ("At a price in quality", 3), "unknown": ("Quality not known", 3)}
+UNCHANGED = "Arithmetic unchanged"  # over what keeps the model's by construction, where nobody measured the quality of anything
 
 
 class Row(NamedTuple):
@@ -48,7 +49,7 @@ def proof_figure(group: Group, qualities: Mapping[str, Quality]) -> Figure | Non
         "proof",
         _title(group),
         _caption(group, blocks, left_out),
-        _chart(group, blocks, told),
+        _chart(group, blocks, told, qualities),
         [],
         figures,
         (*base.ROW_COLUMNS, *COLUMNS),
@@ -111,13 +112,18 @@ def _block(quality: Quality) -> str:
     return "kept" if quality.is_safe else "unknown" if quality.loss is None and quality.kind == "unknown" else "price"
 
 
-def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str, Row]) -> alt.LayerChart:
+def _head(block: str, own: Sequence[Quality]) -> str:
+    """The words over a block; of what nobody measured is said no more than is known."""
+    return tr(UNCHANGED) if any(quality.kind == "assumed" for quality in own) else tr(BLOCKS[block][0])
+
+
+def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str, Row], qualities: Mapping[str, Quality]) -> alt.LayerChart:
     """A row for each technique: its name and its figure in words, under them its mark with its interval; words over each block."""
     prepared = base.prepare(group.rows).set_index("technique")
     rows, heads, at = [], [], 0
     for block, names in blocks.items():
         if len(blocks) > 1:
-            heads.append({"words": tr(BLOCKS[block][0]), "y": at + HEAD / 2})
+            heads.append({"words": _head(block, [qualities[name] for name in names]), "y": at + HEAD / 2})
             at += HEAD
         for name in names:
             own, row = prepared.loc[name], told[name]
