@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import records_factory as made
 from report_data import group_of
+from speedgrid.quality import excerpts
+from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report.answer import answer, parameters_in_words
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
@@ -315,3 +317,14 @@ def test_what_may_be_as_fast_as_a_leading_baseline_is_open_once(tmp_path):
     _, points, _ = said(tmp_path, [replace(BASELINE, speed=60), replace(SDPA, speed=50), often(NO_CACHE)])
     assert points.count("Open: ") == 1
     assert "Open: whether SDPA could be as fast as Baseline (eager attention)." in points
+
+
+def test_of_what_text_a_price_is_stands_there_once(tmp_path):
+    group = group_of(tmp_path, [AGAIN, often(COMPILED), often(PRUNED), often(FOUR_BITS)])
+    texts = {"prune_50": (4.2, excerpts.TASK), "bnb_nf4": (0.11, HELD_OUT)}
+    for name, column in (("worst_loss", 0), ("worst_loss_task", 1)):
+        group.rows[name] = [texts.get(technique, (None, None))[column] for technique in group.rows.technique]
+    points = " ".join(point.striptags().replace("\u00a0", " ") for point in answer(group).points)
+    assert re.search(r"Faster at a price: Pruned by 50 % [\d.]+× \([\d.–]+\) for \+420 % bits per byte;", points)
+    assert points.count(excerpts.LABEL) == 1
+    assert f"is that of the text that the technique costs most: {excerpts.LABEL} or held-out text." in points

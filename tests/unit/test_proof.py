@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import records_factory as made
 from report_data import group_of
+from speedgrid.quality import excerpts
 from speedgrid.report import advice
 from speedgrid.report.answer import answer
 from speedgrid.report.charts.proof import proof_figure
@@ -91,3 +92,16 @@ def test_of_what_grew_the_largest_size_is_shown(lossy):
 def test_of_quality_that_nobody_measured_the_chart_says_no_more_than_that_the_arithmetic_is_unchanged(tmp_path):
     _, _, heads = drawn(group_of(tmp_path, (*made.DEFAULT_CELLS, PRUNED), quality_meaningful=False))
     assert heads == ["Arithmetic unchanged", "Quality not known"]
+
+
+def test_a_price_on_a_text_of_its_own_leaves_room_for_the_name(lossy):
+    """What it was scored on is in the guide and the tables: with it in the chart the names had no room."""
+    summary = lossy.rows.to_dict("records")
+    for row in summary:
+        if row["technique"] == "prune_50":
+            row |= {"worst_loss": 1.9, "worst_loss_task": excerpts.TASK}
+    figure = proof_figure(lossy, advice.qualities(summary))
+    rows = next(table for table in figure.chart.to_dict(validate=True)["datasets"].values() if "kept" in table[0])
+    pruned = next(row for row in rows if row["name"] == PRUNED.label)
+    assert pruned["text"].endswith("\u00d7 \u00b7 +190\u00a0% bits per byte")
+    assert pruned["room"] < 200

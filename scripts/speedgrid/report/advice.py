@@ -45,18 +45,24 @@ class Quality:
 
     `kind`: `baseline`; `kept`: measured, and no worse than the baseline within what could be seen; `assumed`: keeps the arithmetic by
     construction, where nobody measured the quality of anything; `loss`; `unknown`. `loss` is the share by which it is worse: 0 for the
-    first three, None where it is not known. `words` say it; `is_bits` where they are a change
-    of bits per byte.
+    first three, None where it is not known. `words` say it; `is_bits` where they are a change of bits per byte, `of` of what text where
+    that is not the held-out one.
     """
 
     kind: str
     loss: float | None
     words: str
     is_bits: bool = False
+    of: str = ""
 
     @property
     def is_safe(self) -> bool:
         return self.loss == 0
+
+    @property
+    def in_short(self) -> str:
+        """The words without the text that they are of."""
+        return tr("{} bits per byte").format(units.percent(self.loss)) if self.is_bits and self.loss is not None else self.words
 
 
 @dataclass(frozen=True)
@@ -330,8 +336,8 @@ def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float
     if worst is not None and worst > NEGLIGIBLE:
         if task == HELD_OUT:
             return Quality("loss", worst, tr("{} bits per byte").format(units.percent(worst)), is_bits=True)
-        of = tr("{} bits per byte of {}").format(units.percent(worst), tr(excerpts.LABEL) if task == excerpts.TASK else task)
-        return Quality("loss", worst, of, is_bits=True)
+        text = tr(excerpts.LABEL) if task == excerpts.TASK else task
+        return Quality("loss", worst, tr("{} bits per byte of {}").format(units.percent(worst), text), is_bits=True, of=text)
     if loss is not None and loss > NEGLIGIBLE and (low is None or low > 0):
         return Quality("loss", loss, tr("{} bits per byte").format(units.percent(loss)), is_bits=True)
     own, other = _known(row["accuracy"]), None if baseline is None else _known(baseline["accuracy"])

@@ -166,10 +166,11 @@ def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:
 
 
 def price(quality: Quality, short: bool = False) -> str:
-    """What a technique costs in quality, to stand after its speed-up; `short`: without the reason why it is not known."""
+    """What a technique costs in quality, to stand after its speed-up; `short`: without the reason why it is not known, or of what text."""
     if quality.kind == "unknown":
         return tr("with unknown quality") if short else tr("quality {}").format(quality.words)
-    return tr("for {}").format(quality.words) if quality.is_bits else tr("at a loss: {}").format(quality.words)
+    words = quality.in_short if short else quality.words
+    return tr("for {}").format(words) if quality.is_bits else tr("at a loss: {}").format(words)
 
 
 def needed(option: Option) -> str:

@@ -12,12 +12,14 @@ from typing import NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
 from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
 from speedgrid.report.language import now, tr, tr_html
+from speedgrid.report.quality import TASKS
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 from speedgrid.workload import WORKLOADS
@@ -225,6 +227,7 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     if len(rest):
         than = tr_html("Slower: {}.") if baseline is None else tr_html("Faster than {}, too: {}.")
         points.append(than.format(*([] if baseline is None else [baseline.label]), _in_order(rest, guide)))
+    points.append(_texts_point(guide))
     points += [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group), *_series_points(group)]
     if baseline is None:
         return points
@@ -273,6 +276,15 @@ def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
     if figure is None:
         return tr_html("Quality of {}: not measured ({}).").format(best.label, why_unknown(guide.by_name[best.technique]))
     return tr_html("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
+
+
+def _texts_point(guide: Guide) -> Markup | None:
+    """Of what text the prices in bits per byte are, where one is not of the held-out text, which the page shows them of elsewhere."""
+    texts = {quality.of or tr(TASKS[HELD_OUT]): quality.of for quality in guide.qualities.values() if quality.is_bits}
+    if not any(texts.values()):
+        return None
+    words = tr_html("A price in bits per byte is that of the text that the technique costs most: {}.")
+    return words.format(tr(" or ").join(texts))
 
 
 def _pays_point(best: pd.Series) -> Markup | None:

@@ -143,7 +143,8 @@ def _memory_warning(group: Group) -> list[Markup]:
 def open_points(group: Group) -> list[Markup]:
     """What these runs leave open, and what would decide it: the standing of what may be the fastest, then verdicts on the baseline."""
     engaged, baseline = group.engaged, group.baseline
-    points, told = [], set()
+    points: list[Markup] = []
+    told: set[str] = set()
     rows = engaged[engaged.standing == "unsure"]
     if len(rows):
         first = group.fastest

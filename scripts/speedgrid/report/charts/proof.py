@@ -17,7 +17,8 @@ from speedgrid.report.tables import Group, each
 COLUMNS = ("speedup", "speedup_low", "speedup_high", "rate_low", "rate_high", "largest", "unit")
 NAME, MARK = 11, 27  # pixels from the top of a row to the middle of its name, and to its mark
 ROW, HEAD = 38, 22  # heights of a row, and of the words over a block
-LETTER = 6.2  # width of a character of a figure in words, on average
+LETTER = 6.2  # width of a character of a figure in words, on average; those of Japanese are twice as wide
+WIDE = "\u2e80"  # the first of these
 # By what a technique does to quality: the words over a block, and how many techniques of it are drawn.
 BLOCKS = {"kept": ("Quality kept", 5), "price": ("At a price in quality", 3), "unknown": ("Quality not known", 3)}
 UNCHANGED = "Arithmetic unchanged"  # over what keeps the model's by construction, where nobody measured the quality of anything
@@ -94,7 +95,7 @@ def price(quality: Quality) -> str:
         return ""
     if quality.kind == "unknown":
         return tr("quality not known")
-    return quality.words if quality.is_bits else tr("a loss of quality")
+    return quality.in_short if quality.is_bits else tr("a loss of quality")
 
 
 def _blocks(group: Group, qualities: Mapping[str, Quality], ranked: Sequence[str]) -> dict[str, list[str]]:
@@ -130,7 +131,7 @@ def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str,
             # Beside a price there is no room for the interval in words, too.
             said, short = (f"{words} · {row.price}" if row.price else words for words in (row.text, row.text.partition(" ")[0]))
             shown: dict[str, Any] = {"figure": said, "text": short if row.price else said}
-            shown["room"] = round(len(shown["text"]) * LETTER + 12)
+            shown["room"] = round(sum(LETTER * (1 + (letter >= WIDE)) for letter in shown["text"]) + 12)
             places = {"y": at + NAME, "mark": at + MARK, "low": row.low, "high": row.high, "value": row.value, "kept": block == "kept"}
             rows.append({"name": own["name"], "kind": own.kind, "state": own.state} | shown | places)
             at += ROW
