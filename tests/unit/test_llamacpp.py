@@ -231,6 +231,7 @@ def test_the_share_of_sampling_is_what_passes_outside_of_llama_decode(monkeypatc
 @pytest.mark.parametrize(
     ("config", "room", "kept", "refused"),
     [
+        ({"sliding_window": 16}, 18, -16, True),
         ({"sliding_window": 16}, 17, 0, False),
         ({"sliding_window": 16}, 18, 0, True),
         ({"sliding_window": 16}, 18, 16, False),
@@ -246,7 +247,9 @@ def test_a_sliding_window_that_llama_cpp_does_not_keep_to_is_refused_where_it_ma
     engine = object.__new__(llamacpp.Engine)
     engine.config = SimpleNamespace(model_type="mistral", to_dict=lambda: told)
     engine.language = SimpleNamespace(text_config=engine.config)
-    engine.native_model, engine.lib = None, SimpleNamespace(llama_model_n_swa=lambda model: kept)
+    engine.native_model, engine.lib = None, SimpleNamespace(llama_model_n_swa=lambda model: abs(kept))
+    # A negative one stands for a width that is read and not kept to.
+    engine.log = SimpleNamespace(text=f"print_info: is_swa_any            = {int(kept > 0)}\n")
     if not refused:
         engine.refuse_window(room)
         return

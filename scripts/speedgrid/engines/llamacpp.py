@@ -118,7 +118,9 @@ class Engine(base.Engine):
         it would attend to more than the model does."""
         config = self.language.text_config.to_dict()
         widths = {width for width in ceilings.windows(config, config.get("num_hidden_layers") or 1) if width}
-        if widths and room - 1 > min(widths) and self.lib.llama_model_n_swa(self.native_model) not in widths:
+        # It reads the width of some families, and has their layers see all the same.
+        keeps = self.lib.llama_model_n_swa(self.native_model) in widths and not re.search(r"is_swa_any\s+= 0\b", self.log.text)
+        if widths and room - 1 > min(widths) and not keeps:
             raise Unsupported(
                 f"llama.cpp computes {self.config.model_type} without its sliding window of {min(widths):,} tokens, and prompt and reply"
                 f" together need {room - 1:,}"
