@@ -136,7 +136,15 @@ def test_a_scale_of_attention_that_llama_cpp_passes_over_is_refused(config, take
     if "text_config" in told:
         told["text_config"] = {**shape, **told["text_config"]}
     if taken is None:
-        gguf.refuse_scale(told)
+        gguf.refuse_passed_over(told)
         return
     with pytest.raises(Unsupported, match=f"as if `query_pre_attn_scalar` of config.json were {taken}"):
-        gguf.refuse_scale(told)
+        gguf.refuse_passed_over(told)
+
+
+def test_experts_that_llama_cpp_chooses_by_groups_are_refused_where_the_model_does_not():
+    grouped = {"model_type": "deepseek_v2", "n_group": 8}
+    for told in ({**grouped, "topk_method": "group_limited_greedy"}, {**grouped, "n_group": 1, "topk_method": "greedy"}):
+        gguf.refuse_passed_over(told)
+    with pytest.raises(Unsupported, match="chooses experts by their groups"):
+        gguf.refuse_passed_over({**grouped, "topk_method": "greedy"})

@@ -108,7 +108,7 @@ def make(task: Task) -> dict:
     config = loading.read_config(task.source, task.trust_remote_code)
     loading.read_tokenizer(task.source, task.trust_remote_code)
     loading.refuse_own_head(task.source, config, "llama.cpp's converter, for many families,")
-    refuse_scale(config.to_dict())
+    refuse_passed_over(config.to_dict())
     target = task.target / WEIGHTS
     if kind in CONVERTED:
         convert(task.source, target, kind, task.trust_remote_code)
@@ -121,10 +121,15 @@ def make(task: Task) -> dict:
     return {"calibration_tokens": 0}
 
 
-def refuse_scale(config: Mapping) -> None:
-    """Raise Unsupported for a Gemma whose attention is scaled otherwise than llama.cpp does it, which has a rule in the place of the
-    setting `query_pre_attn_scalar`: the width of a head, and of its published 27 billion parameters that of the stream over the heads."""
+def refuse_passed_over(config: Mapping) -> None:
+    """Raise Unsupported for settings of a model that llama.cpp has rules of its own for: it would compute another model.
+
+    It scales the attention of a Gemma by the width of a head, and with its published 27 billion parameters by that of the stream over the
+    heads, whatever `query_pre_attn_scalar` says; and it chooses the experts of a DeepSeek by their groups, whatever `topk_method` says.
+    """
     told = config.get("text_config") or config
+    if told.get("topk_method") == "greedy" and (told.get("n_group") or 1) > 1:
+        raise Unsupported("llama.cpp chooses experts by their groups (`n_group` of config.json), and `topk_method` says greedy")
     kind, scalar, layers = str(told.get("model_type")), told.get("query_pre_attn_scalar"), told.get("num_hidden_layers")
     if not scalar or LARGE_GEMMAS.get(kind) is None:
         return

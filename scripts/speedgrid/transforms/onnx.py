@@ -204,6 +204,11 @@ def _export(model, folder: Path, shared: bool) -> Path:
         )
     except torch.onnx.OnnxExporterError as error:
         raise Unsupported(f"PyTorch cannot export the model to ONNX: {str(error).strip().partition(chr(10))[0]}") from error
+    except RuntimeError as error:
+        if "Sizes of tensors must match" not in str(error):
+            raise
+        kind = model.config.model_type
+        raise Unsupported(f"optimum-onnx exports {kind} with a KV cache of another shape than the model has: {error}") from error
     return folder / WEIGHTS
 
 
