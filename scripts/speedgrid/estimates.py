@@ -395,6 +395,20 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
     return found
 
 
+def together(one: Estimate, other: Estimate) -> Estimate:
+    """What the cells of two devices take, one device after the other; the first figure and the memory are those of the first."""
+    return replace(
+        one,
+        seconds=one.seconds + other.seconds,
+        download=one.download + other.download,
+        disk=one.disk + other.disk,
+        environments=sorted({*one.environments, *other.environments}),
+        cells=one.cells + other.cells,
+        not_fitting=one.not_fitting + other.not_fitting,
+        nouns=one.nouns | other.nouns,
+    )
+
+
 def error(device: str) -> float:
     """The factor within which estimates of a step were of recorded runs that they were not fitted to, for nine of ten; on a kind of device,
     `cuda` or `cpu`. NaN where no technique was recorded on two models."""

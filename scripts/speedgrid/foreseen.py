@@ -37,20 +37,31 @@ def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
     """The estimate of what is not measured yet, the machine that it is for, and the models that nothing is known of."""
     left = Left.of(grid)
     unknown = {f"model {cell.model}" for cell in left.unknown}
-    cells = [(model, done) for _, model, done in left.cells]
-    return estimates.study(cells, list(left.missing.values()), left.environments, left.machine), left.machine, unknown
+    own, beside = (
+        [(model, does) for cell, model, does in left.cells if (left.of_cell(cell) is left.machine) == flag] for flag in (True, False)
+    )
+    found = estimates.study(own, list(left.missing.values()), left.environments, left.machine)
+    if beside:
+        found = estimates.together(found, estimates.study(beside, [], [], left.beside))
+    return found, left.machine, unknown
 
 
 @dataclass(frozen=True)
 class Left:
     """What is left of a study: cells to measure, each with its model and what it does; the models to prepare among theirs, by name; the
-    cells that nothing is known of; the environments of all; and the machine."""
+    cells that nothing is known of; the environments of all; the machine, with its GPU where one of these cells is measured on that; and the
+    same without it, for cells on the processor beside them."""
 
     cells: list[tuple[Cell, Model, Work]]
     missing: dict[str, Model]
     unknown: list[Cell]
     environments: frozenset[str]
     machine: Machine
+    beside: Machine
+
+    def of_cell(self, cell: Cell) -> Machine:
+        """Where a cell is measured."""
+        return self.machine if cell.on_gpu == self.machine.is_gpu else self.beside
 
     @classmethod
     def of(cls, grid) -> "Left":
@@ -60,8 +71,9 @@ class Left:
         unknown = [cell for cell in left if cell.model not in known]
         missing = {name: model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()}
         used = frozenset[str]().union(*map(environments_of, left))
-        gpu = next((cell for cell in grid.cells if cell.on_gpu), None)
-        return cls(cells, missing, unknown, used, machine(gpu is not None, used, gpu.device.get("name", "") if gpu else ""))
+        gpu = next((cell for cell in left if cell.on_gpu), None)
+        main = machine(gpu is not None, used, gpu.device.get("name", "") if gpu else "")
+        return cls(cells, missing, unknown, used, main, machine(False, used))
 
 
 def environments_of(cell: Cell) -> frozenset[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import estimates, foreseen, known, passes, planning
+from speedgrid import estimates, foreseen, hardware, known, passes, planning
 from speedgrid.known import Machine
 from speedgrid.workload import WORKLOADS
 
@@ -167,3 +167,24 @@ def test_a_gpu_that_the_study_names_is_estimated_by_its_name(tmp_path, monkeypat
     assert "on H200, which is not here" in fast
     assert known.Machine(True, 1, name="H200").reads > known.Machine(True, 1, name="L4").reads
     assert fast.partition("about ")[2] != slow.partition("about ")[2]
+
+
+def test_cells_on_the_processor_beside_a_gpu_take_the_time_of_a_processor(tmp_path, monkeypatch):
+    """A study of both devices was estimated as if all of it ran on the GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(foreseen.hardware, "gpus", lambda: [hardware.Gpu("NVIDIA H200", "", "", 141 * 10**9, "9.0")])
+    text = (studies.ROOT / "studies/training-gpu.yaml").read_text(encoding="utf-8")
+    devices = {"gpu": "gpu: {device: cuda}", "cpu": "cpu: {device: cpu}"}
+    seconds = {}
+    for name, told in {**devices, "both": "\n  ".join(devices.values())}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text.replace(devices["gpu"], told), encoding="utf-8")
+        grid = planning.read_grid(path)
+        left = foreseen.Left.of(grid)
+        estimate, machine, _ = foreseen.foreseen(grid)
+        seconds[name] = sum(estimates.cell_s(model, work, left.of_cell(cell)) for cell, model, work in left.cells)
+        assert estimate.cells == len(left.cells)
+        assert machine.is_gpu == (name != "cpu")
+        assert estimate.seconds > seconds[name]
+    assert seconds["cpu"] > 3 * seconds["gpu"]
+    assert seconds["both"] == pytest.approx(seconds["cpu"] + seconds["gpu"])

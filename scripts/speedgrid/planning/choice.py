@@ -87,7 +87,7 @@ def _candidates(registry: Mapping, left: foreseen.Left) -> list[selection.Candid
                 group=cell.key[:3],
                 family=registry[cell.technique]["family"],
                 is_baseline=cell.is_baseline,
-                seconds=estimates.cell_s(model, work, left.machine),
+                seconds=estimates.cell_s(model, work, left.of_cell(cell)),
                 shared=shared,
             )
         )
