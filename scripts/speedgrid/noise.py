@@ -16,10 +16,10 @@ from speedgrid.stats import Prior, Run
 
 TABLE = Path(__file__).with_name("noise.csv")
 # How much such cells differ in their noise, as degrees of freedom; chosen by simulated hosts of 0.5 to 25 % noise, of which a prior of 3
-# lets 96 to 98 % of the intervals hold (tests/benchmarks/verdicts.py).
+# lets 94 to 97 % of the intervals hold (tests/benchmarks/verdicts.py).
 DF = 3.0
 # From so many recorded cells on a kind of device has a prior of its own; until then it has that of all devices with the same bound.
-ENOUGH = 10
+ENOUGH = 8
 # Less than this no prior says, until ENOUGH cells have shown it: few runs that agree by chance must not rank what is equal.
 LEAST_SD = 0.0075
 # A loop that waits for the device repeats to under a percent; one that waits for the processor, which has other things to do, does not.

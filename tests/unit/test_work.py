@@ -251,6 +251,18 @@ def test_the_power_at_last_shows_what_fixed_costs_hide(tmp_path):
     assert rows["heavy"]["growth_last"] > 1.9
 
 
+def test_a_power_that_could_be_anything_is_not_told(tmp_path):
+    # The small sizes take the same time, so that a straight line through three sizes misses them all.
+    times = {512: 1.0, 2048: 1.0, 4096: 2.7}
+    parts = {"plain": [step(n, seconds, point=p) for p, seconds in times.items() for n in (1, 2)]}
+    grid = write_cells(tmp_path, parts, workload="growth", unit="token")
+    rows, _ = summary_of(grid)
+    assert rows["plain"]["growth_high"] - rows["plain"]["growth_low"] > 1
+    text = page_of(grid)
+    assert "Time grows with a power of the size, fitted" not in text
+    assert "Between the two largest sizes alone: Plain 1.4." in text
+
+
 def test_a_table_by_size_with_nothing_in_it_is_left_out(series):
     _, points = summary_of(series)
     assert "Rate by size" in [table.title for table in training.point_tables(points)]

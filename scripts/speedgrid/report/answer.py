@@ -103,6 +103,8 @@ GROWN = {
         "Nothing here takes a larger model than <strong>{}</strong>, the baseline: {}.",
     ),
 }
+# The width of the interval of a power of the size up to which it is told.
+GROWTH_KNOWN = 1.0
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
 
 
@@ -338,8 +340,10 @@ def _growth_points(group: Group) -> list[Markup]:
     rows = group.engaged[group.engaged.growth.notna()]
     if not len(rows):
         return []
-    told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in each(rows)]
-    points = [tr_html("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))]
+    # A power that may be anything from a fall to a cube says nothing of how the time grows.
+    known = rows[~(rows.growth_high - rows.growth_low > GROWTH_KNOWN)]
+    told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in each(known)]
+    points = [tr_html("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))] if told else []
     # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
     last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in each(rows[rows.growth_low.notna()])]
     return points + ([tr_html("Between the two largest sizes alone: {}.").format(units.listed(last))] if last else [])

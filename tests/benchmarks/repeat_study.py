@@ -1,0 +1,88 @@
+"""How often a study's verdicts are right: the same study again and again on one machine, each judged by all of them together.
+
+    python tests/benchmarks/repeat_study.py [STUDY] [--times 10] [--busy 1] --keep FOLDER
+
+Run it in a clone of its own, with the Python of the tests; STUDY is config.yaml unless given. Checkpoints and models stay, every figure is
+measured anew. --busy keeps that many cores busy with a loop. What a technique's speed-up really is, is its median over all repetitions. A
+repetition is right where it names the fastest, says nothing false, and decides whatever is at least a quarter faster or slower. --only
+reads the tables that earlier calls left in FOLDER.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[2]
+CLEAR = 1.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("study", nargs="?", default="config.yaml")
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--busy", type=int, default=0, help="cores kept busy")
+    parser.add_argument("--keep", type=Path, required=True, metavar="FOLDER", help="for the tables")
+    parser.add_argument("--only", action="store_true", help="judge what is there")
+    arguments = parser.parse_args()
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(0 if arguments.only else arguments.busy)]
+    try:
+        for number in range(0 if arguments.only else arguments.times):
+            print(f"{number + 1}: {repeat(arguments.study, arguments.keep / f'{number + 1:02}.parquet'):.0f} s", flush=True)
+    finally:
+        for loop in loops:
+            loop.kill()
+    tables = [pq.read_table(path).to_pylist() for path in sorted(arguments.keep.glob("*.parquet"))]
+    if not tables:
+        sys.exit(f"{arguments.keep}: no table of a study is there")
+    judge(tables)
+
+
+def repeat(study: str, kept: Path) -> float:
+    """Run the study without the measurements of the last time, keep its summary, and give the seconds that it took."""
+    for path in [
+        *ROOT.glob("results/*/*/*/*/measure*.parquet"),
+        *ROOT.glob("results/*/*/*/*/warmup.parquet"),
+        ROOT / "results/further.json",
+    ]:
+        path.unlink(missing_ok=True)
+    began = time.monotonic()
+    done = subprocess.run([ROOT / "speedgrid", "run", "--study", study], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+    kept.write_bytes((ROOT / "results/summary.parquet").read_bytes())
+    return time.monotonic() - began
+
+
+def judge(tables: Sequence[Sequence[Mapping]]) -> None:
+    names = [row["technique"] for row in tables[0] if row["speedup"] is not None and not row["is_baseline"]]
+    ratios = {name: [row["speedup"] for table in tables for row in table if row["technique"] == name] for name in names}
+    truth = {name: float(np.median(found)) for name, found in ratios.items()}
+    right = 0
+    for table in tables:
+        said = {row["technique"]: row for row in table if row["technique"] in truth}
+        fastest = max(said, key=lambda name: said[name]["speedup"]) == max(truth, key=truth.get)
+        false = [name for name, row in said.items() if is_false(row["verdict"], truth[name])]
+        unsaid = [name for name, row in said.items() if row["verdict"] == "unsure" and not 1 / CLEAR < truth[name] < CLEAR]
+        right += fastest and not false and not unsaid
+        errors = [*(f"FALSE {name}" for name in false), *(f"open {name}" for name in unsaid)]
+        print("fastest" if fastest else "NOT THE FASTEST", *errors, sep="; ")
+    for name in names:
+        verdicts = [row["verdict"] for table in tables for row in table if row["technique"] == name]
+        counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in sorted(set(verdicts)))
+        print(f"{name:24} {truth[name]:6.2f}× ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})  {counts}")
+    print(f"right in {right} of {len(tables)}")
+
+
+def is_false(verdict: str, truth: float) -> bool:
+    return (verdict == "faster" and truth < 1) or (verdict == "slower" and truth > 1) or (verdict == "same" and not 0.95 < truth < 1.05)
+
+
+if __name__ == "__main__":
+    main()
