@@ -364,6 +364,8 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
     wanted = {
         "decode-8b": ("Take vLLM: 633 ms a reply, 5.4× (4.2–6.8) as fast as the baseline.", random),
         "decode-1b": ("Take torch.compile (own loop): 210 ms a reply, 9.3×", random),
+        "engines-1b": ("Take torch.compile (own loop): 209 ms a reply, 8.4×", random),
+        "compile-prefill-decode": ("Take torch.compile (static cache): 664 ms a reply, 4.6×", random),
         "training-gpu": ("Take bfloat16 throughout, compiled: 27.0 ms a step, 2.3×", "its loss went from"),
     }
     # Of other devices the figures differ.

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 from speedgrid import planning, records
-from speedgrid.schema import AXES, MEASURED, RUNS, SUMMARY
+from speedgrid.schema import AXES, MEASURED, POINTS, RUNS, SUMMARY
 
 RESULTS = planning.ROOT / "docs" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/*/summary.parquet"))
@@ -22,6 +22,34 @@ def table_of(folder: Path, experiment: str = "") -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+def head_of(folder: Path) -> list[str]:
+    """The head of the first table under the paragraph that links a folder's page."""
+    below = (RESULTS / "README.md").read_text(encoding="utf-8").partition(f"{folder.relative_to(RESULTS)}/report.html")[2]
+    return [cell.strip() for cell in below.partition("\n|")[2].partition("\n")[0].strip("|").split("|")]
+
+
+# What a column after the first four holds, as it is written.
+OTHERS = {
+    "first token": lambda row: f"{1000 * row['ttft_s']:.0f} ms",
+    "cold start": lambda row: f"{row['cold_start_s']:.0f} s",
+    "prefill, token/s": lambda row: f"{row['prefill_tokens_per_s']:,.0f}",
+    "decoding, token/s": lambda row: f"{row['decode_tokens_per_s']:.1f}",
+}
+
+
+def test_the_times_by_length_are_those_of_the_points():
+    folder = RESULTS / "h100" / "attention-gpu"
+    points = {(row["technique"], row["point"]): row for row in records.read(folder / "points.parquet", POINTS).rows}
+    below = (RESULTS / "README.md").read_text(encoding="utf-8").partition("Mean time of a pass by length")[2]
+    lines = [line.strip("|").split("|") for line in below.partition("\n|")[2].partition("\n\n")[0].splitlines()]
+    names = {"cuDNN": "cudnn", "flash": "flash", "FlexAttention, compiled": "flex", "materialised": "materialised"}
+    assert len(lines[2:]) == len(names) == len(points) / 3
+    for name, *cells in lines[2:]:
+        of = [points[f"attention_{names[name.strip()]}", length] for length in (512, 2048, 4096)]
+        wanted = [f"{1000 * row['latency_mean_s']:.3f} ms" for row in of] + [f"{of[-1]['flop_per_s'] / 1e12:.0f} TFLOP/s"]
+        assert [cell.strip() for cell in cells] == wanted
+
+
 def test_there_are_results_of_a_gpu():
     assert FOLDERS, "docs/results holds no summary.parquet"
 
@@ -31,15 +59,17 @@ def test_the_tables_have_the_figures_of_the_summary(folder):
     rows = records.read(folder / "summary.parquet", SUMMARY).rows
     experiments = {row["experiment"] for row in rows}
     for experiment in experiments:
-        measured = sorted((row for row in rows if row["experiment"] == experiment), key=lambda row: -row["rate"])
+        measured = sorted((row for row in rows if row["experiment"] == experiment and row["rate"]), key=lambda row: -row["rate"])
         table = table_of(folder, experiment if len(experiments) > 1 else "")
         assert [cells[1].replace(",", "") for cells in table] == [f"{row['rate']:.1f}" for row in measured]
-        for (name, _, speedup, share), row in zip(table, measured, strict=True):
+        for (name, _, speedup, share, *others), row in zip(table, measured, strict=True):
             assert share == (f"{100 * row['mbu']:.0f} %" if "%" in share else f"{row['memory_peak'] / 2**30:.1f} GiB"), name
             numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", speedup)]
             wanted = [1.0] if row["is_baseline"] else [row["speedup"], row["speedup_low"], row["speedup_high"]]
             assert numbers == pytest.approx(wanted, rel=0.015), name
             assert ("open" in speedup) == (row["verdict"] == "unsure"), name
+            for head, cell in zip(head_of(folder)[4:], others, strict=True):
+                assert cell == OTHERS[head](row), (name, head)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
