@@ -297,7 +297,7 @@ def _replies(work: Work) -> bool:
 def held(model: Model, work: Work, machine: Machine) -> float:
     """The most bytes that a cell will hold: at the largest size that fits, or at the first one where none does."""
     tried = series(model, work, machine)
-    room = min(machine.room, work.settings.get("memory_budget") or math.inf)
+    room = min(passes.room(machine), work.settings.get("memory_budget") or math.inf)
     return max((run.held for run in tried if run.held <= room), default=tried[0].held)
 
 

@@ -63,8 +63,13 @@ def series(model: Model, work: Work, machine: Machine) -> list[Run]:
     if kind.seeks_largest:
         return _largest(model, work, machine)
     if kind.has_sizes:
-        return list(_until_full((_attention(model, work, machine, length) for length in work.settings["lengths"]), machine.room))
+        return list(_until_full((_attention(model, work, machine, length) for length in work.settings["lengths"]), room(machine)))
     return [_step(model, work, machine, work.batch, work.settings.get("sequence", 0))]
+
+
+def room(machine: Machine) -> float:
+    """Bytes at which a series of sizes ends."""
+    return machine.room if machine.is_here else SOME_MEMORY
 
 
 def first_s(model: Model, work: Work) -> float:
@@ -74,17 +79,17 @@ def first_s(model: Model, work: Work) -> float:
     )
 
 
-def _until_full(runs: Iterator[Run], room: float) -> Iterator[Run]:
+def _until_full(runs: Iterator[Run], most: float) -> Iterator[Run]:
     for run in runs:
         yield run
-        if run.held > room:
+        if run.held > most:
             return
 
 
 def _largest(model: Model, work: Work, machine: Machine) -> list[Run]:
     """The sizes that the search for the largest one tries."""
     settings = work.settings
-    room = min(settings.get("memory_budget") or math.inf, machine.room if machine.is_here else SOME_MEMORY)
+    most = min(settings.get("memory_budget") or math.inf, room(machine))
     step = {"batch_size": work.options.get("accumulate", 1), "sequence": 16, "layers": 1}[settings["grows"]]
     done: list[tuple[int | None, bool]] = []
     found = []
@@ -98,7 +103,7 @@ def _largest(model: Model, work: Work, machine: Machine) -> list[Run]:
         else:
             batch = size
         found.append(_step(grown, work, machine, batch, sequence))
-        done.append((size, found[-1].held <= room))
+        done.append((size, found[-1].held <= most))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -123,6 +124,14 @@ def test_a_series_of_lengths_ends_where_memory_does():
     lengths = work.settings["lengths"]
     assert len(estimates.series(model, work, Machine(True, 8e9, name="NVIDIA L4"))) < len(lengths)
     assert len(estimates.series(model, work, Machine(True, 1e15, name="NVIDIA L4"))) == len(lengths)
+
+
+def test_a_series_ends_on_a_gpu_that_is_not_here_too():
+    """Attention written out over 131,072 tokens was said to take 4,951 GB of it."""
+    elsewhere = Machine(True, math.inf)
+    for cell, model, work in cells("s3"):
+        if WORKLOADS[cell.workload].has_sizes:
+            assert estimates.held(model, work, elsewhere) <= passes.SOME_MEMORY, cell.folder
 
 
 def test_without_a_cache_long_replies_take_more_than_as_many_times_as_long():
