@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from speedgrid import records
 from speedgrid.comparison import KEYS, Key, Measured, Results
-from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
+from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY
 
 # The result files of runs, and no twin of one (`measure.failed.parquet`).
 A_RUN = re.compile(r"measure(-\d+)?\.parquet")
@@ -28,13 +28,24 @@ def read(path: Path) -> Results:
 def read_both(a: Path, b: Path) -> tuple[Results, Results]:
     """Both sides of a comparison, of which each may be a folder of several results: of these, those that hold a cell of the other side.
 
-    Raises RecordError for what is not a result, and where two results of a folder hold the same cell.
+    Raises RecordError for what is not a result, and where two results of a folder hold the same cell and as much of the other side.
     """
     sides = [[read(one) for one in _several(path)] for path in (a, b)]
     cells = [{key for one in side for key in _cells(one)} for side in sides]
-    chosen = [[one for one in side if _cells(one) & other] or side for side, other in zip(sides, reversed(cells), strict=True)]
+    chosen = [_chosen(side, other) or side for side, other in zip(sides, reversed(cells), strict=True)]
     first, second = (_together(path, side) for path, side in zip((a, b), chosen, strict=True))
     return first, second
+
+
+def _chosen(side: Sequence[Results], other: set[Key]) -> list[Results]:
+    """Of several results those with cells of the other side; of two with the same cell the one that has more in common with it."""
+    found: list[Results] = []
+    sharing = {id(one): len(_cells(one) & other) for one in side}
+    for one in sorted((one for one in side if sharing[id(one)]), key=lambda one: -sharing[id(one)]):
+        rivals = [taken for taken in found if _cells(taken) & _cells(one)]
+        if all(sharing[id(taken)] == sharing[id(one)] for taken in rivals):
+            found.append(one)
+    return sorted(found, key=lambda one: one.name)
 
 
 def _several(path: Path) -> list[Path]:
@@ -46,7 +57,8 @@ def _several(path: Path) -> list[Path]:
 
 
 def _cells(side: Results) -> set[Key]:
-    return {tuple(row[axis] for axis in KEYS) for row in side.summary}
+    """The cells of a result that a job has come to."""
+    return {tuple(row[axis] for axis in KEYS) for row in side.summary if row["status"] != NOT_RUN}
 
 
 def _together(path: Path, side: Sequence[Results]) -> Results:

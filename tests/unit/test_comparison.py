@@ -483,3 +483,14 @@ def test_what_is_not_measured_yet_says_nothing_against_the_other_side(tmp_path):
     assert (outcomes(found)["waiting"], outcomes(found)["broken"]) == ("disappeared", "status")
     assert [change.technique for change in found.failures("slower")] == ["broken"]
     assert f"1 of 4 cells of {b} not measured yet" in found.notes
+
+
+def test_of_two_results_with_a_cell_that_with_more_of_the_other_side_is_compared(tmp_path):
+    """As the repository has two studies of one model on one GPU."""
+    folder = several(tmp_path / "a", small=50)
+    wider = [made.Made(technique, technique, speed=50.0) for technique in ("baseline", "y")]
+    other = results_folder(tmp_path / "wider", wider)
+    rows = [row | {"model": "small"} for row in records.read(other / "summary.parquet", SUMMARY).rows]
+    records.write(folder / "study-wider" / "summary.parquet", SUMMARY, rows)
+    mine = several(tmp_path / "b", small=90)
+    assert comparison.compare(*results.read_both(folder, mine)).a == str(folder / "study-small")
