@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from speedgrid.bisection import next_size
 from speedgrid.known import ITEMS, Machine, Model, Work
 from speedgrid.workload import WORKLOADS
-from speedgrid.workloads.largest import next_size
 
 # The factor within which estimates of a step were of what was measured on a GPU (docs/performance.md).
 GPU_ERROR = 1.3

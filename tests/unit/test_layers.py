@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,15 @@ def test_the_package_imports_no_script_and_no_script_is_a_library():
 
 # Methods of a class, properties among them, beyond which it does more than one thing.
 MOST_METHODS = 22
+
+
+def test_planning_imports_nothing_heavy():
+    """Every command waits for it, and the environment of the documentation has none of these packages."""
+    code = (
+        "import sys, speedgrid.planning, speedgrid.estimates; print(*{'numpy', 'pandas', 'pyarrow', 'scipy', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(PACKAGE.parent)}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_no_class_does_everything():

@@ -22,7 +22,7 @@ from speedgrid.schema import MEASURE, POINTS, SUMMARY
 from speedgrid.stage import Job
 from speedgrid.workloads import repeat
 from speedgrid.workloads.base import Work, next_length
-from speedgrid.workloads.largest import next_size
+from speedgrid.bisection import next_size
 from speedgrid.workloads.repeat import bytes_asked
 
 FLOP = 6e9  # of a step; the probe of the factory saw 60e9 FLOP/s, so that a step takes a tenth of a second at least
