@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts
 from speedgrid import records
+from speedgrid.bisection import next_size
 from speedgrid.engines.base import Proof
 from speedgrid.hardware import Device
 from speedgrid.meters import MemoryMeter
@@ -22,7 +23,6 @@ from speedgrid.schema import MEASURE, POINTS, SUMMARY
 from speedgrid.stage import Job
 from speedgrid.workloads import repeat
 from speedgrid.workloads.base import Work, next_length
-from speedgrid.bisection import next_size
 from speedgrid.workloads.repeat import bytes_asked
 
 FLOP = 6e9  # of a step; the probe of the factory saw 60e9 FLOP/s, so that a step takes a tenth of a second at least
