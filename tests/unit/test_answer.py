@@ -125,7 +125,7 @@ def test_what_is_as_fast_as_the_baseline_is_said_with_its_ratio(tmp_path):
 
 
 def test_what_these_runs_cannot_say_is_open_with_its_ratio_and_price(tmp_path):
-    _, points, _ = said(tmp_path, [AGAIN, often(COMPILED), replace(SDPA, speed=56)])
+    _, points, _ = said(tmp_path, [AGAIN, often(COMPILED), replace(SDPA, speed=51)])
     assert re.search(
         r"Open: faster or slower than Baseline \(eager attention\): SDPA 1\.\d+× \([\d.–]+\)\. \d+ (to \d+ )?more runs? of each", points
     )
@@ -134,8 +134,10 @@ def test_what_these_runs_cannot_say_is_open_with_its_ratio_and_price(tmp_path):
 def test_runs_that_are_far_apart_leave_small_differences_open(tmp_path):
     shaky = replace(BASELINE, again=(40.0, 56.0, 47.0))
     headline, points, _ = said(tmp_path, [shaky, replace(SDPA, speed=53), replace(COMPILED, speed=56)])
-    assert headline.startswith("torch.compile (static cache) leads with 5")
-    assert "is open" in headline
+    # What may be no faster than the baseline does not lead.
+    assert headline.startswith("Nothing here is surely faster than Baseline (eager attention) at 4")
+    assert "The highest speed is that of torch.compile (static cache): 5" in headline
+    assert headline.endswith("Whether SDPA could be as fast is open.")
     assert re.search(r"Its runs: 4\d\.\d, [34]\d\.\d, 5\d\.\d and 4\d\.\d token/s\.", points)
 
 
@@ -237,7 +239,7 @@ def test_without_any_figure_there_is_no_answer(tmp_path):
 
 def test_a_single_reply_claims_nothing(tmp_path):
     headline, _, warnings = said(tmp_path, [replace(cell, replies=1) for cell in (BASELINE, COMPILED)])
-    assert "Whether Baseline (eager attention) could be as fast is open." in headline
+    assert headline.startswith("Nothing here is surely faster than Baseline (eager attention) at 48.0 token/s.")
     assert "As few as 1 replies" in warnings
 
 

@@ -166,9 +166,7 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
             lead = tr_html("Nothing here is surely faster than <strong>{}</strong>, the baseline: {}{}.")
         else:
             lead = tr_html("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}.")
-        if advice.better:
-            lead = of_those + Markup(lead[:1].lower() + lead[1:])
-        return lead.format(best.label, speed, rest) + _may_be(unsure)
+        return _below(of_those, lead).format(best.label, speed, rest) + _may_be(unsure)
     if len(close):
         lead = tr_html("{} are the fastest and equally fast: {} has {}").format(_names([best.label, *close.label]), best.label, speed)
     elif len(unsure):
@@ -180,8 +178,18 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         return tr_html("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
         return tr_html("{}.").format(lead) + _may_be(unsure)
+    if best.verdict == "unsure":
+        lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
+        told = lead.format(baseline.label, units.number(baseline.rate), best.unit)
+        told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, _ratio(best))
+        return told + _may_be(unsure[~unsure.is_baseline])
     over = tr_html("{}, a speed-up of {} over {} at {} {}/s.")
     return over.format(lead, _ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
+
+
+def _below(of_those: Markup, sentence: Markup) -> Markup:
+    """A sentence after the words that say of which techniques it holds, if any."""
+    return of_those + Markup(sentence[:1].lower() + sentence[1:]) if of_those else sentence
 
 
 def _priceless(group: Group, guide: Guide) -> Priceless:
