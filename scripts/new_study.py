@@ -92,9 +92,11 @@ def write(told: argparse.Namespace, source: Source) -> None:
 
 def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness.Facts:
     """What is known of another machine by the name of its GPU: as this one, but for that, and with nothing made yet. Raises StudyError."""
-    if not vram and not any(gpu.lower() in one.name.lower() for one in facts.gpus):
+    here = next((one for one in facts.gpus if gpu.lower() in one.name.lower()), None)
+    if not vram and here is None:
         raise StudyError(f"--gpu {gpu}: say its memory too, such as --vram 8")
-    meant = hardware.Gpu(gpu, "", "", int((vram or 0) * estimates.GB), known.of_name(gpu).capability)
+    capability = known.of_name(gpu).capability if here is None else here.compute_capability
+    meant = hardware.Gpu(gpu, "", "", int((vram or 0) * estimates.GB), capability)
     return replace(facts, gpus=[meant], made=frozenset())
 
 

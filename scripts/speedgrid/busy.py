@@ -29,7 +29,8 @@ class BusyPhases:
 
     def shares(self, phases: int) -> list[float | None]:
         """The mean of the readings of each of so many phases; None for one that was over between two readings."""
-        return [self._sums[n] / self._counts[n] if n < MOST and self._counts[n] else None for n in range(phases)]
+        # The watching process may be between the two sums.
+        return [min(1.0, self._sums[n] / self._counts[n]) if n < MOST and self._counts[n] else None for n in range(phases)]
 
     def watch(self, uuid: str, phase: Callable[[], int]) -> None:
         """Read a GPU for as long as this process runs; not at all, or no longer, where its driver does not answer. `phase` says the number

@@ -338,8 +338,13 @@ def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, dict[str, Any]]:
 def _versions(run: Mapping) -> dict[str, str]:
     """The version of everything that a job ran with."""
     packages = (package.partition("==") for package in run["packages"] or ())
-    told = {label: str(run[name])[:12] for name, label in SOFTWARE.items() if run.get(name)}
+    told = {label: _short(str(run[name])) for name, label in SOFTWARE.items() if run.get(name)}
     return {name: version for name, _, version in packages} | told
+
+
+def _short(version: str) -> str:
+    """A version, or the first digits of a commit with the mark of one that was edited since."""
+    return version[:12] + "+" * (len(version) > 12 and version.endswith("+"))
 
 
 def _by_software(cells: Sequence[Change]) -> list[str]:

@@ -33,12 +33,17 @@ def room(groups: Path = GROUPS, own: Path = OWN) -> int:
 
 
 def _of_memory(groups: Path, own: Path) -> Iterator[tuple[int, int]]:
-    """The limit of each group that has one, and what is used of it."""
+    """The limit of each group that has one, and what is used of it and cannot be had back: less the pages of files that nobody uses, which
+    the kernel gives up first (as Kubernetes counts a working set)."""
     for group in _around(groups, own, "memory"):
-        for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        for *names, idle in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
             limit, used = (_read(group / name) for name in names)
             if limit.isdigit():
-                yield int(limit), int(used) if used.isdigit() else 0
+                files = next((line.split()[1] for line in _read(group / "memory.stat").splitlines() if line.startswith(f"{idle} ")), "0")
+                yield int(limit), max(0, int(used) - int(files)) if used.isdigit() else 0
 
 
 def _around(groups: Path, own: Path, controller: str) -> list[Path]:

@@ -18,6 +18,7 @@ import pwd
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def _of_a_user_without_a_home() -> dict[str, str]:
     Where it is lacking, PyTorch's compiler ends in `getpwuid(): uid not found`, and Triton or vLLM in `Permission denied: '/.triton'`.
     """
     told: dict[str, str] = {}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "speedgrid"
+    cache = _cache_of_this_user()
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
@@ -77,6 +78,19 @@ def _of_a_user_without_a_home() -> dict[str, str]:
             "NUMBA_CACHE_DIR": str(cache / "numba"),
         }
     return told
+
+
+def _cache_of_this_user() -> Path:
+    """A folder for what libraries compile, which nobody else can have written to: it is loaded as code. It may not be there yet."""
+    if own := os.environ.get("XDG_CACHE_HOME"):
+        return Path(own) / "speedgrid"
+    shared = Path(tempfile.gettempdir()) / f"speedgrid-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+        found = shared.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            return shared
+    return Path(tempfile.mkdtemp(prefix="speedgrid-"))
 
 
 def _has_locale(name: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from speedgrid import passes
 from speedgrid.durations import duration
-from speedgrid.known import ITEMS, SOME_GPU, Machine, Model, Work
+from speedgrid.known import ITEMS, SOME_GPU, TIED_UNLESS_TOLD, Machine, Model, Work
 from speedgrid.workload import PLURALS, WORKLOADS
 
 GB = 1e9
@@ -87,7 +87,7 @@ def of_config(config: Mapping, dtype: str = "", parameters: int = 0) -> Model:
     patch = told.get("patch_size")
     vocabulary = 0 if patch else told["vocab_size"]
     embedding = vocabulary * width
-    is_tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings", told.get("model_type") in ("gpt2", "gemma", "gemma2")))
+    is_tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings", told.get("model_type") in TIED_UNLESS_TOLD))
     inner = told.get("intermediate_size") or told.get("n_inner") or 4 * width
     experts = told.get("num_local_experts") or told.get("num_experts") or 1
     matrices = 2 if told.get("model_type") in ("gpt2", "gpt_neox", "opt", "phi", "falcon", "bloom") else 3
@@ -427,7 +427,8 @@ def error(device: str) -> float:
 def sure(found: Estimate, machine: Machine) -> str:
     """How far such estimates were from what was measured."""
     kind = "cuda" if machine.is_gpu else "cpu"
-    told = [f"speeds within a factor of {error(kind):.1f}"] if "reply" in found.nouns else []
+    factor = error(kind)
+    told = ["speeds unproven" if math.isnan(factor) else f"speeds within a factor of {factor:.1f}"] if "reply" in found.nouns else []
     others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
     known = f"within a factor of {passes.GPU_ERROR:.1f}" if machine.is_gpu else "a rough guess, as none were recorded on a processor"
     told += [f"{' and '.join(others)} {known}"] if others else []

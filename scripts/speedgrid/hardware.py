@@ -32,7 +32,7 @@ NO_DEVICES = ("", "-1", "none", "void", "nodevfiles")
 CLAIM_EVERY_S = 0.2
 # Variables of the environment by which libraries compute otherwise, wait or look more closely; where they keep files is no matter.
 CHANGING = re.compile(
-    r"(?!.*_(DIR|HOME|PATH|ROOT|CACHE|KEY|TOKEN|URL|NUM_THREADS)$)"
+    r"(?!.*_(DIR|HOME|PATH|ROOT|CACHE|KEY|TOKEN|URL|NUM_THREADS|VERSION|BUILD_NUMBER|RUN_ID)$)"
     r"(CUDA_(LAUNCH|MODULE|DEVICE_MAX|DISABLE|CACHE)\w*|CUBLAS\w+|CUDNN_\w+|NVIDIA_TF32_OVERRIDE|TORCH\w+|PYTORCH_\w+|ATEN_\w+"
     r"|(ONE)?DNNL?_\w+|MKL_\w+|[KG]?OMP_\w+|KMP_\w+|GGML_\w+|VLLM_(USE|ATTENTION|FLASH|CPU|ENABLE|DISABLE|MOE)\w*|BNB_\w+|TRITON_\w+"
     r"|LD_PRELOAD|MALLOC_\w+|GLIBC_TUNABLES|PYTHON(MALLOC|DEVMODE|TRACEMALLOC|PROFILEIMPORTTIME))"
@@ -108,8 +108,8 @@ def gpus() -> list[Gpu]:
 
 def driver_fault() -> str:
     """What is wrong where the NVIDIA driver is loaded and does not say which GPUs are here, as after an update of it without a restart;
-    empty where it does, and where there is no driver."""
-    return _asked_of_the_driver()[1] if Path(DRIVER).exists() else ""
+    empty where it does, where there is no driver, and where CUDA_VISIBLE_DEVICES says plainly that no GPU is to be seen."""
+    return _asked_of_the_driver()[1] if Path(DRIVER).exists() and not _says_none() else ""
 
 
 def _asked_of_the_driver() -> tuple[list[Gpu], str]:
@@ -145,6 +145,11 @@ def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Devic
     """
     found = _visible(gpus())
     if is_cpu(wanted, found):
+        if wanted["device"] == "auto" and (fault := driver_fault() or hidden_gpus()):
+            # Since the plan was checked the driver may have been exchanged; on a cluster nobody has looked before.
+            raise DeviceError(
+                f"gpus.{gpu_key}: the GPU of this machine cannot be had ({fault}); write `device: cpu` to measure the processor"
+            )
         return Device("cpu", cpu_name(), uses_torch=uses_torch)
     if not found:
         raise DeviceError(f"gpus.{gpu_key}: a GPU was asked for, and the NVIDIA driver (nvidia-smi) shows none on this machine")
@@ -163,7 +168,9 @@ def names(wanted: Mapping) -> list[str]:
     """The names of the devices of this machine that an entry of the study's `gpus` may mean."""
     found = _visible(gpus())
     if is_cpu(wanted, found):
-        return [cpu_name()]
+        # Results from before ARM processors had more than the name of their kind are of this machine, too.
+        name, kind = cpu_name(), platform.processor() or platform.machine()
+        return [name, kind] if name.startswith(f"{kind} (") else [name]
     return [gpu.name for gpu in found if wanted.get("name", "").lower() in gpu.name.lower()]
 
 
@@ -308,8 +315,13 @@ def hidden_gpus() -> str:
     """What CUDA_VISIBLE_DEVICES says, where that hides every GPU of this machine by a name that means none of them, such as that of a part
     of one (MIG); empty where it does not, and where it says plainly that none is to be seen."""
     told, found = os.environ.get("CUDA_VISIBLE_DEVICES", ""), gpus()
-    says_none = told.partition(",")[0].strip().lower() in NO_DEVICES
-    return told if found and not says_none and not _visible(found) else ""
+    return told if found and told and not _says_none() and not _visible(found) else ""
+
+
+def _says_none() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES is there and says that no GPU is to be seen."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return told is not None and told.partition(",")[0].strip().lower() in NO_DEVICES
 
 
 def _hold(name: str) -> socket.socket | None:

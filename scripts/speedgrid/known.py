@@ -1,6 +1,7 @@
 """What is known of a model, a machine and a cell before a study starts: what its estimates are made of. Pure."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ GPUS = {
     "H100 PCIE": Gpu(1.8e12, 51e12, 756e12, "9.0"),
     "H100": Gpu(3.0e12, 67e12, 989e12, "9.0"),
     "A100": Gpu(1.5e12, 19.5e12, 312e12, "8.0"),
+    "PRO 6000": Gpu(1.6e12, 125e12, 500e12, "12.0"),
+    "6000 ADA": Gpu(0.86e12, 91e12, 364e12, "8.9"),
     "L40": Gpu(0.78e12, 91e12, 362e12, "8.9"),
     "L4": Gpu(0.27e12, 30e12, 121e12, "8.9"),
     "A10": Gpu(0.54e12, 31e12, 125e12, "8.6"),
@@ -49,6 +52,8 @@ GPUS = {
     "3060": Gpu(0.32e12, 12.7e12, 25e12, "8.6"),
     "2080": Gpu(0.40e12, 10e12, 40e12, "7.5"),
 }
+# Models whose output head is their embedding where their configuration does not say.
+TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 # A GPU that is none of these, or that is not known yet.
 SOME_GPU = Gpu(0.6e12, 30e12, 120e12, "8.0")
 # Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached; and operations a second of a core. Two cores scored a
@@ -60,7 +65,8 @@ GPU_TAKEN = 0.9e9
 
 def of_name(name: str) -> Gpu:
     """What is known of a GPU by its name."""
-    return next((gpu for part, gpu in GPUS.items() if part in name.upper()), SOME_GPU)
+    # An A1000 is no A100, and an L40 no L4.
+    return next((gpu for part, gpu in GPUS.items() if re.search(rf"(?<![A-Z0-9]){part}(?![0-9])", name.upper())), SOME_GPU)
 
 
 @dataclass(frozen=True)

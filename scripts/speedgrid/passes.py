@@ -104,6 +104,9 @@ def _largest(model: Model, work: Work, machine: Machine) -> list[Run]:
             batch = size
         found.append(_step(grown, work, machine, batch, sequence))
         done.append((size, found[-1].held <= most))
+        if len(found) > 1 and all(fits for _, fits in done) and found[-1].held <= found[-2].held:
+            # What does not grow with its size, such as a sequence of images, never ends for want of memory; the job itself refuses it.
+            break
     return found
 
 

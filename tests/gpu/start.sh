@@ -63,11 +63,9 @@ fi
 
 run_study() {  # NAME
   local targets=()
-  mkdir -p "$here/runs/$1"
-  cd "$here/runs/$1"
-  tar xf "$here/project.tar"
-  cp "$here/studies/$1.yaml" "$1.study.yaml"
-  describe > environment.txt
+  # Where its outcome is asked for, bash goes on after an error: a full disk would end in a run of half a project.
+  mkdir -p "$here/runs/$1" && cd "$here/runs/$1" && tar xf "$here/project.tar" && cp "$here/studies/$1.yaml" "$1.study.yaml" || return 1
+  describe > environment.txt || return 1
   read -ra targets <<< "${TARGETS:-}"
   if [ -e "$here/flat" ]; then
     # Nobody else runs here (.running), so that a lock which Snakemake left is that of a run which was ended by force.

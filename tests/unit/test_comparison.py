@@ -305,6 +305,13 @@ def remarks(found: comparison.Comparison) -> dict[str, str]:
     return {change.technique: compared_words.row(change)[-1] for change in found.cells}
 
 
+def test_a_commit_that_was_edited_is_other_software(tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    a = with_software(results_folder(tmp_path / "a", cells(new=50), seed=1), new={"git_commit": commit})
+    b = with_software(results_folder(tmp_path / "b", cells(new=90), seed=2), new={"git_commit": f"{commit}+"})
+    assert "0123456789ab → 0123456789ab+" in remarks(compared(a, b))["new"]
+
+
 def test_a_cell_says_what_of_its_software_differs(tmp_path):
     a = results_folder(tmp_path / "a", cells(old=50, new=50, small=50, more=50), seed=1)
     b = results_folder(tmp_path / "b", cells(old=90, new=90, small=90, more=90), seed=2)

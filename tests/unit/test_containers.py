@@ -51,6 +51,18 @@ def test_cpus_of_a_container(laid_out, files, own, cpus):
         ({"memory.max": "max", "memory.current": "300"}, "0::/\n", containers.NO_LIMIT, containers.NO_LIMIT),
         ({"memory.max": "1000", "memory.current": "300"}, "0::/\n", 1000, 700),
         ({"memory.max": "1000", "memory.current": "1300"}, "0::/\n", 1000, 0),
+        # Pages of files that nobody uses are given up before anything fails.
+        ({"memory.max": "1000", "memory.current": "950", "memory.stat": "file 900\ninactive_file 800"}, "0::/\n", 1000, 850),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "900",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 700",
+            },
+            V1,
+            1000,
+            800,
+        ),
         ({"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "400"}, V1, 1000, 600),
         ({"user.slice/memory.max": "900", "user.slice/memory.current": "1", "memory.max": "max"}, SLICE, 900, 899),
     ],

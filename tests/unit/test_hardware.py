@@ -52,12 +52,37 @@ def test_tf32_is_refused_where_the_device_has_none(machine, there, reason):
 
 @pytest.mark.parametrize(
     ("visible", "name"),
-    [(None, A100.name), ("1,0", T4.name), ("GPU-tttt", T4.name), ("", None), ("7", None)],
-    ids=["all", "by number", "by UUID", "none", "one that is not there"],
+    [(None, A100.name), ("1,0", T4.name), ("GPU-tttt", T4.name), ("", None)],
+    ids=["all", "by number", "by UUID", "none"],
 )
 def test_only_the_gpus_that_a_job_may_see_count(machine, visible, name):
     machine(A100, T4, visible=visible)
     assert (pick().name == name) if name else not pick().is_gpu
+
+
+def test_a_job_never_takes_the_processor_for_a_gpu_that_cannot_be_had(machine, monkeypatch):
+    machine(A100, T4, visible="7")
+    with pytest.raises(DeviceError, match=r"gpus\.mine: the GPU of this machine cannot be had \(7\); write `device: cpu`"):
+        pick()
+    assert not pick(device="cpu").is_gpu
+    machine()
+    monkeypatch.setattr(hardware, "driver_fault", lambda: "nvidia-smi does not answer")
+    with pytest.raises(DeviceError, match="nvidia-smi does not answer"):
+        pick()
+
+
+def test_results_of_an_arm_processor_from_before_it_had_more_than_its_kind_are_its_own(monkeypatch):
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: {"CPU implementer": "0x41", "CPU part": "0xd40"})
+    monkeypatch.setattr(hardware.platform, "processor", lambda: "aarch64")
+    assert hardware.names({"device": "cpu"}) == ["aarch64 (implementer 0x41, part 0xd40)", "aarch64"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "counts"),
+    [("CUDNN_FRONTEND_LOG_LEVEL", True), ("CUDNN_VERSION", False), ("PYTORCH_BUILD_NUMBER", False), ("TORCHELASTIC_RUN_ID", False)],
+)
+def test_labels_of_an_image_are_no_variables_that_change_speed(variable, counts):
+    assert bool(hardware.CHANGING.fullmatch(variable)) == counts
 
 
 def test_another_gpu_than_the_named_one_is_refused(machine):

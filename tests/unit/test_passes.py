@@ -119,6 +119,35 @@ def test_the_largest_batch_fits_and_a_smaller_budget_means_a_smaller_one():
     assert held["largest-batch-8gb"] <= 8 * 2**30 < held["largest-batch"] <= H200.room
 
 
+def test_the_search_ends_where_a_larger_size_holds_no_more():
+    """A sequence of images is no size: the job itself refuses it, and the estimate went on for ever."""
+    resnet = estimates.of_config({"model_type": "resnet", "num_labels": 1000})
+    of_text = next(work for cell, _, work in cells("s3") if cell.experiment == "largest-sequence" and cell.technique == "torch_eager")
+    work = dataclasses.replace(of_text, settings={**of_text.settings, "image_size": 224})
+    assert 0 < len(passes.series(resnet, work, H200)) < 100
+
+
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [
+        ("NVIDIA RTX 6000 Ada Generation", "8.9"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "12.0"),
+        ("NVIDIA A100-SXM4-80GB", "8.0"),
+        ("NVIDIA RTX A6000", "8.6"),
+        ("NVIDIA L40S", "8.9"),
+        ("NVIDIA A10G", "8.6"),
+        ("NVIDIA GeForce RTX 3090 Ti", "8.6"),
+    ],
+)
+def test_gpus_are_known_by_their_names(name, capability):
+    assert known.of_name(name).capability == capability
+
+
+@pytest.mark.parametrize("name", ["NVIDIA RTX A1000", "NVIDIA RTX A4000", "NVIDIA T400", "Quadro RTX 4000"])
+def test_a_gpu_is_not_taken_for_one_whose_name_begins_likewise(name):
+    assert known.of_name(name) is known.SOME_GPU
+
+
 def test_a_series_of_lengths_ends_where_memory_does():
     model, work = next((model, work) for cell, model, work in cells("s3") if cell.technique == "attention_materialised")
     lengths = work.settings["lengths"]

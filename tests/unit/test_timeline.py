@@ -38,6 +38,12 @@ def test_a_night_between_two_runs_of_a_study_counts_as_nothing():
     assert seconds([job(0, 10, counting=1), job(40_000, 40_030, counting=1)]) == {"Counting": 40}
 
 
+def test_a_clock_that_was_set_back_takes_no_time_away():
+    on_gpu = {"device": "cuda", "device_uuid": "GPU-1", "phase_gpu": [1.0]}
+    found = timeline.gpu_time([job(0, 10, counting_replies=10) | on_gpu, job(30, 20, counting_replies=5) | on_gpu])
+    assert 0 < found.held <= 1
+
+
 def test_what_no_row_says_is_not_made_up():
     unknown = {"started_at": at(0), "ended_at": at(5), "phases": None, "phase_s": None}
     assert timeline.shares([]) == timeline.shares([unknown]) == []

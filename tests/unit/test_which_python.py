@@ -127,6 +127,19 @@ def recipe(tmp_path, text):
     return tmp_path / "made-up.yaml"
 
 
+def test_what_libraries_compile_for_a_user_without_a_home_nobody_else_can_have_written(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(environments.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(environments.tempfile, "tempdir", str(tmp_path))
+    own = environments._cache_of_this_user()
+    assert (own.parent, own.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    assert environments._cache_of_this_user() == own
+    own.chmod(0o777)
+    other = environments._cache_of_this_user()
+    assert other != own
+    assert other.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_an_environment_file_says_that_it_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(environments, "glibc", lambda: (2, 31))
     monkeypatch.setattr(environments, "find_compiler", lambda: "")

@@ -29,9 +29,9 @@ def check_machine(grid: Grid, workflow) -> None:
         # While the record is there: Snakemake removes it before the job that writes it anew.
         checkpoints.adopt(Path(_beside(record)), Path(record), MODEL if record.startswith("models/") else CHECKPOINT)
     if Run(workflow).is_local:
+        _check_driver(grid)
         if line := elsewhere.of_another_device(grid, workflow):
             raise StudyError(line)
-        _check_driver(grid)
         check_devices(grid.study["gpus"], [gpu.name for gpu in hardware.gpus()], grid.study_file)
     else:
         check_nodes(grid.study, repeated(grid.cells), grid.study_file)
@@ -45,7 +45,10 @@ def _check_driver(grid: Grid) -> None:
     meant = [f"{grid.study_file}: gpus.{gpu}" for gpu, entry in grid.study["gpus"].items() if entry["device"] != "cpu"]
     instead = "or write `device: cpu` to measure the processor"
     if meant and (fault := hardware.driver_fault()):
-        raise StudyError(f"{meant[0]}: the NVIDIA driver is there and names no GPU ({fault}); a restart often helps; mend it, {instead}")
+        raise StudyError(
+            f"{meant[0]}: the NVIDIA driver is loaded and names no GPU ({fault}). Where one should be here, restart the machine or the"
+            f" container; {instead.removeprefix('or ')}"
+        )
     if meant and (told := hardware.hidden_gpus()):
         raise StudyError(
             f"{meant[0]}: CUDA_VISIBLE_DEVICES is {told!r}, which is none of the GPUs that nvidia-smi lists; name a whole one by its number"

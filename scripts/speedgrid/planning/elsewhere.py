@@ -5,13 +5,14 @@ With `device: auto` a job is told the same on every machine, so that its result 
 figures of one machine would be shown as those of another, and what is missing be measured on another device than what it is held against.
 """
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from speedgrid import hardware, records
 from speedgrid.planning.grid import Grid
 from speedgrid.schema import MEASURE, PROBE, Table
-from speedgrid.snakemake_seam import Run
+from speedgrid.snakemake_seam import Run, is_forced
 
 # Rules of runs whose results are figures of a device.
 MEASURING = ("measure", "aggregate")
@@ -21,20 +22,22 @@ LONG = ("token_s", "token_ids", "text")
 
 def of_another_device(grid: Grid, workflow) -> str:
     """A line that says which results of a plan were measured on a device that this machine lacks, and what to do; empty where there are
-    none, and for a run that comes to no figures.
+    none, for a run that comes to no figures, and for one that measures all anew. An entry of `gpus` with a name may be of another machine:
+    its results are what it says.
 
     Of each group one cell that took its device is looked at: where the cells of a group ran on several, the page says so.
     """
-    if not Run(workflow).comes_to(*MEASURING):
+    if not Run(workflow).comes_to(*MEASURING) or is_forced(workflow):
         return ""
     for gpu, entry in grid.study["gpus"].items():
         here = hardware.names(entry)
         for facts in _measured(grid, gpu):
-            if facts["device_name"] not in here:
+            is_named = entry.get("name") and entry["name"].lower() in facts["device_name"].lower()
+            if facts["device_name"] not in here and not is_named:
                 return (
                     f"{grid.study_file}: gpus.{gpu}: results/{gpu} was measured on {facts['device_name']!r} (machine {facts['host']}), and"
                     f" this machine has {' and '.join(map(repr, dict.fromkeys(here))) or 'no such GPU'}. To measure here, move it away"
-                    f" (mv results older); ./speedgrid report --study {grid.study_file} makes a page of what is there, and"
+                    f" (mv results older); ./speedgrid report --study {shlex.quote(grid.study_file)} makes a page of what is there, and"
                     " ./speedgrid compare older results holds the two against each other"
                 )
     return ""
@@ -55,5 +58,6 @@ def _facts(path: str, table: Table) -> dict:
     """What a result file says of its job; nothing where it is not there or cannot be read, so that its job is to be done anew."""
     try:
         return records.read(path, table, LONG).facts if Path(path).exists() else {}
-    except records.RecordError:
+    except (records.RecordError, ImportError):
+        # Where the package that reads results does not work, its jobs say so.
         return {}

@@ -164,7 +164,8 @@ class _Span:
         asked = [(seconds, share) for seconds, share in zip(lengths, busy, strict=True) if share is not None]
         return cls(
             begin,
-            end,
+            # A clock that was set back while the job ran says nothing of how long it took.
+            max(begin, end),
             {kind: seconds / whole for kind, seconds in kinds.items()},
             (row.get("device_uuid") or "the GPU") if row.get("device") == "cuda" else "",
             sum(seconds for seconds, _ in asked) / whole,
