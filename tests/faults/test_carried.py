@@ -83,6 +83,12 @@ def test_moved_away_they_are_measured_here_and_compared_with_their_device(carrie
     assert "same run" not in compared["counts"]
 
 
+def test_who_asks_for_all_anew_gets_it(carried):
+    done = run(carried, "--forceall", SPEEDGRID_TEST_CPU=OTHER)
+    assert done.returncode == 0, done.stdout
+    assert measured_on(carried) == OTHER
+
+
 def test_a_copy_of_a_folder_on_the_same_machine_has_nothing_to_do(carried, tmp_path):
     copy = Project(tmp_path / "elsewhere")
     shutil.copytree(carried.folder, copy.folder, symlinks=True)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from speedgrid import environments, planning
-from speedgrid.planning import run
+from speedgrid.planning import elsewhere, run
 from speedgrid.planning.stages import STAGES
 from speedgrid.study import validate
 
@@ -164,3 +164,16 @@ def test_a_price_of_a_device_is_in_the_plan_and_told_to_no_job():
     assert (free["study"]["prices"], dear["study"]["prices"]) == ({}, {name: 2.5})
     assert {cell["price_per_hour"] for cell in dear["cells"] if cell["gpu"] == name} == {2.5}
     assert {cell["price_per_hour"] for cell in free["cells"]} == {None}
+
+
+@pytest.mark.parametrize(("name", "refused"), [("", True), ("A100", True), ("h100", False)])
+def test_results_of_an_entry_with_a_name_may_be_of_another_machine(monkeypatch, name, refused):
+    """One folder is filled by two machines, each with its own entry of `gpus`."""
+    grid = SimpleNamespace(study={"gpus": {"there": {"device": "cuda", "name": name}}}, study_file="a study.yaml")
+    monkeypatch.setattr(elsewhere, "Run", lambda workflow: SimpleNamespace(comes_to=lambda *rules: True))
+    monkeypatch.setattr(elsewhere, "is_forced", lambda workflow: False)
+    monkeypatch.setattr(elsewhere.hardware, "names", lambda entry: [])
+    monkeypatch.setattr(elsewhere, "_measured", lambda grid, gpu: [{"device_name": "NVIDIA H100 80GB HBM3", "host": "one"}])
+    line = elsewhere.of_another_device(grid, None)
+    assert bool(line) == refused
+    assert not line or "./speedgrid report --study 'a study.yaml'" in line
