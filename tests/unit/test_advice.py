@@ -16,7 +16,7 @@ from speedgrid import commands, records
 from speedgrid.report.advice import GB, GOALS, SMALLEST_SAVING, STARTS_PER, Ask, Option, advise, figure, next_steps, options, qualities
 from speedgrid.report.advised import Guide
 from speedgrid.report.units import percent
-from speedgrid.schema import SUMMARY
+from speedgrid.schema import SCORE, SUMMARY
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE, BF16, INT8, NF4 = made.DEFAULT_CELLS
@@ -233,6 +233,50 @@ def test_a_loss_that_only_code_shows_counts_and_says_what_it_is_of(tmp_path):
     english = {"quality_loss": 0.002, "quality_loss_low": -0.001, "quality_loss_high": 0.005, "quality_verdict": "loss"}
     found = qualities([row | english | {"worst_loss": 0.031, "worst_loss_task": "stdlib"} for row in rows])["sdpa"]
     assert (found.kind, found.loss, found.words) == ("loss", 0.031, f"{percent(0.031)} bits per byte of Python's standard library")
+
+
+def test_the_worst_lost_task_is_told_and_held_against_the_limit(tmp_path, monkeypatch, capsys):
+    """A task that lost half its right answers was told as another that lost none, and passed a limit of 1 %."""
+    grid = made.write_group(tmp_path, [BASELINE, replace(COMPILED, lossless=False, bits_per_byte=1.9095)])
+    path = Path(grid[0]["score"])
+    rows = records.read(path, SCORE).rows
+    arc = {"task": "arc", "metric": "acc", "better": "higher", "chance": 0.25, "items": 500}
+    lost = {"test": "mcnemar", "loss": 0.35, "loss_low": 0.3, "loss_high": 0.4, "verdict": "loss"}
+    rows += [rows[1] | arc | {"technique": "baseline", "value": 0.7}, rows[1] | arc | lost | {"technique": "torch_compile", "value": 0.35}]
+    records.write(path, SCORE, rows, made.facts("score", made.MACHINE))
+    records.write(tmp_path / "summary.parquet", SUMMARY, tables_of(grid)[0])
+    guide = Guide(records.read(tmp_path / "summary.parquet", SUMMARY).rows, "config.yaml")
+    quality = guide.qualities["torch_compile"]
+    assert (quality.kind, quality.loss, quality.words) == ("loss", pytest.approx(0.35), "35.0 instead of 70.0 % right in arc")
+    assert guide.advise(Ask(loss=0.01)).choice == "baseline"
+    assert guide.advise(Ask(loss=0.36)).choice == "torch_compile"
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--max-loss", "1%")
+    assert "Take Baseline" in out
+    assert "at a loss: 35.0 instead of 70.0 % right in arc" in out
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "words"),
+    [
+        ("acc_norm", 0.35, "35.0 instead of 65.0 % right in arc (acc_norm)"),
+        ("perplexity", 13.0, f"{percent(0.3)} perplexity of arc"),
+        ("bits_per_byte", 1.3, f"{percent(0.3)} bits per byte of arc"),
+        (None, None, f"{percent(0.3)} bits per byte of arc"),
+    ],
+)
+def test_a_loss_is_told_in_what_it_was_measured_by(tmp_path, metric, score, words):
+    worst = {"worst_loss": 0.3, "worst_loss_task": "arc", "worst_loss_metric": metric, "worst_loss_score": score}
+    rows = [row | worst | {"quality_verdict": "loss"} for row in guide_of(tmp_path, [BASELINE, SDPA]).rows]
+    assert qualities(rows)["sdpa"].words == words
+
+
+def test_a_loss_of_unknown_size_passes_no_limit(tmp_path):
+    rows = guide_of(tmp_path, [BASELINE, replace(COMPILED, lossless=False)]).rows
+    unsized = {"quality_verdict": "loss", "worst_loss": None, "worst_loss_task": "translate", "worst_loss_metric": "bleu"}
+    rows = [rows[0], rows[1] | unsized]
+    assert qualities(rows)["torch_compile"].words == "a measurable loss in translate"
+    assert advise(options(rows), Ask(loss=0.5)).choice == "baseline"
+    assert advise(options(rows), Ask(loss=None)).choice == "torch_compile"
 
 
 def test_a_lossless_technique_that_was_held_to_the_model_keeps_it(tmp_path):

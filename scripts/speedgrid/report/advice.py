@@ -11,7 +11,7 @@ from typing import cast
 
 from speedgrid.quality import excerpts
 from speedgrid.quality.paired import NEGLIGIBLE
-from speedgrid.quality.scores import HELD_OUT
+from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.schema import MEASURED, STATUSES
@@ -332,8 +332,13 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
 
 
 def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float | None) -> Quality:
-    worst, task = _known(row["worst_loss"]), row["worst_loss_task"]
+    worst, task, metric = _known(row["worst_loss"]), row["worst_loss_task"], row["worst_loss_metric"]
+    if task and worst is None:
+        return Quality("loss", None, tr("a measurable loss in {}").format(task))
     if worst is not None and worst > NEGLIGIBLE:
+        # Files that were written before the metric was kept have a loss of bits per byte alone.
+        if metric and metric != "bits_per_byte":
+            return Quality("loss", worst, _of_task(worst, task, metric, row["worst_loss_score"]))
         if task == HELD_OUT:
             return Quality("loss", worst, tr("{} bits per byte").format(units.percent(worst)), is_bits=True)
         text = tr(excerpts.LABEL) if task == excerpts.TASK else task
@@ -345,6 +350,14 @@ def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float
         words = tr("{} instead of {} % right in {}").format(f"{100 * own:.1f}", f"{100 * other:.1f}", row["accuracy_task"])
         return Quality("loss", other - own, words)
     return Quality("loss", None, tr("a measurable loss in the study's tasks"))
+
+
+def _of_task(loss: float, task: str, metric: str, score: float) -> str:
+    """A loss of perplexity or of right answers, in words."""
+    if metric in RELATIVE:
+        return tr("{} {} of {}").format(units.percent(loss), metric, task)
+    named = task if metric == "acc" else f"{task} ({metric})"
+    return tr("{} instead of {} % right in {}").format(f"{100 * score:.1f}", f"{100 * (score + loss):.1f}", named)
 
 
 def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
