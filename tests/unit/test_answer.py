@@ -330,3 +330,23 @@ def test_of_what_text_a_price_is_stands_there_once(tmp_path):
     assert re.search(r"Faster at a price: Pruned by 50 % [\d.]+× \([\d.–]+\) for \+420 % bits per byte;", points)
     assert points.count(excerpts.LABEL) == 1
     assert f"is that of the text that the technique costs most: {excerpts.LABEL} or held-out text." in points
+
+
+def test_without_a_baseline_what_is_open_is_not_called_slower(tmp_path):
+    failed = replace(BASELINE, status="oom", reason="out of memory")
+    headline, points, _ = said(tmp_path, [failed, replace(SDPA, speed=57), replace(COMPILED, speed=60), replace(NO_CACHE, speed=30)])
+    assert "Whether SDPA could be as fast is open." in headline
+    assert "Slower: No KV cache" in points
+    assert not re.search(r"Slower: [^.]*SDPA", points)
+
+
+def test_a_baseline_that_a_quiet_third_surely_beats_is_not_open_for_a_noisy_leader(tmp_path):
+    cells = [
+        replace(BASELINE, speed=100, spread=0.003, again=(100.2,)),
+        replace(SDPA, speed=128, spread=0.15, again=(106,)),
+        replace(COMPILED, speed=112, spread=0.003, again=(112.3,)),
+    ]
+    headline, points, _ = said(tmp_path, cells, machine=made.GPU_MACHINE)
+    assert headline.startswith("SDPA leads with 118 token/s")
+    assert headline.endswith("Whether torch.compile (static cache) could be as fast is open.")
+    assert "Faster than Baseline (eager attention), too: torch.compile (static cache)" in points

@@ -178,7 +178,8 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         return tr_html("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
         return tr_html("{}.").format(lead) + _may_be(unsure)
-    if best.verdict == "unsure":
+    # A baseline that is not open is surely beaten by another one.
+    if best.verdict == "unsure" and baseline.technique in advice.open:
         lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
         told = lead.format(baseline.label, units.number(baseline.rate), best.unit)
         told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, _ratio(best))
@@ -229,7 +230,9 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     others = engaged[~engaged.is_baseline].sort_values("rate", ascending=False)
     faster = others if baseline is None else others[others.verdict == "faster"]
     dearer = faster[faster.technique.isin(advice.better)]
-    rest = faster[~faster.technique.isin((*advice.better, *advice.ties, advice.choice))]
+    # Without a baseline the rest is called slower, which what is open may not be.
+    told = (*advice.better, *advice.ties, advice.choice, *(advice.open if baseline is None else ()))
+    rest = faster[~faster.technique.isin(told)]
     points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
     points += _memory_points(group, guide)
     if len(dearer):
@@ -364,7 +367,7 @@ def _as_large(group: Group) -> pd.DataFrame:
 
 
 def _loss_points(group: Group) -> list[Markup]:
-    """Techniques whose loss did not go where that of the baseline went."""
+    """Techniques whose loss did not end where that of the baseline did."""
     baseline = group.baseline
     if group.engaged.loss_last.isna().all():
         return []
@@ -375,11 +378,11 @@ def _loss_points(group: Group) -> list[Markup]:
     if baseline is None or units.is_missing(baseline.loss_last) or baseline.loss_first <= baseline.loss_last:
         return points
     fell = baseline.loss_first - baseline.loss_last
-    behind = rows[rows.loss_first - rows.loss_last < (1 - LOSS_BEHIND) * fell]
+    behind = rows[rows.loss_last - baseline.loss_last > LOSS_BEHIND * fell]
     told = [tr_html("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in each(behind)]
     if told:
         own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
-        points.append(tr_html("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
+        points.append(tr_html("The loss ends higher than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
     return points
 
 
