@@ -9,6 +9,8 @@ import records_factory as made
 from report_data import group_of
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
+from speedgrid.report.advice import Ask
+from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer, parameters_in_words
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
@@ -350,3 +352,15 @@ def test_a_baseline_that_a_quiet_third_surely_beats_is_not_open_for_a_noisy_lead
     assert headline.startswith("SDPA leads with 118 token/s")
     assert headline.endswith("Whether torch.compile (static cache) could be as fast is open.")
     assert "Faster than Baseline (eager attention), too: torch.compile (static cache)" in points
+
+
+def test_memory_is_what_was_held_loading_included_as_what_fits_and_the_guide_say(tmp_path):
+    loading = {"facts": {"memory_load_peak": 5000 * made.MIB}}
+    cells = [replace(BASELINE, peak=4000), replace(SDPA, peak=2000, **loading), replace(COMPILED, peak=3500)]
+    group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    points = " ".join(point.striptags() for point in answer(group).points)
+    assert "Most memory saved: torch.compile (static cache) peaks at 3.42 GiB instead of 3.91 GiB" in points
+    assert Guide(group.rows.to_dict("records")).advise(Ask("memory")).choice == "torch_compile"
+    lossy = [cells[0], replace(FOUR_BITS, peak=2000, **loading)]
+    assert "No technique lowers peak memory" in said(tmp_path / "lossy", lossy)[1]
+    assert "Less memory at a price" not in said(tmp_path / "again", lossy)[1]

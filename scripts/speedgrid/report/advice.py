@@ -249,13 +249,15 @@ def start(row: Mapping) -> float | None:
 
 
 def needs(row: Mapping) -> int | None:
-    """Bytes that the device must have for a cell: its peak while it loads and replies. Where only what PyTorch gave out is known, with what
-    CUDA itself takes."""
+    """Bytes that the device must have for a cell. Where only what PyTorch gave out is known, with what CUDA itself takes."""
+    most = held(row)
+    return None if most is None else most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
+
+
+def held(row: Mapping) -> int | None:
+    """The most bytes that a cell held, while it loaded or replied."""
     peak = _known(row["memory_peak"])
-    if peak is None:
-        return None
-    most = int(max(peak, _known(row["memory_load_peak"]) or 0))
-    return most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
+    return None if peak is None else int(max(peak, _known(row["memory_load_peak"]) or 0))
 
 
 def _source(rows: Sequence[Mapping]) -> str:

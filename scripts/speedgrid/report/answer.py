@@ -7,14 +7,14 @@ their names escaped.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 from markupsafe import Markup
 
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
-from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, why_unknown
+from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, held, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -394,20 +394,24 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     engaged = engaged[engaged.memory_peak.notna() & (engaged.memory_source == baseline.memory_source)]
     if len(engaged) < 2:
         return []
-    unit = units.scale("B", engaged.memory_peak)
+    # What loads with more than it replies with needs a card for that; "What fits" and the guide say the same.
+    engaged = engaged.assign(held=[held(guide.by_name[name]) for name in engaged.technique])
+    mine = cast(float, held(guide.by_name[baseline.technique]))
+    unit = units.scale("B", engaged.held)
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
-    least = safe.loc[safe.memory_peak.idxmin()] if len(safe) else baseline
-    saves = 1 - least.memory_peak / baseline.memory_peak >= SMALLEST_SAVING
-    floor = (least if saves else baseline).memory_peak * (1 - SMALLEST_SAVING)
-    dearer = engaged[(engaged.memory_peak <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("memory_peak")
+    least = safe.loc[safe.held.idxmin()] if len(safe) else None
+    lowest = mine if least is None else least.held
+    saves = 1 - lowest / mine >= SMALLEST_SAVING
+    floor = (lowest if saves else mine) * (1 - SMALLEST_SAVING)
+    dearer = engaged[(engaged.held <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("held")
     before = Markup("")
     if baseline.memory_before and baseline.memory_before > 0:
         before = tr_html("; of both, some was held before any model was loaded, see the chart")
     points = []
-    if saves:
+    if least is not None and saves:
         points.append(
             tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
-                least.label, unit.text(least.memory_peak), unit.text(baseline.memory_peak), _change(least, baseline), before
+                least.label, unit.text(least.held), unit.text(mine), _change(least, mine), before
             )
         )
     else:
@@ -415,11 +419,11 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
             none = tr_html(_priceless(group, guide).memory)
         else:
             none = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
-        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(baseline.memory_peak)))
+        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(mine)))
     if len(dearer):
         told = [
             Markup("<strong>{}</strong> {} ({}) {}").format(
-                row.label, unit.text(row.memory_peak), _change(row, baseline), price(guide.qualities[row.technique], short=True)
+                row.label, unit.text(row.held), _change(row, mine), price(guide.qualities[row.technique], short=True)
             )
             for row in each(dearer)
         ]
@@ -427,8 +431,8 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     return points
 
 
-def _change(row, baseline: pd.Series) -> str:
-    return units.percent(row.memory_peak / baseline.memory_peak - 1)
+def _change(row, mine: float) -> str:
+    return units.percent(row.held / mine - 1)
 
 
 def _excluded(group: Group) -> list[Markup]:
