@@ -301,13 +301,19 @@ def _texts_point(guide: Guide) -> Markup | None:
 
 
 def _pays_point(best: pd.Series) -> Markup | None:
-    """After how many replies the fastest technique has made up for its slower start."""
+    """After how many replies the fastest technique has made up for what it spends before its replies are fast."""
     if best.is_baseline or units.is_missing(best.break_even_replies) or best.break_even_replies <= 0:
         return None
     count = int(best.break_even_replies)
     if count <= 1:
-        return tr_html("{} starts more slowly, and has made up for it after the first reply.").format(best.label)
-    return tr_html("{} starts more slowly, and has made up for it after {} replies like these.").format(best.label, units.number(count))
+        after = tr_html("{} takes longer before its replies are fast, and has made up for it after the first reply").format(best.label)
+    else:
+        after = tr_html("{} takes longer before its replies are fast, and has made up for it after {} replies like these").format(
+            best.label, units.number(count)
+        )
+    if units.is_missing(best.break_even_replies_high):
+        return tr_html("{}; at the slow end of its interval it never does.").format(after)
+    return tr_html("{}.").format(after)
 
 
 def _mfu_point(best: pd.Series) -> Markup | None:
