@@ -1,6 +1,7 @@
 // The guide: what report/advice.py of the package decides, once more, so that the page answers live; tests/browser holds the two together.
 {
   const starting = (cell, ask) => ask.starts ? cell.start * ask.starts / 1000 : 0;  // what starts add to each reply
+  const isBySpeed = (ask) => ["latency", "throughput", "money"].includes(ask.goal);
   function figure(cell, ask) {
     if (ask.goal === "memory") return cell.memory;
     if (ask.goal === "energy") return cell.joule;
@@ -25,19 +26,19 @@
     const names = (found) => found.map(({ cell }) => cell.technique);
     if (!pool.length) return { choice: null, figure: null, ties: [], open: [], runner_up: null, better: names(ranked) };
     const [{ cell: choice, at: best }, ...rest] = pool;
-    const bySpeed = ["latency", "throughput", "money"].includes(ask.goal);
-    const beats = (one, other) => one.compared && one.rate > other.rate && one !== other
-      && !one.same.includes(other.technique) && !one.open.includes(other.technique);
+    const beaten = (cell) => pool.some(({ cell: other }) => other.compared && other.rate > cell.rate
+      && starting(other, ask) <= starting(cell, ask) && ![...other.same, ...other.open].includes(cell.technique));
     const tied = ({ cell, at }) => {
       if (ask.goal === "memory") return best >= at * (1 - 0.02);
-      if (bySpeed && ask.starts) return Math.max(best, at) <= 1.05 * Math.min(best, at);
-      return bySpeed && choice.same.includes(cell.technique) && !pool.some((other) => beats(other.cell, cell));
+      if (isBySpeed(ask) && ask.starts) return Math.max(best, at) <= 1.05 * Math.min(best, at);
+      return isBySpeed(ask) && choice.same.includes(cell.technique) && !beaten(cell);
     };
-    const mayBe = ({ cell }) => starting(cell, ask) + choice.seconds <= 1.05 * (starting(choice, ask) + choice.seconds);  // replying as fast
+    const mayBe = (one) => isBySpeed(ask) && choice.open.includes(one.cell.technique) && !beaten(one.cell) && (!ask.starts || (!tied(one)
+      && starting(one.cell, ask) + choice.seconds <= 1.05 * (starting(choice, ask) + choice.seconds)));  // replying as fast
     return {
       choice: choice.technique, figure: best,
       ties: names(rest.filter(tied)),
-      open: names(rest.filter((one) => bySpeed && choice.open.includes(one.cell.technique) && (!ask.starts || (mayBe(one) && !tied(one))))),
+      open: names(rest.filter(mayBe)),
       runner_up: names(rest.filter((one) => !tied(one)))[0] ?? null,
       better: names(ranked.filter((one) => sign * one.at < sign * best && !pool.includes(one))),
     };
@@ -72,12 +73,11 @@
     const { choice, ties, open, runner_up: next, better } = advise(group.cells, ask);
     const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label);
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
-    const unsure = choice && !of[choice].sure && !["memory", "energy"].includes(ask.goal);
     card.value = size ? `${size} GB` : translated("any");
     document.getElementById("guide-answer").dataset.choice = choice ?? "";
     const faster = of[choice]?.speedup && translated("{} as fast as the baseline", of[choice].speedup);
     const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, faster)).split("\0") : [];
-    put("lead", choice ? [before, bold, after, unsure ? translated(" That it is faster than the baseline is not sure.") : ""] : [group.none]);
+    put("lead", choice ? [before, bold, after, isBySpeed(ask) ? ` ${of[choice].beside}` : ""] : [group.none]);
     list("costs", choice ? of[choice].costs : []);
     named("ties", ties);
     named("open", open);

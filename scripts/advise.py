@@ -184,8 +184,8 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
         lines.append(tr("As good: {}.").format(told(advice.ties)))
     if advice.open:
         lines.append(tr("Perhaps as good, these runs cannot say: {}.").format(told(advice.open)))
-    if ask.goal in BY_SPEED and not guide.is_surely_faster(advice.choice):
-        lines.append(tr(" That it is faster than the baseline is not sure.").strip())
+    if ask.goal in BY_SPEED and (beside := guide.against_baseline(advice.choice)):
+        lines.append(beside)
     if ask.goal == "energy":
         lines.append(tr("Energy has no interval: what is close may be as good."))
     if advice.runner_up and advice.runner_up not in advice.open:

@@ -452,11 +452,14 @@ QUALITY = (
         "double",
         "",
         "Worst loss",
-        "Share by which bits per byte are more than the baseline's where that is most, of held-out text and tasks that show a loss",
+        "The largest of held-out text and tasks that show a loss: the share by which bits per byte or perplexity are more than the"
+        " baseline's, or the share of questions lost; empty where a task shows a loss that is no share",
         "lower",
         newer=True,
     ),
     Column("worst_loss_task", "string", "", "Worst loss in", "The task of it; `held_out` for held-out text", newer=True),
+    Column("worst_loss_metric", "string", "", "Worst loss by", "The metric of it, as in score.parquet", newer=True),
+    Column("worst_loss_score", "double", "", "Score there", "What the technique itself has in that task by that metric", newer=True),
     Column(
         "kl_divergence",
         "double",

@@ -130,6 +130,13 @@ def test_the_form_changes_what_is_advised(browser):
     assert choose(browser, group=1, goal="throughput", loss="", starts=0, cards=9).startswith("Take Pruned by 50 %")
 
 
+def test_a_choice_that_is_surely_slower_is_said_to_be(browser):
+    asked = {"group": 0, "loss": 0, "starts": 1000, "cards": 9}
+    assert "Once started, it is slower than the baseline." in choose(browser, goal="latency", **asked).partition("\n")[0]
+    assert "Once started" not in choose(browser, goal="memory", **asked)
+    assert "than the baseline" not in choose(browser, **(asked | {"goal": "latency", "starts": 0})).partition("\n")[0]
+
+
 def test_a_card_and_a_price_are_limits_of_the_answer(browser):
     assert "Nothing that was measured" not in choose(browser, group=1, goal="latency", loss=0, starts=0, cards=0)
     browser.execute_script("document.getElementById('guide').elements.cards.value = 0")

@@ -13,10 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import tables_of
 from speedgrid import commands, records
-from speedgrid.report.advice import GB, GOALS, SMALLEST_SAVING, STARTS_PER, Ask, Option, advise, figure, next_steps, options, qualities
-from speedgrid.report.advised import Guide
+from speedgrid.report.advice import (
+    BY_SPEED,
+    GB,
+    GOALS,
+    SMALLEST_SAVING,
+    STARTS_PER,
+    Ask,
+    Option,
+    advise,
+    figure,
+    next_steps,
+    options,
+    qualities,
+)
+from speedgrid.report.advised import Guide, page_data
 from speedgrid.report.units import percent
-from speedgrid.schema import SUMMARY
+from speedgrid.schema import SCORE, SUMMARY
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE, BF16, INT8, NF4 = made.DEFAULT_CELLS
@@ -152,6 +165,29 @@ def test_a_third_cell_that_surely_beats_one_takes_it_out_of_the_tie():
     assert advise([best, replace(middle, compared=False), last], Ask()).ties == ("b", "c")
 
 
+def test_what_another_surely_beats_is_not_perhaps_as_good():
+    """A noisy leader left everything open, also what a quiet third had surely left behind."""
+    noisy = Option("noisy", 1.0, 117.0, 10.0, 1, 1, None, 0.0, open=("baseline", "quiet"))
+    quiet = Option("quiet", 1.05, 112.0, 10.0, 1, 1, None, 0.0, open=("noisy",))
+    baseline = Option("baseline", 1.17, 100.0, 10.0, 1, 1, None, 0.0, open=("noisy",))
+    advice = advise([noisy, quiet, baseline], Ask())
+    assert (advice.choice, advice.open, advice.runner_up) == ("noisy", ("quiet",), "quiet")
+    assert advise([noisy, baseline], Ask()).open == ("baseline",)
+    # What starts later is not surely better where starts count.
+    slow = replace(quiet, start=200.0)
+    assert advise([noisy, slow, baseline], Ask(starts=1)).open == ("baseline",)
+
+
+@given(option_sets(), ASKS)
+def test_what_is_open_or_tied_by_speed_is_surely_beaten_by_nothing_within_the_limits(cells, ask):
+    advice = advise(cells, replace(ask, starts=0.0, budget=None, loss=None))
+    known = [cell for cell in cells if cell.seconds is not None and cell.rate]
+    close = [cell for cell in known if cell.technique in (*advice.open, *advice.ties)] if ask.goal in BY_SPEED else []
+    for cell in close:
+        apart = [other for other in known if other.compared and cell.technique not in (*other.same, *other.open, other.technique)]
+        assert all(other.rate <= cell.rate for other in apart)
+
+
 def test_starts_are_paid_for_by_every_reply():
     quick = Option("quick", 1.0, 100.0, 2.0, 1, 1, None, 0.0)
     slow = Option("slow to start", 0.5, 200.0, 60.0, 1, 1, None, 0.0)
@@ -235,6 +271,50 @@ def test_a_loss_that_only_code_shows_counts_and_says_what_it_is_of(tmp_path):
     assert (found.kind, found.loss, found.words) == ("loss", 0.031, f"{percent(0.031)} bits per byte of Python's standard library")
 
 
+def test_the_worst_lost_task_is_told_and_held_against_the_limit(tmp_path, monkeypatch, capsys):
+    """A task that lost half its right answers was told as another that lost none, and passed a limit of 1 %."""
+    grid = made.write_group(tmp_path, [BASELINE, replace(COMPILED, lossless=False, bits_per_byte=1.9095)])
+    path = Path(grid[0]["score"])
+    rows = records.read(path, SCORE).rows
+    arc = {"task": "arc", "metric": "acc", "better": "higher", "chance": 0.25, "items": 500}
+    lost = {"test": "mcnemar", "loss": 0.35, "loss_low": 0.3, "loss_high": 0.4, "verdict": "loss"}
+    rows += [rows[1] | arc | {"technique": "baseline", "value": 0.7}, rows[1] | arc | lost | {"technique": "torch_compile", "value": 0.35}]
+    records.write(path, SCORE, rows, made.facts("score", made.MACHINE))
+    records.write(tmp_path / "summary.parquet", SUMMARY, tables_of(grid)[0])
+    guide = Guide(records.read(tmp_path / "summary.parquet", SUMMARY).rows, "config.yaml")
+    quality = guide.qualities["torch_compile"]
+    assert (quality.kind, quality.loss, quality.words) == ("loss", pytest.approx(0.35), "35.0 instead of 70.0 % right in arc")
+    assert guide.advise(Ask(loss=0.01)).choice == "baseline"
+    assert guide.advise(Ask(loss=0.36)).choice == "torch_compile"
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--max-loss", "1%")
+    assert "Take Baseline" in out
+    assert "at a loss: 35.0 instead of 70.0 % right in arc" in out
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "words"),
+    [
+        ("acc_norm", 0.35, "35.0 instead of 65.0 % right in arc (acc_norm)"),
+        ("perplexity", 13.0, f"{percent(0.3)} perplexity of arc"),
+        ("bits_per_byte", 1.3, f"{percent(0.3)} bits per byte of arc"),
+        (None, None, f"{percent(0.3)} bits per byte of arc"),
+    ],
+)
+def test_a_loss_is_told_in_what_it_was_measured_by(tmp_path, metric, score, words):
+    worst = {"worst_loss": 0.3, "worst_loss_task": "arc", "worst_loss_metric": metric, "worst_loss_score": score}
+    rows = [row | worst | {"quality_verdict": "loss"} for row in guide_of(tmp_path, [BASELINE, SDPA]).rows]
+    assert qualities(rows)["sdpa"].words == words
+
+
+def test_a_loss_of_unknown_size_passes_no_limit(tmp_path):
+    rows = guide_of(tmp_path, [BASELINE, replace(COMPILED, lossless=False)]).rows
+    unsized = {"quality_verdict": "loss", "worst_loss": None, "worst_loss_task": "translate", "worst_loss_metric": "bleu"}
+    rows = [rows[0], rows[1] | unsized]
+    assert qualities(rows)["torch_compile"].words == "a measurable loss in translate"
+    assert advise(options(rows), Ask(loss=0.5)).choice == "baseline"
+    assert advise(options(rows), Ask(loss=None)).choice == "torch_compile"
+
+
 def test_a_lossless_technique_that_was_held_to_the_model_keeps_it(tmp_path):
     rows = guide_of(tmp_path, [BASELINE, replace(SDPA, bits_per_byte=1.9003)]).rows
     held = [row | {"kl_allowed": 1e-4, "quality_verdict": "loss"} for row in rows]
@@ -251,6 +331,20 @@ def test_a_training_loss_that_did_not_move_is_a_price(tmp_path):
     assert found["torch_compile"].words == "its loss went from 4.61 to 4.60, the baseline's from 4.61 to 3.20"
     assert found["no_kv_cache"].loss is None
     assert advise(options(rows), Ask()).choice == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("losses", "kind"),
+    [((3.05, 1.90), "loss"), ((3.05, 0.000332), "kept"), ((0.5, 0.00003), "kept"), ((1.2, 0.11), "kept"), ((1.2, 0.13), "loss")],
+)
+def test_a_training_loss_is_judged_by_where_it_ends(tmp_path, losses, kind):
+    """One that fell as far from a higher start, and ended far above the baseline's, was kept."""
+    rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
+    ends = ((1.20, 0.00004), losses)
+    rows = [row | {"workload": "train", "loss_first": first, "loss_last": last} for row, (first, last) in zip(rows, ends, strict=True)]
+    quality = qualities(rows)["sdpa"]
+    assert quality.kind == kind
+    assert quality.loss == (pytest.approx((losses[1] - 0.00004) / 1.19996) if kind == "loss" else 0)
 
 
 def test_a_budget_is_held_against_loading_and_what_cuda_takes(tmp_path):
@@ -310,6 +404,29 @@ def test_the_command_says_what_the_guide_says(tmp_path, monkeypatch, capsys):
     assert told["choice"]["technique"] == guide.advise(Ask(loss=None)).choice == "prune_50"
     assert "prune_50" in told["choice"]["code"]
     assert told["choice"]["command"].endswith("-- results/local/generate/stdlib-llama/prune_50/measure.parquet")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("faster", ""),
+        ("slower", "Once started, it is slower than the baseline."),
+        ("same", "Once started, it is as fast as the baseline."),
+        ("unsure", "That it is faster than the baseline is not sure."),
+    ],
+)
+def test_what_a_limit_leaves_is_said_to_be_slower_where_it_surely_is(tmp_path, monkeypatch, capsys, verdict, words):
+    """0.30 times the baseline's speed, 0.24 to 0.38, was "not sure"."""
+    guide = guide_of(tmp_path, [replace(BASELINE, peak=20_000), replace(SDPA, peak=5_000)])
+    records.write(tmp_path / "summary.parquet", SUMMARY, [row | {"verdict": verdict} for row in guide.rows])
+    rows = records.read(tmp_path / "summary.parquet", SUMMARY).rows
+    assert [Guide(rows).against_baseline(name) for name in ("baseline", "sdpa")] == ["", words]
+    assert page_data([("", Guide(rows))])["groups"][0]["cells"]["beside"] == ["", words]
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--vram", "8")
+    assert "Take SDPA" in out
+    by_memory = run(monkeypatch, capsys, "--results", tmp_path, "--vram", "8", "--goal", "memory")[1]
+    found = [[line for line in said.splitlines() if line.startswith(("Once started", "That it"))] for said in (out, by_memory)]
+    assert found == [[words] if words else [], []]
 
 
 def test_a_study_in_japanese_is_advised_in_japanese_and_programs_in_english(tmp_path, monkeypatch, capsys):

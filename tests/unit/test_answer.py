@@ -9,6 +9,8 @@ import records_factory as made
 from report_data import group_of
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
+from speedgrid.report.advice import Ask
+from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer, parameters_in_words
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
@@ -205,7 +207,7 @@ def test_many_disturbed_runs_are_one_sentence(tmp_path):
 def test_the_fastest_is_held_against_the_hardware_and_its_start(tmp_path):
     _, points, _ = said(tmp_path, [BASELINE, replace(COMPILED, first_reply=38.0)])
     assert "% of the speed that this device allows" in points
-    assert "starts more slowly, and has made up for it after " in points
+    assert "takes longer before its replies are fast, and has made up for it after " in points
 
 
 def test_a_baseline_that_nothing_beats_is_said_to_be_the_fastest(tmp_path):
@@ -330,3 +332,54 @@ def test_of_what_text_a_price_is_stands_there_once(tmp_path):
     assert re.search(r"Faster at a price: Pruned by 50 % [\d.]+× \([\d.–]+\) for \+420 % bits per byte;", points)
     assert points.count(excerpts.LABEL) == 1
     assert f"is that of the text that the technique costs most: {excerpts.LABEL} or held-out text." in points
+
+
+def test_without_a_baseline_what_is_open_is_not_called_slower(tmp_path):
+    failed = replace(BASELINE, status="oom", reason="out of memory")
+    headline, points, _ = said(tmp_path, [failed, replace(SDPA, speed=57), replace(COMPILED, speed=60), replace(NO_CACHE, speed=30)])
+    assert "Whether SDPA could be as fast is open." in headline
+    assert "Slower: No KV cache" in points
+    assert not re.search(r"Slower: [^.]*SDPA", points)
+
+
+def test_a_baseline_that_a_quiet_third_surely_beats_is_not_open_for_a_noisy_leader(tmp_path):
+    cells = [
+        replace(BASELINE, speed=100, spread=0.003, again=(100.2,)),
+        replace(SDPA, speed=128, spread=0.15, again=(106,)),
+        replace(COMPILED, speed=112, spread=0.003, again=(112.3,)),
+    ]
+    headline, points, _ = said(tmp_path, cells, machine=made.GPU_MACHINE)
+    assert headline.startswith("SDPA leads with 118 token/s")
+    assert headline.endswith("Whether torch.compile (static cache) could be as fast is open.")
+    assert "Faster than Baseline (eager attention), too: torch.compile (static cache)" in points
+
+
+def test_memory_is_what_was_held_loading_included_as_what_fits_and_the_guide_say(tmp_path):
+    loading = {"facts": {"memory_load_peak": 5000 * made.MIB}}
+    cells = [replace(BASELINE, peak=4000), replace(SDPA, peak=2000, **loading), replace(COMPILED, peak=3500)]
+    group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    points = " ".join(point.striptags() for point in answer(group).points)
+    assert "Most memory saved: torch.compile (static cache) peaks at 3.42 GiB instead of 3.91 GiB" in points
+    assert Guide(group.rows.to_dict("records")).advise(Ask("memory")).choice == "torch_compile"
+    lossy = [cells[0], replace(FOUR_BITS, peak=2000, **loading)]
+    assert "No technique lowers peak memory" in said(tmp_path / "lossy", lossy)[1]
+    assert "Less memory at a price" not in said(tmp_path / "again", lossy)[1]
+
+
+def test_what_starts_sooner_is_not_said_to_start_more_slowly_and_what_may_never_pay_is_told(tmp_path):
+    """A cold start of 5.8 s was slower than one of 6.1 s, and 91 replies were told where the interval's end has none."""
+    sooner = replace(SDPA, speed=130, again=(130.5, 129), first_reply=1.2)
+    _, points, _ = said(tmp_path, [often(BASELINE), sooner])
+    assert "starts more slowly" not in points
+    assert "SDPA takes longer before its replies are fast, and has made up for it after 2 replies like these." in points
+    _, points, _ = said(tmp_path / "never", [replace(BASELINE, again=(48.4,)), replace(SDPA, speed=52, first_reply=9)])
+    assert re.search(r"made up for it after \d+ replies like these; at the slow end of its interval it never does\.", points)
+
+
+def test_without_an_interval_the_open_verdict_has_none_and_says_what_to_count(tmp_path):
+    _, points, _ = said(tmp_path, [replace(BASELINE, replies=1), replace(COMPILED, replies=1)])
+    assert re.search(
+        r"faster or slower than Baseline \(eager attention\): torch\.compile \(static cache\) 1\.\d+×\. Too few replies", points
+    )
+    assert "()" not in points
+    assert "So close, or so noisy" not in points

@@ -28,6 +28,12 @@ def test_kinds_have_what_to_do_and_reasons_are_told_once(tmp_path):
     assert found[1].instead == ""
 
 
+def test_what_fitted_with_the_least_had_to_be_loaded_too(tmp_path):
+    cells = [CELLS[0], replace(CELLS[1], facts={"memory_load_peak": 1000 * made.MIB}), *CELLS[2:]]
+    found = failures.kinds(tables_of(made.write_group(tmp_path, cells))[0])
+    assert found[0].instead == "What fitted here with the least: Baseline (eager attention) (900 MiB), SDPA (1,000 MiB)."
+
+
 def test_every_status_without_figures_says_what_to_do():
     without = set(STATUSES) - {*MEASURED, "not_run", "interrupted"}
     assert without == set(failures.TO_DO)

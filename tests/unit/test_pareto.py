@@ -7,6 +7,8 @@ import records_factory as made
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import group_of
+from speedgrid.report.advice import Ask
+from speedgrid.report.advised import Guide
 from speedgrid.report.charts import labels, pareto
 
 figures = st.floats(0.1, 100)
@@ -48,6 +50,26 @@ def one(name, speed, quality=1.9, memory=1000.0, source="allocator", noise=0.01)
 def test_a_speed_within_noise_beats_nobody():
     assert pareto.beaten([one("a", 100), one("b", 99)]) == {}
     assert pareto.beaten([one("a", 100), one("b", 90)]) == {"b": "a"}
+
+
+def test_what_is_open_is_not_beaten_and_what_is_the_same_is_not_beaten_in_speed():
+    """A cell was pale, so surely worse, while the headline held open whether it is as fast."""
+    worse = one("b", 50, memory=2000.0)
+    assert pareto.beaten([replace(one("a", 100), open=("b",)), replace(worse, open=("a",))]) == {}
+    assert pareto.beaten([replace(one("a", 100), same=("b",)), replace(one("b", 90), same=("a",))]) == {}
+    assert pareto.beaten([replace(one("a", 100), same=("b",)), replace(worse, same=("a",))]) == {"b": "a"}
+
+
+def test_no_cell_is_pale_that_the_answer_holds_open(tmp_path):
+    cells = [
+        made.Made("baseline", "Baseline", speed=20, again=(20.5,)),
+        made.Made("fast", "Fast", speed=28, spread=0.004),
+        made.Made("mid", "Mid", speed=21),
+    ]
+    group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    advice = Guide(group.rows.to_dict("records")).advise(Ask("throughput"))
+    assert (advice.choice, "mid" in advice.open) == ("fast", True)
+    assert "mid" not in pareto.beaten(pareto.standings(group.rows))
 
 
 def test_peaks_of_two_sources_are_not_compared():

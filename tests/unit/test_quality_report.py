@@ -1,10 +1,12 @@
 """What the page says of quality, and what the summary takes of the scores."""
 
+import math
+
 import pandas as pd
 import pytest
 import records_factory as made
 import report_data
-from speedgrid.report import page, published, quality, units
+from speedgrid.report import page, published, quality, tables, units
 from speedgrid.report.units import percent
 from speedgrid.schema import SCORE
 
@@ -133,3 +135,39 @@ def test_the_worst_loss_is_that_of_the_text_that_shows_most(grid):
     assert summary_of(grid)["bnb_int8"]["worst_loss"] == pytest.approx(1.92 / 1.9 - 1)
     assert summary_of(grid)["bnb_int8"]["worst_loss_task"] == "held_out"
     assert summary_of(grid)["sdpa"]["worst_loss"] is None
+
+
+def scored(**changes) -> dict:
+    """A row of score.parquet that shows a loss."""
+    row = {"task": "arc", "metric": "acc", "test": "mcnemar", "value": 0.35, "loss": 0.35, "verdict": "loss"}
+    return row | changes
+
+
+def worst(rows) -> tuple:
+    found = tables._worst(rows)
+    return found["worst_loss_task"], found["worst_loss_metric"], found["worst_loss"]
+
+
+def test_the_worst_loss_is_of_any_task_whatever_its_place_and_its_metric():
+    """The first task with choices was told, and half a percent of bits hid that half the right answers of another were gone."""
+    bits = scored(task="held_out", metric="bits_per_byte", test="bootstrap", value=1.91, loss=0.005)
+    kept = scored(task="cloze", value=0.446, loss=0.004, verdict="no measurable loss")
+    assert worst([bits, kept, scored()]) == ("arc", "acc", 0.35)
+    assert worst([bits, kept]) == ("held_out", "bits_per_byte", 0.005)
+    assert worst([kept]) == (None, None, None)
+    assert tables._worst([bits, kept, scored()])["worst_loss_score"] == 0.35
+
+
+def test_a_text_s_perplexities_are_no_loss_beside_its_bits_per_byte():
+    perplexity = scored(task="wiki", metric="word_perplexity", test="bootstrap", loss=0.3)
+    bits = scored(task="wiki", metric="bits_per_byte", test="bootstrap", loss=0.02)
+    assert worst([perplexity, bits]) == ("wiki", "bits_per_byte", 0.02)
+    assert worst([perplexity]) == ("wiki", "word_perplexity", 0.3)
+
+
+@pytest.mark.parametrize("unsized", [{"metric": "bleu", "loss": 4.2}, {"metric": "perplexity", "loss": math.inf}])
+def test_a_loss_without_a_size_that_compares_may_be_the_worst(unsized):
+    own = scored(task="translate", test="bootstrap", **unsized)
+    assert worst([scored(loss=0.01), own]) == ("translate", unsized["metric"], None)
+    # Another metric of the same task has a size.
+    assert worst([scored(task="translate", loss=0.01), own]) == ("translate", "acc", 0.01)

@@ -14,6 +14,8 @@ from speedgrid.quality import paired
 from speedgrid.schema import SAME_MODEL
 
 HELD_OUT = "held_out"
+# Metrics of which a loss is a share of the baseline's figure, and not a difference of two shares.
+RELATIVE = ("bits_per_byte", "byte_perplexity", "word_perplexity", "perplexity")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import cast
 
 from speedgrid.quality import excerpts
 from speedgrid.quality.paired import NEGLIGIBLE
-from speedgrid.quality.scores import HELD_OUT
+from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.schema import MEASURED, STATUSES
@@ -36,7 +36,7 @@ SMALLEST_SAVING = 0.02  # less memory than this share is not called a saving
 AS_LONG = 1.05  # two times that differ by this factor at most are as long, where starts are part of them
 # Quality that may be worse by more than this and nobody could see it is not known.
 RESOLVES = 0.05
-LOSS_BEHIND = 0.1  # a training loss that fell by this share less than the baseline's is a loss of quality
+LOSS_BEHIND = 0.1  # a training loss that ends above the baseline's by more than this share of what that one fell is a loss of quality
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
         pool = sorted(near, key=lambda pair: -(pair[1].rate or 0)) + pool[len(near) :]
     (best, choice), rest = pool[0], pool[1:]
     ties = tuple(one.technique for found, one in rest if _is_tied(best, choice, found, one, pool, ask))
-    undecided = tuple(one.technique for _, one in rest if _is_open(choice, one, ask) and not (ask.starts and one.technique in ties))
+    undecided = tuple(one.technique for _, one in rest if _is_open(choice, one, pool, ask) and not (ask.starts and one.technique in ties))
     runner_up = next((one.technique for _, one in rest if one.technique not in ties), None)
     better = tuple(one.technique for found, one in ranked if sign * found < sign * best and one.technique not in within)
     return Advice(choice.technique, best, ties, undecided, runner_up, better)
@@ -175,19 +175,21 @@ def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Seque
         return False
     if ask.starts:
         return max(best, found) <= AS_LONG * min(best, found)
-    if one.technique not in choice.same:
-        return False
-    # What another one surely beats is in no tie.
-    return not any(_beats(other, one) for _, other in pool)
+    return one.technique in choice.same and not _is_beaten(one, pool, ask)
 
 
-def _is_open(choice: Option, one: Option, ask: Ask) -> bool:
+def _is_open(choice: Option, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
     """Whether these runs cannot say that `choice` is better; where starts are part of it, only if it would not be, were both as fast."""
-    if ask.goal not in BY_SPEED or one.technique not in choice.open:
+    if ask.goal not in BY_SPEED or one.technique not in choice.open or _is_beaten(one, pool, ask):
         return False
     if not ask.starts or choice.seconds is None:
         return True
     return _starting(one, ask) + choice.seconds <= AS_LONG * (_starting(choice, ask) + choice.seconds)
+
+
+def _is_beaten(one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
+    """Whether another one is surely better, so that `one` is neither as good as the best nor may be."""
+    return any(_beats(other, one) and _starting(other, ask) <= _starting(one, ask) for _, other in pool)
 
 
 def _beats(one: Option, other: Option) -> bool:
@@ -247,13 +249,15 @@ def start(row: Mapping) -> float | None:
 
 
 def needs(row: Mapping) -> int | None:
-    """Bytes that the device must have for a cell: its peak while it loads and replies. Where only what PyTorch gave out is known, with what
-    CUDA itself takes."""
+    """Bytes that the device must have for a cell. Where only what PyTorch gave out is known, with what CUDA itself takes."""
+    most = held(row)
+    return None if most is None else most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
+
+
+def held(row: Mapping) -> int | None:
+    """The most bytes that a cell held, while it loaded or replied."""
     peak = _known(row["memory_peak"])
-    if peak is None:
-        return None
-    most = int(max(peak, _known(row["memory_load_peak"]) or 0))
-    return most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
+    return None if peak is None else int(max(peak, _known(row["memory_load_peak"]) or 0))
 
 
 def _source(rows: Sequence[Mapping]) -> str:
@@ -332,8 +336,13 @@ def _measured_quality(row: Mapping, baseline: Mapping | None) -> Quality | None:
 
 
 def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float | None) -> Quality:
-    worst, task = _known(row["worst_loss"]), row["worst_loss_task"]
+    worst, task, metric = _known(row["worst_loss"]), row["worst_loss_task"], row["worst_loss_metric"]
+    if task and worst is None:
+        return Quality("loss", None, tr("a measurable loss in {}").format(task))
     if worst is not None and worst > NEGLIGIBLE:
+        # Files that were written before the metric was kept have a loss of bits per byte alone.
+        if metric and metric != "bits_per_byte":
+            return Quality("loss", worst, _of_task(worst, task, metric, row["worst_loss_score"]))
         if task == HELD_OUT:
             return Quality("loss", worst, tr("{} bits per byte").format(units.percent(worst)), is_bits=True)
         text = tr(excerpts.LABEL) if task == excerpts.TASK else task
@@ -347,6 +356,14 @@ def _loss(row: Mapping, baseline: Mapping | None, loss: float | None, low: float
     return Quality("loss", None, tr("a measurable loss in the study's tasks"))
 
 
+def _of_task(loss: float, task: str, metric: str, score: float) -> str:
+    """A loss of perplexity or of right answers, in words."""
+    if metric in RELATIVE:
+        return tr("{} {} of {}").format(units.percent(loss), metric, task)
+    named = task if metric == "acc" else f"{task} ({metric})"
+    return tr("{} instead of {} % right in {}").format(f"{100 * score:.1f}", f"{100 * (score + loss):.1f}", named)
+
+
 def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
     """Where the loss went, against where that of the baseline went in the same steps."""
     if baseline is None or _known(baseline["loss_first"]) is None:
@@ -355,14 +372,16 @@ def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
         return Quality("loss", None, tr("its loss is no finite number in the end"))
     if _known(baseline["loss_last"]) is None or _known(row["point"]) != _known(baseline["point"]):
         return None
-    fell, own = baseline["loss_first"] - baseline["loss_last"], row["loss_first"] - row["loss_last"]
+    fell = baseline["loss_first"] - baseline["loss_last"]
     if fell <= 0:
         return None
+    # The ends are held against each other, not the falls: the first counted step comes after warm-up, when some have learnt more.
+    behind = (row["loss_last"] - baseline["loss_last"]) / fell
     said = tr("its loss went from {} to {}, the baseline's from {} to {}").format(
         *(units.number(float(one[name])) for one in (row, baseline) for name in ("loss_first", "loss_last"))
     )
-    if own < (1 - LOSS_BEHIND) * fell:
-        return Quality("loss", 1 - own / fell, said)
+    if behind > LOSS_BEHIND:
+        return Quality("loss", behind, said)
     return Quality("kept", 0.0, said)
 
 

@@ -126,10 +126,17 @@ class Guide:
         text, ends = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
         return f"{text}×{f' ({ends})' if ends else ''}"
 
-    def is_surely_faster(self, technique: str) -> bool:
-        """Whether it is, where it should be: the baseline itself need not, nor can what has none to be held against."""
+    def against_baseline(self, technique: str) -> str:
+        """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where
+        there is none to be held against."""
         row = self.by_name[technique]
-        return row["is_baseline"] or self.baseline is None or row["verdict"] == "faster"
+        if row["is_baseline"] or self.baseline is None or row["verdict"] == "faster":
+            return ""
+        if row["verdict"] == "slower":
+            return tr("Once started, it is slower than the baseline.")
+        if row["verdict"] == "same":
+            return tr("Once started, it is as fast as the baseline.")
+        return tr("That it is faster than the baseline is not sure.")
 
     def why_not(self, technique: str, ask: Ask) -> list[str]:
         """Which limits a better technique is beyond."""
@@ -208,7 +215,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
             "costs": guide.costs(name),
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
             "beyond": needed(option),
-            "sure": bool(guide.is_surely_faster(name)),
+            "beside": guide.against_baseline(name),
             "code": codes.setdefault(guide.code(name), len(codes)),
         }
         cells.append(asdict(option) | words)

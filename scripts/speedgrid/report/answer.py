@@ -7,14 +7,14 @@ their names escaped.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 from markupsafe import Markup
 
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
-from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, why_unknown
+from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, held, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -178,7 +178,8 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         return tr_html("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
         return tr_html("{}.").format(lead) + _may_be(unsure)
-    if best.verdict == "unsure":
+    # A baseline that is not open is surely beaten by another one.
+    if best.verdict == "unsure" and baseline.technique in advice.open:
         lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
         told = lead.format(baseline.label, units.number(baseline.rate), best.unit)
         told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, _ratio(best))
@@ -229,7 +230,9 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     others = engaged[~engaged.is_baseline].sort_values("rate", ascending=False)
     faster = others if baseline is None else others[others.verdict == "faster"]
     dearer = faster[faster.technique.isin(advice.better)]
-    rest = faster[~faster.technique.isin((*advice.better, *advice.ties, advice.choice))]
+    # Without a baseline the rest is called slower, which what is open may not be.
+    told = (*advice.better, *advice.ties, advice.choice, *(advice.open if baseline is None else ()))
+    rest = faster[~faster.technique.isin(told)]
     points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
     points += _memory_points(group, guide)
     if len(dearer):
@@ -298,13 +301,19 @@ def _texts_point(guide: Guide) -> Markup | None:
 
 
 def _pays_point(best: pd.Series) -> Markup | None:
-    """After how many replies the fastest technique has made up for its slower start."""
+    """After how many replies the fastest technique has made up for what it spends before its replies are fast."""
     if best.is_baseline or units.is_missing(best.break_even_replies) or best.break_even_replies <= 0:
         return None
     count = int(best.break_even_replies)
     if count <= 1:
-        return tr_html("{} starts more slowly, and has made up for it after the first reply.").format(best.label)
-    return tr_html("{} starts more slowly, and has made up for it after {} replies like these.").format(best.label, units.number(count))
+        after = tr_html("{} takes longer before its replies are fast, and has made up for it after the first reply").format(best.label)
+    else:
+        after = tr_html("{} takes longer before its replies are fast, and has made up for it after {} replies like these").format(
+            best.label, units.number(count)
+        )
+    if units.is_missing(best.break_even_replies_high):
+        return tr_html("{}; at the slow end of its interval it never does.").format(after)
+    return tr_html("{}.").format(after)
 
 
 def _mfu_point(best: pd.Series) -> Markup | None:
@@ -364,7 +373,7 @@ def _as_large(group: Group) -> pd.DataFrame:
 
 
 def _loss_points(group: Group) -> list[Markup]:
-    """Techniques whose loss did not go where that of the baseline went."""
+    """Techniques whose loss did not end where that of the baseline did."""
     baseline = group.baseline
     if group.engaged.loss_last.isna().all():
         return []
@@ -375,11 +384,11 @@ def _loss_points(group: Group) -> list[Markup]:
     if baseline is None or units.is_missing(baseline.loss_last) or baseline.loss_first <= baseline.loss_last:
         return points
     fell = baseline.loss_first - baseline.loss_last
-    behind = rows[rows.loss_first - rows.loss_last < (1 - LOSS_BEHIND) * fell]
+    behind = rows[rows.loss_last - baseline.loss_last > LOSS_BEHIND * fell]
     told = [tr_html("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in each(behind)]
     if told:
         own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
-        points.append(tr_html("The loss falls less than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
+        points.append(tr_html("The loss ends higher than with {} (from {} to {}): {}.").format(baseline.label, *own, units.listed(told)))
     return points
 
 
@@ -391,20 +400,24 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     engaged = engaged[engaged.memory_peak.notna() & (engaged.memory_source == baseline.memory_source)]
     if len(engaged) < 2:
         return []
-    unit = units.scale("B", engaged.memory_peak)
+    # What loads with more than it replies with needs a card for that; "What fits" and the guide say the same.
+    engaged = engaged.assign(held=[held(guide.by_name[name]) for name in engaged.technique])
+    mine = cast(float, held(guide.by_name[baseline.technique]))
+    unit = units.scale("B", engaged.held)
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
-    least = safe.loc[safe.memory_peak.idxmin()] if len(safe) else baseline
-    saves = 1 - least.memory_peak / baseline.memory_peak >= SMALLEST_SAVING
-    floor = (least if saves else baseline).memory_peak * (1 - SMALLEST_SAVING)
-    dearer = engaged[(engaged.memory_peak <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("memory_peak")
+    least = safe.loc[safe.held.idxmin()] if len(safe) else None
+    lowest = mine if least is None else least.held
+    saves = 1 - lowest / mine >= SMALLEST_SAVING
+    floor = (lowest if saves else mine) * (1 - SMALLEST_SAVING)
+    dearer = engaged[(engaged.held <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("held")
     before = Markup("")
     if baseline.memory_before and baseline.memory_before > 0:
         before = tr_html("; of both, some was held before any model was loaded, see the chart")
     points = []
-    if saves:
+    if least is not None and saves:
         points.append(
             tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
-                least.label, unit.text(least.memory_peak), unit.text(baseline.memory_peak), _change(least, baseline), before
+                least.label, unit.text(least.held), unit.text(mine), _change(least, mine), before
             )
         )
     else:
@@ -412,11 +425,11 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
             none = tr_html(_priceless(group, guide).memory)
         else:
             none = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
-        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(baseline.memory_peak)))
+        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(mine)))
     if len(dearer):
         told = [
             Markup("<strong>{}</strong> {} ({}) {}").format(
-                row.label, unit.text(row.memory_peak), _change(row, baseline), price(guide.qualities[row.technique], short=True)
+                row.label, unit.text(row.held), _change(row, mine), price(guide.qualities[row.technique], short=True)
             )
             for row in each(dearer)
         ]
@@ -424,8 +437,8 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     return points
 
 
-def _change(row, baseline: pd.Series) -> str:
-    return units.percent(row.memory_peak / baseline.memory_peak - 1)
+def _change(row, mine: float) -> str:
+    return units.percent(row.held / mine - 1)
 
 
 def _excluded(group: Group) -> list[Markup]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.advice import held
 from speedgrid.report.language import tr
 from speedgrid.report.tables import GROUP
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
@@ -73,11 +74,11 @@ def _group(row: Mapping) -> tuple[str, ...]:
 
 
 def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
-    """The most frugal techniques of the groups in which memory ran out, with their peaks."""
+    """The most frugal techniques of the groups in which memory ran out, with the most that they held, loading included."""
     groups = {_group(row) for row in rows}
     there = [row for row in summary if _group(row) in groups and row["status"] == "ok" and not units.is_missing(row["memory_peak"])]
     if not there:
         return ""
-    least = sorted({row["label"]: row["memory_peak"] for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
+    least = sorted({row["label"]: held(row) or 0 for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
     unit = units.scale("B", [peak for _, peak in least])
     return tr("What fitted here with the least: {}.").format(", ".join(f"{label} ({unit.text(peak)})" for label, peak in least))

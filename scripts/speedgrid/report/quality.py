@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
-from speedgrid.quality.scores import HELD_OUT
+from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.report.tables import GROUP, Group, each
@@ -18,8 +18,6 @@ from speedgrid.schema import SAME_MODEL
 NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
 TASKS = {HELD_OUT: "held-out text", excerpts.TASK: excerpts.LABEL}
 SHARES = ("acc", "acc_norm", "top1_agreement", "exact_match")
-# Metrics of which a loss is a share of the baseline's figure, and not a difference of two shares.
-RELATIVE = ("bits_per_byte", "byte_perplexity", "word_perplexity", "perplexity")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import pandas as pd
 from speedgrid import ceilings, noise, stats
 from speedgrid.comparison import flat
 from speedgrid.quality.paired import overall
-from speedgrid.quality.scores import HELD_OUT
+from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.records import Record
 from speedgrid.report import work
 from speedgrid.schema import AXES, MEASURED, RUN, STATE_SHOWN, SUMMARY
@@ -442,11 +442,24 @@ def _scores(cell: CellRecords) -> dict:
         elif row["metric"] == "acc" and row["chance"] and "accuracy" not in found:
             found |= {"accuracy": row["value"], "accuracy_task": row["task"]}
     resolved = [row["resolution"] for row in rows if row["verdict"] and row["resolution"] is not None]
-    lost = [row for row in rows if row["verdict"] == "loss" and row["metric"] == "bits_per_byte"]
-    worst = max(lost, key=lambda row: row["loss"], default={"loss": None, "task": None})
-    found |= {"worst_loss": worst["loss"], "worst_loss_task": worst["task"]}
+    found |= _worst(rows)
     verdict = overall([row["verdict"] for row in rows])
     return found | {"quality_verdict": verdict, "quality_resolution": min(resolved, default=None)}
+
+
+def _worst(rows: Sequence[Mapping]) -> dict:
+    """Where the scores of a cell lost most. A loss that is no share, as that of a mean of any numbers, or no finite one cannot
+    be held against the others: a task that shows such losses alone comes first, without a figure, since it may be the worst."""
+    lost = [row for row in rows if row["verdict"] == "loss"]
+    sized = [row for row in lost if (row["metric"] in RELATIVE or row["test"] == "mcnemar") and math.isfinite(row["loss"])]
+    # Bits per byte and the perplexities of a text say the same in other units.
+    in_bits = {row["task"] for row in sized if row["metric"] == "bits_per_byte"}
+    sized = [row for row in sized if row["metric"] == "bits_per_byte" or row["metric"] not in RELATIVE or row["task"] not in in_bits]
+    tasks = {row["task"] for row in sized}
+    unsized = [{**row, "loss": None} for row in lost if row["task"] not in tasks]
+    worst = (unsized + sorted(sized, key=lambda row: -row["loss"]) + [{}])[0]
+    columns = {"worst_loss": "loss", "worst_loss_task": "task", "worst_loss_metric": "metric", "worst_loss_score": "value"}
+    return {column: worst.get(name) for column, name in columns.items()}
 
 
 def score_rows(cell: CellRecords) -> list[dict]:

@@ -162,14 +162,17 @@ def _labels(rows) -> Markup:
 
 
 def _with_ratios(rows) -> list[Markup]:
-    said = Markup("{} {}× (<span class='whole'>{}</span>)")
-    return [said.format(r.label, *units.with_interval(r.speedup, r.speedup_low, r.speedup_high)) for r in each(rows)]
+    told = [(row.label, *units.with_interval(row.speedup, row.speedup_low, row.speedup_high)) for row in each(rows)]
+    known, alone = Markup("{} {}× (<span class='whole'>{}</span>)"), Markup("{} {}×")
+    return [known.format(label, ratio, ends) if ends else alone.format(label, ratio) for label, ratio, ends in told]
 
 
 def _price(rows, against, fastest: bool) -> Markup:
     """What decides the verdicts of `rows` on `against`: how many runs of each, and how long they take."""
     column = "further_runs_fastest" if fastest else "further_runs"
     needed = rows[column].dropna()
+    if needed.empty and (units.is_missing(against.rate_low) or rows.rate_low.isna().all()):
+        return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more.")
     if needed.empty:
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
     told = rows[rows[column].notna()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from speedgrid.report import units
+from speedgrid.report.advice import closeness
 from speedgrid.report.tables import each
 
 SAME_MEMORY = 1.02  # peaks within about 2 % are no reason to take the one or the other
@@ -15,7 +16,8 @@ SAME_MEMORY = 1.02  # peaks within about 2 % are no reason to take the one or th
 @dataclass(frozen=True)
 class Standing:
     """What counts of a technique: its speed with its interval (more is better), bits per byte and memory (less is better). Figures that do
-    not differ measurably are the same number, so that a difference is one. `source` says what the memory was read from."""
+    not differ measurably are the same number, so that a difference is one. `source` says what the memory was read from; `same` and `open`
+    are names of those whose speed is the same, or may be, by the verdicts of the summary."""
 
     name: Hashable
     speed: float
@@ -24,12 +26,15 @@ class Standing:
     quality: float
     memory: float | None = None
     source: str = ""
+    same: tuple[Hashable, ...] = ()
+    open: tuple[Hashable, ...] = ()
 
 
 def standings(rows: pd.DataFrame) -> list[Standing]:
     """Of the cells of a group that count: engaged, with a speed and a quality."""
     there = rows[(rows.status == "ok") & rows.rate.notna() & rows.bits_per_byte.notna()]
     baseline = there[there.is_baseline]
+    close = closeness(there.to_dict("records"))
     unmodified = None if baseline.empty else float(baseline.bits_per_byte.iloc[0])
     return [
         Standing(
@@ -40,6 +45,7 @@ def standings(rows: pd.DataFrame) -> list[Standing]:
             float(row.bits_per_byte) if unmodified is None or row.quality_verdict != "no measurable loss" else unmodified,
             None if units.is_missing(row.memory_peak) else _coarse(float(row.memory_peak)),
             row.memory_source or "",
+            *close[row.technique][:2],
         )
         for row in each(there)
     ]
@@ -48,7 +54,8 @@ def standings(rows: pd.DataFrame) -> list[Standing]:
 def beaten(standings: Sequence[Standing]) -> Mapping[Hashable, Hashable]:
     """The names of those that another one beats, each with the fastest of those that do.
 
-    One beats another that is at least as good in every figure and better in one; in speed only where their intervals lie apart. Peaks of
+    One beats another that is at least as good in every figure and better in one; in speed only where their intervals lie apart and no
+    verdict says otherwise. Where the verdict between two speeds is open, neither beats the other: the slower one may be faster. Peaks of
     memory from different sources are not compared, and who cannot be compared is not beaten. Nobody is beaten by all of a ring, so that
     some are never beaten.
     """
@@ -71,9 +78,9 @@ def _beats(one: Standing, other: Standing) -> bool:
     if (one.memory is None) != (other.memory is None) or (one.memory is not None and one.source != other.source):
         return False
     memory, others = one.memory or 0.0, other.memory or 0.0
-    if one.speed < other.speed or one.quality > other.quality or memory > others:
+    if one.speed < other.speed or one.quality > other.quality or memory > others or other.name in one.open:
         return False
-    return one.slowest > other.fastest or one.quality < other.quality or memory < others
+    return (one.slowest > other.fastest and other.name not in one.same) or one.quality < other.quality or memory < others
 
 
 def _coarse(memory: float) -> float:
