@@ -183,10 +183,11 @@ class _Judged:
 
 
 def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judged]]:
-    """The cells of a group that have figures, each with what can be said of its speed. What was not engaged is never the fastest, and
-    speeds at another size than the baseline's are compared with none."""
+    """The cells of a group that have figures, each with what can be said of its speed. What was not engaged is never the fastest and says
+    nothing of others, and speeds at another size than the baseline's are compared with none."""
     measured = [cell for cell in members if cell.has_figures]
-    speeds = noise.speeds([(cell.device, [run.speed for run in cell.runs]) for cell in measured])
+    runs = [(cell.device, [run.speed for run in cell.runs]) for cell in measured]
+    speeds = noise.speeds(runs, [cell.status == "ok" for cell in measured])
     baseline = next((index for index, cell in enumerate(measured) if cell.cell["is_baseline"]), None)
     size = None if baseline is None else measured[baseline].point
     engaged = [index for index, cell in enumerate(measured) if cell.status == "ok" and (baseline is None or cell.point == size)]
@@ -213,7 +214,7 @@ def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, dict[str, list[str]]]
     """For each technique the others that are the `same` as it and those that are `unsure` against it; both of a pair say the same."""
     found: dict[str, dict[str, list[str]]] = {name: {"same": [], "unsure": []} for name in speeds}
     for one, other in combinations(speeds, 2):
-        verdict = stats.verdict(stats.over(speeds[one], speeds[other]))
+        verdict = stats.between(speeds[one], speeds[other])
         if verdict in ("same", "unsure"):
             found[one][verdict].append(other)
             found[other][verdict].append(one)
