@@ -90,16 +90,27 @@ def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
     return found
 
 
-def further_runs(above: Speed, below: Speed, most: int = 20) -> int | None:
-    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`."""
-    away = abs(math.log(above.value / below.value))
+def further_runs(one: Speed, other: Speed, most: int = 20) -> int | None:
+    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`.
+
+    As in `over`, each end of the interval of their ratio takes from each speed the variance that points there. So replies that stalled
+    now and then, which leave open how slow the faster one is, cost runs.
+    """
+    faster, slower = sorted(_on_par(one, other), key=lambda speed: speed.value, reverse=True)
+    away = math.log(faster.value / slower.value)
     for more in range(1, most + 1):
-        sides = []
-        for one in (above, below):
-            shrink = one.runs / (one.runs + more)
-            (between, _), *within = one.above
-            sides.append([(between * shrink, one.df + more), *((variance * shrink, max(df, 2.0)) for variance, df in within)])
-        half = half_interval(_beside(*sides))
-        if half < away or (away <= math.log1p(CLOSE) and away + half <= math.log1p(NOT_FAR)):
+        towards, beyond = (
+            half_interval(_beside(_with_further(near, faster.runs, more), _with_further(far, slower.runs, more)))
+            for near, far in ((faster.below, slower.above), (faster.above, slower.below))
+        )
+        far_apart = max(away + beyond, towards - away)
+        if towards < away or (away <= math.log1p(CLOSE) and far_apart <= math.log1p(NOT_FAR)):
             return more
     return None
+
+
+def _with_further(side: Sequence[tuple[float, float]], runs: int, more: int) -> list[tuple[float, float]]:
+    """The variances of one side of a speed of `runs` runs after so many more like them."""
+    shrink = runs / (runs + more)
+    (between_runs, df), *within = side
+    return [(between_runs * shrink, df + more), *((variance * shrink, max(own, 2.0)) for variance, own in within)]
