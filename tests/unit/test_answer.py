@@ -230,6 +230,19 @@ def test_without_a_baseline_there_is_no_speedup(tmp_path):
     assert "There is no speed-up, because the baseline has no figures." in headline
 
 
+@pytest.mark.parametrize("status", ["not_engaged", "ended_early"])
+def test_a_baseline_whose_figures_count_nowhere_is_none_and_that_is_said_once(tmp_path, status):
+    group = group_of(tmp_path, [replace(BASELINE, status=status, reason="it ran otherwise"), SDPA, COMPILED])
+    assert group.baseline is None
+    assert group.rows.speedup.isna().all()
+    assert set(group.rows.verdict) == {""}
+    told = answer(group)
+    texts = [text.striptags() for text in (told.headline, *told.points, *told.warnings)]
+    assert "There is no speed-up, because the figures of the baseline count nowhere." in texts[0]
+    assert [text for text in texts if "It ran otherwise" in text] == [text for text in texts if "Its figures count nowhere above." in text]
+    assert sum("It ran otherwise" in text for text in texts) == 1
+
+
 def test_without_any_figure_there_is_no_answer(tmp_path):
     headline, points, warnings = said(tmp_path, [replace(BASELINE, status="oom", reason="out of memory")])
     assert headline == "Nothing could be measured here, so there is no answer."
