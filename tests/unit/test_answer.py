@@ -213,6 +213,33 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_the_fastest(tmp_path):
     assert headline.startswith("Nothing here is faster than Baseline (eager attention), the baseline")
 
 
+def test_whether_the_fastest_beats_the_baseline_is_asked_once(tmp_path):
+    group = group_of(tmp_path, [often(BASELINE), replace(SDPA, speed=52.0)])
+    rows = group.rows.set_index("technique")
+    assert list(rows.standing[["sdpa", "baseline"]]) == ["first", "unsure"]
+    assert rows.verdict.sdpa == "unsure"
+    points = " ".join(point.striptags() for point in answer(group).points)
+    assert points.count("Open: ") == 1
+    assert "Open: whether Baseline (eager attention) could be as fast as SDPA" in points
+    assert "--sharpen" in points
+    assert "A higher runs in the study makes them" not in points
+
+
+def test_what_is_told_of_a_fastest_that_may_be_no_faster_than_a_beaten_baseline_is_what_auto_asks(tmp_path):
+    # The fastest switches between two speeds; another one is steady and surely faster than the baseline.
+    wandering = replace(COMPILED, recorded=([64 / 40] * 9 + [64 / 130] * 12,))
+    steady, near = often(SDPA, technique="a", label="A", speed=90.0), replace(SDPA, technique="b", label="B", speed=52.0)
+    group = group_of(tmp_path, [often(BASELINE), wandering, steady, near])
+    rows = group.rows.set_index("technique")
+    assert list(rows.standing[["torch_compile", "baseline"]]) == ["first", "slower"]
+    assert list(rows.verdict[["torch_compile", "a", "b"]]) == ["unsure", "faster", "unsure"]
+    points = [point.striptags() for point in answer(group).points if "faster or slower than Baseline" in point]
+    assert [("torch.compile" in point, "B 1.0" in point, "--sharpen" in point) for point in points] == [
+        (True, False, True),
+        (False, True, False),
+    ]
+
+
 def test_a_technique_that_was_not_active_never_wins(tmp_path):
     headline, points, _ = said(tmp_path, [BASELINE, replace(SDPA, speed=150), replace(NAIVE, speed=500, peak=10)])
     assert headline.startswith("SDPA is the fastest")
