@@ -227,18 +227,27 @@ def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
     found, stale = {}, 0
     for rows in groups.values():
         known = {_key(row): side.measured[_key(row)] for row in rows if side.measured.get(_key(row))}
-        by_runs = zip(known, noise.speeds([(_device(row), _runs(known[_key(row)])) for row in rows if _key(row) in known]), strict=True)
-        pooled = dict(by_runs)
+        there = [row for row in rows if _key(row) in known]
+        judged = noise.speeds([(_device(row), _runs(known[_key(row)])) for row in there], [row["status"] == "ok" for row in there])
+        pooled = dict(zip(known, judged, strict=True))
         for row in rows:
             key, speed = _key(row), pooled.get(_key(row))
-            values = [speed.value, *(one.mean for one in known[key])] if speed else []
-            if speed and not any(math.isclose(value, row["rate"], rel_tol=1e-6) for value in values):
+            if speed and not _is_of(row, speed, known[key]):
                 speed, stale = None, stale + 1
             found[key] = speed or _speed_of(row)
     if stale:
         of = f"{stale} cells" if stale > 1 else "1 cell"
         notes.append(f"{side.name}: the replies of {of} are not those of summary.parquet, which is compared alone; run it again")
     return found
+
+
+def _is_of(row: Mapping, speed: Speed, measured: Sequence[Measured]) -> bool:
+    """Whether a row of the summary is of these runs: by the speed of each, where it has them, since those of another speedgrid may be put
+    together in another way; else by its speed or, in older results, its mean."""
+    if told := row.get("run_rates"):
+        seen = sorted(one.run.value for one in measured)
+        return len(told) == len(seen) and all(math.isclose(*pair, rel_tol=1e-6) for pair in zip(sorted(told), seen, strict=True))
+    return any(math.isclose(value, row["rate"], rel_tol=1e-6) for value in (speed.value, *(one.mean for one in measured)))
 
 
 def _key(row: Mapping) -> Key:

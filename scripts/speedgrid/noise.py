@@ -49,24 +49,37 @@ def recorded() -> tuple[dict, ...]:
         return tuple(csv.DictReader(file))
 
 
-def speeds(cells: Sequence[tuple[str, Sequence[Run]]]) -> list[stats.Speed]:
-    """The speeds of cells that are compared with one another, each given by the kind of its device and its runs.
+def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] | None = None) -> list[stats.Speed]:
+    """The speeds of cells that stand beside one another, each given by the kind of its device and its runs.
 
-    A disturbed run counts less where every cell has a quiet one. A cell's noise is its own, moderated by the prior of its kind, to which
-    the other cells of that kind add what they have shown.
+    A cell's noise is its own, moderated by the prior of its kind, to which the other cells of that kind add what they have shown. What is
+    not `counted`, such as a cell whose technique was not active, has a speed and says nothing of others; all count if it is not given.
+
+    A disturbed run counts less. Disturbance slows and never speeds up: held against a cell that has disturbed runs alone, the quiet ones of
+    another may not count for more. For such pairs each speed has itself with all runs as if disturbed (Speed.alike).
     """
-    if not all(any(not one.disturbed for one in runs) for _, runs in cells):
-        # Disturbance slows and never speeds up. Where a cell has disturbed runs alone, the quiet ones of another may not count for more.
-        cells = [(device, [replace(one, disturbed=True) for one in runs]) for device, runs in cells]
+    counted = [True] * len(cells) if counted is None else counted
+    alone = [all(one.disturbed for one in runs) for _, runs in cells]
+    # How far apart disturbed runs are says nothing of quiet ones.
+    found = _moderated(cells, [counts and not busy for counts, busy in zip(counted, alone, strict=True)])
+    alike = _moderated([(device, [replace(one, disturbed=True) for one in runs]) for device, runs in cells], counted)
+    return [replace(one, quiet=not busy, alike=other) for one, other, busy in zip(found, alike, alone, strict=True)]
+
+
+def _moderated(cells: Sequence[tuple[str, Sequence[Run]]], says: Sequence[bool]) -> list[stats.Speed]:
+    """The speeds of cells, to whose noise those others of their kind add that `says` is true of."""
     kinds = [(device, bound(device, runs)) for device, runs in cells]
-    seen = [stats.shown(runs, prior(*kind)) for kind, (_, runs) in zip(kinds, cells, strict=True)]
-    sums: dict[tuple[str, str], list[float]] = {}
-    for kind, (df, squares), (_, runs) in zip(kinds, seen, cells, strict=True):
-        so_far = sums.get(kind, [0, 0.0, 0])
-        sums[kind] = [so_far[0] + df, so_far[1] + squares, so_far[2] + (len(runs) if df else 0)]
+    seen = [
+        (*stats.shown(runs, prior(*kind)), len(runs)) if speaks and len(runs) > 1 else (0, 0.0, 0)
+        for kind, (_, runs), speaks in zip(kinds, cells, says, strict=True)
+    ]
+    sums: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for kind, (df, squares, count) in zip(kinds, seen, strict=True):
+        all_df, all_squares, all_runs = sums.get(kind, (0, 0.0, 0))
+        sums[kind] = (all_df + df, all_squares + squares, all_runs + count)
     found = []
-    for kind, (df, squares), (_, runs) in zip(kinds, seen, cells, strict=True):
+    for kind, (df, squares, count), (_, runs) in zip(kinds, seen, cells, strict=True):
         all_df, all_squares, all_runs = sums[kind]
-        others = (int(all_df - df), max(0.0, all_squares - squares), int(all_runs - (len(runs) if df else 0)))
+        others = (all_df - df, max(0.0, all_squares - squares), all_runs - count)
         found.append(stats.speed(runs, stats.with_shown(prior(*kind), *others)))
     return found

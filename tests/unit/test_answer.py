@@ -215,6 +215,33 @@ def test_a_baseline_that_nothing_beats_is_said_to_be_the_fastest(tmp_path):
     assert headline.startswith("Nothing here is faster than Baseline (eager attention), the baseline")
 
 
+def test_whether_the_fastest_beats_the_baseline_is_asked_once(tmp_path):
+    group = group_of(tmp_path, [often(BASELINE), replace(SDPA, speed=52.0)])
+    rows = group.rows.set_index("technique")
+    assert list(rows.standing[["sdpa", "baseline"]]) == ["first", "unsure"]
+    assert rows.verdict.sdpa == "unsure"
+    points = " ".join(point.striptags() for point in answer(group).points)
+    assert points.count("Open: ") == 1
+    assert "Open: whether Baseline (eager attention) could be as fast as SDPA" in points
+    assert "--sharpen" in points
+    assert "A higher runs in the study makes them" not in points
+
+
+def test_what_is_told_of_a_fastest_that_may_be_no_faster_than_a_beaten_baseline_is_what_auto_asks(tmp_path):
+    # The fastest switches between two speeds; another one is steady and surely faster than the baseline.
+    wandering = replace(COMPILED, recorded=([64 / 40] * 9 + [64 / 130] * 12,))
+    steady, near = often(SDPA, technique="a", label="A", speed=90.0), replace(SDPA, technique="b", label="B", speed=52.0)
+    group = group_of(tmp_path, [often(BASELINE), wandering, steady, near])
+    rows = group.rows.set_index("technique")
+    assert list(rows.standing[["torch_compile", "baseline"]]) == ["first", "slower"]
+    assert list(rows.verdict[["torch_compile", "a", "b"]]) == ["unsure", "faster", "unsure"]
+    points = [point.striptags() for point in answer(group).points if "faster or slower than Baseline" in point]
+    assert [("torch.compile" in point, "B 1.0" in point, "--sharpen" in point) for point in points] == [
+        (True, False, True),
+        (False, True, False),
+    ]
+
+
 def test_a_technique_that_was_not_active_never_wins(tmp_path):
     headline, points, _ = said(tmp_path, [BASELINE, replace(SDPA, speed=150), replace(NAIVE, speed=500, peak=10)])
     assert headline.startswith("SDPA is the fastest")
@@ -230,6 +257,19 @@ def test_what_could_not_run_is_listed(tmp_path):
 def test_without_a_baseline_there_is_no_speedup(tmp_path):
     headline, _, _ = said(tmp_path, [replace(BASELINE, status="oom", reason="out of memory"), SDPA, COMPILED])
     assert "There is no speed-up, because the baseline has no figures." in headline
+
+
+@pytest.mark.parametrize("status", ["not_engaged", "ended_early"])
+def test_a_baseline_whose_figures_count_nowhere_is_none_and_that_is_said_once(tmp_path, status):
+    group = group_of(tmp_path, [replace(BASELINE, status=status, reason="it ran otherwise"), SDPA, COMPILED])
+    assert group.baseline is None
+    assert group.rows.speedup.isna().all()
+    assert set(group.rows.verdict) == {""}
+    told = answer(group)
+    texts = [text.striptags() for text in (told.headline, *told.points, *told.warnings)]
+    assert "There is no speed-up, because the figures of the baseline count nowhere." in texts[0]
+    assert [text for text in texts if "It ran otherwise" in text] == [text for text in texts if "Its figures count nowhere above." in text]
+    assert sum("It ran otherwise" in text for text in texts) == 1
 
 
 def test_without_any_figure_there_is_no_answer(tmp_path):

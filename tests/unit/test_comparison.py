@@ -88,6 +88,29 @@ def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone)
     )
 
 
+def test_a_cell_that_was_disturbed_or_not_engaged_changes_no_verdict_of_others(tmp_path):
+    a, b = results_folder(tmp_path / "a", cells(x=60), seed=1), results_folder(tmp_path / "b", cells(x=50), seed=2)
+    alone = compared(a, b)
+    assert outcomes(alone) == {"x": "slower", "baseline": "same"}
+    busy = made.Made("y", "Y", speed=20.0, facts={"disturbed": "other processes used 60 % of the CPUs"})
+    shaky = made.Made("y", "Y", speed=20.0, again=(70.0, 9.0), status="not_engaged", reason="not active")
+    for name, other in {"disturbed": busy, "not engaged": shaky}.items():
+        beside = compared(a, results_folder(tmp_path / name, [*cells(x=50), other], seed=2))
+        told = [{change.technique: change.ratio for change in one.cells if change.technique != "y"} for one in (alone, beside)]
+        assert told[0] == told[1], name
+
+
+def test_quiet_runs_of_one_side_count_no_more_than_disturbed_ones_of_the_other(tmp_path):
+    busy = {"disturbed": "other processes used 60 % of the CPUs"}
+    a = results_folder(tmp_path / "a", [*cells(), made.Made("x", "X", speed=99.0, again=(60.0, 60.5), facts=busy)], seed=1)
+    b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", speed=60.0, again=(60.5,), facts=busy)], seed=2)
+    read = [results.read(side) for side in (a, b)]
+    quiet = [replace(read[0].measured[*KEY, "x"][0], run=replace(read[0].measured[*KEY, "x"][0].run, disturbed=False))]
+    mixed = replace(read[0], measured=read[0].measured | {(*KEY, "x"): quiet + list(read[0].measured[*KEY, "x"][1:])})
+    ratios = [next(c.ratio for c in comparison.compare(one, read[1]).cells if c.technique == "x") for one in (read[0], mixed)]
+    assert ratios[0] == ratios[1]
+
+
 def test_a_cell_that_was_measured_again_beside_others_that_were_not_is_compared(tmp_path):
     a = results_folder(tmp_path / "a", cells(x=50))
     b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", speed=30.0)])

@@ -204,6 +204,20 @@ def test_a_technique_that_was_not_active_keeps_its_figures(default):
     assert row["speedup"] == pytest.approx(1, abs=0.05)
 
 
+def test_a_cell_that_was_disturbed_or_not_engaged_changes_no_verdict_of_others(tmp_path):
+    quiet = [made.Made("baseline", "B", speed=48.0, again=(48.5, 47.6)), made.Made("sdpa", "SDPA", speed=60.0, again=(60.5, 59.4))]
+    busy = made.Made("bf16", "bfloat16", speed=20.0, facts={"disturbed": "another program used the processor"})
+    shaky = made.Made("bf16", "bfloat16", speed=20.0, again=(70.0, 9.0), status="not_engaged", reason="not active")
+    alone = summarise(tmp_path / "alone", quiet)
+    assert alone["sdpa"]["verdict"] == "faster"
+    for name, other in {"disturbed": busy, "not engaged": shaky, "both": replace(shaky, facts=busy.facts)}.items():
+        beside = summarise(tmp_path / name, [*quiet, other])
+        for technique in alone:
+            told = ("rate", "rate_low", "rate_high", "noise", "noise_runs", "speedup", "speedup_low", "speedup_high", "verdict", "standing")
+            assert [beside[technique][key] for key in told] == [alone[technique][key] for key in told], (name, technique)
+        assert beside["bf16"]["rate_low"] < beside["bf16"]["rate"] < beside["bf16"]["rate_high"]
+
+
 def test_without_a_baseline_that_was_measured_there_is_no_speedup(tmp_path):
     cells = [replace(made.DEFAULT_CELLS[0], status="oom", reason="out of memory"), made.DEFAULT_CELLS[1]]
     row = summarise(tmp_path, cells)["sdpa"]

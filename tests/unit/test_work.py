@@ -175,6 +175,17 @@ def test_the_largest_size_is_each_cells_own_and_what_is_compared_is_common(tmp_p
     assert "Parts takes the largest batch: 32, 8.0 times that of Plain, 4." in text
 
 
+def test_what_was_not_engaged_lowers_nobodys_size(tmp_path):
+    idle = [row | {"status": "not_engaged", "reason": "not active"} for row in at_sizes(1, 2)]
+    rows, _ = summary_of(
+        write_cells(
+            tmp_path, {"plain": at_sizes(1, 2, 4), "parts": at_sizes(1, 2, 4), "idle": idle}, workload="largest", grows="batch_size"
+        )
+    )
+    assert {name: row["point"] for name, row in rows.items()} == {"plain": 4, "parts": 4, "idle": 2}
+    assert (rows["parts"]["speedup"] > 0, rows["idle"]["speedup"], rows["idle"]["status"]) == (True, None, "not_engaged")
+
+
 def test_the_largest_model_is_told_with_its_parameters(tmp_path):
     grid = write_cells(
         tmp_path, {"plain": at_sizes(2, 4), "also": at_sizes(2, 4), "less": at_sizes(2)}, workload="largest", unit="token", grows="layers"

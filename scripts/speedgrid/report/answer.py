@@ -175,7 +175,11 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         lead = tr_html("<strong>{}</strong> is the fastest: {}").format(best.label, speed)
     lead = of_those + lead
     if baseline is None:
-        return tr_html("{}. There is no speed-up, because the baseline has no figures.").format(lead) + _may_be(unsure)
+        if group.measured.is_baseline.any():
+            none = tr_html("{}. There is no speed-up, because the figures of the baseline count nowhere.")
+        else:
+            none = tr_html("{}. There is no speed-up, because the baseline has no figures.")
+        return none.format(lead) + _may_be(unsure)
     if baseline.technique in list(close.technique):
         return tr_html("{}.").format(lead) + _may_be(unsure)
     # A baseline that is not open is surely beaten by another one.
@@ -214,7 +218,9 @@ def _largest_headline(group: Group) -> Markup:
         return tr_html(grown.none).format(baseline.label, size)
     lead = tr_html(grown.takes if len(most) == 1 else grown.take).format(_names(most.label), size)
     if baseline is None:
-        return tr_html("{}. The baseline has no figures.").format(lead)
+        counts_nowhere = group.measured.is_baseline.any()
+        none = tr_html("{}. The figures of the baseline count nowhere.") if counts_nowhere else tr_html("{}. The baseline has no figures.")
+        return none.format(lead)
     times = units.number(float(most.largest.iloc[0] / baseline.largest), 2)
     return tr_html("{}, {} times that of {}, {}.").format(lead, times, baseline.label, _size(baseline))
 
@@ -497,10 +503,6 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
         )
         warnings.append(text.format(keys, _names(rows.label)))
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
-    if group.baseline is not None and group.baseline.status == "not_engaged":
-        warnings.append(tr_html("The baseline itself was not engaged: {}").format(_sentence(group.baseline.reason)))
-    if group.baseline is not None and group.baseline.status == "ended_early":
-        warnings.append(tr_html("The baseline itself is not ranked: {}").format(_sentence(group.baseline.reason)))
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
         warnings.append(tr_html("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))

@@ -125,6 +125,11 @@ class CellRecords:
         """A cell that stopped half-way has none: the replies before an out-of-memory error are not a fair sample of the cell."""
         return self.status in MEASURED and bool(self.replies)
 
+    @property
+    def is_ranked(self) -> bool:
+        """Whether its figures are those of its technique, so that others are held against them."""
+        return self.has_figures and self.status == "ok"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -162,7 +167,7 @@ def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
     judged = {id(cell): found for members in groups.values() for cell, found in _judged(members)}
-    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
+    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
     return [_summary_row(cell, baselines.get(cell.group), judged.get(id(cell))) for cell in cells]
 
 
@@ -183,13 +188,14 @@ class _Judged:
 
 
 def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judged]]:
-    """The cells of a group that have figures, each with what can be said of its speed. What was not engaged is never the fastest, and
-    speeds at another size than the baseline's are compared with none."""
+    """The cells of a group that have figures, each with what can be said of its speed. What was not engaged is never the fastest, no
+    baseline, and says nothing of others, and speeds at another size than the baseline's are compared with none."""
     measured = [cell for cell in members if cell.has_figures]
-    speeds = noise.speeds([(cell.device, [run.speed for run in cell.runs]) for cell in measured])
-    baseline = next((index for index, cell in enumerate(measured) if cell.cell["is_baseline"]), None)
+    runs = [(cell.device, [run.speed for run in cell.runs]) for cell in measured]
+    speeds = noise.speeds(runs, [cell.is_ranked for cell in measured])
+    baseline = next((index for index, cell in enumerate(measured) if cell.cell["is_baseline"] and cell.is_ranked), None)
     size = None if baseline is None else measured[baseline].point
-    engaged = [index for index, cell in enumerate(measured) if cell.status == "ok" and (baseline is None or cell.point == size)]
+    engaged = [index for index, cell in enumerate(measured) if cell.is_ranked and (baseline is None or cell.point == size)]
     standings = dict(zip(engaged, stats.leaders([speeds[index] for index in engaged]), strict=True)) if engaged else {}
     first = max(engaged, key=lambda index: speeds[index].value, default=None)
     pairs = _pairs({measured[index].cell["technique"]: speeds[index] for index in engaged})
@@ -213,7 +219,7 @@ def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, dict[str, list[str]]]
     """For each technique the others that are the `same` as it and those that are `unsure` against it; both of a pair say the same."""
     found: dict[str, dict[str, list[str]]] = {name: {"same": [], "unsure": []} for name in speeds}
     for one, other in combinations(speeds, 2):
-        verdict = stats.verdict(stats.over(speeds[one], speeds[other]))
+        verdict = stats.between(speeds[one], speeds[other])
         if verdict in ("same", "unsure"):
             found[one][verdict].append(other)
             found[other][verdict].append(one)
@@ -586,8 +592,8 @@ class Group:
 
     @cached_property
     def baseline(self) -> pd.Series | None:
-        """The row of the baseline, where it has figures."""
-        found = self.measured[self.measured.is_baseline]
+        """The row of the baseline, where it has figures that are those of its technique."""
+        found = self.engaged[self.engaged.is_baseline]
         return found.iloc[0] if len(found) else None
 
 

@@ -141,19 +141,26 @@ def _memory_warning(group: Group) -> list[Markup]:
 
 
 def open_points(group: Group) -> list[Markup]:
-    """What these runs leave open, and what would decide it: the standing of what may be the fastest, then verdicts on the baseline."""
-    engaged, baseline = group.engaged, group.baseline
+    """What these runs leave open, and what would decide it: the standing of what may be the fastest, then verdicts on the baseline. Of a
+    group that has engaged cells."""
+    engaged, baseline, first = group.engaged, group.baseline, group.fastest
     points: list[Markup] = []
     told: set[str] = set()
     rows = engaged[engaged.standing == "unsure"]
     if len(rows):
-        first = group.fastest
-        told = set(rows.technique) if first.is_baseline else told
-        points.append(tr_html("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, _price(rows, first, True)))
+        # Whether the baseline could be as fast as the fastest is whether that is faster than the baseline.
+        told = set(rows.technique) if first.is_baseline else {first.technique} if rows.is_baseline.any() else set()
+        price = _price(rows, first, "further_runs_fastest", True)
+        points.append(tr_html("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, price))
     rows = engaged[(engaged.verdict == "unsure") & ~engaged.is_baseline & ~engaged.technique.isin(told)]
-    if len(rows) and baseline is not None:
+    if baseline is not None:
+        # Of what is open against the baseline, `runs: auto` asks for the fastest alone.
+        is_first = rows.technique == first.technique
         rest = tr_html("Open: faster or slower than {}: {}. {}")
-        points.append(rest.format(baseline.label, units.listed(_with_ratios(rows)), _price(rows, baseline, False)))
+        for some, asked in ((rows[is_first], True), (rows[~is_first], False)):
+            if len(some):
+                price = _price(some, baseline, "further_runs", asked)
+                points.append(rest.format(baseline.label, units.listed(_with_ratios(some)), price))
     return points
 
 
@@ -167,9 +174,9 @@ def _with_ratios(rows) -> list[Markup]:
     return [known.format(label, ratio, ends) if ends else alone.format(label, ratio) for label, ratio, ends in told]
 
 
-def _price(rows, against, fastest: bool) -> Markup:
-    """What decides the verdicts of `rows` on `against`: how many runs of each, and how long they take."""
-    column = "further_runs_fastest" if fastest else "further_runs"
+def _price(rows, against, column: str, asked: bool) -> Markup:
+    """What decides the verdicts of `rows` on `against`: how many runs of each, which are in `column`, and how long they take; `asked`
+    where `runs: auto` makes them (sharpen.decide)."""
     needed = rows[column].dropna()
     if needed.empty and (units.is_missing(against.rate_low) or rows.rate_low.isna().all()):
         return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more.")
@@ -186,9 +193,8 @@ def _price(rows, against, fastest: bool) -> Markup:
         price = tr_html("{} of each would tell.").format(count)
     else:
         price = tr_html("{} of each would tell, about {}.").format(count, units.duration(seconds))
-    # What is not about the fastest, `runs: auto` leaves open.
     how = tr_html("A higher <code>runs</code> in the study makes them.")
-    if fastest:
+    if asked:
         how = tr_html(
             "<code>./speedgrid run --sharpen</code> with the same <code>--study</code> makes them where <code>runs</code> is"
             " <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."

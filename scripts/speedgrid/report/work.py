@@ -14,14 +14,15 @@ LAST_SHARE = 10  # of the counted steps, the last tenth gives the loss at last
 
 
 def at_common_points(cells: Sequence) -> list:
-    """The cells, with the size that figures of a group are of: the largest that all its cells with figures finished, so that all have done
-    the same work. Where they have none in common, each has its own."""
+    """The cells, with the size that figures of a group are of: the largest that all its ranked cells finished, so that all have done
+    the same work. What has not finished that, or where they have none in common, has its own."""
     groups: dict[tuple, list] = {}
     for cell in cells:
-        if cell.has_figures:
+        if cell.is_ranked:
             groups.setdefault(cell.group, []).append(_points(cell))
     common = {group: max(set.intersection(*map(set, sizes)), default=None) for group, sizes in groups.items()}
-    return [replace(cell, point=common.get(cell.group) or max(points)) if (points := _points(cell)) else cell for cell in cells]
+    sized = [(cell, common.get(cell.group), _points(cell)) for cell in cells]
+    return [replace(cell, point=shared if shared in points else max(points)) if points else cell for cell, shared, points in sized]
 
 
 def _what_grows(cell) -> str | None:
@@ -74,7 +75,7 @@ def growth(times: Sequence[tuple[int, float]]) -> stats.Estimate | None:
 
 def point_rows(cells: Sequence) -> list[dict]:
     """The rows of schema.POINTS: every size of every cell that ran at several, and the size that did not fit."""
-    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.has_figures}
+    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
     return [row for cell in cells for row in _rows_of(cell, baselines.get(cell.group))]
 
 

@@ -18,7 +18,7 @@ from speedgrid.stats.series import Level, autocorrelation, level, pooled
 from speedgrid.stats.speeds import DISTURBED_SHARE, Prior, Run, Speed, drift, fitted, run, shown, speed, with_shown
 from speedgrid.stats.stopping import Precision, stop
 from speedgrid.stats.student import t_quantile
-from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, further_runs, leaders, over, surely_faster, verdict
+from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, between, further_runs, leaders, over, surely_faster, verdict
 
 __all__ = [
     "CLOSE",
@@ -35,6 +35,7 @@ __all__ = [
     "Speed",
     "Verdict",
     "autocorrelation",
+    "between",
     "drift",
     "fitted",
     "further_runs",

@@ -85,7 +85,8 @@ class Speed:
     `value`: the geometric mean of the runs' speeds, in which a disturbed run and one far from the others count less. `noise`: the standard
     deviation of a single run's logarithm from one process to the next, known with `df` degrees of freedom from `known_from` runs, those of
     the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
-    upper end of its interval.
+    upper end of its interval. `quiet` is False where all runs were disturbed; `alike` is the speed in which disturbed runs count like quiet
+    ones, for pairs of which one side has disturbed runs alone (None: as it is).
     """
 
     value: float
@@ -98,6 +99,8 @@ class Speed:
     slowest: float
     fastest: float
     usual: float = math.inf  # the noise of such cells everywhere
+    quiet: bool = True
+    alike: "Speed | None" = None
 
     @property
     def known(self) -> bool:

@@ -25,7 +25,10 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
     Zou, "Closed-Form Confidence Intervals for Functions of the Normal Mean and Standard Deviation", Statistical Methods in Medical Research
     21, 2012), with Welch's degrees of freedom. No end is further out than the slowest reply of one over the fastest of the other, and from
     there what such cells usually differ by from one process to the next, of which the replies of one say nothing.
+
+    Where all runs of one side were disturbed, those of both count alike.
     """
+    above, below = _on_par(above, below)
     value = above.value / below.value
     if not (above.known and below.known):
         return Estimate(value)
@@ -34,6 +37,12 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
     usual = math.exp(t_quantile((1 + confidence) / 2, min(above.df, below.df)) * math.hypot(above.usual, below.usual))
     least, most = above.slowest / below.fastest / usual, above.fastest * usual / below.slowest if below.slowest else math.inf
     return Estimate(value, max(low, least), min(high, most))
+
+
+def _on_par(one: Speed, other: Speed) -> tuple[Speed, Speed]:
+    """Two speeds as they are held against each other: disturbance slows and never speeds up, so that quiet runs of one may not count for
+    more than the disturbed ones of the other."""
+    return (one, other) if one.quiet and other.quiet else (one.alike or one, other.alike or other)
 
 
 def _beside(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -57,8 +66,16 @@ def verdict(ratio: Estimate, negligible: float = NEGLIGIBLE) -> Verdict:
     return "same" if away <= math.log1p(max(CLOSE, negligible)) and reach <= 1 + NOT_FAR else "unsure"
 
 
+def between(one: Speed, other: Speed) -> Verdict:
+    """What can be said of `one` against `other`. `unsure`, too, where one is ahead by the figures that are shown and the other where all
+    runs count alike."""
+    said = verdict(over(one, other))
+    contrary = (said == "faster" and one.value < other.value) or (said == "slower" and one.value > other.value)
+    return "unsure" if contrary else said
+
+
 def surely_faster(one: Speed, other: Speed) -> bool:
-    return verdict(over(one, other)) == "faster"
+    return between(one, other) == "faster"
 
 
 def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
@@ -68,21 +85,32 @@ def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
     found: list[Verdict] = []
     for index, one in enumerate(speeds):
         beaten = any(surely_faster(other, one) for other in speeds if other is not one)
-        against = verdict(over(one, speeds[first])) if index != first else "same"
+        against = between(one, speeds[first]) if index != first else "same"
         found.append("slower" if beaten and index != first else against)
     return found
 
 
-def further_runs(above: Speed, below: Speed, most: int = 20) -> int | None:
-    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`."""
-    away = abs(math.log(above.value / below.value))
+def further_runs(one: Speed, other: Speed, most: int = 20) -> int | None:
+    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`.
+
+    As in `over`, each end of the interval of their ratio takes from each speed the variance that points there. So replies that stalled
+    now and then, which leave open how slow the faster one is, cost runs.
+    """
+    faster, slower = sorted(_on_par(one, other), key=lambda speed: speed.value, reverse=True)
+    away = math.log(faster.value / slower.value)
     for more in range(1, most + 1):
-        sides = []
-        for one in (above, below):
-            shrink = one.runs / (one.runs + more)
-            (between, _), *within = one.above
-            sides.append([(between * shrink, one.df + more), *((variance * shrink, max(df, 2.0)) for variance, df in within)])
-        half = half_interval(_beside(*sides))
-        if half < away or (away <= math.log1p(CLOSE) and away + half <= math.log1p(NOT_FAR)):
+        towards, beyond = (
+            half_interval(_beside(_with_further(near, faster.runs, more), _with_further(far, slower.runs, more)))
+            for near, far in ((faster.below, slower.above), (faster.above, slower.below))
+        )
+        far_apart = max(away + beyond, towards - away)
+        if towards < away or (away <= math.log1p(CLOSE) and far_apart <= math.log1p(NOT_FAR)):
             return more
     return None
+
+
+def _with_further(side: Sequence[tuple[float, float]], runs: int, more: int) -> list[tuple[float, float]]:
+    """The variances of one side of a speed of `runs` runs after so many more like them."""
+    shrink = runs / (runs + more)
+    (between_runs, df), *within = side
+    return [(between_runs * shrink, df + more), *((variance * shrink, max(own, 2.0)) for variance, own in within)]
