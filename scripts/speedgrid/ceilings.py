@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speedgrid import checkpoints
-from speedgrid.known import TIED_UNLESS_TOLD
 from speedgrid.stats import Estimate
 
 # From this multiple of the roofline's time on, a cell is bound by overhead. Bytes and operations need at most twice that time even if
@@ -58,6 +57,7 @@ FEED_FORWARD = {
     **dict.fromkeys(("stablelm",), 3),
     **dict.fromkeys(("gpt2", "opt", "phi", "gpt_neox", "starcoder2"), 2),
 }
+TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 
 # Tensors of which a pass takes single rows; those that are masks and tables of old checkpoints; and the output head.
 LOOKUPS = ("embed_tokens.weight", "wte.weight", "wpe.weight", "embed_positions.weight", "embed_in.weight")

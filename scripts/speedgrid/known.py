@@ -52,7 +52,8 @@ GPUS = {
     "3060": Gpu(0.32e12, 12.7e12, 25e12, "8.6"),
     "2080": Gpu(0.40e12, 10e12, 40e12, "7.5"),
 }
-# Models whose output head is their embedding where their configuration does not say.
+# Models whose output head is their embedding where their configuration does not say. As in ceilings.py, whose jobs would
+# otherwise depend on this module; a test holds the two together.
 TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 # A GPU that is none of these, or that is not known yet.
 SOME_GPU = Gpu(0.6e12, 30e12, 120e12, "8.0")

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, "tests/unit")
 import records_factory as made
-from speedgrid import jobtext, records
+from speedgrid import hardware, jobtext, records
 from speedgrid.schema import MEASURE, MODEL, PROBE, WARMUP
 
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -31,7 +31,9 @@ with open("jobs.log", "a") as log:
     print(out, file=log)
 began = datetime.now(UTC)
 times = {"started_at": began.isoformat(), "ended_at": (began + timedelta(minutes=2)).isoformat()}
-facts = made.facts(stage) | times | {"job": json.dumps(told)}
+# Results of another device would be refused.
+here = {"device_name": hardware.cpu_name(), "cpu": hardware.cpu_name()}
+facts = made.facts(stage) | times | here | {"job": json.dumps(told)}
 if stage == "prepare_model":
     row = {"model": told["model"], "status": "ok", "reason": "", "origin": "train", "parameters": 5_140_000, "seconds": 1.0}
     records.write(out, MODEL, [row | {"quality_meaningful": False, "checkpoint_bytes": 1, "checkpoint_sha256": "ab" * 32}], facts)
@@ -48,7 +50,7 @@ else:
     else:
         rng = np.random.default_rng(zlib.crc32(str(out).encode()))
         rows = [row | {"status": "ok"} for row in made._replies(cell, keys, rng)]
-        records.write(out, MEASURE, rows, facts | made._measured(cell, made.MACHINE, 5_140_000))
+        records.write(out, MEASURE, rows, facts | made._measured(cell, made.MACHINE, 5_140_000) | here)
 """
 SPEEDS = {"baseline": 50.0, "sdpa": 76.0, "static_cache": 90.0}
 FOLDER = "results/local/generate/tiny"
