@@ -418,8 +418,6 @@ def test_what_starts_sooner_is_not_said_to_start_more_slowly_and_what_may_never_
 
 def test_without_an_interval_the_open_verdict_has_none_and_says_what_to_count(tmp_path):
     _, points, _ = said(tmp_path, [replace(BASELINE, replies=1), replace(COMPILED, replies=1)])
-    assert re.search(
-        r"faster or slower than Baseline \(eager attention\): torch\.compile \(static cache\) 1\.\d+×\. Too few replies", points
-    )
+    assert "Open: whether Baseline (eager attention) could be as fast as torch.compile (static cache). Too few replies" in points
     assert "()" not in points
     assert "So close, or so noisy" not in points
