@@ -409,6 +409,8 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     # What loads with more than it replies with needs a card for that; "What fits" and the guide say the same.
     engaged = engaged.assign(held=[held(guide.by_name[name]) for name in engaged.technique])
     mine = cast(float, held(guide.by_name[baseline.technique]))
+    if not mine > 0:
+        return []
     unit = units.scale("B", engaged.held)
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
     least = safe.loc[safe.held.idxmin()] if len(safe) else None
