@@ -425,5 +425,5 @@ def test_without_an_interval_the_open_verdict_has_none_and_says_what_to_count(tm
 
 def test_a_memory_of_nothing_is_held_against_nothing(tmp_path):
     """A device whose source of memory counts none, as that of stand-ins; the page ended in a division."""
-    _, points, _ = said(tmp_path, [replace(AGAIN, peak=0), replace(COMPILED, peak=0)])
+    _, points, _ = said(tmp_path, [replace(AGAIN, peak=0), replace(COMPILED, peak=0), replace(PRUNED, peak=0)])
     assert "memory" not in points.partition("Quality of")[0]
