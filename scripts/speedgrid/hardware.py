@@ -109,7 +109,12 @@ def gpus() -> list[Gpu]:
 def driver_fault() -> str:
     """What is wrong where the NVIDIA driver is loaded and does not say which GPUs are here, as after an update of it without a restart;
     empty where it does, where there is no driver, and where CUDA_VISIBLE_DEVICES says plainly that no GPU is to be seen."""
-    return _asked_of_the_driver()[1] if Path(DRIVER).exists() and not _says_none() else ""
+    return _fault(_asked_of_the_driver()[1])
+
+
+def _fault(said: str) -> str:
+    """What nvidia-smi said in place of GPUs, where that is a fault."""
+    return said if Path(DRIVER).exists() and not _says_none() else ""
 
 
 def _asked_of_the_driver() -> tuple[list[Gpu], str]:
@@ -143,9 +148,11 @@ def pick_device(wanted: Mapping, gpu_key: str, uses_torch: bool = True) -> Devic
     Raises DeviceError where it is not the one that the study names (figures of one device must never stand under another's name), and
     outcomes.Unsupported where there is a GPU that the environment's PyTorch cannot use.
     """
-    found = _visible(gpus())
+    # Asked once: a driver that answers the second time only would else be taken for none.
+    there, said = _asked_of_the_driver()
+    found = _visible(there)
     if is_cpu(wanted, found):
-        if wanted["device"] == "auto" and (fault := driver_fault() or hidden_gpus()):
+        if wanted["device"] == "auto" and (fault := _fault(said) or _hidden(there)):
             # Since the plan was checked the driver may have been exchanged; on a cluster nobody has looked before.
             raise DeviceError(
                 f"gpus.{gpu_key}: the GPU of this machine cannot be had ({fault}); write `device: cpu` to measure the processor"
@@ -314,8 +321,11 @@ def _visible_by_name(found: list[Gpu]) -> list[tuple[str, Gpu]]:
 def hidden_gpus() -> str:
     """What CUDA_VISIBLE_DEVICES says, where that hides every GPU of this machine by a name that means none of them, such as that of a part
     of one (MIG); empty where it does not, and where it says plainly that none is to be seen."""
-    told, found = os.environ.get("CUDA_VISIBLE_DEVICES", ""), gpus()
-    return told if found and told and not _says_none() and not _visible(found) else ""
+    return _hidden(gpus())
+
+
+def _hidden(there: list[Gpu]) -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"] if there and not _says_none() and not _visible(there) else ""
 
 
 def _says_none() -> bool:

@@ -21,7 +21,7 @@ T4 = Gpu("Tesla T4", "GPU-tttt", "535.104.12", 16 * 2**30, "7.5")
 @pytest.fixture
 def machine(monkeypatch):
     def has(*gpus, visible=None):
-        monkeypatch.setattr(hardware, "gpus", lambda: list(gpus))
+        monkeypatch.setattr(hardware, "_asked_of_the_driver", lambda: (list(gpus), ""))
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -60,13 +60,16 @@ def test_only_the_gpus_that_a_job_may_see_count(machine, visible, name):
     assert (pick().name == name) if name else not pick().is_gpu
 
 
-def test_a_job_never_takes_the_processor_for_a_gpu_that_cannot_be_had(machine, monkeypatch):
+def test_a_job_never_takes_the_processor_for_a_gpu_that_cannot_be_had(machine, monkeypatch, tmp_path):
     machine(A100, T4, visible="7")
     with pytest.raises(DeviceError, match=r"gpus\.mine: the GPU of this machine cannot be had \(7\); write `device: cpu`"):
         pick()
     assert not pick(device="cpu").is_gpu
     machine()
-    monkeypatch.setattr(hardware, "driver_fault", lambda: "nvidia-smi does not answer")
+    monkeypatch.setattr(hardware, "DRIVER", str(tmp_path))
+    # It answers when it is asked again: what counts is the answer that the device was picked by.
+    answers = iter([([], "nvidia-smi does not answer"), ([A100], "")])
+    monkeypatch.setattr(hardware, "_asked_of_the_driver", lambda: next(answers))
     with pytest.raises(DeviceError, match="nvidia-smi does not answer"):
         pick()
 

@@ -166,14 +166,32 @@ def test_a_price_of_a_device_is_in_the_plan_and_told_to_no_job():
     assert {cell["price_per_hour"] for cell in free["cells"]} == {None}
 
 
+@pytest.fixture
+def said_of_an_h100(monkeypatch):
+    """What is said of results of an H100, for an entry of `gpus` with a name, on a machine that shows no GPU."""
+
+    def said(name: str, fault: str = "") -> str:
+        grid = SimpleNamespace(study={"gpus": {"there": {"device": "cuda", "name": name}}}, study_file="a study.yaml")
+        facts = {"device": "cuda", "device_name": "NVIDIA H100 80GB HBM3", "host": "one"}
+        monkeypatch.setattr(elsewhere, "Run", lambda workflow: SimpleNamespace(comes_to=lambda *rules: True))
+        monkeypatch.setattr(elsewhere, "is_forced", lambda workflow: False)
+        monkeypatch.setattr(elsewhere, "_measured", lambda grid, gpu: [facts])
+        monkeypatch.setattr(elsewhere.hardware, "names", lambda entry: [])
+        monkeypatch.setattr(elsewhere.hardware, "driver_fault", lambda: fault)
+        return elsewhere.of_another_device(grid, None)
+
+    return said
+
+
 @pytest.mark.parametrize(("name", "refused"), [("", True), ("A100", True), ("h100", False)])
-def test_results_of_an_entry_with_a_name_may_be_of_another_machine(monkeypatch, name, refused):
+def test_results_of_an_entry_with_a_name_may_be_of_another_machine(said_of_an_h100, name, refused):
     """One folder is filled by two machines, each with its own entry of `gpus`."""
-    grid = SimpleNamespace(study={"gpus": {"there": {"device": "cuda", "name": name}}}, study_file="a study.yaml")
-    monkeypatch.setattr(elsewhere, "Run", lambda workflow: SimpleNamespace(comes_to=lambda *rules: True))
-    monkeypatch.setattr(elsewhere, "is_forced", lambda workflow: False)
-    monkeypatch.setattr(elsewhere.hardware, "names", lambda entry: [])
-    monkeypatch.setattr(elsewhere, "_measured", lambda grid, gpu: [{"device_name": "NVIDIA H100 80GB HBM3", "host": "one"}])
-    line = elsewhere.of_another_device(grid, None)
+    line = said_of_an_h100(name)
     assert bool(line) == refused
     assert not line or "./speedgrid report --study 'a study.yaml'" in line
+
+
+def test_results_are_not_moved_away_for_a_driver_that_keeps_silent(said_of_an_h100):
+    line = said_of_an_h100("", "Driver/library version mismatch")
+    assert line.startswith("a study.yaml: gpus.there: the NVIDIA driver is loaded and names no GPU (Driver/library version mismatch).")
+    assert "mv results" not in line

@@ -42,18 +42,9 @@ def check_machine(grid: Grid, workflow) -> None:
 
 def _check_driver(grid: Grid) -> None:
     """Raise StudyError where a GPU may be meant and the machine keeps silent about those that it has: its processor would be measured."""
-    meant = [f"{grid.study_file}: gpus.{gpu}" for gpu, entry in grid.study["gpus"].items() if entry["device"] != "cpu"]
-    instead = "or write `device: cpu` to measure the processor"
-    if meant and (fault := hardware.driver_fault()):
-        raise StudyError(
-            f"{meant[0]}: the NVIDIA driver is loaded and names no GPU ({fault}). Where one should be here, restart the machine or the"
-            f" container; {instead.removeprefix('or ')}"
-        )
-    if meant and (told := hardware.hidden_gpus()):
-        raise StudyError(
-            f"{meant[0]}: CUDA_VISIBLE_DEVICES is {told!r}, which is none of the GPUs that nvidia-smi lists; name a whole one by its number"
-            f" or UUID, as a part of a GPU (MIG) is not measured, {instead}"
-        )
+    meant = next((gpu for gpu, entry in grid.study["gpus"].items() if entry["device"] != "cpu"), None)
+    if meant and (why := elsewhere.no_gpu_to_be_had()):
+        raise StudyError(f"{grid.study_file}: gpus.{meant}: {why}")
 
 
 def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:

@@ -34,12 +34,27 @@ def of_another_device(grid: Grid, workflow) -> str:
         for facts in _measured(grid, gpu):
             is_named = entry.get("name") and entry["name"].lower() in facts["device_name"].lower()
             if facts["device_name"] not in here and not is_named:
+                if facts["device"] == "cuda" and (why := no_gpu_to_be_had()):
+                    # Perhaps it is this machine's own, and no result need go anywhere.
+                    return f"{grid.study_file}: gpus.{gpu}: {why}"
                 return (
                     f"{grid.study_file}: gpus.{gpu}: results/{gpu} was measured on {facts['device_name']!r} (machine {facts['host']}), and"
                     f" this machine has {' and '.join(map(repr, dict.fromkeys(here))) or 'no such GPU'}. To measure here, move it away"
                     f" (mv results older); ./speedgrid report --study {shlex.quote(grid.study_file)} makes a page of what is there, and"
                     " ./speedgrid compare older results holds the two against each other"
                 )
+    return ""
+
+
+def no_gpu_to_be_had() -> str:
+    """Why the GPUs of this machine cannot be had although it has some, and what to do; empty where they can, and where it has none."""
+    instead = "write `device: cpu` to measure the processor"
+    if fault := hardware.driver_fault():
+        restart = "Where one should be here, restart the machine or the container"
+        return f"the NVIDIA driver is loaded and names no GPU ({fault}). {restart}; {instead}"
+    if told := hardware.hidden_gpus():
+        name = "name a whole one by its number or UUID, as a part of a GPU (MIG) is not measured"
+        return f"CUDA_VISIBLE_DEVICES is {told!r}, which is none of the GPUs that nvidia-smi lists; {name}, or {instead}"
     return ""
 
 
