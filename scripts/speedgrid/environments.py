@@ -65,19 +65,27 @@ def _of_a_user_without_a_home() -> dict[str, str]:
 
     Where it is lacking, PyTorch's compiler ends in `getpwuid(): uid not found`, and Triton or vLLM in `Permission denied: '/.triton'`.
     """
-    told: dict[str, str] = {}
+    has_home = os.access(os.environ.get("HOME") or os.path.expanduser("~"), os.W_OK)
+    has_name = _has_name()
+    if has_home and has_name:
+        return {}
     cache = _cache_of_this_user()
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:
-        told = {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
-    if not os.access(os.environ.get("HOME") or os.path.expanduser("~"), os.W_OK):
+    told = {} if has_name else {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
+    if not has_home:
         told |= {
             "TRITON_CACHE_DIR": str(cache / "triton"),
             "VLLM_CONFIG_ROOT": str(cache / "vllm"),
             "NUMBA_CACHE_DIR": str(cache / "numba"),
         }
     return told
+
+
+def _has_name() -> bool:
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
 
 
 def _cache_of_this_user() -> Path:

@@ -127,6 +127,14 @@ def recipe(tmp_path, text):
     return tmp_path / "made-up.yaml"
 
 
+def test_who_has_a_name_and_a_home_gets_no_folder_made(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(environments, "_cache_of_this_user", lambda: pytest.fail("a folder was made that nobody needs"))
+    monkeypatch.setattr(environments.pwd, "getpwuid", lambda number: "somebody")
+    environments.variables(uses_environments=True)
+
+
 def test_what_libraries_compile_for_a_user_without_a_home_nobody_else_can_have_written(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(environments.tempfile, "gettempdir", lambda: str(tmp_path))
