@@ -336,8 +336,8 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     tokens = work.scored_tokens + requests * REQUEST_TOKENS
     computing = 2.0 * model.parameters * tokens / (SCORING_SHARE * machine.computes(work.dtype))
     # Quantized weights are unpacked for each pass, however many tokens it has.
-    passes = requests / 8 + work.scored_tokens / 512
-    return start_s(model, work, machine) + computing + passes * model.layers * cost_of(work, machine.is_gpu).layer_s
+    unpacked = requests / 8 + work.scored_tokens / 512
+    return start_s(model, work, machine) + computing + unpacked * model.layers * cost_of(work, machine.is_gpu).layer_s
 
 
 def environment_s(name: str, is_gpu: bool) -> float:

@@ -11,9 +11,9 @@ ITEMS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """Bytes a second that a GPU reads; operations a second of its matrix products in float32 and in half precision, of which those of TF32
-    are half; and its compute capability."""
+class Sheet:
+    """What data sheets say of a GPU: bytes a second that it reads; operations a second of its matrix products in float32 and in half
+    precision, of which those of TF32 are half; and its compute capability."""
 
     reads: float
     float32: float
@@ -24,39 +24,39 @@ class Gpu:
 # By a part of the driver's name, the first that fits. From the data sheets, without sparsity, and from the bandwidth a tenth taken off,
 # which is what probes reach.
 GPUS = {
-    "H200": Gpu(4.4e12, 67e12, 989e12, "9.0"),
-    "H100 NVL": Gpu(3.5e12, 60e12, 835e12, "9.0"),
-    "H100 PCIE": Gpu(1.8e12, 51e12, 756e12, "9.0"),
-    "H100": Gpu(3.0e12, 67e12, 989e12, "9.0"),
-    "A100": Gpu(1.5e12, 19.5e12, 312e12, "8.0"),
-    "PRO 6000": Gpu(1.6e12, 125e12, 500e12, "12.0"),
-    "6000 ADA": Gpu(0.86e12, 91e12, 364e12, "8.9"),
-    "L40": Gpu(0.78e12, 91e12, 362e12, "8.9"),
-    "L4": Gpu(0.27e12, 30e12, 121e12, "8.9"),
-    "A10": Gpu(0.54e12, 31e12, 125e12, "8.6"),
-    "A40": Gpu(0.62e12, 37e12, 150e12, "8.6"),
-    "A6000": Gpu(0.69e12, 38e12, 155e12, "8.6"),
-    "V100": Gpu(0.81e12, 15.7e12, 125e12, "7.0"),
-    "T4": Gpu(0.29e12, 8.1e12, 65e12, "7.5"),
-    "5090": Gpu(1.6e12, 104e12, 209e12, "12.0"),
-    "5080": Gpu(0.86e12, 56e12, 112e12, "12.0"),
-    "5070": Gpu(0.60e12, 31e12, 62e12, "12.0"),
-    "5060": Gpu(0.40e12, 19e12, 38e12, "12.0"),
-    "4090": Gpu(0.91e12, 82e12, 165e12, "8.9"),
-    "4080": Gpu(0.65e12, 48e12, 97e12, "8.9"),
-    "4070": Gpu(0.45e12, 29e12, 58e12, "8.9"),
-    "4060": Gpu(0.24e12, 15e12, 30e12, "8.9"),
-    "3090": Gpu(0.84e12, 35e12, 71e12, "8.6"),
-    "3080": Gpu(0.68e12, 29e12, 59e12, "8.6"),
-    "3070": Gpu(0.40e12, 20e12, 40e12, "8.6"),
-    "3060": Gpu(0.32e12, 12.7e12, 25e12, "8.6"),
-    "2080": Gpu(0.40e12, 10e12, 40e12, "7.5"),
+    "H200": Sheet(4.4e12, 67e12, 989e12, "9.0"),
+    "H100 NVL": Sheet(3.5e12, 60e12, 835e12, "9.0"),
+    "H100 PCIE": Sheet(1.8e12, 51e12, 756e12, "9.0"),
+    "H100": Sheet(3.0e12, 67e12, 989e12, "9.0"),
+    "A100": Sheet(1.5e12, 19.5e12, 312e12, "8.0"),
+    "PRO 6000": Sheet(1.6e12, 125e12, 500e12, "12.0"),
+    "6000 ADA": Sheet(0.86e12, 91e12, 364e12, "8.9"),
+    "L40": Sheet(0.78e12, 91e12, 362e12, "8.9"),
+    "L4": Sheet(0.27e12, 30e12, 121e12, "8.9"),
+    "A10": Sheet(0.54e12, 31e12, 125e12, "8.6"),
+    "A40": Sheet(0.62e12, 37e12, 150e12, "8.6"),
+    "A6000": Sheet(0.69e12, 38e12, 155e12, "8.6"),
+    "V100": Sheet(0.81e12, 15.7e12, 125e12, "7.0"),
+    "T4": Sheet(0.29e12, 8.1e12, 65e12, "7.5"),
+    "5090": Sheet(1.6e12, 104e12, 209e12, "12.0"),
+    "5080": Sheet(0.86e12, 56e12, 112e12, "12.0"),
+    "5070": Sheet(0.60e12, 31e12, 62e12, "12.0"),
+    "5060": Sheet(0.40e12, 19e12, 38e12, "12.0"),
+    "4090": Sheet(0.91e12, 82e12, 165e12, "8.9"),
+    "4080": Sheet(0.65e12, 48e12, 97e12, "8.9"),
+    "4070": Sheet(0.45e12, 29e12, 58e12, "8.9"),
+    "4060": Sheet(0.24e12, 15e12, 30e12, "8.9"),
+    "3090": Sheet(0.84e12, 35e12, 71e12, "8.6"),
+    "3080": Sheet(0.68e12, 29e12, 59e12, "8.6"),
+    "3070": Sheet(0.40e12, 20e12, 40e12, "8.6"),
+    "3060": Sheet(0.32e12, 12.7e12, 25e12, "8.6"),
+    "2080": Sheet(0.40e12, 10e12, 40e12, "7.5"),
 }
 # Models whose output head is their embedding where their configuration does not say. As in ceilings.py, whose jobs would
 # otherwise depend on this module; a test holds the two together.
 TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 # A GPU that is none of these, or that is not known yet.
-SOME_GPU = Gpu(0.6e12, 30e12, 120e12, "8.0")
+SOME_GPU = Sheet(0.6e12, 30e12, 120e12, "8.0")
 # Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached; and operations a second of a core. Two cores scored a
 # model of 135 million in float32 at about 270 tokens a second, which is the share of this that scoring reaches.
 CPU_READS, CORE_RATE = 45e9, 100e9
@@ -64,7 +64,7 @@ CPU_READS, CORE_RATE = 45e9, 100e9
 GPU_TAKEN = 0.9e9
 
 
-def of_name(name: str) -> Gpu:
+def of_name(name: str) -> Sheet:
     """What is known of a GPU by its name."""
     # An A1000 is no A100, and an L40 no L4.
     return next((gpu for part, gpu in GPUS.items() if re.search(rf"(?<![A-Z0-9]){part}(?![0-9])", name.upper())), SOME_GPU)
@@ -108,7 +108,7 @@ class Machine:
     made: frozenset[str] = frozenset()
 
     @property
-    def _gpu(self) -> Gpu:
+    def _gpu(self) -> Sheet:
         return of_name(self.name)
 
     @property

@@ -12,8 +12,8 @@ from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY
 
 # The result files of runs, and no twin of one (`measure.failed.parquet`).
 A_RUN = re.compile(r"measure(-\d+)?\.parquet")
-# Where the results of a folder of several lie in it: of each study, of each study as tests/gpu leaves them, of each machine and study.
-SEVERAL = ("*", "*/results", "*/*")
+# Where the results of a folder of several lie in it: of each study; of each machine and study, or of each study as tests/gpu leaves them.
+SEVERAL = ("*", "*/*")
 
 
 def read(path: Path) -> Results:
