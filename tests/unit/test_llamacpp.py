@@ -1,9 +1,13 @@
 """The engine llama.cpp: what it reads from llama.cpp's own words, and which files it takes. The excerpts are of version 0.3.36."""
 
+import ctypes
+import math
 import sys
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from speedgrid.engines import llamacpp
 from speedgrid.outcomes import Fault, MissingDependency, OutOfMemory, Unsupported
 
@@ -255,3 +259,43 @@ def test_a_sliding_window_that_llama_cpp_does_not_keep_to_is_refused_where_it_ma
         return
     with pytest.raises(Unsupported, match=f"computes mistral without its sliding window of 16 tokens, .* together need {room - 1}"):
         engine.refuse_window(room)
+
+
+def greedy(logits: list[float]) -> int:
+    """What llama.cpp's greedy sampler does (llama_sampler_greedy_apply)."""
+    selected = 0
+    for token, logit in enumerate(logits):
+        if logit > logits[selected]:
+            selected = token
+    return selected
+
+
+@given(st.lists(st.sampled_from([-math.inf, -1.5, 0.0, -0.0, 2.25, math.inf, math.nan]), min_size=1, max_size=8))
+def test_the_likeliest_token_is_the_one_that_llama_cpps_sampler_picks(logits):
+    asked = []
+
+    def sample(sampler, context, row):
+        asked.append((sampler, row))
+        return greedy(logits)
+
+    native = (ctypes.c_float * len(logits))(*logits)
+    engine = object.__new__(llamacpp.Engine)
+    engine.native_context, engine.vocabulary_size = None, len(logits)
+    engine.lib = SimpleNamespace(
+        llama_get_logits_ith=lambda context, row: ctypes.cast(native, ctypes.POINTER(ctypes.c_float)), llama_sampler_sample=sample
+    )
+    assert engine._likeliest("greedy", 3) == greedy(logits)
+    assert asked == ([("greedy", 3)] if any(map(math.isnan, logits)) else []), "the sampler is for numbers that are none alone"
+
+
+@pytest.mark.parametrize(
+    ("sampling", "alone"),
+    [
+        ({"do_sample": False}, True),
+        ({"do_sample": False, "repetition_penalty": 1.0}, True),
+        ({"do_sample": False, "repetition_penalty": 1.1}, False),
+        ({"do_sample": True, "temperature": 0.8, "top_k": 1, "top_p": 1.0}, False),
+    ],
+)
+def test_only_the_model_itself_decides_over_the_likeliest_token(sampling, alone):
+    assert llamacpp.likeliest_alone(sampling) is alone

@@ -49,6 +49,29 @@ for name, shape in json.load(sys.stdin).items():
         print(json.dumps({"name": name, "room": room, "said": said}))
 """
 
+# Replies of a batch of 2 as this engine picks the likeliest tokens, and as llama.cpp's greedy sampler picks them.
+GREEDY = """
+import json, sys, tempfile
+from pathlib import Path
+from speedgrid import hardware, models
+from speedgrid.engines import engine_class, llamacpp
+from speedgrid.transforms import Task, transform
+device = hardware.pick_device({"device": "cpu"}, "cpu", False)
+place = Path(tempfile.mkdtemp())
+models.build(json.load(sys.stdin), "float32", place / "source", 5)
+(place / "made").mkdir()
+transform("gguf")(Task(place / "source", place / "made", {"type": "q8_0"}, device, "float32", 1, 5, False, list))
+engine = engine_class("llamacpp")(place / "made", device, {"dtype": "float16"}, 1)
+engine.import_packages()
+engine.open()
+engine.load(40, 2)
+settings = {"max_new_tokens": 32, "batch_size": 2, "ignore_eos": True, "sampling": {"do_sample": False}}
+prompts = [[1, 2, 3], [7] * 5, list(range(8))]
+ours = [engine.generate(prompt, settings, 1).token_ids for prompt in prompts]
+llamacpp.likeliest_alone = lambda sampling: False
+print(json.dumps([ours, [engine.generate(prompt, settings, 1).token_ids for prompt in prompts]]))
+"""
+
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
@@ -119,3 +142,14 @@ def test_llama_cpp_ends_where_a_table_of_positions_ends_and_nowhere_else(engines
         assert found.pop(("table", room)) == f"the model has embeddings of 16 positions, and prompt and reply together need {room - 1}"
     assert set(found.values()) == {"4"}
     assert len(found) == 6
+
+
+def test_the_likeliest_tokens_are_those_of_llama_cpps_greedy_sampler(engines):
+    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    command = [working_copy.python_of("llamacpp"), "-c", GREEDY]
+    variables = {**os.environ, "PYTHONPATH": str(engines / "scripts")}
+    done = subprocess.run(command, input=json.dumps(shape), capture_output=True, text=True, env=variables)
+    assert done.returncode == 0, done.stderr[-4000:]
+    ours, samplers = json.loads(done.stdout.splitlines()[-1])
+    assert ours == samplers
+    assert all(len(set(tokens)) > 2 for reply in ours for tokens in reply), "a reply of one token proves nothing"

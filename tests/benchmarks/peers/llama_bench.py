@@ -12,7 +12,8 @@ weights anew every round, so that neither is tied to where these come to lie in 
 
 - prefill: tokens of the prompt over the time to the first token; the peer's `-p P -n 0`. Ours also picks that one token.
 - decoding: steps after the first token over their time; the peer's `-p 0 -n N -d P`, from the same position. Ours picks the most
-  likely token of each step and hands it back, and the peer takes random ones.
+  likely token of each step from the logits and hands it back, and the peer takes random ones. `--sampled` has llama.cpp's own samplers
+  pick, as they do where a study samples: temperature 0.8, the 50 likeliest tokens, 0.95 of the probability.
 
 "llama.cpp alone" leaves out what passes outside of `llama_decode`, nearly all of it for picking tokens. On a GPU the decoding is also
 given without its first steps: each of our replies computes its prompt, after which these take longer (llama.cpp seems to record its CUDA
@@ -40,6 +41,7 @@ from speedgrid.engines.llamacpp import Engine, share, weights  # noqa: E402
 from speedgrid.stats import percentile_interval  # noqa: E402
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
+SAMPLED = {**GREEDY, "do_sample": True, "temperature": 0.8, "top_k": 50, "top_p": 0.95}
 WITHIN = (0.97, 1.03)
 # On a GPU so many steps after a prompt take half as long again as the rest; llama.cpp seems to record its CUDA graphs anew.
 CAPTURES = 2
@@ -54,7 +56,8 @@ def main() -> None:
     device = hardware.pick_device({"device": "auto"}, "local", uses_torch=False)
     prompt = [i % 250 for i in range(arguments.prompt)]
     steps = arguments.new_tokens
-    settings = {"batch_size": 1, "max_new_tokens": steps + 1, "ignore_eos": True, "sampling": GREEDY}
+    sampling = SAMPLED if arguments.sampled else GREEDY
+    settings = {"batch_size": 1, "max_new_tokens": steps + 1, "ignore_eos": True, "sampling": sampling}
     model = weights(arguments.checkpoint)
 
     ours: dict[str, list[float]] = {"prefill": [], "decode": []}
@@ -180,6 +183,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=64, help="decoding steps after the first token")
     parser.add_argument("--rounds", type=int, default=12, help="times that ours and the peer alternate")
     parser.add_argument("--replies", type=int, default=3, help="counted repetitions in each round")
+    parser.add_argument("--sampled", action="store_true", help="have llama.cpp's samplers pick tokens, not the likeliest")
     parser.add_argument("--threads", type=int, default=hardware.physical_cores())
     parser.add_argument(
         "--build", type=Path, default=Path(tempfile.gettempdir()) / "speedgrid-llama-bench", help="where llama-bench is built"
