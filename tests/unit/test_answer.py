@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 import records_factory as made
-from report_data import group_of
+from report_data import group_of, tables_of
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
+from speedgrid.report import trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer, parameters_in_words
+from speedgrid.report.tables import groups
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
 
@@ -163,6 +165,27 @@ def test_what_picking_tokens_takes_is_said_where_llama_bench_would_show_more(tmp
     assert "takes part of each decoding step: 28 % (SDPA). llama-bench picks none" in warnings
     _, _, warnings = said(tmp_path / "slow", [BASELINE, picks[1]])
     assert "llama-bench" not in warnings
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "away", "told"),
+    [
+        ("Q8_0", "quantization", 0.4, "0.40 nat from the unmodified model, and Q8_0 usually costs about 0.0014: llama.cpp may compute another"),
+        ("Q6_K", "quantization", 0.4, "0.40 nat from the unmodified model, and Q6_K usually costs about 0.0055"),
+        ("Q8_0", "quantization", 0.09, ""),
+        ("Q8_0", "quantization", None, ""),
+        ("Q8_0", "compression", 0.4, ""),
+        ("Q4_K - Medium", "quantization", 0.4, ""),
+        (None, "quantization", 0.4, ""),
+    ],
+)
+def test_a_quantized_file_further_from_the_model_than_its_format_explains_is_said_to_be(tmp_path, kind, family, away, told):
+    summary, _, replies = tables_of(made.write_group(tmp_path, [BASELINE, SDPA]))
+    change = {"kl_divergence": away, "family": family, "evidence": json.dumps({"file_type": kind} if kind else {})}
+    (group,) = groups([row | (change if row["technique"] == "sdpa" else {}) for row in summary], replies)
+    said = [text for text in map(str, trust.warnings(group)) if "from the unmodified model" in text]
+    assert len(said) == bool(told)
+    assert told in "".join(said)
 
 
 def test_a_technique_that_is_compiled_in_part_is_said_to_be(tmp_path):

@@ -15,6 +15,10 @@ from speedgrid.report import units
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
 
+# Nat of KL divergence that llama.cpp publishes of its formats for Llama 3 8B (its tools/perplexity/README.md), and how many times that is
+# still explained by the model: of small ones the same format costs several times as much.
+PUBLISHED = {"Q8_0": 0.0014, "Q6_K": 0.0055}
+STILL_FORMAT = 70
 TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
 
 
@@ -87,6 +91,7 @@ def warnings(group: Group) -> list[Markup]:
                 " which function and why."
             )
             found.append(words.format(row.label))
+    found += _far_warnings(group)
     found += _sampling_warning(group)
     found += _memory_warning(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
@@ -125,6 +130,23 @@ def _sampling_warning(group: Group) -> list[Markup]:
         "llama.cpp picks tokens on the processor, which takes part of each decoding step: {}. llama-bench picks none, so it shows more."
     )
     return [words.format(units.listed(shown))]
+
+
+def _far_warnings(group: Group) -> list[Markup]:
+    """Quantized files of llama.cpp that are further from the unmodified model than their format explains: llama.cpp has code of its own for
+    each family of models, and what is not lossless is not held to the model. Pruned and distilled models are other models."""
+    rows, found = group.engaged, []
+    for row in each(rows[(rows.family != "compression") & rows.kl_divergence.notna()]):
+        kind = json.loads(row.evidence or "{}").get("file_type")
+        published = PUBLISHED.get(kind)
+        if published is None or row.kl_divergence <= STILL_FORMAT * published:
+            continue
+        words = tr_html(
+            "{} is at a KL divergence of {} nat from the unmodified model, and {} usually costs about {}: llama.cpp may compute another"
+            " model. <code>gguf_f16</code> in the study tells, which is held to the unmodified one."
+        )
+        found.append(words.format(row.label, units.number(row.kl_divergence, 2), kind, units.number(published, 2)))
+    return found
 
 
 def _memory_warning(group: Group) -> list[Markup]:
