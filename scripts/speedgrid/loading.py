@@ -86,6 +86,13 @@ def read_config(folder: Path, trust_remote_code: bool = False):
     return config
 
 
+def usual_settings(config) -> dict:
+    """The settings of a language model that its family has by default, which are those of its published models; empty for a family whose
+    code is not that of transformers."""
+    kind = type(config.get_text_config())
+    return kind().to_dict() if kind.__module__.startswith("transformers.models.") else {}
+
+
 def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool = False, **how):
     """A model of transformers with all weights of a checkpoint.
 
@@ -133,6 +140,41 @@ def refuse_own_head(folder: Path, config, what: str) -> None:
             "the configuration says that the output layer is the embedding (`tie_word_embeddings`), and the weights hold another one"
             f" ({head[1]}), which {what} passes over; set tie_word_embeddings to false in config.json"
         )
+
+
+def refuse_biases(folder: Path, config, what: str) -> None:
+    """Raise Unsupported where whole weights hold a bias of a layer that has none by the configuration: `what` passes over it without a word
+    and would compute another model. Families that transformers has no causal language model of are left alone."""
+    import torch
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+    # Files of GPTQ hold biases of nothing.
+    if getattr(config, "quantization_config", None) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
+    held = (name for path in files for name in checkpoints.tensors(path))
+    if left := stray_biases(held, (name for name, _ in model.named_modules()), model.state_dict(), model.base_model_prefix):
+        raise Unsupported(
+            f"the checkpoint holds weights that {type(model).__name__} has no place for, such as {left[0]} ({len(left)} such weights), and"
+            f" {what} passes over them"
+        )
+
+
+def stray_biases(held: Iterable[str], modules: Iterable[str], weights: Iterable[str], prefix: str = "") -> list[str]:
+    """The biases among the weights `held` of a checkpoint that belong to layers of the model which have none. `modules` and `weights` are
+    the model's, `prefix` is the name of its base model, with or without which a checkpoint names them."""
+    layers, known = set(modules) - {"", prefix}, set(weights)
+
+    def spellings(name: str) -> set[str]:
+        return {name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")}
+
+    def strays(name: str) -> bool:
+        layer = name.removesuffix(".bias")
+        return layer != name and not BUFFERS.search(name) and bool(spellings(layer) & layers) and not spellings(name) & known
+
+    return sorted(filter(strays, held))
 
 
 def _content(path: Path, name: str) -> tuple:

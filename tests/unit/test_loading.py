@@ -68,6 +68,26 @@ def test_what_changes_nothing_of_the_model_may_lie_beside_it(name):
     loading.require_whole(model_with(MODULES), {**NO_KEYS, "unexpected_keys": {name}})
 
 
+@pytest.mark.parametrize(
+    ("name", "stray"),
+    [
+        ("model.layers.0.self_attn.q_proj.bias", True),
+        ("layers.0.self_attn.q_proj.bias", True),  # saved without the base model's name
+        ("lm_head.bias", True),
+        ("model.layers.0.mlp.up_proj.bias", False),  # the model has it
+        ("layers.0.mlp.up_proj.bias", False),
+        ("model.layers.0.self_attn.q_proj.weight", False),
+        ("model.layers.0.mlp.experts.3.w1.bias", False),  # by another name in the model
+    ],
+)
+def test_a_bias_of_a_layer_that_has_none_is_a_stray_one(name, stray):
+    weights = ["model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.bias"]
+    modules = [*MODULES, "model.layers.0.attn"]
+    assert loading.stray_biases([name], modules, weights, "model") == ([name] if stray else [])
+    # GPT-2's mask of earlier releases is called as a bias is.
+    assert loading.stray_biases(["model.layers.0.attn.bias"], modules, weights, "model") == []
+
+
 def test_missing_and_odd_weights_are_refused_by_name():
     with pytest.raises(Unsupported, match=r"lacks weights that SimpleNamespace has, such as a\.weight \(2 missing\)"):
         loading.require_whole(model_with(MODULES), {**NO_KEYS, "missing_keys": {"b.weight", "a.weight"}})

@@ -212,6 +212,8 @@ class Engine(base.Engine):
         """What vLLM resolved its settings to, what its worker has loaded, and how its own clock compares with ours."""
         from statistics import median
 
+        # Here, so that no figure of the start holds the time of it.
+        loading.refuse_biases(self.checkpoint, self.config, "vLLM")
         config, worker = self.engine.vllm_config, self._worker_seen()
         seen = {
             "vllm": self.version,

@@ -40,6 +40,22 @@ SETTINGS = {
 }
 # The byte-level BPE of GPT-2, as the package tokenizers writes it: the text is cut by GPT-2's pattern and nothing else.
 GPT2_PRE_TOKENIZER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+# Settings that llama.cpp has one value of for all models of a family, which neither its converter nor its graphs ask config.json for.
+FIXED: dict[str, dict[str, object]] = {
+    "bloom": {"apply_residual_connection_post_layernorm": False},
+    "falcon": {"alibi": False, "parallel_attn": True},
+    "gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False},
+    "gpt_bigcode": {"scale_attn_weights": True},
+    "olmoe": {"norm_topk_prob": False},
+    "qwen2_moe": {"norm_topk_prob": False},
+    "qwen3_moe": {"norm_topk_prob": True},
+    "qwen3_next": {"norm_topk_prob": True},
+}
+# And its patterns of layers: every so many one without a window, or without positions.
+EVERY_SEES_ALL = {"cohere2": 4, "gemma2": 2, "gemma3_text": 6, "gpt_oss": 2}
+EVERY_WITHOUT_POSITIONS = {"smollm3": 4}
+# The keys that name what a layer computes between its matrices.
+ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation", "mlp_hidden_act")
 # Layers of the published models with 27 billion parameters.
 LARGE_GEMMAS = {"gemma2": 46, "gemma3_text": 62, "gemma3": 62}
 # Files beside the weights that no engine reads from a GGUF checkpoint.
@@ -108,7 +124,7 @@ def make(task: Task) -> dict:
     config = loading.read_config(task.source, task.trust_remote_code)
     loading.read_tokenizer(task.source, task.trust_remote_code)
     loading.refuse_own_head(task.source, config, "llama.cpp's converter, for many families,")
-    refuse_passed_over(config.to_dict())
+    refuse_passed_over(config.to_dict(), loading.usual_settings(config))
     target = task.target / WEIGHTS
     if kind in CONVERTED:
         convert(task.source, target, kind, task.trust_remote_code)
@@ -121,16 +137,26 @@ def make(task: Task) -> dict:
     return {"calibration_tokens": 0}
 
 
-def refuse_passed_over(config: Mapping) -> None:
+def refuse_passed_over(config: Mapping, usual: Mapping) -> None:
     """Raise Unsupported for settings of a model that llama.cpp has rules of its own for: it would compute another model.
 
     It scales the attention of a Gemma by the width of a head, and with its published 27 billion parameters by that of the stream over the
-    heads, whatever `query_pre_attn_scalar` says; and it chooses the experts of a DeepSeek by their groups, whatever `topk_method` says.
+    heads, whatever `query_pre_attn_scalar` says; it takes a group of experts for as good as its two best, a DeepSeek-V2 for as good as its
+    best; and what FIXED and the patterns of layers name, it has one value of. `usual` are the settings that the family has by default:
+    llama.cpp computes a family with its usual activation, whatever config.json names.
     """
     told = config.get("text_config") or config
-    if told.get("topk_method") == "greedy" and (told.get("n_group") or 1) > 1:
-        raise Unsupported("llama.cpp chooses experts by their groups (`n_group` of config.json), and `topk_method` says greedy")
     kind, scalar, layers = str(told.get("model_type")), told.get("query_pre_attn_scalar"), told.get("num_hidden_layers")
+    if kind == "deepseek_v2" and (told.get("n_group") or 1) > 1:
+        raise Unsupported("llama.cpp chooses experts by groups (`n_group` of config.json) as a DeepSeek-V3 does, and not as a DeepSeek-V2")
+    fixed = dict(FIXED.get(kind, {}))
+    fixed |= {name: usual[name] for name in ACTIVATIONS if isinstance(usual.get(name), str) and isinstance(told.get(name), str)}
+    for name, value in fixed.items():
+        if name in told and _rule(told[name]) != _rule(value):
+            raise Unsupported(
+                f"llama.cpp computes every {kind} with `{name}` {json.dumps(value)}, and config.json says {json.dumps(told[name])}"
+            )
+    _refuse_layers(told, kind)
     if not scalar or LARGE_GEMMAS.get(kind) is None:
         return
     taken = told["hidden_size"] / told["num_attention_heads"] if layers == LARGE_GEMMAS[kind] else told["head_dim"]
@@ -138,6 +164,24 @@ def refuse_passed_over(config: Mapping) -> None:
         raise Unsupported(
             f"llama.cpp scales the attention of {kind} as if `query_pre_attn_scalar` of config.json were {taken:g}, and it is {scalar:g}"
         )
+
+
+def _rule(value: object) -> object:
+    """What a setting makes of a model: the ways to compute GELU are one, and so are two names of SiLU."""
+    if isinstance(value, str) and value != "quick_gelu" and "gelu" in value:
+        return "gelu"
+    return {"swish": "silu", None: False}.get(value, value)  # type: ignore[arg-type]  # any value of JSON but lists and objects
+
+
+def _refuse_layers(told: Mapping, kind: str) -> None:
+    """Raise Unsupported where other layers of a model have a window, or positions, than those that llama.cpp gives them to."""
+    kinds, positions = told.get("layer_types"), told.get("no_rope_layers")
+    every = EVERY_SEES_ALL.get(kind)
+    if every and kinds and [one == "sliding_attention" for one in kinds] != [bool(layer % every) for layer in range(1, len(kinds) + 1)]:
+        raise Unsupported(f"llama.cpp has one layer in {every} of a {kind} see all tokens, and `layer_types` of config.json another pattern")
+    every = EVERY_WITHOUT_POSITIONS.get(kind)
+    if every and positions and [bool(one) for one in positions] != [bool(layer % every) for layer in range(1, len(positions) + 1)]:
+        raise Unsupported(f"llama.cpp leaves one layer in {every} of a {kind} without positions, and `no_rope_layers` says otherwise")
 
 
 def take_original(source: Path, target: Path) -> None:
