@@ -144,15 +144,19 @@ def refuse_own_head(folder: Path, config, what: str) -> None:
 
 def refuse_biases(folder: Path, config, what: str) -> None:
     """Raise Unsupported where whole weights hold a bias of a layer that has none by the configuration: `what` passes over it without a word
-    and would compute another model. Families that transformers has no causal language model of are left alone."""
+    and would compute another model. Families that transformers has no causal language model of, or cannot make one here, are left alone."""
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
     # Files of GPTQ hold biases of nothing.
     if getattr(config, "quantization_config", None) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            # Whatever config.json names, whose package need not be here.
+            model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    except (ImportError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+        return
     files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
     held = (name for path in files for name in checkpoints.tensors(path))
     if left := stray_biases(held, (name for name, _ in model.named_modules()), model.state_dict(), model.base_model_prefix):
