@@ -170,7 +170,12 @@ def test_what_picking_tokens_takes_is_said_where_llama_bench_would_show_more(tmp
 @pytest.mark.parametrize(
     ("kind", "family", "away", "told"),
     [
-        ("Q8_0", "quantization", 0.4, "0.40 nat from the unmodified model, and Q8_0 usually costs about 0.0014: llama.cpp may compute another"),
+        (
+            "Q8_0",
+            "quantization",
+            0.4,
+            "0.40 nat from the unmodified model, and Q8_0 usually costs about 0.0014: llama.cpp may",
+        ),
         ("Q6_K", "quantization", 0.4, "0.40 nat from the unmodified model, and Q6_K usually costs about 0.0055"),
         ("Q8_0", "quantization", 0.09, ""),
         ("Q8_0", "quantization", None, ""),

@@ -170,7 +170,9 @@ def _rule(value: object) -> object:
     """What a setting makes of a model: the ways to compute GELU are one, and so are two names of SiLU."""
     if isinstance(value, str) and value != "quick_gelu" and "gelu" in value:
         return "gelu"
-    return {"swish": "silu", None: False}.get(value, value)  # type: ignore[arg-type]  # any value of JSON but lists and objects
+    if value is None:
+        return False
+    return "silu" if value == "swish" else value
 
 
 def _refuse_layers(told: Mapping, kind: str) -> None:
@@ -178,7 +180,7 @@ def _refuse_layers(told: Mapping, kind: str) -> None:
     kinds, positions = told.get("layer_types"), told.get("no_rope_layers")
     every = EVERY_SEES_ALL.get(kind)
     if every and kinds and [one == "sliding_attention" for one in kinds] != [bool(layer % every) for layer in range(1, len(kinds) + 1)]:
-        raise Unsupported(f"llama.cpp has one layer in {every} of a {kind} see all tokens, and `layer_types` of config.json another pattern")
+        raise Unsupported(f"llama.cpp has one layer in {every} of a {kind} see all tokens, and `layer_types` has another pattern")
     every = EVERY_WITHOUT_POSITIONS.get(kind)
     if every and positions and [bool(one) for one in positions] != [bool(layer % every) for layer in range(1, len(positions) + 1)]:
         raise Unsupported(f"llama.cpp leaves one layer in {every} of a {kind} without positions, and `no_rope_layers` says otherwise")
