@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speedgrid import checkpoints
+from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD
 from speedgrid.stats import Estimate
 
 # From this multiple of the roofline's time on, a cell is bound by overhead. Bytes and operations need at most twice that time even if
@@ -50,14 +51,6 @@ WIDER = {
     "int8": ("int8", "float16", "bfloat16", "tf32", "float32"),
     "float8_e4m3fn": ("float8_e4m3fn", "float16", "bfloat16", "tf32", "float32"),
 }
-
-# How many matrices the feed-forward part of each known architecture has: up, gate and down, or up and down.
-FEED_FORWARD = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "granite", "smollm3"), 3),
-    **dict.fromkeys(("stablelm",), 3),
-    **dict.fromkeys(("gpt2", "opt", "phi", "gpt_neox", "starcoder2"), 2),
-}
-TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 
 # Tensors of which a pass takes single rows; those that are masks and tables of old checkpoints; and the output head.
 LOOKUPS = ("embed_tokens.weight", "wte.weight", "wpe.weight", "embed_positions.weight", "embed_in.weight")

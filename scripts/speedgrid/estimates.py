@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from speedgrid import passes
+from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD
 from speedgrid.durations import duration
-from speedgrid.known import ITEMS, SOME_GPU, TIED_UNLESS_TOLD, Machine, Model, Work
+from speedgrid.known import ITEMS, SOME_GPU, Machine, Model, Work
 from speedgrid.workload import PLURALS, WORKLOADS
 
 GB = 1e9
@@ -90,7 +91,7 @@ def of_config(config: Mapping, dtype: str = "", parameters: int = 0) -> Model:
     is_tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings", told.get("model_type") in TIED_UNLESS_TOLD))
     inner = told.get("intermediate_size") or told.get("n_inner") or 4 * width
     experts = told.get("num_local_experts") or told.get("num_experts") or 1
-    matrices = 2 if told.get("model_type") in ("gpt2", "gpt_neox", "opt", "phi", "falcon", "bloom") else 3
+    matrices = FEED_FORWARD.get(told.get("model_type", ""), 2 if told.get("model_type") in ("falcon", "bloom") else 3)
     expert = told.get("moe_intermediate_size") or inner
     layer = 2 * width * head * (heads + kv_heads) + matrices * width * (expert * experts if experts > 1 else inner)
     count = parameters or layers * layer + embedding * (1 if is_tied else 2)

@@ -52,9 +52,6 @@ GPUS = {
     "3060": Sheet(0.32e12, 12.7e12, 25e12, "8.6"),
     "2080": Sheet(0.40e12, 10e12, 40e12, "7.5"),
 }
-# Models whose output head is their embedding where their configuration does not say. As in ceilings.py, whose jobs would
-# otherwise depend on this module; a test holds the two together.
-TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 # A GPU that is none of these, or that is not known yet.
 SOME_GPU = Sheet(0.6e12, 30e12, 120e12, "8.0")
 # Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached; and operations a second of a core. Two cores scored a

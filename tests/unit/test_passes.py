@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import ceilings, estimates, foreseen, hardware, known, passes, planning
+from speedgrid import estimates, foreseen, hardware, known, passes, planning
 from speedgrid.known import Machine
 from speedgrid.workload import WORKLOADS
 
@@ -226,7 +226,3 @@ def test_cells_on_the_processor_beside_a_gpu_take_the_time_of_a_processor(tmp_pa
         assert estimate.seconds > seconds[name]
     assert seconds["cpu"] > 3 * seconds["gpu"]
     assert seconds["both"] == pytest.approx(seconds["cpu"] + seconds["gpu"])
-
-
-def test_estimates_and_ceilings_know_the_same_models_as_tied():
-    assert known.TIED_UNLESS_TOLD == ceilings.TIED_UNLESS_TOLD
