@@ -3,6 +3,7 @@
 .venv-docs/bin/python tools/write_completions.py
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ TARGET = planning.ROOT / "scripts" / "completion"
 def render(shell: str) -> str:
     """The completion script of a shell."""
     parser = commands.whole()
-    among = next(action for action in parser._actions if action.dest == "command").choices
+    among = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
     for name, command in among.items():
         for action in command._actions:
             if action.dest in ("study", "a", "b"):

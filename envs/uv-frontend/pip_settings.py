@@ -53,7 +53,7 @@ def uv_flags(environ):
 
 def pip_settings(environ):
     """pip's options by their long names, from its files and then, stronger, from PIP_* variables."""
-    settings = {}
+    settings: dict[str, str] = {}
     for path in config_files(environ):
         parser = configparser.RawConfigParser()
         try:

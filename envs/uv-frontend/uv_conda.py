@@ -116,7 +116,9 @@ def read_recipe(path):
         if key not in ("name", "channels", "dependencies", "prefix"):
             raise Refusal(f"{path}: key '{key}' cannot be honoured without conda")
 
-    python, for_pip, refused = None, [], []
+    python: str | None = None
+    for_pip: list[str] = []
+    refused: list[str] = []
     for entry in recipe["dependencies"]:
         if isinstance(entry, dict) and list(entry) == ["pip"] and isinstance(entry["pip"], list):
             for_pip += map(str, entry["pip"])
@@ -254,13 +256,9 @@ def lacks_headers(version, environ):
 def uv(arguments, environ):
     """Run uv to its end; a signal that ends this process ends uv too."""
     command = [uv_executable(), *map(str, arguments)]
-    streams = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-        "errors": "replace",
-    }  # compilers speak the locale's code
-    with subprocess.Popen(command, env=environ, close_fds=False, **streams) as process:
+    out, merged = subprocess.PIPE, subprocess.STDOUT
+    # Compilers speak the code of the locale.
+    with subprocess.Popen(command, env=environ, close_fds=False, stdout=out, stderr=merged, text=True, errors="replace") as process:
         try:
             output, _ = process.communicate()
         except BaseException:

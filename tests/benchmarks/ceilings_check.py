@@ -20,6 +20,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,7 +35,7 @@ from speedgrid import ceilings  # noqa: E402
 PROMPT, BATCH, VOCABULARY = 24, 2, 320
 LLAMA = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
 WINDOW = {"sliding_window": 8}
-MODELS = [
+MODELS: list[tuple[str, dict[str, Any]]] = [
     ("llama", LLAMA),
     ("llama", LLAMA | {"tie_word_embeddings": True}),
     ("llama", LLAMA | {"num_key_value_heads": 1, "head_dim": 32, "attention_bias": True}),
@@ -131,7 +132,7 @@ def weights(model, config: dict, shape: ceilings.Shape):
     with tempfile.TemporaryDirectory() as folder:
         for dtype in (torch.float32, torch.bfloat16):
             model.to(dtype).save_pretrained(folder)
-            tensors = ceilings.stored_weights(Path(folder))
+            tensors = ceilings.stored_weights(Path(folder)) or {}
             for loaded in ("float32", "bfloat16"):
                 found = ceilings.weights_read(tensors, tied, loaded)
                 yield from unequal(f"bytes read, stored in {dtype}, loaded in {loaded}", found, read * ceilings.WIDTHS[loaded])

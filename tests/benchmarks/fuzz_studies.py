@@ -29,7 +29,8 @@ def main() -> None:
     for name, value in (("count", 2500), ("first", 0), ("snakemake", 100)):
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
-    bugs, found, slowest = [], collections.Counter(), 0.0
+    bugs, slowest = [], 0.0
+    found: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "odd.yaml")
         for seed in range(asked.first, asked.first + asked.count):

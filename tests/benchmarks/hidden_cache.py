@@ -56,7 +56,7 @@ def main() -> None:
             for name in logs:
                 logs[name].append(math.log(found["fresh"] / found[name]))
     intervals = {name: stats.level(values).interval() for name, values in logs.items()}
-    ratios = {name: [math.exp(value) for value in (one.value, one.low, one.high)] for name, one in intervals.items()}
+    ratios = {name: [math.exp(value) for value in (one.value, one.low, one.high) if value is not None] for name, one in intervals.items()}
     if arguments.json:
         print(json.dumps(ratios))
         return

@@ -68,7 +68,7 @@ def simulate(name: str, rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def independent(values: np.ndarray) -> st.Estimate:
-    return st.mean_interval(values)
+    return st.mean_interval(values.tolist())
 
 
 def block_bootstrap(values: np.ndarray, rng: np.random.Generator) -> st.Estimate:
@@ -124,21 +124,29 @@ def coverage_of_means(repeats: int) -> None:
             print(f"{name:30}{n:5}{found[0]:>16}{found[1]:>18}{found[2]:>18}", flush=True)
 
 
+def ends(one: st.Estimate) -> tuple[float, float]:
+    """The ends of an interval, which samples of this length have."""
+    assert one.low is not None
+    assert one.high is not None
+    return one.low, one.high
+
+
 def held(intervals: list[st.Estimate], truth: float, ideal: float) -> str:
-    inside = np.mean([one.low <= truth <= one.high for one in intervals])
-    return f"{100 * inside:.1f} ({np.median([one.high - one.low for one in intervals]) / ideal:.2f})"
+    inside = np.mean([low <= truth <= high for low, high in map(ends, intervals)])
+    return f"{100 * inside:.1f} ({np.median([high - low for low, high in map(ends, intervals)]) / ideal:.2f})"
 
 
 def coverage_under_stopping(repeats: int) -> None:
     print("\nStopping at ±1 % (at least 20, at most 1000 replies): coverage, %; replies used (quartiles); stopped at the maximum, %")
     for name in SERIES:
         rng = np.random.default_rng(3)
-        inside, used, reasons = [], [], Counter()
+        inside, used = [], []
+        reasons: Counter[str] = Counter()
         for _ in range(repeats):
             values, precision = simulate(name, rng, 1000), st.Precision()
-            n, why = next((n, why) for n in precision.looks if (why := st.stop(values[:n], precision)))
-            interval = st.level(values[:n]).interval()
-            inside.append(interval.low <= 100 <= interval.high)
+            n, why = next((n, why) for n in precision.looks if (why := st.stop(values[:n].tolist(), precision)))
+            low, high = ends(st.level(values[:n]).interval())
+            inside.append(low <= 100 <= high)
             used.append(n)
             reasons[why] += 1
         low, middle, high = np.quantile(used, [0.25, 0.5, 0.75])
@@ -175,10 +183,11 @@ def replay(cells: list[tuple[str, str, np.ndarray]], repeats: int) -> None:
             windows = [rates[i : i + n] for i in range(0, len(rates) - n + 1, max(1, n // 4))] if n <= len(rates) // 2 else []
             mean, levels = rates.mean(), [[st.level(x).interval() for x in some] for some in (drawn, windows)]
             found = [levels[0], [independent(x) for x in drawn[:100]], levels[1]]
-            inside = [100 * np.mean([one.low <= mean <= one.high for one in some]) if some else np.nan for some in found]
+            inside = [100 * np.mean([low <= mean <= high for low, high in map(ends, some)]) if some else np.nan for some in found]
             shares.setdefault(n, []).append(inside)
+            likeness = st.autocorrelation(rates.tolist()) or 0
             print(
-                f"{name[-43:]:44}{len(rates):8}{100 * rates.std() / rates.mean():6.1f}%{st.autocorrelation(rates) or 0:7.2f}{n:5}{length:6}"
+                f"{name[-43:]:44}{len(rates):8}{100 * rates.std() / rates.mean():6.1f}%{likeness:7.2f}{n:5}{length:6}"
                 f"{inside[0]:8.1f}{inside[1]:16.1f}{inside[2]:9.1f}",
                 flush=True,
             )

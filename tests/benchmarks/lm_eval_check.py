@@ -16,16 +16,17 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from speedgrid import corpus, hardware
+from speedgrid import corpus, hardware, specification
 from speedgrid.engines.transformers import Engine
 from speedgrid.quality import cloze, questions, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 60
-TASKS = (
+TASKS: tuple[dict[str, Any], ...] = (
     {"task": "hellaswag"},
     {"task": "hellaswag", "fewshot": 2},
     {"task": "wikitext"},
@@ -44,7 +45,8 @@ def main(checkpoint: Path) -> None:
         engine.open()
         engine.load(engine.language.context())
         for entry in TASKS:
-            told = {"limit": ITEMS, **entry, "dataset": {"folder": str(Path(scratch) / entry["task"])}}
+            given = {"limit": ITEMS, **entry, "dataset": {"folder": str(Path(scratch) / entry["task"])}}
+            told = cast(specification.Task, given)
             name = " ".join(str(value) for value in entry.values())
             if entry["task"] == "gsm8k" and engine.language.context() < ROOM_TO_WRITE:
                 print(f"{name}: left out, the model takes {engine.language.context()} tokens")
@@ -96,7 +98,7 @@ def write_data(folder: Path) -> None:
             (folder / name / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
-def scored_here(stage, engine: Engine, told: dict) -> tuple[dict, list[str]]:
+def scored_here(stage, engine: Engine, told: specification.Task) -> tuple[dict, list[str]]:
     """Metrics, and the texts that were written, by the code of scripts/evaluate_quality.py and scripts/score.py."""
     task, tokenizer = tasks.load(told, []), questions.Tokenizer.of(engine.language)
     asked, answers, texts = tasks.requests(task, told["limit"]), {}, []
@@ -111,7 +113,7 @@ def scored_here(stage, engine: Engine, told: dict) -> tuple[dict, list[str]]:
     return {score.metric: score.value for score in tasks.score(task, told["limit"], asked, answers)}, texts
 
 
-def scored_by_lm_eval(checkpoint: Path, told: dict) -> tuple[dict, list[str]]:
+def scored_by_lm_eval(checkpoint: Path, told: specification.Task) -> tuple[dict, list[str]]:
     from lm_eval import simple_evaluate
 
     given = f"pretrained={checkpoint},dtype=float32"
@@ -129,6 +131,8 @@ def scored_by_lm_eval(checkpoint: Path, told: dict) -> tuple[dict, list[str]]:
 def _stage():
     """scripts/evaluate_quality.py, which as a module of that name would stand before a package that lm-eval imports."""
     spec = importlib.util.spec_from_file_location("evaluate_stage", ROOT / "scripts/evaluate_quality.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Its dataclasses look their module up.
     sys.modules[spec.name] = module

@@ -67,7 +67,7 @@ def judge(tables: Sequence[Sequence[Mapping]]) -> None:
     right = 0
     for table in tables:
         said = {row["technique"]: row for row in table if row["technique"] in truth}
-        fastest = max(said, key=lambda name: said[name]["speedup"]) == max(truth, key=truth.get)
+        fastest = max(said, key=lambda name: said[name]["speedup"]) == max(truth, key=lambda name: truth[name])
         false = [name for name, row in said.items() if is_false(row["verdict"], truth[name])]
         unsaid = [name for name, row in said.items() if row["verdict"] == "unsure" and not 1 / CLEAR < truth[name] < CLEAR]
         right += fastest and not false and not unsaid

@@ -69,7 +69,7 @@ def kinds_of_reply(torch, kind: str) -> dict[str, Callable]:
     """Replies of some hundredths of a second each."""
 
     def in_python() -> None:
-        total = {}
+        total: dict[int, int] = {}
         for number in range(150_000):
             total[number % 97] = total.get(number % 89, 0) + number
 
@@ -96,13 +96,13 @@ def kinds_of_reply(torch, kind: str) -> dict[str, Callable]:
 
 def sources(device: hardware.Device) -> None:
     """Every source by itself: what it says and how long asking takes."""
-    readers = [sensors.Host()]
-    if device.is_gpu:
-        readers.append(sensors.NvidiaGpu(device.gpu.uuid))
-    readers[0].look_around()
-    for reader in readers:
-        kinds = {"at the edges": reader.edges, "counters": reader.counters, "gauges": reader.gauges}
-        kinds |= {"fixed": reader.fixed, "idle": reader.idle} if reader is not readers[0] else {}
+    host = sensors.Host()
+    host.look_around()
+    gpu = sensors.NvidiaGpu(device.gpu.uuid) if device.gpu and device.is_gpu else None
+    for reader in (host, gpu) if gpu else (host,):
+        kinds: dict[str, sensors.Sources] = {"at the edges": reader.edges, "counters": reader.counters, "gauges": reader.gauges}
+        if isinstance(reader, sensors.NvidiaGpu):
+            kinds |= {"fixed": reader.fixed, "idle": reader.idle}
         for kind, named in kinds.items():
             print(f"\n{type(reader).__name__}, {kind}")
             for name, read in named.items():
@@ -112,10 +112,10 @@ def sources(device: hardware.Device) -> None:
                     print(f"  {name:18} not available: {error}")
                     continue
                 print(f"  {name:18} {statistics.median(took) * 1e6:8.0f} µs (most {max(took) * 1e6:.0f})  {value}")
-    took = [timed(readers[0].look_around) for _ in range(5)]
-    print(f"\nA look at all {len(readers[0].processes)} processes, twice a run: {statistics.median(took) * 1e3:.1f} ms")
-    if device.is_gpu:
-        energy_steps(readers[1])
+    took = [timed(host.look_around) for _ in range(5)]
+    print(f"\nA look at all {len(host.processes)} processes, twice a run: {statistics.median(took) * 1e3:.1f} ms")
+    if gpu:
+        energy_steps(gpu)
 
 
 def energy_steps(gpu: sensors.NvidiaGpu) -> None:
@@ -137,7 +137,7 @@ def energy_steps(gpu: sensors.NvidiaGpu) -> None:
 
 def cost(kind: str, reply: Callable, device: hardware.Device, arguments: argparse.Namespace) -> None:
     """The time of replies with the monitor over that without, in turns; of the clock, and of the CPU for machines that others use too."""
-    rates, rounds = [None, monitor.GAUGES_EVERY, OFTEN], []
+    rates, rounds = (None, monitor.GAUGES_EVERY, OFTEN), []
     for number in range(arguments.rounds):
         order = rates if number % 2 else rates[::-1]
         rounds.append({every: timed_replies(reply, device, every, arguments.replies) for every in order})

@@ -52,8 +52,8 @@ def parse() -> argparse.Namespace:
     shape = {"kinds": 5, "nodes": 5, "gpus": 4, "models": 50, "techniques": 20, "seed": 0}
     for name, value in shape.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    for name, value in {"stretch": 1.0, "rate": 10.0, "poll": 20.0}.items():
-        parser.add_argument(f"--{name}", type=float, default=value)
+    for name, number in {"stretch": 1.0, "rate": 10.0, "poll": 20.0}.items():
+        parser.add_argument(f"--{name}", type=float, default=number)
     parser.add_argument("--jobs", type=int, nargs="+", default=[100, 500, 2000])
     return parser.parse_args()
 
@@ -62,13 +62,13 @@ def durations(log: str) -> dict[str, list[float]]:
     """Seconds of the finished jobs of a run, by rule, from Snakemake's log."""
     began: dict[str, datetime] = {}
     found: dict[str, list[float]] = defaultdict(list)
-    now = None
+    now: datetime | None = None
     for line in log.splitlines():
         if stamp := re.fullmatch(r"\[(\w{3} \w{3} +\d+ [\d:]{8} \d{4})\]", line):
             now = datetime.strptime(stamp[1], "%a %b %d %H:%M:%S %Y")
-        elif job := re.match(r"Job (\d+): ", line):
+        elif now and (job := re.match(r"Job (\d+): ", line)):
             began[job[1]] = now
-        elif (done := re.match(r"Finished jobid: (\d+) \(Rule: (\w+)\)", line)) and done[1] in began:
+        elif now and (done := re.match(r"Finished jobid: (\d+) \(Rule: (\w+)\)", line)) and done[1] in began:
             found[done[2]].append((now - began[done[1]]).total_seconds())
     return found
 
@@ -82,7 +82,6 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
     registry = validate(planning.read_yaml("techniques.yaml"), schemas["techniques"], "techniques.yaml")
     plan = planning.Grid(validate(content, schemas["study"], "large.yaml"), registry, "large.yaml", True, SimpleNamespace(local_exec=False))
     jobs: dict[str, SimpleNamespace] = {}
-    first = plan.order.first
 
     def job(makes: str, rules: tuple[str, ...], node: str, after: list[str], priority: float) -> None:
         jobs.setdefault(makes, SimpleNamespace(rules=rules, node=node, after=after, priority=priority))
@@ -91,7 +90,7 @@ def planned(asked: argparse.Namespace) -> dict[str, SimpleNamespace]:
         cell, priority = one.cell, plan.order.priority(one.cell, one.run)
         node = plan.place.node_of(cell)
         asks = SimpleNamespace(**dict(zip(("gpu", "experiment", "model", "technique"), cell.key, strict=True)))
-        job(cell.model_record, ("prepare_model",), "", [], first)
+        job(cell.model_record, ("prepare_model",), "", [], plan.stage("prepare_model").priority(SimpleNamespace(model=cell.model)))
         if cell.checkpoint_record != cell.model_record:
             made = SimpleNamespace(model=cell.model, technique=cell.made_by, dtype=cell.options["dtype"])
             job(cell.checkpoint_record, ("quantize",), node, [cell.model_record], plan.stage("quantize").priority(made))

@@ -19,7 +19,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from interval_coverage import wandering  # noqa: E402
+from interval_coverage import ends, wandering  # noqa: E402
 from speedgrid import noise, stats  # noqa: E402
 
 HOSTS = (0.005, 0.01, 0.03, 0.08, 0.15, 0.25)
@@ -72,7 +72,11 @@ def shorth(values: np.ndarray) -> float:
     return float(ordered[begin : begin + half].mean())
 
 
-MIDDLES = {"mean": np.mean, "median": np.median, "10 % trimmed": trimmed(0.1), "25 % trimmed": trimmed(0.25)} | {
+MIDDLES: dict[str, Callable[[np.ndarray], float]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "10 % trimmed": trimmed(0.1),
+    "25 % trimmed": trimmed(0.25),
     "Hodges-Lehmann": hodges_lehmann,
     "shorth": shorth,
 }
@@ -109,7 +113,7 @@ def run(rng: np.random.Generator, speed: float, host: float, scatter: float, sta
     rates = speed * np.exp(host * rng.normal() + scatter * host * wandering(rng, REPLIES, 0.4))
     if stalled:
         rates = np.where(rng.random(REPLIES) < 0.05, rates / rng.uniform(2, 10, REPLIES), rates)
-    return stats.run(rates)
+    return stats.run(rates.tolist())
 
 
 def hosts(repeats: int) -> None:
@@ -126,7 +130,7 @@ def hosts(repeats: int) -> None:
                     ]
                     below, above = noise.speeds([("cpu", runs) for runs in sides])
                     found.append((host, stats.over(above, below)))
-                hold = np.mean([one.low <= ratio <= one.high for _, one in found])
+                hold = np.mean([low <= ratio <= high for low, high in (ends(one) for _, one in found)])
                 decided = [np.mean([stats.verdict(one) in ("faster", "slower") for at, one in found if at == host]) for host in HOSTS]
                 by_host = "".join(f"{100 * share:6.0f}" for share in decided)
                 print(
@@ -170,8 +174,9 @@ def run_against_run(found: Sequence[tuple[str, list[list[float]]]]) -> None:
     total = []
     for name, runs in found:
         device, pairs = name.split()[0], list(combinations([stats.run(rates) for rates in runs], 2))
-        ratios = [stats.over(*noise.speeds([(device, [one]), (device, [other])])) for one, other in pairs]
-        held, said = [one.low <= 1 <= one.high for one in ratios], [stats.verdict(one) for one in ratios]
+        speeds = [noise.speeds([(device, [one]), (device, [other])]) for one, other in pairs]
+        ratios = [stats.over(above, below) for above, below in speeds]
+        held, said = [low <= 1 <= high for low, high in map(ends, ratios)], [stats.verdict(one) for one in ratios]
         total += held
         print(f"  {name:45} {sum(held):3} of {len(held):3}  {', '.join(f'{word} {said.count(word)}' for word in dict.fromkeys(said))}")
     print(f"  {sum(total)} of {len(total)} hold")

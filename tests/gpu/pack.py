@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import study  # noqa: E402
+from speedgrid import planning, study  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 # Wheels for older systems run on newer ones, so that the oldest that a package was built for is as good as the newest.
@@ -88,7 +88,7 @@ def read_study(path: Path) -> dict:
 
 def environments_of(studies: Iterable[dict], device: str) -> list[str]:
     """Names of the files of envs/ that the studies' jobs take on such a device, and those of report and quality."""
-    registry = study.read(ROOT / "techniques.yaml", "techniques.yaml")
+    registry = planning.read_yaml("techniques.yaml")
     found = {"report": True, "transformers": True}
     for one in studies:
         known = registry | (one.get("techniques") or {})

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import study  # noqa: E402
+from speedgrid import planning  # noqa: E402
 from speedgrid.report import recipes  # noqa: E402
 
 # What is the reader's in the code of training steps and passes, and of what is calibrated.
@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--passes", action="store_true", help="forward passes in place of training steps")
     parser.add_argument("--timeout", type=int, default=240, help="seconds for each (default: 240)")
     arguments = parser.parse_args()
-    registry = study.read(ROOT / "techniques.yaml", "techniques.yaml")
+    registry = planning.read_yaml("techniques.yaml")
     failed = 0
     work = ("forward" if arguments.passes else "", "image" if arguments.images else "")
     for name in arguments.techniques or registry:

@@ -78,6 +78,11 @@ class Stage(ABC):
     def job(self, wildcards) -> str:
         return handed(self.specification(wildcards))
 
+    @looked_up_once
+    def priority(self, wildcards) -> float:
+        """Its place in the order of jobs: those of a higher number begin first. What needs no quiet machine has 0, as in Snakemake."""
+        return 0
+
     @abstractmethod
     def specification(self, wildcards) -> str:
         """The specification of a job, as JSON."""
