@@ -10,13 +10,13 @@
 
 _shtab_speedgrid_commands() {
   local _commands=(
-    advise:'Say which technique to take, from what was measured, and what to measure next.'
-    clean:'Show what lies where and how much it is, and remove it: only what speedgrid made.'
+    advise:'Recommend a technique from what was measured, and say what to measure next.'
+    clean:'Show what speedgrid has written on this machine and its size, and remove it.'
     compare:'Say what got faster or slower from results A to B.'
     completion:'Print the completion of this command line for a shell.'
     docs:'Build the documentation as a site in site/.'
     doctor:'Say what this machine can run.'
-    list:'List the techniques with what this machine says to each, or the studies.'
+    list:'List the techniques and whether each can run here, or the studies.'
     lock:'Write down the commits of a study'"'"'s branches and tags (`revision: main`) beside it.'
     new:'Write a first study of a model, studies/NAME.yaml, for this machine.'
     prepare:'Make a study'"'"'s environments and download its models and data, for runs without a network.'
@@ -38,14 +38,14 @@ _shtab_speedgrid_defaults_added=0
 
 _shtab_speedgrid_advise_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--vram[memory of the card\; of the process where a processor was measured]:GB:"
-  "--goal[what is to be best (default\: latency)]:goal:(latency throughput memory energy money)"
-  "--max-loss[most quality to lose, such as 1\% more bits per byte, or \`any\`, also where it is not known (default\: 0, none that could be measured)]:PERCENT:"
-  "--starts[starts of the process in 1,000 replies (default\: 0)]:N:"
+  "--vram[memory limit\: of the card, or of the process on a CPU]:GB:"
+  "--goal[what to optimise for (default\: latency)]:goal:(latency throughput memory energy money)"
+  "--max-loss[largest loss of quality to accept, such as 1\% more bits per byte\; \`any\` accepts an unknown quality too (default\: 0, no measurable loss)]:PERCENT:"
+  "--starts[how often the process starts per 1,000 replies (default\: 0)]:N:"
   "--price[price of the device for an hour, for --goal money\; where left out, that of the study]:P:"
-  "--task[answer for this experiment alone]:EXPERIMENT:"
-  "--model[answer for this model alone]:model:"
-  "--gpu[answer for this device of the study alone]:gpu:"
+  "--task[only this experiment]:EXPERIMENT:"
+  "--model[only this model]:model:"
+  "--gpu[only this device of the study]:gpu:"
   "--json[print JSON]"
   "--results[folder of the results (default\: results)]:DIR:"
 )
@@ -56,7 +56,7 @@ _shtab_speedgrid_advise_defaults_added=0
 _shtab_speedgrid_clean_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--yes[remove without asking]"
-  "--dry-run[only show what lies where, and how much it is]"
+  "--dry-run[only show files and their sizes]"
   "(*)::only these\: results, models, logs, environments, downloads:(results models logs environments downloads)"
 )
 
@@ -100,7 +100,7 @@ _shtab_speedgrid_doctor_defaults_added=0
 _shtab_speedgrid_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--ready[only the techniques that can run here]"
-  "--studies[the studies in place of the techniques]"
+  "--studies[list studies instead of techniques]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -119,15 +119,15 @@ _shtab_speedgrid_new_options=(
   "--shape[instead\: random weights in the shape of a known model, such as llama-3.2-1b]:NAME:"
   "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
   "--file[the GGUF file of a repository that has several]:file:"
-  "--goal[what the techniques are for (default\: speed)]:goal:(speed memory quality)"
+  "--goal[what to optimise for (default\: speed)]:goal:(speed memory quality)"
   "--vram[memory that a technique may take (default\: what the device has)]:GB:"
-  "--gpu[for another machine\: its GPU, such as \'RTX 4070\'\; say its memory by --vram]:NAME:"
-  "--batch[replies that are made at a time (default\: 1)]:N:"
-  "--minutes[what all of it may take, by estimate]:N:"
+  "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:"
+  "--batch[batch size (default\: 1)]:N:"
+  "--minutes[total time that the study may take, by estimate]:N:"
   "--all[every technique that runs here and fits, not one of each family]"
-  "--techniques[these beside the baseline, by their names in \`list\`]:A,B:"
+  "--techniques[these techniques and the baseline, by their names in \`list\`]:A,B:"
   "--name[name of study and model (default\: by the model)]:name:"
-  "--force[write a study anew that is there]"
+  "--force[overwrite an existing study]"
   "--yes[ask nothing]"
   ":a repository of the hub, a folder with a checkpoint, or a GGUF file:"
 )
@@ -138,8 +138,8 @@ _shtab_speedgrid_new_defaults_added=0
 _shtab_speedgrid_prepare_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
-  "--sharpen[more runs of what an experiment with \`runs\: auto\` left open]"
-  "--minutes[only what fits into so many, by estimate, the most informative first]:N:"
+  "--sharpen[run again what \`runs\: auto\` left undecided]"
+  "--minutes[measure only what fits into N minutes by estimate, the most informative cells first]:N:"
   "--no-conda[make no environments\: jobs use the first \`python\` on your PATH]"
   "--uv-envs[make environments with uv even where conda is installed]"
   "--help-all[show the arguments of Snakemake]"
@@ -161,8 +161,8 @@ _shtab_speedgrid_report_defaults_added=0
 _shtab_speedgrid_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
-  "--sharpen[more runs of what an experiment with \`runs\: auto\` left open]"
-  "--minutes[only what fits into so many, by estimate, the most informative first]:N:"
+  "--sharpen[run again what \`runs\: auto\` left undecided]"
+  "--minutes[measure only what fits into N minutes by estimate, the most informative cells first]:N:"
   "--no-conda[make no environments\: jobs use the first \`python\` on your PATH]"
   "--uv-envs[make environments with uv even where conda is installed]"
   "--help-all[show the arguments of Snakemake]"

@@ -85,9 +85,9 @@ class Command:
 
 def _run(parser: argparse.ArgumentParser) -> None:
     _study(parser)
-    parser.add_argument("--sharpen", action="store_true", help="more runs of what an experiment with `runs: auto` left open")
+    parser.add_argument("--sharpen", action="store_true", help="run again what `runs: auto` left undecided")
     parser.add_argument(
-        "--minutes", type=positive, metavar="N", help="only what fits into so many, by estimate, the most informative first"
+        "--minutes", type=positive, metavar="N", help="measure only what fits into N minutes by estimate, the most informative cells first"
     )
     _environments(parser)
     parser.add_argument("--help-all", action="store_true", help="show the arguments of Snakemake")
@@ -138,23 +138,25 @@ def _percentage(text: str) -> float:
 
 
 def _advise(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vram", type=_gigabytes, metavar="GB", help="memory of the card; of the process where a processor was measured")
-    parser.add_argument("--goal", choices=GOALS, default="latency", help="what is to be best (default: latency)")
+    parser.add_argument("--vram", type=_gigabytes, metavar="GB", help="memory limit: of the card, or of the process on a CPU")
+    parser.add_argument("--goal", choices=GOALS, default="latency", help="what to optimise for (default: latency)")
     parser.add_argument(
         "--max-loss",
         type=_loss,
         default=0.0,
         metavar="PERCENT",
-        help="most quality to lose, such as 1%% more bits per byte, or `any`, also where it is not known"
-        " (default: 0, none that could be measured)",
+        help="largest loss of quality to accept, such as 1%% more bits per byte; `any` accepts an unknown quality too"
+        " (default: 0, no measurable loss)",
     )
-    parser.add_argument("--starts", type=_starts, default=0.0, metavar="N", help="starts of the process in 1,000 replies (default: 0)")
+    parser.add_argument(
+        "--starts", type=_starts, default=0.0, metavar="N", help="how often the process starts per 1,000 replies (default: 0)"
+    )
     parser.add_argument(
         "--price", type=_positive, metavar="P", help="price of the device for an hour, for --goal money; where left out, that of the study"
     )
-    parser.add_argument("--task", metavar="EXPERIMENT", help="answer for this experiment alone")
-    parser.add_argument("--model", help="answer for this model alone")
-    parser.add_argument("--gpu", help="answer for this device of the study alone")
+    parser.add_argument("--task", metavar="EXPERIMENT", help="only this experiment")
+    parser.add_argument("--model", help="only this model")
+    parser.add_argument("--gpu", help="only this device of the study")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--results", metavar="DIR", help="folder of the results (default: results)")
 
@@ -210,17 +212,19 @@ def _new(parser: argparse.ArgumentParser) -> None:
         "--goal",
         type=lambda text: "speed" if text in SPEEDS else text,
         choices=("speed", "memory", "quality"),
-        help="what the techniques are for (default: speed)",
+        help="what to optimise for (default: speed)",
     )
     parser.add_argument("--vram", type=positive, metavar="GB", help="memory that a technique may take (default: what the device has)")
-    parser.add_argument("--gpu", metavar="NAME", help="for another machine: its GPU, such as 'RTX 4070'; say its memory by --vram")
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="replies that are made at a time (default: 1)")
-    parser.add_argument("--minutes", type=positive, metavar="N", help="what all of it may take, by estimate")
+    parser.add_argument(
+        "--gpu", metavar="NAME", help="write the study for another machine with this GPU, such as 'RTX 4070'; give its memory with --vram"
+    )
+    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="batch size (default: 1)")
+    parser.add_argument("--minutes", type=positive, metavar="N", help="total time that the study may take, by estimate")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--all", action="store_true", help="every technique that runs here and fits, not one of each family")
-    either.add_argument("--techniques", type=_names, metavar="A,B", help="these beside the baseline, by their names in `list`")
+    either.add_argument("--techniques", type=_names, metavar="A,B", help="these techniques and the baseline, by their names in `list`")
     parser.add_argument("--name", help="name of study and model (default: by the model)")
-    parser.add_argument("--force", action="store_true", help="write a study anew that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing study")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
 
 
@@ -246,7 +250,7 @@ def positive(text: str) -> float:
 def _list(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--ready", action="store_true", help="only the techniques that can run here")
-    either.add_argument("--studies", action="store_true", help="the studies in place of the techniques")
+    either.add_argument("--studies", action="store_true", help="list studies instead of techniques")
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -257,7 +261,7 @@ def _show(parser: argparse.ArgumentParser) -> None:
 def _clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", type=_kind, help=f"only these: {', '.join(KINDS)}")
     parser.add_argument("--yes", action="store_true", help="remove without asking")
-    parser.add_argument("--dry-run", action="store_true", help="only show what lies where, and how much it is")
+    parser.add_argument("--dry-run", action="store_true", help="only show files and their sizes")
 
 
 def _kind(text: str) -> str:
@@ -276,12 +280,12 @@ COMMANDS = {
     "prepare": Command("make a study's environments and download its models and data, for runs without a network", _run, TO_SNAKEMAKE),
     "report": Command("make the page of what was measured so far, also while a run goes on or after it was killed", _report),
     "compare": Command("say what got faster or slower from results A to B", _compare),
-    "advise": Command("say which technique to take, from what was measured, and what to measure next", _advise),
-    "list": Command("list the techniques with what this machine says to each, or the studies", _list),
+    "advise": Command("recommend a technique from what was measured, and say what to measure next", _advise),
+    "list": Command("list the techniques and whether each can run here, or the studies", _list),
     "show": Command("say what a technique does, what it needs and how to put it into a study", _show),
     "doctor": Command("say what this machine can run"),
     "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),
-    "clean": Command("show what lies where and how much it is, and remove it: only what speedgrid made", _clean, OF_KINDS),
+    "clean": Command("show what speedgrid has written on this machine and its size, and remove it", _clean, OF_KINDS),
     "completion": Command("print the completion of this command line for a shell", _completion, COMPLETION),
     "docs": Command("build the documentation as a site in site/"),
     "test": Command(
