@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from speedgrid import containers
+
 # Fields of nvmlDeviceGetFieldValues that count the nanoseconds for which the clock was lowered; older drivers have the first two only.
 LOWERED = {"power_cap": 74, "thermal": 75, "software_thermal": 269, "hardware_thermal": 270, "power_brake": 271}
 
@@ -128,7 +130,8 @@ class Host:
         self._thread = threading.get_native_id()
         self._clocks: list[int] | None = None
         self._turn = 0
-        self._limits = _limit_files()
+        # Of this process's control group and of those around it.
+        self._limits = [path for group in containers.around("cpu") if (path := group / "cpu.stat").is_file()]
         self.gauges = {"cpu_clock": self._cpu_clock, "load": lambda: os.getloadavg()[0]}
         self.edges: dict[str, Callable[[], object]] = {"waited": self._waited, "rapl": rapl}
         self.counters: dict[str, Callable[[], object]] = {
@@ -260,24 +263,6 @@ def rapl(root: Path = Path("/sys/class/powercap")) -> dict[str, tuple[int, int]]
     if not read:
         raise Unavailable("RAPL shows no processor package")
     return read
-
-
-def _limit_files() -> list[Path]:
-    """The cpu.stat of this process's control group and of those around it, for both versions of control groups."""
-    try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        return []
-    found = []
-    for _, controllers, path in groups:
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # In a container the path may be one of the host's, which is not there; what is there is at the top.
-        top = Path("/sys/fs/cgroup", controllers)
-        inside = top / path.strip("/")
-        levels = [level for level in (inside, *inside.parents) if level.is_relative_to(top)]
-        found += [level / "cpu.stat" for level in levels if (level / "cpu.stat").is_file()]
-    return found
 
 
 def _processes() -> dict[int, Process]:

@@ -135,8 +135,18 @@ def is_locked(folder: Path) -> bool:
 
 
 def is_snakemake(command_line: bytes) -> bool:
-    """Whether a process is a run of Snakemake, by its command line as /proc has it."""
-    return b"snakemake" in command_line
+    """Whether a process is a run of Snakemake, by its command line as /proc has it: by the program, so that an editor or a job with a file
+    of that name is none. The launcher runs it by scripts/terminal.py."""
+    words = iter(os.fsdecode(command_line).split("\0"))
+    program = next(words)
+    if Path(program).name.startswith("python"):
+        program = next(words, "")
+        while program.startswith("-"):
+            if program in ("-m", "-c"):
+                return program == "-m" and next(words, "").partition(".")[0] == "snakemake"
+            # Switches whose value stands apart.
+            program = (next(words, "") and next(words, "")) if program in ("-W", "-X") else next(words, "")
+    return Path(program).name in ("snakemake", "terminal.py")
 
 
 # Planning large grids
@@ -260,6 +270,7 @@ def look_after(workflow) -> None:
     """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
     from snakemake.deployment import containerize
     from snakemake.deployment.conda import Conda, Env
+    from snakemake.persistence import PersistenceBase
     from snakemake.workflow import Workflow
 
     uses_environments = Run(workflow).uses_environments
@@ -272,6 +283,7 @@ def look_after(workflow) -> None:
     Env.execute_deployment_script = _run_script
     Conda.shellcmd = _checked(Conda.shellcmd)
     Workflow.conda_create_envs = _all_or_failed(Workflow.conda_create_envs)
+    PersistenceBase._software_stack_hash = _wherever_it_lies(PersistenceBase._software_stack_hash)
     containerize.containerize = _whole_or_refused(containerize.containerize)
 
 
@@ -323,6 +335,28 @@ def _in_turn(make: Callable) -> Callable:
                 return None
 
     return create
+
+
+def _wherever_it_lies(hashed: Callable) -> Callable:
+    """`PersistenceBase._software_stack_hash`, by which Snakemake knows results of other software, without the place of the environment.
+
+    Snakemake counts the folder of environments, so that one that was moved, or a clone in another home, would measure everything anew. Only
+    for environments of speedgrid: another workflow's results keep what Snakemake noted of them.
+    """
+
+    @functools.wraps(hashed)
+    def software_stack_hash(persistence, job) -> str:
+        env = job.conda_env if Run(persistence.dag.workflow).uses_environments else None
+        if env is None or job.container_img_url or not (env.file and _is_of_the_project(env.file.get_path_or_uri(secret_free=True))):
+            return hashed(persistence, job)
+        return env.content_hash
+
+    return software_stack_hash
+
+
+@functools.cache
+def _is_of_the_project(recipe: str) -> bool:
+    return Path(recipe).resolve().parent == environments.FRONTEND.parent
 
 
 def _said(error: str) -> str:

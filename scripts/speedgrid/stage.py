@@ -41,8 +41,6 @@ from speedgrid.transforms import uses_torch
 TABLES = {table.name: table for table in (MODEL, CHECKPOINT, PROBE, WARMUP, MEASURE, REQUESTS, REFERENCE, EVALUATE, SCORE)}
 # Jobs that compute with no model, in environments without PyTorch.
 WITHOUT_MODEL = (REQUESTS.name, SCORE.name)
-# Environment variables of every job, from planning.grid.Grid.job_variables: no part of what makes a result.
-TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 ENDING = "ending, its result written"
 NO_RESULT = "ending without a result"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -139,7 +137,8 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     specification = json.loads(jobtext.received(arguments.job))
     job = Job(stage, specification, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
-    budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in (TIME_BUDGET, WANTED_BY, GPU_JOBS))
+    told = (supervision.TIME_BUDGET, supervision.WANTED_BY, supervision.GPU_JOBS)
+    budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in told)
     # Held by this process and the one that it watches; the time for it is not the job's.
     claim = None
     if not _is_out_of_reach(job):

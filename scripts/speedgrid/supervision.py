@@ -17,8 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from speedgrid import containers
 from speedgrid.outcomes import Interrupted, Timeout
 
+# Environment variables of every job, no part of what makes a result: when its time is up, whose death ends it, and with how many jobs on
+# GPUs it shares the cores.
+TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 # From the request to end to the end by force. Slurm leaves 30 s between the two.
 GRACE_S = 20.0
 # How often the watch looks whether the process that wants the result is still there.
@@ -82,6 +86,16 @@ def watch(
     return End(status, phase, peak, late, no_memory, watch.asked)
 
 
+def jobs_of(wanted_by: int) -> list[int]:
+    """The processes on this machine that work for the process `wanted_by`, which may be dead: its jobs, and what these started."""
+    told, found = f"{WANTED_BY}={wanted_by}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if told in (process / "environ").read_bytes().split(b"\0") and _birth(int(process.name)):
+                found.append(int(process.name))
+    return found
+
+
 def finish_undisturbed() -> None:
     """From here on requests to stop are not heard: what follows is short, and whole or not at all."""
     for number in (*ASKED_TO_STOP, TIME_IS_UP):
@@ -95,6 +109,7 @@ class _Watch:
         self.child, self.wanted_by = child, wanted_by
         # None once the child has closed its end.
         self.reader: int | None = reader
+        # None where that process has died already, such as while this job waited for its GPU.
         self.born = _birth(wanted_by) if wanted_by else None
         self.deadline = None if budget_s is None else time.monotonic() + budget_s
         self.force_at: float | None = None
@@ -115,8 +130,8 @@ class _Watch:
             if self.deadline is not None and now >= self.deadline:
                 self.deadline, self.late = None, True
                 self.ask(TIME_IS_UP)
-            if self.wanted_by is not None and self.born is not None and _birth(self.wanted_by) != self.born:
-                self.born = None
+            if self.wanted_by is not None and (self.born is None or _birth(self.wanted_by) != self.born):
+                self.wanted_by = None
                 self.ask(signal.SIGTERM)
             if self.force_at is not None and now >= self.force_at:
                 self.force_at, self.forced = None, True
@@ -186,29 +201,16 @@ def _birth(process: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def killed_for_memory() -> int:
+def killed_for_memory(groups: Path = containers.GROUPS, own: Path = containers.OWN) -> int:
     """How many processes the kernel has killed for want of memory: in this process's memory cgroup, else on the whole machine."""
-    for path in (*_cgroup_files(), Path("/proc/vmstat")):
+    # The groups' own counters: in the second version of control groups, and in the first.
+    counters = [group / name for group in containers.around("memory", groups, own) for name in ("memory.events", "memory.oom_control")]
+    for path in (*counters, Path("/proc/vmstat")):
         with suppress(OSError):
             for line in path.read_text().splitlines():
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
     return 0
-
-
-def _cgroup_files() -> list[Path]:
-    """The files that count a memory cgroup's killings, in the second and the first version of cgroups."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    found = []
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if not controllers:
-            found.append(Path("/sys/fs/cgroup" + path, "memory.events"))
-        elif controllers == "memory":
-            found.append(Path("/sys/fs/cgroup/memory" + path, "memory.oom_control"))
-    return found
 
 
 def _end_family() -> None:

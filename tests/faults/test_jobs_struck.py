@@ -163,6 +163,16 @@ def test_it_stops_when_the_process_that_wants_its_result_dies(project):
     assert not is_alive(working)
 
 
+def test_it_stops_when_that_process_died_before_the_work_began(project):
+    """As while a job waits for a GPU that another run has."""
+    others = project.forget(MEASURED)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    done = project.job("measure", MEASURED, SPEEDGRID_FAULT="measure 3 hang", SPEEDGRID_WANTED_BY=str(gone.pid))
+    assert done.returncode == 128 + signal.SIGTERM, done.stdout
+    assert {name: content for name, content in project.results().items() if name != PARTIAL} == others
+
+
 def test_a_hang_ends_as_a_timeout_with_the_replies_before_it(project):
     project.forget(MEASURED)
     done = project.job("measure", MEASURED, SPEEDGRID_FAULT="measure 3 hang", SPEEDGRID_TIME_BUDGET_S="3")

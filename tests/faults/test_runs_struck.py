@@ -58,8 +58,10 @@ def start(project, *targets: str, **variables: str) -> subprocess.Popen:
 
 
 def test_the_launcher_or_snakemake_is_killed(project):
-    """They are one process. Its job stops too: a job that nobody waits for would disturb those of the next run."""
+    """They are one process. Its job stops too: a job that nobody waits for would disturb those of the next run, which waits for its end."""
     others = project.forget(MEASURED)
+    with open(project.folder / "site" / "sitecustomize.py", "a") as site:
+        site.write(SLOW_TO_END)
     process = start(project, MEASURED, SPEEDGRID_FAULT="measure 3 hang")
     working = project.await_fault(process)
     process.kill()
@@ -67,7 +69,24 @@ def test_the_launcher_or_snakemake_is_killed(project):
     wait_for(lambda: not is_alive(working))
     kept = {f"{CELL}/measure.interrupted.parquet"}
     wait_for(lambda: set(project.results()) - set(others) == kept)
-    complete(project, others, MEASURED)
+    following = start(project, MEASURED)
+    wait_for(lambda: following.poll() is not None or "waiting for its jobs to end" in (project.folder / "said.txt").read_text())
+    assert following.poll() is None, (project.folder / "said.txt").read_text()
+    (project.folder / "may end").touch()
+    assert following.wait(120) == 0, (project.folder / "said.txt").read_text()
+    assert {name: content for name, content in project.results().items() if name != MEASURED} == others
+    assert records.read(project.folder / MEASURED, MEASURE).status == "ok"
+
+
+# The process that watches a job ends when the test lets it.
+SLOW_TO_END = """
+import atexit, os, time
+def wait(watching=os.getpid()):
+    while os.getpid() == watching and not os.path.exists("may end"):
+        time.sleep(0.05)
+if any(word.endswith("measure.py") for word in sys.orig_argv):
+    atexit.register(wait)
+"""
 
 
 def test_a_job_is_killed(project):

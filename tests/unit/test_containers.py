@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from speedgrid import containers, hardware
+from speedgrid import containers, hardware, supervision
 
 
 @pytest.fixture
@@ -70,6 +70,27 @@ def test_cpus_of_a_container(laid_out, files, own, cpus):
 def test_memory_of_a_container(laid_out, files, own, memory, room):
     assert containers.memory(*laid_out(own, **files)) == memory
     assert containers.room(*laid_out(own, **files)) == room
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "killed"),
+    [
+        ({"user.slice/job.scope/memory.events": "oom 3\noom_kill 2", "memory.events": "oom_kill 9"}, SLICE, 2),
+        # In a container whose own group has the path of the host.
+        ({"memory.events": "low 0\noom_kill 1"}, "0::/docker/abc\n", 1),
+        ({"memory/docker/abc/memory.oom_control": "under_oom 0\noom_kill 4"}, V1, 4),
+    ],
+)
+def test_what_the_kernel_killed_for_memory_is_counted_by_the_innermost_group(laid_out, files, own, killed):
+    assert supervision.killed_for_memory(*laid_out(own, **files)) == killed
+
+
+def test_groups_are_told_from_the_inside_out_whatever_the_name_of_their_hierarchy(laid_out):
+    groups, own = laid_out(SLICE)
+    assert containers.around("cpu", groups, own)[:3] == [groups / "user.slice/job.scope", groups / "user.slice", groups]
+    groups, own = laid_out(V1)
+    assert containers.around("cpu", groups, own)[0] == groups / "cpu,cpuacct/docker/abc"
+    assert groups / "cpu/docker/abc" in containers.around("cpu", groups, own)
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(math.inf, 8), (3.9, 3), (0.5, 1), (64, 8)])

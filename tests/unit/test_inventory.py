@@ -175,11 +175,11 @@ def test_an_environment_stays_that_is_being_made_or_that_a_process_or_a_run_uses
     assert left() == []
     with environments.alone(Path(f"{made}.making"), lambda: None):
         assert len(left()) == 1
-    runs = {
-        "in it": ([sys.executable, "-c", "print(flush=True); input()", f"{made}/bin/python"], {}),
-        "a run": ([sys.executable, "-c", "print(flush=True); input()", "snakemake"], {"SNAKEMAKE_CONDA_PREFIX": str(tmp_path)}),
-    }
-    for command, more in runs.values():
+    for program in ("any.py", "snakemake", "terminal.py"):  # the last one is the launcher's
+        (tmp_path / program).write_text("print(flush=True); input()")
+    here = {"SNAKEMAKE_CONDA_PREFIX": str(tmp_path)}
+    for program, argument, more in (("any.py", f"{made}/bin/python", {}), ("snakemake", "", here), ("terminal.py", "", here)):
+        command = [sys.executable, tmp_path / program, argument]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **more})
         process.stdout.readline()
         try:

@@ -177,6 +177,27 @@ def test_in_a_real_run_it_is_never_done_beside_a_job(root, tmp_path, cores, orde
 
 
 @pytest.mark.parametrize(
+    ("command", "is_run"),
+    [
+        (["/envs/bin/python3.11", "-m", "snakemake", "--cores", "1"], True),
+        (["/envs/bin/python", "/envs/bin/snakemake", "-n"], True),
+        (["python3", "-X", "dev", "-W", "error", "-u", "-m", "snakemake"], True),
+        (["snakemake"], True),
+        (["/x/.venv/bin/python", "/x/scripts/terminal.py", "--logger", "speedgrid", "--cores", "1"], True),
+        # What a killed run may leave, or a person has open, in a folder whose name is like that.
+        (["python", "/home/me/snakemake/speedgrid/scripts/measure.py", "--out", "results/x"], False),
+        (["bash", "-c", "source activate .snakemake/conda/ab12_; python measure.py"], False),
+        (["tail", "-f", ".snakemake/log/2026-01-01.snakemake.log"], False),
+        (["python", "-c", "print('snakemake')"], False),
+        (["python"], False),
+        ([""], False),
+    ],
+)
+def test_a_run_of_snakemake_is_known_by_the_program_and_not_by_names_of_files(command, is_run):
+    assert snakemake_seam.is_snakemake("".join(f"{word}\0" for word in command).encode()) == is_run
+
+
+@pytest.mark.parametrize(
     ("quiet", "is_dry_run", "shown"),
     [({Quietness.RULES}, True, 0), ({Quietness.ALL}, True, 0), ({Quietness.RULES}, False, 1), (set(), True, 1), (None, True, 1)],
 )
@@ -249,6 +270,23 @@ def test_why_an_environment_could_not_be_made_is_what_conda_said():
     said = environments.why("some.yaml", snakemake_seam._said(error))
     assert said == "the environment some.yaml could not be made: no such package"
     assert "nothing quoted" in environments.why("some.yaml", snakemake_seam._said("nothing quoted"))
+
+
+def test_results_stand_where_their_environments_have_moved(root, monkeypatch):
+    """Snakemake would take them for those of other software; of another workflow it still does."""
+    source = inspect.getsource(persistence.PersistenceBase._software_stack_hash)
+    assert "md5hash.update(job.conda_env.hash.encode())" in source, look_at("persistence: _software_stack_hash", "_wherever_it_lies")
+    monkeypatch.setattr(snakemake_seam, "Run", lambda workflow: SimpleNamespace(uses_environments=True))
+    hashed = snakemake_seam._wherever_it_lies(lambda persistence, job: job.conda_env.hash)
+
+    def of(recipe: Path, folder: str, content: str) -> str:
+        file = SimpleNamespace(get_path_or_uri=lambda secret_free: str(recipe))
+        env = SimpleNamespace(file=file, hash=f"{folder} {content}", content_hash=content)
+        return hashed(SimpleNamespace(dag=SimpleNamespace(workflow=None)), SimpleNamespace(conda_env=env, container_img_url=None))
+
+    ours, other = root / "envs" / "transformers.yaml", root / "tests" / "other.yaml"
+    assert of(ours, "/home/a", "torch") == of(ours, "/home/b", "torch") != of(ours, "/home/b", "torch and a new build script")
+    assert of(other, "/home/a", "torch") != of(other, "/home/b", "torch")
 
 
 def test_environments_are_looked_for_where_snakemake_keeps_them(tmp_path, monkeypatch):

@@ -495,9 +495,8 @@ def on_terminal(command, clone, columns=110, lines=60):
 
 
 @pytest.mark.slow
-def test_switches_of_python_that_are_meant_for_other_programs_change_nothing(clone, launcher):
+def test_switches_of_python_that_are_meant_for_other_programs_change_nothing(clone):
     """Without docstrings and assertions, with warnings as errors, and without the folder of a script in its path."""
-    assert launcher.SWITCHES == environments.SWITCHES
     switches = {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONSAFEPATH": "1"}
     done = speedgrid(clone, "run", "--no-conda", **switches)
     assert done.returncode == 0, done.stderr
@@ -634,7 +633,8 @@ def tested(root, tmp_path_factory):
     folder = copy_of(root, tmp_path_factory.mktemp("tested"))
     shutil.rmtree(folder / "scripts")
     (folder / "scripts" / "speedgrid").mkdir(parents=True)
-    shutil.copy(root / "scripts" / "speedgrid" / "commands.py", folder / "scripts" / "speedgrid")
+    for name in ("commands", "environments", "records", "schema"):  # what the launcher imports at its start
+        shutil.copy(root / "scripts" / "speedgrid" / f"{name}.py", folder / "scripts" / "speedgrid")
     (folder / "rules").mkdir()
     (folder / "tests").mkdir()
     (folder / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")

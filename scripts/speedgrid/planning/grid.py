@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import files, records
+from speedgrid import files, records, supervision
 from speedgrid.grid import plan
 from speedgrid.planning import document
 from speedgrid.planning.entities import Entities, quality_records
@@ -114,12 +114,11 @@ class Grid:
         return self.study_file
 
     def job_variables(self) -> dict[str, str]:
-        """Environment variables for the frame of every job (stage.py): when its time is up, whose death ends it, this process's, and with
-        how many others on GPUs it shares the cores."""
+        """Environment variables for the frame of every job (stage.py); it is this process whose death ends it."""
         return {
-            "SPEEDGRID_TIME_BUDGET_S": str(self.study["time_budget_s"]),
-            "SPEEDGRID_WANTED_BY": str(os.getpid()),
-            "SPEEDGRID_GPU_JOBS": str(self._run.gpu_jobs),
+            supervision.TIME_BUDGET: str(self.study["time_budget_s"]),
+            supervision.WANTED_BY: str(os.getpid()),
+            supervision.GPU_JOBS: str(self._run.gpu_jobs),
         }
 
     def as_json(self) -> str:
