@@ -154,10 +154,7 @@ CONCERNS = {
     # Growth and attention count their operations themselves.
     # llama.cpp is asked whether it keeps to the windows of layers.
     "bisection": in_experiments("largest"),
-    "architectures": (in_experiments(*GENERATE) & of("measure"))
-    | in_experiments(*TRAINING)
-    | of_engine("llamacpp")
-    | {"aggregate", "render_report"},
+    "architectures": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate"},
     "ceilings": (in_experiments(*GENERATE) & of("measure"))
     | in_experiments(*TRAINING)
     | of_engine("llamacpp")
