@@ -54,7 +54,7 @@ def test_the_page_of_the_command_line_has_what_help_says():
 def test_links_of_the_readme_count_from_docs_on_the_site():
     text = site_hooks.first_page()
     assert "](docs/" not in text
-    assert "](results/h200/decode-8b/page.png)" in text
+    assert "](results/h200/engines-8b/page.png)" in text
     assert "](techniques.yaml)" not in text
     assert "techniques.yaml" in text
 

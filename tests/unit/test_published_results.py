@@ -34,6 +34,10 @@ OTHERS = {
     "cold start": lambda row: f"{row['cold_start_s']:.0f} s",
     "prefill, token/s": lambda row: f"{row['prefill_tokens_per_s']:,.0f}",
     "decoding, token/s": lambda row: f"{row['decode_tokens_per_s']:.1f}",
+    "peak memory": lambda row: f"{row['memory_peak'] / 2**30:.1f} GiB",
+    "bits per byte": lambda row: f"{row['bits_per_byte']:.4f}",
+    "KL divergence": lambda row: f"{row['kl_divergence']:.4f}",
+    "cloze": lambda row: f"{100 * row['accuracy']:.0f} %",
 }
 
 
@@ -48,6 +52,24 @@ def test_the_times_by_length_are_those_of_the_points():
         of = [points[f"attention_{names[name.strip()]}", length] for length in (512, 2048, 4096)]
         wanted = [f"{1000 * row['latency_mean_s']:.3f} ms" for row in of] + [f"{of[-1]['flop_per_s'] / 1e12:.0f} TFLOP/s"]
         assert [cell.strip() for cell in cells] == wanted
+
+
+def test_the_rates_up_to_the_end_of_memory_are_those_of_the_points():
+    points = {(row["technique"], row["point"]): row for row in records.read(RESULTS / "h200/attention-reach/points.parquet", POINTS).rows}
+    below = (RESULTS / "README.md").read_text(encoding="utf-8").partition("The rates by length")[2]
+    head, _, *lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in below.partition("\n|")[2].partition("\n\n")[0].splitlines()
+    ]
+    lengths = [int(re.sub(r"\D", "", cell)) for cell in head[1:]]
+    names = {"cuDNN": "attention_cudnn", "flash": "attention_flash", "materialised": "attention_materialised"}
+    for name, *cells in lines:
+        for length, cell in zip(lengths, cells, strict=True):
+            point = points.get((names[name], length))
+            if point is None or point["status"] == "oom":
+                assert cell == ("out of memory" if point else ""), (name, length)
+            else:
+                assert cell.removesuffix(" TFLOP/s") == f"{point['flop_per_s'] / 1e12:.0f}", (name, length)
+    assert [name for name, *_ in lines] == list(names)
 
 
 def test_there_are_results_of_a_gpu():
@@ -98,6 +120,6 @@ def test_what_a_result_ran_on_is_of_the_same_runs(folder):
 def test_the_readme_shows_the_figures_of_the_published_table():
     """Its first table, whose picture is the page of the same results."""
     readme = (planning.ROOT / "README.md").read_text(encoding="utf-8")
-    assert "docs/results/h200/decode-8b/page.png" in readme
+    assert "docs/results/h200/engines-8b/page.png" in readme
     shown = [line.strip("|").split("|") for line in readme.partition("\n|")[2].partition("\n\n")[0].splitlines()[2:]]
-    assert [[cell.strip() for cell in row[1:]] for row in shown] == [row[1:] for row in table_of(RESULTS / "h200" / "decode-8b")]
+    assert [[cell.strip() for cell in row[1:]] for row in shown] == [row[1:4] for row in table_of(RESULTS / "h200" / "engines-8b")]

@@ -32,7 +32,7 @@ def test_the_pages_that_the_code_tells_are_there(copy):
     assert "<code>repeat_disturbed</code>" in found["study.html"]
     assert all(f"<code>{name}</code>" in found["techniques.html"] for name in planning.read_registry())
     assert "<code>reply_s</code>" in found["columns.html"]
-    assert 'src="results/h200/decode-8b/page.png"' in found["index.html"]
+    assert 'src="results/h200/engines-8b/page.png"' in found["index.html"]
     assert (copy / "site/results/h200/decode-8b/report.html").is_file()
 
 
