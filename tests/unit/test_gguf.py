@@ -143,11 +143,14 @@ def test_a_scale_of_attention_that_llama_cpp_passes_over_is_refused(config, take
 
 
 def test_experts_that_llama_cpp_chooses_by_groups_are_refused_where_the_model_does_not():
-    for told in ({"model_type": "deepseek_v2", "n_group": 1}, {"model_type": "deepseek_v3", "n_group": 8}):
+    third = {"model_type": "deepseek_v3", "n_group": 8}
+    for told in ({"model_type": "deepseek_v2", "n_group": 1}, {**third, "scoring_func": "sigmoid"}):
         gguf.refuse_passed_over(told, {})
     for method in ("greedy", "group_limited_greedy"):
         with pytest.raises(Unsupported, match=r"chooses experts by groups .* as a DeepSeek-V3 does"):
             gguf.refuse_passed_over({"model_type": "deepseek_v2", "n_group": 8, "topk_method": method}, {})
+    with pytest.raises(Unsupported, match='add `"scoring_func": "sigmoid"`'):
+        gguf.refuse_passed_over(third, {})
 
 
 SLIDES, SEES_ALL = "sliding_attention", "full_attention"

@@ -142,6 +142,7 @@ def test_errors_are_told_from_the_rest_of_the_log(log):
         ("llama_model_load: error loading model: error loading model vocabulary: unknown pre-tokenizer type: 'new'", Unsupported),
         ("llama_model_quantize: failed to quantize: Missing importance matrix for tensor x in a very low-bit quantization", Unsupported),
         ("llama_model_quantize: failed to quantize: requantizing from type q4_K is disabled", Unsupported),
+        ("llama_model_load: error loading model hyperparameters: key not found in model: deepseek2.attention.q_lora_rank", Unsupported),
         ("llama_model_load: error loading model: missing tensor 'blk.0.attn_q.weight'", Fault),
         ("llama_model_load: error loading model: tensor 'x' data is not within the file bounds, model is corrupted or incomplete", Fault),
         ("ggml_cuda_compute_forward: MUL_MAT failed", Fault),

@@ -149,6 +149,11 @@ def refuse_passed_over(config: Mapping, usual: Mapping) -> None:
     kind, scalar, layers = str(told.get("model_type")), told.get("query_pre_attn_scalar"), told.get("num_hidden_layers")
     if kind == "deepseek_v2" and (told.get("n_group") or 1) > 1:
         raise Unsupported("llama.cpp chooses experts by groups (`n_group` of config.json) as a DeepSeek-V3 does, and not as a DeepSeek-V2")
+    if kind == "deepseek_v3" and told.get("scoring_func") != "sigmoid":
+        raise Unsupported(
+            "llama.cpp scores experts by what `scoring_func` of config.json says, and by softmax where it says nothing; a DeepSeek-V3 by"
+            ' their sigmoid: add `"scoring_func": "sigmoid"`'
+        )
     fixed = dict(FIXED.get(kind, {}))
     fixed |= {name: usual[name] for name in ACTIVATIONS if isinstance(usual.get(name), str) and isinstance(told.get(name), str)}
     for name, value in fixed.items():
