@@ -27,6 +27,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from packaging.utils import parse_wheel_filename
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -187,11 +189,38 @@ def download(pins: Sequence[str], python: str, folder: Path, whole: bool, built:
 
 def get_without_wheel(pin: str, python: str, folder: Path, built: bool) -> None:
     """A package of which there is only the source: built here, or brought as it is, so that its hash is that of the lock."""
-    pip = [sys.executable, "-m", "pip"]
-    made = ["wheel", "--wheel-dir", str(folder)] if built else ["download", "--no-binary", normal(pin), "--dest", str(folder)]
-    if subprocess.run([*pip, *made, "--quiet", "--no-deps", pin], capture_output=True).returncode != 0:
-        raise Refusal(f"{pin}: has no wheel for Python {python} on Linux and cannot be built here; take it out of the pins")
+    interpreter = python_of(python) if built else sys.executable
+    with tempfile.TemporaryDirectory() as scratch:
+        made = ["wheel", "--wheel-dir", scratch] if built else ["download", "--no-binary", normal(pin), "--dest", scratch]
+        if subprocess.run([interpreter, "-m", "pip", *made, "--quiet", "--no-deps", pin], capture_output=True).returncode != 0:
+            raise Refusal(f"{pin}: has no wheel for Python {python} on Linux and cannot be built here; take it out of the pins")
+        [found] = Path(scratch).iterdir()
+        if built and not is_for(found.name, python):
+            # One that is for another Python alone stops the installation of all others there.
+            raise Refusal(
+                f"{pin}: has no wheel for Python {python}, and {found.name} was built here; put python{python} with pip on PATH,"
+                " or take it out of the pins"
+            )
+        shutil.move(found, folder)
     print(f"{pin}: has no wheel for Python {python}; {'built here' if built else 'its source is brought'}")
+
+
+def python_of(version: str) -> str:
+    """A Python that builds wheels for that version; this one where there is none, whose wheels may do where nothing is compiled."""
+    named = f"python{version}"
+    works = shutil.which(named) and subprocess.run([named, "-m", "pip", "--version"], capture_output=True).returncode == 0
+    return named if works else sys.executable
+
+
+def is_for(wheel: str, python: str) -> bool:
+    """Whether a wheel, by the tags of its name, can be installed with that version of Python."""
+    own = "cp" + python.replace(".", "")
+    tags = parse_wheel_filename(wheel)[-1]
+    return any(tag.interpreter in ("py3", own) or (tag.abi == "abi3" and _minor(tag.interpreter) <= _minor(own)) for tag in tags)
+
+
+def _minor(interpreter: str) -> int:
+    return int(interpreter.removeprefix("cp3"))
 
 
 def write_parts(bundle: Path, target: Path, part_mb: int | None) -> int:

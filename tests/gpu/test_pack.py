@@ -52,6 +52,37 @@ def test_a_study_takes_the_environments_of_its_techniques_on_that_device():
     assert pack.environments_of([own], "cuda") == ["report", "transformers", "gptqmodel"]
 
 
+@pytest.mark.parametrize(
+    ("wheel", "fits"),
+    [
+        ("logbar-0.4.15-py3-none-any.whl", True),
+        ("word2number-1.1-py2.py3-none-any.whl", True),
+        ("pypcre-0.6.4-cp312-cp312-linux_x86_64.whl", True),
+        ("pypcre-0.6.4-cp311-cp311-linux_x86_64.whl", False),
+        ("torchao-0.18.0-cp310-abi3-linux_x86_64.whl", True),
+        ("later-1.0-cp313-abi3-linux_x86_64.whl", False),
+    ],
+)
+def test_what_was_built_here_for_another_python_is_not_packed(wheel, fits):
+    assert pack.is_for(wheel, "3.12") == fits
+
+
+def test_a_wheel_that_was_built_for_another_python_is_refused(tmp_path, monkeypatch):
+    """One such wheel stopped the installation of all others on the GPU machine."""
+
+    def build(command, **_):
+        if "wheel" in command:
+            (Path(command[command.index("--wheel-dir") + 1]) / "pypcre-0.6.4-cp311-cp311-linux_x86_64.whl").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(pack.subprocess, "run", build)
+    with pytest.raises(pack.Refusal, match=r"pypcre==0.6.4: .* put python3.12 with pip on PATH, or take it out of the pins"):
+        pack.get_without_wheel("pypcre==0.6.4", "3.12", tmp_path, built=True)
+    assert not list(tmp_path.iterdir())
+    pack.get_without_wheel("pypcre==0.6.4", "3.11", tmp_path, built=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["pypcre-0.6.4-cp311-cp311-linux_x86_64.whl"]
+
+
 @pytest.mark.parametrize("file", ["locks/run.txt", "envs/transformers.yaml", "envs/vllm.yaml"])
 def test_every_pin_of_locks_and_environments_is_found(root, file):
     pins = pack.pins_of(root / file)
