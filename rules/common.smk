@@ -32,6 +32,7 @@ snakemake_seam.skip_what_is_not_shown(workflow)
 snakemake_seam.look_after(workflow)
 
 
+live.planned.is_asked = lambda: snakemake_seam.Run(workflow).is_dry_run
 page = refresh.Page.of(grid, workflow)
 
 
@@ -92,6 +93,8 @@ def after_the_last_job():
         planning.end(grid)
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
+    if snakemake_seam.Run(workflow).comes_to("report"):
+        print(f"speedgrid: {planning.WHERE_IT_IS}", file=sys.stderr)
 
 
 # Of a run that was stopped or failed there is a page, too: of all that was measured by then.

@@ -22,7 +22,8 @@ def build(job: stage.Job[Requests]) -> str:
         for row in rows:
             job.keep({"task": told["task"], **row})
     asked = sum(row["status"] == "ok" for row in job.rows)
-    return f"{asked:,} requests of {len(settings['tasks'])} tasks"
+    count = len(settings["tasks"])
+    return f"{asked:,} requests of {count} task{'s' * (count != 1)}"
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def write(told: argparse.Namespace, source: Source) -> None:
     machine = foreseen.machine(bool(facts.gpus), () if told.gpu else facts.makeable, told.gpu or "")
     wish = Wish(
         goal=told.goal or drafts.GOALS[0],
-        vram=(told.vram or 0) * estimates.GB,
+        vram=room_of(told.vram, machine.is_gpu) if told.vram else 0,
         minutes=told.minutes or 0,
         all=told.all,
         batch=told.batch,
@@ -90,13 +90,18 @@ def write(told: argparse.Namespace, source: Source) -> None:
     commands.say("\n".join(summary(path, source, made, grid, wish)))
 
 
+def room_of(vram: float, is_gpu: bool) -> float:
+    """Bytes that a technique can have of a card that is sold with so many GB, which are GiB; on a processor those that were named."""
+    return known.Machine(True, vram * known.GIB).room if is_gpu else vram * estimates.GB
+
+
 def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness.Facts:
     """What is known of another machine by the name of its GPU: as this one, but for that, and with nothing made yet. Raises StudyError."""
     here = next((one for one in facts.gpus if gpu.lower() in one.name.lower()), None)
     if not vram and here is None:
         raise StudyError(f"--gpu {gpu}: say its memory too, such as --vram 8")
     capability = known.of_name(gpu).capability if here is None else here.compute_capability
-    meant = hardware.Gpu(gpu, "", "", int((vram or 0) * estimates.GB), capability)
+    meant = hardware.Gpu(gpu, "", "", int((vram or 0) * known.GIB), capability)
     return replace(facts, gpus=[meant], made=frozenset())
 
 
@@ -109,13 +114,13 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
     """What was written, what it takes, and what to do next."""
     lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
     lines += [f"  baseline  {made.techniques[0]}: {made.instead}"] if made.instead else []
-    lines += [f"  left out  {name}: {why}" for name, why in made.left_out.items()]
+    lines += [f"  left out  {line}" for line in made.told_left_out()]
     lines += foreseen.said(grid)
     if wish.minutes and made.seconds > 60 * wish.minutes:
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     if wish.gpu:
-        where = ", with the model in the same place" if {"local", "gguf"} & set(source.entry) else ""
-        return [*lines, f"On the machine with the {wish.gpu}{where}: {readiness.COMMAND} run --study {path}"]
+        where = " and the model in the same place" if {"local", "gguf"} & set(source.entry) else ""
+        return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {readiness.COMMAND} run --study {path}"]
     return [*lines, f"{readiness.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 
 from snakemake.cli import main
+from speedgrid import snakemake_seam
 
 
 def relay(pipe):
@@ -20,6 +21,7 @@ def relay(pipe):
 
 
 def run():
+    snakemake_seam.skip_the_note_of_profiles()
     if not sys.stderr.isatty():
         main()
         return

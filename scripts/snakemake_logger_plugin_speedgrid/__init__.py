@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 CHATTER = re.compile(
     r"(Building DAG of jobs|Using shell|Using profile|Using workflow specific profile|Provided |Rules claiming more threads|Select jobs"
     r"|Execute \d+ jobs|Assuming unrestricted|Conda environments: ignored|Singularity containers: ignored|Finished jobid|host: "
-    r"|Job stats|Touching output|Complete log|Activating conda environment)"
+    r"|Job stats|Touching output|Complete log|Activating conda environment|Elapsed time: )"
 )
+# The last words of a dry run, and what stands before them: the reasons for jobs, by rule.
+OF_A_DRY_RUN = re.compile(r"(Reasons:|This was a dry-run)")
 # Told otherwise, by `_step` and the status.
 OTHERWISE = (
     *(LogEvent.RUN_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS, LogEvent.RESOURCES_INFO),
@@ -36,6 +38,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         self.progress = live.Progress()
+        self.best = ""  # as it was told last
         self.outputs: dict[int, list[str]] = {}
         self.status: Status | None = None
         if sys.stderr.isatty():
@@ -53,6 +56,9 @@ class LogHandler(LogHandlerBase):
         event, now = getattr(record, "event", None), time.monotonic()
         if event == LogEvent.RUN_INFO:
             self.progress.total = {rule: count for rule, count in record.stats.items() if rule != "total"}
+        elif event == LogEvent.JOB_INFO and live.planned.is_asked():
+            live.planned.steps.append((record.rule_name, record.rule_msg or record.rule_name))
+            return []
         elif event == LogEvent.JOB_INFO:
             return [self._step(record, now)]
         elif event == LogEvent.JOB_FINISHED:
@@ -61,6 +67,8 @@ class LogHandler(LogHandlerBase):
                 live.fastest.add(path)
         elif event == LogEvent.JOB_ERROR:
             self.progress.ends(record.jobid, now, well=False)
+        if event is None and (last := OF_A_DRY_RUN.match(str(record.msg))):
+            return [] if last[0] == "Reasons:" else self._dry_run()
         if event in OTHERWISE or (event is None and record.levelno == logging.INFO and CHATTER.match(str(record.msg))):
             return []
         text = self.format(record)
@@ -71,10 +79,19 @@ class LogHandler(LogHandlerBase):
         self.progress.begins(record.jobid, record.rule_name, now)
         # As Snakemake formats them, some with words behind.
         self.outputs[record.jobid] = [path.partition(" (")[0] for path in record.output]
-        more = [text for text in (live.left(self.progress, now), "" if self.status else str(live.fastest)) if text]
+        best = "" if self.status or str(live.fastest) == self.best else str(live.fastest)
+        self.best = best or self.best
+        more = [text for text in (live.left(self.progress, now), best) if text]
         what = record.rule_msg or record.rule_name
         count = f"{self.progress.begun}/{self.progress.steps}"
         return f"{time.strftime('%H:%M:%S')}  {count:>7}  {what}" + (f"  ({'; '.join(more)})" if more else "")
+
+    def _dry_run(self) -> list[str]:
+        """What a dry run says, all at once: a line a step, and how many of each kind."""
+        counts = self.progress.total
+        kinds = ", ".join(f"{count} {rule}" for rule, count in counts.items())
+        steps = f"{self.progress.steps} step{'s' * (self.progress.steps != 1)}"
+        return [*live.planned.lines(counts), f"{steps} would run ({kinds}); nothing was started (-n). With --verbose each has its reason."]
 
     def close(self) -> None:
         if self.status:
@@ -119,7 +136,7 @@ class Status:
         from rich.text import Text
 
         progress, now = self.handler.progress, time.monotonic()
-        if not progress.steps:
+        if not progress.steps or live.planned.is_asked():
             return Text("")
         done = sum(map(len, progress.took.values()))
         since = f"{duration(now - self.began)} so far"

@@ -214,7 +214,9 @@ def _new(parser: argparse.ArgumentParser) -> None:
         choices=("speed", "memory", "quality"),
         help="what to optimise for (default: speed)",
     )
-    parser.add_argument("--vram", type=positive, metavar="GB", help="memory that a technique may take (default: what the device has)")
+    parser.add_argument(
+        "--vram", type=positive, metavar="GB", help="memory of the card; of the process on a processor (default: what is here)"
+    )
     parser.add_argument(
         "--gpu", metavar="NAME", help="write the study for another machine with this GPU, such as 'RTX 4070'; give its memory with --vram"
     )

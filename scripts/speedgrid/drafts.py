@@ -43,9 +43,9 @@ PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z][a-z0-9._-]
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody asks a study for. `vram` in bytes, 0 where the device's own memory is meant; `minutes` 0 for no limit; `batch` replies
-    at a time; `gpu` the name of another machine's GPU, empty where this machine is meant; `techniques` those to measure beside the
-    baseline, empty where they are to be chosen."""
+    """What somebody asks a study for. `vram` bytes that a technique may take, 0 where it is what the device has for one; `minutes` 0
+    for no limit; `batch` replies at a time; `gpu` the name of another machine's GPU, empty where this machine is meant; `techniques`
+    those to measure beside the baseline, empty where they are to be chosen."""
 
     goal: str = "speed"
     vram: float = 0
@@ -85,6 +85,11 @@ class Draft:
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
 
+    def told_left_out(self) -> list[str]:
+        """A line for each reason, with the techniques that were left out for it."""
+        reasons = dict.fromkeys(self.left_out.values())
+        return [f"{', '.join(name for name, why in self.left_out.items() if why == reason)}: {reason}" for reason in reasons]
+
 
 def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
     """Choose techniques for a model on a machine; `lacks(name)` says what the machine lacks for one, empty where it is ready.
@@ -98,16 +103,16 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
         fits = (name for name in INSTEAD if name in registry and not hindrance(source, registry, name, machine, wish, lacks))
         if (instead := next(fits, None)) is None:
             if wish.goal == "quality":
-                why = "quantizations change the weights, and quality is the goal; take a smaller one, or leave --goal quality out"
+                why = "quantizations change the weights, and quality is the goal: take a smaller one, or leave --goal quality out"
             else:
-                why = "no quantization of it fits and can run here; take a smaller one"
-            raise ValueError(f"{source.name} {too_much} unquantized, and {why}")
+                why = "no quantization of it fits and can run here: take a smaller one"
+            raise ValueError(f"{source.name} unquantized {too_much}; {why}")
         found.techniques, found.instead = [instead], f"unquantized it {too_much}"
     if wish.techniques:
         return named(found, source, registry, machine, wish, lacks)
     taken: set[str] = set()
     order = FIRST if machine.is_gpu else FIRST_ON_CPU
-    known = [name for name in order if name in registry]
+    known = [name for name in order if name in registry and (source.is_gguf or not is_of_a_gguf(registry[name]))]
     known += [name for name in registry if name not in known] if wish.all else []
     # Of what fits where the model does not, all are worth knowing: which of them to take is the question.
     wanted = (*OF_GOAL[wish.goal], *(("quantization",) if found.instead else ()))
@@ -147,7 +152,7 @@ def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
     """Why a technique is none for a model or a wish, whatever the machine; empty where it is one."""
     if name == "baseline" or not workload.takes(workload.DEFAULT, entry["engine"]) or entry["engine"] == HISTORICAL:
         return "is not for replies of today's software"
-    if entry.get("transform", {}).get("type") == "original" and not source.is_gguf:
+    if is_of_a_gguf(entry) and not source.is_gguf:
         return "is for models that come as a GGUF file"
     # An engine that can run nowhere has no class.
     if not entry.get("unavailable") and (problem := engine_class(entry["engine"]).problem(entry["options"], wish.batch)):
@@ -159,13 +164,18 @@ def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
     return ""
 
 
+def is_of_a_gguf(entry: Mapping) -> bool:
+    """Whether a technique takes the file that a model came as."""
+    return entry.get("transform", {}).get("type") == "original"
+
+
 def misfit(source: Source, registry: Mapping, name: str, machine: Machine, wish: Wish) -> str:
     """Why a technique does not fit into the memory, by estimate; empty where it does, or where nothing is known of the model."""
     if source.model is None:
         return ""
     room = wish.vram or machine.room
     needs = estimates.memory(source.model, work(source, registry, name, Draft([name], batch=wish.batch)), machine.is_gpu)
-    return f"needs about {estimates.size(needs)} of {estimates.size(room)}" if needs > room else ""
+    return f"needs about {estimates.size(needs)}, and there are {estimates.size(room)} for it" if needs > room else ""
 
 
 def work(source: Source, registry: Mapping, name: str, draft: Draft) -> Work:
@@ -252,7 +262,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
     ]
     width = max(map(len, draft.techniques))
     lines += [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in draft.techniques]
-    left = [f"    #   {name}: {one_line(why)}" for name, why in draft.left_out.items()]
+    left = [f"    #   {one_line(line)}" for line in draft.told_left_out()]
     lines += ["    # Left out:", *left] if left else []
     lines += [f"    # The nearest to the model that fits: {one_line(draft.instead)}."] if draft.instead else []
     lines += [f"    baseline: {draft.techniques[0]}", f"    dtype: {source.dtype}"]
@@ -260,7 +270,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         lines += ["    # Random weights have nothing to say, so that any tokens do.", f"    prompt_tokens: {PROMPT}"]
     else:
         lines += [
-            "    # In the words that the model was taught to be asked in; put yours here.",
+            "    # Put a prompt of yours here, with the marks of the model's chat template where it has one.",
             f"    prompt: {quoted(PROMPTS[language])}",
         ]
     lines += [

@@ -27,10 +27,11 @@ def said(grid) -> list[str]:
     if not found.cells:
         return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
+    what = "what is left" if found.cells < len(grid.cells) and not unknown else "what it will take"
     lines = estimates.lines(found, machine)
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
-    return [f"speedgrid: what is left, by estimate: {cells} ({estimates.sure(found, machine)})", *(f"  {line}" for line in lines)]
+    return [f"speedgrid: {what}, by estimate: {cells} ({estimates.sure(found, machine)})", *(f"  {line}" for line in lines)]
 
 
 def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:

@@ -59,6 +59,8 @@ SOME_GPU = Sheet(0.6e12, 30e12, 120e12, "8.0")
 CPU_READS, CORE_RATE = 45e9, 100e9
 # What the driver, the CUDA context and others hold of a GPU's memory, so that it is not there for a cell.
 GPU_TAKEN = 0.9e9
+# What cards are sold by as a GB.
+GIB = 2**30
 
 
 def of_name(name: str) -> Sheet:

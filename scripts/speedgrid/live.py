@@ -1,14 +1,14 @@
 """What is shown while a run goes on: the step that begins, how much time is left, and the fastest so far. Pure but for `fastest`,
 which reads the result of a job that has ended.
 
-The time left is the sum over the steps to come of what the finished steps of the same rule took, the median of them. It says `over` where
-some rule has not finished a step yet, and nothing where none has.
+The time left is the sum over the steps to come of what the finished steps of the same rule took, the median of them. It says `at least`
+where some rule has not finished a step yet, and nothing where none has.
 """
 
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from speedgrid.durations import duration
@@ -64,7 +64,7 @@ def left(progress: Progress, now: float) -> str:
     seconds, is_more = progress.left(now)
     if seconds < 1:
         return ""
-    return f"{'over' if is_more else 'about'} {duration(seconds)} left"
+    return f"{'at least' if is_more else 'about'} {duration(seconds)} left"
 
 
 @dataclass
@@ -89,7 +89,8 @@ class Fastest:
             return ""
         technique, (rate, unit) = max(speeds.items(), key=lambda item: item[1][0])
         base = next((speeds[name][0] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), None)
-        over = f", {rate / base:.1f}× the baseline" if base and rate > base else ""
+        factor = f"{rate / base:.1f}" if base else "1.0"
+        over = "" if factor == "1.0" else f", {factor}× the baseline"
         figure = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"  # the second would write 1.3e+03
         return f"fastest so far: {technique} ({figure} {unit}{over})"
 
@@ -113,6 +114,22 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.
 fastest = Fastest()
+
+
+@dataclass
+class Planned:
+    """What a dry run would do; `is_asked` says whether the run is one, which Snakemake knows only after it has read the rules."""
+
+    is_asked: Callable[[], bool] = bool
+    steps: list[tuple[str, str]] = field(default_factory=list)  # the rule, and what its step does
+
+    def lines(self, rules: Iterable[str]) -> list[str]:
+        """A line a step, in the order of `rules`."""
+        order = {rule: at for at, rule in enumerate(rules)}
+        return [f"  {does}" for _, does in sorted(self.steps, key=lambda step: order.get(step[0], len(order)))]
+
+
+planned = Planned()
 
 
 def follow(cells: Iterable) -> None:

@@ -6,9 +6,11 @@ envs/uv-frontend answers.
 """
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import inspect
+import io
 import os
 import shlex
 import shutil
@@ -28,6 +30,8 @@ DEFAULT_RATE = (100, 1)
 LOCKS, ENVIRONMENTS = ".snakemake/locks", ".snakemake/conda"
 # After it, what conda said, in the error of an environment that could not be made.
 OUTPUT = "\nOutput:\n"
+# How its line ends that says which profiles it found.
+PROFILES = " for setting default command line arguments.\n"
 
 
 class UntriedVersion(Exception):
@@ -167,6 +171,24 @@ def spare_lookups() -> None:
     from snakemake.resources import Resource
 
     looked_up_once(Resource.evaluate)
+
+
+def skip_the_note_of_profiles() -> None:
+    """Let Snakemake's command line not begin with the profile that it found: it prints that line whatever logger there is."""
+    from snakemake import cli
+
+    parse = cli.parse_args
+
+    def parse_args(*arguments):
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                return parse(*arguments)
+        finally:
+            lines = said.getvalue().splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if not line.endswith(PROFILES)))
+
+    cli.parse_args = parse_args
 
 
 def skip_what_is_not_shown(workflow) -> None:

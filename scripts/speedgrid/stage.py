@@ -175,7 +175,7 @@ def _run_watched(
     # Before the work: some libraries put packages of their own on Python's path, which are not installed ones.
     machine = hardware.machine_facts()
     _use_threads(job)
-    say(f"{job.name}: start")
+    print(f"{job.name}: start", flush=True)  # into its log; the person has the line of the step
     try:
         headline = _attempt(job, work, arguments)
         supervision.finish_undisturbed()

@@ -47,10 +47,14 @@ def test_all_is_everything_that_runs_here_and_fits():
     assert not any("cuda" in REGISTRY[name]["requires"] or REGISTRY[name]["engine"] == "transformers_legacy" for name in many)
 
 
-def test_what_the_machine_lacks_is_left_out_with_the_reason():
-    made = drafts.draft(source(), REGISTRY, GPU, Wish(), lambda name: "needs patience" if name == "vllm" else "")
-    assert "vllm" not in made.techniques
+def test_what_the_machine_lacks_is_left_out_with_the_reason_said_once():
+    lacking = ("vllm", "torch_compile", "static_cache")
+    made = drafts.draft(source(), REGISTRY, GPU, Wish(), lambda name: "needs patience" if name in lacking else "")
+    assert not set(lacking) & set(made.techniques)
     assert made.left_out["vllm"] == "needs patience"
+    assert "torch_compile, vllm, static_cache: needs patience" in made.told_left_out()
+    # What is for another kind of model is no matter of the machine.
+    assert "gguf_original" not in made.left_out
 
 
 @pytest.mark.parametrize(("vram", "fits"), [(24e9, {"vllm", "torch_compile_loop"}), (17e9, {"torch_compile_loop"})])
@@ -78,7 +82,7 @@ def test_where_the_model_does_not_fit_the_nearest_to_it_that_does_is_the_baselin
 
 
 def test_a_model_of_which_nothing_fits_is_refused():
-    with pytest.raises(ValueError, match=r"needs about 16.* GB of 2\.0 GB unquantized, and no quantization of it fits and can run here"):
+    with pytest.raises(ValueError, match=r"unquantized needs about 16.* GB, and there are 2\.0 GB for it; no quantization of it fits"):
         drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=2e9), everything)
 
 

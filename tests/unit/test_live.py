@@ -42,7 +42,7 @@ def test_the_time_left_is_what_the_steps_to_come_take_by_what_such_steps_took():
 
 def test_a_rule_that_nobody_has_seen_yet_makes_it_a_least_time():
     progress = Progress({"measure": 3, "evaluate": 2})
-    assert live.left(progress, after(progress, ("measure", 60))) == "over 2 min left"
+    assert live.left(progress, after(progress, ("measure", 60))) == "at least 2 min left"
 
 
 def test_steps_side_by_side_share_the_time_and_one_that_failed_is_not_waited_for():
@@ -93,6 +93,11 @@ def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
         "fastest so far: sdpa (12 token/s, 1.2× the baseline)",
         "fastest so far: torch_compile (18 token/s, 1.8× the baseline)",
     ]
+    measured["results/local/e/m/torch_compile/measure.parquet"] = (("local", "e", "m", "torch_compile"), 10.3, "token/s")
+    measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 10.4, "token/s")
+    for name in ("torch_compile", "sdpa"):
+        fastest.add(f"results/local/e/m/{name}/measure.parquet")
+    assert str(fastest) == "fastest so far: sdpa (10.4 token/s)"  # and no 1.0×
     measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 1302.4, "token/s")
     fastest.add("results/local/e/m/sdpa/measure.parquet")
     said.append(str(fastest))
@@ -166,6 +171,35 @@ def test_a_step_is_one_line_and_what_snakemake_says_of_itself_is_none(told):
     assert told("Finished", event=LogEvent.JOB_FINISHED, job_id=4) == ""
     assert "1 of 3" not in told(None, event=LogEvent.PROGRESS, done=1, total=3)
     assert told("Rule", **job(5, message=None)).rpartition("2/3  ")[2].startswith("measure")
+
+
+def test_a_dry_run_is_a_line_a_step_in_the_order_of_the_rules_and_their_number(told, monkeypatch):
+    """A stranger's `run -n` was 60 KB of Snakemake's blocks and file lists."""
+    monkeypatch.setattr(live, "planned", live.Planned(is_asked=lambda: True))
+    counts = {"stats": {"warmup": 1, "measure": 2, "total": 3}, "event": LogEvent.RUN_INFO}
+    assert told("Job stats:\n...", **counts) == ""
+    for number, (rule, does) in enumerate((("measure", "Measuring sdpa"), ("warmup", "Cold start of sdpa"), ("measure", "Measuring bf16"))):
+        assert told("Rule", **job(number, rule, does)) == ""
+    assert told("Job stats:\n...", **counts) == ""
+    assert told("Reasons:\n    (check individual jobs above for details)\n    ...") == ""
+    assert told("This was a dry-run (flag -n). The order of jobs does not reflect the order of execution.").splitlines() == [
+        "  Cold start of sdpa",
+        "  Measuring sdpa",
+        "  Measuring bf16",
+        "3 steps would run (1 warmup, 2 measure); nothing was started (-n). With --verbose each has its reason.",
+    ]
+
+
+def test_the_fastest_is_told_where_it_changed_and_not_with_every_step(told, measured, monkeypatch):
+    monkeypatch.setattr(live, "fastest", live.Fastest())
+    lines = []
+    for number, rate in enumerate((10.0, 12.0, 12.0)):
+        path = f"results/l/e/m/t{number}/measure.parquet"
+        measured[path] = (("l", "e", "m", f"t{number}"), rate, "token/s")
+        lines.append(told("Rule", **{**job(number), "output": [path]}))
+        told("Finished", event=LogEvent.JOB_FINISHED, job_id=number)
+    lines += [told("Rule", **job(8)), told("Rule", **job(9))]
+    assert ["fastest so far: t1 (12 token/s)" in line for line in lines] == [False, False, True, False, False]
 
 
 def test_all_that_is_not_known_to_be_chatter_is_told(told):

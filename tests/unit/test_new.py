@@ -124,7 +124,10 @@ def test_a_folder_is_read_where_it_lies_and_a_shape_comes_with_its_source(here, 
         (("bare",), "bare: no safetensors file; it holds no weights"),
         (("empty",), "empty is not a folder with a checkpoint (no config.json)"),
         (("odd.gguf",), "odd.gguf is no GGUF file, or damaged"),
-        (("--shape", "llama-3.1-70b", "--vram", "24"), "llama-3.1-70b-shape needs about 143.0 GB of 24.0 GB unquantized"),
+        (
+            ("--shape", "llama-3.1-70b", "--vram", "24"),
+            "llama-3.1-70b-shape unquantized needs about 143.0 GB, and there are 24.0 GB",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_one_line_and_writes_nothing(here, arguments, said):
@@ -135,6 +138,14 @@ def test_what_cannot_be_measured_is_one_line_and_writes_nothing(here, arguments,
         new(told(*arguments))
     assert said in str(caught.value)
     assert not list(here.glob("studies/*"))
+
+
+def test_a_card_is_as_large_as_its_name_says_less_what_the_driver_takes(here, capsys):
+    """`--vram 8` was 8.0 GB for a technique; a card of 8 GB has 8.6, of which 7.7 are left."""
+    new(told("--shape", "phi-3-mini-4k", "--gpu", "RTX 4070", "--vram", "8"))
+    assert "unquantized it needs about 7.8 GB, and there are 7.7 GB for it" in capsys.readouterr().out
+    new(told("--shape", "phi-3-mini-4k", "--vram", "8", "--force"))
+    assert "and there are 8.0 GB for it" in capsys.readouterr().out  # of a process on a processor
 
 
 def test_a_study_that_is_there_is_not_written_over_unless_asked_to(here):
@@ -161,7 +172,7 @@ def test_a_study_for_another_machine_has_the_techniques_of_its_gpu(here, tmp_pat
     assert "torch_compile_loop" in techniques, "first on a GPU, and not taken on a processor"
     said = capsys.readouterr().out
     assert "on RTX 4070, which is not here" in said
-    assert "On the machine with the RTX 4070, with the model in the same place:" in said
+    assert "On the machine with the RTX 4070, with this file and the model in the same place:" in said
     # What its compute capability cannot do is left out.
     new(told("Mine", "--gpu", "Tesla T4", "--vram", "16", "--all", "--name", "old"))
     older = planning.read_study("studies/old.yaml")[0]["experiments"]["generate"]["techniques"]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from pip_settings import uv_flags  # noqa: F401 - beside uv_conda
-from snakemake import io, persistence
+from snakemake import cli, io, persistence
 from snakemake.cli import get_argument_parser
 from snakemake.common import FUNC_OVERWRITE_PARAMS_ATTR, get_function_params, get_input_function_aux_params
 from snakemake.deployment import conda, containerize
@@ -209,6 +209,21 @@ def test_only_a_dry_run_that_shows_its_summary_alone_leaves_out_what_it_would_sa
     snakemake_seam.skip_what_is_not_shown(workflow)
     Job.log_info(None, indent=True)
     assert said == [True] * shown
+
+
+def test_of_the_command_line_all_is_said_but_which_profiles_it_found(monkeypatch, capsys):
+    assert snakemake_seam.PROFILES.strip() in inspect.getsource(cli), look_at("cli.py: parse_args", "PROFILES")
+
+    def parse_args(argv=None):
+        print("Using workflow specific profile profiles/default for setting default command line arguments.", file=sys.stderr)
+        print(f"what is wrong with {argv}", file=sys.stderr)
+        sys.exit(2)
+
+    monkeypatch.setattr(cli, "parse_args", parse_args)
+    snakemake_seam.skip_the_note_of_profiles()
+    with pytest.raises(SystemExit):
+        cli.main(["--odd"])
+    assert capsys.readouterr().err == "what is wrong with ['--odd']\n"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_a_mistake_in_the_registry_is_one_line(project):
 def test_a_dry_run_ends_with_what_the_study_will_take(project):
     done = working_copy.snakemake(project, "-n")
     assert done.returncode == 0, done.stderr
-    lines = done.stderr[done.stderr.index("speedgrid: what is left, by estimate: 7 cells") :].splitlines()[1:]
+    lines = done.stderr[done.stderr.index("speedgrid: what it will take, by estimate: 7 cells") :].splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["time", "download", "disk", "memory"]
     assert "the first figure after" in lines[0]
     # The package with the model, and its numbers written out.

@@ -270,7 +270,7 @@ def test_every_job_says_what_it_does_and_its_headline(project):
         "training: step 5/5",
         "quantize tiny/bnb_int8: ",
         " MiB to ",
-        "measure cpu/generate/tiny/sdpa: start",
+        "measure cpu/generate/tiny/sdpa: warm after",
         "token/s",
         "bits per byte",
     ):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,10 +63,12 @@ def holding(folder: Path, secret: str) -> list[str]:
 
 
 def planned_jobs(answer: subprocess.CompletedProcess) -> dict[str, int]:
-    """Jobs per rule in the output of a dry run."""
+    """Jobs per rule in the output of a dry run, of Snakemake or of the launcher."""
     assert answer.returncode == 0, answer.stderr
     text = answer.stdout + answer.stderr
     if "Nothing to be done" in text:
         return {}
+    if told := re.search(r"steps? would run \((.*?)\)", text):
+        return {rule: int(count) for count, rule in (part.split() for part in told[1].split(", "))}
     table = text.split("Job stats:\n", 1)[1].split("total", 1)[0].splitlines()[2:]
     return {line.split()[0]: int(line.split()[1]) for line in table if line.strip()}

@@ -11,6 +11,7 @@ from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
+from speedgrid.readiness import COMMAND
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run, spare_lookups
 from speedgrid.study import StudyError, read
@@ -19,6 +20,8 @@ from speedgrid.study import StudyError, read
 BY_HAND = "results/.made-by-hand"
 # Set for a run that takes the place of another.
 GOES_ON = "SPEEDGRID_GOES_ON"
+# The last line of a run that has its page.
+WHERE_IT_IS = f"the page is results/report.html; {COMMAND} advise answers for your own limits"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
 # Newer than results/plan.json where that is no longer the plan.
