@@ -96,7 +96,8 @@ class Fastest:
 
 
 def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
-    """The cell of a run, its typical speed (the median over its replies) and the unit; None where it has no figures."""
+    """The cell of a run, its typical speed (the median over its replies) and the unit. None where it has no figures, and where it ran at
+    several sizes: which of them another cell reached is not known yet."""
     from speedgrid import comparison, records
     from speedgrid.schema import MEASURE, MEASURED
 
@@ -105,11 +106,11 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
     except (records.RecordError, OSError):
         return None
     rows = [row for row in record.rows if row["reply_s"]]
-    if record.status not in MEASURED or not rows:
+    if record.status not in MEASURED or not rows or any(row["point"] is not None for row in record.rows):
         return None
     is_tokens = rows[0]["items"] is None
     rate = statistics.median((row["new_tokens"] if is_tokens else row["items"]) / row["reply_s"] for row in rows)
-    return tuple(rows[0][axis] for axis in comparison.KEYS), rate, "token/s" if is_tokens else "item/s"
+    return tuple(rows[0][axis] for axis in comparison.KEYS), rate, f"{record.facts['unit']}/s"
 
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.

@@ -59,6 +59,21 @@ def test_links_of_the_readme_count_from_docs_on_the_site():
     assert "techniques.yaml" in text
 
 
+WRITTEN_OUT = [
+    (page, block)
+    for page in PAGES
+    for block in re.findall(r"^```yaml\n(study:.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "block"), WRITTEN_OUT, ids=[page.name for page, _ in WRITTEN_OUT])
+def test_a_study_that_a_page_has_written_out_can_be_planned(page, block, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(block.replace("local: /data/checkpoints/finetuned", "architecture: {model_type: gpt2}"), encoding="utf-8")
+    grid = planning.read_grid(path)
+    assert {cell.workload for cell in grid.cells} == {"largest", "train"}, page.name
+
+
 def test_every_fault_names_tests_that_are_there():
     text = (planning.ROOT / "docs/faults.md").read_text(encoding="utf-8")
     faults = re.findall(r"^\| (?!fault )(?!-)(.*?) \| .*? \| (.*) \|$", text, re.MULTILINE)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_speedgrid import LogHandler
-from speedgrid import live
+from speedgrid import live, records
 from speedgrid.live import Fastest, Progress
+from speedgrid.schema import MEASURE
 
 
 def after(progress, *steps):
@@ -118,6 +119,20 @@ def test_speeds_of_another_group_are_not_held_against_it(measured):
     measured["results/l/e/b/y/measure.parquet"] = (("l", "e", "b", "y"), 6.0, "token/s")
     fastest.add("results/l/e/b/y/measure.parquet")
     assert str(fastest) == "fastest so far: y (6 token/s)"
+
+
+def record(path, unit, *points):
+    cell = {"gpu": "g", "experiment": "e", "model": "m", "technique": "t", "status": "ok", "reason": ""}
+    rows = [{**cell, "reply": 1, "reply_s": 0.5, "new_tokens": 10, "items": 20, "point": point} for point in points]
+    records.write(path, MEASURE, rows, {"unit": unit})
+    return str(path)
+
+
+def test_a_speed_has_its_unit_and_one_over_several_sizes_is_none(tmp_path):
+    """Of a search for the largest batch the median over all batches was told, as 3.1× the baseline in items a second."""
+    assert live.speed(record(tmp_path / "a.parquet", "image", None)) == (("g", "e", "m", "t"), 40.0, "image/s")
+    assert live.speed(record(tmp_path / "b.parquet", "token", 32, 64)) is None
+    assert live.speed(str(tmp_path / "none.parquet")) is None
 
 
 # The handler

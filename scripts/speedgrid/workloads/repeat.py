@@ -121,7 +121,8 @@ def _series(job: Job[Measure], work: Work, memory: meters.MemoryMeter) -> None:
         _let_go(job)
         row = {**job.keys, "status": outcomes.OutOfMemory.status, "reason": reason, "point": point, "asked_bytes": bytes_asked(reason)}
         job.rows.append(row)
-        say(f"{job.name}: {point:,} does not fit: {reason}")
+        say(f"{job.name}: {point:,} does not fit")
+        print(reason, flush=True)  # into the log; it is in the result, too
         done.append((point, False))
 
 
