@@ -18,7 +18,7 @@ from typing import cast
 from speedgrid import commands, records, study
 from speedgrid.report import catalogues, command, language
 from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask, next_steps
-from speedgrid.report.advised import Guide, outcome
+from speedgrid.report.advised import FITS, Guide, by_size, outcome, seeks_largest
 from speedgrid.report.language import tr
 from speedgrid.schema import SUMMARY
 
@@ -122,6 +122,8 @@ def in_words(guides: Mapping[tuple[str, str, str], Guide], ask: Ask) -> str:
 
 
 def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
+    if seeks_largest(guide.rows):
+        return sizes_as_json(key, guide)
     ask = guide.priced(ask)
     advice = guide.advise(ask)
     told: dict = dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"asked": asdict(ask)}
@@ -152,10 +154,12 @@ def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
 
 
 def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
+    if seeks_largest(guide.rows):
+        return sizes_as_text(key, guide)
     ask = guide.priced(ask)
     advice = guide.advise(ask)
     gpu, experiment, model = key
-    lines = [f"{model} · {experiment} · {gpu}: {asked(ask)}", *answer(guide, advice, ask)]
+    lines = [f"{model} · {experiment} · {gpu}: {asked(ask, guide.noun)}", *answer(guide, advice, ask)]
     if advice.choice:
         lines += [*(f"  {cost}" for cost in guide.costs(advice.choice)), tr("  measured by: {}").format(guide.command(advice.choice))]
         if code := guide.code(advice.choice):
@@ -170,6 +174,29 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
     steps = next_steps(guide.rows, advice, ask, command.run(guide.study_file))
     return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
+
+
+def sizes_as_json(key: tuple[str, str, str], guide: Guide) -> dict:
+    sizes = [{name: row[name] for name in ("technique", "label", "grows", "largest")} for row in by_size(guide.rows)]
+    told = [size | {"code": guide.code(size["technique"]), "command": guide.command(size["technique"])} for size in sizes]
+    return dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"largest": told}
+
+
+def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
+    """What fits, where that was the question: no goal of `advise` is one of it."""
+    gpu, experiment, model = key
+    lines = [f"{model} · {experiment} · {gpu}"]
+    if not (rows := by_size(guide.rows)):
+        return [*lines, guide.none]
+    first = rows[0]
+    sizes = tr(", ").join(f"{row['label']} {row['largest']:,}" for row in rows)
+    lines.append(tr(FITS[first["grows"]]).format(sizes))
+    if code := guide.code(first["technique"]):
+        lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
+    if guide.without_figures:
+        lines.append(tr("Without figures, so that nothing is said of them:"))
+        lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
+    return lines
 
 
 def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
@@ -207,9 +234,10 @@ def in_figures(guide: Guide, technique: str, ask: Ask, said: bool = False) -> st
     return tr(", ").join(parts)
 
 
-def asked(ask: Ask) -> str:
-    """The question, in words."""
-    limits = [tr(GOALS[ask.goal])]
+def asked(ask: Ask, noun: str) -> str:
+    """The question, in words; `noun` is what was timed."""
+    is_of_steps = ask.goal == "latency" and noun != "reply"
+    limits = [tr("the least time of a {}").format(tr(noun)) if is_of_steps else tr(GOALS[ask.goal])]
     if ask.budget is not None:
         limits.append(tr("within {} GB").format(f"{ask.budget / GB:g}"))
     if ask.loss:

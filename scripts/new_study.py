@@ -179,20 +179,26 @@ def of_folder(folder: Path) -> Source:
         raise StudyError(str(error)) from None
     model = foreseen.of_entry("", {"local": str(folder)})
     name = drafts.name_of(str(folder.resolve()))
-    return Source(name, {"local": here(folder)}, model, format_of(config), languages(name, ()), told=f"the checkpoint in {folder}")
+    return Source(name, {"local": here(folder)}, model, format_of(config), languages(name, ()), told=f"the checkpoint in {here(folder)}")
 
 
 def of_file(path: Path) -> Source:
     if not path.is_file():
         raise StudyError(f"{path}: there is no such file")
-    model = foreseen.of_entry("", {"gguf": str(path), "dtype": "bfloat16"})
-    if model is None:
-        raise StudyError(f"{path} is no GGUF file, or damaged")
-    dtype = "bfloat16" if model.parameters > LARGE else "float32"
-    model = replace(model, item=estimates.ITEMS[dtype], written=model.parameters * estimates.ITEMS[dtype])
     name = drafts.name_of(path.name)
-    entry = {"gguf": here(path), "dtype": dtype}
-    return Source(name, entry, model, dtype, languages(name, ()), is_gguf=True, told=f"the GGUF file {path}")
+    found = of_gguf(name, here(path), languages(name, ()), f"the GGUF file {here(path)}")
+    if found.model is None:
+        raise StudyError(f"{path} is no GGUF file, or damaged")
+    return found
+
+
+def of_gguf(name: str, file: str | Mapping, spoken: tuple[str, ...], told: str) -> Source:
+    """A model that comes as a GGUF file, written out in the format that its size asks for."""
+    model = foreseen.of_entry("", {"gguf": file, "dtype": "bfloat16"})
+    dtype = "float32" if model and model.parameters <= LARGE else "bfloat16"
+    if model:
+        model = replace(model, item=estimates.ITEMS[dtype], written=model.parameters * estimates.ITEMS[dtype])
+    return Source(name, {"gguf": file, "dtype": dtype}, model, dtype, spoken, is_gguf=True, told=told)
 
 
 def of_hub(repository: str, revision: str, file: str | None) -> Source:
@@ -206,8 +212,8 @@ def of_hub(repository: str, revision: str, file: str | None) -> Source:
     if file or (ggufs and not any(entry.endswith(".safetensors") for entry in names)):
         if not file and len(ggufs) != 1:
             raise StudyError(f"{repository} has {len(ggufs)} GGUF files; name one with --file, such as --file {ggufs[0]}")
-        entry = {"gguf": {"hub": repository, "revision": commit, "file": file or ggufs[0]}, "dtype": "bfloat16"}
-        return Source(name, entry, None, "bfloat16", spoken, is_gguf=True, told=f"{file or ggufs[0]} of {repository} at {revision}")
+        told = f"{file or ggufs[0]} of {repository} at {revision}"
+        return of_gguf(name, {"hub": repository, "revision": commit, "file": file or ggufs[0]}, spoken, told)
     config = configuration(repository, commit)
     model = foreseen.of_entry("", {"hub": repository, "revision": commit})
     if model is None and config:

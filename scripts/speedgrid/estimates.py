@@ -17,7 +17,7 @@ from pathlib import Path
 from speedgrid import passes
 from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD
 from speedgrid.durations import duration
-from speedgrid.known import ITEMS, SOME_GPU, Machine, Model, Work
+from speedgrid.known import ITEMS, SOME_GPU, Machine, Model, Work, of_name
 from speedgrid.workload import PLURALS, WORKLOADS
 
 GB = 1e9
@@ -411,13 +411,13 @@ def together(one: Estimate, other: Estimate) -> Estimate:
 
 
 def error(device: str) -> float:
-    """The factor within which estimates of a step were of recorded runs that they were not fitted to, for nine of ten; on a kind of device,
-    `cuda` or `cpu`. NaN where no technique was recorded on two models."""
+    """The factor within which estimates of a step were of recorded runs, for nine of ten, with costs fitted to those of other models; on a
+    kind of device, `cuda` or `cpu`. NaN where no technique was recorded on two models."""
     ratios = []
     for row in recorded():
         if row["device"] != device:
             continue
-        others = [other for other in recorded() if other["machine"] != row["machine"]]
+        others = [other for other in recorded() if other["layers"] != row["layers"]]
         fitted = cost(row["technique"], row["device"], others)
         if fitted and not math.isnan(fitted.layer_s):
             estimate = row["step_bytes"] / row["bandwidth"] + row["layers"] * fitted.layer_s
@@ -438,7 +438,13 @@ def sure(found: Estimate, machine: Machine) -> str:
 
 def lines(found: Estimate, machine: Machine) -> list[str]:
     """An estimate in words, a line for each thing."""
-    on = "" if machine.is_here else f", on {machine.name or f'a GPU that reads {SOME_GPU.reads / GB:.0f} GB/s'}, which is not here"
+    taken = f"a GPU that reads {SOME_GPU.reads / GB:.0f} GB/s"
+    if machine.is_here:
+        on = ""
+    elif machine.name and of_name(machine.name) is SOME_GPU:
+        on = f", on {machine.name}, of which nothing is known here: taken for {taken}"
+    else:
+        on = f", on {machine.name or taken}, which is not here"
     told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
     download = f"about {size(found.download)}" if found.download else "nothing"

@@ -176,34 +176,58 @@ def of_folder(folder: Path) -> Model:
 
 def of_gguf(told: str | Mapping, dtype: str) -> Model | None:
     """A GGUF file by its head; one of a package by what ships with the project."""
-    if isinstance(told, str):
-        path = Path(told).expanduser()
-        head = gguf_header.read(path)
-        kind = head.fields["general.architecture"]
-        size, download = path.stat().st_size, 0
-        layers, heads = (int(str(head.fields[f"{kind}.{name}"])) for name in ("block_count", "attention.head_count"))
-        width = int(str(head.fields[f"{kind}.embedding_length"]))
-        kv = int(str(head.fields.get(f"{kind}.attention.head_count_kv", heads)))
-        embedding = head.tensors.get("token_embd.weight", 0)
-        inner = int(str(head.fields.get(f"{kind}.feed_forward_length", 4 * width)))
-        model = Model(
-            head.parameters, layers, kv * width // heads, embedding, width=width, inner=inner, vocabulary=embedding // width, heads=heads
-        )
-    else:
-        shape = next((one for one in estimates.shapes().values() if told.get("package") in one.get("packages", {})), None)
+    item = estimates.ITEMS[dtype]
+    if isinstance(told, Mapping) and "package" in told:
+        shape = next((one for one in estimates.shapes().values() if told["package"] in one.get("packages", {})), None)
         if shape is None:
             return None
         size = download = shape["packages"][told["package"]]
         model = estimates.of_config(shape["architecture"], dtype, shape["parameters"])
-    item = estimates.ITEMS[dtype]
+    elif isinstance(told, Mapping):
+        head, size, download = _of_the_hub(told["hub"], told["revision"], told["file"])
+        model = of_head(head)
+    else:
+        path = Path(told).expanduser()
+        size, download = path.stat().st_size, 0
+        model = of_head(gguf_header.read(path))
     return replace(model, item=item, gguf_bytes=size, download=download, written=model.parameters * item)
+
+
+def of_head(head: gguf_header.Header) -> Model:
+    """A model by the head of its GGUF file. Raises KeyError and ValueError where that does not say its sizes."""
+    kind = head.fields["general.architecture"]
+    layers, heads = (int(str(head.fields[f"{kind}.{name}"])) for name in ("block_count", "attention.head_count"))
+    width = int(str(head.fields[f"{kind}.embedding_length"]))
+    kv = int(str(head.fields.get(f"{kind}.attention.head_count_kv", heads)))
+    embedding = head.tensors.get("token_embd.weight", 0)
+    inner = int(str(head.fields.get(f"{kind}.feed_forward_length", 4 * width)))
+    return Model(
+        head.parameters, layers, kv * width // heads, embedding, width=width, inner=inner, vocabulary=embedding // width, heads=heads
+    )
+
+
+def _of_the_hub(repository: str, revision: str, file: str) -> tuple[gguf_header.Header, int, int]:
+    """The head of a GGUF file of the hub, its size, and how much of it is to be downloaded: none where the hub's cache has it."""
+    cached = _snapshot(repository, revision) / file
+    if cached.is_file():
+        return gguf_header.read(cached), cached.stat().st_size, 0
+    if hub.is_offline():
+        raise OSError(f"{file} of {repository} is not in the cache of the hub, which may not be asked")
+    with hub.opened(f"{hub.endpoint()}/{urllib.parse.quote(repository)}/resolve/{revision}/{urllib.parse.quote(file)}") as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        return gguf_header.parse(answer), size, size
+
+
+def _snapshot(repository: str, revision: str) -> Path:
+    """Where the hub's cache has a commit of a repository, if it does."""
+    from speedgrid import lock
+
+    return lock.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
 
 
 def of_hub(repository: str, revision: str) -> Model | None:
     """A model of the hub by its configuration, of the hub's cache or of the hub itself."""
-    from speedgrid import lock
-
-    folder = lock.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
+    folder = _snapshot(repository, revision)
     config = folder / "config.json"
     if config.is_file() and checkpoints.size(folder):
         return of_folder(folder)

@@ -41,22 +41,27 @@ class Header:
 def read(path: Path) -> Header:
     """The head of a GGUF file. Raises Damaged, and OSError."""
     with open(path, "rb") as file:
-        if file.read(4) != b"GGUF":
-            raise Damaged("it does not begin as a GGUF file")
-        version, tensors, fields = _numbers(file, "<I"), _numbers(file, "<Q"), _numbers(file, "<Q")
-        if version not in (2, 3) or tensors > MOST or fields > MOST:
-            raise Damaged(f"its version, {version}, is not known, or it is damaged")
-        found = {_text(file): _value(file, _numbers(file, "<I")) for _ in range(fields)}
-        sizes: dict[str, int] = {}
-        types: dict[str, int] = {}
-        for _ in range(tensors):
-            name, dimensions = _text(file), _numbers(file, "<I")
-            if dimensions > 8:
-                raise Damaged(f"its tensor {name[:60]!r} has {dimensions} dimensions")
-            sizes[name] = prod(_numbers(file, "<Q") for _ in range(dimensions))
-            number, _ = _numbers(file, "<I"), _numbers(file, "<Q")
-            kind = TYPES.get(number, f"type {number}")
-            types[kind] = types.get(kind, 0) + sizes[name]
+        return parse(file)
+
+
+def parse(file: BinaryIO) -> Header:
+    """The head that a stream begins with, which is read no further. Raises Damaged, and OSError."""
+    if file.read(4) != b"GGUF":
+        raise Damaged("it does not begin as a GGUF file")
+    version, tensors, fields = _numbers(file, "<I"), _numbers(file, "<Q"), _numbers(file, "<Q")
+    if version not in (2, 3) or tensors > MOST or fields > MOST:
+        raise Damaged(f"its version, {version}, is not known, or it is damaged")
+    found = {_text(file): _value(file, _numbers(file, "<I")) for _ in range(fields)}
+    sizes: dict[str, int] = {}
+    types: dict[str, int] = {}
+    for _ in range(tensors):
+        name, dimensions = _text(file), _numbers(file, "<I")
+        if dimensions > 8:
+            raise Damaged(f"its tensor {name[:60]!r} has {dimensions} dimensions")
+        sizes[name] = prod(_numbers(file, "<Q") for _ in range(dimensions))
+        number, _ = _numbers(file, "<I"), _numbers(file, "<Q")
+        kind = TYPES.get(number, f"type {number}")
+        types[kind] = types.get(kind, 0) + sizes[name]
     return Header(found, sizes, types)
 
 

@@ -1,11 +1,13 @@
 """The hub that models and data come from: its address, which may hold a password, and whether it may be asked."""
 
 import base64
+import http.client
 import json
 import os
 import re
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
 SCHEME = re.compile(r"\Ahttps?://")
@@ -50,11 +52,22 @@ def is_offline() -> bool:
 
 
 def ask(address: str):
-    """What the hub answers, which is JSON, to whoever has HF_TOKEN. Raises OSError, HTTPError among them, and ValueError."""
+    """What the hub answers, which is JSON. Raises OSError, HTTPError among them, and ValueError."""
+    with opened(address) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def opened(address: str) -> Iterator[http.client.HTTPResponse]:
+    """What the hub sends to whoever has HF_TOKEN, which is read no further than somebody asks. Raises OSError, HTTPError among them, and
+    ValueError."""
     asked, token = request(address), os.environ.get("HF_TOKEN")
     # A user and password in the address go first, as with the hub's own library.
     if token and not asked.has_header("Authorization"):
         # Not for where the hub may send us on.
         asked.add_unredirected_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+            yield answer
+    except http.client.HTTPException as error:
+        raise OSError(f"the hub broke off: {error}") from None

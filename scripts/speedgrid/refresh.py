@@ -1,7 +1,8 @@
-"""The page while a run goes on: made anew between jobs, at most every EVERY_S seconds, and only while nothing is measured.
+"""The page while a run goes on: made anew after each cell, between jobs, and only while nothing is measured.
 
-Making it takes some seconds of a processor, which would be in the figures of a job beside it. So it is made before the next jobs begin and
-while no other job of the run is under way; on a machine whose GPUs are busy one beside the other there may be no such moment, and
+Making it takes some seconds, which the run then waits for: where cells take less than SHARE says, several come before the next page. And it
+takes a processor, which would be in the figures of a job beside it. So it is made before the next jobs begin and while no other job of the
+run is under way; on a machine whose GPUs are busy one beside the other there may be no such moment, and
 `./speedgrid report` makes the page when somebody asks.
 """
 
@@ -14,7 +15,8 @@ from speedgrid import planning, records
 from speedgrid.snakemake_seam import Run
 from speedgrid.study import StudyError
 
-EVERY_S = 600.0
+# The most of a run that may go into pages; and what the first one is taken to take, in seconds.
+SHARE, FIRST_S = 0.05, 6.0
 
 
 class Page:
@@ -22,7 +24,7 @@ class Page:
 
     def __init__(self, make: Callable[[], None], clock: Callable[[], float] = time.time):
         self.make, self.clock = make, clock
-        self.last, self.is_by_hand = clock(), False
+        self.last, self.took, self.is_by_hand = clock(), FIRST_S, False
         # The specifications of the report's jobs when they were planned.
         self.told = planning.made_by_hand()
 
@@ -32,8 +34,8 @@ class Page:
 
     def look(self) -> None:
         """Make the page where it is time to, and something was measured since the last one. Nothing that goes wrong here ends the run."""
-        now = self.clock()
-        if now - self.last < EVERY_S or not self._is_new():
+        began = self.clock()
+        if began - self.last < self.took / SHARE or not self._is_new():
             return
         try:
             self.make()
@@ -41,6 +43,7 @@ class Page:
         except StudyError as error:
             print(f"speedgrid: {error}", file=sys.stderr)
         self.last = self.clock()
+        self.took = self.last - began
 
     def _is_new(self) -> bool:
         times = (path.stat().st_mtime for path in Path("results").glob("*/*/*/*/measure*.parquet"))

@@ -429,6 +429,30 @@ def test_what_a_limit_leaves_is_said_to_be_slower_where_it_surely_is(tmp_path, m
     assert found == [[words] if words else [], []]
 
 
+def test_a_search_for_the_largest_is_answered_by_sizes_and_no_speed(tmp_path, monkeypatch, capsys):
+    """Who asked how large a batch fits was told to take a technique for its speed at the smallest."""
+    sizes = {"baseline": 48, "sdpa": 80}
+    grown = {"workload": "largest", "grows": "batch_size"}
+    rows = [row | grown | {"largest": sizes[row["technique"]]} for row in guide_of(tmp_path, [BASELINE, SDPA]).rows]
+    records.write(tmp_path / "summary.parquet", SUMMARY, rows)
+    status, out, _ = run(monkeypatch, capsys, "--results", tmp_path)
+    assert status == 0
+    assert out.splitlines()[1] == "The largest batch that fits, found to within a sixteenth: SDPA 80, Baseline (eager attention) 48."
+    assert "as fast" not in out
+    (told,) = json.loads(run(monkeypatch, capsys, "--results", tmp_path, "--json")[1])
+    assert [(one["technique"], one["largest"]) for one in told["largest"]] == [("sdpa", 80), ("baseline", 48)]
+
+
+def test_training_is_asked_about_its_steps_and_no_replies(tmp_path, monkeypatch, capsys):
+    rows = [row | {"workload": "train"} for row in guide_of(tmp_path, [BASELINE, SDPA]).rows]
+    records.write(tmp_path / "summary.parquet", SUMMARY, rows)
+    assert (
+        run(monkeypatch, capsys, "--results", tmp_path)[1]
+        .splitlines()[0]
+        .endswith(": the least time of a step, no measurable loss of quality")
+    )
+
+
 def test_a_study_in_japanese_is_advised_in_japanese_and_programs_in_english(tmp_path, monkeypatch, capsys):
     guide_of(tmp_path, [BASELINE, COMPILED, LOSSY, NF4])
     told = {"study_file": "mine.yaml", "techniques": {}, "prices": {}, "language": "ja"}

@@ -124,6 +124,30 @@ def test_a_technique_that_is_proven_lossless_answers_no_requests():
     assert baseline > proven
 
 
+@pytest.mark.parametrize(
+    ("name", "reads", "capability"),
+    [
+        ("NVIDIA GH200 480GB", 3.6e12, "9.0"),
+        ("NVIDIA GB200", 7.2e12, "10.0"),
+        ("NVIDIA B200", 7.2e12, "10.0"),
+        ("NVIDIA A100-SXM4-80GB", 1.8e12, "8.0"),
+        ("NVIDIA A100 80GB PCIe", 1.7e12, "8.0"),
+        ("NVIDIA A100-PCIE-40GB", 1.4e12, "8.0"),
+        ("NVIDIA RTX A1000", known.SOME_GPU.reads, known.SOME_GPU.capability),
+    ],
+)
+def test_a_gpu_is_known_by_the_name_that_its_driver_gives_it(name, reads, capability):
+    """A GH200 and a B200 were taken for a GPU that reads 0.6 TB/s."""
+    assert (known.of_name(name).reads, known.of_name(name).capability) == (reads, capability)
+
+
+def test_a_gpu_of_which_nothing_is_known_is_said_to_be_guessed():
+    found = estimates.study([(shape("llama-3.2-1b"), work("baseline"))], [], [], Machine(True, float("inf"), name="GTX 1080"))
+    said = {name: estimates.lines(found, Machine(True, float("inf"), name=name))[0] for name in ("GTX 1080", "RTX 4090")}
+    assert "on GTX 1080, of which nothing is known here: taken for a GPU that reads 600 GB/s" in said["GTX 1080"]
+    assert said["RTX 4090"].endswith("on RTX 4090, which is not here")
+
+
 def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():
     assert Machine(True, 1, name="NVIDIA H100 PCIe").reads < Machine(True, 1, name="NVIDIA H100 80GB HBM3").reads
     assert Machine(True, 1, name="NVIDIA L40S").reads > Machine(True, 1, name="NVIDIA L4").reads

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import struct
+from functools import partial
 
 import hub
 import new_study
 import pytest
+import test_gguf_header as gguf_head
 from speedgrid import commands, lock, planning, readiness, survey
 from speedgrid.study import StudyError
 
@@ -85,6 +88,23 @@ def test_of_several_gguf_files_one_has_to_be_named(here, tmp_path, monkeypatch):
         new(told("someone/quantized", "--file", "b.gguf"))
     model = planning.read_study("studies/quantized.yaml")[0]["models"]["quantized"]
     assert model["gguf"] == {"hub": "someone/quantized", "revision": hub.REVISION, "file": "b.gguf"}
+
+
+def test_a_gguf_file_of_the_hub_is_estimated_by_its_head_which_alone_is_read(here, tmp_path, monkeypatch, capsys):
+    """Nothing was known of what most people have, before all of it was downloaded."""
+    kind, number = "llama", partial(struct.pack, "<I")
+    sizes = {"block_count": 30, "attention.head_count": 9, "attention.head_count_kv": 3, "embedding_length": 576}
+    fields = {"general.architecture": (8, gguf_head.text(kind))} | {f"{kind}.{name}": (4, number(size)) for name, size in sizes.items()}
+    head = gguf_head.file_of(fields, {"token_embd.weight": ((576, 49152), 3), "blk.0.ffn.weight": ((576, 180_000), 3)})
+    folder = repository(tmp_path / "repository", a__gguf=head + b"\0" * 1_000_000)
+    with hub.serving({"someone/quantized": folder}) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        source = new_study.find(told("someone/quantized"))
+        assert (source.model.layers, source.model.kv_width, source.model.parameters) == (30, 192, 576 * (49152 + 180_000))
+        assert source.model.download == source.model.gguf_bytes == len(head) + 1_000_000
+        assert source.dtype == "float32"  # small enough to be written out whole
+        new(told("someone/quantized"))
+    assert "time      about" in capsys.readouterr().out
 
 
 def test_without_the_hub_the_commit_of_its_cache_is_taken_and_else_it_is_one_line(here, tmp_path, monkeypatch):

@@ -26,21 +26,25 @@ def of(times, made):
     return refresh.Page(lambda: made.append("page"), clock=lambda: next(moments))
 
 
-def test_it_is_made_where_it_is_time_and_something_was_measured(place):
+def test_it_is_made_after_a_cell_and_takes_a_twentieth_of_the_run_at_most(place):
     made = []
-    page = of([1000, 1300, 1601, 1602, 2201, 2300, 2301, 2302], made)
-    place(1200)
+    # The first page takes 10 s, which is a twentieth of 200.
+    page = of([1000, 1119, 1130, 1140, 1339, 1341, 1345, 1500, 1600, 1601], made)
+    place(1100)
     page.look()
-    assert made == []  # five minutes in
+    assert made == []  # not two minutes in
+    page.look()
+    assert made == ["page"]
+    place(1330)
     page.look()
     assert made == ["page"]
     page.look()
-    assert made == ["page"]  # not ten minutes since
-    page.look()
-    assert made == ["page"]  # nothing new since
-    place(2290, "measure-2.parquet")
-    page.look()
     assert made == ["page", "page"]
+    page.look()
+    assert made == ["page", "page"]  # nothing new since
+    place(1590, "measure-2.parquet")
+    page.look()
+    assert made == ["page", "page", "page"]
 
 
 def test_what_goes_wrong_is_said_and_does_not_end_the_run(place, capsys):

@@ -26,6 +26,12 @@ from speedgrid.schema import STATUSES
 from speedgrid.workload import WORKLOADS
 
 ITEMS_PRICED = 1_000_000
+# What is said of a search for the largest size, by what grows.
+FITS = {
+    "batch_size": "The largest batch that fits, found to within a sixteenth: {}.",
+    "sequence": "The largest sequence that fits, found to within a sixteenth: {}.",
+    "layers": "The largest model that fits, found to within a sixteenth: {}.",
+}
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,16 @@ class Guide:
     @property
     def without_figures(self) -> list[Mapping]:
         return [row for row in self.rows if not is_ranked(row)]
+
+
+def seeks_largest(rows: Sequence[Mapping]) -> bool:
+    """Whether a group was asked for the largest size that fits, and not for a speed to choose by."""
+    return WORKLOADS[rows[0]["workload"]].seeks_largest
+
+
+def by_size(rows: Sequence[Mapping]) -> list[Mapping]:
+    """The rows with the largest size that they took, the largest first."""
+    return sorted((row for row in rows if is_ranked(row) and row["largest"]), key=lambda row: -row["largest"])
 
 
 def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:

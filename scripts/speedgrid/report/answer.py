@@ -15,7 +15,7 @@ from markupsafe import Markup
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
 from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, held, why_unknown
-from speedgrid.report.advised import Guide, price
+from speedgrid.report.advised import FITS, Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
 from speedgrid.report.language import now, tr, tr_html
@@ -82,7 +82,7 @@ GROWN = {
         "{}",
         "<strong>{}</strong> takes the largest batch: {}",
         "<strong>{}</strong> take the largest batch: {}",
-        "The largest batch that fits, found to within a sixteenth: {}.",
+        FITS["batch_size"],
         "{}: memory has room for more; no larger batch was tried.",
         "Nothing here takes a larger batch than <strong>{}</strong>, the baseline: {}.",
     ),
@@ -90,7 +90,7 @@ GROWN = {
         "{} tokens",
         "<strong>{}</strong> takes the largest sequence: {}",
         "<strong>{}</strong> take the largest sequence: {}",
-        "The largest sequence that fits, found to within a sixteenth: {}.",
+        FITS["sequence"],
         "{}: memory has room for more, but the model takes no longer sequence.",
         "Nothing here takes a larger sequence than <strong>{}</strong>, the baseline: {}.",
     ),
@@ -98,7 +98,7 @@ GROWN = {
         "{} layers with {} parameters",
         "<strong>{}</strong> takes the largest model: {}",
         "<strong>{}</strong> take the largest model: {}",
-        "The largest model that fits, found to within a sixteenth: {}.",
+        FITS["layers"],
         "{}: memory has room for more; no larger model was tried.",
         "Nothing here takes a larger model than <strong>{}</strong>, the baseline: {}.",
     ),
