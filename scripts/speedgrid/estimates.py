@@ -27,9 +27,9 @@ BIT_BYTES = {8: 1.01, 4: 0.54, 3: 0.42, 2: 0.30}
 SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
 # of their own the CUDA context and their buffers; of a CPU the libraries.
-GPU_BESIDE = {"vllm": 1.3e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
+GPU_BESIDE = {"vllm": 1.1e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
 CPU_BESIDE = {"attention": 0.35e9, "llamacpp": 0.155e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
-PYTORCH_BESIDE = {"cuda": 0.06e9, "cpu": 0.5e9}
+PYTORCH_BESIDE = {"cuda": 0.05e9, "cpu": 0.5e9}
 # Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one takes once its packages are there;
 # those for a CPU are what two cores took. llama.cpp is built besides, for a GPU and for a CPU.
 ENVIRONMENTS = {"report": (0.5e9, 0.5e9, 5), "evaluation": (0.7e9, 0.7e9, 20), "vllm": (12e9, 3e9, 30)}
@@ -47,6 +47,9 @@ WRITTEN, GGUF_TIMES = 0.5e9, 4
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
 SCORING_SHARE = 0.35
+# Shapes of passes over text that a model is compiled for, where every pass is; and engines whose later processes are none of PyTorch's.
+SCORING_SHAPES = 3
+OWN_PROCESS = ("vllm", "llamacpp", "onnxruntime")
 # Tokens of a long text that take as long as a request of a task, which is scored together with others; and requests of an item, of tasks
 # with choices.
 REQUEST_TOKENS, REQUESTS = 25, 4
@@ -232,7 +235,7 @@ def cost(technique: str, device: str, rows: Iterable[Mapping]) -> Cost | None:
 
 def like(work: Work) -> str:
     """The technique whose recorded costs stand for one that has none."""
-    if work.engine in ("vllm", "llamacpp", "onnxruntime"):
+    if work.engine in OWN_PROCESS:
         return {"vllm": "vllm", "llamacpp": "gguf_original", "onnxruntime": "baseline"}[work.engine]
     if work.engine == "transformers_loop":
         return "torchao_int4_loop" if work.transform else "torch_compile_loop"
@@ -336,9 +339,13 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     requests = 0 if work.is_lossless and not work.is_baseline else work.requests
     tokens = work.scored_tokens + requests * REQUEST_TOKENS
     computing = 2.0 * model.parameters * tokens / (SCORING_SHARE * machine.computes(work.dtype))
+    cost, plain = cost_of(work, machine.is_gpu), _cost_of(("baseline",), "cuda" if machine.is_gpu else "cpu")
     # Quantized weights are unpacked for each pass, however many tokens it has.
-    unpacked = requests / 8 + work.scored_tokens / 512
-    return start_s(model, work, machine) + computing + unpacked * model.layers * cost_of(work, machine.is_gpu).layer_s
+    unpacked = (requests / 8 + work.scored_tokens / 512) * model.layers * cost.layer_s
+    # A process takes more than its loading: the first pass, and what looks whether a technique is active.
+    begun = JOB_S + max(cost.start_s, cost.again_s if work.engine in OWN_PROCESS else plain.again_s)
+    compiles = work.engine == "transformers_loop" or work.options.get("compile") == "forward"
+    return begun + computing + unpacked + compiles * SCORING_SHAPES * model.layers * cost.first_layer_s
 
 
 def environment_s(name: str, is_gpu: bool) -> float:

@@ -143,7 +143,7 @@ def test_gpus_are_known_by_their_names(name, capability):
     assert known.of_name(name).capability == capability
 
 
-@pytest.mark.parametrize("name", ["NVIDIA RTX A1000", "NVIDIA RTX A4000", "NVIDIA T400", "Quadro RTX 4000"])
+@pytest.mark.parametrize("name", ["NVIDIA RTX A1000", "NVIDIA RTX A2000", "NVIDIA T400", "Quadro RTX 4000"])
 def test_a_gpu_is_not_taken_for_one_whose_name_begins_likewise(name):
     assert known.of_name(name) is known.SOME_GPU
 

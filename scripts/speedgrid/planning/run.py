@@ -143,8 +143,9 @@ def make_page(study_file: str, run: Run, goes_on: bool = False) -> None:
         raise StudyError(f"there is no report of what was measured: its environment {python.parents[1]} has not been made{advice}")
     log = Path("logs/report.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    # As the rules do it: all output goes to the log, and descriptor 3 is the terminal.
-    line = ["bash", "-c", 'exec "$@" 3>&2 > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
+    # As the rules do it: all output goes to the log, and descriptor 3 is the terminal; of a run that goes on its cells are told at the end.
+    spoken = "3> /dev/null" if goes_on else "3>&2"
+    line = ["bash", "-c", f'exec "$@" {spoken} > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
     # As a job's shell says it, so that the plan is that of the run: what the machine lacks for an environment is a part of it.
     told = {environments.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
     try:
