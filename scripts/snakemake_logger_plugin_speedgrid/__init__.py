@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 CHATTER = re.compile(
     r"(Building DAG of jobs|Using shell|Using profile|Using workflow specific profile|Provided |Rules claiming more threads|Select jobs"
     r"|Execute \d+ jobs|Assuming unrestricted|Conda environments: ignored|Singularity containers: ignored|Finished jobid|host: "
-    r"|Job stats|Touching output|Complete log|Activating conda environment|Elapsed time: )"
+    r"|Job stats|Touching output|Complete log|Activating conda environment|Elapsed time: "
+    # Of a dry run beside a run that goes on, which is none the worse for it.
+    r"|Error: Directory cannot be locked\. Another )"
 )
 # The last words of a dry run, and what stands before them: the reasons for jobs, by rule.
 OF_A_DRY_RUN = re.compile(r"(Reasons:|This was a dry-run)")

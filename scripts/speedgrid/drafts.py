@@ -112,8 +112,9 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
         return named(found, source, registry, machine, wish, lacks)
     taken: set[str] = set()
     order = FIRST if machine.is_gpu else FIRST_ON_CPU
-    known = [name for name in order if name in registry and (source.is_gguf or not is_of_a_gguf(registry[name]))]
+    known = [name for name in order if name in registry]
     known += [name for name in registry if name not in known] if wish.all else []
+    known = [name for name in known if source.is_gguf or not is_of_a_gguf(registry[name])]
     # Of what fits where the model does not, all are worth knowing: which of them to take is the question.
     wanted = (*OF_GOAL[wish.goal], *(("quantization",) if found.instead else ()))
     for name in known:

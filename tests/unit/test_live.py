@@ -178,6 +178,7 @@ def test_a_step_is_one_line_and_what_snakemake_says_of_itself_is_none(told):
         "Provided cores: 1",
         "Select jobs to execute...",
         "Activating conda environment: x",
+        "Error: Directory cannot be locked. Another Snakemake instance is running.",
     ):
         assert told(chatter, event=None) == ""
     line = told("Rule", **job(4))
