@@ -9,6 +9,7 @@ of the very runs that are judged, where costs were fitted to them, so that the e
 
 import argparse
 import dataclasses
+import functools
 import math
 import os
 import sys
@@ -51,7 +52,7 @@ def leave_out(machines: set[str]) -> None:
     if machines - there:
         sys.exit(f"--without {', '.join(sorted(machines - there))}: costs.csv has {', '.join(sorted(there))}")
     kept = tuple(row for row in estimates.recorded() if row["machine"] not in machines)
-    estimates.recorded = lambda: kept
+    estimates.recorded = functools.cache(lambda: kept)
 
 
 def judged(study: str, folder: str) -> Iterator[dict]:
