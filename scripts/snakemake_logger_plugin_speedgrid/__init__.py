@@ -26,8 +26,8 @@ CHATTER = re.compile(
     # Of a dry run beside a run that goes on, which is none the worse for it.
     r"|Error: Directory cannot be locked\. Another )"
 )
-# The last words of a dry run, and what stands before them: the reasons for jobs, by rule.
-OF_A_DRY_RUN = re.compile(r"(Reasons:|This was a dry-run)")
+# The last words of a dry run, and what stands before them of the reasons for jobs.
+OF_A_DRY_RUN = re.compile(r"(Reasons:|Some jobs were triggered by provenance|Rules with provenance triggered jobs|This was a dry-run)")
 # Told otherwise, by `_step` and the status.
 OTHERWISE = (
     *(LogEvent.RUN_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS, LogEvent.RESOURCES_INFO),
@@ -70,7 +70,7 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_ERROR:
             self.progress.ends(record.jobid, now, well=False)
         if event is None and (last := OF_A_DRY_RUN.match(str(record.msg))):
-            return [] if last[0] == "Reasons:" else self._dry_run()
+            return self._dry_run() if last[0] == "This was a dry-run" else []
         if event in OTHERWISE or (event is None and record.levelno == logging.INFO and CHATTER.match(str(record.msg))):
             return []
         text = self.format(record)
