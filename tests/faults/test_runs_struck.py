@@ -63,16 +63,18 @@ def test_the_launcher_or_snakemake_is_killed(project):
     with open(project.folder / "site" / "sitecustomize.py", "a") as site:
         site.write(SLOW_TO_END)
     process = start(project, MEASURED, SPEEDGRID_FAULT="measure 3 hang")
-    working = project.await_fault(process)
-    process.kill()
-    process.wait()
-    wait_for(lambda: not is_alive(working))
-    kept = {f"{CELL}/measure.interrupted.parquet"}
-    wait_for(lambda: set(project.results()) - set(others) == kept)
-    following = start(project, MEASURED)
-    wait_for(lambda: following.poll() is not None or "waiting for its jobs to end" in (project.folder / "said.txt").read_text())
-    assert following.poll() is None, (project.folder / "said.txt").read_text()
-    (project.folder / "may end").touch()
+    try:
+        working = project.await_fault(process)
+        process.kill()
+        process.wait()
+        wait_for(lambda: not is_alive(working))
+        kept = {f"{CELL}/measure.interrupted.parquet"}
+        wait_for(lambda: set(project.results()) - set(others) == kept)
+        following = start(project, MEASURED)
+        wait_for(lambda: following.poll() is not None or "waiting for its jobs to end" in (project.folder / "said.txt").read_text())
+        assert following.poll() is None, (project.folder / "said.txt").read_text()
+    finally:
+        (project.folder / "may end").touch()
     assert following.wait(120) == 0, (project.folder / "said.txt").read_text()
     assert {name: content for name, content in project.results().items() if name != MEASURED} == others
     assert records.read(project.folder / MEASURED, MEASURE).status == "ok"
