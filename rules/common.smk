@@ -1,7 +1,6 @@
 # The grid of the study, planned and checked before any job starts; the planning itself is scripts/speedgrid/planning/. The study is
 # config.yaml, or the one given with --configfile in its place. It is read there and not by `configfile:`, which would merge the two, and
 # could not say in one line what is wrong with a file.
-import atexit
 import os
 import sys
 
@@ -57,8 +56,8 @@ def refuse_results_of_another_device():
 
 
 if snakemake_seam.Run(workflow).is_main:
-    atexit.register(say_at_the_end_of_a_dry_run)
-    atexit.register(refuse_results_of_another_device)
+    snakemake_seam.at_the_end(say_at_the_end_of_a_dry_run)
+    snakemake_seam.at_the_end(refuse_results_of_another_device)
 
 
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.

@@ -267,6 +267,17 @@ def is_forced(workflow) -> bool:
     return bool(settings.forceall or settings.forcerun or settings.forcetargets)
 
 
+def at_the_end(action: Callable[[], None]) -> None:
+    """Let something be done when this process ends, in the working folder: Snakemake has left that by then, where `--directory` named it."""
+    here = Path.cwd()
+
+    def act() -> None:
+        with contextlib.chdir(here):
+            action()
+
+    atexit.register(act)
+
+
 def again_at_the_end() -> None:
     """Start the same command once more when this process ends, in its place: with Snakemake's lock free, and with no second process."""
 

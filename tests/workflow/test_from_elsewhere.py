@@ -78,7 +78,9 @@ def test_a_run_with_another_working_folder(project, here):
     assert done.returncode == 0, done.stderr
     is_whole(here)
     assert files_in(project) == before
-    assert working_copy.planned_jobs(working_copy.snakemake(here.parent, *command, "-n")) == {}
+    again = working_copy.snakemake(here.parent, *command, "-n")
+    assert working_copy.planned_jobs(again) == {}
+    assert "what is left" not in again.stdout + again.stderr
 
 
 def test_a_study_of_the_project_and_the_default_one_are_found_from_elsewhere(project, here):
