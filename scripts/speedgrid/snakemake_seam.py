@@ -268,7 +268,7 @@ def is_forced(workflow) -> bool:
 
 
 def at_the_end(action: Callable[[], None]) -> None:
-    """Let something be done when this process ends, in the working folder: Snakemake has left that by then, where `--directory` named it."""
+    """Let something be done when this process ends, in the working folder: Snakemake has left it by then, where `--directory` names one."""
     here = Path.cwd()
 
     def act() -> None:
