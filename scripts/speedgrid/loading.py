@@ -43,6 +43,8 @@ WRAPPERS = {
     "base_model.model.": "peft",
     "model._orig_mod.": "torch.compile",
 }
+# How a weight is called where its format packs several numbers into one.
+PACKED_WEIGHTS = (".qweight", ".weight_packed")
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -142,14 +144,17 @@ def refuse_own_head(folder: Path, config, what: str) -> None:
         )
 
 
-def refuse_biases(folder: Path, config, what: str) -> None:
-    """Raise Unsupported where whole weights hold a bias of a layer that has none by the configuration: `what` passes over it without a word
-    and would compute another model. Families that transformers has no causal language model of, or cannot make one here, are left alone."""
+def refuse_other_weights(folder: Path, config, what: str) -> None:
+    """Raise Unsupported where the weights of a checkpoint are not those that its configuration tells of, for an engine `what` that takes no
+    notice of some of them: that leaves missing ones as the memory was, or passes over a bias that the configuration has no place for.
+
+    The names and shapes in the heads of the files are held against a model of transformers without weights. Families that transformers has
+    no causal language model of, or cannot make one here, are left alone.
+    """
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
-    # Files of GPTQ hold biases of nothing.
-    if getattr(config, "quantization_config", None) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
     try:
         with torch.device("meta"):
@@ -158,12 +163,51 @@ def refuse_biases(folder: Path, config, what: str) -> None:
     except (ImportError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
         return
     files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
-    held = (name for path in files for name in checkpoints.tensors(path))
-    if left := stray_biases(held, (name for name, _ in model.named_modules()), model.state_dict(), model.base_model_prefix):
-        raise Unsupported(
-            f"the checkpoint holds weights that {type(model).__name__} has no place for, such as {left[0]} ({len(left)} such weights), and"
-            f" {what} passes over them"
-        )
+    held = {name: entry["shape"] for path in files for name, entry in checkpoints.tensors(path).items()}
+    kind, prefix = type(model).__name__, model.base_model_prefix
+    # Tied weights are one here, by the name of the first.
+    wanted = {name: list(weight.shape) for name, weight in model.named_parameters()}
+    if left := lacking(held, wanted, prefix):
+        raise Unsupported(f"the checkpoint lacks weights that {kind} has, such as {left[0]} ({len(left)} missing)")
+    if getattr(config, "quantization_config", None):
+        # Shapes of packed weights are others, and files of GPTQ hold biases of nothing.
+        return
+    for name, shape in held.items():
+        of_model = next((wanted[spelling] for spelling in spellings(name, prefix) if spelling in wanted), shape)
+        if of_model != shape:
+            said = f"{_shape(shape)} in the checkpoint and {_shape(of_model)} by the configuration"
+            raise Unsupported(f"config.json does not fit the weights: {name} is {said}")
+    if left := stray_biases(held, (name for name, _ in model.named_modules()), model.state_dict(), prefix):
+        such = f"such as {left[0]} ({len(left)} such weights)"
+        raise Unsupported(f"the checkpoint holds weights that {kind} has no place for, {such}, and {what} passes over them")
+
+
+def spellings(name: str, prefix: str) -> set[str]:
+    """The names that a weight has with and without that of the base model."""
+    return {name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")}
+
+
+def lacking(held: Iterable[str], wanted: Iterable[str], prefix: str = "") -> list[str]:
+    """The weights among those that a model has (`wanted`) which a checkpoint lacks, by the names of what it holds.
+
+    A name counts as lacking where the same one of another layer is held, and an embedding or output layer always: a family whose weights
+    have other names in its checkpoints than in the model lacks none. Of experts each must have what another one of its layer has.
+    """
+    names = set(held)
+    patterns = {NUMBER.sub("#", name) for name in names}
+
+    def is_held(spelling: str, among: set[str]) -> bool:
+        layer = spelling.removesuffix(".weight")
+        return spelling in among or (layer != spelling and any(layer + ending in among for ending in PACKED_WEIGHTS))
+
+    found = []
+    for name in wanted:
+        written = spellings(name, prefix)
+        numbered = any(is_held(NUMBER.sub("#", spelling), patterns) for spelling in written)
+        if (numbered or name.endswith((*EMBEDDINGS, *HEADS))) and not any(is_held(spelling, names) for spelling in written):
+            found.append(name)
+    expert = gap(name for name in names if ".experts." in name)
+    return sorted(found) + ([expert] if expert else [])
 
 
 def stray_biases(held: Iterable[str], modules: Iterable[str], weights: Iterable[str], prefix: str = "") -> list[str]:
@@ -171,12 +215,11 @@ def stray_biases(held: Iterable[str], modules: Iterable[str], weights: Iterable[
     the model's, `prefix` is the name of its base model, with or without which a checkpoint names them."""
     layers, known = set(modules) - {"", prefix}, set(weights)
 
-    def spellings(name: str) -> set[str]:
-        return {name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")}
-
     def strays(name: str) -> bool:
         layer = name.removesuffix(".bias")
-        return layer != name and not BUFFERS.search(name) and bool(spellings(layer) & layers) and not spellings(name) & known
+        return (
+            layer != name and not BUFFERS.search(name) and bool(spellings(layer, prefix) & layers) and not spellings(name, prefix) & known
+        )
 
     return sorted(filter(strays, held))
 

@@ -88,6 +88,34 @@ def test_a_bias_of_a_layer_that_has_none_is_a_stray_one(name, stray):
     assert loading.stray_biases(["model.layers.0.attn.bias"], modules, weights, "model") == []
 
 
+WANTED = ["model.embed_tokens.weight", *(f"model.layers.{n}.mlp.up_proj.weight" for n in range(3)), "model.norm.weight", "lm_head.weight"]
+
+
+@pytest.mark.parametrize(
+    ("without", "left"),
+    [
+        ([], []),
+        (["model.layers.1.mlp.up_proj.weight"], ["model.layers.1.mlp.up_proj.weight"]),
+        (["lm_head.weight"], ["lm_head.weight"]),
+        (["model.embed_tokens.weight"], ["model.embed_tokens.weight"]),
+        # By other names in the checkpoint: nobody can say.
+        ([f"model.layers.{n}.mlp.up_proj.weight" for n in range(3)], []),
+    ],
+)
+@pytest.mark.parametrize("with_base", [True, False])
+@pytest.mark.parametrize("packed", ["weight", "qweight", "weight_packed"])
+def test_a_weight_that_another_layer_has_is_lacking(without, left, with_base, packed):
+    held = [name for name in WANTED if name not in without]
+    held = [name.replace("up_proj.weight", f"up_proj.{packed}") for name in held]
+    assert loading.lacking(held if with_base else [name.removeprefix("model.") for name in held], WANTED, "model") == left
+
+
+def test_an_expert_that_lacks_what_the_others_have_is_named():
+    held = [f"model.layers.0.mlp.experts.{n}.{part}.weight" for n in range(3) for part in ("up", "down")]
+    assert loading.lacking(held, ["model.layers.0.mlp.experts.up_down"], "model") == []
+    assert loading.lacking(held[:3] + held[4:], ["model.layers.0.mlp.experts.up_down"], "model") == [held[3]]
+
+
 def test_missing_and_odd_weights_are_refused_by_name():
     with pytest.raises(Unsupported, match=r"lacks weights that SimpleNamespace has, such as a\.weight \(2 missing\)"):
         loading.require_whole(model_with(MODULES), {**NO_KEYS, "missing_keys": {"b.weight", "a.weight"}})

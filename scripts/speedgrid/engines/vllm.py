@@ -99,26 +99,32 @@ class Engine(base.Engine):
         memory = {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01} if cache else {}
         eager = self.options.get("enforce_eager", False)
         graphs = {} if eager or not self.device.gpu else {"max_cudagraph_capture_size": graph_tokens(self.device.gpu.compute_capability)}
-        with self._failures("load the model"):
-            self.llm = LLM(
-                model=str(self.checkpoint),
-                trust_remote_code=self.trust_remote_code,
-                load_format="safetensors",
-                dtype=self.options["dtype"],
-                quantization=self.options.get("quantization"),
-                enforce_eager=eager,
-                compilation_config=graphs,
-                max_model_len=room,
-                max_num_seqs=batch_size,
-                enable_prefix_caching=False,
-                max_logprobs=MOST_LIKELIEST,
-                seed=0,
-                disable_log_stats=False,
-                use_tqdm_on_load=False,
-                generation_config="vllm",
-                worker_extension_cls="speedgrid.engines.vllm.Worker",
-                **memory,
-            )
+        try:
+            with self._failures("load the model"):
+                self.llm = LLM(
+                    model=str(self.checkpoint),
+                    trust_remote_code=self.trust_remote_code,
+                    load_format="safetensors",
+                    dtype=self.options["dtype"],
+                    quantization=self.options.get("quantization"),
+                    enforce_eager=eager,
+                    compilation_config=graphs,
+                    max_model_len=room,
+                    max_num_seqs=batch_size,
+                    enable_prefix_caching=False,
+                    max_logprobs=MOST_LIKELIEST,
+                    seed=0,
+                    disable_log_stats=False,
+                    use_tqdm_on_load=False,
+                    generation_config="vllm",
+                    worker_extension_cls="speedgrid.engines.vllm.Worker",
+                    **memory,
+                )
+        except Exception as error:
+            # A bug may be a checkpoint that its configuration does not fit, in no words that say so.
+            if not isinstance(error, Outcome):
+                loading.refuse_other_weights(self.checkpoint, self.config, "vLLM")
+            raise
         self.engine = self.llm.llm_engine
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
@@ -213,7 +219,7 @@ class Engine(base.Engine):
         from statistics import median
 
         # Here, so that no figure of the start holds the time of it.
-        loading.refuse_biases(self.checkpoint, self.config, "vLLM")
+        loading.refuse_other_weights(self.checkpoint, self.config, "vLLM")
         config, worker = self.engine.vllm_config, self._worker_seen()
         seen = {
             "vllm": self.version,
