@@ -110,7 +110,7 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
         return None
     is_tokens = rows[0]["items"] is None
     rate = statistics.median((row["new_tokens"] if is_tokens else row["items"]) / row["reply_s"] for row in rows)
-    return tuple(rows[0][axis] for axis in comparison.KEYS), rate, f"{record.facts['unit']}/s"
+    return tuple(rows[0][axis] for axis in comparison.KEYS), rate, f"{record.facts['unit'] or 'token'}/s"
 
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.

@@ -132,6 +132,7 @@ def test_a_speed_has_its_unit_and_one_over_several_sizes_is_none(tmp_path):
     """Of a search for the largest batch the median over all batches was told, as 3.1× the baseline in items a second."""
     assert live.speed(record(tmp_path / "a.parquet", "image", None)) == (("g", "e", "m", "t"), 40.0, "image/s")
     assert live.speed(record(tmp_path / "b.parquet", "token", 32, 64)) is None
+    assert live.speed(record(tmp_path / "c.parquet", None, None))[2] == "token/s"  # replies, which name no unit
     assert live.speed(str(tmp_path / "none.parquet")) is None
 
 
@@ -226,6 +227,9 @@ def test_the_fastest_is_told_where_it_changed_and_not_with_every_step(told, meas
 def test_all_that_is_not_known_to_be_chatter_is_told(told):
     assert told("Creating conda environment envs/vllm.yaml...") == "Creating conda environment envs/vllm.yaml...\n"
     assert told("a warning", logging.WARNING) == "a warning\n"
+    before = "Warning: the following output files of rule {} were not present when the DAG was created:\n{{'x'}}"
+    assert told(before.format("aggregate"), logging.WARNING) == ""  # of a page that was made while the run went on
+    assert told(before.format("measure"), logging.WARNING) != ""
     assert told("Building DAG of jobs failed", logging.ERROR) == "Building DAG of jobs failed\n"
 
 
