@@ -95,7 +95,6 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Data and files.
-
 function save(name, type, content) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type }));
@@ -139,11 +138,7 @@ function tablesOf(box) {
   });
 }
 
-function element(tag, text, inside) {
-  const made = inside.appendChild(document.createElement(tag));
-  made.textContent = text;
-  return made;
-}
+const element = (tag, text, inside) => Object.assign(inside.appendChild(document.createElement(tag)), { textContent: text });
 
 function button(text, inside, action) {
   const made = element("button", text, inside);
@@ -189,7 +184,6 @@ function offerCsv(region) {
 for (const region of all("section .scroll")) offerCsv(region);
 
 // A click on a column's head sorts by it, a second one the other way round. Rows without a figure stay last.
-
 function sortBy(header) {
   const heads = [...header.parentNode.children];
   const rising = header.ariaSort !== "ascending";
@@ -204,7 +198,6 @@ function sortBy(header) {
 for (const head of all("th > button")) head.addEventListener("click", () => sortBy(head.parentNode));
 
 // What a word means, where it stands: at the mouse and at the keyboard's focus.
-
 const word = document.getElementById("word");
 function explain({ type, target }) {
   const place = type.endsWith("out") ? null : target.closest("[data-word]");
@@ -218,7 +211,6 @@ function explain({ type, target }) {
 for (const on of ["mouseover", "mouseout", "focusin", "focusout"]) document.body.addEventListener(on, explain);
 
 // Filters, search and columns; what is chosen stands in the address.
-
 const form = document.getElementById("filters");
 const groups = all(".group");
 const kinds = ["family", "engine", "dtype"];
@@ -302,3 +294,11 @@ if (form) {
 addEventListener("hashchange", arrive);
 arrive();
 drawInView();
+
+// Then what is not in view, so that it is there to be printed; of a page whose groups are folded away that is too much.
+async function drawRest() {
+  for (const box of one(".fold") ? [] : all("[data-chart]")) {
+    await new Promise((go) => setTimeout(go, 40)).then(() => box.checkVisibility() && draw(box));
+  }
+}
+drawRest();

@@ -1,55 +1,77 @@
-"""Make tables and page of what is there by now: of a run that goes on, was stopped, or failed.
+"""Make tables and page of what is there by now: of a run that goes on, was stopped, or failed; or one page of several folders of results.
 
     ./speedgrid report [--study FILE]
+    ./speedgrid report DIR ... [--out DIR]
 
-Snakemake does this itself, with the Python of its environment for the report, at the end of a run that failed. Cells without a record have
-the status `not_run`. BY_HAND tells Snakemake that the tables are not its own, so that its next run makes them anew.
+Snakemake does the first itself, with the Python of its environment for the report, at the end of a run that failed. Cells without a record
+have the status `not_run`. BY_HAND tells Snakemake that the tables are not its own, so that its next run makes them anew.
+
+The second writes nothing beside the results; the launcher names them in an environment variable, whose value no shell reads.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
-from speedgrid import planning, records
+from speedgrid import files, planning, records
 from speedgrid.progress import say
 from speedgrid.report import collect, rendering
+from speedgrid.report.together import labels, together
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 from speedgrid.study import StudyError
 
 
 def main() -> None:
     arguments = _parse()
-    began = time.time_ns()
     try:
-        grid = planning.read_grid(arguments.study)
-    except StudyError as error:
-        sys.exit(f"speedgrid: {error}")
-    plan = json.loads(grid.as_json())
+        if arguments.study:
+            of_study(arguments.study)
+        else:
+            told = json.loads(os.environ.get("SPEEDGRID_TOGETHER", "null"))
+            if told is None:
+                raise records.RecordError("name the folders of results: ./speedgrid report DIR ...")
+            of_folders([Path(name) for name in told["results"]], Path(told["out"]))
+    except (StudyError, records.RecordError) as error:
+        say(f"speedgrid: {error}")
+        sys.exit(1)
+
+
+def of_study(study: Path) -> None:
+    """The tables and the page of a study in the working folder. Raises StudyError, and RecordError for tables that cannot be read."""
+    began = time.time_ns()
+    plan = json.loads(planning.read_grid(study).as_json())
     summary, points, runs = (Path(f"results/{table.name}.parquet") for table in (SUMMARY, POINTS, RUNS))
     gathered = collect.gather(plan)
     if any(path.exists() and path.stat().st_mtime_ns > began for path in (summary, points, runs)):
         sys.exit("speedgrid: a run makes its own report right now")
     with records.replacing(planning.BY_HAND) as temporary:
-        temporary.write_text(f"{arguments.study} {began}\n", encoding="utf-8")
+        temporary.write_text(f"{study} {began}\n", encoding="utf-8")
     gathered.write(summary, points, runs)
     unreadable, compared = gathered.unreadable, None
     try:
         compared = rendering.compare_with(plan["study"]["compare_with"], summary.parent)
     except records.RecordError as error:
         unreadable.append(f"the page compares with nothing: {error}")
-    try:
-        rendering.write(plan, summary, points, runs, Path("results/report.html"), compared)
-    except records.RecordError as error:
-        sys.exit(f"speedgrid: {error}")
+    rendering.write(rendering.read(plan, summary, points, runs), Path("results/report.html"), compared)
     for line in unreadable:
         say(f"speedgrid: {line}")
 
 
+def of_folders(folders: list[Path], out: Path) -> None:
+    """One page of the results in several folders, each of which may hold several, in the folder `out`. Raises RecordError for what is no
+    result."""
+    found = list(dict.fromkeys(one for folder in folders for one in files.several(folder)))
+    told = together(list(zip(labels(found), map(rendering.read_folder, found), strict=True)))
+    out.mkdir(parents=True, exist_ok=True)
+    rendering.write(told, out / "report.html")
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--study", required=True, type=Path, help="the study file")
+    parser.add_argument("--study", type=Path, help="the study file; without one the folders of SPEEDGRID_TOGETHER")
     return parser.parse_args()
 
 

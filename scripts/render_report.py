@@ -21,7 +21,8 @@ def main() -> None:
     plan = collect.read_plan(arguments.plan)
     try:
         compared = rendering.compare_with(plan["study"]["compare_with"], arguments.summary.parent)
-        rendering.write(plan, arguments.summary, arguments.points, arguments.runs, arguments.out, compared)
+        told = rendering.read(plan, arguments.summary, arguments.points, arguments.runs)
+        rendering.write(told, arguments.out, compared)
     except records.RecordError as error:
         sys.exit(f"speedgrid: {error}")
 

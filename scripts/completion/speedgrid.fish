@@ -51,7 +51,7 @@ function _shtab_speedgrid_using
 end
 
 set -g _shtab_speedgrid_commands new run prepare report compare advise list show doctor lock clean completion docs test
-set -g _shtab_speedgrid_opts_with_value --batch --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --price --results --revision --shape --starts --study --task --techniques --vram
+set -g _shtab_speedgrid_opts_with_value --batch --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --out --price --results --revision --shape --starts --study --task --techniques --vram
 
 complete -c speedgrid -e
 complete -c speedgrid -f
@@ -89,8 +89,9 @@ complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l minutes -x -d 'meas
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l no-conda -d 'make no environments: jobs use the first `python` on your PATH'
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l uv-envs -d 'make environments with uv even where conda is installed'
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l help-all -d 'show the arguments of Snakemake'
-complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a report -d 'Make the page of what was measured so far, also while a run goes on or after it was killed.'
+complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a report -d 'Make the page of what was measured so far, also while a run goes on or was killed, or one page of several results.'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -s h -l help -d 'show this help message and exit'
+complete -c speedgrid -n '_shtab_speedgrid_using report' -l out -x -d 'where the page of such folders goes (default: together)'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -l study -xka "(__fish_complete_path (commandline -ct))" -d 'the study file (default: config.yaml)'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -l no-conda -d 'make no environments: jobs use the first `python` on your PATH'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -l uv-envs -d 'make environments with uv even where conda is installed'

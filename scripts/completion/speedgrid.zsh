@@ -20,7 +20,7 @@ _shtab_speedgrid_commands() {
     lock:'Write down the commits of a study'"'"'s branches and tags (`revision: main`) beside it.'
     new:'Write a first study of a model, studies/NAME.yaml, for this machine.'
     prepare:'Make a study'"'"'s environments and download its models and data, for runs without a network.'
-    report:'Make the page of what was measured so far, also while a run goes on or after it was killed.'
+    report:'Make the page of what was measured so far, also while a run goes on or was killed, or one page of several results.'
     run:'Measure a study and write results/report.html.'
     show:'Say what a technique does, what it needs and how to put it into a study.'
     test:'Check the code (ruff, snakefmt, snakemake --lint, mypy) and run the tests.'
@@ -150,9 +150,11 @@ _shtab_speedgrid_prepare_defaults_added=0
 
 _shtab_speedgrid_report_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--out[where the page of such folders goes (default\: together)]:DIR:"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
   "--no-conda[make no environments\: jobs use the first \`python\` on your PATH]"
   "--uv-envs[make environments with uv even where conda is installed]"
+  "(*)::folders of results, of several machines or studies, for one page of all\; also a folder of several, such as docs\/results\/h200:"
 )
 
 # guard to ensure default positional specs are added only once per session

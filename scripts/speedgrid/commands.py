@@ -94,6 +94,13 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results",
+        nargs="*",
+        metavar="DIR",
+        help="folders of results, of several machines or studies, for one page of all; also a folder of several, such as docs/results/h200",
+    )
+    parser.add_argument("--out", default="together", metavar="DIR", help="where the page of such folders goes (default: together)")
     _study(parser)
     _environments(parser)
 
@@ -280,7 +287,9 @@ COMMANDS = {
     "new": Command("write a first study of a model, studies/NAME.yaml, for this machine", _new),
     "run": Command("measure a study and write results/report.html", _run, TO_SNAKEMAKE),
     "prepare": Command("make a study's environments and download its models and data, for runs without a network", _run, TO_SNAKEMAKE),
-    "report": Command("make the page of what was measured so far, also while a run goes on or after it was killed", _report),
+    "report": Command(
+        "make the page of what was measured so far, also while a run goes on or was killed, or one page of several results", _report
+    ),
     "compare": Command("say what got faster or slower from results A to B", _compare),
     "advise": Command("recommend a technique from what was measured, and say what to measure next", _advise),
     "list": Command("list the techniques and whether each can run here, or the studies", _list),

@@ -13,6 +13,7 @@ from typing import Any
 from speedgrid import noise, stats
 from speedgrid.schema import AXES, MEASURED, NOT_RUN
 from speedgrid.stats import Estimate, Run, Speed
+from speedgrid.workload import AFTER_WARMUP
 
 KEYS = AXES
 Key = tuple[str, ...]
@@ -393,6 +394,19 @@ def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]
             before, after = (", ".join(value) for value in values)
             found.append(Difference(name, before, after))
     return found + _packages(sides) + _settings(sides)
+
+
+def around(a: Sequence[Mapping], b: Sequence[Mapping]) -> list[Difference]:
+    """What differs in machine, software and settings between the runs of one group on two devices; rows of schema.RUNS."""
+    one, other = ([{**run, "gpu": ""} for run in runs] for runs in (a, b))
+    found = _differences(one, other, set(map(_key, one)) & set(map(_key, other)))
+    return [one for one in found if one.what not in ("study", "study_sha256", "gpu") and not one.what.startswith("device.")]
+
+
+def is_of_the_work(difference: Difference) -> bool:
+    """Whether it is a setting of what is done and not of how often: two speeds are then those of two things."""
+    kind, _, name = difference.what.partition(".")
+    return kind in ("settings", "options") and name not in AFTER_WARMUP
 
 
 def _packages(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:

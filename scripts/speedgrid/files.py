@@ -1,4 +1,4 @@
-"""Files and folders of others: what they hold, told from few reads, and whether one folder lies in another."""
+"""Files and folders of others: what they hold, told from few reads, whether one folder lies in another, and where in one results lie."""
 
 import errno
 import hashlib
@@ -143,3 +143,22 @@ def json_object(path: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+# Results of speedgrid
+
+# Where the results of a folder of several lie in it: of each study; of each machine and study, or of each study as tests/gpu leaves them.
+SEVERAL = ("*", "*/*")
+
+
+def several(path: Path) -> list[Path]:
+    """The results in a folder of several, such as one of each study or machine; what is no such folder is one result itself."""
+    if not path.is_dir() or summary_of(path):
+        return [path]
+    found = {at.parent for pattern in SEVERAL for at in path.glob(f"{pattern}/summary.parquet")}
+    return sorted(found) or [path]
+
+
+def summary_of(path: Path) -> Path | None:
+    """The summary in a folder of results, or in the folder `results` of one; None where there is none."""
+    return next((at / "summary.parquet" for at in (path, path / "results") if (at / "summary.parquet").is_file()), None)

@@ -23,7 +23,7 @@ from speedgrid.outcomes import ModelError
 OF_RESULTS = {"report.html": "speedgrid", "summary.md": "study `", "plan.json": '"cells"', "further.json": "", ".made-by-hand": ""}
 # The logs that rules name, from the folder of logs.
 LOG = re.compile(
-    r"(plan|aggregate|report|report_so_far)\.log|requests/[^/]+\.log|models/[^/]+/prepared\.log|quantize/[^/]+/[^/]+/[^/]+\.log"
+    r"(plan|aggregate|report(_so_far|_together)?)\.log|requests/[^/]+\.log|models/[^/]+/prepared\.log|quantize/[^/]+/[^/]+/[^/]+\.log"
     r"|[^/]+/probe\.log|[^/]+/[^/]+/[^/]+/(reference|score)\.log|[^/]+/[^/]+/[^/]+/[^/]+/(warmup|measure|measure-\d+|evaluate)\.log"
 )
 # What Snakemake calls an environment and the files beside it.

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import records
+from speedgrid import files, records
 from speedgrid.comparison import KEYS, Key, Measured, Results
 from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY
 
 # The result files of runs, and no twin of one (`measure.failed.parquet`).
 A_RUN = re.compile(r"measure(-\d+)?\.parquet")
-# Where the results of a folder of several lie in it: of each study; of each machine and study, or of each study as tests/gpu leaves them.
-SEVERAL = ("*", "*/*")
 
 
 def read(path: Path) -> Results:
@@ -30,7 +28,7 @@ def read_both(a: Path, b: Path) -> tuple[Results, Results]:
 
     Raises RecordError for what is not a result, and where two results of a folder hold the same cell and as much of the other side.
     """
-    sides = [[read(one) for one in _several(path)] for path in (a, b)]
+    sides = [[read(one) for one in files.several(path)] for path in (a, b)]
     cells = [{key for one in side for key in _cells(one)} for side in sides]
     chosen = [_chosen(side, other) or side for side, other in zip(sides, reversed(cells), strict=True)]
     first, second = (_together(path, side) for path, side in zip((a, b), chosen, strict=True))
@@ -46,14 +44,6 @@ def _chosen(side: Sequence[Results], other: set[Key]) -> list[Results]:
         if all(sharing[id(taken)] == sharing[id(one)] for taken in rivals):
             found.append(one)
     return sorted(found, key=lambda one: one.name)
-
-
-def _several(path: Path) -> list[Path]:
-    """The results in a folder of several, such as one of each study or machine; what is no such folder is one result itself."""
-    if not path.is_dir() or any((at / "summary.parquet").is_file() for at in (path, path / "results")):
-        return [path]
-    found = {at.parent for pattern in SEVERAL for at in path.glob(f"{pattern}/summary.parquet")}
-    return sorted(found) or [path]
 
 
 def _cells(side: Results) -> set[Key]:
@@ -84,10 +74,10 @@ def _read(path: Path) -> Results:
         return Results(str(path), records.read(path, SUMMARY).rows)
     if not path.exists():
         raise records.RecordError(f"{path}: no such folder or file")
-    folder = next((at for at in (path, path / "results") if (at / "summary.parquet").is_file()), None)
-    if folder is None:
+    found = files.summary_of(path)
+    if found is None:
         raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet")
-    summary = records.read(folder / "summary.parquet", SUMMARY).rows
+    folder, summary = found.parent, records.read(found, SUMMARY).rows
     runs = records.read(folder / "runs.parquet", RUNS).rows if (folder / "runs.parquet").is_file() else []
     points = {tuple(row[axis] for axis in KEYS): row["point"] for row in summary}
     return Results(str(path), summary, runs, read_runs(folder, points))
@@ -111,17 +101,29 @@ def read_runs(folder: Path, points: Mapping[Key, int | None] = MappingProxyType(
     return {key: [one for _, one in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
 
 
+def plan_of(folder: Path) -> dict | None:
+    """The plan beside results; None where there is none. Raises RecordError where it cannot be read."""
+    path = folder / "plan.json"
+    if not path.is_file():
+        return None
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        _ = plan["study"], plan["jobs"], [(cell["folder"], list(cell["again"])) for cell in plan["cells"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise records.RecordError(f"{path}: cannot be read as a plan ({type(error).__name__}); delete it and run again") from None
+    return plan
+
+
+def moved(folder: Path, name: str) -> Path:
+    """Where a file of the plan lies: the plan names it from beside its own folder `results`, which may have been moved since."""
+    return folder.joinpath(*Path(name).parts[1:])
+
+
 def _run_files(folder: Path) -> list[Path]:
     """The result files of runs: those of the plan that are there, as the summary has them, although a study that asked for more runs may
     have left others. Without a plan, every one in the folder. Raises RecordError where the plan cannot be read."""
-    plan = folder / "plan.json"
-    if not plan.is_file():
+    plan = plan_of(folder)
+    if plan is None:
         return sorted(path for path in folder.glob("**/measure*.parquet") if A_RUN.fullmatch(path.name))
-    try:
-        cells = json.loads(plan.read_text(encoding="utf-8"))["cells"]
-        named = [name for cell in cells for name in (f"{cell['folder']}/measure.parquet", *cell["again"])]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise records.RecordError(f"{plan}: cannot be read as a plan ({type(error).__name__}); delete it and run again") from None
-    # The plan names them from beside its own folder `results`, which may have been moved or renamed since.
-    paths = [folder.joinpath(*Path(name).parts[1:]) for name in named]
-    return sorted(path for path in paths if path.is_file())
+    named = [name for cell in plan["cells"] for name in (f"{cell['folder']}/measure.parquet", *cell["again"])]
+    return sorted(path for name in named if (path := moved(folder, name)).is_file())

@@ -195,3 +195,10 @@ def test_on_paper_what_is_folded_away_is_unfolded_and_words_of_heads_stay_whole(
         assert not browser.find_element("id", "filters").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_charts_that_nobody_looked_at_are_drawn_for_paper(browser, first_screen):
+    first_screen(made.DEFAULT_CELLS)
+    states = "return [...document.querySelectorAll('[data-chart]')].map((box) => box.dataset.state)"
+    assert until(browser, lambda: set(browser.execute_script(states)) == {"drawn"})
+    assert browser.execute_script("return scrollY") == 0

@@ -85,7 +85,7 @@ def test_an_empty_plan_has_a_page_that_says_so(tmp_path):
     paths = [tmp_path / f"{table.name}.parquet" for table in (SUMMARY, POINTS, RUNS)]
     for path, table in zip(paths, (SUMMARY, POINTS, RUNS), strict=True):
         rendering.records.write(path, table, [])
-    rendering.write(plan, *paths, tmp_path / "report.html", None)
+    rendering.write(rendering.read(plan, *paths), tmp_path / "report.html")
     assert "The study plans no cell" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "plans no cell" in (tmp_path / "summary.md").read_text(encoding="utf-8")
 

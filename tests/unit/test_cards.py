@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import records_factory as made
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from report_data import group_of, page_of
 from speedgrid.report import cards
+from speedgrid.report.advice import GB, Ask, Option, advise
 
 CELLS = [
     replace(made.DEFAULT_CELLS[0], peak=15 * 1024),
@@ -21,7 +22,7 @@ def test_a_card_is_told_from_peak_reserve_and_what_cuda_takes(tmp_path):
     fits = cards.table(group, 24 * 2**30)
     assert fits.cards == ["4 GB", "6 GB", "8 GB", "12 GB", "16 GB", "24 GB"]
     assert fits.rows[0] == ("Small", "4.50 GiB", ["too large", "fits", "fits", "fits", "fits", "fits"])
-    # 15 GiB and 0.5 of CUDA are more than the 15 that a card of 16 GB can use; with the allocator's reserve, 18.5 fit 24.
+    # 15 GiB and 0.5 of CUDA are more than the 14.9 that a card of 16 GB can use; with the allocator's reserve, 18.5 fit 24.
     assert fits.rows[1][2] == ["too large"] * 5 + ["fits"]
     assert fits.rows[2] == ("Huge", "ran out of memory on 24.0 GiB", ["too large"] * 6)
     assert len(fits.rows) == 3
@@ -41,6 +42,15 @@ def test_a_larger_card_never_fits_worse(least, reserve):
     order = [cards.NOT, cards.TIGHT, cards.FITS]
     told = [order.index(cards.says(cards.Need("x", least, least + reserve), size)) for size in cards.SOLD]
     assert told == sorted(told)
+
+
+@given(st.integers(10**8, 2 * 10**11), st.sampled_from(cards.SOLD))
+@example(16_050_000_000, 16)
+def test_the_guide_takes_a_technique_on_just_those_cards_that_it_fits(least, size):
+    """With what the allocator holds in reserve given back."""
+    option = Option("x", seconds=1.0, rate=1.0, start=1.0, needs=least, memory=least, joule=None, loss=0.0)
+    chosen = advise([option], Ask(budget=size * GB)).choice
+    assert (chosen is not None) == (cards.says(cards.Need("x", least, 2 * least), size) != cards.NOT)
 
 
 def test_the_page_shows_it(tmp_path):

@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 
 import altair as alt
 import numpy as np
+import pandas as pd
 import pytest
 import records_factory as made
 import yaml
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from report_data import group_of
 from speedgrid import planning
 from speedgrid.report import charts
-from speedgrid.report.charts import base, energy, families, labels, latency, lines, memory, phases, reading, runs
+from speedgrid.report.charts import base, energy, families, labels, latency, lines, memory, phases, reading, runs, starts
 from speedgrid.schema import SUMMARY
 
 NAMES = ["speed", "speedup", "phases", "ceiling", "latency", "memory", "cold-start", "quality", "pays", "ecdf", "replies"]
@@ -283,7 +284,7 @@ def test_cards_have_lines_where_memory_is_that_of_a_gpu(tmp_path, figures):
     cells = [replace(made.DEFAULT_CELLS[0], peak=15 * 1024), made.Made("small", "Small", peak=4 * 1024)]
     figure = memory.memory_figure(group_of(tmp_path, cells, machine=made.GPU_MACHINE))
     drawn = {row["size"]: row["card"] for row in data_of(figure.chart.to_dict(validate=True)) if "card" in row}
-    assert drawn["24 GB"] == 22  # GiB: 24 less a sixteenth for ECC and half a GiB for CUDA
+    assert drawn["24 GB"] == 24e9 / 2**30 - 0.5  # GiB, half a one less for CUDA
     assert "16 GB" in drawn
     assert "48 GB" not in drawn
     assert "Dashed" in figure.caption
@@ -421,3 +422,26 @@ def test_no_channel_is_looked_up_among_all_classes_of_altair(group, monkeypatch)
 
     monkeypatch.setattr(alt.utils.schemapi.SchemaBase, "from_dict", classmethod(looked_up))
     assert len(charts.figures(group)) >= 8
+
+
+def test_the_names_of_lines_are_whole_and_none_covers_another(group):
+    figure = starts.pays_figure(group)
+    rows = [row for row in data_of(figure.chart.to_dict(validate=True)) if "label_lines" in row]
+    assert {row["label_lines"].replace("\n", " ") for row in rows} == {row["name"] for row in rows}
+    assert any("\n" in row["label_lines"] for row in rows)
+    names = ["torch.compile (static cache)", "torch.compile (own loop)", "bitsandbytes NF4, compiled"] * 4
+    table = pd.DataFrame(
+        {"name": [f"{name} {n}" for n, name in enumerate(names)], "kind": "compile", "state": "measured", "x": 1.0, "y": 1.0}
+    )
+    axes = (alt.X("x:Q", title="x", scale=alt.Scale(), axis=alt.Axis()), alt.Y("y:Q", title="y"))
+    last = lines.drawn(table, *axes, [0.5, 2.0])[-1].data
+    tops = sorted(last.text_dy - lines.LINE / 2)
+    assert all(below - above >= 2 * lines.LINE - 1e-6 for above, below in pairwise(tops))
+
+
+def test_what_no_job_has_come_to_is_named_in_the_chart_of_speeds_alone(group):
+    rows = group.rows.assign(status=group.rows.status.where(group.rows.technique != "bnb_nf4", "not_run"))
+    found = charts.figures(replace(group, rows=rows))
+    assert [figure.name for figure in found if "bitsandbytes NF4" in json.dumps(figure.chart.to_dict())] == ["speed"]
+    failed = charts.figures(group)
+    assert len([figure.name for figure in failed if "bitsandbytes NF4" in json.dumps(figure.chart.to_dict())]) > 3

@@ -13,7 +13,7 @@ import pytest
 import records_factory as made
 from speedgrid import comparison, records, results
 from speedgrid.comparison import Results
-from speedgrid.report import collect, tables
+from speedgrid.report import collect, rendering, tables
 from speedgrid.report import compared as compared_words
 from speedgrid.schema import MEASURE, MEASURED, RUNS, SUMMARY
 
@@ -130,7 +130,7 @@ def with_plan(folder: Path, **again: int) -> Path:
     """The folder with a plan in which cells have so many further runs."""
     names = {technique: "/".join(("results", *KEY, technique)) for technique in again}
     told = [{"folder": at, "again": [f"{at}/measure-{run}.parquet" for run in range(2, again[name] + 2)]} for name, at in names.items()]
-    (folder / "plan.json").write_text(json.dumps({"cells": told}))
+    (folder / "plan.json").write_text(json.dumps({"study": {}, "jobs": {}, "cells": told}))
     return folder
 
 
@@ -417,6 +417,13 @@ def test_where_nothing_is_in_both_all_of_a_folder_is_told(tmp_path):
     assert {change.outcome for change in found.cells} == {"disappeared", "appeared"}
     names = [f"local/generate/{model}/baseline" for model in ("large", "mine")]
     assert f"no cell is in both: A has {names[0]}, B has {names[1]}; cells are compared where all four names are the same" in found.notes
+
+
+def test_the_page_compares_with_a_folder_of_several_results_as_compare_does(tmp_path):
+    folder, mine = several(tmp_path / "a", small=50, large=50), several(tmp_path / "b", large=90) / "study-large"
+    found = rendering.compare_with(str(folder), mine)
+    assert found == comparison.compare(*results.read_both(folder, mine))
+    assert found.a == str(folder / "study-large")
 
 
 def test_a_cell_that_two_results_of_a_folder_hold_is_asked_for(tmp_path):

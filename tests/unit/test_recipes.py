@@ -129,3 +129,28 @@ def test_a_model_that_is_trained_is_set_to_train():
     for name in ("torch_eager", "gradient_checkpointing", "finetune_qlora_checkpointing"):
         code = recipes.code(name, REGISTRY, "float32")
         assert code.index("from_pretrained") < code.index("model.train()") < code.index("forward = ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in NAMES
+        if REGISTRY[name]["engine"] in ("onnxruntime", "transformers_legacy") and recipes.code(name, REGISTRY, "float32")
+    ],
+)
+def test_code_for_an_older_transformers_stops_at_what_transformers_5_saved(name):
+    """It cannot read such tokenizers, and takes the base of rotary embeddings for another without a word."""
+    code = recipes.code(name, REGISTRY, "float32", "cpu")
+    guard = 'if (AutoConfig.from_pretrained(MODEL).transformers_version or "") >= "5":'
+    assert "import AutoConfig" in code
+    assert (
+        -1
+        < code.find(guard)
+        < min(at for at in map(code.find, ("AutoTokenizer.from", "main_export(MODEL", "CausalLM.from_pretrained(")) if at > -1)
+    )
+    if REGISTRY[name]["engine"] == "onnxruntime":
+        # So that speedgrid's own export, whose tokenizer is in words of transformers 4, can take its place.
+        assert "AutoTokenizer.from_pretrained(FOLDER)" in code
+        assert "ORTModelForCausalLM.from_pretrained(FOLDER" in code
+        assert "file_name" not in code

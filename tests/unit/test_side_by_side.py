@@ -71,6 +71,7 @@ def test_only_what_both_have_stands_there_and_what_surely_differs_is_marked(grid
     assert sides.rows[0].differs == ""
     assert sides.rows[1].differs.startswith("1.9× as much on a100 as on l4")
     assert [round(speed.value) for speed in sides.speeds] == [48, 12]
+    assert [[round(rate) for rate in row.rates] for row in sides.rows] == [[51, 13], [92, 12]]
 
 
 def test_the_chart_marks_it_in_bold_and_has_a_shape_a_side(grid):
@@ -97,3 +98,23 @@ def test_other_baselines_are_not_compared(tmp_path):
     grid = [*made.write_group(tmp_path, cells, gpu="a")]
     grid += [cell | {"is_baseline": cell["technique"] == "sdpa"} for cell in made.write_group(tmp_path, cells, gpu="b")]
     assert sides_of(grid) == []
+
+
+def test_a_sentence_says_which_speedups_differ(grid, tmp_path):
+    (sides,) = sides_of(grid)
+    assert devices.in_words(sides) == (
+        "Between a100 and l4 these speed-ups differ by more than the runs explain: torch.compile (static cache) (1.92× and 1.02×)."
+    )
+    same = [cell for gpu in ("a", "b") for cell in made.write_group(tmp_path, made.DEFAULT_CELLS[:3], gpu=gpu)]
+    (alike,) = sides_of(same)
+    assert devices.in_words(alike) == "No speed-up differs between a and b by more than these runs explain."
+    html = page_of(same, made.study())
+    assert html.count("No speed-up differs between a and b") == 2, "in the short answer, and where they stand side by side"
+
+
+def test_speeds_stand_below_speedups(grid):
+    (sides,) = sides_of(grid)
+    heads, rows = devices.table(sides)
+    assert heads == ["a100", "l4"]
+    assert [below for _, below in rows[0][1]] == ["", ""]
+    assert [below.split()[1] for _, texts, _ in rows[1:] for _, below in texts] == ["token/s"] * 4

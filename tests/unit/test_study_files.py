@@ -5,6 +5,7 @@ import os
 import pytest
 import yaml
 from speedgrid import planning
+from speedgrid.planning import checks
 from speedgrid.study import StudyError
 
 import studies
@@ -83,3 +84,19 @@ def test_a_name_that_is_no_environment_is_said_with_the_nearest(tmp_path):
         study["techniques"] = {"mine": {"label": "M", "family": "engine", "summary": "s", "engine": "vllm", "env": "vlm"}}
 
     assert "techniques.mine.env: 'vlm' is no file of envs/; did you mean vllm" in complaint(tmp_path, change)
+
+
+def test_a_study_may_be_compared_with_results_or_a_folder_of_several(tmp_path):
+    summaries = [tmp_path / "older" / name / "summary.parquet" for name in ("h100", "h200/results")]
+    for path in summaries:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    checked = planned(tmp_path, compares(tmp_path / "older"))
+    checks.check_files(checked, (tmp_path, studies.ROOT))
+    assert checked.compared() == [str(path) for path in summaries]
+    one = planned(tmp_path, compares(tmp_path / "older" / "h200"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert one.compared() == [str(summaries[1])]
+    with pytest.raises(StudyError, match=r"compare_with: .* is no results folder, no folder of several and no summary\.parquet"):
+        checks.check_files(planned(tmp_path, compares(empty)), (tmp_path, studies.ROOT))

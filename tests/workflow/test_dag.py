@@ -106,7 +106,7 @@ def test_a_mistake_in_a_study_is_one_line(project, study):
 def test_what_is_no_result_to_compare_with_is_one_line(project, study, wrong):
     name = study(lambda s: s.update(compare_with=wrong))
     line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
-    assert line == f"speedgrid: variant.yaml: compare_with: {wrong} is no results folder and no summary.parquet"
+    assert line == f"speedgrid: variant.yaml: compare_with: {wrong} is no results folder, no folder of several and no summary.parquet"
 
 
 def test_a_mistake_in_the_registry_is_one_line(project):

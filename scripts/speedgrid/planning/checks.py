@@ -54,7 +54,8 @@ def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:
     """
     for path in grid.compared():
         if not Path(path).is_file():
-            raise StudyError(f"{grid.study_file}: compare_with: {grid.written['compare_with']} is no results folder and no summary.parquet")
+            named = f"{grid.study_file}: compare_with: {grid.written['compare_with']}"
+            raise StudyError(f"{named} is no results folder, no folder of several and no summary.parquet")
     _check_language(grid.study["language"], roots[1], f"{grid.study_file}: language")
     for name, experiment in grid.study["experiments"].items():
         _check_published(experiment.get("published"), roots[1], f"{grid.study_file}: experiments.{name}.published")

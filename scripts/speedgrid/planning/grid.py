@@ -98,15 +98,13 @@ class Grid:
         return [f"{cell.folder}/measure.parquet" for cell in self.cells]
 
     def compared(self) -> list[str]:
-        """The summary of the results that the report compares these with, where the study asks for that."""
+        """The summaries of the results that the report compares these with, where the study asks for that."""
         if "compare_with" not in self.study:
             return []
-        path = Path(self.study["compare_with"])
-        found = next((at for at in (path / "summary.parquet", path / "results" / "summary.parquet") if at.is_file()), path)
-        return [str(found)]
+        return [str(files.summary_of(path) or path) for path in files.several(Path(self.study["compare_with"]))]
 
     def compared_state(self, wildcards) -> list:
-        """What that file holds; not an input, whose braces Snakemake would take for wildcards."""
+        """What those files hold; no inputs, whose braces Snakemake would take for wildcards."""
         return [files.state(Path(path)) for path in self.compared()]
 
     def study_path(self, wildcards) -> str:

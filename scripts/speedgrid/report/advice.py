@@ -27,7 +27,8 @@ GOALS = {
 # Goals that are decided by speed, so that verdicts between speeds say what ties.
 BY_SPEED = ("latency", "throughput", "money")
 CARDS_GB = (8, 12, 16, 24, 32, 40, 48, 80, 141)
-# A GB of a card is taken as 10^9 bytes. That is 5 to 7 % less than most cards really have, which covers what the driver and a desktop hold.
+# A GB of a card is taken as 10^9 bytes: 7 % less than its nominal GiB, of which a driver and a desktop hold some, and memory that checks
+# itself (ECC in GDDR: T4, L4, L40S) a sixteenth.
 GB = 10**9
 # What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule.
 CUDA_CONTEXT = 2**29

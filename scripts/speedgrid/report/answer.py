@@ -106,16 +106,24 @@ GROWN = {
 # The width of the interval of a power of the size up to which it is told.
 GROWTH_KNOWN = 1.0
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
+PHASES_DIFFER = 1.25  # from this factor on between what a technique does to decode and to prefill both are told
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The headline of a group, the sentences under it, the warnings that go with it, and the chart that proves it, where there is one."""
+    """The headline of a group, the sentences under it, those on how sure it is, the warnings that go with it, and the chart that proves it,
+    where there is one."""
 
     headline: Markup
-    points: list[Markup]
+    found: list[Markup]
+    doubts: list[Markup]
     warnings: list[Markup]
     proof: Figure | None = None
+
+    @property
+    def points(self) -> list[Markup]:
+        """All sentences under the headline."""
+        return [*self.found, *self.doubts]
 
 
 def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[str] = ()) -> Answer:
@@ -129,12 +137,13 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
             else tr_html("Nothing that was measured here can be ranked, so there is no answer.")
         )
         headline = tr_html("Nothing has been measured here yet.") if waits else nothing
-        return Answer(headline, _excluded(group), _ended_early_warning(group))
+        return Answer(headline, _excluded(group), [], _ended_early_warning(group))
     guide = Guide(group.rows.to_dict("records"))
     advice = guide.advise(FASTEST)
-    told = [*_speed_points(group, guide, advice), *trust.open_points(group), *_excluded(group), trust.noise_sentence(group)]
-    points = [point for point in told if point]
-    return Answer(_headline(group, guide, advice), points, _warnings(group, devices, hosts), proof_figure(group, guide.qualities))
+    found = [point for point in (*_speed_points(group, guide, advice), *_excluded(group)) if point]
+    doubts = [point for point in (*trust.open_points(group), trust.noise_sentence(group)) if point]
+    proof = proof_figure(group, guide.qualities)
+    return Answer(_headline(group, guide, advice), found, doubts, _warnings(group, devices, hosts), proof)
 
 
 def parameters_in_words(count: float) -> str:
@@ -246,16 +255,15 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     if len(rest):
         than = tr_html("Slower: {}.") if baseline is None else tr_html("Faster than {}, too: {}.")
         points.append(than.format(*([] if baseline is None else [baseline.label]), _in_order(rest, guide)))
-    points.append(_texts_point(guide))
-    points += [_pays_point(best), trust.ceiling_point(best), _mfu_point(best), *_loss_points(group), *_series_points(group)]
-    if baseline is None:
-        return points
-    same, slower = (others[others.verdict == verdict] for verdict in ("same", "slower"))
-    if len(same):
-        points.append(tr_html("As fast as {}: {}.").format(baseline.label, units.listed(_with_ratios(same, guide))))
-    if len(slower):
-        points.append(tr_html("Slower than {}: {}.").format(baseline.label, units.listed(_with_ratios(slower[::-1], guide, priced=False))))
-    return points
+    if baseline is not None:
+        same, slower = (others[others.verdict == verdict] for verdict in ("same", "slower"))
+        if len(same):
+            points.append(tr_html("As fast as {}: {}.").format(baseline.label, units.listed(_with_ratios(same, guide))))
+        if len(slower):
+            behind = units.listed(_with_ratios(slower[::-1], guide, priced=False))
+            points.append(tr_html("Slower than {}: {}.").format(baseline.label, behind))
+    points += [_texts_point(guide), _phases_point(best, baseline), _pays_point(best), trust.ceiling_point(best), _mfu_point(best)]
+    return [*points, *_loss_points(group), *_series_points(group)]
 
 
 def _in_order(rows: pd.DataFrame, guide: Guide) -> Markup:
@@ -304,6 +312,19 @@ def _texts_point(guide: Guide) -> Markup | None:
         return None
     words = tr_html("A price in bits per byte is that of the text that the technique costs most: {}.")
     return words.format(tr(" or ").join(texts))
+
+
+def _phases_point(best: pd.Series, baseline: pd.Series | None) -> Markup | None:
+    """What a technique does to the reading of the prompt and to the writing of the reply, where it is not the same."""
+    if baseline is None or best.is_baseline:
+        return None
+    columns = ("decode_tokens_per_s", "prefill_tokens_per_s")
+    known = [name for name in columns if not (units.is_missing(best[name]) or units.is_missing(baseline[name])) and baseline[name] > 0]
+    ratios = [float(best[name] / baseline[name]) for name in known]
+    if len(ratios) < 2 or not max(ratios) > PHASES_DIFFER * min(ratios):
+        return None
+    words = tr_html("{} writes the reply {}× and reads the prompt {}× as fast as {} (means of all replies, which have no interval).")
+    return words.format(best.label, *(units.number(ratio, 2) for ratio in ratios), baseline.label)
 
 
 def _pays_point(best: pd.Series) -> Markup | None:

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.advice import CUDA_CONTEXT, GB
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
 
 # Sizes that cards are sold with, in GB.
 SOLD = (4, 6, 8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
-# Of its nominal GiB a driver shows at least so much: where the memory checks itself (ECC in GDDR: T4, L4, L40S), a sixteenth is gone.
-USABLE = 15 / 16
-# What CUDA itself takes beside PyTorch's allocator, whose peaks do not hold it; the whole device's do.
-CONTEXT = 2**29
 FITS, TIGHT, NOT = "fits", "tight", "too large"
 
 
@@ -38,7 +35,7 @@ class Fits:
 
 def usable(size: int) -> float:
     """Bytes that can be used on a card sold with `size` GB."""
-    return size * 2**30 * USABLE
+    return float(size * GB)
 
 
 def needs(group: Group, device_memory: float | None) -> list[Need]:
@@ -48,7 +45,7 @@ def needs(group: Group, device_memory: float | None) -> list[Need]:
         if row.status == "oom":
             found.append(Need(row.label, None, None, device_memory))
         elif row.status in MEASURED and row.memory_source in ("allocator", "device") and not units.is_missing(row.memory_peak):
-            beside = CONTEXT if row.memory_source == "allocator" else 0
+            beside = CUDA_CONTEXT if row.memory_source == "allocator" else 0
             held = [value for value in (row.memory_peak, row.memory_load_peak) if not units.is_missing(value)]
             taken = [*held, *(value for value in (row.memory_reserved,) if not units.is_missing(value))]
             found.append(Need(row.label, max(held) + beside, max(taken) + beside))

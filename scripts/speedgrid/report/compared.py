@@ -1,6 +1,8 @@
 """A comparison of two results in words, for the terminal and for the page alike. Pure."""
 
-from speedgrid.comparison import KEYS, TELLING, Change, Comparison
+from collections.abc import Sequence
+
+from speedgrid.comparison import KEYS, TELLING, Change, Comparison, Difference
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.stats import Estimate
@@ -35,8 +37,13 @@ def floors(compared: Comparison) -> list[str]:
 
 def differences(compared: Comparison) -> list[tuple[str, ...]]:
     """What differs around the cells: what, in A, in B, and in how many cells where that means something."""
+    return told(compared.differences)
+
+
+def told(found: Sequence[Difference]) -> list[tuple[str, ...]]:
+    """The same of such differences."""
     cells = tr("{count} cells")
-    return [(d.what, _cut(d.before), _cut(d.after), cells.format(count=d.cells) if d.cells else "") for d in compared.differences]
+    return [(d.what, _cut(d.before), _cut(d.after), cells.format(count=d.cells) if d.cells else "") for d in found]
 
 
 def _remark(change: Change) -> str:

@@ -20,13 +20,14 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from speedgrid import stats, workload
+from speedgrid import comparison, stats, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import MAIN_PACKAGES, Change, Comparison
 from speedgrid.report import (
     advised,
     cards,
     charts,
+    command,
     embedding,
     failures,
     overview,
@@ -223,7 +224,7 @@ def build(
         with embedding.unchecked():
             sections.append(_section(anchor, group, study, own["runs"], own["points"], figures, shown[group.kind], specifications))
     with embedding.unchecked():
-        sides = [_beside(number, one, specifications) for number, one in enumerate(devices.side_by_side(found), 1)]
+        sides = [_beside(number, one, specifications, of_group["runs"]) for number, one in enumerate(devices.side_by_side(found), 1)]
     known = machines(runs)
     anchors = {overview.keys(section.group): section.anchor for section in sections}
     # As the tables have them, where no two techniques of a group have one label.
@@ -280,9 +281,14 @@ def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> di
     if all(group.engaged.empty for group in groups):
         return None
     titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]
-    told, prices = study["study_file"] or "", study.get("prices", {})
-    guides = [advised.Guide(group.rows.to_dict("records"), told, known, prices.get(group.gpu)) for group in groups]
+    guides = [_guide_of(group, study, known) for group in groups]
     return advised.page_data(zip(titles, guides, strict=True))
+
+
+def _guide_of(group: Group, study: Mapping, known: Mapping) -> advised.Guide:
+    """The guide of a group; of one from elsewhere (report/together.py) with the names that its own study has."""
+    file, gpu = study.get("origins", {}).get(overview.keys(group), (study["study_file"] or "", group.gpu))
+    return advised.Guide(group.rows.assign(gpu=gpu).to_dict("records"), file, known, study.get("prices", {}).get(group.gpu))
 
 
 # A group's section
@@ -336,12 +342,18 @@ def _section(
     )
 
 
-def _beside(number: int, sides: devices.Sides, specifications: dict[str, dict]) -> dict:
-    """What the page shows of devices or models side by side; what its chart is goes into `specifications`."""
+def _beside(number: int, sides: devices.Sides, specifications: dict[str, dict], runs: Mapping[tuple, Sequence[Mapping]]) -> dict:
+    """What the page shows of devices or models side by side, of which each has its `runs`; what its chart is goes into `specifications`."""
     figure, name = devices.figure(sides), f"side-{number}"
     specifications[name] = embedding.specification(figure.chart)
     heads, rows = devices.table(sides)
-    return {"sides": sides, "figure": (figure, name), "heads": heads, "rows": rows}
+    told = {"sides": sides, "figure": (figure, name), "heads": heads, "rows": rows, "said": devices.in_words(sides)}
+    if sides.axis != "gpu":
+        return told | {"around": [], "work": []}
+    first, *others = ((name, runs.get(group, [])) for name, group in zip(sides.names, sides.groups, strict=True))
+    around = [(first[0], name, comparison.around(first[1], own)) for name, own in others]
+    work = [(one.what, a, one.before, b, one.after) for a, b, found in around for one in found if comparison.is_of_the_work(one)]
+    return told | {"work": work, "around": [(a, b, compared_words.told(found)) for a, b, found in around if found]}
 
 
 def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> ResultTable:
@@ -539,11 +551,12 @@ def time_span(runs: Sequence[Mapping]) -> str:
 
 
 def _command(study: Mapping) -> dict[str, str]:
-    file = study["study_file"]
-    other = file not in ("config.yaml", "", None)
+    """What to type, a line for each study whose cells are on the page."""
+    files = dict.fromkeys(origin.study_file for origin in study["origins"].values()) if "origins" in study else [study["study_file"] or ""]
+    others = ["" if file in command.DEFAULT else f" --configfile {file or command.UNKNOWN}" for file in files]
     return {
-        "speedgrid": "./speedgrid run" + (f" --study {file}" if other else ""),
-        "snakemake": "snakemake --cores 1 --use-conda" + (f" --configfile {file}" if other else ""),
+        "speedgrid": "\n".join(map(command.run, files)),
+        "snakemake": "\n".join(f"snakemake --cores 1 --use-conda{other}" for other in others),
     }
 
 

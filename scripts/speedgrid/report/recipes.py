@@ -231,7 +231,9 @@ def _transformers_legacy(technique: Technique) -> list[str]:
     told = [f"torch_dtype=torch.{technique.dtype}", f'device_map="{technique.device}"']
     if attention := options.get("attention"):
         told.append(f'attn_implementation="{attention}"')
-    imports, lines = list(FROM_TRANSFORMERS), [*technique.model, TOKENIZER]
+    imports = [*FROM_TRANSFORMERS, "from transformers import AutoConfig"]
+    newer = _saved_before_5("this is transformers 4.40", "take weights that an earlier release saved")
+    lines = [*technique.model, *newer, TOKENIZER]
     source = "MODEL"
     if technique.method == "autogptq":
         source = '"quantized"'
@@ -314,26 +316,39 @@ def _llamacpp(technique: Technique) -> list[str]:
 
 def _onnxruntime(technique: Technique) -> list[str]:
     imports = ["from optimum.exporters.onnx import main_export", "from optimum.onnxruntime import ORTModelForCausalLM"]
-    imports.append("from transformers import AutoTokenizer")
-    lines = [*technique.model, TOKENIZER, 'main_export(MODEL, "onnx", task="text-generation-with-past")  # once']
-    told = ['"onnx"']
+    imports.append("from transformers import AutoConfig, AutoTokenizer")
+    lines = [
+        *technique.model,
+        'FOLDER = "onnx"  # of the export, which is made once',
+        *_saved_before_5("what exports has transformers 4", "instead let FOLDER be an export of speedgrid, in results/checkpoints"),
+    ]
+    more, told = "", ["FOLDER"]
     if technique.transform.get("quantization") == "dynamic_int8":
-        imports.insert(0, "from onnxruntime.quantization import QuantType, quantize_dynamic")
-        lines = [
-            *technique.model,
-            TOKENIZER,
-            "# Once. Without tied weights stored once, so that the last layer is quantized, too.",
-            'main_export(MODEL, "onnx", task="text-generation-with-past", no_post_process=True)',
+        imports[:0] = ["import os", "from onnxruntime.quantization import QuantType, quantize_dynamic"]
+        more = ", no_post_process=True"
+        lines.append("# Without tied weights stored once, so that the last layer is quantized, too.")
+    lines.append(f'main_export(MODEL, FOLDER, task="text-generation-with-past"{more})')
+    if more:
+        lines += [
             "# A processor without VNNI needs QuantType.QUInt8; a model of more than 2 GiB use_external_data_format=True.",
-            'quantize_dynamic("onnx/model.onnx", "onnx/model_int8.onnx", op_types_to_quantize=["MatMul"], per_channel=True,'
+            'quantize_dynamic(f"{FOLDER}/model.onnx", f"{FOLDER}/model_int8.onnx", op_types_to_quantize=["MatMul"], per_channel=True,'
             " weight_type=QuantType.QInt8)",
+            'os.replace(f"{FOLDER}/model_int8.onnx", f"{FOLDER}/model.onnx")',
         ]
-        told.append('file_name="model_int8.onnx"')
     if technique.device == "cuda":
         told.append('provider="CUDAExecutionProvider"')
         told.append(f'provider_options={{"use_tf32": "{int(technique.options.get("tf32", False))}"}}')
-    lines.append(f"model = ORTModelForCausalLM.from_pretrained({', '.join(told)})")
+    lines += ["tokenizer = AutoTokenizer.from_pretrained(FOLDER)", f"model = ORTModelForCausalLM.from_pretrained({', '.join(told)})"]
     return [*imports, "", *lines, "", INPUTS, f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS})"]
+
+
+def _saved_before_5(why: str, instead: str) -> list[str]:
+    """Lines that stop at a checkpoint that transformers 5 saved, where an older one would read it: that fails at the tokenizer or, worse,
+    takes the base of rotary embeddings for another without a word (transforms/onnx.py)."""
+    return [
+        'if (AutoConfig.from_pretrained(MODEL).transformers_version or "") >= "5":',
+        f'    raise SystemExit("transformers 5 saved this model, and {why}, which reads it wrongly: {instead}")',
+    ]
 
 
 # Training, passes and attention alone

@@ -3,17 +3,19 @@
 Single replies are read from the measure.parquet of every cell; template, style and script are in the folder report/ of the project.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import altair
 import vl_convert
 import yaml
 
-from speedgrid import checkpoints, comparison, records, results
+from speedgrid import checkpoints, comparison, files, records, results
 from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import catalogues, collect, language, markdown, page, pictures
+from speedgrid.report.together import Told, without_plan
 from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parents[3] / "report"
@@ -26,30 +28,54 @@ FILES = {
 }
 
 
-def write(plan: Mapping, summary: Path, points: Path, runs: Path, out: Path, compared: comparison.Comparison | None) -> None:
-    """Write the page of a plan, from the three tables and the records of its cells that are there. Raises RecordError for tables that
-    cannot be read."""
-    rows = records.read(summary, SUMMARY).rows
+def read(plan: Mapping, summary: Path, points: Path, runs: Path, at: Callable[[str], str] = str) -> Told:
+    """What the page of a plan is made of: the three tables, and the records of its cells that are there. `at` says where a file of the plan
+    lies. Raises RecordError for tables that cannot be read."""
     jobs = plan["jobs"]
-    of_cells = [(tuple(cell[axis] for axis in AXES), runs_of(cell, jobs)) for cell in plan["cells"]]
-    replies = [row for _, own in of_cells for row in replies_of(own)]
-    states = {key: state for key, own in of_cells if (state := state_of(own))}
+    of_cells = [(tuple(cell[axis] for axis in AXES), runs_of(cell, jobs, at)) for cell in plan["cells"]]
     paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
-    scores = [row for path in paths for row in collect.find(path, SCORE, jobs[path], {}).rows]
-    told = (records.read(runs, RUNS).rows, replies, compared, records.read(points, POINTS).rows, scores, states)
+    return Told(
+        plan["study"],
+        records.read(summary, SUMMARY).rows,
+        records.read(runs, RUNS).rows if runs.exists() else [],
+        [row for _, own in of_cells for row in replies_of(own)],
+        records.read(points, POINTS).rows if points.exists() else [],
+        [row for path in paths for row in collect.find(at(path), SCORE, jobs[path], {}).rows],
+        {key: state for key, own in of_cells if (state := state_of(own))},
+    )
+
+
+def read_folder(path: Path) -> Told:
+    """What a page is made of, from a folder of results, or the folder that `results` is in; without the plan beside them, such as published
+    results, what the tables alone say. Raises RecordError for what is none, and for tables or a plan that cannot be read."""
+    found = files.summary_of(path)
+    if found is None:
+        raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet, which ./speedgrid report makes")
+    folder = found.parent
+    points, runs = (found.with_name(f"{table.name}.parquet") for table in (POINTS, RUNS))
+    plan = results.plan_of(folder)
+    if plan is None:
+        told = read({"study": {}, "cells": [], "jobs": {}}, found, points, runs)
+        return replace(told, study=without_plan(path.name, told.summary, told.runs))
+    return read(plan, found, points, runs, lambda name: str(results.moved(folder, name)))
+
+
+def write(told: Told, out: Path, compared: comparison.Comparison | None = None) -> None:
+    """Write the page, and what lies beside it. Raises RecordError where a folder of charts holds what speedgrid did not write."""
     parts = read_parts()
-    with language.spoken(parts.language(plan["study"])):
-        contents = page.contents(parts, plan["study"], rows, *told)
+    with language.spoken(parts.language(told.study)):
+        rows = (told.summary, told.runs, told.replies, compared, told.points, told.scores, told.states)
+        contents = page.contents(parts, told.study, *rows)
         html = page.written(parts, contents)
         # The page last: where it is there, so is what stands beside it.
         draw(contents["sections"], parts.style, out.with_name("figures"))
         headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
-        text = markdown.summary(plan["study"], headlines, contents["commits"], contents["device_names"])
+        text = markdown.summary(told.study, headlines, contents["commits"], contents["device_names"])
     for path, content in ((out.with_name("summary.md"), text), (out, html)):
         with records.replacing(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    measured = sum(row["rate"] is not None for row in rows)
-    say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(rows)} cells with figures")
+    measured = sum(row["rate"] is not None for row in told.summary)
+    say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(told.summary)} cells with figures")
 
 
 def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
@@ -66,9 +92,9 @@ def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
         raise records.RecordError(str(error)) from None
 
 
-def runs_of(cell: dict, jobs: Mapping[str, Mapping]) -> list[records.Record]:
+def runs_of(cell: dict, jobs: Mapping[str, Mapping], at: Callable[[str], str] = str) -> list[records.Record]:
     """The records of all runs of a cell of the plan, in their order."""
-    return [collect.read_replies(path, jobs[path]) for path in (f"{cell['folder']}/measure.parquet", *cell["again"])]
+    return [collect.read_replies(at(path), jobs[path]) for path in (f"{cell['folder']}/measure.parquet", *cell["again"])]
 
 
 def replies_of(runs: Sequence[records.Record]) -> list[dict]:
@@ -84,7 +110,7 @@ def state_of(runs: Sequence[records.Record]) -> dict:
 
 def compare_with(other: str, folder: Path) -> comparison.Comparison | None:
     """These results, in `folder`, compared with the others that the study names; None where it names none."""
-    return comparison.compare(results.read(Path(other).expanduser()), results.read(folder)) if other else None
+    return comparison.compare(*results.read_both(Path(other).expanduser(), folder)) if other else None
 
 
 def read_parts() -> page.Parts:

@@ -4,10 +4,12 @@ base.py is what they share, families.py the colours. A chart that has no data is
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from speedgrid.report.charts import energy, latency, memory, money, phases, quality, reading, runs, sizes, speed, starts, tradeoff
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.tables import Group
+from speedgrid.schema import NOT_RUN
 
 OF_REPLIES = (
     *(speed.speed_figure, speed.speedup_figure, phases.phases_figure, speed.ceiling_figure, latency.latency_figure),
@@ -28,5 +30,8 @@ def figures(group: Group, points: Sequence[Mapping] = ()) -> list[Figure]:
     if points:
         found = [*(make(group, points) for make in OF_SIZES), starts.cold_figure(group)]
     else:
-        found = [make(group) for make in (OF_REPLIES if group.is_generation else OF_STEPS)]
+        # What no job has come to is named once, where the speeds are.
+        come_to = replace(group, rows=group.rows[group.rows.status != NOT_RUN])
+        made = OF_REPLIES if group.is_generation else OF_STEPS
+        found = [make(group if make is speed.speed_figure else come_to) for make in made]
     return [figure for figure in found if figure]

@@ -1,9 +1,10 @@
 """What the charts share: how a figure is described, rows with their labels, axes, colours, tooltips, and dots of single replies. Pure.
 
 Colours are CSS variables (`var(--…)`, see report/style.css): the SVG takes them from the page, so that one chart is right in a light page,
-a dark page and on paper. Charts are as wide as the page gives them. Every technique of a group has its row in every chart of rows: one that
-was not active is grey, one that could not run says why instead of having a bar. A chart embeds the columns that it asks `prepare` for and
-no others. The technique that is chosen keeps its colours while the rest fades: the page sets the parameter `chosen` of all its charts.
+a dark page and on paper. Charts are as wide as the page gives them. Every technique that a job came to has its row in every chart of rows:
+one that was not active is grey, one that could not run says why instead of having a bar. A chart embeds the columns that it asks `prepare`
+for and no others. The technique that is chosen keeps its colours while the rest fades: the page sets the parameter `chosen` of all its
+charts.
 """
 
 import math

@@ -24,10 +24,12 @@ OFFSETS = 7  # pixels between the sides of a row
 
 @dataclass(frozen=True)
 class Row:
-    """A technique that all sides have: its family, its speed-up on each, and whether these differ, in words (empty where they may not)."""
+    """A technique that all sides have: its family, its speed and its speed-up on each, and whether these speed-ups differ, in words (empty
+    where they may not)."""
 
     label: str
     family: str
+    rates: list[float]
     speedups: list[Estimate]
     differs: str
 
@@ -142,11 +144,24 @@ def chart(sides: Sides) -> alt.LayerChart:
     return base.as_page(layers, max(40, 14 + 9 * len(sides.names)) * len(rows))
 
 
-def table(sides: Sides) -> tuple[list[str], list[tuple[str, list[str], str]]]:
-    """The heads of the sides, and rows of (technique, a text for each side, how they differ); the baseline's speeds first."""
-    speeds = [f"{base.interval(speed.value, speed.low, speed.high)} {sides.unit}/s" for speed in sides.speeds]
+def in_words(sides: Sides) -> str:
+    """Which speed-ups differ, in a sentence."""
+    among = tr(" and ").join(sides.names)
+    different = [row for row in sides.rows if row.differs]
+    if not different:
+        return tr("No speed-up differs between {} by more than these runs explain.").format(among)
+    told = [f"{row.label} ({tr(' and ').join(f'{units.number(one.value)}×' for one in row.speedups)})" for row in different]
+    return tr("Between {0} these speed-ups differ by more than the runs explain: {1}.").format(among, tr(", ").join(told))
+
+
+def table(sides: Sides) -> tuple[list[str], list[tuple[str, list[tuple[str, str]], str]]]:
+    """The heads of the sides, and rows of (technique, for each side a text and what stands below it, how they differ); the baseline's
+    speeds first, speed-ups with their speeds below."""
+    speeds = [(base.interval(speed.value, speed.low, speed.high) + f" {sides.unit}/s", "") for speed in sides.speeds]
     ordered = sorted(sides.rows, key=lambda row: -row.speedups[0].value)
-    return sides.names, [(sides.baseline, speeds, ""), *((row.label, _texts(row), row.differs) for row in ordered)]
+    below = {row.label: [f"{units.number(rate)} {sides.unit}/s" for rate in row.rates] for row in ordered}
+    own = [(row.label, list(zip(_texts(row), below[row.label], strict=True)), row.differs) for row in ordered]
+    return sides.names, [(sides.baseline, speeds, ""), *own]
 
 
 def _texts(row: Row) -> list[str]:
@@ -170,7 +185,8 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
     if not both:
         return None
     names = [getattr(group, axis) for group in groups]
-    rows = [_row(figures[0].loc[technique], [_speedup(own.loc[technique]) for own in figures], names) for technique in both]
+    of = {technique: [own.loc[technique] for own in figures] for technique in both}
+    rows = [_row(own[0], [float(one.rate) for one in own], [_speedup(one) for one in own], names) for own in of.values()]
     some = {row.label: None for own in figures for technique, row in own.iterrows() if technique not in both}
     baselines = [group.baseline for group in groups if group.baseline is not None]
     return Sides(
@@ -186,7 +202,7 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
     )
 
 
-def _row(row: pd.Series, speedups: list[Estimate], names: Sequence[str]) -> Row:
+def _row(row: pd.Series, rates: list[float], speedups: list[Estimate], names: Sequence[str]) -> Row:
     """The row, with the pair that differs most of those that surely do."""
     surest: tuple[float, str] = (0.0, "")
     for one, other in combinations(range(len(names)), 2):
@@ -197,7 +213,7 @@ def _row(row: pd.Series, speedups: list[Estimate], names: Sequence[str]) -> Row:
             text, ends = units.with_interval(ratio.value, ratio.low, ratio.high)
             said = tr("{0}× as much on {1} as on {2} ({3})").format(text, names[one], names[other], ends)
             surest = max(surest, (ratio.value, said))
-    return Row(row.label, row.family, speedups, surest[1])
+    return Row(row.label, row.family, rates, speedups, surest[1])
 
 
 def _speedup(row: pd.Series) -> Estimate:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from speedgrid.report.charts import base, families
 from speedgrid.report.charts.base import INK, MUTED
-from speedgrid.report.charts.labels import LINE, spread
+from speedgrid.report.charts.labels import LINE, spread, wrapped
 
 HEIGHT = 340
-LABEL = 18  # characters of the name at the end of a line, so that the lines have room on a phone
+LABEL = 18  # characters of a name where it has one line alone
 MOST_LINES = 12  # that can be read in one chart
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # of the lines of one family
 
@@ -40,7 +40,7 @@ def domain(values: pd.Series, log: bool) -> list[float]:
 
 
 def shortened(name: str) -> str:
-    """A name as it stands at the end of a line."""
+    """A name where it has one line of text alone."""
     return name if len(name) <= LABEL else name[: LABEL - 1].rstrip() + "…"
 
 
@@ -54,8 +54,10 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     scale = math.log if log else float
     low, high = map(scale, ends)
     pixels = [HEIGHT * (high - scale(value)) / (high - low) for value in last[y_field]]
-    last["label"] = [shortened(name) for name in names]
-    last["dy"] = [to - at for at, to in zip(pixels, spread(pixels, LINE, 0, HEIGHT), strict=True)]
+    last["label_lines"] = [wrapped(name) for name in names]
+    more = [text.count("\n") * LINE for text in last.label_lines]  # the pixels that a second line takes
+    last["dy"] = [to - at for at, to in zip(pixels, spread(pixels, LINE + max(more), 0, HEIGHT), strict=True)]
+    last["text_dy"] = [dy - height / 2 for dy, height in zip(last["dy"], more, strict=True)]  # Vega centres the first line
     color = base.color(table)
     line = alt.Chart(table).encode(x=x, y=y, color=color)
     shaped: dict[str, Any] = {"interpolate": "step-after"} if step else {}
@@ -71,12 +73,12 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     named = alt.Chart(last).encode(y=y)
     edge = alt.X("edge:Q", title=x["title"], scale=x["scale"], axis=x["axis"])
     leader = named.mark_rule(strokeWidth=1, x2Offset=6, y2Offset=alt.ExprRef("datum.dy"))
-    text = named.mark_text(align="left", dx=9, dy=alt.ExprRef("datum.dy"), fontSize=11.5)
+    text = named.mark_text(align="left", dx=9, dy=alt.ExprRef("datum.text_dy"), fontSize=11.5, lineBreak="\n", lineHeight=LINE)
     ink = alt.ColorValue(INK, condition={"test": f"datum.state == '{families.OFF}'", "value": MUTED})
     return [
         leader.encode(x=x, x2=alt.X2("edge"), y2=alt.Y2(y_field), color=color, opacity=base.opacity(0.35)),
         *layers,
-        text.encode(x=edge, text=alt.Text("label:N"), color=ink, opacity=base.opacity()),
+        text.encode(x=edge, text=alt.Text("label_lines:N"), color=ink, opacity=base.opacity()),
     ]
 
 

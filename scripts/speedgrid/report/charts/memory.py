@@ -6,6 +6,7 @@ import altair as alt
 import pandas as pd
 
 from speedgrid.report import cards, units
+from speedgrid.report.advice import CUDA_CONTEXT
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.language import tr
@@ -95,7 +96,7 @@ def _shown(rows: pd.DataFrame) -> list[int]:
 
 def _room(sizes: Sequence[int]) -> dict[int, float]:
     """Bytes that a peak may have on cards of these sizes."""
-    return {size: cards.usable(size) - cards.CONTEXT for size in sizes}
+    return {size: cards.usable(size) - CUDA_CONTEXT for size in sizes}
 
 
 def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart:

@@ -1,0 +1,171 @@
+"""One page of several folders of results: what devices are called, what is joined, and what differs between the sides."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import make_page
+import pytest
+import records_factory as made
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import quick_parts, tables_of
+from speedgrid import comparison, records
+from speedgrid.report import rendering, together
+from speedgrid.schema import POINTS, RUNS, SUMMARY
+
+L4 = made.GPU_MACHINE | {"device_name": "NVIDIA L4", "device_uuid": "GPU-l4", "driver": "550.54.15", "host": "other"}
+CELLS = [replace(cell, again=(cell.speed * 1.01, cell.speed * 0.99)) for cell in made.DEFAULT_CELLS[:3]]
+SLOW = [replace(cell, speed=12.0 + number / 10, again=(12.1, 12.0)) for number, cell in enumerate(CELLS)]
+
+
+def side(
+    root: Path, cells: Sequence[made.Made] = CELLS, machine: Mapping = made.GPU_MACHINE, study: Mapping | None = None, **options
+) -> Path:
+    """A folder with results as a run leaves them, with their plan."""
+    grid = made.write_group(root, cells, machine=machine, **options)
+    summary, runs, _ = tables_of(grid)
+    told = study or made.study(cells=cells)
+    for table, rows in ((SUMMARY, summary), (POINTS, []), (RUNS, [{"study": told["name"]} | run for run in runs])):
+        records.write(root / "results" / f"{table.name}.parquet", table, rows)
+    plan = made.write_plan(root, grid, told)
+    (root / "results" / "plan.json").write_text(plan.read_text().replace(f"{root}/", ""))
+    return root
+
+
+def joined(*folders: Path) -> together.Told:
+    return together.together(list(zip(together.labels(folders), map(rendering.read_folder, folders), strict=True)))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> list[Path]:
+    """One study on two machines, whose device has the same name in both."""
+    root = tmp_path_factory.mktemp("two")
+    return [side(root / "here"), side(root / "there", SLOW, L4)]
+
+
+def test_devices_of_one_name_are_called_what_they_are(two):
+    told = joined(*two)
+    assert {row["gpu"] for row in told.summary} == {"NVIDIA H200", "NVIDIA L4"}
+    assert {row["gpu"] for row in told.replies} == {row["gpu"] for row in told.scores} == {"NVIDIA H200", "NVIDIA L4"}
+    assert len(told.replies) == 2 * 3 * 3 * 20
+    assert told.study["name"] == "default"
+    assert told.study["origins"]["NVIDIA L4", "generate", "stdlib-llama"] == ("config.yaml", "local")
+
+
+def test_results_that_were_moved_are_read_where_they_lie_now(two, tmp_path):
+    moved = tmp_path / "results of last month"
+    shutil.copytree(two[0] / "results", moved)
+    assert len(rendering.read_folder(moved).replies) == 3 * 3 * 20
+    (moved / "plan.json").write_text("{}")
+    with pytest.raises(records.RecordError, match=r"plan\.json: cannot be read as a plan"):
+        rendering.read_folder(moved)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["L4", "H100"]), st.sampled_from("xy")), min_size=1, max_size=5))
+def test_no_two_groups_of_different_folders_are_one(cells):
+    """Of every choice of devices' names, kinds and models: what was measured apart stays apart, and names are kept where they can be."""
+    sides = [
+        (f"folder {number}", [{"gpu": gpu, "device_name": kind, "experiment": "e", "model": model}])
+        for number, (gpu, kind, model) in enumerate(cells)
+    ]
+    named = together.names(sides)
+    groups = [(own[row["gpu"]], row["experiment"], row["model"]) for (_, rows), own in zip(sides, named, strict=True) for row in rows]
+    assert len(set(groups)) == len(groups)
+    if len({gpu for gpu, *_ in cells}) == len(cells):
+        assert named == [{gpu: gpu} for gpu, *_ in cells]
+
+
+def test_one_kind_of_device_in_two_folders_is_told_apart_by_them(tmp_path):
+    a, b = side(tmp_path / "monday"), side(tmp_path / "friday", machine=made.GPU_MACHINE | {"host": "other"})
+    assert {row["gpu"] for row in joined(a, b).summary} == {"NVIDIA H200 (monday)", "NVIDIA H200 (friday)"}
+
+
+def test_labels_are_what_paths_have_not_in_common():
+    assert together.labels([Path("/a/x/results"), Path("/a/y/results")]) == ["x", "y"]
+    assert together.labels([Path("/a/results"), Path("/a/results/older")]) == ["a", "older"]
+    assert together.labels([Path("/a/x/s2/results"), Path("/a/y/s2/results")]) == ["x/s2", "y/s2"]
+    assert together.labels([Path("/a/results"), Path("/a/a/results")]) == ["a", "a/a"]
+    assert together.labels([Path("/a/b/one")]) == ["one"]
+
+
+def test_what_several_studies_say_is_joined_and_settings_that_differ_stand_below_each_other(tmp_path):
+    other = made.study(cells=CELLS) | {"name": "mine", "study_file": "studies/mine.yaml", "seed": 8}
+    other["experiments"] = {"generate": other["experiments"]["generate"] | {"replies": 99}}
+    told = joined(side(tmp_path / "a"), side(tmp_path / "b", SLOW, L4, other)).study
+    assert (told["name"], told["seed"], told["study_file"]) == ("default, mine", "7, 8", "config.yaml, studies/mine.yaml")
+    assert {name: settings["replies"] for name, settings in told["experiments"].items()} == {"generate": 20, "generate (b)": 99}
+    assert told["title"] == "Speed-up techniques on this machine"
+
+
+def written(folders: list[Path], out: Path, monkeypatch) -> str:
+    monkeypatch.setattr(rendering, "read_parts", quick_parts)
+    monkeypatch.setenv("SPEEDGRID_TOGETHER", json.dumps({"results": list(map(str, folders)), "out": str(out)}))
+    monkeypatch.setattr("sys.argv", ["make_page.py"])
+    make_page.main()
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_has_both_with_what_differs_and_their_own_commands(two, tmp_path, monkeypatch):
+    before = sorted(path for folder in two for path in folder.rglob("*"))
+    html = written(two, tmp_path / "out", monkeypatch)
+    said = re.search(r"Between NVIDIA H200 and NVIDIA L4 these speed-ups differ by more than the runs explain: (.*)\.", html)
+    assert said
+    assert "torch.compile (static cache) (1.92× and 1.01×)" in said[1]
+    assert html.index('id="side-by-side"') < html.index('id="groups"')
+    # Speeds beside speed-ups, and what else is not the same.
+    assert re.search(
+        r'<th scope="row">torch\.compile \(static cache\)<td>1\.9[^<]*<small>9\d\.\d token/s</small><td>1\.0[^<]*<small>12\.\d token/s',
+        html,
+    )
+    assert re.search(r'<th scope="row">driver<td class="text">570\.86\.15<td class="text">550\.54\.15', html)
+    assert "Not the same work" not in html
+    # The guide's command is that of the study on its own machine.
+    guide = json.loads(re.search(r'id="guide-data">(.*?)</script>', html)[1])
+    assert [group["command"] for group in guide["groups"]] == [
+        "./speedgrid run -- results/local/generate/stdlib-llama/@/measure.parquet"
+    ] * 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
+        "figures",
+        "report.html",
+        "summary.md",
+    ]
+    assert sorted(path for folder in two for path in folder.rglob("*")) == before
+
+
+def test_work_that_was_not_the_same_is_said(two):
+    def with_settings(settings: dict) -> list[dict]:
+        return [run | {"job": json.dumps({"settings": settings, "gpu": "x"})} for run in rendering.read_folder(two[0]).runs]
+
+    short, long = with_settings({"prompt_tokens": 128, "replies": 10}), with_settings({"prompt_tokens": 1024, "replies": 30})
+    found = comparison.around(short, long)
+    assert [(one.what, one.before, one.after) for one in found] == [
+        ("settings.prompt_tokens", "128", "1024"),
+        ("settings.replies", "10", "30"),
+    ]
+    assert [comparison.is_of_the_work(one) for one in found] == [True, False]
+
+
+def test_published_tables_without_a_plan_have_a_page(two, tmp_path, monkeypatch):
+    folders = [tmp_path / "published" / name for name in ("h200", "l4")]
+    for folder, of in zip(folders, two, strict=True):
+        folder.mkdir(parents=True)
+        for name in ("summary", "runs"):
+            shutil.copy(of / "results" / f"{name}.parquet", folder)
+    html = written([tmp_path / "published"], tmp_path / "out", monkeypatch)
+    assert "stdlib-llama · generate · NVIDIA L4" in html
+    assert "--study STUDY.yaml" in html
+    assert 'id="side-by-side"' in html
+
+
+def test_what_is_no_result_is_one_line(tmp_path, monkeypatch, capfd):
+    with pytest.raises(SystemExit) as ended:
+        written([tmp_path], tmp_path / "out", monkeypatch)
+    assert ended.value.code == 1
+    said = [line for line in capfd.readouterr().out.splitlines() if line]
+    assert said == [f"speedgrid: {tmp_path}: not a results folder; it has no summary.parquet, which ./speedgrid report makes"]
+    assert not os.path.exists(tmp_path / "out")
