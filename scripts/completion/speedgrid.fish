@@ -64,7 +64,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using new' -l shape -x -d 'instead: r
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l revision -x -d 'branch, tag or commit of the repository (default: main)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l file -x -d 'the GGUF file of a repository that has several'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l goal -xka "speed memory quality" -d 'what to optimise for (default: speed)'
-complete -c speedgrid -n '_shtab_speedgrid_using new' -l vram -x -d 'memory that a technique may take (default: what the device has)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l vram -x -d 'memory of the card; of the process on a processor (default: what is here)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l gpu -x -d 'write the study for another machine with this GPU, such as '"'"'RTX 4070'"'"'; give its memory with --vram'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l batch -x -d 'batch size (default: 1)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l minutes -x -d 'total time that the study may take, by estimate'

@@ -120,7 +120,7 @@ _shtab_speedgrid_new_options=(
   "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
   "--file[the GGUF file of a repository that has several]:file:"
   "--goal[what to optimise for (default\: speed)]:goal:(speed memory quality)"
-  "--vram[memory that a technique may take (default\: what the device has)]:GB:"
+  "--vram[memory of the card\; of the process on a processor (default\: what is here)]:GB:"
   "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:"
   "--batch[batch size (default\: 1)]:N:"
   "--minutes[total time that the study may take, by estimate]:N:"
