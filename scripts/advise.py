@@ -42,8 +42,8 @@ def main() -> int:
     else:
         with language.spoken(told_of.catalogue):
             told = in_words(guides, ask)
-    # Spaces that do not break are for the page.
-    commands.say(told.replace("\u00a0", " "))
+    # Spaces that do not break, and commands of a clone, are for the page.
+    commands.say(told.replace("\u00a0", " ").replace("./speedgrid", commands.COMMAND))
     return 0
 
 
@@ -57,12 +57,12 @@ class Mistake(Exception):
 def results_folder(path: Path) -> Path:
     """The folder with the summary: the one that is named, or `results` in it. Raises Mistake where there is none."""
     if not path.exists():
-        raise Mistake(f"{path}: no such folder; measure something first (./speedgrid run), or name the results with --results DIR")
+        raise Mistake(f"{path}: no such folder; measure something first ({commands.COMMAND} run), or name the results with --results DIR")
     if path.name == "summary.parquet" and path.is_file():
         return path.parent
     folder = next((at for at in (path, path / "results") if (at / "summary.parquet").is_file()), None)
     if folder is None:
-        raise Mistake(f"{path}: has no summary.parquet; ./speedgrid report makes it of what was measured so far")
+        raise Mistake(f"{path}: has no summary.parquet; {commands.COMMAND} report makes it of what was measured so far")
     return folder
 
 

@@ -41,7 +41,7 @@ SCHEMA = "rules/schemas/study.schema.yaml"
 
 
 def main() -> None:
-    told = commands.one("new", readiness.COMMAND).parse_args()
+    told = commands.one("new", commands.COMMAND).parse_args()
     try:
         if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
             write(told, dialogue.ask(told, find))
@@ -120,8 +120,8 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     if wish.gpu:
         where = " and the model in the same place" if {"local", "gguf"} & set(source.entry) else ""
-        return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {readiness.COMMAND} run --study {path}"]
-    return [*lines, f"{readiness.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
+        return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {commands.COMMAND} run --study {path}"]
+    return [*lines, f"{commands.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
 
 
 # The model

@@ -12,9 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 MISTAKE = 2
+# As the user types it: in a clone, or where speedgrid is installed from a wheel.
+COMMAND = "./speedgrid" if (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file() else "speedgrid"
 SHELLS = ("bash", "zsh", "fish")
 # What `clean` tells apart, each with what it is.
 KINDS = {

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import hub
+from speedgrid.commands import COMMAND
 from speedgrid.study import StudyError, repository
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
@@ -36,7 +37,7 @@ def applied(study: Mapping, study_file: Path, where: str) -> dict:
     held = read(file) if moving(study) else {}
     for name, entry in moving(study).items():
         at = f"{where}: models.{name}.revision"
-        write = f"write its commit, all 40 digits, or run `./speedgrid lock {where}`"
+        write = f"write its commit, all 40 digits, or run `{COMMAND} lock {where}`"
         if name not in held:
             raise StudyError(f"{at}: {entry['revision']!r} is a branch or tag, which moves; {write}, which keeps it in {file.name}")
         if {key: held[name][key] for key in entry} != entry:
@@ -59,7 +60,7 @@ def read(file: Path) -> dict[str, dict[str, str]]:
     except OSError as error:
         raise StudyError(f"{file.name}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StudyError(f"{file.name}: is damaged; delete it and run `./speedgrid lock` again") from None
+        raise StudyError(f"{file.name}: is damaged; delete it and run `{COMMAND} lock` again") from None
     return models
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from speedgrid import hardware
+from speedgrid.commands import COMMAND
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import repository
 
-COMMAND = "./speedgrid" if (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file() else "speedgrid"
 READY, NEEDS, CANNOT = "ready", "needs", "cannot"
 REPORT_ENV = "report"  # every study ends in it
 # Three times the seconds after which snakemake-executor-plugin-slurm asks first: below it does not trust `squeue`.

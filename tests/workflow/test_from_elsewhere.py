@@ -213,6 +213,7 @@ def speedgrid(installed: Path, here: Path, *arguments: str) -> subprocess.Comple
 def test_the_wheel_runs_in_a_folder_that_has_nothing_of_speedgrid(installed, here):
     package = next(installed.parents[1].glob("lib/python*/site-packages/speedgrid_workflow"))
     assert speedgrid(installed, here, "--version").stdout == "speedgrid 0.1.0\n"
+    assert "measure something first (speedgrid run)" in speedgrid(installed, here, "advise").stderr
     before = files_in(package)
     done = speedgrid(installed, here, "run", "--no-conda", "--study", "mine.yaml")
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speedgrid import hardware, records
+from speedgrid.commands import COMMAND
 from speedgrid.planning.grid import Grid
 from speedgrid.schema import MEASURE, PROBE, Table
 from speedgrid.snakemake_seam import Run, is_forced
@@ -40,8 +41,8 @@ def of_another_device(grid: Grid, workflow) -> str:
                 return (
                     f"{grid.study_file}: gpus.{gpu}: results/{gpu} was measured on {facts['device_name']!r} (machine {facts['host']}), and"
                     f" this machine has {' and '.join(map(repr, dict.fromkeys(here))) or 'no such GPU'}. To measure here, move it away"
-                    f" (mv results older); ./speedgrid report --study {shlex.quote(grid.study_file)} makes a page of what is there, and"
-                    " ./speedgrid compare older results holds the two against each other"
+                    f" (mv results older); {COMMAND} report --study {shlex.quote(grid.study_file)} makes a page of what is there, and"
+                    f" {COMMAND} compare older results holds the two against each other"
                 )
     return ""
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import environments, fingerprint, records, sharpen
+from speedgrid.commands import COMMAND
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
-from speedgrid.readiness import COMMAND
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run, spare_lookups
 from speedgrid.study import StudyError, read
@@ -136,7 +136,7 @@ def make_page(study_file: str, run: Run, goes_on: bool = False) -> None:
 
     Raises StudyError with a line that says why there is none.
     """
-    python, advice = run.python_of("report"), "; ./speedgrid report makes one"
+    python, advice = run.python_of("report"), f"; {COMMAND} report makes one"
     if python is None:
         return
     if not python.exists():
