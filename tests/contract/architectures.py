@@ -315,13 +315,15 @@ IN_ONNX = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "stablelm", "olmo2", "granite", "cohere"),
     *("nemotron", "smollm3", "gpt2", "gpt_neox", "gpt_neo", "gptj", "bloom", "mpt", "opt", "qwen3_moe", "gpt_oss"),
 )
-# vLLM takes most of a minute to start: the families that are asked for most, all ways of a sliding window, and experts.
+IN_Q8_0 = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "stablelm", "starcoder2", "olmo2", "olmo3", "granite", "cohere")
+# vLLM takes a minute to start: the families that are asked for most, all ways of a sliding window, and experts. No Cohere2, of which vLLM
+# has a layer with a window see one token more than transformers does.
 WITH_VLLM = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "gpt2", "starcoder2", "olmo2", "granite", "opt", "exaone4"),
-    *("cohere2", "mixtral", "qwen3_moe", "gpt_oss"),
+    *("mixtral", "qwen3_moe", "gpt_oss"),
 )
-IN_VLLM = WITH_VLLM
-TAKEN = {"gguf_f16": IN_GGUF, "gguf_q8_0": IN_GGUF, "onnx_fp32": IN_ONNX, "vllm_eager": IN_VLLM}
+IN_VLLM = ("llama", "mistral", "gemma2", "exaone4", "qwen3_moe")
+TAKEN = {"gguf_f16": IN_GGUF, "gguf_q8_0": IN_Q8_0, "onnx_fp32": IN_ONNX, "vllm_eager": IN_VLLM}
 # What is twice as wide for vLLM, whose attention on a processor takes heads of 32 numbers and more.
 WIDTHS = ("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "head_dim", "query_pre_attn_scalar")
 TECHNIQUES = (
@@ -353,7 +355,7 @@ NO_DECODERS = ("bert", "roberta", "electra")
 # How far log-probabilities of the fixed text may be from those of the plain pass: as float32 rounds, and by the format; experts are chosen
 # by a router whose choice a rounding can change. Of a pruned model nothing is expected but numbers.
 LOSSLESS = 2e-3
-TOLERANCE = {"bf16": 0.2, "gguf_f16": 0.05, "gguf_q8_0": 0.5, "bnb_int8": 0.5, "bnb_nf4": 3.0, "torchao_int8": 0.5, "prune_30": 1e3}
+TOLERANCE = {"bf16": 0.2, "gguf_f16": 0.05, "gguf_q8_0": 0.3, "bnb_int8": 0.5, "bnb_nf4": 3.0, "torchao_int8": 0.5, "prune_30": 1e3}
 EXPERTS_TOLERANCE = 1.5
 PROMPT = "def add(a, b):\n    return a + b\n\ndef add(a, b):"
 SETTINGS = {"max_new_tokens": 8, "warmup_replies": 1, "batch_size": 1, "ignore_eos": True}
@@ -495,13 +497,14 @@ def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: s
             proof = engine.prove(text, SETTINGS)
         finally:
             engine.close()
-    ours = torch.empty_like(wanted[0])
-    ours.scatter_(1, torch.tensor(found.tokens), torch.tensor(found.logarithms))
+    # Of some engines the likeliest alone.
+    rows = zip(found.tokens, found.logarithms, wanted[0], strict=True)
+    apart = torch.stack([(torch.tensor(ours) - plain[torch.tensor(tokens)]).abs().max() for tokens, ours, plain in rows])
     same = sum(a == b for a, b in zip(reply.token_ids[0], wanted[1], strict=True))
     return {
         "status": "ok" if proof.engaged else "not_engaged",
         "reason": proof.reason,
-        "apart": (ours - wanted[0]).abs().max().item(),
+        "apart": apart.max().item(),
         "same_tokens": same,
         "evidence": proof.evidence,
     }

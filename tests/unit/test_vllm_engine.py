@@ -249,3 +249,18 @@ def test_the_weights_of_vllms_layers_are_counted_by_its_method_for_them():
     attention, norm = SimpleNamespace(quant_method=method("Fp8KVCacheMethod")), SimpleNamespace()
     counts = engine.layer_weights([linear, linear, experts, words, attention, norm])
     assert counts == {"Fp8LinearMethod": 2 * 64 * 128, "UnquantizedFusedMoEMethod": 3 * 8 * 64 * 256}
+
+
+def test_as_many_next_tokens_are_told_as_were_asked_for_where_several_have_one_rank():
+    def ranked(*pairs):
+        return {token: SimpleNamespace(rank=rank, logprob=-float(rank)) for token, rank in pairs}
+
+    # The token that stands there comes beside the likeliest; here it has the rank of the last of them.
+    answer = SimpleNamespace(
+        prompt_logprobs=[None, ranked((5, 1), (7, 2), (3, 2))], outputs=[SimpleNamespace(logprobs=[ranked((1, 2), (2, 1))])]
+    )
+    one = object.__new__(engine.Engine)
+    one._scored = lambda sequences, count: [answer]
+    (found,) = one._next_tokens([[4, 3]], 2)
+    assert found.tokens == [[5, 3], [2, 1]]
+    assert [len(row) for row in found.logarithms] == [2, 2]

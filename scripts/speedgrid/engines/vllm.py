@@ -177,8 +177,8 @@ class Engine(base.Engine):
         answers = []
         for answer in self._scored(sequences, min(count, MOST_LIKELIEST)):
             after = [*answer.prompt_logprobs[1:], answer.outputs[0].logprobs[0]]
-            # vLLM adds the token that stands there, whatever its rank.
-            ranked = [sorted((one.rank, token, one.logprob) for token, one in found.items() if one.rank <= count) for found in after]
+            # vLLM adds the token that stands there, whatever its rank, and of equal ones each has the same.
+            ranked = [sorted((one.rank, token, one.logprob) for token, one in found.items())[:count] for found in after]
             answers.append(base.Likeliest(*([[one[part] for one in found] for found in ranked] for part in (1, 2))))
         return answers
 
