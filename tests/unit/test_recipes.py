@@ -154,3 +154,4 @@ def test_code_for_an_older_transformers_stops_at_what_transformers_5_saved(name)
         assert "AutoTokenizer.from_pretrained(FOLDER)" in code
         assert "ORTModelForCausalLM.from_pretrained(FOLDER" in code
         assert "file_name" not in code
+        assert "return_token_type_ids=False" in code

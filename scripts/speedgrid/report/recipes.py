@@ -339,7 +339,9 @@ def _onnxruntime(technique: Technique) -> list[str]:
         told.append('provider="CUDAExecutionProvider"')
         told.append(f'provider_options={{"use_tf32": "{int(technique.options.get("tf32", False))}"}}')
     lines += ["tokenizer = AutoTokenizer.from_pretrained(FOLDER)", f"model = ORTModelForCausalLM.from_pretrained({', '.join(told)})"]
-    return [*imports, "", *lines, "", INPUTS, f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS})"]
+    # Tokenizers of transformers 4 that come as a file alone make types of tokens, too, which a graph does not take.
+    inputs = INPUTS.replace("return_tensors", "return_token_type_ids=False, return_tensors")
+    return [*imports, "", *lines, "", inputs, f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS})"]
 
 
 def _saved_before_5(why: str, instead: str) -> list[str]:
