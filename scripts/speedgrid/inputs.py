@@ -69,6 +69,9 @@ def _text(path: str, roots: Sequence[Path], at: str) -> dict:
         # A pipe or a device might be read for ever.
         raise StudyError(f"{at}: {path} is {'a folder' if (roots[0] / found).is_dir() else 'a device or pipe'}; name a text file")
     try:
+        # Told by its size: what the kernel shows as an empty file, such as /proc/kmsg, may be read for ever.
+        if not (roots[0] / found).stat().st_size:
+            raise StudyError(f"{at}: {path} is empty")
         said = corpus.text_file(roots[0] / found, corpus.CALIBRATION_BYTES)[0][1]
         with open(roots[0] / found, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -315,7 +315,10 @@ IN_ONNX = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "stablelm", "olmo2", "granite", "cohere"),
     *("nemotron", "smollm3", "gpt2", "gpt_neox", "gpt_neo", "gptj", "bloom", "mpt", "opt", "qwen3_moe", "gpt_oss"),
 )
-IN_Q8_0 = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "stablelm", "starcoder2", "olmo2", "olmo3", "granite", "cohere")
+IN_Q8_0 = (
+    *("llama", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "stablelm", "starcoder2", "olmo2", "olmo3", "granite", "cohere", "glm4"),
+    *("nemotron", "smollm3", "gpt2", "bloom", "mixtral", "qwen2_moe", "qwen3_moe", "granitemoe"),
+)
 # vLLM takes a minute to start: the families that are asked for most, all ways of a sliding window, and experts. No Cohere2, of which vLLM
 # has a layer with a window see one token more than transformers does.
 WITH_VLLM = (

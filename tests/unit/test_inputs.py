@@ -326,3 +326,10 @@ def test_a_folder_that_is_nearly_a_checkpoint_is_refused_with_what_to_name(proje
     fill(folder)
     line = refusal(project, {"mine": {"local": str(folder)}})
     assert line == f"my.yaml: models.mine.local: {folder} is not a folder with a checkpoint (no config.json){said}"
+
+
+def test_a_text_that_is_empty_by_its_size_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "text.txt").touch()
+    monkeypatch.setattr(inputs.corpus, "text_file", lambda *_: pytest.fail("it was read, and the kernel may have nothing to say for ever"))
+    with pytest.raises(StudyError, match=r"text: text\.txt is empty"):
+        inputs._text("text.txt", [tmp_path], "text")
