@@ -17,9 +17,10 @@ from typing import cast
 
 from speedgrid import commands, records, study
 from speedgrid.report import catalogues, command, language
-from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask, next_steps
+from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask
 from speedgrid.report.advised import FITS, Guide, by_size, outcome, seeks_largest
 from speedgrid.report.language import tr
+from speedgrid.report.questions import next_steps
 from speedgrid.schema import SUMMARY
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
@@ -130,7 +131,10 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     told |= {"choice": cell_as_json(guide, advice.choice, ask) if advice.choice else None}
     told |= {name: [cell_as_json(guide, one, ask) for one in getattr(advice, name)] for name in ("ties", "open")}
     told["runner_up"] = cell_as_json(guide, advice.runner_up, ask) if advice.runner_up else None
-    told["better"] = [cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask)} for one in advice.better]
+    told["better"] = [
+        cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask), "doubts": guide.doubts(one, advice.choice, ask)}
+        for one in advice.better
+    ]
     told["unknown"] = guide.unknown(ask)
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
     return told | {"next": next_steps(guide.rows, advice, ask, command.run(guide.study_file))}
@@ -166,7 +170,8 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
             lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
     if advice.better:
         lines.append(tr("Better by this goal, and beyond a limit:"))
-        lines += [f"  {named(guide, one, ask)}: {'; '.join(guide.why_not(one, ask))}" for one in advice.better]
+        told = [(one, [*guide.why_not(one, ask), *guide.doubts(one, advice.choice, ask)]) for one in advice.better]
+        lines += [f"  {named(guide, one, ask)}: {'; '.join(words)}" for one, words in told]
     if unknown := guide.unknown(ask):
         lines.append(tr("Measured, but not by this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
     if guide.without_figures:

@@ -330,7 +330,7 @@ def _change(
     ratio = stats.over(new, old) if old and new else None
     if statuses[0] != statuses[1] or bool(old) != bool(new):
         return Change(**known, ratio=ratio, outcome="status")
-    return Change(**known, ratio=ratio, outcome=stats.verdict(ratio, negligible) if ratio else "no figures")
+    return Change(**known, ratio=ratio, outcome=stats.between(new, old, negligible) if new and old else "no figures")
 
 
 def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, dict[str, Any]]:

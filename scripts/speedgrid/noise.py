@@ -55,31 +55,39 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
     A cell's noise is its own, moderated by the prior of its kind, to which the other cells of that kind add what they have shown. What is
     not `counted`, such as a cell whose technique was not active, has a speed and says nothing of others; all count if it is not given.
 
-    A disturbed run counts less. Disturbance slows and never speeds up: held against a cell that has disturbed runs alone, the quiet ones of
-    another may not count for more. For such pairs each speed has itself with all runs as if disturbed (Speed.alike).
+    A disturbed run counts less, and how far apart disturbed runs are says nothing of quiet ones: cells that have disturbed runs alone are a
+    kind of their own. Disturbance slows and never speeds up: held against such a cell, here or in other results, the quiet runs of another
+    may not count for more. So every cell is of that kind, too, with all runs as if disturbed (Speed.alike).
     """
     counted = [True] * len(cells) if counted is None else counted
     alone = [all(one.disturbed for one in runs) for _, runs in cells]
-    # How far apart disturbed runs are says nothing of quiet ones.
-    found = _moderated(cells, [counts and not busy for counts, busy in zip(counted, alone, strict=True)])
-    alike = _moderated([(device, [replace(one, disturbed=True) for one in runs]) for device, runs in cells], counted)
-    return [replace(one, quiet=not busy, alike=other) for one, other, busy in zip(found, alike, alone, strict=True)]
-
-
-def _moderated(cells: Sequence[tuple[str, Sequence[Run]]], says: Sequence[bool]) -> list[stats.Speed]:
-    """The speeds of cells, to whose noise those others of their kind add that `says` is true of."""
-    kinds = [(device, bound(device, runs)) for device, runs in cells]
-    seen = [
-        (*stats.shown(runs, prior(*kind)), len(runs)) if speaks and len(runs) > 1 else (0, 0.0, 0)
-        for kind, (_, runs), speaks in zip(kinds, cells, says, strict=True)
+    taken = [(place, False) for place, busy in enumerate(alone) if not busy] + [(place, True) for place in range(len(cells))]
+    told = []
+    for place, busy in taken:
+        device, runs = cells[place]
+        kind = (device, bound(device, runs), busy)
+        told.append((kind, [replace(one, disturbed=True) for one in runs] if busy else runs, counted[place]))
+    found = dict(zip(taken, _moderated(told), strict=True))
+    return [
+        replace(found[place, True], quiet=False) if busy else replace(found[place, False], alike=found[place, True])
+        for place, busy in enumerate(alone)
     ]
-    sums: dict[tuple[str, str], tuple[int, float, int]] = {}
-    for kind, (df, squares, count) in zip(kinds, seen, strict=True):
+
+
+Kind = tuple[str, str, bool]  # of a cell: its device, its bound, and whether its runs were disturbed
+
+
+def _moderated(cells: Sequence[tuple[Kind, Sequence[Run], bool]]) -> list[stats.Speed]:
+    """The speeds of cells, given by kind, runs, and whether they add to the noise of others of that kind."""
+    priors = {kind: prior(*kind[:2]) for kind, _, _ in cells}
+    seen = [(*stats.shown(runs, priors[kind]), len(runs)) if says and len(runs) > 1 else (0, 0.0, 0) for kind, runs, says in cells]
+    sums: dict[Kind, tuple[int, float, int]] = {}
+    for (kind, _, _), (df, squares, count) in zip(cells, seen, strict=True):
         all_df, all_squares, all_runs = sums.get(kind, (0, 0.0, 0))
         sums[kind] = (all_df + df, all_squares + squares, all_runs + count)
     found = []
-    for kind, (df, squares, count), (_, runs) in zip(kinds, seen, cells, strict=True):
+    for (kind, runs, _), (df, squares, count) in zip(cells, seen, strict=True):
         all_df, all_squares, all_runs = sums[kind]
         others = (all_df - df, max(0.0, all_squares - squares), all_runs - count)
-        found.append(stats.speed(runs, stats.with_shown(prior(*kind), *others)))
+        found.append(stats.speed(runs, stats.with_shown(priors[kind], *others)))
     return found

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,14 +37,24 @@ def read_both(a: Path, b: Path) -> tuple[Results, Results]:
 
 
 def _chosen(side: Sequence[Results], other: set[Key]) -> list[Results]:
-    """Of several results those with cells of the other side; of two with the same cell the one that has more in common with it."""
-    found: list[Results] = []
-    sharing = {id(one): len(_cells(one) & other) for one in side}
-    for one in sorted((one for one in side if sharing[id(one)]), key=lambda one: -sharing[id(one)]):
-        rivals = [taken for taken in found if _cells(taken) & _cells(one)]
-        if all(sharing[id(taken)] == sharing[id(one)] for taken in rivals):
-            found.append(one)
-    return sorted(found, key=lambda one: one.name)
+    """Of several results those with cells of the other side. A cell that two of them hold is that of the one that has more in common with
+    the other side, where one has; the rest of the lesser one stays."""
+    found: list[tuple[int, Results]] = []
+    for one in sorted(side, key=lambda one: -len(_cells(one) & other)):
+        sharing = len(_cells(one) & other)
+        taken = {key for shared, larger in found if shared > sharing for key in _cells(larger)}
+        left = _without(one, taken)
+        if _cells(left) & other:
+            found.append((sharing, left))
+    return sorted((one for _, one in found), key=lambda one: one.name)
+
+
+def _without(one: Results, cells: set[Key]) -> Results:
+    """A result without some of its cells."""
+    if not cells & _cells(one):
+        return one
+    summary, runs = ([row for row in rows if tuple(row[axis] for axis in KEYS) not in cells] for rows in (one.summary, one.runs))
+    return replace(one, summary=summary, runs=runs, measured={key: runs for key, runs in one.measured.items() if key not in cells})
 
 
 def _cells(side: Results) -> set[Key]:

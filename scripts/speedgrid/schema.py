@@ -331,7 +331,7 @@ WORK = (
         "Operations that a step or pass needs; none that a technique does twice count twice",
         "lower",
     ),
-    Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over the time", "higher"),
+    Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over the time that a step takes at its speed", "higher"),
     Column("run_mfu", "double", "", "MFU of the step", "The same as a share of the device's measured rate of matrix products", "higher"),
     Column(
         "growth", "double", "", "Grows as", "Power of the size that the time grows with, fitted over all sizes that were finished", "lower"
@@ -861,6 +861,10 @@ SUMMARY = Table(
         Column("prefill_tokens_per_s", "double", "token/s", "Prefill", "Mean over the replies of prompt tokens / TTFT", "higher"),
         Column("ttft_s", "double", "s", "TTFT", "Mean time to the first token", "lower"),
         Column("tpot_s", "double", "s", "TPOT", "Mean over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
+        Column(
+            *("time_s", "double", "s", "Time", "Of a reply, step or pass at its speed: its mean tokens, images or passes / speed", "lower"),
+            newer=True,
+        ),
         Column("latency_mean_s", "double", "s", "Latency", "Mean reply time; or time of a step or pass", "lower"),
         Column("latency_std_s", "double", "s", "Latency SD", "Standard deviation of the same", "lower"),
         *PERCENTILES,
@@ -904,6 +908,14 @@ SUMMARY = Table(
             "",
             "Open against",
             "Techniques of its group whose speed these runs cannot tell from its own (`unsure`)",
+            newer=True,
+        ),
+        Column(
+            "open_runs",
+            "list<int64>",
+            "",
+            "Runs to tell them",
+            "For each of these, in the same order, how many further runs of both would decide; empty where twenty would not",
             newer=True,
         ),
         Column(
@@ -980,15 +992,28 @@ POINTS = Table(
         Column("point", "int64", "", "At", "The size, such as the length of the sequence"),
         Column("unit", "string", "", "Counted in", "What items are"),
         Column("replies", "int64", "", "Replies", "Counted steps or passes"),
-        Column("rate", "double", "1/s", "Speed", "Mean over them of items / time", "higher"),
-        Column("latency_mean_s", "double", "s", "Latency", "Mean time of a step or pass", "lower"),
+        Column(
+            "rate", "double", "1/s", "Speed", "As in the summary: medians of items / time, combined over all runs of the cell", "higher"
+        ),
+        Column("rate_low", "double", "1/s", "… lower bound", "Lower end of its 95 % interval", "higher", newer=True),
+        Column("rate_high", "double", "1/s", "… upper bound", "Upper end of its 95 % interval", "higher", newer=True),
+        Column("time_s", "double", "s", "Time", "Of a step, pass or reply at that speed: its items / speed", "lower", newer=True),
+        Column("time_low_s", "double", "s", "… lower bound", "Lower end of its 95 % interval", "lower", newer=True),
+        Column("time_high_s", "double", "s", "… upper bound", "Upper end of its 95 % interval", "lower", newer=True),
+        Column("latency_mean_s", "double", "s", "Mean time", "Mean time of a step, pass or reply", "lower"),
         Column("latency_low_s", "double", "s", "… lower bound", "Lower end of its 95 % interval", "lower"),
         Column("latency_high_s", "double", "s", "… upper bound", "Upper end of its 95 % interval", "lower"),
         Column("memory_peak", "int64", "B", "Peak memory", "Most held at this size", "lower"),
         Column("memory_more", "int64", "B", "Memory used", "The same, without what was held before the first size", "lower"),
-        Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over the time", "higher"),
+        Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over `time_s`", "higher"),
         Column("mfu", "double", "", "MFU", "The same as a share of the device's measured rate of matrix products", "higher"),
-        Column("speedup", "double", "×", "Speed-up", "Over the baseline's first run at the same size", "higher"),
+        Column("speedup", "double", "×", "Speed-up", "Over the baseline at the same size", "higher"),
+        Column(
+            *("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval, noise between runs included", "higher"),
+            newer=True,
+        ),
+        Column("speedup_high", "double", "×", "… upper bound", "Upper end of the same", "higher", newer=True),
+        Column("verdict", "string", "", "Verdict", "Against the baseline at the same size, as in the summary", newer=True),
         Column("asked_bytes", "int64", "B", "Asked for", "Bytes that were asked for when memory ran out"),
     ),
 )

@@ -1,8 +1,7 @@
 """`runs: auto`: which cells are measured again, after what has been measured so far. Pure, but for the file that holds it.
 
-Only what is open and could still change the answer gets further runs: what may be as fast as the fastest of its group, and the fastest
-itself where it may be no faster than the baseline. The cheapest comes first, until the study's budget is spent; what is left is open, with
-its price.
+Only what is open and could still change the answer gets further runs (report/questions.py says what that is): first what the page asks at
+its top, then the rest, of each the cheapest first, until the study's budget is spent; what is left is open, with its price.
 """
 
 import json
@@ -10,6 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
+
+from speedgrid.schema import AXES
 
 # At most so many further runs of a cell at a time, after which it is looked again whether they are enough; and at most so many in all.
 AT_A_TIME = 2
@@ -45,20 +47,38 @@ class Further:
         return cls(*counts)
 
 
-def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], budget_s: float) -> Further:
+@dataclass(frozen=True)
+class Question:
+    """Whether `technique` could be as fast as `against`, another one of its group.
+
+    `needed`: how many further runs of each would decide it; None where that is not known (`told` is False) or twenty would not. `leads`:
+    the headline asks it; the other questions are about what costs quality.
+    """
+
+    technique: str
+    against: str
+    needed: int | None
+    told: bool = True
+    leads: bool = True
+
+
+def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:
     """What to measure next. `cells` are entries of the plan and `rows` theirs of schema.SUMMARY, in one order; `cells` have `further`, how
-    many further runs they have had, or None where their runs are not `auto`."""
+    many further runs they have had, or None where their runs are not `auto`. `questions` are by gpu, experiment and model."""
     had = {cell["folder"]: cell["further"] for cell in cells if cell.get("further")}
     pairs = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell.get("further") is not None and row["rate"] is not None]
     left = budget_s - sum(cell["further"] * (row["run_s"] or 0.0) for cell, row in pairs)
-    groups: dict[tuple, list] = {}
-    for cell, row in pairs:
-        groups.setdefault(tuple(cell[axis] for axis in ("gpu", "experiment", "model")), []).append((cell, row))
-    questions = [question for group in groups.values() for question in _open_questions(group)]
+    found = {tuple(cell[axis] for axis in AXES): (cell, row) for cell, row in pairs}
+    asked = [
+        (question, [found[*group, name] for name in (question.technique, question.against)])
+        for group, of_group in questions.items()
+        for question in of_group
+        if question.needed and (*group, question.technique) in found and (*group, question.against) in found
+    ]
     adds: Counter = Counter()
     too_dear: Counter = Counter()
-    for needed, sides in sorted(questions, key=lambda question: _price(question[0], question[1])):
-        more = {cell["folder"]: min(needed, MOST - 1 - cell["further"]) for cell, _ in sides}
+    for question, sides in sorted(asked, key=lambda one: (not one[0].leads, _price(cast(int, one[0].needed), one[1]))):
+        more = {cell["folder"]: min(cast(int, question.needed), MOST - 1 - cell["further"]) for cell, _ in sides}
         now = {folder: min(count, AT_A_TIME) - adds[folder] for folder, count in more.items()}
         cost = sum(max(0, now[cell["folder"]]) * (row["run_s"] or 0.0) for cell, row in sides)
         if min(more.values()) < 1:
@@ -70,18 +90,6 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], budget_s: float) -
         adds |= Counter({folder: min(count, AT_A_TIME) for folder, count in more.items()})
     wanted = Counter(had) + adds
     return Further(dict(wanted), {folder: count - adds[folder] for folder, count in too_dear.items() if count > adds[folder]})
-
-
-def _open_questions(group: Sequence[tuple[Mapping, Mapping]]) -> list[tuple[int, list]]:
-    """The comparisons of a group that are open and could change its answer: how many further runs of each side, and the two sides."""
-    first = next((pair for pair in group if pair[1]["standing"] == "first"), None)
-    if first is None:
-        return []
-    found = [(row["further_runs_fastest"], [(cell, row), first]) for cell, row in group if row["standing"] == "unsure"]
-    baseline = next((pair for pair in group if pair[1]["is_baseline"]), None)
-    if baseline and first[1]["verdict"] == "unsure":
-        found.append((first[1]["further_runs"], [first, baseline]))
-    return [(int(needed), sides) for needed, sides in found if needed]
 
 
 def _price(needed: int, sides: Sequence[tuple[Mapping, Mapping]]) -> float:

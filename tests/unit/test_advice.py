@@ -23,11 +23,11 @@ from speedgrid.report.advice import (
     Option,
     advise,
     figure,
-    next_steps,
     options,
     qualities,
 )
 from speedgrid.report.advised import Guide, page_data
+from speedgrid.report.questions import next_steps
 from speedgrid.report.units import percent
 from speedgrid.schema import SCORE, SUMMARY
 

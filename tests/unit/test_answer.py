@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import records_factory as made
 from report_data import group_of, tables_of
+from speedgrid import records
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import trust
+from speedgrid.report import tables, trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer, parameters_in_words
 from speedgrid.report.tables import groups
+from speedgrid.schema import MEASURE
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
 
@@ -276,11 +278,11 @@ def test_what_is_told_of_a_fastest_that_may_be_no_faster_than_a_beaten_baseline_
     rows = group.rows.set_index("technique")
     assert list(rows.standing[["torch_compile", "baseline"]]) == ["first", "slower"]
     assert list(rows.verdict[["torch_compile", "a", "b"]]) == ["unsure", "faster", "unsure"]
-    points = [point.striptags() for point in answer(group).points if "faster or slower than Baseline" in point]
-    assert [("torch.compile" in point, "B 1.0" in point, "--sharpen" in point) for point in points] == [
-        (True, False, True),
-        (False, True, False),
-    ]
+    points = [point.striptags() for point in answer(group).points if "Open: " in point and "Baseline" in point]
+    asked, rest = points
+    assert asked.startswith("Open: whether A and Baseline (eager attention) could be as fast as torch.compile (static cache).")
+    assert rest.startswith("Open: faster or slower than Baseline (eager attention): B 1.0")
+    assert ("--sharpen" in asked, "--sharpen" in rest) == (True, False)
 
 
 def test_a_technique_that_was_not_active_never_wins(tmp_path):
@@ -468,3 +470,44 @@ def test_a_memory_of_nothing_is_held_against_nothing(tmp_path):
     """A device whose source of memory counts none, as that of stand-ins; the page ended in a division."""
     _, points, _ = said(tmp_path, [replace(AGAIN, peak=0), replace(COMPILED, peak=0), replace(PRUNED, peak=0)])
     assert "memory" not in points.partition("Quality of")[0]
+
+
+def test_a_speedup_that_is_not_the_ratio_of_the_speeds_beside_it_says_why(tmp_path):
+    busy = {"disturbed": "other programs took 40 % of the processor"}
+    grid = made.write_group(tmp_path, [replace(BASELINE, again=(48, 24)), replace(COMPILED, facts=busy)])
+    run = records.read(grid[0]["again"][1], MEASURE)
+    records.write(grid[0]["again"][1], MEASURE, run.rows, run.facts | busy)
+    summary, _, replies = tables_of(grid)
+    (group,) = tables.groups(summary, replies)
+    rows = group.rows.set_index("technique")
+    assert rows.speedup.torch_compile > 1.02 * rows.rate.torch_compile / rows.rate.baseline
+    warnings = " ".join(warning.striptags() for warning in answer(group).warnings)
+    assert "The speed-up of torch.compile (static cache) counts disturbed runs like quiet ones" in warnings
+    assert "not the ratio of the speeds" not in said(tmp_path / "quiet", [AGAIN, COMPILED])[2]
+
+
+def test_what_costs_quality_and_may_be_no_faster_than_what_leads_is_not_called_faster(tmp_path):
+    cells = [AGAIN, often(COMPILED, speed=150), replace(PRUNED, speed=160), often(FOUR_BITS, speed=260)]
+    _, points, _ = said(tmp_path, cells)
+    assert re.search(r"Faster at a price: bitsandbytes NF4 5\.\d+× \([\d.–]+\) for \+11 % bits per byte\.", points)
+    assert re.search(
+        r"At a price, and perhaps no faster than torch\.compile \(static cache\): Pruned by 50 % 3\.\d+× \([\d.–]+\) for \+174 %", points
+    )
+    # What is really as fast, and costs quality, is not faster than it.
+    _, points, _ = said(tmp_path / "same", [AGAIN, often(COMPILED, speed=150), often(PRUNED, speed=152)])
+    assert "Faster at a price" not in points
+    assert re.search(r"Faster than Baseline \(eager attention\), too: Pruned by 50 % 3\.\d+× \([\d.–]+\) for \+174 %", points)
+
+
+def test_what_is_ahead_only_because_its_quiet_runs_count_for_more_does_not_lead_with_less_than_the_baselines_speed(tmp_path):
+    busy = {"disturbed": "other programs took 40 % of the processor"}
+    alone = replace(BASELINE, speed=66, again=(66,) * 19, replies=6, facts=busy)
+    grid = made.write_group(tmp_path, [alone, replace(COMPILED, speed=80, again=(80,) * 5 + (60,) * 20, replies=6)])
+    for path in grid[1]["again"][5:]:
+        run = records.read(path, MEASURE)
+        records.write(path, MEASURE, run.rows, run.facts | busy)
+    summary, _, replies = tables_of(grid)
+    assert [(row["standing"], row["verdict"]) for row in summary] == [("unsure", None), ("first", "unsure")]
+    assert summary[1]["speedup"] < 1
+    (group,) = tables.groups(summary, replies)
+    assert answer(group).headline.striptags().startswith("Nothing here is surely faster than Baseline (eager attention) at 66")

@@ -531,3 +531,16 @@ def test_of_two_results_with_a_cell_that_with_more_of_the_other_side_is_compared
     records.write(folder / "study-wider" / "summary.parquet", SUMMARY, rows)
     mine = several(tmp_path / "b", small=90)
     assert comparison.compare(*results.read_both(folder, mine)).a == str(folder / "study-small")
+
+
+def test_of_a_result_that_shares_a_cell_with_a_larger_one_the_other_cells_are_compared(tmp_path):
+    """Two studies of docs/results have a baseline in common: of the lesser one every cell was left out."""
+    for seed, (name, speeds) in enumerate({"larger": {"x": 50.0, "w": 60.0}, "lesser": {"baseline": 40.0, "y": 70.0}}.items()):
+        rows = records.read(results_folder(tmp_path / name, cells(**speeds), seed=seed) / "summary.parquet", SUMMARY).rows
+        records.write(tmp_path / "a" / name / "summary.parquet", SUMMARY, rows)
+    mine = results_folder(tmp_path / "mine", cells(x=50.0, w=60.0, y=70.0))
+    compared = comparison.compare(*results.read_both(tmp_path / "a", mine))
+    assert outcomes(compared) == dict.fromkeys(("baseline", "x", "w", "y"), "same")
+    before = {change.technique: change.before.value for change in compared.cells}
+    assert before["baseline"] == pytest.approx(50, rel=0.05), "that of the result with more of the other side"
+    assert before["y"] == pytest.approx(70, rel=0.05)

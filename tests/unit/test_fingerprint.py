@@ -190,7 +190,7 @@ CONCERNS = {
     "workload": {"aggregate", "render_report"},
     "schema": TABULATE,
     "sensors": WATCHED,
-    "sharpen": {"aggregate"},
+    "sharpen": {"aggregate", "render_report"},
     "stage": EVERY_MEASUREMENT,
     "state": WATCHED | {"render_report"},
     # Only names: the modules behind them count one by one, so that what the page alone says of figures has nothing measured again.
@@ -227,8 +227,8 @@ CONCERNS = {
     "workloads.score": of("evaluate"),
     "workloads.train": in_experiments(*TRAINING),
     "quality.cloze": {"build_requests", "score"},
-    # The page says what such a score is of.
-    "quality.excerpts": {"build_requests", "score", "render_report"},
+    # The page says what such a score is of, and what is open follows from what keeps the quality.
+    "quality.excerpts": {"build_requests", "score", "aggregate", "render_report"},
     # The page says how the bound for what keeps the arithmetic is made.
     "quality.distance": of("evaluate", "reference") | {"render_report"},
     "quality.fidelity": of("evaluate"),
@@ -236,13 +236,15 @@ CONCERNS = {
     "quality.questions": of("evaluate"),
     "quality.scores": {"score", "aggregate", "render_report"},
     "quality.tasks": {"build_requests", "score"},
+    "report.advice": {"aggregate", "render_report"},
     "report.collect": {"aggregate", "render_report"},
     "report.command": {"aggregate", "render_report"},
     "report.tables": {"aggregate", "render_report"},
     "report.timeline": {"aggregate", "render_report"},
     "report.units": {"aggregate", "render_report"},
     "report.language": {"aggregate", "render_report"},
-    "report.work": {"aggregate"},
+    "report.questions": {"aggregate", "render_report"},
+    "report.work": {"aggregate", "render_report"},
 }
 
 

@@ -1,6 +1,7 @@
 """`runs: auto`: what is measured again, in which order, for how long; and what the plan makes of it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from speedgrid import grid, sharpen
 from speedgrid.cell import Cell
 from speedgrid.planning.order import in_order
-from speedgrid.sharpen import Further
+from speedgrid.sharpen import Further, Question
 from speedgrid.study import validate
 
 import studies
@@ -16,46 +17,39 @@ import studies
 STUDY_SCHEMA = studies.schema("study")
 REGISTRY = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
 
-
-def cell(technique: str, further: int | None = 0) -> dict:
-    return {"gpu": "local", "experiment": "e", "model": "m", "technique": technique, "folder": f"results/{technique}", "further": further}
-
-
-def row(standing: str, run_s: float = 60.0, **told) -> dict:
-    nothing = dict.fromkeys(("verdict", "further_runs", "further_runs_fastest", "is_baseline"))
-    return nothing | {"rate": 10.0, "run_s": run_s, "standing": standing} | told
+# A run of each takes so many seconds.
+SECONDS = {"base": 60.0, "fast": 60.0, "near": 60.0, "far": 100.0, "quick": 60.0, "costly": 60.0}
+OPEN = [Question("near", "fast", 1), Question("far", "fast", 5)]
 
 
-def baseline(standing: str = "slower", **told) -> dict:
-    return row(standing, is_baseline=True, **told)
-
-
-def wanted(told: dict[str, dict], budget_s: float = 1e6, **further: int | None) -> tuple[dict, dict]:
-    found = sharpen.decide([cell(name, further.get(name, 0)) for name in told], list(told.values()), budget_s)
+def wanted(questions: list[Question], budget_s: float = 1e6, **further: int | None) -> tuple[dict, dict]:
+    """The further runs of each technique that are wanted, and those that are open."""
+    keys = {"gpu": "local", "experiment": "e", "model": "m"}
+    cells = [keys | {"technique": name, "folder": f"results/{name}", "further": further.get(name, 0)} for name in SECONDS]
+    rows = [{"rate": 10.0, "run_s": seconds} for seconds in SECONDS.values()]
+    found = sharpen.decide(cells, rows, {tuple(keys.values()): questions}, budget_s)
     return tuple({folder.removeprefix("results/"): count for folder, count in part.items()} for part in (found.wanted, found.open))
 
 
-DECIDED = {"base": baseline(), "fast": row("first", verdict="faster"), "slow": row("slower", verdict="unsure", further_runs=3)}
-OPEN = DECIDED | {"near": row("unsure", verdict="faster", further_runs_fastest=1), "far": row("unsure", 100.0, further_runs_fastest=5)}
+def test_what_nobody_asks_is_not_measured_again():
+    assert wanted([]) == ({}, {})
+    assert wanted([], fast=2, base=1) == ({"fast": 2, "base": 1}, {}), "what has been measured stays"
 
 
-def test_what_is_decided_or_cannot_change_the_answer_is_not_measured_again():
-    assert wanted(DECIDED) == ({}, {})
-    assert wanted(DECIDED, fast=2, base=1) == ({"fast": 2, "base": 1}, {}), "what has been measured stays"
-
-
-def test_what_may_be_the_fastest_is_measured_again_with_the_fastest_a_few_runs_at_a_time():
+def test_what_is_asked_is_measured_again_on_both_sides_a_few_runs_at_a_time():
     assert wanted(OPEN) == ({"near": 1, "fast": sharpen.AT_A_TIME, "far": sharpen.AT_A_TIME}, {})
-
-
-def test_a_fastest_that_may_be_no_faster_than_the_baseline_is_measured_again_with_it():
-    told = DECIDED | {"fast": row("first", verdict="unsure", further_runs=1)}
-    assert wanted(told) == ({"fast": 1, "base": 1}, {})
 
 
 def test_the_cheapest_comes_first_and_what_the_budget_has_no_room_for_is_open_with_its_price():
     assert wanted(OPEN, budget_s=150.0) == ({"near": 1, "fast": 1}, {"far": 5, "fast": 4})
     assert wanted(OPEN, budget_s=0.0) == ({}, {"near": 1, "far": 5, "fast": 5})
+
+
+def test_what_the_headline_asks_comes_before_what_costs_quality_however_dear_it_is():
+    priced = Question("costly", "quick", 1, leads=False)
+    asked = [priced, Question("far", "fast", 5)]
+    assert wanted(asked, budget_s=330.0) == ({"far": 2, "fast": 2}, {"costly": 1, "quick": 1})
+    assert wanted([replace(one, leads=True) for one in asked], budget_s=330.0)[0] == {"costly": 1, "quick": 1}
 
 
 def test_further_runs_are_paid_out_of_the_budget():
@@ -64,22 +58,33 @@ def test_further_runs_are_paid_out_of_the_budget():
 
 
 def test_what_twenty_runs_would_not_tell_is_left_alone_and_cells_of_a_number_of_runs_too():
-    assert wanted(DECIDED | {"near": row("unsure", further_runs_fastest=None)}) == ({}, {})
-    assert wanted(OPEN, **dict.fromkeys(OPEN)) == ({}, {})
+    assert wanted([Question("near", "fast", None)]) == ({}, {})
+    assert wanted(OPEN, **dict.fromkeys(SECONDS)) == ({}, {})
     assert wanted(OPEN, near=sharpen.MOST - 1, fast=sharpen.MOST - 1, far=sharpen.MOST - 1)[1] == {}
 
 
+pairs = st.tuples(st.sampled_from(list(SECONDS)), st.sampled_from(list(SECONDS))).filter(lambda pair: pair[0] != pair[1])
+
+
+@given(st.lists(st.builds(lambda pair, needed, leads: Question(*pair, needed, leads=leads), pairs, st.integers(1, 20), st.booleans())))
+def test_what_is_asked_of_one_group_is_nothing_to_another(questions):
+    cells = [{"gpu": "other", "experiment": "e", "model": "m", "technique": name, "folder": name, "further": 0} for name in SECONDS]
+    rows = [{"rate": 10.0, "run_s": 1.0}] * len(cells)
+    assert sharpen.decide(cells, rows, {("local", "e", "m"): questions}, 1e6) == Further()
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(["unsure", "slower", "same"]), st.integers(1, 20), st.floats(1, 500)), max_size=8), st.floats(0, 5e3)
+    st.lists(
+        st.builds(lambda pair, needed, leads: Question(*pair, needed, leads=leads), pairs, st.integers(1, 20), st.booleans()), max_size=8
+    ),
+    st.floats(0, 5e3),
 )
-def test_decisions_stay_within_the_budget_and_come_to_an_end(cells, budget_s):
-    told = {"base": baseline(), "fast": row("first", verdict="faster")}
-    told |= {f"t{i}": row(standing, seconds, further_runs_fastest=needed) for i, (standing, needed, seconds) in enumerate(cells)}
+def test_decisions_stay_within_the_budget_and_come_to_an_end(questions, budget_s):
     had: dict[str, int] = {}
     for _ in range(200):
-        now, _ = wanted(told, budget_s, **had)
+        now, _ = wanted(questions, budget_s, **had)
         assert all(now.get(name, 0) >= count for name, count in had.items())
-        assert sum(count * told[name]["run_s"] for name, count in now.items()) <= budget_s + 1e-6
+        assert sum(count * SECONDS[name] for name, count in now.items()) <= budget_s + 1e-6
         if now == had:
             return
         had = now

@@ -192,6 +192,13 @@ def test_disturbed_runs_of_one_cell_change_nothing_between_quiet_ones():
     assert beside[1].value / beside[2].value > 1.02 * as_if[0].value / as_if[1].value
 
 
+def test_disturbed_cells_say_of_one_another_how_noisy_they_are_and_nothing_of_quiet_ones():
+    shaky = [("cpu", of(20.0, 60.0, disturbed=True)), ("cpu", of(90.0, 30.0, disturbed=True))]
+    alone, quiet = ("cpu", of(50.0, disturbed=True)), ("cpu", of(48.0, 48.5))
+    assert noise.speeds([alone, *shaky])[0].noise > 2 * noise.speeds([alone])[0].noise
+    assert noise.speeds([quiet, *shaky])[0].noise == noise.speeds([quiet])[0].noise
+
+
 def test_a_cell_that_does_not_count_changes_no_other_and_has_a_speed():
     sides, shaky = [("cpu", of(48.0, 48.5)), ("cpu", of(60.0, 60.5))], ("cpu", of(20.0, 90.0, 50.0))
     alone, beside = noise.speeds(sides), noise.speeds([*sides, shaky], [True, True, False])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -244,6 +245,36 @@ def test_every_size_has_its_row(series, tmp_path):
     records.write(tmp_path / "points.parquet", POINTS, points)
 
 
+def test_a_figure_of_a_size_is_the_summarys_over_all_runs_and_no_stall_moves_it(tmp_path):
+    """On an H100 a kernel had 1,499 passes a second in one table and 1,412 in the other: a median, and a mean with two slow passes."""
+
+    def passes(seconds: float, stalled: float = 1.0) -> list[dict]:
+        times = {point: seconds * (point / 1024) ** 2 for point in (1024, 2048)}
+        return [step(n, times[p] * (stalled if n == 1 else 1), point=p) for p in times for n in range(1, 9)]
+
+    grid = write_cells(tmp_path, {"plain": passes(0.4), "flash": passes(0.1, stalled=30)}, workload="attention", unit="pass")
+    first = records.read(f"{grid[1]['folder']}/measure.parquet", MEASURE)
+    grid[1]["again"] = [f"{grid[1]['folder']}/measure-2.parquet"]
+    keys = {axis: grid[1][axis] for axis in tables.KEYS}
+    records.write(grid[1]["again"][0], MEASURE, [keys | row for row in passes(0.12)], first.facts)
+    rows, points = summary_of(grid)
+    assert rows["flash"]["point"] == 2048
+    for technique in ("plain", "flash"):
+        (size,) = (row for row in points if (row["technique"], row["point"]) == (technique, 2048))
+        same = ("rate", "rate_low", "rate_high", "speedup", "speedup_low", "speedup_high", "verdict", "flop_per_s", "replies")
+        assert {name: size[name] for name in same} == {name: rows[technique][name] for name in same}
+        assert size["mfu"] == rows[technique]["run_mfu"]
+        assert size["time_s"] == pytest.approx(8 / size["rate"])
+        assert size["time_high_s"] == pytest.approx(8 / size["rate_low"])
+        assert size["flop_per_s"] == pytest.approx(FLOP * 2048 / size["time_s"])
+    assert size["replies"] == 16
+    assert size["time_s"] == pytest.approx(4 * (0.1 * 0.12) ** 0.5, rel=0.02)
+    assert size["latency_mean_s"] > 2 * size["time_s"], "the mean stands beside it, and is called that"
+    assert rows["flash"]["growth_last"] == pytest.approx(2, rel=0.02)
+    (table,) = (table for table in training.point_tables(points) if table.title == "Speed-up by size")
+    assert re.fullmatch(r"3\.6\d* \(\d\.\d+–\d\.\d+\)", dict(table.rows)["Flash"][1])
+
+
 def test_the_page_shows_where_a_series_ended(series):
     text = page_of(series)
     assert "oom, asked for 20.0 GiB" in text
@@ -416,7 +447,7 @@ def test_published_figures_stand_beside_ours(trained):
     (group,) = tables.groups(tables.summary_rows(cells), [row for cell in cells for row in cell.measure.rows])
     found = published.beside(figures, "s", group, [], {"batch_size": 8})
     (table,) = found.tables
-    assert (table.name, table.unit) == ("Time", "ms")
+    assert (table.name, table.unit) == ("Mean time", "ms")
     assert [(row.label, row.ours, row.published, row.gain, row.note) for row in table.rows] == [("Fast", "202", "100", "", "batch 8")]
     assert found.conditions == [("Device", "GPU X", "AMD EPYC 9354 32-Core Processor"), ("Settings", "batch 8", "batch size 8")]
     assert published.beside(figures, None, group, []) is None

@@ -5,7 +5,7 @@
 Verdicts between two speeds are those of the summary (stats.verdict); nothing here judges speeds anew.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -98,6 +98,10 @@ class Ask:
     loss: float | None = 0.0
     starts: float = 0.0
     price: float | None = None
+
+
+# What the first screen of the page asks: the most speed without a loss of quality that could be measured.
+FASTEST = Ask("throughput")
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,9 @@ def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[
 
 
 def seconds(row: Mapping) -> float | None:
-    """Median time of a reply, step or pass."""
-    median = _known(row["latency_p50_s"])
-    return _known(row["latency_mean_s"]) if median is None else median
+    """Time of a reply, step or pass at its speed, so that what is faster also waits less; in older summaries the median time."""
+    known = (_known(row.get(name)) for name in ("time_s", "latency_p50_s", "latency_mean_s"))
+    return next((found for found in known if found is not None), None)
 
 
 def start(row: Mapping) -> float | None:
@@ -409,35 +413,3 @@ def why_unknown(row: Mapping) -> str:
 def _known(value: object) -> float | None:
     """A number; None where there is none, which pandas has as NaN."""
     return None if units.is_missing(value) else cast(float, value)
-
-
-# What would make the answer surer or another one
-
-
-def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./speedgrid run") -> list[str]:
-    """What to measure next, in sentences: what is open, what is not known and could be the answer, what has no figures.
-
-    `run` is the command that runs the study.
-    """
-    by_name = {row["technique"]: row for row in rows}
-    steps = []
-    for name in advice.open:
-        row = by_name[name]
-        more = _known(row["further_runs_fastest"]) if by_name[advice.choice]["standing"] == "first" else None
-        if more:
-            runs = tr("1 more run") if more == 1 else tr("{} more runs").format(int(more))
-            said = tr("{} may be as fast; {} of each would tell: {} --sharpen, or a higher runs where the study sets a number")
-            steps.append(said.format(row["label"], runs, run))
-        else:
-            said = tr("{} may be as fast: {} --sharpen, or a higher runs where the study sets a number")
-            steps.append(said.format(row["label"], run))
-    judged = qualities(list(by_name.values()))
-    unknown = [name for name in advice.better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
-    better = tr("{} is better by this goal; its quality is {}")
-    steps += [better.format(by_name[name]["label"], judged[name].words) for name in unknown]
-    for row in by_name.values():
-        if row["status"] == "not_run":
-            steps.append(tr("{} is not measured yet: {}").format(row["label"], run))
-        elif not is_ranked(row):
-            steps.append(tr("{} has no figures: {}").format(row["label"], tr(STATUSES.get(row["status"], row["status"]))))
-    return steps

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from speedgrid.report import command, recipes, units
 from speedgrid.report.advice import (
+    BY_SPEED,
     CARDS_GB,
     GB,
     GOALS,
@@ -153,6 +154,14 @@ class Guide:
         if ask.loss is not None and (option.loss is None or option.loss > ask.loss):
             told.append(price(self.qualities[technique]))
         return told
+
+    def doubts(self, technique: str, choice: str | None, ask: Ask) -> list[str]:
+        """What has to be said of a technique whose figure by a goal of speed is better than the choice's, and whose speed need not be."""
+        if choice is None or ask.goal not in BY_SPEED:
+            return []
+        if technique in self.option(choice).open:
+            return [tr("perhaps no faster, these runs cannot say")]
+        return [tr("as fast, by these runs")] if technique in self.option(choice).same else []
 
     @property
     def none(self) -> str:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
-from speedgrid.report.advice import LOSS_BEHIND, SMALLEST_SAVING, Advice, Ask, held, why_unknown
+from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, why_unknown
 from speedgrid.report.advised import FITS, Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -31,9 +31,6 @@ OVERHEAD_BOUND_PARAMETERS = 300_000_000
 # The same on a processor: 10 to 20 GB/s read 20 million weights in float32 in 4 to 8 ms, and Python's share of a step is 2 to 5 ms. A model
 # of 135 million took 90 ms a step on two cores.
 OVERHEAD_BOUND_ON_CPU = 20_000_000
-
-# What the first screen asks: the most speed without a loss of quality that could be measured.
-FASTEST = Ask("throughput")
 
 
 class Priceless(NamedTuple):
@@ -244,14 +241,22 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     best = group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
     others = engaged[~engaged.is_baseline].sort_values("rate", ascending=False)
     faster = others if baseline is None else others[others.verdict == "faster"]
-    dearer = faster[faster.technique.isin(advice.better)]
+    # What costs quality may be no faster than what the headline names, whatever its speed is.
+    chosen = guide.option(advice.choice) if advice.choice else None
+    doubtful, close = (chosen.open, chosen.same) if chosen else ((), ())
+    dearer = faster[faster.technique.isin(advice.better) & ~faster.technique.isin(close)]
+    perhaps = dearer[dearer.technique.isin(doubtful)]
+    dearer = dearer[~dearer.technique.isin(doubtful)]
     # Without a baseline the rest is called slower, which what is open may not be.
-    told = (*advice.better, *advice.ties, advice.choice, *(advice.open if baseline is None else ()))
+    told = (*dearer.technique, *perhaps.technique, *advice.ties, advice.choice, *((*doubtful, *close) if baseline is None else ()))
     rest = faster[~faster.technique.isin(told)]
     points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
     points += _memory_points(group, guide)
     if len(dearer):
         points.append(tr_html("Faster at a price: {}.").format(_in_order(dearer, guide)))
+    if len(perhaps):
+        said = tr_html("At a price, and perhaps no faster than {}: {}.")
+        points.append(said.format(best.label, units.listed(_with_ratios(perhaps, guide))))
     if len(rest):
         than = tr_html("Slower: {}.") if baseline is None else tr_html("Faster than {}, too: {}.")
         points.append(than.format(*([] if baseline is None else [baseline.label]), _in_order(rest, guide)))

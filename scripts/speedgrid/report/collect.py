@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speedgrid import records, sharpen
 from speedgrid.progress import say
-from speedgrid.report import command, tables, timeline, units, work
+from speedgrid.report import command, questions, tables, timeline, units, work
 from speedgrid.schema import (
     CHECKPOINT,
     EVALUATE,
@@ -74,7 +74,11 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     """Write down which cells whose runs are `auto` are to be measured again; planning reads it."""
     if all(cell.get("further") is None for cell in plan["cells"]):
         return
-    further = sharpen.decide(plan["cells"], summary, plan["study"]["budget_s"])
+    groups: dict[tuple, list[dict]] = {}
+    for row in summary:
+        groups.setdefault(tuple(row[axis] for axis in tables.GROUP), []).append(row)
+    asked = {group: questions.of(rows) for group, rows in groups.items()}
+    further = sharpen.decide(plan["cells"], summary, asked, plan["study"]["budget_s"])
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
     if further.open:

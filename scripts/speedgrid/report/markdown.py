@@ -1,4 +1,4 @@
-"""The results as Markdown, for a pull request or an issue: the answer and a table for each group, and what it was measured with. Pure.
+"""The results as Markdown, for a pull request or an issue: the answer, what is open and a table of each group, and the machine. Pure.
 
 Whatever comes from outside is escaped: a name makes no link, table column or HTML.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from speedgrid.report import units
+from speedgrid.report import trust, units
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
@@ -36,6 +36,8 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
 
 def _group(group: Group, headline: Markup) -> str:
     lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
+    if len(group.engaged) and (points := trust.open_points(group)):
+        lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
     lines += [_line([tr(head) for head in HEADS]), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     memory = units.scale("B", group.rows.memory_peak)
     against = None if group.baseline is None else group.baseline.bits_per_byte

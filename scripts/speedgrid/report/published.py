@@ -16,7 +16,7 @@ from speedgrid.report.tables import Group
 from speedgrid.schema import POINTS, SUMMARY
 
 LABELS = {column.name: column for table in (POINTS, SUMMARY) for column in table.columns}
-NAMES = {"latency_mean_s": "Time", "memory_more": "Memory"}
+NAMES = {"latency_mean_s": "Mean time", "memory_more": "Memory"}
 UNCHANGED = 0.02  # a gain nearer to none than this has no direction
 # Of an experiment: what a publication says of its own conditions, if anything.
 CONDITIONS = ("dtype", "precision", "batch_size", "sequence", "image_size", "prompt_tokens", "max_new_tokens", "optimizer", "replies")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -65,6 +65,11 @@ class CellRecords:
         return WORKLOADS[self.cell["workload"]].is_of_replies
 
     @property
+    def axes(self) -> tuple:
+        """What names it: gpu, experiment, model and technique."""
+        return tuple(self.cell[axis] for axis in KEYS)
+
+    @property
     def group(self) -> tuple:
         """What is compared with one another: gpu, experiment and model."""
         return tuple(self.cell[axis] for axis in GROUP)
@@ -100,9 +105,14 @@ class CellRecords:
         return [Run.of(record, self.point) for record in self.records_with_figures]
 
     @cached_property
+    def replies_by_run(self) -> list[list[dict]]:
+        """The finished counted replies of each of its runs that have figures."""
+        return [_finished(record, self.point) for record in self.records_with_figures]
+
+    @cached_property
     def all_replies(self) -> list[dict]:
         """The finished counted replies of all its runs."""
-        return [reply for record in self.records_with_figures for reply in _finished(record, self.point)]
+        return [reply for replies in self.replies_by_run for reply in replies]
 
     @property
     def device(self) -> str:
@@ -142,15 +152,10 @@ class Run:
 
     @classmethod
     def of(cls, record: Record, point: int | None = None) -> "Run":
-        rates = [items(reply) / reply["reply_s"] for reply in _finished(record, point)]
+        rates = [work.items(reply) / reply["reply_s"] for reply in _finished(record, point)]
         began, ended = datetime.fromisoformat(record.facts["started_at"]), record.facts.get("ended_at")
         seconds = (datetime.fromisoformat(ended) - began).total_seconds() if ended else None
         return cls(began.timestamp(), seconds, stats.run(rates, bool(record.facts.get("disturbed"))), stats.level(rates))
-
-
-def items(reply: Mapping) -> int:
-    """What a row of schema.MEASURE went through: tokens of a reply, images, tokens or passes of other workloads."""
-    return reply["new_tokens"] if reply["items"] is None else reply["items"]
 
 
 def _finished(record: Record, point: int | None = None) -> list[dict]:
@@ -168,7 +173,8 @@ def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
         groups.setdefault(cell.group, []).append(cell)
     judged = {id(cell): found for members in groups.values() for cell, found in _judged(members)}
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
-    return [_summary_row(cell, baselines.get(cell.group), judged.get(id(cell))) for cell in cells]
+    sizes = work.speeds_by_size(cells)
+    return [_summary_row(cell, baselines.get(cell.group), judged.get(id(cell)), sizes.get(cell.axes, {})) for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,8 @@ class _Judged:
     standing: str | None
     further_runs: int | None
     further_runs_fastest: int | None
-    against: Mapping[str, list[str]]  # techniques of the group by what its speed comes to against theirs; empty for one that is not ranked
+    same: Sequence[str]  # techniques of the group whose speed is the same
+    open: Mapping[str, int | None]  # those that these runs cannot tell from it, each with the further runs of both that would
 
     @property
     def ratio(self) -> stats.Estimate | None:
@@ -210,23 +217,28 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
                 standing,
                 stats.further_runs(speed, against) if against and index != baseline else None,
                 stats.further_runs(speeds[first], speed) if standing == "unsure" and first is not None else None,
-                pairs.get(cell.cell["technique"], {}),
+                *pairs.get(cell.cell["technique"], ((), {})),
             ),
         )
 
 
-def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, dict[str, list[str]]]:
-    """For each technique the others that are the `same` as it and those that are `unsure` against it; both of a pair say the same."""
-    found: dict[str, dict[str, list[str]]] = {name: {"same": [], "unsure": []} for name in speeds}
-    for one, other in combinations(speeds, 2):
-        verdict = stats.between(speeds[one], speeds[other])
-        if verdict in ("same", "unsure"):
-            found[one][verdict].append(other)
-            found[other][verdict].append(one)
+def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, tuple[list[str], dict[str, int | None]]]:
+    """For each technique the others that are the `same` as it, and those that are `unsure` against it, each with the further runs of both
+    that would tell; both of a pair say the same."""
+    found: dict[str, tuple[list[str], dict[str, int | None]]] = {name: ([], {}) for name in speeds}
+    for pair in combinations(speeds, 2):
+        one, other = (speeds[name] for name in pair)
+        verdict = stats.between(one, other)
+        needed = stats.further_runs(one, other) if verdict == "unsure" else None
+        for name, beside in (pair, pair[::-1]):
+            if verdict == "same":
+                found[name][0].append(beside)
+            elif verdict == "unsure":
+                found[name][1][beside] = needed
     return found
 
 
-def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judged | None) -> dict:
+def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judged | None, sizes: Mapping[int, stats.Speed]) -> dict:
     row: dict = dict.fromkeys(column.name for column in SUMMARY.columns)
     row |= {name: cell.cell[name] for name in FROM_GRID}
     row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
@@ -248,7 +260,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.made_s if cell.checkpoint and not math.isnan(cell.made_s) else None
         if not cell.is_generation:
-            return row | work.figures(cell, row)
+            return row | work.figures(cell, row, sizes)
         row["joule_per_token"] = row["energy"] / sum(reply["new_tokens"] for reply in cell.replies) if row["energy_valid"] else None
         row |= _ceilings(cell, row)
         row |= _pays(cell, baseline, judged)
@@ -311,10 +323,11 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "rate_low": typical.low,
         "rate_high": typical.high,
         "price_per_million": price_per_million(cell.cell.get("price_per_hour"), typical.value),
+        "time_s": stats.mean([work.items(reply) for reply in cell.all_replies]) / typical.value,
         "latency_mean_s": stats.mean(latencies),
         "latency_std_s": stats.sd(latencies),
         **_percentiles(latencies, effective),
-        "autocorrelation": stats.autocorrelation([items(reply) / reply["reply_s"] for reply in cell.replies]),
+        "autocorrelation": stats.autocorrelation([work.items(reply) / reply["reply_s"] for reply in cell.replies]),
         "replies_worth": effective,
         "outliers_slow": beyond.slow,
         "outliers_fast": beyond.fast,
@@ -345,7 +358,8 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     interval; more tokens a second of another size are none."""
     found: dict[str, Any] = {"standing": judged.standing, "further_runs_fastest": judged.further_runs_fastest}
     found["ties_fastest"] = judged.standing and judged.standing in ("first", "same")
-    found |= {"same_as": judged.against.get("same"), "open_against": judged.against.get("unsure")}
+    if judged.standing is not None:
+        found |= {"same_as": list(judged.same), "open_against": list(judged.open), "open_runs": list(judged.open.values())}
     if baseline is None:
         return found
     speeds, times = [run.speed for run in baseline.runs], [run.at for run in baseline.runs]
@@ -356,7 +370,7 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     ratio = judged.ratio
     if ratio is None:
         return found
-    verdict = stats.verdict(ratio)
+    verdict = stats.between(judged.speed, cast(stats.Speed, judged.baseline))
     found |= {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
     return found | {"further_runs": judged.further_runs if verdict == "unsure" else None}
 
@@ -621,7 +635,7 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping], states: Mappi
 def _reply_frame(finished: Sequence[Mapping]) -> pd.DataFrame:
     times = ("started_s", "reply_s", "ttft_s", "prompt_tokens", "batch_size")
     kept = (*KEYS, "reply", *times, "new_tokens", "point", "loss")
-    rates = [items(reply) / reply["reply_s"] for reply in finished]
+    rates = [work.items(reply) / reply["reply_s"] for reply in finished]
     columns = {name: [reply[name] for reply in finished] for name in kept}
     columns |= {"text": [(reply["text"] or [""])[0] for reply in finished], "run": [reply.get("run", 1) for reply in finished]}
     kinds = dict.fromkeys((*KEYS, "text"), object) | dict.fromkeys(times, float)

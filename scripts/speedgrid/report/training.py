@@ -40,8 +40,16 @@ def point_tables(points: Sequence[Mapping]) -> list[PointTable]:
         return []
     sizes = sorted({row["point"] for row in points})
     shown = (
-        (tr("Time by size"), tr("Mean time, in ms."), lambda row: units.number(_times(row["latency_mean_s"], 1e3))),
-        (tr("Speed-up by size"), tr("Over the baseline at the same size."), lambda row: units.number(row["speedup"])),
+        (
+            tr("Time by size"),
+            tr("What one takes at its speed, in ms, with its 95\u00a0% interval."),
+            lambda row: _with_ends(row, ("time_s", "time_low_s", "time_high_s"), 1e3),
+        ),
+        (
+            tr("Speed-up by size"),
+            tr("Over the baseline at the same size, with its 95\u00a0% interval."),
+            lambda row: _with_ends(row, ("speedup", "speedup_low", "speedup_high")),
+        ),
         (
             tr("Rate by size"),
             tr("Operations that are needed, over the time, in TFLOP/s."),
@@ -69,3 +77,12 @@ def _point_rows(points: Sequence[Mapping], sizes: Sequence[int], text) -> list[t
 
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
+
+
+def _with_ends(row: Mapping, names: tuple[str, str, str], factor: float = 1.0) -> str:
+    """A figure with the ends of its interval, where it has one."""
+    value, low, high = (_times(row[name], factor) for name in names)
+    if value is None:
+        return units.MISSING
+    text, ends = units.with_interval(value, low, high)
+    return f"{text} ({ends})" if ends else text

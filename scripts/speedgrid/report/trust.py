@@ -4,22 +4,25 @@ Sentences follow from the rows alone; names in them are escaped.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from markupsafe import Markup
 
 from speedgrid import state
 from speedgrid.ceilings import BOUNDS
-from speedgrid.report import units
+from speedgrid.report import questions, units
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
+from speedgrid.sharpen import Question
 
 # Nat of KL divergence that llama.cpp publishes of its formats for Llama 3 8B (its tools/perplexity/README.md), and how many times that is
 # still explained by the model: of small ones the same format costs several times as much.
 PUBLISHED = {"Q8_0": 0.0014, "Q6_K": 0.0055}
 STILL_FORMAT = 70
 TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
+RATIOS_DIFFER = 0.005  # a printed ratio that is further from that of the printed speeds is explained
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def warnings(group: Group) -> list[Markup]:
     found += _far_warnings(group)
     found += _sampling_warning(group)
     found += _memory_warning(group)
+    found += _uneven_ratios(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     if len(disturbed) > 2:
         first = disturbed.iloc[0]
@@ -114,6 +118,19 @@ def warnings(group: Group) -> list[Markup]:
                 words = tr_html("{}{} was disturbed while it was measured: {}. A disturbed run counts less.")
             found.append(words.format(row.label, runs, row.disturbed))
     return found
+
+
+def _uneven_ratios(group: Group) -> list[Markup]:
+    """That a speed-up is not the ratio of the speeds beside it, because disturbed runs count in it like quiet ones (noise.speeds)."""
+    base = group.baseline
+    if base is None:
+        return []
+    rows = group.engaged[(group.engaged.speedup * base.rate / group.engaged.rate - 1).abs() > RATIOS_DIFFER]
+    words = tr_html(
+        "The speed-up of {} counts disturbed runs like quiet ones, since one side was never measured on a quiet machine: it is not the"
+        " ratio of the speeds that stand beside it."
+    )
+    return [words.format(_names(rows.to_dict("records")))] if len(rows) else []
 
 
 def _disturbed_runs(row) -> Markup:
@@ -163,31 +180,35 @@ def _memory_warning(group: Group) -> list[Markup]:
 
 
 def open_points(group: Group) -> list[Markup]:
-    """What these runs leave open, and what would decide it: the standing of what may be the fastest, then verdicts on the baseline. Of a
-    group that has engaged cells."""
-    engaged, baseline, first = group.engaged, group.baseline, group.fastest
-    points: list[Markup] = []
-    told: set[str] = set()
-    rows = engaged[engaged.standing == "unsure"]
-    if len(rows):
-        # Whether the baseline could be as fast as the fastest is whether that is faster than the baseline.
-        told = set(rows.technique) if first.is_baseline else {first.technique} if rows.is_baseline.any() else set()
-        price = _price(rows, first, "further_runs_fastest", True)
-        points.append(tr_html("Open: whether {} could be as fast as {}. {}").format(_labels(rows), first.label, price))
-    rows = engaged[(engaged.verdict == "unsure") & ~engaged.is_baseline & ~engaged.technique.isin(told)]
-    if baseline is not None:
-        # Of what is open against the baseline, `runs: auto` asks for the fastest alone.
-        is_first = rows.technique == first.technique
-        rest = tr_html("Open: faster or slower than {}: {}. {}")
-        for some, asked in ((rows[is_first], True), (rows[~is_first], False)):
-            if len(some):
-                price = _price(some, baseline, "further_runs", asked)
-                points.append(rest.format(baseline.label, units.listed(_with_ratios(some)), price))
+    """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
+    verdicts on the baseline. Of a group that has engaged cells."""
+    rows = {row["technique"]: row for row in group.rows.to_dict("records")}
+    asked: dict[tuple[str, bool], list[Question]] = {}
+    for one in questions.of(list(rows.values())):
+        asked.setdefault((one.against, one.leads), []).append(one)
+    points = [
+        tr_html("Open: whether {} could be as fast as {}. {}").format(
+            _names([rows[one.technique] for one in some]), rows[against]["label"], _price(some, rows, True)
+        )
+        for (against, _), some in asked.items()
+    ]
+    if group.baseline is None:
+        return points
+    base = group.baseline.technique
+    told = {
+        name for of_one in asked.values() for one in of_one if base in (one.technique, one.against) for name in (one.technique, one.against)
+    }
+    left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
+    if left:
+        rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
+        ratios = _with_ratios(group.engaged[group.engaged.technique.isin(left)])
+        said = tr_html("Open: faster or slower than {}: {}. {}")
+        points.append(said.format(rows[base]["label"], units.listed(ratios), _price(rest, rows, False)))
     return points
 
 
-def _labels(rows) -> Markup:
-    return units.listed([Markup("<strong>{}</strong>").format(label) for label in rows.label])
+def _names(rows: Sequence[Mapping]) -> Markup:
+    return units.listed([Markup("<strong>{}</strong>").format(row["label"]) for row in rows])
 
 
 def _with_ratios(rows) -> list[Markup]:
@@ -196,32 +217,44 @@ def _with_ratios(rows) -> list[Markup]:
     return [known.format(label, ratio, ends) if ends else alone.format(label, ratio) for label, ratio, ends in told]
 
 
-def _price(rows, against, column: str, asked: bool) -> Markup:
-    """What decides the verdicts of `rows` on `against`: how many runs of each, which are in `column`, and how long they take; `asked`
-    where `runs: auto` makes them (sharpen.decide)."""
-    needed = rows[column].dropna()
-    if needed.empty and (units.is_missing(against.rate_low) or rows.rate_low.isna().all()):
+def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], planned: bool) -> Markup:
+    """What decides questions on one technique: how many further runs of each, and how long they take; `planned` where `runs: auto` makes
+    them (sharpen.decide)."""
+    against = rows[asked[0].against]
+    sides = [rows[one.technique] for one in asked]
+    if units.is_missing(against["rate_low"]) or all(units.is_missing(row["rate_low"]) for row in sides):
         return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more.")
-    if needed.empty:
-        return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
-    told = rows[rows[column].notna()]
-    seconds = float((told.run_s * told[column]).sum() + needed.max() * against.run_s) if not units.is_missing(against.run_s) else None
-    most, least = int(needed.max()), int(needed.min())
-    if most == 1:
-        count = tr("1 more run")
-    else:
-        count = tr("{} more runs").format(most) if most == least else tr("{} to {} more runs").format(least, most)
-    if seconds is None or units.is_missing(seconds):
-        price = tr_html("{} of each would tell.").format(count)
-    else:
-        price = tr_html("{} of each would tell, about {}.").format(count, units.duration(seconds))
+    priced = [one for one in asked if one.needed]
+    never = [rows[one.technique] for one in asked if one.told and not one.needed]
     how = tr_html("A higher <code>runs</code> in the study makes them.")
-    if asked:
+    if planned:
         how = tr_html(
             "<code>./speedgrid run --sharpen</code> with the same <code>--study</code> makes them where <code>runs</code> is"
             " <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
         )
-    return Markup("{} {}").format(price, how)
+    if not priced and len(never) == len(asked):
+        return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
+    said = Markup("{} {}").format(_count(priced, against, rows), how)
+    if never:
+        said += tr_html(" Of {} twenty more would not tell.").format(_names(never))
+    return said
+
+
+def _count(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Mapping]) -> Markup:
+    """How many further runs decide what they decide, and how long these take."""
+    if not priced:
+        return tr_html("{} of each would tell.").format(tr("More runs"))
+    counts = [cast(int, one.needed) for one in priced]
+    least, most = min(counts), max(counts)
+    if most == 1:
+        count = tr("1 more run")
+    else:
+        count = tr("{} more runs").format(most) if most == least else tr("{} to {} more runs").format(least, most)
+    times = [rows[one.technique]["run_s"] for one in priced] + [against["run_s"]]
+    if any(units.is_missing(seconds) for seconds in times):
+        return tr_html("{} of each would tell.").format(count)
+    whole = sum(seconds * needed for seconds, needed in zip(times, [*counts, most], strict=True))
+    return tr_html("{} of each would tell, about {}.").format(count, units.duration(whole))
 
 
 def ceiling_point(row) -> Markup | None:

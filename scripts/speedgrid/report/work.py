@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from speedgrid import ceilings, stats
+from speedgrid import ceilings, noise, stats
 from speedgrid.schema import POINTS
 from speedgrid.workload import WORKLOADS
 
@@ -25,15 +25,42 @@ def at_common_points(cells: Sequence) -> list:
     return [replace(cell, point=shared if shared in points else max(points)) if points else cell for cell, shared, points in sized]
 
 
+def speeds_by_size(cells: Sequence) -> dict[tuple, dict[int, stats.Speed]]:
+    """The speed of every cell of `at_common_points` at every size that it finished, over all of its runs, by its AXES and the size.
+
+    It is made as that of the summary is, which at the size that is compared is the same one. Beside a cell that has not finished a size
+    stands what it has.
+    """
+    groups: dict[tuple, list] = {}
+    for cell in cells:
+        if cell.point is not None and cell.has_figures:
+            groups.setdefault(cell.group, []).append(cell)
+    found: dict[tuple, dict[int, stats.Speed]] = {}
+    for members in groups.values():
+        counted = [cell.is_ranked for cell in members]
+        for point in sorted({size for cell in members for size in _points(cell)}):
+            there = [replace(cell, point=point) if point in _points(cell) else cell for cell in members]
+            speeds = noise.speeds([(cell.device, [run.speed for run in cell.runs]) for cell in there], counted)
+            for cell, speed in zip(there, speeds, strict=True):
+                if cell.point == point:
+                    found.setdefault(cell.axes, {})[point] = speed
+    return found
+
+
+def items(run: Mapping) -> int:
+    """What a row of schema.MEASURE went through: tokens of a reply, images, tokens or passes of other workloads."""
+    return run["new_tokens"] if run["items"] is None else run["items"]
+
+
 def _what_grows(cell) -> str | None:
     return json.loads(cell.measure.facts["job"])["settings"].get("grows")
 
 
-def figures(cell, row: Mapping) -> dict:
-    """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far."""
+def figures(cell, row: Mapping, sizes: Mapping[int, stats.Speed]) -> dict:
+    """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far, `sizes` its speed at each size."""
     runs = cell.replies
     losses = [run["loss"] for run in runs]
-    found = {"point": cell.point, "run_flop": runs[0]["flop"], **_rate_of_work(cell, runs)}
+    found = {"point": cell.point, "run_flop": runs[0]["flop"], **_rate_of_work(cell, runs[0], row["rate"])}
     if any(loss is not None for loss in losses):
         last = losses[-max(1, len(losses) // LAST_SHARE) :]
         found |= {"loss_first": _finite(losses[0]), "loss_last": None if None in last else _finite(sum(last) / len(last))}
@@ -43,7 +70,7 @@ def figures(cell, row: Mapping) -> dict:
         found["grows"] = _what_grows(cell)
         if WORKLOADS[cell.cell["workload"]].seeks_largest:
             found["ended_by"] = "memory" if _ends(cell) else "model"
-        times = [(point, stats.mean([run["reply_s"] for run in _runs_at(cell, point)])) for point in sorted(_points(cell))]
+        times = [(point, items(_runs_at(cell, point)[0]) / speed.value) for point, speed in sorted(sizes.items())]
         if grown := growth(times):
             found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
         if at_last := growth(times[-2:]):
@@ -75,23 +102,38 @@ def growth(times: Sequence[tuple[int, float]]) -> stats.Estimate | None:
 
 def point_rows(cells: Sequence) -> list[dict]:
     """The rows of schema.POINTS: every size of every cell that ran at several, and the size that did not fit."""
-    baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
-    return [row for cell in cells for row in _rows_of(cell, baselines.get(cell.group))]
+    speeds = speeds_by_size(at_common_points(cells))
+    baselines = {cell.group: speeds.get(cell.axes, {}) for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
+    return [row for cell in cells for row in _rows_of(cell, speeds.get(cell.axes, {}), baselines.get(cell.group, {}))]
 
 
-def _rows_of(cell, baseline) -> list[dict]:
+def _rows_of(cell, speeds: Mapping[int, stats.Speed], baseline: Mapping[int, stats.Speed]) -> list[dict]:
     found = []
-    for point in _points(cell):
-        runs, others = _runs_at(cell, point), _runs_at(baseline, point) if baseline else []
-        level = stats.level([run["items"] / run["reply_s"] for run in runs])
-        times = stats.level([run["reply_s"] for run in runs]).interval()
-        row = _keys(cell) | {"status": runs[0]["status"], "reason": runs[0]["reason"], "point": point, "replies": len(runs)}
-        row |= {"rate": level.value, "latency_mean_s": times.value, "latency_low_s": times.low, "latency_high_s": times.high}
-        row |= {"memory_peak": runs[0]["point_memory"], "memory_more": _more(cell, runs)}
-        work = _rate_of_work(cell, runs)
+    for point, speed in speeds.items():
+        whole, typical = replace(cell, point=point), speed.interval()
+        first = whole.replies[0]
+        times = stats.pooled([stats.level([run["reply_s"] for run in replies]) for replies in whole.replies_by_run]).interval()
+        row = _keys(cell) | {"status": first["status"], "reason": first["reason"], "point": point, "replies": len(whole.all_replies)}
+        row |= {"rate": typical.value, "rate_low": typical.low, "rate_high": typical.high}
+        row |= {
+            "time_s": items(first) / typical.value,
+            "time_low_s": typical.high and items(first) / typical.high,
+            "time_high_s": typical.low and items(first) / typical.low,
+        }
+        row |= {"latency_mean_s": times.value, "latency_low_s": times.low, "latency_high_s": times.high}
+        row |= {"memory_peak": first["point_memory"], "memory_more": _more(cell, first["point_memory"])}
+        work = _rate_of_work(cell, first, typical.value)
         row |= {"flop_per_s": work.get("flop_per_s"), "mfu": work.get("run_mfu")}
-        if others:
-            row["speedup"] = level.value / stats.mean([run["items"] / run["reply_s"] for run in others])
+        if point in baseline:
+            row["speedup"] = 1.0
+            if not cell.cell["is_baseline"]:
+                ratio = stats.over(speed, baseline[point])
+                row |= {
+                    "speedup": ratio.value,
+                    "speedup_low": ratio.low,
+                    "speedup_high": ratio.high,
+                    "verdict": stats.between(speed, baseline[point]),
+                }
         found.append(row)
     columns = ("status", "reason", "point", "asked_bytes")
     return found + [_keys(cell) | {name: row[name] for name in columns} for row in _ends(cell)]
@@ -118,24 +160,24 @@ def _keys(cell) -> dict:
     )
 
 
-def _more(cell, runs: Sequence[Mapping]) -> int | None:
+def _more(cell, peak: int | None) -> int | None:
     """Memory of a size beyond what the process held before it began."""
-    peak, before = runs[0]["point_memory"], cell.measure.facts.get("memory_before")
+    before = cell.measure.facts.get("memory_before")
     return None if peak is None or before is None else max(0, peak - before)
 
 
-def _rate_of_work(cell, runs: Sequence[Mapping]) -> dict:
-    """Operations a second, and their share of what the device was seen to do in the same number format."""
-    flop = runs[0]["flop"]
-    if not flop:
+def _rate_of_work(cell, run: Mapping, rate: float) -> dict:
+    """Operations a second at a speed, of which every run does what this one did, and their share of what the device was seen to do in the
+    same number format."""
+    if not run["flop"]:
         return {}
-    rate = stats.mean([flop / run["reply_s"] for run in runs])
+    flop_per_s = run["flop"] / items(run) * rate
     limits = ceilings.limits(cell.probe.rows, cell.probe.facts)
     try:
         most = limits and limits.rate(cell.measure.facts.get("multiplies_in") or "")
     except KeyError:
         most = None
-    return {"flop_per_s": rate, "run_mfu": rate / most if most else None}
+    return {"flop_per_s": flop_per_s, "run_mfu": flop_per_s / most if most else None}
 
 
 def _points(cell) -> list[int]:

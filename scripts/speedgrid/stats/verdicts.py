@@ -66,10 +66,10 @@ def verdict(ratio: Estimate, negligible: float = NEGLIGIBLE) -> Verdict:
     return "same" if away <= math.log1p(max(CLOSE, negligible)) and reach <= 1 + NOT_FAR else "unsure"
 
 
-def between(one: Speed, other: Speed) -> Verdict:
+def between(one: Speed, other: Speed, negligible: float = NEGLIGIBLE) -> Verdict:
     """What can be said of `one` against `other`. `unsure`, too, where one is ahead by the figures that are shown and the other where all
     runs count alike."""
-    said = verdict(over(one, other))
+    said = verdict(over(one, other), negligible)
     contrary = (said == "faster" and one.value < other.value) or (said == "slower" and one.value > other.value)
     return "unsure" if contrary else said
 

@@ -49,15 +49,15 @@ def loss_figure(group: Group) -> Figure | None:
 def time_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Time of a step, pass or reply against the size, both on logarithmic axes."""
     noun = group.noun
-    caption = tr("Less is better: the mean time of a {}, with its 95\u00a0% interval. {} A power of the size is a straight line.").format(
-        tr(noun), tr(BOTH)
-    )
-    return _figure(group, points, "latency_mean_s", ("time", tr("Time of a {} by size").format(tr(noun)), caption))
+    caption = tr(
+        "Less is better: the time of a {} at its speed, with its 95\u00a0% interval. {} A power of the size is a straight line."
+    ).format(tr(noun), tr(BOTH))
+    return _figure(group, points, "time_s", ("time", tr("Time of a {} by size").format(tr(noun)), caption))
 
 
 def rate_figure(group: Group, points: Sequence[Mapping]) -> Figure | None:
     """Speed against the size."""
-    caption = tr("More is better: how much is done in a second at each size. {}").format(tr(BOTH))
+    caption = tr("More is better: how much is done in a second at each size, with its 95\u00a0% interval. {}").format(tr(BOTH))
     return _figure(group, points, "rate", ("rate", tr("Speed by size"), caption))
 
 
@@ -77,7 +77,7 @@ def _figure(group: Group, points: Sequence[Mapping], field: str, said: tuple[str
         for label, own in table.groupby("name", sort=False)
     ]
     ended = _ended(group, points, table)
-    chart = _curves(table, ended, _size(group), {"latency_mean_s": "time", "rate": "speed", "memory_more": "memory"}[field], unit)
+    chart = _curves(table, ended, _size(group), {"time_s": "time", "rate": "speed", "memory_more": "memory"}[field], unit)
     columns = ("label", "point", "status", field)
     return Figure(name, title, caption + (tr(ENDED) if len(ended) else ""), chart, base.legend(group), "; ".join(words), columns)
 
@@ -86,12 +86,8 @@ def _table(group: Group, points: Sequence[Mapping], field: str) -> tuple[pd.Data
     """A row a technique and size that was measured, with `value` in the unit beside it, and its interval."""
     rows = base.prepare(group.rows)[["technique", "name", "state", "kind"]]
     there = [row for row in points if row["rate"] is not None and row[field] is not None and row[field] > 0]
-    unit = (
-        units.Scale(f"{group.unit}/s")
-        if field == "rate"
-        else units.scale({"latency_mean_s": "s"}.get(field, "B"), [r[field] for r in there])
-    )
-    ends = ("latency_low_s", "latency_high_s") if field == "latency_mean_s" else ()
+    unit = units.Scale(f"{group.unit}/s") if field == "rate" else units.scale({"time_s": "s"}.get(field, "B"), [r[field] for r in there])
+    ends = {"time_s": ("time_low_s", "time_high_s"), "rate": ("rate_low", "rate_high")}.get(field, ())
     told = pd.DataFrame(
         [
             {"technique": row["technique"], "size": row["point"], "value": row[field] / unit.size}

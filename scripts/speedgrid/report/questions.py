@@ -1,0 +1,92 @@
+"""What these runs leave open and could change the answer: what the page asks and tells the price of, and `runs: auto` measures again. Pure.
+
+First what the headline asks, which is of techniques that keep the quality (advice.FASTEST): what may be as fast as the one that it names,
+and whether that is faster than the baseline. Then, of what costs quality: what may be as fast as the fastest of all.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from speedgrid.report import units
+from speedgrid.report.advice import FASTEST, Advice, Ask, advise, is_ranked, options, qualities
+from speedgrid.report.language import tr
+from speedgrid.schema import NOT_RUN, STATUSES
+from speedgrid.sharpen import Question
+from speedgrid.workload import WORKLOADS
+
+
+def of(rows: Sequence[Mapping]) -> list[Question]:
+    """The questions of a group, from its rows of schema.SUMMARY; none where the group was asked for a size and not for a speed."""
+    ranked = {row["technique"]: row for row in rows if is_ranked(row)}
+    if not ranked or WORKLOADS[rows[0]["workload"]].seeks_largest:
+        return []
+    known = options(rows)
+    advice = advise(known, FASTEST)
+    asked = []
+    if advice.choice is not None:
+        # The baseline is not among what is open where a third technique surely beats it.
+        doubted = [name for name, row in ranked.items() if row["is_baseline"] and ranked[advice.choice]["verdict"] == "unsure"]
+        asked = [_question(ranked, name, advice.choice) for name in dict.fromkeys((*advice.open, *doubted)) if name != advice.choice]
+    first = next((name for name, row in ranked.items() if row["standing"] == "first"), None)
+    # What keeps the quality is as fast as that only if it is as fast as the headline's choice, which is asked already.
+    kept = {one.technique for one in known if one.loss == 0} - {advice.choice}
+    priced = [name for name, row in ranked.items() if row["standing"] == "unsure" and name not in kept]
+    return asked + [_question(ranked, name, first, leads=False) for name in priced if first is not None]
+
+
+def _question(ranked: Mapping[str, Mapping], technique: str, against: str, leads: bool = True) -> Question:
+    needed, told = further_runs(ranked[technique], ranked[against])
+    return Question(technique, against, needed, told, leads)
+
+
+def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool]:
+    """How many further runs of each of two cells of a group would decide between them, None where twenty would not; and whether that is
+    known. An older summary knows it against the fastest and against the baseline alone."""
+    for row, beside in ((one, other), (other, one)):
+        if isinstance(row.get("open_runs"), Sequence):
+            return dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True)).get(beside["technique"]), True
+        if beside["standing"] == "first" and row["standing"] == "unsure":
+            return _count(row["further_runs_fastest"]), True
+        if beside["is_baseline"] and row["verdict"] == "unsure":
+            return _count(row["further_runs"]), True
+    return None, False
+
+
+def _count(value: object) -> int | None:
+    return None if units.is_missing(value) else int(cast(float, value))
+
+
+def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./speedgrid run") -> list[str]:
+    """What to measure next, in sentences: what is open, what is not known and could be the answer, what has no figures.
+
+    `run` is the command that runs the study.
+    """
+    by_name = {row["technique"]: row for row in rows}
+    planned = {frozenset((one.technique, one.against)) for one in of(list(by_name.values()))}
+    steps = []
+    for name in advice.open:
+        row = by_name[name]
+        choice = by_name[cast(str, advice.choice)]
+        needed, told = further_runs(row, choice)
+        if units.is_missing(row["rate_low"]) or units.is_missing(choice["rate_low"]):
+            steps.append(tr("{} may be as fast; so few replies have no interval: a higher replies in the study").format(row["label"]))
+            continue
+        if told and needed is None:
+            steps.append(tr("{} may be as fast; twenty more runs of each would not tell").format(row["label"]))
+            continue
+        runs = tr("more runs") if needed is None else tr("1 more run") if needed == 1 else tr("{} more runs").format(needed)
+        if frozenset((name, advice.choice)) in planned:
+            said = tr("{} may be as fast; {} of each would tell: {} --sharpen, or a higher runs where the study sets a number")
+            steps.append(said.format(row["label"], runs, run))
+        else:
+            steps.append(tr("{} may be as fast; {} of each would tell: a higher runs in the study").format(row["label"], runs))
+    judged = qualities(list(by_name.values()))
+    unknown = [name for name in advice.better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
+    better = tr("{} is better by this goal; its quality is {}")
+    steps += [better.format(by_name[name]["label"], judged[name].words) for name in unknown]
+    for row in by_name.values():
+        if row["status"] == NOT_RUN:
+            steps.append(tr("{} is not measured yet: {}").format(row["label"], run))
+        elif not is_ranked(row):
+            steps.append(tr("{} has no figures: {}").format(row["label"], tr(STATUSES.get(row["status"], row["status"]))))
+    return steps

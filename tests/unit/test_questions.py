@@ -1,0 +1,181 @@
+"""What is open and could change the answer: what the headline asks is told with its price, and `runs: auto` measures just that again."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import records_factory as made
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_data import tables_of
+from speedgrid import noise, sharpen, stats
+from speedgrid.report import collect, questions, tables
+from speedgrid.report.advice import FASTEST, Ask, advise, options
+from speedgrid.report.answer import answer
+from speedgrid.schema import SUMMARY
+from speedgrid.sharpen import Question
+from test_answer import AGAIN, BASELINE, COMPILED, FOUR_BITS, PRUNED, SDPA, often
+
+
+def told(folder, cells: Sequence[made.Made]) -> tuple[list[dict], str, list[str]]:
+    """The rows of a group's summary, its headline, and what the page says is open."""
+    summary, _, replies = tables_of(made.write_group(folder, cells))
+    (group,) = tables.groups(summary, replies)
+    found = answer(group)
+    points = [point.striptags().replace("\u00a0", " ") for point in found.points]
+    return summary, found.headline.striptags(), [point for point in points if point.startswith("Open: ")]
+
+
+def asked(rows: Sequence[Mapping]) -> dict[tuple[str, str], bool]:
+    """The pairs that are in question, and whether the headline asks."""
+    return {(one.technique, one.against): one.leads for one in questions.of(rows)}
+
+
+def test_where_a_lossy_technique_is_far_ahead_what_the_headline_leaves_open_has_its_price_and_is_measured_again(tmp_path):
+    rows, headline, points = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92), often(PRUNED, speed=400)])
+    assert {row["technique"]: row["standing"] for row in rows}["prune_50"] == "first"
+    assert headline.endswith("Whether SDPA could be as fast is open.")
+    assert len(points) == 1
+    assert re.match(
+        r"Open: whether SDPA could be as fast as torch\.compile \(static cache\)\. \d more runs? of each would tell, about \d+ min\."
+        r" \./speedgrid run --sharpen",
+        points[0],
+    )
+    assert asked(rows) == {("sdpa", "torch_compile"): True}
+    grid = [{axis: row[axis] for axis in ("gpu", "experiment", "model", "technique")} | {"folder": row["technique"]} for row in rows]
+    plan = {"cells": [cell | {"further": 0} for cell in grid], "study": {"budget_s": 1e6, "study_file": "my.yaml"}}
+    collect.note_further(plan, rows, tmp_path / "further.json")
+    assert set(json.loads((tmp_path / "further.json").read_text())["wanted"]) == {"sdpa", "torch_compile"}
+
+
+def test_what_costs_quality_is_asked_after_what_the_headline_asks(tmp_path):
+    cells = [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92), replace(PRUNED, speed=190), replace(FOUR_BITS, speed=170)]
+    rows, headline, points = told(tmp_path, cells)
+    assert "Whether SDPA could be as fast is open." in headline
+    assert [re.match(r"Open: whether (.*?) could be as fast as (.*?)\. ", point).groups() for point in points] == [
+        ("SDPA", "torch.compile (static cache)"),
+        ("bitsandbytes NF4", "Pruned by 50 %"),
+    ]
+    assert asked(rows) == {("sdpa", "torch_compile"): True, ("bnb_nf4", "prune_50"): False}
+
+
+def test_what_twenty_runs_would_not_tell_is_told_from_what_they_would(tmp_path):
+    grid = made.write_group(tmp_path, [AGAIN, replace(SDPA, speed=84), replace(SDPA, technique="a", label="A", speed=84), often(COMPILED)])
+    rows, _, replies = tables_of(grid)
+    assert {one.technique for one in questions.of(rows) if one.needed} == {"sdpa", "a"}
+    rows = [without_price(row, {"sdpa", "torch_compile"}) for row in rows]
+    (group,) = tables.groups(rows, replies)
+    said = " ".join(point.striptags() for point in answer(group).points)
+    assert re.search(
+        r"Open: whether .* could be as fast as torch\.compile \(static cache\)\. \d+ more runs? of each would tell, about", said
+    )
+    assert "Of SDPA twenty more would not tell." in said
+
+
+def without_price(row: Mapping, pair: set[str]) -> dict:
+    """The row, where twenty further runs would not decide between the two."""
+    told = zip(row["open_against"], row["open_runs"], strict=True)
+    return {**row, "open_runs": [None if {row["technique"], name} == pair else runs for name, runs in told]}
+
+
+def test_a_summary_of_before_knows_the_price_against_the_fastest_and_the_baseline_alone(tmp_path):
+    rows, _, _ = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92), often(PRUNED, speed=400)])
+    (now,) = questions.of(rows)
+    older = [row | {"open_runs": None} for row in rows]
+    assert questions.of(older) == [replace(now, needed=None, told=False)]
+    rows, _, _ = told(tmp_path / "first", [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)])
+    assert questions.of([row | {"open_runs": None} for row in rows]) == questions.of(rows) != []
+
+
+def test_where_a_size_is_asked_for_no_speed_is_in_question(tmp_path):
+    rows, _, _ = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)])
+    assert questions.of(rows)
+    assert questions.of([row | {"workload": "largest"} for row in rows]) == []
+
+
+def test_only_what_runs_auto_measures_again_is_said_to_come_from_sharpen(tmp_path):
+    cells = [AGAIN, replace(SDPA, speed=182), replace(SDPA, technique="a", label="A", speed=165), replace(PRUNED, speed=196)]
+    rows, _, _ = told(tmp_path, cells)
+    assert asked(rows) == {("a", "sdpa"): True, ("sdpa", "prune_50"): False}
+    ask = Ask("throughput", loss=None)
+    advice = advise(options(rows), ask)
+    assert (advice.choice, advice.open) == ("prune_50", ("sdpa", "a"))
+    steps = questions.next_steps(rows, advice, ask)
+    assert re.fullmatch(r"SDPA may be as fast; \d+ more runs? of each would tell: \./speedgrid run --sharpen, or .*", steps[0])
+    assert re.fullmatch(r"A may be as fast; \d+ more runs? of each would tell: a higher runs in the study", steps[1])
+
+
+def test_single_replies_ask_for_more_of_them(tmp_path):
+    rows, _, points = told(tmp_path, [replace(BASELINE, replies=1), replace(COMPILED, replies=1)])
+    (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
+    assert step == "Baseline (eager attention) may be as fast; so few replies have no interval: a higher replies in the study"
+    assert "Too few replies were counted for an interval" in points[0]
+
+
+# Whatever the group
+
+
+speeds = st.lists(st.tuples(st.lists(st.floats(20, 200), min_size=1, max_size=3), st.booleans(), st.booleans()), min_size=1, max_size=6)
+
+
+def rows_of(cells: Sequence[tuple[Sequence[float], bool, bool]]) -> list[dict]:
+    """Rows of a summary of cells with these speeds of their runs, which keep the quality or do not; the first is the baseline."""
+    runs = [[stats.Run(value, 1e-3, 20.0, 20, value * 0.99, value * 1.01, 1e-2, busy) for value in values] for values, _, busy in cells]
+    names = [f"t{number}" for number in range(len(cells))]
+    judged = dict(zip(names, noise.speeds([("cpu", own) for own in runs]), strict=True))
+    pairs, first = tables._pairs(judged), max(names, key=lambda name: judged[name].value)
+    standings = dict(zip(names, stats.leaders(list(judged.values())), strict=True)) | {first: "first"}
+    found = []
+    for name, (_, lossless, _) in zip(names, cells, strict=True):
+        inside, same, unsure = judged[name].interval(), *pairs[name]
+        row = dict.fromkeys(column.name for column in SUMMARY.columns) | {"technique": name, "label": name, "status": "ok"}
+        row |= {"workload": "generate", "is_baseline": name == names[0], "lossless": lossless or name == names[0], "unit": "token"}
+        row |= {"rate": inside.value, "rate_low": inside.low, "rate_high": inside.high, "latency_p50_s": 64 / inside.value, "run_s": 60.0}
+        row |= {"standing": standings[name], "same_as": same, "open_against": list(unsure), "open_runs": list(unsure.values())}
+        if name != names[0]:
+            row["verdict"] = stats.verdict(stats.over(judged[name], judged[names[0]]))
+        found.append(row)
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(speeds)
+def test_every_question_is_open_and_all_that_the_headline_leaves_open_is_asked(cells):
+    rows = rows_of(cells)
+    by_name, found = {row["technique"]: row for row in rows}, questions.of(rows)
+    advice = advise(options(rows), FASTEST)
+    assert len({frozenset((one.technique, one.against)) for one in found}) == len(found), "no question is asked twice"
+    for one in found:
+        assert one.technique != one.against
+        assert one.told
+        assert one.against in by_name[one.technique]["open_against"] or by_name[advice.choice]["verdict"] == "unsure"
+    leading = {one.technique for one in found if one.leads}
+    assert {one.against for one in found if one.leads} <= {advice.choice}
+    assert leading >= set(advice.open)
+    if by_name[advice.choice]["verdict"] == "unsure":
+        assert rows[0]["technique"] in leading
+    # What is not asked cannot change who leads: whatever keeps the quality is as fast, open, or surely beaten.
+    kept = [row["technique"] for row in rows if row["lossless"] and row["technique"] != advice.choice]
+    beaten = {
+        name
+        for name in kept
+        if any(name not in (*other["open_against"], *other["same_as"]) for other in rows if other["rate"] > by_name[name]["rate"])
+    }
+    assert set(kept) - {*advice.ties, *leading} <= beaten
+
+
+@settings(max_examples=60, deadline=None)
+@given(speeds)
+def test_the_order_of_the_cells_asks_no_other_question(cells):
+    rows = rows_of(cells)
+    assert asked(rows) == asked(rows[::-1])
+
+
+def test_a_question_of_two_fits_both_sides():
+    rows = rows_of([([50.0], True, False), ([80.0], True, False), ([90.0], True, False)])
+    one, other = rows[1:]
+    assert questions.further_runs(one, other) == questions.further_runs(other, one)
+    assert questions.further_runs(one, other)[1]
+    assert isinstance(questions.of(rows)[0], Question)
+    assert sharpen.Question is Question
