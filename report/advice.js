@@ -15,7 +15,6 @@
 
   const fits = (cell, ask) => ask.budget === null || (cell.needs !== null && cell.needs <= ask.budget);
   const keeps = (cell, ask) => ask.loss === null || (cell.loss !== null && cell.loss <= ask.loss);
-
   function advise(cells, ask) {
     const sign = ask.goal === "throughput" ? -1 : 1;
     const ranked = cells.map((cell) => ({ cell, at: figure(cell, ask) })).filter(({ at }) => at !== null)
@@ -69,10 +68,9 @@
     const figures = (name, gain = of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const named = (part, names, more = () => "") => list(part, names.map((name) => `${of[name].label}: ${figures(name)}${more(of[name])}`));
-    const why = (cell) => ` – ${[fits(cell, ask) ? "" : cell.beyond, keeps(cell, ask) ? "" : cell.price, doubt(cell)].filter(Boolean).join("; ")}`;
+    const doubt = ({ technique }) => isBySpeed(ask) && of[choice]?.open.includes(technique) && translated("perhaps no faster");
+    const why = (c) => ` – ${[fits(c, ask) ? "" : c.beyond, keeps(c, ask) ? "" : c.price, doubt(c)].filter(Boolean).join("; ")}`;
     const { choice, ties, open, runner_up: next, better } = advise(group.cells, ask);
-    const doubt = ({ technique }) => !isBySpeed(ask) || !choice ? "" : of[choice].open.includes(technique)
-      ? translated("perhaps no faster, these runs cannot say") : of[choice].same.includes(technique) ? translated("as fast, by these runs") : "";
     const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label);
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
     card.value = size ? `${size} GB` : translated("any");

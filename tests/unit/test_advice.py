@@ -515,3 +515,14 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
     # Of other devices the figures differ.
     for words in wanted[folder.name] if folder.parent.name == "h200" else ("Take ",):
         assert words in out
+
+
+def test_what_a_limit_leaves_out_is_said_to_be_perhaps_no_faster_where_that_is_open(tmp_path):
+    base, ask = replace(BASELINE, again=(48.3, 47.8)), Ask("throughput")
+    guide = guide_of(tmp_path, [base, replace(COMPILED, speed=92), replace(BF16, speed=106)])
+    advice = guide.advise(ask)
+    assert (advice.choice, advice.better) == ("torch_compile", ("bf16",))
+    assert guide.doubts("bf16", advice.choice, ask) == ["perhaps no faster"]
+    assert guide.doubts("bf16", advice.choice, Ask("memory")) == guide.doubts("bf16", None, ask) == []
+    surely = guide_of(tmp_path / "surely", [base, COMPILED, replace(BF16, speed=300)])
+    assert surely.doubts("bf16", surely.advise(ask).choice, ask) == []

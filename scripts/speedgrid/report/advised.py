@@ -156,12 +156,9 @@ class Guide:
         return told
 
     def doubts(self, technique: str, choice: str | None, ask: Ask) -> list[str]:
-        """What has to be said of a technique whose figure by a goal of speed is better than the choice's, and whose speed need not be."""
-        if choice is None or ask.goal not in BY_SPEED:
-            return []
-        if technique in self.option(choice).open:
-            return [tr("perhaps no faster, these runs cannot say")]
-        return [tr("as fast, by these runs")] if technique in self.option(choice).same else []
+        """What has to be said of a technique that is better than the choice by a goal of speed, where that is open."""
+        is_open = choice is not None and ask.goal in BY_SPEED and technique in self.option(choice).open
+        return [tr("perhaps no faster")] if is_open else []
 
     @property
     def none(self) -> str:
