@@ -497,12 +497,12 @@ def test_curves_over_sizes_have_a_point_a_size_and_a_cross_where_memory_ran_out(
     assert "A cross is a size at which memory ran out." in found["time"].caption
     spec = found["time"].chart.to_dict()
     assert "sequence (tokens)" in json.dumps(spec)  # what grows, with its unit
-    assert {row["label"] for row in rows if "label" in row} == {"Plain", "Flash"}
+    assert {row["label_lines"] for row in rows if "label_lines" in row} == {"Plain", "Flash"}
 
 
 def test_the_loss_of_training_is_a_line_a_technique(trained):
     found = figures_of(trained)
-    rows = [row for row in rows_of(found["loss"]) if "loss" in row and "label" not in row]
+    rows = [row for row in rows_of(found["loss"]) if "loss" in row and "label_lines" not in row]
     assert [row["loss"] for row in rows if row["name"] == "Plain"] == pytest.approx(LOSSES)
     assert "loss (nat)" in json.dumps(found["loss"].chart.to_dict())
 
