@@ -38,3 +38,11 @@ def test_a_place_of_the_machine_in_what_was_recorded_is_refused(tmp_path, monkey
     assert recorder.recorded(quiet, tmp_path / "checkpoint", tmp_path / "one") == "$ echo here\nhere\n"
     with pytest.raises(SystemExit, match="stands in what was recorded"):
         recorder.recorded(telling, tmp_path / "checkpoint", tmp_path / "two")
+
+
+def test_nothing_of_the_machine_stands_on_the_published_page():
+    text = recorder.PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"(?<![\w.])/(?:tmp|root|home|work|var|Users)/\S*|127\.0\.0\.1|localhost", text) == []
+    for recording in recorder.RECORDINGS.values():
+        assert f"## {recording.heading}\n" in text
+        assert all(f"\n$ {command}\n" in text for command in recording.commands)
