@@ -63,7 +63,11 @@ def of_study(study: Path) -> None:
 def of_folders(folders: list[Path], out: Path) -> None:
     """One page of the results in several folders, each of which may hold several, in the folder `out`. Raises RecordError for what is no
     result."""
-    found = list(dict.fromkeys(one for folder in folders for one in files.several(folder)))
+    # One result has several names: its folder, the folder around it, links.
+    known: dict[Path, Path] = {}
+    for one in [one for folder in folders for one in files.several(folder)]:
+        known.setdefault((files.summary_of(one) or one).resolve(), one)
+    found = list(known.values())
     told = together(list(zip(labels(found), map(rendering.read_folder, found), strict=True)))
     out.mkdir(parents=True, exist_ok=True)
     rendering.write(told, out / "report.html")

@@ -36,6 +36,8 @@ CHANGES = ("slower", "status", "faster", "disappeared", "appeared")
 
 # Columns of the summary that say what a cell was; a difference makes its two speeds those of two things.
 IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpoint_sha256")
+# Those of them that are of the work, and not of where it was done.
+OF_THE_WORK = ("engine", "dtype", "checkpoint_sha256")
 # Columns of the summary and of schema.RUNS that two runs do not have in common.
 OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "memory_peak", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
@@ -396,17 +398,34 @@ def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]
     return found + _packages(sides) + _settings(sides)
 
 
-def around(a: Sequence[Mapping], b: Sequence[Mapping]) -> list[Difference]:
-    """What differs in machine, software and settings between the runs of one group on two devices; rows of schema.RUNS."""
-    one, other = ([{**run, "gpu": ""} for run in runs] for runs in (a, b))
+def around(a: Sequence[Sequence[Mapping]], b: Sequence[Sequence[Mapping]]) -> list[Difference]:
+    """What differs in the cells, machine, software and settings between one group on two devices; rows of schema.SUMMARY and of
+    schema.RUNS of each."""
+    (before, one), (after, other) = ([[{**row, "gpu": ""} for row in rows] for rows in side] for side in (a, b))
+    cells = _cells_that_differ({_key(row): row for row in before}, {_key(row): row for row in after})
     found = _differences(one, other, set(map(_key, one)) & set(map(_key, other)))
-    return [one for one in found if one.what not in ("study", "study_sha256", "gpu") and not one.what.startswith("device.")]
+    named = {one.what for one in cells} | {"study", "study_sha256", "gpu"}
+    return cells + [one for one in found if one.what not in named and not one.what.startswith("device.")]
+
+
+def _cells_that_differ(before: Mapping[Key, Mapping], after: Mapping[Key, Mapping]) -> list[Difference]:
+    """What is known of the cells of both and differs. Of checkpoints that of the baseline, which is the model: one that is quantized on
+    each of two machines may not come out the same."""
+
+    def is_told(name: str, key: Key) -> bool:
+        return bool(before[key].get(name) and after[key].get(name)) and (name != "checkpoint_sha256" or before[key]["is_baseline"])
+
+    changes = [_change(key, before[key], after[key], None, None, 0, False) for key in before if key in after]
+    told = [
+        replace(one, differs=tuple(name for name in one.differs if is_told(name, tuple(getattr(one, k) for k in KEYS)))) for one in changes
+    ]
+    return _identities(told, (before, after))
 
 
 def is_of_the_work(difference: Difference) -> bool:
-    """Whether it is a setting of what is done and not of how often: two speeds are then those of two things."""
+    """Whether it is a setting of what is done and not of how often, or what it is done with: two speeds are then those of two things."""
     kind, _, name = difference.what.partition(".")
-    return kind in ("settings", "options") and name not in AFTER_WARMUP
+    return difference.what in OF_THE_WORK or (kind in ("settings", "options") and name not in AFTER_WARMUP)
 
 
 def _packages(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts, tables_of
 from speedgrid import comparison, records
-from speedgrid.report import rendering, together
+from speedgrid.report import page, rendering, together
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
 L4 = made.GPU_MACHINE | {"device_name": "NVIDIA L4", "device_uuid": "GPU-l4", "driver": "550.54.15", "host": "other"}
@@ -54,7 +54,8 @@ def test_devices_of_one_name_are_called_what_they_are(two):
     assert {row["gpu"] for row in told.replies} == {row["gpu"] for row in told.scores} == {"NVIDIA H200", "NVIDIA L4"}
     assert len(told.replies) == 2 * 3 * 3 * 20
     assert told.study["name"] == "default"
-    assert told.study["origins"]["NVIDIA L4", "generate", "stdlib-llama"] == ("config.yaml", "local")
+    origin = told.study["origins"]["NVIDIA L4", "generate", "stdlib-llama"]
+    assert (origin.study_file, origin.gpu, origin.settings["replies"]) == ("config.yaml", "local", 20)
 
 
 def test_results_that_were_moved_are_read_where_they_lie_now(two, tmp_path):
@@ -142,12 +143,113 @@ def test_work_that_was_not_the_same_is_said(two):
         return [run | {"job": json.dumps({"settings": settings, "gpu": "x"})} for run in rendering.read_folder(two[0]).runs]
 
     short, long = with_settings({"prompt_tokens": 128, "replies": 10}), with_settings({"prompt_tokens": 1024, "replies": 30})
-    found = comparison.around(short, long)
+    found = comparison.around(([], short), ([], long))
     assert [(one.what, one.before, one.after) for one in found] == [
         ("settings.prompt_tokens", "128", "1024"),
         ("settings.replies", "10", "30"),
     ]
     assert [comparison.is_of_the_work(one) for one in found] == [True, False]
+
+
+def contents_of(told: together.Told, parts: page.Parts | None = None) -> dict:
+    rows = (told.summary, told.runs, told.replies, None, told.points, told.scores, told.states)
+    return page.contents(parts or quick_parts(), told.study, *rows)
+
+
+def with_summary(folder: Path, to: Path, change: Callable[[dict], dict | None]) -> Path:
+    """A copy of results whose summary has other rows, or fewer."""
+    shutil.copytree(folder, to)
+    at = to / "results" / "summary.parquet"
+    changed = [change(row) for row in records.read(at, SUMMARY).rows]
+    records.write(at, SUMMARY, [row for row in changed if row])
+    return to
+
+
+def test_a_group_has_the_settings_and_techniques_of_its_own_study(tmp_path):
+    other = made.study(cells=CELLS) | {"study_file": "studies/mine.yaml"}
+    other["experiments"] = {"generate": other["experiments"]["generate"] | {"prompt": "Once upon a time"}}
+    other["techniques"] = other["techniques"] | {"sdpa": other["techniques"]["sdpa"] | {"summary": "Another thing by this name."}}
+    a, b = side(tmp_path / "a"), side(tmp_path / "b", SLOW, L4, other)
+    for order in ((a, b), (b, a)):
+        told = joined(*order)
+        shown = {section.group.gpu: section for section in contents_of(told)["sections"]}
+        assert shown["NVIDIA H200"].prompt.startswith("class Stack")
+        assert shown["NVIDIA L4"].prompt == "Once upon a time"
+        summaries = {gpu: {row.label: row.summary for row in section.table.rows} for gpu, section in shown.items()}
+        assert summaries["NVIDIA H200"]["SDPA"] == "What SDPA changes."
+        assert summaries["NVIDIA L4"]["SDPA"] == "Another thing by this name."
+        guides = {gpu: page._guide_of(section.group, told.study, {}) for gpu, section in shown.items()}
+        assert guides["NVIDIA H200"].registry["sdpa"]["summary"] == "What SDPA changes."
+        assert guides["NVIDIA L4"].registry["sdpa"]["summary"] == "Another thing by this name."
+
+
+def test_other_weights_by_one_name_are_not_the_same_work(two, tmp_path):
+    assert all(not one["work"] for one in contents_of(joined(*two))["sides"])
+    other = with_summary(two[1], tmp_path / "there", lambda row: row | {"checkpoint_sha256": "cd" * 32})
+    (sides,) = contents_of(joined(two[0], other))["sides"]
+    assert [(what, a, before[:4], b, after[:4]) for what, a, before, b, after in sides["work"]] == [
+        ("checkpoint_sha256", "NVIDIA H200", "abab", "NVIDIA L4", "cdcd")
+    ]
+    # One that each machine quantized, of the same model, may be another; and what is not known does not differ.
+    made_there = with_summary(two[1], tmp_path / "made", lambda row: row if row["is_baseline"] else row | {"checkpoint_sha256": "cd" * 32})
+    unknown = with_summary(two[1], tmp_path / "unknown", lambda row: row | {"checkpoint_sha256": None})
+    for folder in (made_there, unknown):
+        (sides,) = contents_of(joined(two[0], folder))["sides"]
+        assert sides["work"] == []
+
+
+def test_a_long_setting_is_cut_in_the_warning(two):
+    def told(prompt: str) -> list[dict]:
+        return [run | {"job": json.dumps({"settings": {"prompt": prompt}})} for run in joined(*two).runs if run["gpu"]]
+
+    whole = joined(*two)
+    long = [run if run["gpu"] == "NVIDIA L4" else other for run, other in zip(told("x" * 30_000), told("short"), strict=True)]
+    (sides,) = contents_of(replace(whole, runs=long))["sides"]
+    ((what, _, before, _, after),) = sides["work"]
+    assert (what, before) == ("settings.prompt", "short")
+    assert after.startswith("xxx")
+    assert len(after) < 100
+
+
+def test_what_the_summary_lacks_is_dropped(two, tmp_path):
+    """A summary that is older than its plan: the records of its other cells must not go to a device of another folder."""
+    older = with_summary(two[1], tmp_path / "older", lambda row: row if row["is_baseline"] else None)
+    told = joined(two[0], older)
+    kept = {(row["gpu"], row["technique"]) for row in told.replies}
+    assert {technique for gpu, technique in kept if gpu == "NVIDIA L4"} == {"baseline"}
+    assert {gpu for gpu, _ in kept} == {"NVIDIA H200", "NVIDIA L4"}
+
+    nothing = with_summary(two[1], tmp_path / "nothing", lambda row: None)
+    told = joined(two[0], nothing)
+    assert len(told.replies) == 3 * 3 * 20
+    assert {run["host"] for run in told.runs if run["gpu"]} == {"bench-01"}
+    assert len(contents_of(told)["sections"]) == 1
+
+
+def test_one_result_by_several_names_is_one(two, tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to(two[0])
+    html = written([two[0], two[0] / "results", link], tmp_path / "out", monkeypatch)
+    assert "stdlib-llama · generate · local" in html
+    assert 'id="side-by-side"' not in html
+
+
+def test_a_study_file_with_blanks_is_quoted_in_both_commands(tmp_path):
+    mine = made.study(cells=CELLS) | {"study_file": "my studies/a; b.yaml"}
+    command = contents_of(joined(side(tmp_path / "a", study=mine)))["command"]
+    assert command["snakemake"] == "snakemake --cores 1 --use-conda --configfile 'my studies/a; b.yaml'"
+    assert command["speedgrid"] == "./speedgrid run --study 'my studies/a; b.yaml'"
+
+
+@pytest.mark.parametrize("lost", ["runs", "points"])
+def test_a_table_that_is_missing_is_no_empty_one_but_in_published_results(two, tmp_path, lost):
+    shutil.copytree(two[0], tmp_path / "copy")
+    results = tmp_path / "copy" / "results"
+    (results / f"{lost}.parquet").unlink()
+    assert len(rendering.read_folder(results).summary) == 3
+    plan = json.loads((results / "plan.json").read_text())
+    with pytest.raises(records.RecordError, match=rf"{lost}\.parquet"):
+        rendering.read(plan, *(results / f"{table.name}.parquet" for table in (SUMMARY, POINTS, RUNS)))
 
 
 def test_published_tables_without_a_plan_have_a_page(two, tmp_path, monkeypatch):

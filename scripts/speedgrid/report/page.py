@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,7 @@ from speedgrid.report.answer import answer
 from speedgrid.report.charts import base, devices, money
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
 from speedgrid.report.tables import KEYS, Group, each, groups
+from speedgrid.report.together import Origin
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
@@ -218,13 +220,14 @@ def build(
     shown = {kind: _shown(kind, [group for group in found if group.kind == kind]) for kind in dict.fromkeys(group.kind for group in found)}
     specifications: dict[str, dict] = {}
     of_group = {"runs": _by_group(_measuring(runs)), "points": _by_group(points)}
+    measured = {key: (own, of_group["runs"].get(key, [])) for key, own in _by_group(summary).items()}
     sections = []
     for group, anchor in zip(found, overview.anchors(found), strict=True):
         own = {name: rows.get(overview.keys(group), []) for name, rows in of_group.items()}
         with embedding.unchecked():
             sections.append(_section(anchor, group, study, own["runs"], own["points"], figures, shown[group.kind], specifications))
     with embedding.unchecked():
-        sides = [_beside(number, one, specifications, of_group["runs"]) for number, one in enumerate(devices.side_by_side(found), 1)]
+        sides = [_beside(number, one, specifications, measured) for number, one in enumerate(devices.side_by_side(found), 1)]
     known = machines(runs)
     anchors = {overview.keys(section.group): section.anchor for section in sections}
     # As the tables have them, where no two techniques of a group have one label.
@@ -276,19 +279,24 @@ def build(
 
 def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> dict | None:
     """What the decision guide chooses from; None where nothing was measured. The largest size that fits is no speed to choose by."""
-    known = {**registry, **study["techniques"]}
     groups = [section.group for section in sections if not section.group.seeks_largest]
     if all(group.engaged.empty for group in groups):
         return None
     titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]
-    guides = [_guide_of(group, study, known) for group in groups]
+    guides = [_guide_of(group, study, registry) for group in groups]
     return advised.page_data(zip(titles, guides, strict=True))
 
 
-def _guide_of(group: Group, study: Mapping, known: Mapping) -> advised.Guide:
-    """The guide of a group; of one from elsewhere (report/together.py) with the names that its own study has."""
-    file, gpu = study.get("origins", {}).get(overview.keys(group), (study["study_file"] or "", group.gpu))
-    return advised.Guide(group.rows.assign(gpu=gpu).to_dict("records"), file, known, study.get("prices", {}).get(group.gpu))
+def _guide_of(group: Group, study: Mapping, registry: Mapping) -> advised.Guide:
+    """The guide of a group, with the names that its own study has."""
+    origin = _origin(group, study)
+    rows, known = group.rows.assign(gpu=origin.gpu).to_dict("records"), {**registry, **origin.techniques}
+    return advised.Guide(rows, origin.study_file, known, study.get("prices", {}).get(group.gpu))
+
+
+def _origin(group: Group, study: Mapping) -> Origin:
+    """What the group's own study says of it, which may be one of several (report/together.py)."""
+    return study.get("origins", {}).get(overview.keys(group)) or Origin.of(study, group.gpu, group.experiment)
 
 
 # A group's section
@@ -324,7 +332,8 @@ def _section(
     told = answer(group, frozenset(run["device"] for run in runs), hosts(runs))
     proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
     specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
-    settings = study["experiments"].get(group.experiment, {})
+    origin = _origin(group, study)
+    settings = origin.settings
     return Section(
         anchor=anchor,
         group=group,
@@ -332,7 +341,7 @@ def _section(
         answer=told,
         proof=proof[0] if proof else None,
         figures=figures,
-        table=result_table(group, study["techniques"], columns),
+        table=result_table(group, origin.techniques, columns),
         machine=trust.machine_rows(group),
         samples=_samples(group) if replies else [],
         sizes=training.point_tables(points),
@@ -342,17 +351,21 @@ def _section(
     )
 
 
-def _beside(number: int, sides: devices.Sides, specifications: dict[str, dict], runs: Mapping[tuple, Sequence[Mapping]]) -> dict:
-    """What the page shows of devices or models side by side, of which each has its `runs`; what its chart is goes into `specifications`."""
+def _beside(
+    number: int, sides: devices.Sides, specifications: dict[str, dict], measured: Mapping[tuple, tuple[Sequence[Mapping], ...]]
+) -> dict:
+    """What the page shows of devices or models side by side, of which each has its rows of the summary and of the runs in `measured`; what
+    its chart is goes into `specifications`."""
     figure, name = devices.figure(sides), f"side-{number}"
     specifications[name] = embedding.specification(figure.chart)
     heads, rows = devices.table(sides)
     told = {"sides": sides, "figure": (figure, name), "heads": heads, "rows": rows, "said": devices.in_words(sides)}
     if sides.axis != "gpu":
         return told | {"around": [], "work": []}
-    first, *others = ((name, runs.get(group, [])) for name, group in zip(sides.names, sides.groups, strict=True))
+    first, *others = ((name, measured[group]) for name, group in zip(sides.names, sides.groups, strict=True))
     around = [(first[0], name, comparison.around(first[1], own)) for name, own in others]
-    work = [(one.what, a, one.before, b, one.after) for a, b, found in around for one in found if comparison.is_of_the_work(one)]
+    differ = [(a, b, [one for one in found if comparison.is_of_the_work(one)]) for a, b, found in around]
+    work = [(what, a, before, b, after) for a, b, found in differ for what, before, after, _ in compared_words.told(found)]
     return told | {"work": work, "around": [(a, b, compared_words.told(found)) for a, b, found in around if found]}
 
 
@@ -553,7 +566,7 @@ def time_span(runs: Sequence[Mapping]) -> str:
 def _command(study: Mapping) -> dict[str, str]:
     """What to type, a line for each study whose cells are on the page."""
     files = dict.fromkeys(origin.study_file for origin in study["origins"].values()) if "origins" in study else [study["study_file"] or ""]
-    others = ["" if file in command.DEFAULT else f" --configfile {file or command.UNKNOWN}" for file in files]
+    others = ["" if file in command.DEFAULT else f" --configfile {shlex.quote(file or command.UNKNOWN)}" for file in files]
     return {
         "speedgrid": "\n".join(map(command.run, files)),
         "snakemake": "\n".join(f"snakemake --cores 1 --use-conda{other}" for other in others),

@@ -4,7 +4,6 @@ Single replies are read from the measure.parquet of every cell; template, style 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import altair
@@ -30,34 +29,38 @@ FILES = {
 
 def read(plan: Mapping, summary: Path, points: Path, runs: Path, at: Callable[[str], str] = str) -> Told:
     """What the page of a plan is made of: the three tables, and the records of its cells that are there. `at` says where a file of the plan
-    lies. Raises RecordError for tables that cannot be read."""
+    lies. Raises RecordError for tables that are missing or cannot be read."""
+    return _told(plan, records.read(summary, SUMMARY).rows, records.read(points, POINTS).rows, records.read(runs, RUNS).rows, at)
+
+
+def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dict], at: Callable[[str], str]) -> Told:
+    """The same of the rows of the tables."""
     jobs = plan["jobs"]
     of_cells = [(tuple(cell[axis] for axis in AXES), runs_of(cell, jobs, at)) for cell in plan["cells"]]
     paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
     return Told(
         plan["study"],
-        records.read(summary, SUMMARY).rows,
-        records.read(runs, RUNS).rows if runs.exists() else [],
+        summary,
+        runs,
         [row for _, own in of_cells for row in replies_of(own)],
-        records.read(points, POINTS).rows if points.exists() else [],
+        points,
         [row for path in paths for row in collect.find(at(path), SCORE, jobs[path], {}).rows],
         {key: state for key, own in of_cells if (state := state_of(own))},
     )
 
 
 def read_folder(path: Path) -> Told:
-    """What a page is made of, from a folder of results, or the folder that `results` is in; without the plan beside them, such as published
-    results, what the tables alone say. Raises RecordError for what is none, and for tables or a plan that cannot be read."""
+    """What a page is made of, from a folder of results, or the folder that `results` is in; of published results what the tables that are
+    there say, which may be the summary alone. Raises RecordError for what is none, and for tables or a plan that cannot be read."""
     found = files.summary_of(path)
     if found is None:
         raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet, which ./speedgrid report makes")
     folder = found.parent
-    points, runs = (found.with_name(f"{table.name}.parquet") for table in (POINTS, RUNS))
-    plan = results.plan_of(folder)
-    if plan is None:
-        told = read({"study": {}, "cells": [], "jobs": {}}, found, points, runs)
-        return replace(told, study=without_plan(path.name, told.summary, told.runs))
-    return read(plan, found, points, runs, lambda name: str(results.moved(folder, name)))
+    summary = records.read(found, SUMMARY).rows
+    beside = ((folder / f"{table.name}.parquet", table) for table in (POINTS, RUNS))
+    points, runs = (records.read(at, table).rows if at.exists() else [] for at, table in beside)
+    plan = results.plan_of(folder) or {"study": without_plan(path.name, summary, runs), "cells": [], "jobs": {}}
+    return _told(plan, summary, points, runs, lambda name: str(results.moved(folder, name)))
 
 
 def write(told: Told, out: Path, compared: comparison.Comparison | None = None) -> None:

@@ -12,15 +12,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speedgrid.report.language import ENGLISH
+from speedgrid.schema import AXES
 
 GroupKey = tuple[str, str, str]
 
 
 class Origin(NamedTuple):
-    """Where the cells of a group come from: the study's file, empty where it is not known, and the name of the device there."""
+    """What the study of a group says: its file, empty where it is not known, the name of the device there, the settings of the group's
+    experiment, and the techniques by their names."""
 
     study_file: str
     gpu: str
+    settings: Mapping
+    techniques: Mapping[str, Mapping]
+
+    @classmethod
+    def of(cls, study: Mapping, gpu: str, experiment: str) -> "Origin":
+        """That of a group of this study (planning.document)."""
+        return cls(study["study_file"] or "", gpu, study["experiments"].get(experiment, {}), study["techniques"])
 
 
 @dataclass(frozen=True)
@@ -118,10 +127,18 @@ def without_plan(name: str, summary: Sequence[Mapping], runs: Sequence[Mapping])
 
 
 def _moved(told: Told, named: Mapping[str, str]) -> Told:
-    """The same under the page's names of the devices."""
+    """The same under the page's names of the devices, without what the summary lacks, such as one that is older than its plan: a device
+    of that has no name here, and its own may be another folder's."""
+    cells = {tuple(row[axis] for axis in AXES) for row in told.summary}
+    groups = {key[:3] for key in cells}
+
+    def is_known(row: Mapping) -> bool:
+        key = tuple(row[axis] for axis in AXES)
+        # Jobs that cells share have no device or no technique.
+        return row["gpu"] is None or (key[:3] in groups if row["technique"] is None else key in cells)
 
     def renamed(rows: Sequence[Mapping]) -> list[dict]:
-        return [{**row, "gpu": named.get(row["gpu"], row["gpu"])} for row in rows]
+        return [{**row, "gpu": named.get(row["gpu"])} for row in rows if is_known(row)]
 
     return Told(
         study=told.study,
@@ -130,7 +147,7 @@ def _moved(told: Told, named: Mapping[str, str]) -> Told:
         replies=renamed(told.replies),
         points=renamed(told.points),
         scores=renamed(told.scores),
-        states={(named[gpu], *rest): state for (gpu, *rest), state in told.states.items()},
+        states={(named[key[0]], *key[1:]): state for key, state in told.states.items() if key in cells},
     )
 
 
@@ -146,16 +163,16 @@ def _study(sides: Sequence[tuple[str, Told, Mapping[str, str]]]) -> dict:
     joined: dict = dict(studies[0])
     for key in ("name", "title", "study_file", "study_sha256", "seed"):
         joined[key] = ", ".join(dict.fromkeys(str(study[key]) for study in studies if study[key] not in (None, "")))
-    for key in ("models", "techniques"):
-        joined[key] = {name: entry for study in studies for name, entry in study[key].items()}
     for key in ("gpus", "prices"):
-        joined[key] = {named.get(gpu, gpu): entry for _, told, named in sides for gpu, entry in told.study.get(key, {}).items()}
-    return joined | {"experiments": experiments, "compare_with": "", "origins": _origins(sides)}
+        of_sides = [(named, told.study.get(key, {})) for _, told, named in sides]
+        joined[key] = {named[gpu]: entry for named, entries in of_sides for gpu, entry in entries.items() if gpu in named}
+    # Of models and techniques two studies may have others by one name: those of a group are in its Origin.
+    return joined | {"experiments": experiments, "models": {}, "techniques": {}, "compare_with": "", "origins": _origins(sides)}
 
 
 def _origins(sides: Sequence[tuple[str, Told, Mapping[str, str]]]) -> dict[GroupKey, Origin]:
     return {
-        (named[row["gpu"]], row["experiment"], row["model"]): Origin(told.study["study_file"] or "", row["gpu"])
+        (named[row["gpu"]], row["experiment"], row["model"]): Origin.of(told.study, row["gpu"], row["experiment"])
         for _, told, named in sides
         for row in told.summary
     }
