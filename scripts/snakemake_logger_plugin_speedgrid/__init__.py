@@ -5,9 +5,11 @@ Snakemake finds it as its logger `speedgrid` where this folder is on Python's pa
 """
 
 import logging
+import math
 import re
 import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -58,10 +60,12 @@ class LogHandler(LogHandlerBase):
     def _lines(self, record: Any) -> list[str]:
         """What is shown of a record, whose further attributes depend on its event (LogEvent)."""
         event, now = getattr(record, "event", None), time.monotonic()
+        if event == LogEvent.SHELLCMD and getattr(record, "shellcmd", None) is None:
+            return []  # `--printshellcmds`, of a job that has no command
         if event == LogEvent.RUN_INFO:
             self.progress.total = {rule: count for rule, count in record.stats.items() if rule != "total"}
         elif event == LogEvent.JOB_INFO and live.planned.is_asked():
-            live.planned.steps.append((record.rule_name, record.rule_msg or record.rule_name))
+            live.planned.steps.append(_planned(record))
             return []
         elif event == LogEvent.JOB_INFO:
             return [self._step(record, now)]
@@ -83,8 +87,7 @@ class LogHandler(LogHandlerBase):
     def _step(self, record: Any, now: float) -> str:
         """The line of a step that begins."""
         self.progress.begins(record.jobid, record.rule_name, now)
-        # As Snakemake formats them, some with words behind.
-        self.outputs[record.jobid] = [path.partition(" (")[0] for path in record.output]
+        self.outputs[record.jobid] = _paths(record.output)
         best = "" if self.status or str(live.fastest) == self.best else str(live.fastest)
         self.best = best or self.best
         more = [text for text in (live.left(self.progress, now), best) if text]
@@ -97,7 +100,7 @@ class LogHandler(LogHandlerBase):
         counts = self.progress.total
         kinds = ", ".join(f"{count} {rule}" for rule, count in counts.items())
         steps = f"{self.progress.steps} step{'s' * (self.progress.steps != 1)}"
-        return [*live.planned.lines(counts), f"{steps} would run ({kinds}); nothing was started (-n). With --verbose each has its reason."]
+        return [*live.planned.lines(), f"{steps} would run ({kinds}); nothing was started (-n). With --verbose each has its reason."]
 
     def close(self) -> None:
         if self.status:
@@ -124,6 +127,16 @@ class LogHandler(LogHandlerBase):
     @property
     def needs_rulegraph(self) -> bool:
         return False
+
+
+def _planned(record: Any) -> live.Step:
+    priority = math.inf if record.priority == "highest" else float(record.priority)
+    return live.Step(record.rule_msg or record.rule_name, tuple(_paths(record.input)), tuple(_paths(record.output)), priority)
+
+
+def _paths(told: Iterable[str]) -> list[str]:
+    """The paths of files as Snakemake formats them, some with words behind."""
+    return [path.partition(" (")[0] for path in told]
 
 
 class Status:

@@ -148,7 +148,12 @@ def _percentage(text: str) -> float:
 
 
 def _advise(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vram", type=_gigabytes, metavar="GB", help="memory limit: of the card, or of the process on a CPU")
+    parser.add_argument(
+        "--vram",
+        type=_gigabytes,
+        metavar="GB",
+        help="memory limit in GB of 10^9 bytes: of the card with what CUDA itself takes of it, or of the process on a CPU",
+    )
     parser.add_argument("--goal", choices=GOALS, default="latency", help="what to optimise for (default: latency)")
     parser.add_argument(
         "--max-loss",
@@ -225,7 +230,11 @@ def _new(parser: argparse.ArgumentParser) -> None:
         help="what to optimise for (default: speed)",
     )
     parser.add_argument(
-        "--vram", type=positive, metavar="GB", help="memory of the card; of the process on a processor (default: what is here)"
+        "--vram",
+        type=positive,
+        metavar="GB",
+        help="memory of the card as it is sold: 8 is 8 GiB, of which a technique can have 7.7 GB beside the driver; or"
+        " GB of 10^9 bytes of the process on a processor (default: what is here)",
     )
     parser.add_argument(
         "--gpu", metavar="NAME", help="write the study for another machine with this GPU, such as 'RTX 4070'; give its memory with --vram"

@@ -299,7 +299,9 @@ def _device(wish: Wish) -> list[str]:
     if not wish.gpu:
         return ["  # Whatever is here: the GPU where there is one, else the CPU.", "  local: {device: auto}"]
     told = "  # The GPU of the machine that runs it; each job checks that this is part of the driver's name of what it got."
-    slurm = "  # On a Slurm cluster, say in it where: slurm: {partition: gpu, account: mine, gpu_model: a100} (docs/cluster.md)."
+    slurm = (
+        "  # On a Slurm cluster add to it, with your own names: slurm: {partition: gpu, account: mine, gpu_model: a100} (docs/cluster.md)."
+    )
     return [told, f"  local: {{device: cuda, name: {quoted(wish.gpu)}}}", slurm]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from speedgrid import passes
 from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD
 from speedgrid.durations import duration
-from speedgrid.known import ITEMS, SOME_GPU, Machine, Model, Work, of_name
+from speedgrid.known import ITEMS, Machine, Model, Work, of_name
 from speedgrid.workload import PLURALS, WORKLOADS
 
 GB = 1e9
@@ -445,11 +445,12 @@ def sure(found: Estimate, machine: Machine) -> str:
 
 def lines(found: Estimate, machine: Machine) -> list[str]:
     """An estimate in words, a line for each thing."""
-    taken = f"a GPU that reads {SOME_GPU.reads / GB:.0f} GB/s"
+    sheet = of_name(machine.name)
+    taken = f"a GPU that reads {sheet.reads / GB:.0f} GB/s"
     if machine.is_here:
         on = ""
-    elif machine.name and of_name(machine.name) is SOME_GPU:
-        on = f", on {machine.name}, of which nothing is known here: taken for {taken}"
+    elif machine.name and sheet.is_guessed:
+        on = f", on {machine.name}, of which no data sheet is known here: taken for {taken}"
     else:
         on = f", on {machine.name or taken}, which is not here"
     told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}"]

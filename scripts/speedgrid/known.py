@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from speedgrid.workload import DEFAULT
 
@@ -13,16 +13,17 @@ ITEMS = {"float32": 4, "float16": 2, "bfloat16": 2}
 @dataclass(frozen=True)
 class Sheet:
     """What data sheets say of a GPU: bytes a second that it reads; operations a second of its matrix products in float32 and in half
-    precision, of which those of TF32 are half; and its compute capability."""
+    precision, of which those of TF32 are half; and its compute capability. `is_guessed` where there is none of just this one."""
 
     reads: float
     float32: float
     half: float
     capability: str
+    is_guessed: bool = False
 
 
-# By a part of the driver's name, the first that fits. From the data sheets, without sparsity, and from the bandwidth a tenth taken off,
-# which is what probes reach.
+# By a part of the driver's name, as a pattern, the first that fits. From the data sheets, without sparsity, and from the bandwidth a tenth
+# taken off, which is what probes reach.
 GPUS = {
     "GB300": Sheet(7.2e12, 75e12, 2250e12, "10.3"),
     "GB200": Sheet(7.2e12, 75e12, 2250e12, "10.0"),
@@ -33,8 +34,9 @@ GPUS = {
     "H100 NVL": Sheet(3.5e12, 60e12, 835e12, "9.0"),
     "H100 PCIE": Sheet(1.8e12, 51e12, 756e12, "9.0"),
     "H100": Sheet(3.0e12, 67e12, 989e12, "9.0"),
-    "A100-SXM4-80GB": Sheet(1.8e12, 19.5e12, 312e12, "8.0"),
-    "A100 80GB": Sheet(1.7e12, 19.5e12, 312e12, "8.0"),
+    # Older drivers write `A100-SXM-80GB` and `A100-PCIE-80GB`.
+    "A100-SXM4?-80GB": Sheet(1.8e12, 19.5e12, 312e12, "8.0"),
+    "A100[ -](80GB|PCIE-80GB)": Sheet(1.7e12, 19.5e12, 312e12, "8.0"),
     "A100": Sheet(1.4e12, 19.5e12, 312e12, "8.0"),
     "A30": Sheet(0.84e12, 10.3e12, 165e12, "8.0"),
     "PRO 6000": Sheet(1.6e12, 125e12, 500e12, "12.0"),
@@ -63,7 +65,7 @@ GPUS = {
     "2080": Sheet(0.40e12, 10e12, 40e12, "7.5"),
 }
 # A GPU that is none of these, or that is not known yet.
-SOME_GPU = Sheet(0.6e12, 30e12, 120e12, "8.0")
+SOME_GPU = Sheet(0.6e12, 30e12, 120e12, "8.0", is_guessed=True)
 # Of a processor: two channels of DDR4-3200, and what two cores of an EPYC reached; and operations a second of a core. Two cores scored a
 # model of 135 million in float32 at about 270 tokens a second, which is the share of this that scoring reaches.
 CPU_READS, CORE_RATE = 45e9, 100e9
@@ -74,9 +76,16 @@ GIB = 2**30
 
 
 def of_name(name: str) -> Sheet:
-    """What is known of a GPU by its name."""
+    """What is known of a GPU by its name. One of a laptop is named like a card for desktops and has its compute capability, but often is a
+    smaller chip with less bandwidth: it is guessed, and for no faster than some GPU."""
+    upper = name.upper()
     # An A1000 is no A100, and an L40 no L4.
-    return next((gpu for part, gpu in GPUS.items() if re.search(rf"(?<![A-Z0-9]){part}(?![0-9])", name.upper())), SOME_GPU)
+    found = next((gpu for part, gpu in GPUS.items() if re.search(rf"(?<![A-Z0-9]){part}(?![0-9])", upper)), SOME_GPU)
+    # A card for desktops is called Max-Q, too: `RTX PRO 6000 Blackwell Max-Q Workstation Edition`.
+    if re.search(r"\b(LAPTOP|MOBILE|WITH MAX-Q)\b", upper):
+        least = {key: min(getattr(found, key), getattr(SOME_GPU, key)) for key in ("reads", "float32", "half")}
+        return replace(found, **least, is_guessed=True)
+    return found
 
 
 @dataclass(frozen=True)

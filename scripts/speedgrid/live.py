@@ -1,15 +1,18 @@
 """What is shown while a run goes on: the step that begins, how much time is left, and the fastest so far. Pure but for `fastest`,
-which reads the result of a job that has ended.
+which reads the results of a cell of which a job has ended.
 
 The time left is the sum over the steps to come of what the finished steps of the same rule took, the median of them. It says `at least`
 where some rule has not finished a step yet, and nothing where none has.
 """
 
+import heapq
 import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 from speedgrid.durations import duration
 
@@ -69,17 +72,21 @@ def left(progress: Progress, now: float) -> str:
 
 @dataclass
 class Fastest:
-    """The speeds that were measured so far, by group (gpu, experiment, model) and technique; each of the last run of its cell."""
+    """The speeds that were measured so far, by group (gpu, experiment, model) and technique: of a cell with several runs their
+    geometric mean."""
 
     baselines: frozenset[tuple[str, ...]] = frozenset()  # the cells that speed-ups are taken against
     speeds: dict[tuple[str, ...], dict[str, tuple[float, str]]] = field(default_factory=lambda: defaultdict(dict))
     latest: tuple[str, ...] = ()  # the group that was measured last
 
     def add(self, path: str) -> None:
-        """Take the result of a run, where it is one that has figures; another file, or one that cannot be read, is none."""
-        if MEASURED.fullmatch(path.rpartition("/")[2]) and (found := speed(path)):
-            (*group, technique), rate, unit = found
-            self.speeds[tuple(group)][technique] = (rate, unit)
+        """Take the result of a run, with the other runs of its cell; another file, or one without figures, is none."""
+        if not MEASURED.fullmatch(path.rpartition("/")[2]):
+            return
+        found = [one for run in runs(path) if (one := speed(run))]
+        if found:
+            (*group, technique), _, unit = found[-1]
+            self.speeds[tuple(group)][technique] = (statistics.geometric_mean(rate for _, rate, _ in found), unit)
             self.latest = tuple(group)
 
     def __str__(self) -> str:
@@ -93,6 +100,23 @@ class Fastest:
         over = "" if factor == "1.0" else f", {factor}× the baseline"
         figure = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"  # the second would write 1.3e+03
         return f"fastest so far: {technique} ({figure} {unit}{over})"
+
+
+def runs(path: str) -> list[str]:
+    """The results of the runs of a cell, of which `path` is one that has just ended: with those of a run of speedgrid before this one. But
+    those older than the cell's first run, after which all others run, are about to be made anew."""
+    ended = Path(path)
+    times = {str(one): _written(one) for one in (ended, *ended.parent.glob("measure*.parquet")) if MEASURED.fullmatch(one.name)}
+    first = times.get(str(ended.with_name("measure.parquet")), 0)
+    return sorted(name for name, written in times.items() if written >= first or name == path)
+
+
+def _written(path: Path) -> float:
+    """When a file was written; 0 where it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
 
 
 def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
@@ -117,17 +141,37 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
 fastest = Fastest()
 
 
+@dataclass(frozen=True)
+class Step:
+    """A job that a dry run lists: what it does, its files, and its priority."""
+
+    does: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    priority: float
+
+
 @dataclass
 class Planned:
     """What a dry run would do; `is_asked` says whether the run is one, which Snakemake knows only after it has read the rules."""
 
-    is_asked: Callable[[], bool] = bool
-    steps: list[tuple[str, str]] = field(default_factory=list)  # the rule, and what its step does
+    is_asked: Callable[[], bool] = lambda: False
+    steps: list[Step] = field(default_factory=list)
 
-    def lines(self, rules: Iterable[str]) -> list[str]:
-        """A line a step, in the order of `rules`."""
-        order = {rule: at for at, rule in enumerate(rules)}
-        return [f"  {does}" for _, does in sorted(self.steps, key=lambda step: order.get(step[0], len(order)))]
+    def lines(self) -> list[str]:
+        """A line a step, in the order in which they run one after another: of those whose inputs are there the one of highest priority."""
+        made = {path: at for at, step in enumerate(self.steps) for path in step.outputs}
+        sorter = TopologicalSorter({at: {made[path] for path in step.inputs if path in made} for at, step in enumerate(self.steps)})
+        sorter.prepare()
+        lines: list[str] = []
+        ready: list[tuple[float, int]] = []
+        while sorter.is_active():
+            for at in sorter.get_ready():
+                heapq.heappush(ready, (-self.steps[at].priority, at))
+            _, at = heapq.heappop(ready)
+            lines.append(f"  {self.steps[at].does}")
+            sorter.done(at)
+        return lines
 
 
 planned = Planned()

@@ -1,9 +1,9 @@
-"""The page while a run goes on: made anew after each cell, between jobs, and only while nothing is measured.
+"""The page while a run goes on: made anew after a cell, between jobs, and only while nothing is measured.
 
-Making it takes some seconds, which the run then waits for: where cells take less than SHARE says, several come before the next page. And it
-takes a processor, which would be in the figures of a job beside it. So it is made before the next jobs begin and while no other job of the
-run is under way; on a machine whose GPUs are busy one beside the other there may be no such moment, and
-`./speedgrid report` makes the page when somebody asks.
+Making it takes some seconds, which the run then waits for. So that this is SHARE of the run at most, the first comes FIRST_S / SHARE after
+the start, and each other took / SHARE after the one before, which took `took`. And it takes a processor, which would be in the figures of a
+job beside it. So it is made before the next jobs begin and while no other job of the run is under way; on a machine whose GPUs are busy one
+beside the other there may be no such moment, and `./speedgrid report` makes the page when somebody asks.
 """
 
 import sys
@@ -39,11 +39,14 @@ class Page:
             return
         try:
             self.make()
-            self.is_by_hand = True
         except StudyError as error:
+            # One that failed at once says nothing of how long a page takes; `took` stays, so that the error is not told after every cell.
             print(f"speedgrid: {error}", file=sys.stderr)
-        self.last = self.clock()
-        self.took = self.last - began
+            self.last = self.clock()
+        else:
+            self.is_by_hand = True
+            self.last = self.clock()
+            self.took = self.last - began
 
     def _is_new(self) -> bool:
         times = (path.stat().st_mtime for path in Path("results").glob("*/*/*/*/measure*.parquet"))

@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -146,11 +147,13 @@ def is_snakemake(command_line: bytes) -> bool:
     if Path(program).name.startswith("python"):
         program = next(words, "")
         while program.startswith("-"):
-            if program in ("-m", "-c"):
-                return program == "-m" and next(words, "").partition(".")[0] == "snakemake"
+            # One word, as in `-msnakemake`, or two, and after other switches, as in `-um`; but not in what `-X` and `-W` have behind them.
+            if module := re.fullmatch(r"-[^-XWmc]*([mc])(.*)", program, re.DOTALL):
+                return module[1] == "m" and (module[2] or next(words, "")).partition(".")[0] == "snakemake"
             # Switches whose value stands apart.
             program = (next(words, "") and next(words, "")) if program in ("-W", "-X") else next(words, "")
-    return Path(program).name in ("snakemake", "terminal.py")
+    # What wraps programs keeps the wrapped one beside them under a hidden name.
+    return Path(program).name in ("snakemake", ".snakemake-wrapped", "terminal.py")
 
 
 # Planning large grids

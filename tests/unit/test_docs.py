@@ -66,6 +66,11 @@ WRITTEN_OUT = [
 ]
 
 
+def test_a_page_has_a_study_written_out():
+    """Without one the next test has nothing to plan, and is skipped."""
+    assert WRITTEN_OUT
+
+
 @pytest.mark.parametrize(("page", "block"), WRITTEN_OUT, ids=[page.name for page, _ in WRITTEN_OUT])
 def test_a_study_that_a_page_has_written_out_can_be_planned(page, block, tmp_path):
     path = tmp_path / "study.yaml"

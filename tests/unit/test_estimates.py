@@ -62,11 +62,10 @@ def test_steps_are_within_half_of_what_was_recorded_on_other_models():
 
 @pytest.mark.parametrize(("run", "name"), [("decode-1b", "llama-3.2-1b"), ("decode-8b", "llama-3.1-8b")])
 def test_replies_on_a_gpu_are_within_half_of_what_was_recorded(run, name):
-    """But for SDPA of one host, whose processor took a half more for a step than those of three others."""
+    """But for SDPA of one host, whose processor took a half more for a step than those of three others: 1.6 there."""
     summary = pd.read_parquet(studies.ROOT / f"docs/results/h200/{run}/summary.parquet")
     factors = {row.technique: 128 / estimates.reply_s(shape(name), work(row.technique), H200) / row.rate for row in summary.itertuples()}
-    far = [technique for technique, factor in factors.items() if not 1 / 1.5 < factor < 1.5]
-    assert far in ([], ["sdpa"]), factors
+    assert all(1 / 1.5 < factor < (1.7 if technique == "sdpa" else 1.5) for technique, factor in factors.items()), factors
 
 
 @given(
@@ -142,6 +141,9 @@ def test_a_technique_that_is_proven_lossless_answers_no_requests():
         ("NVIDIA A100-SXM4-80GB", 1.8e12, "8.0"),
         ("NVIDIA A100 80GB PCIe", 1.7e12, "8.0"),
         ("NVIDIA A100-PCIE-40GB", 1.4e12, "8.0"),
+        ("NVIDIA A100-SXM4-40GB", 1.4e12, "8.0"),
+        ("A100-SXM-80GB", 1.8e12, "8.0"),
+        ("A100-PCIE-80GB", 1.7e12, "8.0"),
         ("NVIDIA RTX A1000", known.SOME_GPU.reads, known.SOME_GPU.capability),
     ],
 )
@@ -152,9 +154,30 @@ def test_a_gpu_is_known_by_the_name_that_its_driver_gives_it(name, reads, capabi
 
 def test_a_gpu_of_which_nothing_is_known_is_said_to_be_guessed():
     found = estimates.study([(shape("llama-3.2-1b"), work("baseline"))], [], [], Machine(True, float("inf"), name="GTX 1080"))
-    said = {name: estimates.lines(found, Machine(True, float("inf"), name=name))[0] for name in ("GTX 1080", "RTX 4090")}
-    assert "on GTX 1080, of which nothing is known here: taken for a GPU that reads 600 GB/s" in said["GTX 1080"]
+    said = {
+        name: estimates.lines(found, Machine(True, float("inf"), name=name))[0] for name in ("GTX 1080", "RTX 4090", "RTX 4090 Laptop GPU")
+    }
+    assert "on GTX 1080, of which no data sheet is known here: taken for a GPU that reads 600 GB/s" in said["GTX 1080"]
     assert said["RTX 4090"].endswith("on RTX 4090, which is not here")
+    # It has the chip of a desktop's RTX 4080.
+    assert (
+        "on RTX 4090 Laptop GPU, of which no data sheet is known here: taken for a GPU that reads 600 GB/s" in said["RTX 4090 Laptop GPU"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "is_guessed", "reads", "capability"),
+    [
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", True, known.SOME_GPU.reads, "8.9"),
+        ("NVIDIA GeForce RTX 4060 Laptop GPU", True, 0.24e12, "8.9"),
+        ("NVIDIA GeForce RTX 2080 with Max-Q Design", True, 0.40e12, "7.5"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", False, 1.6e12, "12.0"),
+        ("NVIDIA GeForce RTX 4090", False, 0.91e12, "8.9"),
+    ],
+)
+def test_a_gpu_of_a_laptop_is_not_taken_for_the_card_of_that_name(name, is_guessed, reads, capability):
+    found = known.of_name(name)
+    assert (found.is_guessed, found.reads, found.capability) == (is_guessed, reads, capability)
 
 
 def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():

@@ -1,6 +1,7 @@
 """What is told while a run goes on: the time left from what steps took, and the fastest so far from the results that are there."""
 
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +110,30 @@ def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
     assert str(fastest) == said[-1]
 
 
+def test_a_cell_of_several_runs_is_as_fast_as_their_geometric_mean(tmp_path):
+    """The last run alone was told, as 3.6× the baseline, where the page had all of them."""
+
+    def run(technique, number, seconds):
+        path = tmp_path / technique / f"measure{f'-{number}' if number > 1 else ''}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        rows = [{"gpu": "g", "experiment": "e", "model": "m", "technique": technique, "status": "ok", "reason": ""}]
+        records.write(path, MEASURE, [{**rows[0], "reply": 1, "reply_s": seconds, "new_tokens": 10}], {})
+        return path
+
+    fastest = Fastest(frozenset({("g", "e", "m", "t1")}))
+    for number, seconds in ((1, 1.0), (2, 4.0)):
+        fastest.add(str(run("t1", number, seconds)))
+    first = run("t2", 1, 0.5)  # of a run of speedgrid before this one
+    (tmp_path / "t2/measure.failed.parquet").write_bytes(first.read_bytes())
+    fastest.add(str(run("t2", 3, 2.0)))
+    assert str(fastest) == "fastest so far: t2 (10 token/s, 2.0× the baseline)"
+    # The first run is made anew, as the study has changed: so will the others be.
+    for number in (1, 3):
+        os.utime(tmp_path / "t2" / f"measure{'' if number == 1 else '-3'}.parquet", (1000 - number, 1000 - number))
+    fastest.add(str(first))
+    assert str(fastest) == "fastest so far: t2 (20 token/s, 4.0× the baseline)"
+
+
 def test_speeds_of_another_group_are_not_held_against_it(measured):
     fastest = Fastest()
     for model, technique, rate in (("a", "x", 100.0), ("a", "y", 90.0), ("b", "x", 5.0)):
@@ -156,14 +181,15 @@ def told(capsys):
     return tell
 
 
-def job(number, rule="measure", message="Measuring sdpa", log=()):
+def job(number, rule="measure", message="Measuring sdpa", log=(), takes=(), makes=(), priority=0):
     return {
         "event": LogEvent.JOB_INFO,
         "jobid": number,
         "rule_name": rule,
         "rule_msg": message,
-        "output": [],
-        "input": [],
+        "output": list(makes),
+        "input": list(takes),
+        "priority": priority,
         "log": list(log),
         "conda_env": None,
         "shellcmd": "python x",
@@ -190,13 +216,21 @@ def test_a_step_is_one_line_and_what_snakemake_says_of_itself_is_none(told):
     assert told("Rule", **job(5, message=None)).rpartition("2/3  ")[2].startswith("measure")
 
 
-def test_a_dry_run_is_a_line_a_step_in_the_order_of_the_rules_and_their_number(told, monkeypatch):
-    """A stranger's `run -n` was 60 KB of Snakemake's blocks and file lists."""
+def test_a_dry_run_is_a_line_a_step_in_the_order_in_which_they_run_and_their_number(told, monkeypatch):
+    """A stranger's `run -n` was 60 KB of Snakemake's blocks and file lists; and evaluating stood before measuring."""
     monkeypatch.setattr(live, "planned", live.Planned(is_asked=lambda: True))
-    counts = {"stats": {"warmup": 1, "measure": 2, "total": 3}, "event": LogEvent.RUN_INFO}
+    counts = {"stats": {"warmup": 2, "evaluate": 1, "measure": 2, "all": 1, "total": 6}, "event": LogEvent.RUN_INFO}
     assert told("Job stats:\n...", **counts) == ""
-    for number, (rule, does) in enumerate((("measure", "Measuring sdpa"), ("warmup", "Cold start of sdpa"), ("measure", "Measuring bf16"))):
-        assert told("Rule", **job(number, rule, does)) == ""
+    jobs = (
+        ("evaluate", "Evaluating sdpa", ["sdpa/warmup"], ["sdpa/evaluate"], 0.5),
+        ("measure", "Measuring sdpa", ["sdpa/warmup", "model"], ["sdpa/measure"], 1),
+        ("warmup", "Cold start of sdpa", ["model"], ["sdpa/warmup"], 1),
+        ("measure", "Measuring bf16", ["bf16/warmup (retrieve from storage)"], ["bf16/measure"], 2),
+        ("all", None, ["sdpa/measure", "sdpa/evaluate", "bf16/measure"], [], "highest"),
+        ("warmup", "Cold start of bf16", ["model"], ["bf16/warmup (send to storage)"], 2),
+    )
+    for number, (rule, does, takes, makes, priority) in enumerate(jobs):
+        assert told("Rule", **job(number, rule, does, takes=takes, makes=makes, priority=priority)) == ""
     assert told("Job stats:\n...", **counts) == ""
     for reasons in (
         "Reasons:\n    (check individual jobs above",
@@ -205,10 +239,13 @@ def test_a_dry_run_is_a_line_a_step_in_the_order_of_the_rules_and_their_number(t
     ):
         assert told(reasons) == ""
     assert told("This was a dry-run (flag -n). The order of jobs does not reflect the order of execution.").splitlines() == [
+        "  Cold start of bf16",
+        "  Measuring bf16",
         "  Cold start of sdpa",
         "  Measuring sdpa",
-        "  Measuring bf16",
-        "3 steps would run (1 warmup, 2 measure); nothing was started (-n). With --verbose each has its reason.",
+        "  Evaluating sdpa",
+        "  all",
+        "6 steps would run (2 warmup, 1 evaluate, 2 measure, 1 all); nothing was started (-n). With --verbose each has its reason.",
     ]
 
 
@@ -222,6 +259,12 @@ def test_the_fastest_is_told_where_it_changed_and_not_with_every_step(told, meas
         told("Finished", event=LogEvent.JOB_FINISHED, job_id=number)
     lines += [told("Rule", **job(8)), told("Rule", **job(9))]
     assert ["fastest so far: t1 (12 token/s)" in line for line in lines] == [False, False, True, False, False]
+
+
+def test_a_job_without_a_command_shows_none(told):
+    for command, said in (("python x", "    python x"), (None, "")):
+        shown = told(f"Shell command: {command}", event=LogEvent.SHELLCMD, shellcmd=command, indent=False)
+        assert ("python x" in shown, "None" in shown) == (bool(said), False)
 
 
 def test_all_that_is_not_known_to_be_chatter_is_told(told):

@@ -70,7 +70,7 @@ def test_what_twenty_runs_would_not_tell_is_told_from_what_they_would(tmp_path):
     assert re.search(
         r"Open: whether .* could be as fast as torch\.compile \(static cache\)\. \d+ more runs? of each would tell, about", said
     )
-    assert "Of SDPA twenty more would not tell." in said
+    assert "Twenty more runs would not settle SDPA." in said
 
 
 def without_price(row: Mapping, pair: set[str]) -> dict:

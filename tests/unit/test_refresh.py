@@ -59,6 +59,20 @@ def test_what_goes_wrong_is_said_and_does_not_end_the_run(place, capsys):
     assert not page.is_by_hand
 
 
+def test_an_error_is_not_said_again_after_every_cell(place, capsys):
+    """A page that failed at once was taken to cost nothing, and was tried again each time."""
+
+    def fails():
+        raise StudyError("there is no report of what was measured")
+
+    moments = iter([0, 700, 700.1, 760, 821, 822])
+    page = refresh.Page(fails, clock=lambda: next(moments))
+    for at, said in ((650, 1), (750, 0), (815, 1)):
+        place(at)
+        page.look()
+        assert capsys.readouterr().err.count("no report") == said, at
+
+
 def test_a_person_who_stops_the_run_while_the_page_is_made_stops_the_run(place):
     def stopped():
         raise KeyboardInterrupt

@@ -223,6 +223,23 @@ def test_what_is_added_for_snakemake(launcher, monkeypatch, given, added):
     assert theirs == [a for a in given if a != "--no-conda"]
 
 
+@pytest.mark.parametrize(
+    ("given", "shows"),
+    [
+        (["-n"], True),
+        (["-p"], True),
+        (["-nF"], True),
+        (["-np"], False),
+        (["-pn", "x"], False),
+        (["-n", "-p"], False),
+        (["--dry-run", "--printshellcmds"], False),
+    ],
+)
+def test_a_dry_run_that_prints_commands_is_shown_by_snakemake(launcher, given, shows):
+    """Commands stood apart from the steps that they are of, with `Shell command: None` for those of none."""
+    assert launcher.shows_steps(given) == shows
+
+
 def test_what_follows_two_dashes_is_a_target(launcher):
     ours, theirs = launcher.split_arguments(["--study", "a.yaml", "-p", "--", "--study", "--no-conda"])
     assert (ours["study"], ours["no_conda"]) == ("a.yaml", False)

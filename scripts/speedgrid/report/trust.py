@@ -234,13 +234,13 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], planned: bool
         )
     if not priced and len(never) == len(asked):
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
-    said = Markup("{} {}").format(_count(priced, against, rows), how)
+    said = Markup("{} {}").format(_enough(priced, against, rows), how)
     if never:
-        said += tr_html(" Of {} twenty more would not tell.").format(_names(never))
+        said += tr_html(" Twenty more runs would not settle {}.").format(_names(never))
     return said
 
 
-def _count(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Mapping]) -> Markup:
+def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Mapping]) -> Markup:
     """How many further runs decide what they decide, and how long these take."""
     if not priced:
         return tr_html("{} of each would tell.").format(tr("More runs"))
