@@ -1,5 +1,7 @@
 """What is known of architectures by the `model_type` of a configuration, where the configuration itself does not say it; pure."""
 
+from collections.abc import Mapping
+
 # How many matrices the feed-forward part of each architecture has: up, gate and down, or up and down.
 FEED_FORWARD = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "granite", "smollm3"), 3),
@@ -8,3 +10,18 @@ FEED_FORWARD = {
 }
 # Those whose output head is their embedding unless the configuration says otherwise.
 TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
+
+# Tokens by their role, which say how text is cut and where a reply ends, and nothing of how a token is computed.
+ROLES_OF_TOKENS = ("bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "pad_token_id", "sep_token_id", "unk_token_id")
+
+
+def says_nothing(name: str, config: Mapping) -> bool:
+    """Whether a setting of a config.json has a value by which the model is the same for a library that does not know the setting."""
+    value, width, heads = config[name], config.get("hidden_size"), config.get("num_attention_heads")
+    if name in ROLES_OF_TOKENS:
+        return True
+    if name == "head_dim" and width and heads:
+        return value * heads == width
+    if name == "layer_types":
+        return set(value) == {"full_attention"}
+    return value is None or value is False or value in ([], {})

@@ -58,6 +58,11 @@ def test_unknown_settings_that_say_nothing_are_taken(value):
     assert config_for_transformers_4({**LLAMA, "new_feature": value}, KNOWN)["new_feature"] == value
 
 
+def test_a_role_of_a_token_is_no_part_of_the_model():
+    """transformers 5 writes it for models that a GGUF file was written out to."""
+    assert config_for_transformers_4({**LLAMA, "unk_token_id": 0}, KNOWN)["unk_token_id"] == 0
+
+
 @pytest.mark.parametrize("value", [True, 3, "relu", [1]])
 def test_unknown_settings_that_say_something_are_refused(value):
     with pytest.raises(outcomes.Unsupported, match="no setting new_feature for llama"):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from speedgrid import files, loading
+from speedgrid.architectures import says_nothing
 from speedgrid.engines import base, evidence, quantized, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
 
@@ -241,17 +242,10 @@ def refuse_unknown_settings(config: Mapping, known: set[str]) -> None:
     """
     if _version(config.get("transformers_version", "")) <= (4, 40):
         return
-    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
     for name in sorted(set(config) - known - {"auto_map", "quantization_config"}):
-        value = config[name]
-        means_nothing = value is None or value is False or value in ([], {})
-        if name == "head_dim" and width and heads:
-            means_nothing = value * heads == width
-        elif name == "layer_types":
-            means_nothing = set(value) == {"full_attention"}
-        if not means_nothing:
+        if not says_nothing(name, config):
             raise Unsupported(
-                f"transformers 4.40 has no setting {name} for {config['model_type']}; the checkpoint says {json.dumps(value)}"
+                f"transformers 4.40 has no setting {name} for {config['model_type']}; the checkpoint says {json.dumps(config[name])}"
             )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, files, hardware, loading
+from speedgrid.architectures import says_nothing
 from speedgrid.engines import onnxruntime as engine
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
 from speedgrid.outcomes import Unsupported
@@ -115,7 +116,7 @@ def config_for_transformers_4(config: Mapping, known: set[str]) -> dict:
     if kind != "default":
         old["rope_scaling"] = rope
     for name in sorted(set(old) - known - set(NO_MATTER)):
-        if not _says_nothing(name, old):
+        if not says_nothing(name, old):
             raise Unsupported(f"transformers 4 has no setting {name} for {old['model_type']}; the checkpoint says {json.dumps(old[name])}")
     return old
 
@@ -140,16 +141,6 @@ def tokenizer_for_transformers_4(settings: Mapping) -> dict:
 
 def _major(config: Mapping) -> int:
     return int(str(config["transformers_version"]).partition(".")[0])
-
-
-def _says_nothing(name: str, config: Mapping) -> bool:
-    """Whether a setting that transformers 4 lacks has a value by which the model is the same without it."""
-    value, width, heads = config[name], config.get("hidden_size"), config.get("num_attention_heads")
-    if name == "head_dim" and width and heads:
-        return value * heads == width
-    if name == "layer_types":
-        return set(value) == {"full_attention"}
-    return value is None or value is False or value in ([], {})
 
 
 def _load(task: Task):
