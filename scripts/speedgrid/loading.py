@@ -190,11 +190,15 @@ def spellings(name: str, prefix: str) -> set[str]:
 def lacking(held: Iterable[str], wanted: Iterable[str], prefix: str = "") -> list[str]:
     """The weights among those that a model has (`wanted`) which a checkpoint lacks, by the names of what it holds.
 
-    A name counts as lacking where the same one of another layer is held, and an embedding or output layer always: a family whose weights
-    have other names in its checkpoints than in the model lacks none. Of experts each must have what another one of its layer has.
+    A name counts as lacking where the same one of another layer is held, and an embedding or output layer where none of any name is: a
+    family whose weights have other names in its checkpoints than in the model lacks none. Of experts each must have what another one of its
+    layer has.
     """
-    names = set(held)
+    names, wanted = set(held), list(wanted)
     patterns = {NUMBER.sub("#", name) for name in names}
+    # Where the model has no head of its own, either may be the one that both are.
+    ends = (EMBEDDINGS, HEADS) if any(name.endswith(HEADS) for name in wanted) else ((*EMBEDDINGS, *HEADS),)
+    written_whole = {re.sub(rf"({'|'.join(map(re.escape, PACKED_WEIGHTS))})$", ".weight", name) for name in names}
 
     def is_held(spelling: str, among: set[str]) -> bool:
         layer = spelling.removesuffix(".weight")
@@ -203,8 +207,13 @@ def lacking(held: Iterable[str], wanted: Iterable[str], prefix: str = "") -> lis
     found = []
     for name in wanted:
         written = spellings(name, prefix)
-        numbered = any(is_held(NUMBER.sub("#", spelling), patterns) for spelling in written)
-        if (numbered or name.endswith((*EMBEDDINGS, *HEADS))) and not any(is_held(spelling, names) for spelling in written):
+        outer = next((group for group in ends if name.endswith(group)), None)
+        if outer:
+            lacks = not any(other.endswith(outer) for other in written_whole)
+        else:
+            numbered = any(is_held(NUMBER.sub("#", spelling), patterns) for spelling in written)
+            lacks = numbered and not any(is_held(spelling, names) for spelling in written)
+        if lacks:
             found.append(name)
     expert = gap(name for name in names if ".experts." in name)
     return sorted(found) + ([expert] if expert else [])

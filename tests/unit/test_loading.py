@@ -110,6 +110,25 @@ def test_a_weight_that_another_layer_has_is_lacking(without, left, with_base, pa
     assert loading.lacking(held if with_base else [name.removeprefix("model.") for name in held], WANTED, "model") == left
 
 
+@pytest.mark.parametrize(
+    ("held", "wanted", "left"),
+    [
+        # GPT-NeoX, whose class in transformers names its head otherwise than its checkpoints do.
+        (["gpt_neox.embed_in.weight", "embed_out.weight"], ["gpt_neox.embed_in.weight", "lm_head.weight"], []),
+        (["gpt_neox.embed_in.weight"], ["gpt_neox.embed_in.weight", "lm_head.weight"], ["lm_head.weight"]),
+        # Gemma-3 with its tower for images, read as a model of language.
+        (["language_model.model.embed_tokens.weight"], ["model.embed_tokens.weight"], []),
+        (["language_model.model.norm.weight"], ["model.embed_tokens.weight"], ["model.embed_tokens.weight"]),
+        # Tied, and written out by the name of the head.
+        (["lm_head.weight"], ["model.embed_tokens.weight"], []),
+        (["lm_head.weight"], ["model.embed_tokens.weight", "lm_head.weight"], ["model.embed_tokens.weight"]),
+        (["model.embed_tokens.weight", "lm_head.qweight"], ["model.embed_tokens.weight", "lm_head.weight"], []),
+    ],
+)
+def test_an_embedding_or_a_head_of_another_name_is_none_that_is_lacking(held, wanted, left):
+    assert loading.lacking(held, wanted, "model") == left
+
+
 def test_an_expert_that_lacks_what_the_others_have_is_named():
     held = [f"model.layers.0.mlp.experts.{n}.{part}.weight" for n in range(3) for part in ("up", "down")]
     assert loading.lacking(held, ["model.layers.0.mlp.experts.up_down"], "model") == []
