@@ -856,11 +856,11 @@ SUMMARY = Table(
         Column("tokens_per_s_low", "double", "token/s", "… lower bound", "Lower end of its 95 % interval", "higher"),
         Column("tokens_per_s_high", "double", "token/s", "… upper bound", "Upper end of its 95 % interval", "higher"),
         Column(
-            "decode_tokens_per_s", "double", "token/s", "Decode", "Mean over the replies of (tokens - 1) / (reply time - TTFT)", "higher"
+            "decode_tokens_per_s", "double", "token/s", "Decode", "Median over the replies of (tokens - 1) / (reply time - TTFT)", "higher"
         ),
-        Column("prefill_tokens_per_s", "double", "token/s", "Prefill", "Mean over the replies of prompt tokens / TTFT", "higher"),
-        Column("ttft_s", "double", "s", "TTFT", "Mean time to the first token", "lower"),
-        Column("tpot_s", "double", "s", "TPOT", "Mean over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
+        Column("prefill_tokens_per_s", "double", "token/s", "Prefill", "Median over the replies of prompt tokens / TTFT", "higher"),
+        Column("ttft_s", "double", "s", "TTFT", "Median time to the first token", "lower"),
+        Column("tpot_s", "double", "s", "TPOT", "Median over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
         Column(
             *("time_s", "double", "s", "Time", "Of a reply, step or pass at its speed: its mean tokens, images or passes / speed", "lower"),
             newer=True,

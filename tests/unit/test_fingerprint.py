@@ -154,7 +154,10 @@ CONCERNS = {
     # Growth and attention count their operations themselves.
     # llama.cpp is asked whether it keeps to the windows of layers.
     "bisection": in_experiments("largest"),
-    "architectures": (in_experiments(*GENERATE) & of("measure")) | in_experiments(*TRAINING) | {"aggregate"},
+    "architectures": (in_experiments(*GENERATE) & of("measure"))
+    | in_experiments(*TRAINING)
+    | {"aggregate", "quantize onnx", "quantize autogptq"}
+    | of_engine("transformers_legacy"),
     "ceilings": (in_experiments(*GENERATE) & of("measure"))
     | in_experiments(*TRAINING)
     | of_engine("llamacpp")

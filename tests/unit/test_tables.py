@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import geometric_mean, median
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_a_reply_without_a_decode_phase_has_no_decode_figure(reply):
     assert figures["tokens_per_s"] == reply["new_tokens"] / 0.5
 
 
-def test_a_figure_of_a_cell_is_the_mean_over_its_replies(tmp_path):
+def test_a_figure_of_a_cell_is_over_its_replies(tmp_path):
     grid = made.write_group(tmp_path, [made.DEFAULT_CELLS[0]])
     cell = collect.read_cell(grid[0], made.JOBS)
     (row,) = tables.summary_rows([cell])
@@ -59,7 +60,24 @@ def test_a_figure_of_a_cell_is_the_mean_over_its_replies(tmp_path):
     assert row["latency_mean_s"] == pytest.approx(stats.mean([reply["reply_s"] for reply in cell.replies]))
     assert row["latency_p50_s"] < row["latency_p95_s"] < row["latency_p99_s"]
     assert (row["replies"], row["new_tokens"]) == (20, 20 * 64)
-    assert row["tpot_s"] == pytest.approx(stats.mean([(r["reply_s"] - r["ttft_s"]) / 63 for r in cell.replies]))
+    # The phases are where the speed is, so that a stall moves neither.
+    assert row["tpot_s"] == pytest.approx(median((r["reply_s"] - r["ttft_s"]) / 63 for r in cell.replies))
+    assert row["ttft_s"] == pytest.approx(median(r["ttft_s"] for r in cell.replies))
+    assert row["decode_tokens_per_s"] == pytest.approx(1 / row["tpot_s"], rel=1e-3)
+
+
+def test_the_phases_of_a_cell_are_located_as_its_speed_is(tmp_path):
+    """Of two runs the geometric mean of medians; a stall in a reply moves neither a phase nor the speed."""
+    (grid,) = made.write_group(tmp_path, [replace(made.DEFAULT_CELLS[0], again=(60.0,))])
+    cell = collect.read_cell(grid, made.JOBS)
+    stalled = [dict(reply) for reply in cell.measure.rows]
+    stalled[3]["reply_s"] += 30.0
+    for rows in (cell.measure.rows, stalled):
+        runs = [rows, cell.again[0].rows]
+        (row,) = tables.summary_rows([replace(cell, measure=records.Record(rows, cell.measure.facts))])
+        found = {name: [[tables.reply_figures(reply)[name] for reply in run] for run in runs] for name in ("ttft_s", "decode_tokens_per_s")}
+        for name, figures in found.items():
+            assert row[name] == pytest.approx(geometric_mean(map(median, figures))), name
 
 
 def test_speedups_are_taken_against_the_baseline_of_the_group(default):

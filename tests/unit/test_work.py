@@ -147,6 +147,9 @@ def test_a_series_that_ends_in_want_of_memory_is_a_cell_with_figures(series):
     assert (rows["plain"]["status"], rows["flash"]["status"]) == ("ok", "ok")
     # What is compared is what all have done.
     assert {row["point"] for row in rows.values()} == {2048}
+    # And so is memory, of which the process has held more for the sizes that others lack.
+    assert {row["memory_peak"] for row in rows.values()} == {(300 + 2048) * made.MIB}
+    assert {(row["memory_load_peak"], row["memory_reserved"]) for row in rows.values()} == {(None, None)}
     assert rows["flash"]["speedup"] == pytest.approx(4, rel=0.02)
     ended = next(row for row in points if row["status"] == "oom")
     assert (ended["technique"], ended["point"], ended["asked_bytes"], ended.get("rate")) == ("plain", 4096, 20 * 2**30, None)

@@ -328,7 +328,7 @@ def _phases_point(best: pd.Series, baseline: pd.Series | None) -> Markup | None:
     ratios = [float(best[name] / baseline[name]) for name in known]
     if len(ratios) < 2 or not max(ratios) > PHASES_DIFFER * min(ratios):
         return None
-    words = tr_html("{} writes the reply {}× and reads the prompt {}× as fast as {} (means of all replies, which have no interval).")
+    words = tr_html("{} writes the reply {}× and reads the prompt {}× as fast as {} (medians; their ratios have no interval).")
     return words.format(best.label, *(units.number(ratio, 2) for ratio in ratios), baseline.label)
 
 

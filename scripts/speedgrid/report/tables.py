@@ -298,15 +298,25 @@ def reply_figures(reply: Mapping) -> dict:
 
 
 def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
-    figures = [reply_figures(reply) for reply in cell.all_replies]
-    means = {name: _mean_of(figure[name] for figure in figures) for name in figures[0] if name != "tokens_per_s"}
+    phases = {name: _typical(cell, name, speed) for name in reply_figures(cell.all_replies[0]) if name != "tokens_per_s"}
     tokens = stats.pooled([run.mean for run in cell.runs]).interval()
     # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
-    means |= {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
+    means = {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
     asked = json.loads(cell.measure.facts["job"])["settings"].get("max_new_tokens")
     counts = {"new_tokens": sum(reply["new_tokens"] for reply in cell.all_replies)}
     counts["new_tokens_asked"] = asked and sum(reply["batch_size"] * asked for reply in cell.all_replies)
-    return _rates(cell, speed) | means | counts
+    return _rates(cell, speed) | phases | means | counts
+
+
+def _typical(cell: CellRecords, name: str, speed: stats.Speed) -> float | None:
+    """One of reply_figures over all runs of a cell, located as its speed is: a stall moves neither, and a reply cannot seem to gain more
+    than both of its phases."""
+    runs = []
+    for replies, own in zip(cell.replies_by_run, cell.runs, strict=True):
+        figures = [figure for reply in replies if (figure := reply_figures(reply)[name])]
+        if figures:
+            runs.append(stats.run(figures, own.speed.disturbed))
+    return stats.speed(runs, stats.Prior(speed.noise, speed.df)).value if runs else None
 
 
 def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
@@ -486,11 +496,6 @@ def score_rows(cell: CellRecords) -> list[dict]:
     """The rows of schema.SCORE with figures of one cell."""
     technique = cell.cell["technique"]
     return [row for row in cell.score.rows if row["technique"] == technique and row["metric"]] if cell.score else []
-
-
-def _mean_of(values) -> float | None:
-    there = [value for value in values if value is not None]
-    return stats.mean(there) if there else None
 
 
 # The runs: a row for every job

@@ -65,7 +65,8 @@ def figures(cell, row: Mapping, sizes: Mapping[int, stats.Speed]) -> dict:
         last = losses[-max(1, len(losses) // LAST_SHARE) :]
         found |= {"loss_first": _finite(losses[0]), "loss_last": None if None in last else _finite(sum(last) / len(last))}
     if cell.point is not None:
-        found["memory_peak"] = runs[0]["point_memory"]
+        # What the process held before and beside is of all its sizes.
+        found |= {"memory_peak": runs[0]["point_memory"], "memory_load_peak": None, "memory_reserved": None}
         found["largest"] = max(_points(cell))
         found["grows"] = _what_grows(cell)
         if WORKLOADS[cell.cell["workload"]].seeks_largest:
