@@ -254,6 +254,20 @@ def test_contradictions_and_missing_values(root):
 # Studies
 
 
+@pytest.mark.parametrize("given", [["config.yaml"], ["-n", "config.yaml"], ["--cores", "2", "config.yaml"]])
+def test_a_study_without_its_option_is_said_to_be_one(launcher, monkeypatch, root, given):
+    monkeypatch.setattr(launcher, "HERE", root)
+    _, theirs = launcher.split_arguments(given)
+    with pytest.raises(launcher.Mistake, match=r"^config\.yaml is a study: \./speedgrid run --study config\.yaml$"):
+        launcher.refuse_bare_study(theirs)
+
+
+@pytest.mark.parametrize("given", [["--configfile", "config.yaml"], ["results/report.html"], ["nowhere.yaml"], []])
+def test_what_is_no_study_or_has_its_option_is_left_to_snakemake(launcher, monkeypatch, root, given):
+    monkeypatch.setattr(launcher, "HERE", root)
+    launcher.refuse_bare_study(given)
+
+
 def test_a_study_that_is_not_there_or_not_a_file(clone):
     is_one_line(speedgrid(clone, "run", "--study", "nowhere/x.yaml"), "nowhere/x.yaml", "there is no such file")
     is_one_line(speedgrid(clone, "run", "--study", "locks"), "--study locks: is not a file")
