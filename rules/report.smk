@@ -96,16 +96,3 @@ rule report_so_far:
         "Writing the report of what is there"
     shell:
         'python "$SPEEDGRID_SCRIPTS/make_page.py" --study {params.study:q} 3>&2 > {log:q} 2>&1'
-
-
-# One page of several folders of results: what `./speedgrid report DIR ...` asks for, which names them in an environment variable.
-rule report_together:
-    log:
-        "logs/report_together.log",
-    localrule: True
-    conda:
-        "../envs/report.yaml"
-    message:
-        "Writing one page of several results"
-    shell:
-        'python "$SPEEDGRID_SCRIPTS/make_page.py" 3>&2 > {log:q} 2>&1'

@@ -103,7 +103,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folders of results, of several machines or studies, for one page of all; also a folder of several, such as docs/results/h200",
     )
-    parser.add_argument("--out", default="together", metavar="DIR", help="where the page of such folders goes (default: together)")
+    parser.add_argument("--out", metavar="DIR", help="where the page of such folders goes (default: together)")
     _study(parser)
     _environments(parser)
 

@@ -70,6 +70,21 @@ def test_the_page_of_what_came_with_the_folder_names_the_device_that_measured_it
     assert OTHER not in page
 
 
+def test_a_page_of_folders_of_results_needs_no_study_here(carried):
+    (carried.folder / "config.yaml").write_text("experiments: [this is not\n")
+    before = carried.results()
+    done = speedgrid(carried, "report", "results", "--out", "the page", "--no-conda")
+    assert done.returncode == 0, done.stdout
+    assert measured_on(carried) in (carried.folder / "the page/report.html").read_text()
+    assert carried.results() == before
+    # What is wrong with a folder is a line, too.
+    (carried.folder / "results/summary.parquet").write_text("cut")
+    done = speedgrid(carried, "report", "results", "--out", "the page", "--no-conda")
+    assert done.returncode == 1
+    assert "speedgrid: " in done.stdout
+    assert "summary.parquet" in done.stdout
+
+
 def test_moved_away_they_are_measured_here_and_compared_with_their_device(carried):
     name = measured_on(carried)
     (carried.folder / "results").rename(carried.folder / "older")

@@ -132,7 +132,7 @@ def test_the_short_jobs_of_a_module_under_other_names_are_local(project, here):
     done = working_copy.snakemake(here, "-n", "sg_all")
     assert done.returncode == 0, done.stderr
     local = next(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("LOCAL")).split()
-    short = {"sg_requests", "sg_score", "sg_plan", "sg_aggregate", "sg_report", "sg_report_so_far", "sg_report_together"}
+    short = {"sg_requests", "sg_score", "sg_plan", "sg_aggregate", "sg_report", "sg_report_so_far"}
     assert short <= set(local)
     assert not {"sg_measure", "sg_warmup", "sg_evaluate", "sg_quantize"} & set(local)
 

@@ -148,6 +148,17 @@ def test_a_report_takes_the_study_and_no_arguments_of_snakemake(root):
     assert "--nolock" not in speedgrid(root, "report", "--help").stdout
 
 
+def test_options_of_a_report_that_mean_nothing_for_it_are_mistakes(root, tmp_path):
+    (tmp_path / "summary.parquet").touch()
+    for arguments, said in (
+        (["--out", "my page"], "--out is where the page of several folders goes; name them: ./speedgrid report DIR ... --out 'my page'"),
+        ([str(tmp_path), "--study", "config.yaml"], "--study names the study of the results here"),
+    ):
+        done = speedgrid(root, "report", *arguments)
+        is_one_line(done, said)
+        assert done.returncode == 2
+
+
 def test_advise_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(clone, tmp_path):
     (tmp_path / "here").mkdir()
     done = speedgrid(clone, "advise", "--results", "here", cwd=tmp_path)
