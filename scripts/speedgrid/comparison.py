@@ -25,6 +25,7 @@ OUTCOMES = {
     "slower": "slower than in A",
     "status": "measured in one and not in the other, or with another status",
     "faster": "faster than in A",
+    "other size": "figures of different sizes, between which there is no verdict",
     "unsure": "these replies cannot say",
     "same": "no difference beyond the noise",
     "same run": "the very same run in A and B; nothing was measured again",
@@ -32,12 +33,12 @@ OUTCOMES = {
     "appeared": "only in B",
     "no figures": "measured in neither, with the same status",
 }
-CHANGES = ("slower", "status", "faster", "disappeared", "appeared")
+CHANGES = ("slower", "status", "faster", "other size", "disappeared", "appeared")
 
 # Columns of the summary that say what a cell was; a difference makes its two speeds those of two things.
-IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpoint_sha256")
+IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpoint_sha256", "point")
 # Those of them that are of the work, and not of where it was done.
-OF_THE_WORK = ("engine", "dtype", "checkpoint_sha256")
+OF_THE_WORK = ("engine", "dtype", "checkpoint_sha256", "point")
 # Columns of the summary and of schema.RUNS that two runs do not have in common.
 OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "memory_peak", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
@@ -105,6 +106,7 @@ class Change:
     before: Estimate | None = None
     after: Estimate | None = None
     ratio: Estimate | None = None
+    sizes: tuple[int, int] | None = None  # of the figures of both sides, where these are not the same
     differs: tuple[str, ...] = ()  # of IDENTITY
     # What of the software has another version, as "torch 2.11.0 → 2.13.0", the most telling first; None where a side does not say what it
     # ran on. And how many packages only one side had: an engine of another cell, such as one environment for all has them.
@@ -329,6 +331,9 @@ def _change(
     known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
     if is_same_run:
         return Change(**known, outcome="same run")
+    size, other = before.get("point"), after.get("point")
+    if old and new and statuses[0] == statuses[1] and size is not None and other is not None and size != other:
+        return Change(**known, sizes=(size, other), outcome="other size")
     ratio = stats.over(new, old) if old and new else None
     if statuses[0] != statuses[1] or bool(old) != bool(new):
         return Change(**known, ratio=ratio, outcome="status")

@@ -191,6 +191,28 @@ def test_faster_and_slower_cells_are_told(tmp_path):
     assert found.failures("never") == []
 
 
+def test_between_figures_of_different_sizes_there_is_no_verdict(tmp_path):
+    """Passes of 4,096 tokens were called ten times as fast as those of 16,384."""
+
+    def sized(name: str, speed: float, seed: int, sizes: dict[str, int]) -> Path:
+        folder = results_folder(tmp_path / name, cells(sdpa=speed), seed=seed)
+        rows = records.read(folder / "summary.parquet", SUMMARY).rows
+        records.write(folder / "summary.parquet", SUMMARY, [row | {"point": sizes[row["technique"]]} for row in rows])
+        return folder
+
+    a = sized("a", 60.0, 1, {"baseline": 4096, "sdpa": 4096})
+    alike, other = (sized(name, 6.0, 2, {"baseline": 4096, "sdpa": size}) for name, size in (("b", 4096), ("c", 16384)))
+    assert outcomes(compared(a, alike))["sdpa"] == "slower"
+    found = compared(a, other)
+    assert outcomes(found) == {"sdpa": "other size", "baseline": "same"}
+    (sdpa,) = (change for change in found.cells if change.outcome == "other size")
+    assert (sdpa.ratio, found.failures("slower"), found.failures("changed")) == (None, [], [sdpa])
+    assert [(one.before, one.after, one.cells) for one in found.differences if one.what == "point"] == [("4096", "16384", 1)]
+    line = next(line for line in compare.as_text(found) if "/sdpa" in line)
+    assert line.endswith("at 4,096 in A and 16,384 in B: no verdict between different sizes")
+    assert line.startswith("other size")
+
+
 def test_the_other_way_round_says_the_opposite(tmp_path):
     a = results_folder(tmp_path / "a", cells(x=50, y=50), seed=1)
     b = results_folder(tmp_path / "b", cells(x=80, y=30), seed=2)

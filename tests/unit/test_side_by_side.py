@@ -112,6 +112,23 @@ def test_a_sentence_says_which_speedups_differ(grid, tmp_path):
     assert html.count("No speed-up differs between a and b") == 2, "in the short answer, and where they stand side by side"
 
 
+def test_speedups_at_different_sizes_are_not_held_against_each_other(grid):
+    """Those at 4,096 tokens differed from those at 16,384 "by more than the runs explain"."""
+    summary, _, replies = tables_of(grid)
+
+    def sized(sizes: dict[str, int]) -> devices.Sides:
+        return devices.side_by_side(list(tables.groups([row | {"point": sizes[row["gpu"]]} for row in summary], replies)))[0]
+
+    assert any(row.differs for row in sized({"a100": 4096, "l4": 4096}).rows)
+    other = sized({"a100": 4096, "l4": 16384})
+    assert not any(row.differs for row in other.rows)
+    assert devices.in_words(other) == (
+        "The speed-ups on a100 and l4 are of different sizes, 4,096 and 16,384: there is no verdict between them."
+    )
+    spec = devices.figure(other).chart.to_dict(validate=True)
+    assert {row["differs"] for rows in spec["datasets"].values() for row in rows if "side" in row} == {"no verdict: of different sizes"}
+
+
 def test_speeds_stand_below_speedups(grid):
     (sides,) = sides_of(grid)
     heads, rows = devices.table(sides)

@@ -50,6 +50,8 @@ def _remark(change: Change) -> str:
     if change.outcome == "status":
         told = f"{change.status_before} → {change.status_after}"
         return f"{told}: {change.reason}" if change.reason else told
+    if change.sizes:
+        return tr("at {0} in A and {1} in B: no verdict between different sizes").format(*(f"{size:,}" for size in change.sizes))
     if change.outcome == "no figures":
         return change.status_after or ""
     if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):

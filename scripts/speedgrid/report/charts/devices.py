@@ -38,7 +38,8 @@ class Row:
 class Sides:
     """Groups of cells that differ in one key alone: its name (`gpu` or `model`), the value of each group, and what all have.
 
-    `speeds` are those of the baselines, with `unit`. `left_out` are labels of techniques that only some have figures of,
+    `speeds` are those of the baselines, with `unit`, and `sizes` what the figures of each side are of, None where that is not one of
+    several; between sides of different sizes there is no verdict. `left_out` are labels of techniques that only some have figures of,
     `groups` the gpu, experiment and model of each.
     """
 
@@ -50,6 +51,7 @@ class Sides:
     speeds: list[Estimate]
     rows: list[Row]
     left_out: list[str]
+    sizes: list[int | None]
     groups: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
@@ -97,6 +99,7 @@ def chart(sides: Sides) -> alt.LayerChart:
     """A row a technique, in the order of the first side's speed-ups, with a mark for each side one above the other."""
     ordered = sorted(sides.rows, key=lambda row: -row.speedups[0].value)
     middle = (len(sides.names) - 1) / 2
+    alike = tr("no verdict: of different sizes") if len(set(sides.sizes)) > 1 else tr("not by more than these runs explain")
     table = pd.DataFrame(
         [
             {
@@ -109,7 +112,7 @@ def chart(sides: Sides) -> alt.LayerChart:
                 "speedup_low": speedup.low,
                 "speedup_high": speedup.high,
                 "text": base.interval(speedup.value, speedup.low, speedup.high, "×"),
-                "differs": row.differs or tr("not by more than these runs explain"),
+                "differs": row.differs or alike,
             }
             for row in ordered
             for number, (name, speedup) in enumerate(zip(sides.names, row.speedups, strict=True))
@@ -145,9 +148,12 @@ def chart(sides: Sides) -> alt.LayerChart:
 
 
 def in_words(sides: Sides) -> str:
-    """Which speed-ups differ, in a sentence."""
+    """Which speed-ups differ, in a sentence, or that their sizes do."""
     among = tr(" and ").join(sides.names)
     different = [row for row in sides.rows if row.differs]
+    if not different and len(set(sides.sizes)) > 1:
+        sizes = tr(" and ").join(units.MISSING if size is None else f"{size:,}" for size in sides.sizes)
+        return tr("The speed-ups on {0} are of different sizes, {1}: there is no verdict between them.").format(among, sizes)
     if not different:
         return tr("No speed-up differs between {} by more than these runs explain.").format(among)
     told = [f"{row.label} ({tr(' and ').join(f'{units.number(one.value)}×' for one in row.speedups)})" for row in different]
@@ -186,9 +192,11 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
         return None
     names = [getattr(group, axis) for group in groups]
     of = {technique: [own.loc[technique] for own in figures] for technique in both}
-    rows = [_row(own[0], [float(one.rate) for one in own], [_speedup(one) for one in own], names) for own in of.values()]
-    some = {row.label: None for own in figures for technique, row in own.iterrows() if technique not in both}
     baselines = [group.baseline for group in groups if group.baseline is not None]
+    # A speed-up is of the size of its baseline.
+    sizes = [None if units.is_missing(row.point) else int(row.point) for row in baselines]
+    rows = [_row(own[0], [float(one.rate) for one in own], [_speedup(one) for one in own], names, sizes) for own in of.values()]
+    some = {row.label: None for own in figures for technique, row in own.iterrows() if technique not in both}
     return Sides(
         axis,
         names,
@@ -198,14 +206,17 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
         [Estimate(float(row.rate), _number(row.rate_low), _number(row.rate_high)) for row in baselines],
         rows,
         list(some),
+        sizes,
         [(group.gpu, group.experiment, group.model) for group in groups],
     )
 
 
-def _row(row: pd.Series, rates: list[float], speedups: list[Estimate], names: Sequence[str]) -> Row:
-    """The row, with the pair that differs most of those that surely do."""
+def _row(row: pd.Series, rates: list[float], speedups: list[Estimate], names: Sequence[str], sizes: Sequence[int | None]) -> Row:
+    """The row, with the pair of one size that differs most of those that surely do."""
     surest: tuple[float, str] = (0.0, "")
     for one, other in combinations(range(len(names)), 2):
+        if sizes[one] != sizes[other]:
+            continue
         if speedups[one].value < speedups[other].value:
             one, other = other, one
         ratio = apart(speedups[one], speedups[other])
