@@ -65,7 +65,7 @@
     const ask = { goal: goal.value, budget: size && size * 1e9, loss: loss.value === "" ? null : Number(loss.value),
       starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
-    const figures = (name, gain = of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");
+    const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const named = (part, names, more = () => "") => list(part, names.map((name) => `${of[name].label}: ${figures(name)}${more(of[name])}`));
     const doubt = ({ technique }) => isBySpeed(ask) && of[choice]?.open.includes(technique) && translated("perhaps no faster");
@@ -75,7 +75,7 @@
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
     card.value = size ? `${size} GB` : translated("any");
     document.getElementById("guide-answer").dataset.choice = choice ?? "";
-    const faster = of[choice]?.speedup && translated("{} as fast as the baseline", of[choice].speedup);
+    const faster = !ask.starts && of[choice]?.speedup && translated("{} as fast as the baseline", of[choice].speedup);
     const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, faster)).split("\0") : [];
     put("lead", choice ? [before, bold, after, isBySpeed(ask) ? ` ${of[choice].beside}` : ""] : [group.none]);
     list("costs", choice ? of[choice].costs : []);

@@ -17,8 +17,8 @@ from typing import cast
 
 from speedgrid import commands, records, study
 from speedgrid.report import catalogues, command, language
-from speedgrid.report.advice import BY_SPEED, GB, GOALS, STARTS_PER, Advice, Ask
-from speedgrid.report.advised import FITS, Guide, by_size, outcome, seeks_largest
+from speedgrid.report.advice import BY_SPEED, GB, STARTS_PER, Advice, Ask
+from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, outcome, seeks_largest
 from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
 from speedgrid.schema import SUMMARY
@@ -163,7 +163,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     ask = guide.priced(ask)
     advice = guide.advise(ask)
     gpu, experiment, model = key
-    lines = [f"{model} · {experiment} · {gpu}: {asked(ask, guide.noun)}", *answer(guide, advice, ask)]
+    lines = [f"{model} · {experiment} · {gpu}: {asked(ask, guide)}", *answer(guide, advice, ask)]
     if advice.choice:
         lines += [*(f"  {cost}" for cost in guide.costs(advice.choice)), tr("  measured by: {}").format(guide.command(advice.choice))]
         if code := guide.code(advice.choice):
@@ -226,23 +226,22 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
 
 
 def named(guide: Guide, technique: str, ask: Ask) -> str:
-    """A technique with its figure by the goal, and its speed-up."""
+    """A technique with its figure by the goal, and how fast it is over the baseline."""
     return f"{guide.label(technique)}: {in_figures(guide, technique, ask)}"
 
 
 def in_figures(guide: Guide, technique: str, ask: Ask, said: bool = False) -> str:
-    """Its figure by the goal, and its speed-up: with what it is over where that is to be said, or where the goal is no speed."""
+    """Its figure by the goal, and how fast it is over the baseline: in words where that is to be said, or where the goal is no speed."""
     amount = guide.amount(technique, ask)
     parts = [guide.figure(amount, ask)] if amount is not None else []
-    if speedup := guide.speedup(technique):
-        parts.append(tr("{} as fast as the baseline").format(speedup) if said or ask.goal not in BY_SPEED else speedup)
+    if ratio := gain(guide, technique, ask):
+        parts.append(tr("{} as fast as the baseline").format(ratio) if said or ask.goal not in BY_SPEED else ratio)
     return tr(", ").join(parts)
 
 
-def asked(ask: Ask, noun: str) -> str:
-    """The question, in words; `noun` is what was timed."""
-    is_of_steps = ask.goal == "latency" and noun != "reply"
-    limits = [tr("the least time of a {}").format(tr(noun)) if is_of_steps else tr(GOALS[ask.goal])]
+def asked(ask: Ask, guide: Guide) -> str:
+    """The question, in words."""
+    limits = [goal(ask.goal, [guide.noun], [guide.unit])]
     if ask.budget is not None:
         limits.append(tr("within {} GB").format(f"{ask.budget / GB:g}"))
     if ask.loss:

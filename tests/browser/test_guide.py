@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "unit"))
 
 import records_factory as made
-from speedgrid.report.advice import GB, GOALS, Ask, Option, advise
+from speedgrid.report.advice import BY_SPEED, GB, GOALS, Ask, Option, advise
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
@@ -135,6 +135,13 @@ def test_a_choice_that_is_surely_slower_is_said_to_be(browser):
     assert "Once started, it is slower than the baseline." in choose(browser, goal="latency", **asked).partition("\n")[0]
     assert "Once started" not in choose(browser, goal="memory", **asked)
     assert "than the baseline" not in choose(browser, **(asked | {"goal": "latency", "starts": 0})).partition("\n")[0]
+
+
+def test_where_starts_count_no_speedup_without_them_stands_beside_a_figure(browser):
+    for goal in BY_SPEED:
+        asked = {"group": 0, "goal": goal, "loss": "", "cards": 9, "price": ""}
+        assert "×" in choose(browser, starts=0, **asked)
+        assert "×" not in choose(browser, starts=1000, **asked), goal
 
 
 def test_a_card_and_a_price_are_limits_of_the_answer(browser):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import tables_of
 from speedgrid import commands, records
+from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report.advice import (
     BY_SPEED,
     GB,
@@ -26,9 +27,9 @@ from speedgrid.report.advice import (
     options,
     qualities,
 )
-from speedgrid.report.advised import Guide, page_data
+from speedgrid.report.advised import Guide, gain, page_data
 from speedgrid.report.questions import next_steps
-from speedgrid.report.units import percent
+from speedgrid.report.units import number, percent
 from speedgrid.schema import SCORE, SUMMARY
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -225,6 +226,71 @@ def test_a_model_that_forgot_what_it_knew_is_named_with_its_price_and_not_advise
     assert guide.advise(Ask("memory", loss=None)).choice == "prune_50"
     assert guide.advise(Ask(loss=1.8)).choice == "prune_50"
     assert guide.advise(Ask(loss=1.7)).choice == "torch_compile"
+
+
+def test_a_loss_that_is_told_as_the_limit_is_within_it(tmp_path):
+    """0.3 % turned down what was shown as +0.30 %."""
+    rows = guide_of(tmp_path, [BASELINE, SDPA]).rows
+    lost = {"lossless": False, "quality_verdict": "loss", "worst_loss": 0.00304, "worst_loss_task": HELD_OUT}
+    guide = Guide([row if row["is_baseline"] else row | lost for row in rows])
+    assert guide.qualities["sdpa"].words == f"{percent(0.003)} bits per byte"
+    found = {limit: "sdpa" in _named(guide.advise(Ask("memory", loss=limit))) for limit in (0.0, 0.002, 0.3 / 100)}
+    assert found == {0.0: False, 0.002: False, 0.3 / 100: True}
+    # Shares of right answers are told in tenths, however large they are.
+    arc = {"worst_loss": 0.104, "worst_loss_task": "arc", "worst_loss_metric": "acc", "worst_loss_score": 0.5}
+    points = Guide([row if row["is_baseline"] else row | lost | arc for row in rows])
+    assert points.option("sdpa").loss == 0.104
+
+
+def _named(advice) -> tuple:
+    return (advice.choice, advice.runner_up, *advice.ties, *advice.open)
+
+
+def test_where_starts_count_the_ratio_beside_a_figure_is_that_of_the_figures(tmp_path, monkeypatch, capsys):
+    """A baseline that was advised at 6.60 tokens a second stood before a technique of 5.06 "1.7 times" as fast."""
+    costs = {"baseline": 2.0, "sdpa": 6.0}
+    rows = [
+        row | {"once_s": costs[row["technique"]], "quantize_s": None}
+        for row in guide_of(tmp_path, [BASELINE, replace(SDPA, speed=90)]).rows
+    ]
+    guide = Guide(rows)
+    for goal in BY_SPEED:
+        ask = Ask(goal, starts=1000)
+        base, own = (guide.amount(name, ask) for name in costs)
+        wanted = own / base if goal == "throughput" else base / own
+        assert wanted < 1 < guide.by_name["sdpa"]["speedup"]
+        assert (gain(guide, "sdpa", ask), gain(guide, "baseline", ask)) == (f"{number(wanted, 2)}×", "")
+    assert gain(guide, "sdpa", Ask("memory", starts=1000)) == gain(guide, "sdpa", Ask("throughput", starts=1000))
+    assert gain(guide, "sdpa", Ask()) == guide.speedup("sdpa")
+    unknown = Guide([row | {"rate": None} if row["is_baseline"] else row for row in rows])
+    assert gain(unknown, "sdpa", Ask(starts=1000)) == ""
+    records.write(tmp_path / "summary.parquet", SUMMARY, rows)
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--starts", "1000", "--goal", "throughput")
+    (line,) = [line for line in out.splitlines() if line.startswith("Next: ")]
+    assert line.endswith(f" token/s, {gain(guide, 'sdpa', Ask('throughput', starts=1000))}.")
+
+
+@pytest.mark.parametrize(("unit", "words"), [("token", "the most tokens a second"), ("pass", "the most passes a second")])
+def test_the_goal_is_in_the_unit_of_the_work(tmp_path, monkeypatch, capsys, unit, words):
+    rows = [row | {"unit": unit} for row in guide_of(tmp_path, [BASELINE, SDPA]).rows]
+    records.write(tmp_path / "summary.parquet", SUMMARY, rows)
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--goal", "throughput")
+    assert f": {words}, " in out.splitlines()[0]
+    assert f" {unit}/s" in out.splitlines()[1]
+    tokens = Guide([row | {"unit": "token"} for row in rows])
+    assert page_data([("", Guide(rows))])["goals"]["throughput"] == words
+    both = page_data([("a", tokens), ("b", Guide([row | {"unit": "image"} for row in rows]))])
+    assert both["goals"]["throughput"] == "the most tokens or images a second"
+
+
+def test_only_what_fits_the_memory_could_change_the_answer(tmp_path):
+    """A technique that needs 10.4 GB was named for a limit of 0.5 GB, since its quality was not known."""
+    unknown = replace(BF16, bits_per_byte=None, speed=300, again=(301.0, 299.0))
+    guide = guide_of(tmp_path, [BASELINE, unknown])
+    need = guide.option("bf16").needs
+    steps = {budget: next_steps(guide.rows, guide.advise(Ask(budget=budget)), Ask(budget=budget)) for budget in (need / 2, need, None)}
+    named = {budget: any("bfloat16 is better by this goal" in step for step in said) for budget, said in steps.items()}
+    assert named == {need / 2: False, need: True, None: True}
 
 
 def test_what_was_not_measured_is_never_advised_and_said_to_be_so(tmp_path):

@@ -19,7 +19,7 @@ from speedgrid.workload import WORKLOADS
 
 GOALS = {
     "latency": "the shortest wait for a reply",
-    "throughput": "the most tokens a second",
+    "throughput": "the most {} a second",
     "memory": "the least memory",
     "energy": "the least energy",
     "money": "the lowest price",
@@ -61,6 +61,13 @@ class Quality:
         return self.loss == 0
 
     @property
+    def loss_as_told(self) -> float | None:
+        """The loss in the digits in which the words have it: what is told as the limit is within it."""
+        if not self.loss or units.percent(self.loss) not in self.words:
+            return self.loss
+        return units.as_told(self.loss) or self.loss
+
+    @property
     def in_short(self) -> str:
         """The words without the text that they are of."""
         return tr("{} bits per byte").format(units.percent(self.loss)) if self.is_bits and self.loss is not None else self.words
@@ -71,8 +78,8 @@ class Option:
     """A measured cell, as numbers to choose by; None for what is not known of it.
 
     `seconds` of a reply, `rate` items a second, `start` seconds of a start of the process without the making of its checkpoint, `needs`
-    bytes of memory, `memory` the same where it may be held against the baseline's, `joule` an item, `loss` as in Quality. `same` and `open`
-    are techniques whose speed is the same or may be; `compared` is False where that is known against some of them alone.
+    bytes of memory, `memory` the same where it may be held against the baseline's, `joule` an item, `loss` as Quality tells it.
+    `same` and `open` are techniques whose speed is the same or may be; `compared` is False where that is known against some of them alone.
     """
 
     technique: str
@@ -167,8 +174,13 @@ def _starting(option: Option, ask: Ask) -> float:
     return option.start * ask.starts / STARTS_PER if ask.starts and option.start is not None else 0.0
 
 
+def is_too_large(option: Option, ask: Ask) -> bool:
+    """Whether it is known to need more memory than there is."""
+    return ask.budget is not None and option.needs is not None and option.needs > ask.budget
+
+
 def _is_within(option: Option, ask: Ask) -> bool:
-    if ask.budget is not None and (option.needs is None or option.needs > ask.budget):
+    if is_too_large(option, ask) or (ask.budget is not None and option.needs is None):
         return False
     return ask.loss is None or (option.loss is not None and option.loss <= ask.loss)
 
@@ -231,7 +243,7 @@ def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[
         needs=need,
         memory=need if (row["memory_source"] or "") == source else None,
         joule=_known(row["joule_per_item"]) if joule is None else joule,
-        loss=quality.loss,
+        loss=quality.loss_as_told,
         same=close[0],
         open=close[1],
         compared=close[2],

@@ -186,6 +186,28 @@ def by_size(rows: Sequence[Mapping]) -> list[Mapping]:
     return sorted((row for row in rows if is_ranked(row) and row["largest"]), key=lambda row: -row["largest"])
 
 
+def gain(guide: Guide, technique: str, ask: Ask) -> str:
+    """How fast a technique is over the baseline, to stand beside its figure: its speed-up, or, where starts count, the ratio of the two
+    figures with their starts, which has no interval. Empty where there is none."""
+    if not ask.starts:
+        return guide.speedup(technique)
+    if guide.baseline is None or technique == guide.baseline["technique"]:
+        return ""
+    timed = ask if ask.goal in BY_SPEED else replace(ask, goal="throughput")
+    own, base = (guide.amount(name, timed) for name in (technique, guide.baseline["technique"]))
+    if own is None or base is None:
+        return ""
+    return f"{units.number(own / base if timed.goal == 'throughput' else base / own, 2)}×"
+
+
+def goal(name: str, nouns: Iterable[str], counted: Iterable[str]) -> str:
+    """A goal in words, for groups in which these were timed (replies, steps or passes) and these were counted (tokens, images, passes)."""
+    timed = list(dict.fromkeys(nouns))
+    if name == "latency" and timed and "reply" not in timed:
+        return tr("the least time of a {}").format(tr(" or ").join(map(tr, timed)))
+    return tr(GOALS[name]).format(tr(" or ").join(tr(units.plural(unit)) for unit in dict.fromkeys(counted)))
+
+
 def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:
     if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"]:
         return tr("memory: needs {}").format(gigabytes(need))
@@ -223,8 +245,10 @@ def outcome(row: Mapping) -> str:
 def page_data(groups: Iterable[tuple[str, Guide]]) -> dict:
     """What the page's guide needs of its groups, by their titles; each code stands once."""
     codes: dict[str, int] = {}
-    told = [_group_data(title, guide, codes) for title, guide in groups]
-    return {"groups": told, "codes": list(codes), "cards": list(CARDS_GB), "goals": {name: tr(words) for name, words in GOALS.items()}}
+    guides = list(groups)
+    told = [_group_data(title, guide, codes) for title, guide in guides]
+    goals = {name: goal(name, [guide.noun for _, guide in guides], [guide.unit for _, guide in guides]) for name in GOALS}
+    return {"groups": told, "codes": list(codes), "cards": list(CARDS_GB), "goals": goals}
 
 
 def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from speedgrid.report import units
-from speedgrid.report.advice import FASTEST, Advice, Ask, advise, is_ranked, options, qualities
+from speedgrid.report.advice import FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
 from speedgrid.report.language import tr
 from speedgrid.schema import NOT_RUN, STATUSES
 from speedgrid.sharpen import Question
@@ -81,9 +81,12 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./
         else:
             steps.append(tr("{} may be as fast; {} of each would tell: a higher runs in the study").format(row["label"], runs))
     judged = qualities(list(by_name.values()))
-    unknown = [name for name in advice.better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
-    better = tr("{} is better by this goal; its quality is {}")
-    steps += [better.format(by_name[name]["label"], judged[name].words) for name in unknown]
+    # Whatever its quality, what needs more memory than there is stays beyond the limit.
+    beyond = {one.technique for one in options(list(by_name.values())) if is_too_large(one, ask)}
+    better = [name for name in advice.better if name not in beyond]
+    unknown = [name for name in better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
+    said = tr("{} is better by this goal; its quality is {}")
+    steps += [said.format(by_name[name]["label"], judged[name].words) for name in unknown]
     for row in by_name.values():
         if row["status"] == NOT_RUN:
             steps.append(tr("{} is not measured yet: {}").format(row["label"], run))

@@ -127,8 +127,16 @@ def percent(change: float) -> str:
     hundredths = change * 100
     if abs(hundredths) < 0.005:
         return "±0.00 %"
-    decimals = 0 if abs(hundredths) >= 10 else 1 if abs(hundredths) >= 1 else 2
-    return f"{hundredths:+,.{decimals}f} %".replace("-", "−")
+    return f"{hundredths:+,.{_decimals(hundredths)}f} %".replace("-", "−")
+
+
+def as_told(change: float) -> float:
+    """A relative change in the digits that `percent` tells: 0.0304 is 0.03."""
+    return round(change * 100, _decimals(change * 100)) / 100
+
+
+def _decimals(hundredths: float) -> int:
+    return 0 if abs(hundredths) >= 10 else 1 if abs(hundredths) >= 1 else 2
 
 
 def duration(seconds: float) -> str:
