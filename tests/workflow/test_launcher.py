@@ -564,7 +564,8 @@ def test_on_a_terminal_lines_of_jobs_stand_above_the_status(clone):
 def test_on_a_terminal_a_dry_run_lists_the_jobs(clone):
     code, _, end = on_terminal([sys.executable, str(clone / "speedgrid"), "run", "-n", "--forceall"], clone)
     assert code == 0
-    assert any("rule seen:" in line for line in end)
+    assert [line.split()[1:] for line in end if re.match(r"\d\d:", line)] == [["1/2", "seen"], ["2/2", "all"]]
+    assert any("2 steps would run" in line for line in end)
 
 
 # The virtual environment
