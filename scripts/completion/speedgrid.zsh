@@ -38,7 +38,7 @@ _shtab_speedgrid_defaults_added=0
 
 _shtab_speedgrid_advise_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--vram[memory limit\: of the card, or of the process on a CPU]:GB:"
+  "--vram[memory limit in GB of 10\^9 bytes\: of the card with what CUDA itself takes of it, or of the process on a CPU]:GB:"
   "--goal[what to optimise for (default\: latency)]:goal:(latency throughput memory energy money)"
   "--max-loss[largest loss of quality to accept, such as 1\% more bits per byte\; \`any\` accepts an unknown quality too (default\: 0, no measurable loss)]:PERCENT:"
   "--starts[how often the process starts per 1,000 replies (default\: 0)]:N:"
@@ -120,7 +120,7 @@ _shtab_speedgrid_new_options=(
   "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
   "--file[the GGUF file of a repository that has several]:file:"
   "--goal[what to optimise for (default\: speed)]:goal:(speed memory quality)"
-  "--vram[memory of the card\; of the process on a processor (default\: what is here)]:GB:"
+  "--vram[memory of the card as it is sold\: 8 is 8 GiB, of which a technique can have 7.7 GB beside the driver\; or GB of 10\^9 bytes of the process on a processor (default\: what is here)]:GB:"
   "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:"
   "--batch[batch size (default\: 1)]:N:"
   "--minutes[total time that the study may take, by estimate]:N:"
