@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import combinations
+from statistics import median
 from typing import Any, cast
 
 import pandas as pd
@@ -298,7 +299,8 @@ def reply_figures(reply: Mapping) -> dict:
 
 
 def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
-    phases = {name: _typical(cell, name, speed) for name in reply_figures(cell.all_replies[0]) if name != "tokens_per_s"}
+    by_run = [[reply_figures(reply) for reply in replies] for replies in cell.replies_by_run]
+    phases = {name: _typical(cell, by_run, name, speed) for name in by_run[0][0] if name != "tokens_per_s"}
     tokens = stats.pooled([run.mean for run in cell.runs]).interval()
     # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
     means = {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
@@ -308,15 +310,14 @@ def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
     return _rates(cell, speed) | phases | means | counts
 
 
-def _typical(cell: CellRecords, name: str, speed: stats.Speed) -> float | None:
-    """One of reply_figures over all runs of a cell, located as its speed is: a stall moves neither, and a reply cannot seem to gain more
-    than both of its phases."""
+def _typical(cell: CellRecords, by_run: Sequence[Sequence[Mapping]], name: str, speed: stats.Speed) -> float | None:
+    """One of the reply_figures, which are `by_run`, over all runs of a cell, located as its speed is: a stall moves neither, and a reply
+    cannot seem to gain more than both of its phases."""
     runs = []
-    for replies, own in zip(cell.replies_by_run, cell.runs, strict=True):
-        figures = [figure for reply in replies if (figure := reply_figures(reply)[name])]
-        if figures:
-            runs.append(stats.run(figures, own.speed.disturbed))
-    return stats.speed(runs, stats.Prior(speed.noise, speed.df)).value if runs else None
+    for figures, own in zip(by_run, cell.runs, strict=True):
+        if known := [figure[name] for figure in figures if figure[name]]:
+            runs.append((median(known), own.speed.disturbed))
+    return stats.located(runs, speed.noise) if runs else None
 
 
 def _rates(cell: CellRecords, speed: stats.Speed) -> dict:

@@ -125,12 +125,12 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
     """
     if not runs:
         raise ValueError("a speed needs a run")
-    centre, shown, weights = _centre(runs, prior.sd)
+    centre, shown, weights = _centre(*_typical(runs), prior.sd)
     own = len(runs) - 1
     df = prior.df + own
     between = (prior.df * prior.sd**2 + own * shown) / df
     shares = weights / weights.sum()
-    spent = between * float(sum(share**2 / _counts(one) for share, one in zip(shares, runs, strict=True)))
+    spent = between * float(sum(share**2 / _counts(one.disturbed) for share, one in zip(shares, runs, strict=True)))
     sides, normal = [[(spent, df)], [(spent, df)]], t_quantile((1 + CONFIDENCE) / 2, math.inf)
     for share, one in zip(shares, runs, strict=True):
         for side, furthest in zip(sides, (one.slowest, one.fastest), strict=True):
@@ -156,7 +156,7 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
 def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:
     """What the runs of a cell say of the noise between runs: degrees of freedom, and the variance times these."""
     df = len(runs) - 1
-    return df, df * _centre(runs, prior.sd)[1]
+    return df, df * _centre(*_typical(runs), prior.sd)[1]
 
 
 def with_shown(prior: Prior, df: int, squares: float, runs: int = 0) -> Prior:
@@ -184,14 +184,23 @@ def fitted(cells: Sequence[tuple[int, float]], df: float) -> Prior:
     return Prior(float(sds[likely.argmax()]), df, sum(runs for runs, _ in cells))
 
 
-def _centre(runs: Sequence[Run], least_sd: float) -> tuple[float, float, np.ndarray]:
-    """The logarithm of the runs' common speed, the variance of a run's, and the weights of the runs.
+def located(runs: Sequence[tuple[float, bool]], least_sd: float) -> float:
+    """The common value of a figure of several runs, from what is typical of each and whether it was disturbed: as `speed` has it."""
+    return math.exp(_centre([value for value, _ in runs], [_counts(disturbed) for _, disturbed in runs], least_sd)[0])
+
+
+def _typical(runs: Sequence[Run]) -> tuple[list[float], list[float]]:
+    return [one.value for one in runs], [_counts(one.disturbed) for one in runs]
+
+
+def _centre(values: Sequence[float], shares: Sequence[float], least_sd: float) -> tuple[float, float, np.ndarray]:
+    """The logarithm of the runs' common value, the variance of a run's, and the weights of the runs; `shares` is how much each counts.
 
     Huber's estimate: within 1.5 deviations it is the weighted mean. The deviation is that of the runs' median absolute deviation, and at
     least `least_sd`: no run counts less for noise that every machine has.
     """
-    logs, counts = np.log([one.value for one in runs]), np.array([_counts(one) for one in runs])
-    if len(runs) == 1:
+    logs, counts = np.log(values), np.array(shares)
+    if len(values) == 1:
         return float(logs[0]), 0.0, counts
     middle = float(np.median(logs))
     sd = max(least_sd, 1.4826 * float(np.median(np.abs(logs - middle))))
@@ -201,12 +210,12 @@ def _centre(runs: Sequence[Run], least_sd: float) -> tuple[float, float, np.ndar
         weights = counts * np.minimum(1, _PULLS * sd / np.maximum(np.abs(away), 1e-12))
         middle = float((weights * logs).sum() / weights.sum())
     away = np.clip(logs - middle, -_PULLS * sd, _PULLS * sd)
-    shown = float((counts * away**2).sum() / counts.mean() / (len(runs) - 1))
+    shown = float((counts * away**2).sum() / counts.mean() / (len(values) - 1))
     return middle, shown, weights
 
 
-def _counts(one: Run) -> float:
-    return DISTURBED_SHARE if one.disturbed else 1.0
+def _counts(disturbed: bool) -> float:
+    return DISTURBED_SHARE if disturbed else 1.0
 
 
 def half_interval(variances: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> float:
