@@ -194,29 +194,23 @@ def lacking(held: Iterable[str], wanted: Iterable[str], prefix: str = "") -> lis
     family whose weights have other names in its checkpoints than in the model lacks none. Of experts each must have what another one of its
     layer has.
     """
-    names, wanted = set(held), list(wanted)
+    held, wanted = set(held), list(wanted)
+    # A packed weight is there, too, by the name that it has unpacked.
+    packed = re.compile(rf"({'|'.join(map(re.escape, PACKED_WEIGHTS))})$")
+    names = held | {packed.sub(".weight", name) for name in held}
     patterns = {NUMBER.sub("#", name) for name in names}
     # Where the model has no head of its own, either may be the one that both are.
     ends = (EMBEDDINGS, HEADS) if any(name.endswith(HEADS) for name in wanted) else ((*EMBEDDINGS, *HEADS),)
-    written_whole = {re.sub(rf"({'|'.join(map(re.escape, PACKED_WEIGHTS))})$", ".weight", name) for name in names}
 
-    def is_held(spelling: str, among: set[str]) -> bool:
-        layer = spelling.removesuffix(".weight")
-        return spelling in among or (layer != spelling and any(layer + ending in among for ending in PACKED_WEIGHTS))
-
-    found = []
-    for name in wanted:
+    def is_lacking(name: str) -> bool:
+        if outer := next((group for group in ends if name.endswith(group)), None):
+            return not any(other.endswith(outer) for other in names)
         written = spellings(name, prefix)
-        outer = next((group for group in ends if name.endswith(group)), None)
-        if outer:
-            lacks = not any(other.endswith(outer) for other in written_whole)
-        else:
-            numbered = any(is_held(NUMBER.sub("#", spelling), patterns) for spelling in written)
-            lacks = numbered and not any(is_held(spelling, names) for spelling in written)
-        if lacks:
-            found.append(name)
-    expert = gap(name for name in names if ".experts." in name)
-    return sorted(found) + ([expert] if expert else [])
+        return not written & names and any(NUMBER.sub("#", spelling) in patterns for spelling in written)
+
+    found = sorted(filter(is_lacking, wanted))
+    expert = gap(name for name in held if ".experts." in name)
+    return found + ([expert] if expert else [])
 
 
 def stray_biases(held: Iterable[str], modules: Iterable[str], weights: Iterable[str], prefix: str = "") -> list[str]:
