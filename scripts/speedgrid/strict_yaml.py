@@ -19,7 +19,7 @@ TAG = "tag:yaml.org,2002:"
 # Has Snakemake, which reads a study too, run the Python that stands in it.
 RUNS_CODE = "__use_yte__"
 # What YAML makes of plain text that a person may well have meant as text.
-READ_AS = {"timestamp": "a date", "value": "a sign of YAML"}
+READ_AS = {"timestamp": "a date", "value": "a sign of YAML", "merge": "a sign of YAML"}
 # A tab, a line feed, a carriage return, a form feed: the control characters that texts have.
 IN_TEXTS = "\t\n\r\f"
 # The most common mistakes that a parser of YAML has words of its own for, with ours.

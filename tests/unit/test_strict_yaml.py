@@ -60,6 +60,8 @@ def test_any_text_is_read_as_yaml_reads_it_or_refused(text):
         ("? [a, b]\n: 1", "a key is text, and this one is a list"),
         ("a: 2024-01-01", "YAML reads '2024-01-01' as a date; put it in quotes"),
         ("a: 2024-01-01T00:00:00Z", "as a date"),
+        ("a: <<", "YAML reads '<<' as a sign of YAML"),
+        ("- <<", "as a sign of YAML"),
         ("a: !!set {x, y}", "the tag !!set has no meaning here"),
         ("a: !!binary aGk=", "the tag !!binary has no meaning here"),
         ("a: !!python/object/apply:os.system [ls]", "the tag !!python/object/apply:os.system has no meaning here"),
