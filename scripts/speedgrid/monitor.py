@@ -179,7 +179,8 @@ def watched(
     enter: Callable[[str], object] = lambda phase: None,
 ) -> dict:
     """Call `count` under a Monitor. After a run that was disturbed, wait for a quiet machine and call it again, as often and as long as
-    `repeat_disturbed` and `quiet_wait_s` of the settings allow. `enter` is told the phase in which it waits.
+    `repeat_disturbed` and `quiet_wait_s` of the settings allow; where the machine does not become quiet, a second time would tell no more
+    than the first, and costs as much as a run of its own, which tells more. `enter` is told the phase in which it waits.
 
     Returns what was seen of the last run, with `repeats`, `repeated_for`, what disturbed the runs before it, and `waited_s`.
     """
@@ -193,18 +194,22 @@ def watched(
             say(f"{name}: disturbed: {machine['disturbed']}")
         if not state.is_repeated(machine, len(disturbances), settings["repeat_disturbed"]):
             return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
-        disturbances.append(machine["disturbed"])
         enter("waiting for a quiet machine")
-        waited += wait_for_quiet(device, settings["quiet_wait_s"])
+        took, is_quiet = wait_for_quiet(device, settings["quiet_wait_s"])
+        waited += took
+        if not is_quiet:
+            say(f"{name}: the machine did not become quiet in {took:.0f} s; what was counted stands, and counts less")
+            return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
+        disturbances.append(machine["disturbed"])
         say(f"{name}: counting again, after {waited:.0f} s of waiting for a quiet machine")
 
 
-def wait_for_quiet(device: Device, at_most: float) -> float:
-    """Wait until nothing disturbs the machine for a moment, at most so many seconds; how long that took."""
+def wait_for_quiet(device: Device, at_most: float) -> tuple[float, bool]:
+    """Wait until nothing disturbs the machine for a moment, at most so many seconds; how long that took, and whether it became quiet."""
     began = time.perf_counter()
     while (left := began + at_most - time.perf_counter()) > 0:
         with Monitor(device) as watch:
             time.sleep(min(QUIET_LOOK, left))
         if not state.is_disturbed(watch.facts()):
-            break
-    return time.perf_counter() - began
+            return time.perf_counter() - began, True
+    return time.perf_counter() - began, False

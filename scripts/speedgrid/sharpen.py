@@ -1,13 +1,15 @@
 """`runs: auto`: which cells are measured again, after what has been measured so far. Pure, but for the file that holds it.
 
-Only what is open and could still change the answer gets further runs (report/questions.py says what that is): first what the page asks at
-its top, then the rest, of each the cheapest first, until the study's budget is spent; what is left is open, with its price.
+Only what is open gets further runs, where it could still change the answer or where few runs decide it (report/questions.py says what
+that is): first what the page asks at its top, then the rest, of each the cheapest first, until the study's budget is spent; what is left
+is open, with its price.
 """
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import cast
 
@@ -47,19 +49,31 @@ class Further:
         return cls(*counts)
 
 
+class Subject(IntEnum):
+    """What a question is about: what the headline names, what costs quality, whether something is faster than the baseline at all."""
+
+    LEAD = 0
+    PRICE = 1
+    BASELINE = 2
+
+
 @dataclass(frozen=True)
 class Question:
     """Whether `technique` could be as fast as `against`, another one of its group.
 
-    `needed`: how many further runs of each would decide it; None where that is not known (`told` is False) or twenty would not. `leads`:
-    the headline asks it; the other questions are about what costs quality.
+    `needed`: how many further runs of each would decide it; None where that is not known (`told` is False) or twenty would not. `subject`
+    says what it is about, and in which order questions are decided.
     """
 
     technique: str
     against: str
     needed: int | None
     told: bool = True
-    leads: bool = True
+    subject: Subject = Subject.LEAD
+
+    @property
+    def leads(self) -> bool:
+        return self.subject is Subject.LEAD
 
 
 def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:
@@ -77,7 +91,7 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping
     ]
     adds: Counter = Counter()
     too_dear: Counter = Counter()
-    for question, sides in sorted(asked, key=lambda one: (not one[0].leads, _price(cast(int, one[0].needed), one[1]))):
+    for question, sides in sorted(asked, key=lambda one: (one[0].subject, _price(cast(int, one[0].needed), one[1]))):
         more = {cell["folder"]: min(cast(int, question.needed), MOST - 1 - cell["further"]) for cell, _ in sides}
         now = {folder: min(count, AT_A_TIME) - adds[folder] for folder, count in more.items()}
         cost = sum(max(0, now[cell["folder"]]) * (row["run_s"] or 0.0) for cell, row in sides)

@@ -282,7 +282,8 @@ def test_what_is_told_of_a_fastest_that_may_be_no_faster_than_a_beaten_baseline_
     asked, rest = points
     assert asked.startswith("Open: whether A and Baseline (eager attention) could be as fast as torch.compile (static cache).")
     assert rest.startswith("Open: faster or slower than Baseline (eager attention): B 1.0")
-    assert ("--sharpen" in asked, "--sharpen" in rest) == (True, False)
+    assert "--sharpen" in asked
+    assert "--sharpen" in rest, "few runs would tell"
 
 
 def test_a_technique_that_was_not_active_never_wins(tmp_path):

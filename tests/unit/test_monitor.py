@@ -309,8 +309,23 @@ def test_a_disturbed_run_is_counted_again_once_the_machine_is_quiet(monkeypatch,
 def test_waiting_for_a_quiet_machine_ends(monkeypatch):
     monkeypatch.setattr(monitor, "Monitor", Looks("busy"))
     monkeypatch.setattr(monitor, "QUIET_LOOK", 0.005)
-    assert monitor.wait_for_quiet(CPU, 0.02) >= 0.02
-    assert monitor.wait_for_quiet(CPU, 0) < 0.02
+    took, is_quiet = monitor.wait_for_quiet(CPU, 0.02)
+    assert took >= 0.02
+    assert not is_quiet
+    took, is_quiet = monitor.wait_for_quiet(CPU, 0)
+    assert took < 0.02
+    assert not is_quiet
+
+
+def test_a_machine_that_stays_busy_is_not_counted_on_twice(monkeypatch):
+    monkeypatch.setattr(monitor, "Monitor", Looks("busy"))
+    monkeypatch.setattr(monitor, "QUIET_LOOK", 0.005)
+    times: list[int] = []
+    settings = {"repeat_disturbed": 3, "quiet_wait_s": 0.02}
+    facts = monitor.watched("cell", CPU, {}, settings, lambda: times.append(1))
+    assert len(times) == 1, "a second time would tell no more than the first"
+    assert (facts["repeats"], facts["repeated_for"], facts["disturbed"]) == (0, [], "busy")
+    assert facts["waited_s"] >= 0.02
 
 
 # What the kernel's files say.

@@ -14,7 +14,7 @@ from speedgrid.report import collect, questions, tables
 from speedgrid.report.advice import FASTEST, Ask, advise, options
 from speedgrid.report.answer import answer
 from speedgrid.schema import SUMMARY
-from speedgrid.sharpen import Question
+from speedgrid.sharpen import Question, Subject
 from test_answer import AGAIN, BASELINE, COMPILED, FOUR_BITS, PRUNED, SDPA, often
 
 
@@ -28,8 +28,8 @@ def told(folder, cells: Sequence[made.Made]) -> tuple[list[dict], str, list[str]
 
 
 def asked(rows: Sequence[Mapping]) -> dict[tuple[str, str], bool]:
-    """The pairs that are in question, and whether the headline asks."""
-    return {(one.technique, one.against): one.leads for one in questions.of(rows)}
+    """The pairs that are in question and could change the answer, and whether the headline asks."""
+    return {(one.technique, one.against): one.leads for one in questions.of(rows) if one.subject is not Subject.BASELINE}
 
 
 def test_where_a_lossy_technique_is_far_ahead_what_the_headline_leaves_open_has_its_price_and_is_measured_again(tmp_path):
@@ -113,6 +113,21 @@ def test_single_replies_ask_for_more_of_them(tmp_path):
     assert "Too few replies were counted for an interval" in points[0]
 
 
+def test_what_few_runs_would_hold_against_the_baseline_is_asked_last_and_what_takes_many_is_only_told(tmp_path):
+    """Of two techniques that cannot be the fastest one is 1.16 times as fast as the baseline, the other 1.06 times."""
+    slightly = replace(SDPA, technique="a", label="A", speed=BASELINE.speed * 1.06)
+    rows, headline, points = told(tmp_path, [AGAIN, replace(SDPA, speed=56), slightly, replace(COMPILED, speed=400)])
+    assert {row["technique"]: row["verdict"] for row in rows}["sdpa"] == "unsure"
+    assert headline.startswith("torch.compile (static cache) is the fastest")
+    assert [(one.technique, one.against, one.subject) for one in questions.of(rows)] == [("sdpa", "baseline", Subject.BASELINE)]
+    assert [re.match(r"Open: faster or slower than (.*?): (SDPA|A) ", point).groups() for point in points] == [
+        ("Baseline (eager attention)", "SDPA"),
+        ("Baseline (eager attention)", "A"),
+    ]
+    assert "--sharpen" in points[0]
+    assert "--sharpen" not in points[1]
+
+
 # Whatever the group
 
 
@@ -146,9 +161,15 @@ def test_every_question_is_open_and_all_that_the_headline_leaves_open_is_asked(c
     by_name, found = {row["technique"]: row for row in rows}, questions.of(rows)
     advice = advise(options(rows), FASTEST)
     assert len({frozenset((one.technique, one.against)) for one in found}) == len(found), "no question is asked twice"
+    assert [one.subject for one in found] == sorted(one.subject for one in found)
     for one in found:
         assert one.technique != one.against
         assert one.told
+        if one.subject is Subject.BASELINE:
+            assert by_name[one.against]["is_baseline"]
+            assert by_name[one.technique]["verdict"] == "unsure"
+            assert 1 <= one.needed <= questions.FEW, "what takes more runs, and cannot change the answer, is told and not measured"
+            continue
         assert one.against in by_name[one.technique]["open_against"] or by_name[advice.choice]["verdict"] == "unsure"
     leading = {one.technique for one in found if one.leads}
     assert {one.against for one in found if one.leads} <= {advice.choice}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from speedgrid import grid, sharpen
 from speedgrid.cell import Cell
 from speedgrid.planning.order import in_order
-from speedgrid.sharpen import Further, Question
+from speedgrid.sharpen import Further, Question, Subject
 from speedgrid.study import validate
 
 import studies
@@ -46,10 +46,10 @@ def test_the_cheapest_comes_first_and_what_the_budget_has_no_room_for_is_open_wi
 
 
 def test_what_the_headline_asks_comes_before_what_costs_quality_however_dear_it_is():
-    priced = Question("costly", "quick", 1, leads=False)
+    priced = Question("costly", "quick", 1, subject=Subject.PRICE)
     asked = [priced, Question("far", "fast", 5)]
     assert wanted(asked, budget_s=330.0) == ({"far": 2, "fast": 2}, {"costly": 1, "quick": 1})
-    assert wanted([replace(one, leads=True) for one in asked], budget_s=330.0)[0] == {"costly": 1, "quick": 1}
+    assert wanted([replace(one, subject=Subject.LEAD) for one in asked], budget_s=330.0)[0] == {"costly": 1, "quick": 1}
 
 
 def test_further_runs_are_paid_out_of_the_budget():
@@ -66,7 +66,13 @@ def test_what_twenty_runs_would_not_tell_is_left_alone_and_cells_of_a_number_of_
 pairs = st.tuples(st.sampled_from(list(SECONDS)), st.sampled_from(list(SECONDS))).filter(lambda pair: pair[0] != pair[1])
 
 
-@given(st.lists(st.builds(lambda pair, needed, leads: Question(*pair, needed, leads=leads), pairs, st.integers(1, 20), st.booleans())))
+@given(
+    st.lists(
+        st.builds(
+            lambda pair, needed, subject: Question(*pair, needed, subject=subject), pairs, st.integers(1, 20), st.sampled_from(Subject)
+        )
+    )
+)
 def test_what_is_asked_of_one_group_is_nothing_to_another(questions):
     cells = [{"gpu": "other", "experiment": "e", "model": "m", "technique": name, "folder": name, "further": 0} for name in SECONDS]
     rows = [{"rate": 10.0, "run_s": 1.0}] * len(cells)
@@ -75,7 +81,10 @@ def test_what_is_asked_of_one_group_is_nothing_to_another(questions):
 
 @given(
     st.lists(
-        st.builds(lambda pair, needed, leads: Question(*pair, needed, leads=leads), pairs, st.integers(1, 20), st.booleans()), max_size=8
+        st.builds(
+            lambda pair, needed, subject: Question(*pair, needed, subject=subject), pairs, st.integers(1, 20), st.sampled_from(Subject)
+        ),
+        max_size=8,
     ),
     st.floats(0, 5e3),
 )

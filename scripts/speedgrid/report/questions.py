@@ -1,18 +1,23 @@
-"""What these runs leave open and could change the answer: what the page asks and tells the price of, and `runs: auto` measures again. Pure.
+"""What these runs leave open and is worth further runs: what the page asks and tells the price of, and `runs: auto` measures again. Pure.
 
 First what the headline asks, which is of techniques that keep the quality (advice.FASTEST): what may be as fast as the one that it names,
-and whether that is faster than the baseline. Then, of what costs quality: what may be as fast as the fastest of all.
+and whether that is faster than the baseline. Then, of what costs quality: what may be as fast as the fastest of all. Last, what FEW further
+runs would tell to be faster or slower than the baseline: that cannot change which technique is the fastest, and is what the reader of a row
+of the table wants to know.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import cast
 
 from speedgrid.report import units
 from speedgrid.report.advice import FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
 from speedgrid.report.language import tr
 from speedgrid.schema import NOT_RUN, STATUSES
-from speedgrid.sharpen import Question
+from speedgrid.sharpen import Question, Subject
 from speedgrid.workload import WORKLOADS
+
+# Further runs of each side that a verdict on the baseline is worth where it cannot change the answer.
+FEW = 3
 
 
 def of(rows: Sequence[Mapping]) -> list[Question]:
@@ -31,12 +36,22 @@ def of(rows: Sequence[Mapping]) -> list[Question]:
     # What keeps the quality is as fast as that only if it is as fast as the headline's choice, which is asked already.
     kept = {one.technique for one in known if one.loss == 0} - {advice.choice}
     priced = [name for name, row in ranked.items() if row["standing"] == "unsure" and name not in kept]
-    return asked + [_question(ranked, name, first, leads=False) for name in priced if first is not None]
+    asked += [_question(ranked, name, first, Subject.PRICE) for name in priced if first is not None]
+    return asked + _over_baseline(ranked, {frozenset((one.technique, one.against)) for one in asked})
 
 
-def _question(ranked: Mapping[str, Mapping], technique: str, against: str, leads: bool = True) -> Question:
+def _over_baseline(ranked: Mapping[str, Mapping], asked: Container[frozenset[str]]) -> list[Question]:
+    base = next((name for name, row in ranked.items() if row["is_baseline"]), None)
+    if base is None:
+        return []
+    left = [name for name, row in ranked.items() if row["verdict"] == "unsure" and frozenset((name, base)) not in asked]
+    found = [_question(ranked, name, base, Subject.BASELINE) for name in left]
+    return [one for one in found if one.needed and one.needed <= FEW]
+
+
+def _question(ranked: Mapping[str, Mapping], technique: str, against: str, subject: Subject = Subject.LEAD) -> Question:
     needed, told = further_runs(ranked[technique], ranked[against])
-    return Question(technique, against, needed, told, leads)
+    return Question(technique, against, needed, told, subject)
 
 
 def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool]:

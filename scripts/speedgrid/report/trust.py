@@ -15,7 +15,7 @@ from speedgrid.ceilings import BOUNDS
 from speedgrid.report import questions, units
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
-from speedgrid.sharpen import Question
+from speedgrid.sharpen import Question, Subject
 
 # Nat of KL divergence that llama.cpp publishes of its formats for Llama 3 8B (its tools/perplexity/README.md), and how many times that is
 # still explained by the model: of small ones the same format costs several times as much.
@@ -183,27 +183,29 @@ def open_points(group: Group) -> list[Markup]:
     """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
     verdicts on the baseline. Of a group that has engaged cells."""
     rows = {row["technique"]: row for row in group.rows.to_dict("records")}
-    asked: dict[tuple[str, bool], list[Question]] = {}
+    asked: dict[tuple[Subject, str], list[Question]] = {}
     for one in questions.of(list(rows.values())):
-        asked.setdefault((one.against, one.leads), []).append(one)
+        asked.setdefault((one.subject, one.against), []).append(one)
     points = [
         tr_html("Open: whether {} could be as fast as {}. {}").format(
             _names([rows[one.technique] for one in some]), rows[against]["label"], _price(some, rows, True)
         )
-        for (against, _), some in asked.items()
+        for (subject, against), some in asked.items()
+        if subject is not Subject.BASELINE
     ]
     if group.baseline is None:
         return points
     base = group.baseline.technique
     told = {
-        name for of_one in asked.values() for one in of_one if base in (one.technique, one.against) for name in (one.technique, one.against)
+        name for some in asked.values() for one in some for name in (one.technique, one.against) if base in (one.technique, one.against)
     }
     left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
-    if left:
-        rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
-        ratios = _with_ratios(group.engaged[group.engaged.technique.isin(left)])
-        said = tr_html("Open: faster or slower than {}: {}. {}")
-        points.append(said.format(rows[base]["label"], units.listed(ratios), _price(rest, rows, False)))
+    rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
+    said = tr_html("Open: faster or slower than {}: {}. {}")
+    for some, planned in ((asked.get((Subject.BASELINE, base), []), True), (rest, False)):
+        if some:
+            ratios = _with_ratios(group.engaged[group.engaged.technique.isin([one.technique for one in some])])
+            points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, planned)))
     return points
 
 
