@@ -458,7 +458,8 @@ def test_what_a_machine_does_not_show_is_no_error():
     reason = json.loads(facts["state_unknown"])["gpu"]
     assert reason
     assert facts["energy_reason"] == facts["idle_power_reason"] == reason
-    assert [facts[name] for name in ("throttled", "energy", "idle_power", "sm_clock_median", "foreign_gpu_memory")] == [None] * 5
+    assert [facts[name] for name in ("energy", "idle_power", "sm_clock_median", "foreign_gpu_memory")] == [None] * 4
+    assert facts["throttled"] is not False, "unknown, but where this process runs under a limit of CPU time that slows it"
     assert facts["energy_valid"] is False
 
 
