@@ -210,10 +210,9 @@ def stored_weights(folder: Path) -> dict[str, tuple[str, int, int]] | None:
     Read from the head of each file, so that the bytes are exact for formats narrower than a byte too.
     """
     found = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, tensor in checkpoints.tensors(path).items():
-            begin, end = tensor["data_offsets"]
-            found[name] = (tensor["dtype"], math.prod(tensor["shape"]), end - begin)
+    for name, tensor in checkpoints.all_tensors(folder).items():
+        begin, end = tensor["data_offsets"]
+        found[name] = (tensor["dtype"], math.prod(tensor["shape"]), end - begin)
     return found or None
 
 

@@ -122,6 +122,34 @@ def _changed(folder: Path, row: Mapping, known: Mapping[str, list]) -> str:
 
 def parameters(folder: Path) -> int | None:
     """Number of weights of a checkpoint of safetensors, by the shapes in the heads of its files; None for another format."""
+    if weight_files(folder)[0].suffix != ".safetensors":
+        return None
+    return sum(prod(entry["shape"]) for entry in all_tensors(folder).values())
+
+
+def all_tensors(folder: Path) -> dict[str, dict]:
+    """What `tensors` gives of all weights of a checkpoint, whatever lies beside them; empty where it holds no safetensors."""
+    if not any(folder.glob("*.safetensors")):
+        return {}
+    return {name: entry for path in weight_files(folder) for name, entry in tensors(path).items()}
+
+
+def as_read(folder: Path, links: Path) -> Path:
+    """A checkpoint for a program that picks files of weights by rules of its own: `folder` itself, or, where other safetensors than
+    `weight_files` or an index that does not count lie in it, the new folder `links`, with links to all but those."""
+    read = {path.name for path in weight_files(folder)}
+    others = {path.name for path in folder.glob("*.safetensors")} - read
+    if WHOLE in read and (folder / INDEX).is_file():
+        others.add(INDEX)
+    if not others:
+        return folder
+    links.mkdir()
+    for path in folder.iterdir():
+        if path.name not in others:
+            (links / path.name).symlink_to(path.resolve())
+    return links
+| None:
+    """Number of weights of a checkpoint of safetensors, by the shapes in the heads of its files; None for another format."""
     files = weight_files(folder)
     if files[0].suffix != ".safetensors":
         return None
@@ -225,6 +253,15 @@ def tensors(path: Path) -> dict[str, dict]:
     if 8 + length + end != size:
         raise Unsupported(f"{damaged}: it has {size:,} bytes, and its head tells of {8 + length + end:,}")
     return found
+
+
+def framework(path: Path) -> str | None:
+    """The framework that a safetensors file says it was saved from (`format` of its metadata; PyTorch is `pt`); empty where its metadata
+    name none, None where it has no metadata."""
+    tensors(path)
+    with open(path, "rb") as file:
+        said = files.parse_json(file.read(int.from_bytes(file.read(8), "little"))).get("__metadata__")
+    return None if said is None else said.get("format", "")
 
 
 def _end_of(found: Mapping[str, Mapping]) -> int:

@@ -61,8 +61,10 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False):
             f"the tokenizer is {pieces} alone, which needs the Python package sentencepiece, and this environment has none; where it is"
             " installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes the tokenizer.json that needs none"
         )
+    # Where the package mistral-common is installed, Mistral's own tokenizer would take the place of the one that all other engines read.
+    how = {"mistral_format": False} if int(_version().partition(".")[0]) >= 5 else {}
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code, **how)
     except MemoryError:
         raise
     except Exception as error:  # tokenizers raises no narrower class for a file that it cannot read
@@ -162,8 +164,7 @@ def refuse_other_weights(folder: Path, config, what: str) -> None:
             model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     except (ImportError, ValueError, TypeError, KeyError, RuntimeError, AttributeError):
         return
-    files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
-    held = {name: entry["shape"] for path in files for name, entry in checkpoints.tensors(path).items()}
+    held = {name: entry["shape"] for name, entry in checkpoints.all_tensors(folder).items()}
     kind, prefix = type(model).__name__, model.base_model_prefix
     # Tied weights are one here, by the name of the first.
     wanted = {name: list(weight.shape) for name, weight in model.named_parameters()}
@@ -239,6 +240,21 @@ def _content(path: Path, name: str) -> tuple:
             digest.update(part)
             left -= len(part)
     return entry["dtype"], tuple(entry["shape"]), digest.hexdigest()
+
+
+def refuse_framework(folder: Path, what: str, needs_metadata: bool) -> None:
+    """Raise Unsupported where a file of weights does not say that PyTorch saved it, for a transformers 4, `what`, which goes by that and
+    would look for another framework. `needs_metadata`: whether it ends at a file without metadata, too."""
+    for path in checkpoints.weight_files(folder):
+        said = checkpoints.framework(path)
+        # It takes weights of MLX for those of PyTorch.
+        if said in ("pt", "mlx") or (said is None and not needs_metadata):
+            continue
+        told = f"name the format {said!r}" if said else "name none"
+        raise Unsupported(
+            f"{what} reads weights whose metadata name PyTorch as their format, and those of {path.name} {told}; save them anew with"
+            " safetensors.torch.save_file(weights, file, {'format': 'pt'})"
+        )
 
 
 def check(folder: Path, trust_remote_code: bool = False) -> None:

@@ -474,7 +474,7 @@ def plain(folder: Path, text: list[int], new_tokens: int) -> tuple:
     return logs, tokens[len(text) :]
 
 
-def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: str) -> dict:
+def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: str, settings: dict = SETTINGS) -> dict:
     import torch
 
     kind = engine_class(entry["engine"])
@@ -495,20 +495,22 @@ def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: s
             engine.open()
             engine.load(len(text) + SETTINGS["max_new_tokens"])
             causality.check(engine, len(text) + SETTINGS["max_new_tokens"])
-            reply = engine.generate(text, SETTINGS, seed=5)
+            reply = engine.generate(text, settings, seed=5)
             (found,) = engine.next_tokens([text], wanted[0].shape[1])
-            proof = engine.prove(text, SETTINGS)
+            proof = engine.prove(text, settings)
         finally:
             engine.close()
     # Of some engines the likeliest alone.
     rows = zip(found.tokens, found.logarithms, wanted[0], strict=True)
     apart = torch.stack([(torch.tensor(ours) - plain[torch.tensor(tokens)]).abs().max() for tokens, ours, plain in rows])
-    same = sum(a == b for a, b in zip(reply.token_ids[0], wanted[1], strict=True))
+    # A reply may end before it has as many.
+    same = sum(a == b for a, b in zip(reply.token_ids[0], wanted[1], strict=False))
     return {
         "status": "ok" if proof.engaged else "not_engaged",
         "reason": proof.reason,
         "apart": apart.max().item(),
         "same_tokens": same,
+        "replied": len(reply.token_ids[0]),
         "evidence": proof.evidence,
     }
 

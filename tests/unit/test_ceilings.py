@@ -206,6 +206,16 @@ def test_tensors_of_a_checkpoint_are_read_from_its_files(tmp_path):
     assert ceilings.stored_weights(tmp_path) == expected
 
 
+def test_weights_that_lie_there_once_more_are_read_once(tmp_path):
+    """As Mistral's own `consolidated.safetensors` beside the files of transformers, which doubled what a pass reads."""
+    for name in ("model-00001-of-00001", "consolidated"):
+        text = json.dumps({f"{name}.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+        (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
+    told = {"metadata": {}, "weight_map": {"model-00001-of-00001.weight": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(told))
+    assert ceilings.stored_weights(tmp_path) == {"model-00001-of-00001.weight": ("F32", 6, 24)}
+
+
 def test_weight_bytes_of_each_kind_of_checkpoint():
     shape = ceilings.shape(LLAMA_8B)
     table, whole = shape.lookups, shape.parameters

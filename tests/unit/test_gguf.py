@@ -1,8 +1,12 @@
 """The transform gguf: which tokenizers it knows, and what a failure of the converter means."""
 
 import json
+import struct
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from speedgrid import checkpoints
 from speedgrid.outcomes import Fault, MissingDependency, OutOfMemory, Unsupported
 from speedgrid.transforms import gguf
 
@@ -43,10 +47,55 @@ def test_a_sentencepiece_model_comes_first(tmp_path):
     assert not gguf.is_gpt2_bpe(tmp_path)
 
 
-@pytest.mark.parametrize(("config", "found"), [({"dtype": "bfloat16"}, "bf16"), ({"torch_dtype": "float16"}, "f16"), ({}, "f32")])
-def test_a_quantized_type_is_made_from_the_sources_own_number_format(tmp_path, config, found):
+def weights(path, **tensors: tuple[str, int]) -> None:
+    """A safetensors file of tensors, each with its number format and number of dimensions."""
+    head, data = {}, b""
+    for name, (dtype, rank) in tensors.items():
+        size = checkpoints.BITS[dtype] // 8
+        head[name] = {"dtype": dtype, "shape": [1] * rank, "data_offsets": [len(data), len(data) + size]}
+        data += bytes(size)
+    text = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "found"),
+    [
+        ({"up": ("BF16", 2), "norm": ("F32", 1)}, {"dtype": "bfloat16"}, "bf16"),
+        ({"up": ("F16", 2)}, {"torch_dtype": "float16"}, "f16"),
+        ({"up": ("F32", 2)}, {}, "f32"),
+        # What lies there counts, and not what config.json says of it: as after merging an adapter.
+        ({"up": ("F32", 2)}, {"dtype": "bfloat16"}, "f32"),
+        ({"up": ("BF16", 2), "down": ("F32", 2)}, {"dtype": "bfloat16"}, "f32"),
+        ({"up": ("BF16", 2), "down": ("F16", 2)}, {"dtype": "bfloat16"}, "f32"),
+        ({"up": ("F64", 2)}, {"dtype": "float64"}, "f32"),
+        ({"up": ("F8_E4M3", 2), "head": ("BF16", 2)}, {"dtype": "bfloat16"}, "bf16"),
+    ],
+)
+def test_a_quantized_type_is_made_from_the_sources_own_number_format(tmp_path, tensors, config, found):
     (tmp_path / "config.json").write_text(json.dumps(config))
+    weights(tmp_path / checkpoints.WHOLE, **tensors)
     assert gguf.FORMATS.get(gguf.number_format(tmp_path), "f32") == found
+
+
+def test_the_converter_is_shown_the_weights_that_transformers_reads(tmp_path, monkeypatch):
+    """It goes by an index, transformers by the one whole file beside it: the GGUF file would be another model."""
+    source, shown = tmp_path / "mine", {}
+    source.mkdir()
+    for name in (checkpoints.WHOLE, "model-00001-of-00001.safetensors"):
+        weights(source / name, up=("F32", 2))
+    (source / checkpoints.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"up": "model-00001-of-00001.safetensors"}}))
+    (source / "config.json").write_text("{}")
+
+    def converted(command, variables):
+        folder = Path(command[command.index("--outfile") - 1])
+        shown.update({folder.name: {path.name for path in folder.iterdir()}})
+        Path(command[command.index("--outfile") + 1]).touch()
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(gguf, "logged", converted)
+    gguf.convert(source, tmp_path / "model.gguf", "f16", False)
+    assert shown == {"mine": {"config.json", checkpoints.WHOLE}}
 
 
 def trace(code: str, error: str) -> str:
@@ -76,6 +125,13 @@ def trace(code: str, error: str) -> str:
             Unsupported,
             "cannot take the model: Can not map tensor 'model.layers.0.self_attn.rope'",
         ),
+        (
+            1,
+            trace("assert max(tokenizer.vocab.values()) < vocab_size  # ty: ignore[unresolved-attribute]", "AssertionError"),
+            Unsupported,
+            "tokens were added to it and the model was not resized",
+        ),
+        (1, trace("assert len(tokens) == vocab.vocab_size", "AssertionError"), Fault, "assert len(tokens)"),
         (1, trace('n_head = self.hparams["n_head"]', "KeyError: 'n_head'") + "\n", Unsupported, "looks for 'n_head' in config.json"),
         (
             1,

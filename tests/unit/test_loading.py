@@ -241,3 +241,37 @@ def test_a_value_that_transformers_does_not_know_is_named_with_its_key(tmp_path)
 )
 def test_an_error_of_a_library_in_one_line(error, line):
     assert loading._line(error) == line
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said", "or_none"),
+    [
+        ({"format": "pt"}, "", ""),
+        ({"format": "mlx"}, "", ""),
+        ({"format": "tf"}, "those of model.safetensors name the format 'tf'; save them anew", ""),
+        ({"total_size": "9"}, "those of model.safetensors name none; save them anew", ""),
+        (None, "", "those of model.safetensors name none; save them anew"),
+    ],
+)
+def test_weights_that_transformers_4_takes_for_those_of_another_framework_are_refused(tmp_path, metadata, said, or_none):
+    """It ends in a ValueError, an AttributeError or the search for TensorFlow: a row that calls it a bug of ours."""
+    text = json.dumps({} if metadata is None else {"__metadata__": metadata}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    for needs_metadata, words in ((False, said), (True, said or or_none)):
+        if not words:
+            loading.refuse_framework(tmp_path, "transformers 4", needs_metadata)
+            continue
+        with pytest.raises(Unsupported, match="^transformers 4 reads weights whose metadata name PyTorch as their format, and " + words):
+            loading.refuse_framework(tmp_path, "transformers 4", needs_metadata)
+
+
+@pytest.mark.parametrize(("version", "told"), [("5.23.0", {"mistral_format": False}), ("4.57.6", {})])
+def test_all_engines_read_one_tokenizer_where_that_of_mistral_lies_beside_it(tmp_path, monkeypatch, version, told):
+    """vLLM's environment has the package mistral-common, whose tokenizer transformers would take, and the others have not."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tekken.json").write_text("{}")
+    seen = {}
+    tokenizers = SimpleNamespace(from_pretrained=lambda folder, **how: seen.update(how))
+    monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace(AutoTokenizer=tokenizers, __version__=version))
+    loading.read_tokenizer(tmp_path)
+    assert {name: how for name, how in seen.items() if "format" in name} == told

@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid.engines import quantized
+from speedgrid.engines import quantized, transformers
 from speedgrid.engines.quantized import LEAST, WHOLE, share
 
 ATTENTION = [(f"model.layers.{n}.self_attn.{part}.weight", 100, True) for n in range(2) for part in ("q_proj", "o_proj")]
@@ -56,3 +56,23 @@ def test_shares_are_shares_and_the_reason_is_there_exactly_where_less_than_half_
     assert bool(found.reason()) == (whole > 0 and found.of_layers < LEAST)
     assert found.largest_left[1] <= 1 - found.of_layers + 1e-9
     assert quantized.Share(1, {}, 2).of_layers == 1
+
+
+class Weight:
+    """What is asked of a parameter."""
+
+    def __init__(self, bytes_: int):
+        self.element_size, self.numel = lambda: bytes_, lambda: 64
+
+
+class FP8Linear:
+    def __init__(self, *own: int):
+        self.in_features = self.out_features = 8
+        self.parameters = lambda recurse: map(Weight, own)
+
+
+def test_a_layer_of_transformers_own_for_eight_bits_is_a_quantized_one():
+    """Those of a checkpoint in FP8 belong to no library for it: the cell was said to have loaded none."""
+    assert transformers.quantized_kind(FP8Linear(1, 4)) == "FP8Linear"
+    assert transformers.quantized_kind(FP8Linear(2, 4)) is None
+    assert transformers.quantized_kind(FP8Linear()) is None

@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+import struct
 from types import SimpleNamespace
 
 import pytest
@@ -264,3 +265,13 @@ def test_as_many_next_tokens_are_told_as_were_asked_for_where_several_have_one_r
     (found,) = one._next_tokens([[4, 3]], 2)
     assert found.tokens == [[5, 3], [2, 1]]
     assert [len(row) for row in found.logarithms] == [2, 2]
+
+
+def test_weights_that_lie_there_once_more_are_counted_once(tmp_path):
+    for name, numbers in (("model", 6), ("consolidated", 9)):
+        text = json.dumps({f"{name}.weight": {"dtype": "F32", "shape": [numbers], "data_offsets": [0, 4 * numbers]}}).encode()
+        (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(4 * numbers))
+    (tmp_path / "config.json").write_text("{}")
+    one = object.__new__(engine.Engine)
+    one.checkpoint, one._worker_seen = tmp_path, lambda: {"model_bytes": 24}
+    assert one.sizes() == {"parameters": 6, "trainable_parameters": None, "model_bytes": 24}

@@ -161,3 +161,32 @@ def test_a_pointer_of_git_lfs_is_told_from_a_damaged_file(tmp_path, name):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4976698672\n")
     with pytest.raises(Unsupported, match=rf"^{name} of the checkpoint is a pointer of Git LFS .*`git lfs pull` fetches it$"):
         checkpoints.check(tmp_path)
+
+
+def test_what_a_reader_by_rules_of_its_own_is_shown_are_the_weights_and_no_others(tmp_path):
+    folder = tmp_path / "w"
+    folder.mkdir()
+    weights(folder / "model-00001-of-00001.safetensors", a=3)
+    index(folder, a="model-00001-of-00001.safetensors")
+    (folder / "config.json").write_text("{}")
+    assert checkpoints.as_read(folder, tmp_path / "links") == folder
+    weights(folder / "consolidated.safetensors", b=9)
+    shown = checkpoints.as_read(folder, tmp_path / "links")
+    assert {path.name for path in shown.iterdir()} == {"config.json", checkpoints.INDEX, "model-00001-of-00001.safetensors"}
+    assert (shown / "config.json").samefile(folder / "config.json")
+    # One whole file makes the index void, whether or not the files that it names are there.
+    weights(folder / checkpoints.WHOLE, a=4)
+    for others in (("consolidated.safetensors",), ("model-00001-of-00001.safetensors",), ()):
+        shown = checkpoints.as_read(folder, tmp_path / f"links {len(list(folder.iterdir()))}")
+        assert {path.name for path in shown.iterdir()} == {"config.json", checkpoints.WHOLE}
+        assert {name: one["shape"] for name, one in checkpoints.all_tensors(folder).items()} == {"a": [4]}
+        for name in others:
+            (folder / name).unlink()
+    (folder / checkpoints.INDEX).unlink()
+    assert checkpoints.as_read(folder, tmp_path / "none") == folder
+
+
+def test_the_framework_of_a_file_is_what_its_metadata_say(tmp_path):
+    for metadata, said in (({"format": "pt"}, "pt"), ({"format": "tf"}, "tf"), ({"step": "5"}, ""), ({}, ""), (None, None)):
+        head(tmp_path / checkpoints.WHOLE, {"a": WHOLE} | ({} if metadata is None else {"__metadata__": metadata}))
+        assert checkpoints.framework(tmp_path / checkpoints.WHOLE) == said

@@ -459,7 +459,9 @@ def quantized_kind(module) -> str | None:
     for thing in (module, weight):
         if type(thing).__module__.partition(".")[0] in ("bitsandbytes", "gptqmodel", "torchao") and hasattr(module, "in_features"):
             return type(thing).__name__
-    return None
+    # Layers and experts of transformers' own for a format, such as FP8.
+    own = module.parameters(recurse=False)
+    return type(module).__name__ if any(quantized.numbers(parameter)[1] for parameter in own) else None
 
 
 def packed_parameters(layer) -> int:

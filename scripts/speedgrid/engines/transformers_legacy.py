@@ -51,6 +51,7 @@ class Engine(transformers.Engine):
             self.links = tempfile.TemporaryDirectory(prefix="speedgrid-")
             self.checkpoint = written_the_old_way(self.checkpoint, Path(self.links.name))
         super().open()
+        loading.refuse_framework(self.checkpoint, "transformers 4.40", needs_metadata=True)
         kind = type(self.config)
         refuse_unknown_settings(files.json_object(self.checkpoint / "config.json"), {*kind().to_dict(), *kind.attribute_map})
 

@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import files, hardware, loading, raised, supervision
+from speedgrid import checkpoints, files, hardware, loading, raised, supervision
 from speedgrid.engines import base, quantized
 from speedgrid.outcomes import Fault, Outcome, OutOfMemory, Unsupported
 
@@ -92,6 +92,8 @@ class Engine(base.Engine):
         if room > self.language.context() + 1:
             raise Unsupported(f"the model takes {self.language.context()} tokens, and prompt and reply together are {room}")
         loading.refuse_own_head(self.checkpoint, self.config, "vLLM")
+        # Beside Mistral's `consolidated.safetensors` it would take their `params.json` for the configuration, and their tokenizer.
+        folder = checkpoints.as_read(self.checkpoint, Path(self.scratch.name) / "checkpoint")
         self.asked: list[Timing] = []
         self.sent = 0
         cache = cache_bytes(self.language.text_config, self.options["dtype"], room, batch_size)
@@ -102,7 +104,7 @@ class Engine(base.Engine):
         try:
             with self._failures("load the model"):
                 self.llm = LLM(
-                    model=str(self.checkpoint),
+                    model=str(folder),
                     trust_remote_code=self.trust_remote_code,
                     load_format="safetensors",
                     dtype=self.options["dtype"],
@@ -207,9 +209,10 @@ class Engine(base.Engine):
         """Parameters by the shapes in the checkpoint, since vLLM pads and merges weights; bytes by the tensors that vLLM holds, where it
         has not packed them away for the CPU's kernels."""
         packed = _quantization_config(self.checkpoint)
+        shapes = {name: entry["shape"] for name, entry in checkpoints.all_tensors(self.checkpoint).items()}
         known = not packed or packed.get("quant_method") in ("gptq", "awq")
         return {
-            "parameters": parameters(_shapes(self.checkpoint), packed.get("bits", 4)) if known else None,
+            "parameters": parameters(shapes, packed.get("bits", 4)) if known else None,
             "trainable_parameters": None,
             "model_bytes": self._worker_seen()["model_bytes"],
         }
@@ -500,16 +503,6 @@ def _cores() -> list[int]:
         path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         first.setdefault(path.read_text() if path.is_file() else str(cpu), cpu)
     return list(first.values())
-
-
-def _shapes(checkpoint: Path) -> dict[str, list[int]]:
-    from safetensors import safe_open
-
-    shapes: dict[str, list[int]] = {}
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as weights:
-            shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-    return shapes
 
 
 def _quantization_config(checkpoint: Path) -> dict:

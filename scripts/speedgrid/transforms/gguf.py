@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -227,10 +229,13 @@ def convert(source: Path, target: Path, kind: str, trust_remote_code: bool) -> N
         "gpt2" if gpt2 else "as found",
         "trusted" if trust_remote_code else "not trusted",
     ]
-    command += [source.resolve(), "--outfile", target, "--outtype", kind]
-    # llama.cpp looks for special tokens of some models by name, and the name would be the folder's.
-    command += ["--model-name", "checkpoint"] if gpt2 else []
-    done = logged([str(part) for part in command], {**os.environ, "HF_HUB_OFFLINE": "1"})
+    whole = source.resolve()
+    with tempfile.TemporaryDirectory(prefix="speedgrid-") as scratch:
+        # It would go by an index that a whole file beside it makes void. The name of the folder is written into the file.
+        command += [checkpoints.as_read(whole, Path(scratch) / whole.name), "--outfile", target, "--outtype", kind]
+        # llama.cpp looks for special tokens of some models by name, and the name would be the folder's.
+        command += ["--model-name", "checkpoint"] if gpt2 else []
+        done = logged([str(part) for part in command], {**os.environ, "HF_HUB_OFFLINE": "1"})
     if done.returncode or not target.is_file():
         raise why_not_converted(done.returncode, done.stderr)
 
@@ -245,6 +250,11 @@ def why_not_converted(status: int, log: str) -> Exception:
         return Fault(f"{program}: OSError: {found.text.strip()}")
     if found and found.kind == "KeyError" and "hparams[" in found.code:
         return Unsupported(f"{program} looks for {found.text.strip()} in config.json of the checkpoint, which has none")
+    if found and found.kind == "AssertionError" and re.search(r"max\(.+\) < vocab_size", found.code):
+        return Unsupported(
+            f"{program} writes an embedding for each token of the tokenizer, which has more than the model: tokens were added to it and the"
+            " model was not resized"
+        )
     if found and "BPE pre-tokenizer was not recognized" in found.text:
         return Unsupported(f"{program} does not know how this tokenizer cuts text into words (its pre-tokenizer)")
     if found:
@@ -274,7 +284,11 @@ def is_gpt2_bpe(source: Path) -> bool:
 
 
 def number_format(source: Path) -> str:
-    """The number format that a checkpoint's configuration names; empty where it names none."""
+    """The number format of a checkpoint, as transformers calls it: the one that all its matrices are in, float32 where they are in several
+    or in a wider one. Of a quantized one it is that which its configuration names, empty where it names none."""
+    matrices = {entry["dtype"] for entry in checkpoints.all_tensors(source).values() if len(entry["shape"]) > 1}
+    if matrices <= set(checkpoints.UNQUANTIZED):
+        return {("F16",): "float16", ("BF16",): "bfloat16"}.get(tuple(matrices), "float32")
     config = files.json_object(source / "config.json")
     return config.get("dtype") or config.get("torch_dtype") or ""
 
