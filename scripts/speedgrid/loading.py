@@ -6,6 +6,7 @@ would be those of another model. Every engine and transform that reads a model w
 
 import hashlib
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from pathlib import Path
 from speedgrid import checkpoints, files
 from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported, expected
 
+GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 # The files of weights that transformers looks for; it reads no other name.
@@ -104,7 +106,7 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
     `from_pretrained`. Raises Unsupported, with the name of a weight, where one is missing, has another shape than the configuration says,
     or has no place in the model; where the model is of another kind; and where transformers refuses what `how` asks for.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     config = config or read_config(folder, trust_remote_code)
     if auto is None:
@@ -112,6 +114,9 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
     refuse_files(folder, config)
     # A configuration that is handed over obeys `how`; one that transformers reads itself has a say of its own in the attention.
     where = {"config": config, "use_safetensors": True, "local_files_only": True, "trust_remote_code": trust_remote_code}
+    # Replies are made by the settings of the study: neither those of the folder are read, some of which transformers refuses, nor a
+    # `generate` that comes with the code of a trusted model.
+    where["generation_config"] = GenerationConfig()
     try:
         model, report = (auto or AutoModelForCausalLM).from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
@@ -122,6 +127,21 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
         raise
     require_whole(model, report)
     return model
+
+
+def save(model, tokenizer, source: Path, target: Path) -> None:
+    """Write a model that was read from `source` and changed since into the folder `target`, with its tokenizer."""
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    keep_generation_config(source, target)
+
+
+def keep_generation_config(source: Path, target: Path) -> None:
+    """Put the generation_config.json of a checkpoint beside what was made of it, as it is: it says where a reply ends. What a library has
+    written in its place is taken away."""
+    (target / GENERATION).unlink(missing_ok=True)
+    if (source / GENERATION).is_file():
+        shutil.copyfile(source / GENERATION, target / GENERATION)
 
 
 def refuse_encoder(config) -> None:

@@ -275,3 +275,18 @@ def test_all_engines_read_one_tokenizer_where_that_of_mistral_lies_beside_it(tmp
     monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace(AutoTokenizer=tokenizers, __version__=version))
     loading.read_tokenizer(tmp_path)
     assert {name: how for name, how in seen.items() if "format" in name} == told
+
+
+@pytest.mark.parametrize("told", ['{"eos_token_id": [1, 2],\n "temperature": 0.6}', None])
+def test_what_was_made_of_a_checkpoint_ends_its_replies_where_that_does(tmp_path, told):
+    """Replies of a quantized Llama-3 would otherwise go on beyond the end of its turn, which config.json does not name."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    if told:
+        (source / "generation_config.json").write_text(told)
+    model = SimpleNamespace(save_pretrained=lambda folder: (folder / "generation_config.json").write_text("{}"))
+    loading.save(model, SimpleNamespace(save_pretrained=lambda folder: (folder / "tokenizer.json").write_text("{}")), source, target)
+    kept = target / "generation_config.json"
+    assert (kept.read_text() if kept.is_file() else None) == told
+    assert (target / "tokenizer.json").is_file()

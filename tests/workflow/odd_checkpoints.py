@@ -55,6 +55,14 @@ def bytes_alone(folder: Path) -> None:
     (folder / "tokenizer.model").write_text("".join(lines))
 
 
+# Settings of generation, some of which transformers refuses to load: replies are made by those of the study.
+WISHES = {"num_return_sequences": 3, "do_sample": False, "temperature": 0.1, "suppress_tokens": [1], "forced_eos_token_id": 1}
+
+
+def in_64_bits(held):
+    held.update({name: weight.double() for name, weight in held.items()})
+
+
 def prefix_taken_away(held):
     for name in list(held):
         held[name.removeprefix("model.")] = held.pop(name)
@@ -69,6 +77,8 @@ ODD = {
     "head_beside": (beside(v_head__summary__weight=DOWN), {}, None, ""),
     "attention": (None, {"_attn_implementation": "eager"}, None, ""),
     "outputs": (None, {"return_dict": False, "output_attentions": True, "output_hidden_states": True}, None, ""),
+    "wishes": (None, {}, lambda folder: (folder / "generation_config.json").write_text(json.dumps(WISHES)), ""),
+    "in_64_bits": (in_64_bits, {"dtype": "float64"}, None, ""),
     "missing": (without(DOWN), {}, None, DOWN),
     "no_head": (without("lm_head.weight"), {}, None, "lm_head.weight"),
     "width": (None, {"intermediate_size": 192}, None, "mlp.down_proj.weight is 64 × 128 in the checkpoint and 64 × 192"),

@@ -49,8 +49,7 @@ def make(task: Task) -> dict:
             f"bitsandbytes quantizes none of the layers of {kind}: they are no nn.Linear of PyTorch, the one class that it takes"
         )
     loading.require_runnable(model, f"bitsandbytes in {settings['bits']} bits")
-    model.save_pretrained(task.target)
-    tokenizer.save_pretrained(task.target)
+    loading.save(model, tokenizer, task.source, task.target)
     return {"calibration_tokens": 0}
 
 

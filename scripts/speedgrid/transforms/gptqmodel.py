@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from speedgrid import loading
@@ -86,7 +85,8 @@ def make(task: Task) -> dict:
         raise
     wrapper.save(str(task.target))
     tokenizer.save_pretrained(task.target)
-    _restore_generation_config(task)
+    # GPT-QModel turns sampling on in its own.
+    loading.keep_generation_config(task.source, task.target)
     return {"calibration_tokens": sum(map(len, calibration))}
 
 
@@ -146,11 +146,3 @@ def _survive_failing_workers() -> None:
     from gptqmodel.utils import threadx
 
     threadx._DeviceWorker._abort_process = lambda worker, error: None
-
-
-def _restore_generation_config(task: Task) -> None:
-    """Put the model's own generation_config.json back: GPT-QModel turns sampling on in it."""
-    path = task.target / "generation_config.json"
-    path.unlink(missing_ok=True)
-    if (task.source / path.name).is_file():
-        shutil.copy(task.source / path.name, path)

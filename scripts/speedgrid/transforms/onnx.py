@@ -166,6 +166,7 @@ def _load(task: Task):
         use_safetensors=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
+        generation_config=GenerationConfig(),
         **where,
     )
     loading.require_whole(model, found)

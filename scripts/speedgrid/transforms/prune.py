@@ -104,5 +104,4 @@ def save(model, tokenizer, task: Task) -> None:
     """Write the checkpoint in the number format of the cell."""
     import torch
 
-    model.to(getattr(torch, task.dtype)).save_pretrained(task.target)
-    tokenizer.save_pretrained(task.target)
+    loading.save(model.to(getattr(torch, task.dtype)), tokenizer, task.source, task.target)

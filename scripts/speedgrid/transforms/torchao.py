@@ -46,8 +46,7 @@ def make(task: Task) -> dict:
     )
     _refuse_left_out(model, task.settings)
     loading.require_runnable(model, f"torchao's {task.settings['scheme']}")
-    model.save_pretrained(task.target)
-    tokenizer.save_pretrained(task.target)
+    loading.save(model, tokenizer, task.source, task.target)
     return {"calibration_tokens": 0}
 
 
