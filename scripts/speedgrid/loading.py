@@ -45,6 +45,12 @@ WRAPPERS = {
     "base_model.model.": "peft",
     "model._orig_mod.": "torch.compile",
 }
+# What PyTorch says of sizes that do not fit.
+UNFIT = re.compile(
+    r"size of tensor|shapes? cannot be|shape .* is invalid|must match|mat1 and mat2|out of range|expanded size|same number of"
+    r"|should be (the same|equal)|inconsistent tensor size|dimension",
+    re.IGNORECASE,
+)
 # How a weight is called where its format packs several numbers into one.
 PACKED_WEIGHTS = (".qweight", ".weight_packed")
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -70,7 +76,7 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False):
     except MemoryError:
         raise
     except Exception as error:  # tokenizers raises no narrower class for a file that it cannot read
-        raise _refusal(error, folder) or Unsupported(f"the tokenizer of the checkpoint cannot be read: {_line(error)}") from error
+        raise _refusal(error, folder) or Unsupported(f"the tokenizer of the checkpoint cannot be read: {line(error)}") from error
 
 
 def read_config(folder: Path, trust_remote_code: bool = False):
@@ -85,7 +91,7 @@ def read_config(folder: Path, trust_remote_code: bool = False):
     except MemoryError:
         raise
     except Exception as error:  # huggingface_hub, which checks the types of settings, has classes of its own
-        raise _refusal(error, folder) or Unsupported(f"config.json of the checkpoint cannot be read: {_line(error)}") from error
+        raise _refusal(error, folder) or Unsupported(f"config.json of the checkpoint cannot be read: {line(error)}") from error
     for name, value in AS_CALLED.items():
         if getattr(config, name, value) != value:
             setattr(config, name, value)
@@ -369,7 +375,7 @@ def require_runnable(model, how: str) -> None:
         if isinstance(expected(error), OutOfMemory):
             raise
         kind = model.config.model_type
-        raise Unsupported(f"{how} does not go with the layers of {kind} in transformers: a pass ends with {_line(error)!r}") from error
+        raise Unsupported(f"{how} does not go with the layers of {kind} in transformers: a pass ends with {line(error)!r}") from error
 
 
 def unused(names: Iterable[str], modules: Iterable[str], prefix: str = "") -> list[str]:
@@ -427,7 +433,7 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
     if isinstance(error, KeyError) and (key := _key_of(error.args[0] if error.args else None, files.json_object(folder / "config.json"))):
         return Unsupported(f"transformers does not know {error.args[0]!r}, which config.json has for `{key}`")
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
-        return MissingDependency(_line(error))
+        return MissingDependency(line(error))
     if named := re.search(r"`?(\w+)`? is required to read", said):
         return MissingDependency(f"the tokenizer needs the Python package {named.group(1)}, which is not installed in this environment")
     return None
@@ -443,11 +449,11 @@ def _key_of(value: object, told: Mapping) -> str:
     return ""
 
 
-def _line(error: Exception) -> str:
+def line(error: Exception) -> str:
     """The first line of an error that says anything, with the one after it where it only begins; with its kind where it is no sentence."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
-    return line if " " in line else f"{type(error).__name__}: {line}".removesuffix(": ")
+    lines = [part.strip() for part in str(error).splitlines() if part.strip()]
+    first = " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else ""
+    return first if " " in first else f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
 def _shape(shape: Iterable[int]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, files, gguf_origin, random_weights
+from speedgrid import checkpoints, corpus, files, gguf_origin, loading, random_weights
 from speedgrid.downloads import from_the_hub
 from speedgrid.outcomes import ModelError, Unsupported, expected
 
@@ -18,12 +18,6 @@ TRAINING_BYTES = 6_000_000
 TRAINING_THREADS = 2
 # What any configuration of transformers may say, though some classes do not declare it.
 SETTINGS_OF_ALL = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
-# What PyTorch says of sizes that do not fit.
-UNFIT = re.compile(
-    r"size of tensor|shapes? cannot be|shape .* is invalid|must match|mat1 and mat2|out of range|expanded size|same number of"
-    r"|should be (the same|equal)|inconsistent tensor size|dimension",
-    re.IGNORECASE,
-)
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -146,7 +140,7 @@ def refuse_unfit(model) -> None:
         with torch.inference_mode():
             model.eval()(input_ids=torch.tensor([[0, 1]]), use_cache=False)
     except (RuntimeError, ValueError, IndexError) as error:
-        if expected(error) or not UNFIT.search(str(error)):
+        if expected(error) or not loading.UNFIT.search(str(error)):
             return  # of the number format, or of this device: each cell says so of itself
         raise ModelError(f"architecture: its sizes do not go together: {_why(error)}") from error
 

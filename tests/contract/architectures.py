@@ -65,6 +65,16 @@ ARCHITECTURES = {
     "helium": {**GROUPED, "head_dim": 16, **ENDS},
     "seed_oss": {**GROUPED, "head_dim": 16},
     "falcon": {**WIDE, **SPREAD, "ffn_hidden_size": 128, "num_kv_heads": 2, "new_decoder_architecture": True},
+    "falcon_alibi": {
+        "model_type": "falcon",
+        **WIDE,
+        **SPREAD,
+        "ffn_hidden_size": 128,
+        "new_decoder_architecture": False,
+        "multi_query": False,
+        "parallel_attn": False,
+        "alibi": True,
+    },
     "diffllama": GROUPED,
     "arcee": GROUPED,
     "hunyuan_v1_dense": {**GROUPED, "head_dim": 16, **ENDS},
@@ -413,7 +423,9 @@ def expected(name: str, technique: str) -> tuple[str, str]:
         return "not_engaged", "there was no KV cache"
     if technique == "torchao_int8" and name in EXPERTS_STAY:
         return "not_engaged", "torchao quantizes nn.Linear alone"
-    if technique.startswith("bnb") and name == "falcon":
+    if name == "falcon_alibi" and technique in ("static_cache", "torch_compile"):
+        return "unsupported", "with a static KV cache"
+    if technique.startswith("bnb") and name in ("falcon", "falcon_alibi"):
         return "unsupported", "bitsandbytes quantizes none of the layers"
     if technique.startswith("bnb") and name in EXPERTS_STAY:
         return "not_engaged", "of the layers' weights are quantized; `.*experts.*` stays|does not go with the layers|stays float32"

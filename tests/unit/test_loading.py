@@ -240,7 +240,7 @@ def test_a_value_that_transformers_does_not_know_is_named_with_its_key(tmp_path)
     ],
 )
 def test_an_error_of_a_library_in_one_line(error, line):
-    assert loading._line(error) == line
+    assert loading.line(error) == line
 
 
 @pytest.mark.parametrize(

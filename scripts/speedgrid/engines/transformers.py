@@ -128,10 +128,14 @@ class Engine(base.Engine):
         torch.manual_seed(seed)
         self.device.synchronize()
         clock.start()
-        with self._attention_kernels():
-            output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
-            self.device.synchronize()
-            seconds = clock.seconds()
+        try:
+            with self._attention_kernels():
+                output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
+                self.device.synchronize()
+                seconds = clock.seconds()
+        except RuntimeError as error:
+            self.refuse_static_cache(error)
+            raise
         if self.options.get("compile"):
             self.compilation.look()
         steps = output.shape[1] - len(prompt)
@@ -139,6 +143,15 @@ class Engine(base.Engine):
             raise RuntimeError(f"generate returned {steps} tokens and streamed {len(clock.token_s)}")
         ends = [] if settings["ignore_eos"] else self.language.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
+
+    def refuse_static_cache(self, error: RuntimeError) -> None:
+        """Raise Unsupported where a KV cache of fixed length was asked for, and the code of the model makes something as long as the tokens
+        so far, such as the biases of ALiBi, so that a pass ends with `error`."""
+        asked = self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")
+        if asked and loading.UNFIT.search(str(error)):
+            kind = self.config.model_type
+            said = loading.line(error)
+            raise Unsupported(f"transformers does not run this {kind} with a static KV cache: a pass ends with {said!r}") from error
 
     def watch_numbers(self) -> dict:
         """What `generate` is told besides: to see whether the numbers of the first reply of a process, which is never counted, are finite.

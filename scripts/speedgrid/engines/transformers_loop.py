@@ -51,7 +51,11 @@ class Engine(transformers.Engine):
         self.device.synchronize()
         tokens = Tokens(steps, settings["batch_size"], ends, self.device.is_gpu)
         with torch.no_grad(), self._attention_kernels():
-            token = self._first_token(ids, sampling)
+            try:
+                token = self._first_token(ids, sampling)
+            except RuntimeError as error:
+                self.refuse_static_cache(error)
+                raise
             tokens.put(token)
             while not tokens.ended():
                 torch.compiler.cudagraph_mark_step_begin()
