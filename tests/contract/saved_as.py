@@ -200,7 +200,8 @@ def no_end(saved: Checkpoint) -> None:
 
 
 def chat(saved: Checkpoint) -> None:
-    (saved.folder / "chat_template.jinja").write_text("{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}")
+    template = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
+    (saved.folder / "chat_template.jinja").write_text(template)
 
 
 def fp8(saved: Checkpoint) -> None:

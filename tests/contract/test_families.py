@@ -1,5 +1,6 @@
 """The default study, and what is often added to it, with models that many a technique does not take: Gemma-2, Qwen3-MoE, GPT-OSS, Mamba,
-Phi-3, DeepSeek-V3 and Falcon-H1 in tiny shapes. The run ends well and with a page, and each cell is right, or a row that says in a line why there is none.
+Phi-3, DeepSeek-V3 and Falcon-H1 in tiny shapes. The run ends well and with a page, and each cell is right, or a row that says in a line
+why there is none.
 
     ./speedgrid test tests/contract/test_families.py
 
