@@ -319,7 +319,13 @@ def refuse_files(folder: Path, config) -> None:
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise Unsupported(f"transformers reads {' or '.join(WEIGHTS)}, and the checkpoint has neither; it holds {files[0].name}")
     told = getattr(config, "quantization_config", None) or {}
-    _refuse_leftover(told if isinstance(told, Mapping) else told.to_dict(), files)
+    told = told.to_dict() if hasattr(told, "to_dict") else told
+    if told and not (isinstance(told, Mapping) and any(told.get(name) for name in ("quant_method", "load_in_8bit", "load_in_4bit"))):
+        raise Unsupported(
+            "config.json has a `quantization_config` that names no method (`quant_method`), so that nobody can know how the weights are"
+            " quantized; where they are not, remove it"
+        )
+    _refuse_leftover(told, files)
 
 
 def _refuse_leftover(told: Mapping, files: Iterable[Path]) -> None:

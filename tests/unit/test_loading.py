@@ -189,6 +189,13 @@ def test_a_quantization_config_over_whole_weights_is_to_be_removed(tmp_path):
         loading.unquantized(tmp_path, "pruning")
 
 
+@pytest.mark.parametrize("told", [{"bits": 4}, {"quant_method": None}, ["fp8"]])
+def test_a_quantization_that_names_no_method_is_none_that_can_be_read(tmp_path, told):
+    write_weights(tmp_path / "model.safetensors", up__weight="U8")
+    with pytest.raises(Unsupported, match=r"a `quantization_config` that names no method \(`quant_method`\)"):
+        loading.refuse_files(tmp_path, SimpleNamespace(quantization_config=told))
+
+
 def test_files_under_a_name_that_transformers_does_not_read_are_named(tmp_path):
     write_weights(tmp_path / "model-00001-of-00002.safetensors", a="F32")
     with pytest.raises(Unsupported, match=r"reads model\.safetensors or model\.safetensors\.index\.json, .* holds model-00001-of-00002"):

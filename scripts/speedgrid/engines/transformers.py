@@ -65,7 +65,8 @@ class Engine(base.Engine):
 
         if self.options.get("attention") == "flash_attention_2" and not find_spec("flash_attn"):
             raise MissingDependency("the Python package flash-attn is not installed in this environment")
-        self.method = method = (getattr(self.config, "quantization_config", None) or {}).get("quant_method")
+        told = getattr(self.config, "quantization_config", None)
+        self.method = method = told.get("quant_method") if isinstance(told, Mapping) else None
         if method in ("gptq", "awq"):
             self.model = gptq.load(method, self.checkpoint, self.device, self.options, self.threads, self.trust_remote_code)
         else:
