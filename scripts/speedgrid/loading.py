@@ -295,6 +295,7 @@ def unquantized(folder: Path, what: str) -> None:
     """Raise Unsupported where a checkpoint is quantized, or says so, and `what` starts from whole weights."""
     told = files.json_object(folder / "config.json").get("quantization_config")
     if told:
+        _refuse_nameless(told)
         _refuse_leftover(told, checkpoints.weight_files(folder))
         raise Unsupported(
             f"the checkpoint is quantized already ({quantization(told)}); {what} starts from whole weights, those of the model it came from"
@@ -320,12 +321,17 @@ def refuse_files(folder: Path, config) -> None:
         raise Unsupported(f"transformers reads {' or '.join(WEIGHTS)}, and the checkpoint has neither; it holds {files[0].name}")
     told = getattr(config, "quantization_config", None) or {}
     told = told.to_dict() if hasattr(told, "to_dict") else told
+    _refuse_nameless(told)
+    _refuse_leftover(told, files)
+
+
+def _refuse_nameless(told: object) -> None:
+    """Raise Unsupported for a `quantization_config` that does not say how weights are quantized."""
     if told and not (isinstance(told, Mapping) and any(told.get(name) for name in ("quant_method", "load_in_8bit", "load_in_4bit"))):
         raise Unsupported(
             "config.json has a `quantization_config` that names no method (`quant_method`), so that nobody can know how the weights are"
             " quantized; where they are not, remove it"
         )
-    _refuse_leftover(told, files)
 
 
 def _refuse_leftover(told: Mapping, files: Iterable[Path]) -> None:

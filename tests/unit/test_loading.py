@@ -194,6 +194,9 @@ def test_a_quantization_that_names_no_method_is_none_that_can_be_read(tmp_path, 
     write_weights(tmp_path / "model.safetensors", up__weight="U8")
     with pytest.raises(Unsupported, match=r"a `quantization_config` that names no method \(`quant_method`\)"):
         loading.refuse_files(tmp_path, SimpleNamespace(quantization_config=told))
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": told}))
+    with pytest.raises(Unsupported, match="names no method"):
+        loading.unquantized(tmp_path, "pruning")
 
 
 def test_files_under_a_name_that_transformers_does_not_read_are_named(tmp_path):
