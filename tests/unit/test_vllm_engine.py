@@ -78,8 +78,21 @@ def test_kv_cache_of_models_that_name_their_heads_otherwise(named, times):
 
 
 def test_kv_cache_is_left_to_vllm_where_layers_keep_something_else():
-    assert engine.cache_bytes(SimpleNamespace(**{**vars(CONFIG), "kv_lora_rank": 512}), "float16", 256, 1) is None
+    kinds = {"layer_types": ["linear_attention", "full_attention"]}
+    assert engine.cache_bytes(SimpleNamespace(**{**vars(CONFIG), **kinds}), "float16", 256, 1) is None
+    for name in ("mamba_d_state", "linear_num_key_heads", "conv_L_cache", "index_topk"):
+        assert engine.cache_bytes(SimpleNamespace(**{**vars(CONFIG), name: 8}), "float16", 256, 1) is None
     assert engine.cache_bytes(SimpleNamespace(num_hidden_layers=2, hidden_size=128), "float16", 256, 1) is None
+
+
+@pytest.mark.parametrize(("rank", "width"), [(32, 48), (512, 132)])
+def test_kv_cache_of_latent_attention_has_room_for_latents_and_for_whole_keys(rank, width):
+    """Left to vLLM it would take nine tenths of the GPU, and the figure for memory would say so."""
+    sizes = {"num_key_value_heads": 4, "head_dim": 16, "kv_lora_rank": rank, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 16}
+    config = SimpleNamespace(**{**vars(CONFIG), **sizes})
+    found = engine.cache_bytes(config, "float16", 256, 1)
+    assert found == engine.cache_bytes(SimpleNamespace(**{**vars(CONFIG), "num_key_value_heads": 4, "head_dim": width}), "float16", 256, 1)
+    assert found >= 2 * 640 * 2 * (rank + 16)  # layers, tokens, bytes, numbers of a latent
 
 
 @pytest.mark.parametrize(("capability", "tokens"), [("8.0", 512), ("9.0", 512), ("10.0", 1024), ("10.3", 1024), ("12.0", 512)])

@@ -36,8 +36,8 @@ ENVIRONMENT = {
 BLOCK_TOKENS = 128
 # The most next tokens that vLLM is asked for after each token of a text.
 MOST_LIKELIEST = 256
-# What the configuration of a model has whose layers keep a compressed or a running state.
-NOT_KEYS_AND_VALUES = ("kv_lora_rank", "mamba_d_state", "mamba_d_conv", "linear_num_key_heads", "conv_kernel", "state_size")
+# What the configuration of a model has whose layers keep a running state, or an index of what to attend to.
+NOT_KEYS_AND_VALUES = ("mamba_d_state", "mamba_d_conv", "linear_num_key_heads", "conv_kernel", "conv_L_cache", "state_size", "index_topk")
 # Stands before each record of the file of errors.
 RECORD = "\x1e"
 # How the engine's process notes the end of its worker's.
@@ -406,9 +406,14 @@ def cache_bytes(config, dtype: str, room: int, batch_size: int) -> int | None:
     `config`: that of the language model. None where its layers keep something else than the keys and values of heads.
     """
     layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
-    if not (layers and heads and hidden) or any(getattr(config, name, None) for name in NOT_KEYS_AND_VALUES):
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention", "chunked_attention"}
+    if not (layers and heads and hidden) or others or any(getattr(config, name, None) for name in NOT_KEYS_AND_VALUES):
         return None
     width = getattr(config, "head_dim", None) or hidden // heads
+    if rank := getattr(config, "kv_lora_rank", None):
+        # Latent attention, as a DeepSeek-V3 has it: whole keys, which vLLM keeps where it has no kernel for latents, are the more.
+        rotary = config.qk_rope_head_dim
+        width = max(config.qk_nope_head_dim + rotary, config.v_head_dim, -(-(rank + rotary) // heads))
     shared = getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False)
     named = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None)
     kv_heads = 1 if shared else named or heads
