@@ -150,6 +150,17 @@ def of_numpy(saved: Checkpoint) -> None:
     saved.save(metadata={"format": "np"})
 
 
+def tied(saved: Checkpoint) -> None:
+    """Without the output layer, which is the embedding."""
+    saved.save({name: one for name, one in saved.weights.items() if name != "lm_head.weight"})
+    saved.json("config.json", tie_word_embeddings=True)
+
+
+def own_head(saved: Checkpoint) -> None:
+    """An output layer of its own, which config.json says to be the embedding: transformers 5 goes by the weights."""
+    saved.json("config.json", tie_word_embeddings=True)
+
+
 def reward_head(saved: Checkpoint) -> None:
     import torch
 
@@ -222,11 +233,11 @@ WAYS: dict[str, Callable[[Checkpoint], None]] = {
     way.__name__: way
     for way in (
         *(as_it_is, float64, mixed, merged, in_parts, of_the_makers, beside_one_file, void_index, lost_index, without_metadata),
-        *(of_tensorflow, of_numpy, reward_head, resized, more_tokens, wishes, wishes_of_old, several_ends, no_end, chat, fp8),
+        *(of_tensorflow, of_numpy, tied, own_head, reward_head, resized, more_tokens, wishes, wishes_of_old, several_ends, no_end, chat, fp8),
     )
 }
 # What is another model than the one that it is made from.
-OTHERS = ("resized", "fp8")
+OTHERS = ("tied", "resized", "fp8")
 
 
 def build(place: Path) -> None:

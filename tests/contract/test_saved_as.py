@@ -30,7 +30,7 @@ IN = {
     "vllm-cpu": ("vllm_eager",),
 }
 WITH_VLLM = ("as_it_is", "float64", "of_the_makers", "beside_one_file", "void_index", "lost_index", "reward_head", "resized", "wishes")
-WITH_VLLM += ("several_ends", "fp8")
+WITH_VLLM += ("several_ends", "own_head", "fp8")
 PAIRS = [
     (env, way, technique)
     for env, techniques in IN.items()
@@ -38,6 +38,7 @@ PAIRS = [
     for technique in techniques
     if env != "vllm-cpu" or way in WITH_VLLM
 ]
+GOES_BY_CONFIG = ("gguf_f16", "gguf_q8_0", "onnx_fp32", "baseline_torch22", "vllm_eager")
 NOT_OF_PYTORCH = "reads weights whose metadata name PyTorch"
 NOT_WHOLE = "has no place for|does not read this checkpoint whole|no module or parameter named|Can not map tensor"
 # What is no figure, with words of the reason.
@@ -47,7 +48,8 @@ REFUSED = {
     ("without_metadata", "baseline_torch22"): NOT_OF_PYTORCH,
     ("of_tensorflow", "baseline_torch22"): NOT_OF_PYTORCH,
     ("of_numpy", "baseline_torch22"): NOT_OF_PYTORCH,
-    **{("reward_head", technique): NOT_WHOLE for technique in ("gguf_f16", "gguf_q8_0", "onnx_fp32", "baseline_torch22", "vllm_eager")},
+    **{("reward_head", technique): NOT_WHOLE for technique in GOES_BY_CONFIG},
+    **{("own_head", technique): "set tie_word_embeddings to false" for technique in GOES_BY_CONFIG},
     **{("more_tokens", technique): "the model was not resized" for technique in ("gguf_f16", "gguf_q8_0")},
     **{("fp8", technique): "quantized already" for technique in ("bnb_int8", "prune_30", "gptq_int4", "onnx_fp32")},
     ("fp8", "baseline_torch22"): "",
