@@ -348,6 +348,14 @@ def test_memory_of_the_whole_device_is_not_held_against_that_of_pytorch(tmp_path
     assert "whole device" not in warnings
 
 
+def test_memory_that_was_taken_because_it_was_free_is_no_figure(tmp_path):
+    unknown = dict.fromkeys(("memory_loaded", "memory_peak", "memory_load_peak", "memory_reserved"))
+    told = {"memory_source": "device", "evidence": json.dumps({"took_what_was_free": True}), **unknown}
+    _, points, warnings = said(tmp_path, [BASELINE, replace(SDPA, facts=told)], devices=["cuda"], machine=made.GPU_MACHINE)
+    assert "How much memory SDPA needs is not told: for this kind of model it takes what is free." in warnings
+    assert "peak" not in points
+
+
 @pytest.mark.parametrize(("parameters", "warned"), [(5_140_000, True), (299_000_000, True), (300_000_000, False), (8_000_000_000, False)])
 def test_a_small_model_comes_with_a_warning(tmp_path, parameters, warned):
     _, _, warnings = said(tmp_path, [BASELINE, SDPA], devices=["cuda"], parameters=parameters)

@@ -397,7 +397,8 @@ class OneSize(Roomy):
 
 
 @pytest.mark.parametrize(("kind", "before"), [(OneSize, True), (Roomy, False)])
-def test_nobody_watches_the_warm_up_of_a_workload_of_one_size_nor_limits_it(monkeypatch, kind, before):
+@pytest.mark.parametrize("filled", [False, True])
+def test_nobody_watches_the_warm_up_of_a_workload_of_one_size_nor_limits_it(monkeypatch, kind, before, filled):
     """So that no energy and no disturbance of it is counted; sizes warm up one after another, between counted runs.
 
     The limit of memory makes no part of the fingerprint of a job of one size (planning.stages.CUTS)."""
@@ -405,7 +406,7 @@ def test_nobody_watches_the_warm_up_of_a_workload_of_one_size_nor_limits_it(monk
     told = {"gpu": "cpu", "experiment": "e", "model": "m", "technique": "t", "seed": 1, "settings": settings}
     job = Job("measure", told, Path("out"), Path("checkpoint"), device=Device("cpu", "a processor"))
     job.checkpoint_facts = {"checkpoint_bytes": 1, "checkpoint_sha256": "x"}
-    engine = SimpleNamespace(uses_torch=False, import_packages=lambda: None, sizes=dict, multiplies_in=lambda: "")
+    engine = SimpleNamespace(uses_torch=False, import_packages=lambda: None, sizes=dict, multiplies_in=lambda: "", fills_memory=filled)
     entered = []
 
     def watched(name, device, idle, asked, count, enter):
@@ -418,6 +419,9 @@ def test_nobody_watches_the_warm_up_of_a_workload_of_one_size_nor_limits_it(monk
     limited = []
     monkeypatch.setattr(repeat.meters, "within", lambda device, room: limited.append(room) or nullcontext())
     repeat._measured(job, engine, kind(8, settings))
+    for name in ("memory_loaded", "memory_load_peak", "memory_peak"):
+        assert (job.facts[name] is None) == filled
+    assert {row.get("point_memory") is None for row in job.rows} == {filled or before}
     assert limited == ([] if before else [None])
     at = "" if before else " at 8"
     assert [phase for phase in entered if phase in ("running for the first time", "warming up")] == (

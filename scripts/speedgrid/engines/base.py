@@ -83,6 +83,8 @@ class Runtime(ABC):
     LOADS = "safetensors"
     # What a technique may tell the engine (`options`): each option with the values that it takes, all of the schema's where None.
     OPTIONS: ClassVar[Mapping[str, tuple | None]] = {"dtype": None}
+    # Whether it has taken what memory was free when it loaded, so that what it holds says nothing of what it needs; known after `load`.
+    fills_memory = False
     # Sequences that `load` must make room for when texts are scored: several for an engine that schedules its own batches.
     scored_at_once = 1
 

@@ -99,6 +99,7 @@ class Engine(base.Engine):
         cache = cache_bytes(self.language.text_config, self.options["dtype"], room, batch_size)
         # vLLM does not start where its share of the memory is not free; nothing is sized by that share where the KV cache has its size.
         memory = {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01} if cache else {}
+        self.fills_memory = self.device.is_gpu and not cache
         eager = self.options.get("enforce_eager", False)
         graphs = {} if eager or not self.device.gpu else {"max_cudagraph_capture_size": graph_tokens(self.device.gpu.compute_capability)}
         try:
@@ -240,6 +241,8 @@ class Engine(base.Engine):
             "ttft_over_vllms_own": round(median(timing.ttft_s / timing.own_ttft_s for timing in self.asked) - 1, 4),
             "reply_over_vllms_own": round(median(timing.reply_s / timing.own_reply_s for timing in self.asked) - 1, 4),
         }
+        if self.fills_memory:
+            seen["took_what_was_free"] = True
         asked = self.options.get("quantization") or _quantization_config(self.checkpoint).get("quant_method", "")
         reason = not_as_asked(seen, asked, self.options.get("enforce_eager", False), self.device.is_gpu)
         if asked:

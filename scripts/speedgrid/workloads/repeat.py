@@ -80,6 +80,10 @@ def _measured(job: Job[Measure], engine: Runtime, work: Work) -> str:
     # Where it is the model that grows, of the largest one that was finished.
     job.facts |= engine.sizes()
     job.facts |= {"device_memory_used": memory.device_used(), "memory_reserved": memory.reserved_peak()}
+    if engine.fills_memory:
+        job.facts |= dict.fromkeys(("memory_loaded", "memory_load_peak", "memory_peak"))
+        for row in job.rows:
+            row |= {"point_memory": None} if "point_memory" in row else {}
 
     counted = [row for row in job.rows if row.get("reply") is not None]
     work.check_numbers(counted)
