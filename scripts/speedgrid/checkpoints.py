@@ -148,11 +148,6 @@ def as_read(folder: Path, links: Path) -> Path:
         if path.name not in others:
             (links / path.name).symlink_to(path.resolve())
     return links
-| None:
-    """Number of weights of a checkpoint of safetensors, by the shapes in the heads of its files; None for another format."""
-    files = weight_files(folder)
-    if files[0].suffix != ".safetensors":
-        return None
     return sum(prod(entry["shape"]) for path in files for entry in tensors(path).values())
 
 

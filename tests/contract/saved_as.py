@@ -233,7 +233,21 @@ WAYS: dict[str, Callable[[Checkpoint], None]] = {
     way.__name__: way
     for way in (
         *(as_it_is, float64, mixed, merged, in_parts, of_the_makers, beside_one_file, void_index, lost_index, without_metadata),
-        *(of_tensorflow, of_numpy, tied, own_head, reward_head, resized, more_tokens, wishes, wishes_of_old, several_ends, no_end, chat, fp8),
+        *(
+            of_tensorflow,
+            of_numpy,
+            tied,
+            own_head,
+            reward_head,
+            resized,
+            more_tokens,
+            wishes,
+            wishes_of_old,
+            several_ends,
+            no_end,
+            chat,
+            fp8,
+        ),
     )
 }
 # What is another model than the one that it is made from.

@@ -82,7 +82,12 @@ PIECES = (
         ("transformers", ImportError(PIECES), "missing_dependency", "requires the SentencePiece library but it was not found"),
         ("transformers", ValueError("`tiktoken` is required to read a `tiktoken` file. Install it"), "missing_dependency", "`tiktoken` is"),
         ("vllm", ValueError("Model architectures ['X'] are not supported for now."), "unsupported", "vllm: Model architectures ['X'] are"),
-        ("transformers", ValueError("Unknown quantization type, got fp8 - supported types are: ['awq']"), "unsupported", "type, got fp8 - "),
+        (
+            "transformers",
+            ValueError("Unknown quantization type, got fp8 - supported types are: ['awq']"),
+            "unsupported",
+            "type, got fp8 - ",
+        ),
         ("gptqmodel", TypeError("x is not supported"), None, ""),
         ("transformers", ValueError("too many values to unpack"), None, ""),
         ("somewhere", ValueError("x is not supported"), None, ""),

@@ -88,7 +88,14 @@ def test_kv_cache_is_left_to_vllm_where_layers_keep_something_else():
 @pytest.mark.parametrize(("rank", "width"), [(32, 48), (512, 132)])
 def test_kv_cache_of_latent_attention_has_room_for_latents_and_for_whole_keys(rank, width):
     """Left to vLLM it would take nine tenths of the GPU, and the figure for memory would say so."""
-    sizes = {"num_key_value_heads": 4, "head_dim": 16, "kv_lora_rank": rank, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 16}
+    sizes = {
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "kv_lora_rank": rank,
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 16,
+    }
     config = SimpleNamespace(**{**vars(CONFIG), **sizes})
     found = engine.cache_bytes(config, "float16", 256, 1)
     assert found == engine.cache_bytes(SimpleNamespace(**{**vars(CONFIG), "num_key_value_heads": 4, "head_dim": width}), "float16", 256, 1)
