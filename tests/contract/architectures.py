@@ -486,7 +486,7 @@ def plain(folder: Path, text: list[int], new_tokens: int) -> tuple:
     return logs, tokens[len(text) :]
 
 
-def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: str, settings: dict = SETTINGS) -> dict:
+def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: str, asked: dict = SETTINGS) -> dict:
     import torch
 
     kind = engine_class(entry["engine"])
@@ -507,9 +507,9 @@ def attempt(folder: Path, entry: dict, wanted: tuple, text: list[int], device: s
             engine.open()
             engine.load(len(text) + SETTINGS["max_new_tokens"])
             causality.check(engine, len(text) + SETTINGS["max_new_tokens"])
-            reply = engine.generate(text, settings, seed=5)
+            reply = engine.generate(text, asked, seed=5)
             (found,) = engine.next_tokens([text], wanted[0].shape[1])
-            proof = engine.prove(text, settings)
+            proof = engine.prove(text, asked)
         finally:
             engine.close()
     # Of some engines the likeliest alone.

@@ -23,7 +23,8 @@ from speedgrid import checkpoints, outcomes  # noqa: E402
 
 # Twice as wide as the other tiny models, as vLLM wants it on a processor.
 SHAPE = {**architectures.GROUPED, "model_type": "mistral", "hidden_size": 128, "head_dim": 32, "sliding_window": None}
-SHAPE |= {"tie_word_embeddings": False}
+# Wider spread still, so that the reply is not one token over and over.
+SHAPE |= {"tie_word_embeddings": False, "initializer_range": 0.2}
 # None of it may reach a reply: the study's settings are the only ones.
 WISHES = {
     "do_sample": True,
@@ -198,6 +199,8 @@ def wishes_of_old(saved: Checkpoint) -> None:
 
 def several_ends(saved: Checkpoint) -> None:
     wanted = json.loads((saved.folder.parent / "as_it_is.json").read_text())["tokens"]
+    if wanted[2] in wanted[:2]:
+        raise SystemExit("the reply repeats a token, so that it cannot be ended at its third one")
     saved.json("generation_config.json", eos_token_id=[256, wanted[2]], pad_token_id=wanted[2])
 
 
