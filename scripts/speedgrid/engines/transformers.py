@@ -134,7 +134,7 @@ class Engine(base.Engine):
                 output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
                 self.device.synchronize()
                 seconds = clock.seconds()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             self.refuse_static_cache(error)
             raise
         if self.options.get("compile"):
@@ -145,11 +145,12 @@ class Engine(base.Engine):
         ends = [] if settings["ignore_eos"] else self.language.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
-    def refuse_static_cache(self, error: RuntimeError) -> None:
+    def refuse_static_cache(self, error: RuntimeError | ValueError) -> None:
         """Raise Unsupported where a KV cache of fixed length was asked for, and the code of the model makes something as long as the tokens
         so far, such as the biases of ALiBi, so that a pass ends with `error`."""
         asked = self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")
-        if asked and loading.UNFIT.search(str(error)):
+        # To a static cache belongs a mask of four dimensions, of which such code takes two.
+        if asked and (loading.UNFIT.search(str(error)) or "values to unpack" in str(error)):
             kind = self.config.model_type
             said = loading.line(error)
             raise Unsupported(f"transformers does not run this {kind} with a static KV cache: a pass ends with {said!r}") from error

@@ -53,7 +53,7 @@ class Engine(transformers.Engine):
         with torch.no_grad(), self._attention_kernels():
             try:
                 token = self._first_token(ids, sampling)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 self.refuse_static_cache(error)
                 raise
             tokens.put(token)
