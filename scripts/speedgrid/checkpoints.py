@@ -148,7 +148,6 @@ def as_read(folder: Path, links: Path) -> Path:
         if path.name not in others:
             (links / path.name).symlink_to(path.resolve())
     return links
-    return sum(prod(entry["shape"]) for path in files for entry in tensors(path).values())
 
 
 def require_safetensors(folder: Path, what: str) -> None:

