@@ -378,6 +378,8 @@ PRUNED = (
     *("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma3_text", "stablelm", "olmo", "olmo2", "olmo3", "granite", "cohere"),
     *("cohere2", "smollm3", "exaone4", "helium", "seed_oss", "gpt2", "gpt_bigcode", "diffllama"),
     "hunyuan_v1_dense",
+    "gemma3n_text",
+    "ministral3",
 )
 NO_DECODERS = ("bert", "roberta", "electra")
 # How far log-probabilities of the fixed text may be from those of the plain pass: as float32 rounds, and by the format; experts are chosen
