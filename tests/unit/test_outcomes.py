@@ -88,6 +88,12 @@ PIECES = (
             "unsupported",
             "type, got fp8 - ",
         ),
+        (
+            "transformers",
+            ValueError("`get_seq_length` can only be called on Attention layers, and the cache has none."),
+            "unsupported",
+            "only be",
+        ),
         ("gptqmodel", TypeError("x is not supported"), None, ""),
         ("transformers", ValueError("too many values to unpack"), None, ""),
         ("somewhere", ValueError("x is not supported"), None, ""),
