@@ -4,9 +4,12 @@ A thread reads gauges twice a second, and counters every ten seconds and where t
 state.py, after the replies.
 """
 
+import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from speedgrid import sensors, state
 from speedgrid.hardware import Device
@@ -17,6 +20,10 @@ COUNTERS_EVERY = 10.0
 IDLE_EVERY = 0.1
 # Seconds for which a machine is looked at to see whether it is quiet.
 QUIET_LOOK = 2.0
+# A machine that did not become quiet is likely to be busy in the next job, too: for so many seconds jobs look once instead of waiting. What
+# they know it by is a file in this folder.
+STAYS_BUSY_S = 900.0
+FOLDER = Path(".speedgrid")
 
 
 class Monitor:
@@ -195,13 +202,39 @@ def watched(
         if not state.is_repeated(machine, len(disturbances), settings["repeat_disturbed"]):
             return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
         enter("waiting for a quiet machine")
-        took, is_quiet = wait_for_quiet(device, settings["quiet_wait_s"])
+        took, is_quiet = wait_for_quiet(device, _patience(device, settings["quiet_wait_s"]))
         waited += took
+        _remember(device, is_quiet)
         if not is_quiet:
             say(f"{name}: the machine did not become quiet in {took:.0f} s; what was counted stands, and counts less")
             return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
         disturbances.append(machine["disturbed"])
         say(f"{name}: counting again, after {waited:.0f} s of waiting for a quiet machine")
+
+
+def _patience(device: Device, at_most: float) -> float:
+    """How long to wait for a quiet machine: one look where the last job waited in vain a short time ago."""
+    try:
+        in_vain = 0 <= time.time() - _mark(device).stat().st_mtime < STAYS_BUSY_S
+    except OSError:
+        return at_most
+    return min(QUIET_LOOK, at_most) if in_vain else at_most
+
+
+def _remember(device: Device, is_quiet: bool) -> None:
+    """Let the next jobs know how a wait ended. Where nothing can be written they wait as long as this one."""
+    mark = _mark(device)
+    with suppress(OSError):
+        if is_quiet:
+            mark.unlink(missing_ok=True)
+        else:
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+
+
+def _mark(device: Device) -> Path:
+    """Of this machine and device: several machines may work in one folder."""
+    return FOLDER / f"busy-{platform.node()}-{device.gpu.uuid if device.gpu else device.kind}"
 
 
 def wait_for_quiet(device: Device, at_most: float) -> tuple[float, bool]:

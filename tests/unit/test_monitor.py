@@ -262,6 +262,12 @@ def test_a_disturbed_run_is_repeated_as_often_as_the_study_allows(throttled, sha
     assert state.is_repeated({"throttled": throttled, "shared": shared}, repeats, allowed) is again
 
 
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch, tmp_path):
+    """Where it is remembered that a machine stays busy."""
+    monkeypatch.chdir(tmp_path)
+
+
 class Looks:
     """In the place of a Monitor: what each look at the machine in turn says disturbed it."""
 
@@ -326,6 +332,39 @@ def test_a_machine_that_stays_busy_is_not_counted_on_twice(monkeypatch):
     assert len(times) == 1, "a second time would tell no more than the first"
     assert (facts["repeats"], facts["repeated_for"], facts["disturbed"]) == (0, [], "busy")
     assert facts["waited_s"] >= 0.02
+
+
+def test_where_one_job_waited_in_vain_the_next_looks_once_until_it_is_quiet(monkeypatch, tmp_path):
+    """A machine that is busy for hours costs each job a look, where it cost each the whole wait."""
+    waits: list[float] = []
+    quiet: list[bool] = [False, False, True, True]
+
+    def waited(device, at_most):
+        waits.append(at_most)
+        return at_most, quiet[len(waits) - 1]
+
+    monkeypatch.setattr(monitor, "Monitor", Looks("busy"))
+    monkeypatch.setattr(monitor, "wait_for_quiet", waited)
+    settings = {"repeat_disturbed": 1, "quiet_wait_s": 20.0}
+    for _ in quiet:
+        monitor.watched("cell", CPU, {}, settings, lambda: None)
+    assert waits == [20.0, monitor.QUIET_LOOK, monitor.QUIET_LOOK, 20.0]
+    other = Device("cuda", "a GPU", Gpu("a GPU", "GPU-1", "0", 0, "9.0"), uses_torch=False)
+    quiet += [False, True]
+    monitor.watched("cell", CPU, {}, settings, lambda: None)
+    monkeypatch.setattr(monitor, "_gpu", lambda device: None)
+    monitor.watched("cell", other, {}, settings, lambda: None)
+    assert waits[-1] == 20.0, "another device of the machine may be quiet"
+
+
+def test_where_it_cannot_be_remembered_that_a_machine_is_busy_jobs_wait(monkeypatch, tmp_path):
+    monkeypatch.setattr(monitor, "Monitor", Looks("busy"))
+    (tmp_path / ".speedgrid").write_text("no folder")
+    waits: list[float] = []
+    monkeypatch.setattr(monitor, "wait_for_quiet", lambda device, at_most: (waits.append(at_most) or at_most, False))
+    for _ in range(2):
+        monitor.watched("cell", CPU, {}, {"repeat_disturbed": 1, "quiet_wait_s": 20.0}, lambda: None)
+    assert waits == [20.0, 20.0]
 
 
 # What the kernel's files say.
