@@ -55,8 +55,22 @@ def refuse_results_of_another_device():
         snakemake_seam.exit_at_the_end(commands.MISTAKE)
 
 
+# A run without any figure has failed, too where it was run before.
+def fail_where_nothing_was_measured():
+    run = snakemake_seam.Run(workflow)
+    if (
+        run.found_nothing_to_do
+        and run.comes_to("report")
+        and (line := planning.nothing_measured())
+    ):
+        print(f"speedgrid: {line}", file=sys.stderr)
+        snakemake_seam.exit_at_the_end(1)
+
+
 if snakemake_seam.Run(workflow).is_main:
     snakemake_seam.at_the_end(say_at_the_end_of_a_dry_run)
+    # The last one is the first to be done.
+    snakemake_seam.at_the_end(fail_where_nothing_was_measured)
     snakemake_seam.at_the_end(refuse_results_of_another_device)
 
 
@@ -93,13 +107,19 @@ def after_the_last_job():
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
     if snakemake_seam.Run(workflow).comes_to("report"):
+        if line := planning.nothing_measured():
+            sys.exit(f"speedgrid: {line}")
         print(f"speedgrid: {planning.WHERE_IT_IS}", file=sys.stderr)
 
 
 # Of a run that was stopped or failed there is a page, too: of all that was measured by then.
 def after_a_failure():
     try:
-        planning.make_page(grid.study_file, snakemake_seam.Run(workflow))
+        planning.make_page(
+            grid.study_file,
+            snakemake_seam.Run(workflow),
+            quietly=live.stop.is_asked,
+        )
     except StudyError as error:
         print(f"speedgrid: {error}", file=sys.stderr)
 

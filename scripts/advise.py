@@ -9,7 +9,6 @@ Exits with 0, also where nothing fits; with 2 for a mistake in what was asked.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -254,4 +253,4 @@ def asked(ask: Ask, guide: Guide) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run(main)

@@ -96,4 +96,4 @@ def taken_away(found: Found) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run(main)

@@ -60,4 +60,4 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run(main)

@@ -5,8 +5,6 @@
 Exits with 0 if the default study can run here, else with 1.
 """
 
-import sys
-
 from speedgrid import commands, planning, readiness, survey
 from speedgrid.study import StudyError
 
@@ -32,4 +30,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run(main)

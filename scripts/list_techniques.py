@@ -88,4 +88,4 @@ def _here(study: Mapping, registry: Mapping, facts: readiness.Facts, where: str)
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

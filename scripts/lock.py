@@ -18,13 +18,13 @@ def main() -> None:
         commands.refuse(error)
     file = lock.file_of(study_file)
     if not held:
-        print(f"{where}: every model of the hub has a commit already; there is nothing to lock")
+        commands.say(f"{where}: every model of the hub has a commit already; there is nothing to lock")
         return
     with records.replacing(file) as temporary:
         temporary.write_text(lock.text_of(held), encoding="utf-8")
     for name, entry in held.items():
-        print(f"{name}: {entry['hub']} at {entry['revision']} is {entry['commit']}")
-    print(f"written to {file}; keep it beside the study")
+        commands.say(f"{name}: {entry['hub']} at {entry['revision']} is {entry['commit']}")
+    commands.say(f"written to {file}; keep it beside the study")
 
 
 def _called(entry: dict) -> dict:
@@ -32,4 +32,4 @@ def _called(entry: dict) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

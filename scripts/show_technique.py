@@ -96,4 +96,4 @@ def users(technique: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

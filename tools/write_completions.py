@@ -4,15 +4,36 @@
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import shtab
-from speedgrid import commands, planning
+from speedgrid import commands, estimates, known, planning
 
 TARGET = planning.ROOT / "scripts" / "completion"
+
+# What an argument takes, by its name, whatever the command.
+FILES = ("study", "a", "b")
+FOLDERS = ("results", "out")
+# The names of what was measured here, as `advise` takes them.
+MEASURED = {"model": "ls models 2>/dev/null", "gpu": "ls results 2>/dev/null | grep -vF .", "task": "ls results/requests 2>/dev/null"}
+
+
+@functools.cache
+def values() -> dict[str, list[str]]:
+    """The values that arguments may have, by their names; what is not here is not known."""
+    techniques = list(planning.read_yaml("techniques.yaml"))
+    return {
+        "technique": techniques,
+        "techniques": techniques,
+        "what": list(commands.KINDS),
+        "shape": list(estimates.shapes()),
+        # Parts of a GPU's name that a shell takes as one word.
+        "gpu": [part for part in known.GPUS if part.isalnum()],
+    }
 
 
 def render(shell: str) -> str:
@@ -21,12 +42,14 @@ def render(shell: str) -> str:
     among = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
     for name, command in among.items():
         for action in command._actions:
-            if action.dest in ("study", "a", "b"):
+            if action.dest in FILES or (name, action.dest) == ("new", "model"):
                 action.complete = shtab.FILE
-            elif action.dest == "technique":
-                action.choices = list(planning.read_yaml("techniques.yaml"))
-            elif action.dest == "what":
-                action.choices = list(commands.KINDS)
+            elif action.dest in FOLDERS:
+                action.complete = shtab.DIRECTORY
+            elif name == "advise" and action.dest in MEASURED:
+                action.complete = shtab.cmd(MEASURED[action.dest])
+            elif found := values().get(action.dest):
+                action.choices = found
         assert command.prog == f"speedgrid {name}"
     return shtab.complete(parser, shell)
 

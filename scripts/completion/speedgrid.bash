@@ -7,7 +7,7 @@
 
 _shtab_speedgrid_subparsers=(new run prepare report compare advise list show doctor lock clean completion docs test)
 
-_shtab_speedgrid_new_option_strings=(-h --help --shape --revision --file --goal --vram --gpu --batch --minutes --all --techniques --name --force --yes)
+_shtab_speedgrid_new_option_strings=(-h --help --shape --revision --file --goal --vram --gpu --workload --batch --minutes --all --techniques --name --force --yes)
 _shtab_speedgrid_run_option_strings=(-h --help --study --sharpen --minutes --no-conda --uv-envs --help-all)
 _shtab_speedgrid_prepare_option_strings=(-h --help --study --sharpen --minutes --no-conda --uv-envs --help-all)
 _shtab_speedgrid_report_option_strings=(-h --help --out --study --no-conda --uv-envs)
@@ -23,15 +23,26 @@ _shtab_speedgrid_docs_option_strings=(-h --help)
 _shtab_speedgrid_test_option_strings=(-h --help)
 _shtab_speedgrid_option_strings=(-h --help --version)
 
+_shtab_speedgrid_new_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_run___study_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_prepare___study_COMPGEN=_shtab_compgen_files
+_shtab_speedgrid_report_pos_0_COMPGEN=_shtab_compgen_dirs
+_shtab_speedgrid_report___out_COMPGEN=_shtab_compgen_dirs
 _shtab_speedgrid_report___study_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_compare_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_compare_pos_1_COMPGEN=_shtab_compgen_files
+_shtab_speedgrid_advise___task_COMPGEN=_shtab_cmd_compgen_d4016011
+_shtab_speedgrid_advise___model_COMPGEN=_shtab_cmd_compgen_2348cacb
+_shtab_speedgrid_advise___gpu_COMPGEN=_shtab_cmd_compgen_560924f3
+_shtab_speedgrid_advise___results_COMPGEN=_shtab_compgen_dirs
 _shtab_speedgrid_show___study_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_lock_pos_0_COMPGEN=_shtab_compgen_files
 
+_shtab_speedgrid_new___shape_choices=(resnet-50 gpt2 smollm2-135m qwen2.5-0.5b qwen3-0.6b tinyllama-1.1b llama-3.2-1b qwen2.5-1.5b gemma-2-2b llama-3.2-3b phi-3-mini-4k llama-2-7b mistral-7b-v0.3 qwen2.5-7b llama-3.1-8b qwen3-8b llama-3.1-70b)
 _shtab_speedgrid_new___goal_choices=(speed memory quality)
+_shtab_speedgrid_new___gpu_choices=(GB300 GB200 B300 B200 GH200 H200 H100 A100 A30 L40 L4 A10 A40 A6000 A5000 A4000 V100 T4 5090 5080 5070 5060 4090 4080 4070 4060 3090 3080 3070 3060 2080)
+_shtab_speedgrid_new___workload_choices=(generate train)
+_shtab_speedgrid_new___techniques_choices=(baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_original gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn)
 _shtab_speedgrid_compare___fail_on_choices=(slower changed never)
 _shtab_speedgrid_advise___goal_choices=(latency throughput memory energy money)
 _shtab_speedgrid_show_pos_0_choices=(baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_original gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn)
@@ -93,6 +104,24 @@ _shtab_speedgrid__h_nargs=0
 _shtab_speedgrid___help_nargs=0
 _shtab_speedgrid___version_nargs=0
 
+
+# Custom Preamble
+
+# $1=COMP_WORDS[1]
+_shtab_cmd_compgen_d4016011() {
+  compgen -W "$(ls results/requests 2>/dev/null)" -- $1
+}
+
+# $1=COMP_WORDS[1]
+_shtab_cmd_compgen_2348cacb() {
+  compgen -W "$(ls models 2>/dev/null)" -- $1
+}
+
+# $1=COMP_WORDS[1]
+_shtab_cmd_compgen_560924f3() {
+  compgen -W "$(ls results 2>/dev/null | grep -vF .)" -- $1
+}
+# End Custom Preamble
 
 # $1=COMP_WORDS[1]
 _shtab_compgen_files() {

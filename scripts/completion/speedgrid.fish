@@ -51,7 +51,7 @@ function _shtab_speedgrid_using
 end
 
 set -g _shtab_speedgrid_commands new run prepare report compare advise list show doctor lock clean completion docs test
-set -g _shtab_speedgrid_opts_with_value --batch --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --out --price --results --revision --shape --starts --study --task --techniques --vram
+set -g _shtab_speedgrid_opts_with_value --batch --fail-on --file --floor --goal --gpu --max-loss --minutes --model --name --out --price --results --revision --shape --starts --study --task --techniques --vram --workload
 
 complete -c speedgrid -e
 complete -c speedgrid -f
@@ -60,19 +60,21 @@ complete -c speedgrid -n _shtab_speedgrid_using -s h -l help -d 'show this help 
 complete -c speedgrid -n _shtab_speedgrid_using -l version -d 'print the version'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a new -d 'Write a first study of a model, studies/NAME.yaml, for this machine.'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -s h -l help -d 'show this help message and exit'
-complete -c speedgrid -n '_shtab_speedgrid_using new' -l shape -x -d 'instead: random weights in the shape of a known model, such as llama-3.2-1b'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l shape -xka "resnet-50 gpt2 smollm2-135m qwen2.5-0.5b qwen3-0.6b tinyllama-1.1b llama-3.2-1b qwen2.5-1.5b gemma-2-2b llama-3.2-3b phi-3-mini-4k llama-2-7b mistral-7b-v0.3 qwen2.5-7b llama-3.1-8b qwen3-8b llama-3.1-70b" -d 'instead: random weights in the shape of a known model, such as llama-3.2-1b'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l revision -x -d 'branch, tag or commit of the repository (default: main)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l file -x -d 'the GGUF file of a repository that has several'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l goal -xka "speed memory quality" -d 'what to optimise for (default: speed)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l vram -x -d 'memory of the card as it is sold: 8 is 8 GiB, of which a technique can have 7.7 GB beside the driver; or GB of 10^9 bytes of the process on a processor (default: what is here)'
-complete -c speedgrid -n '_shtab_speedgrid_using new' -l gpu -x -d 'write the study for another machine with this GPU, such as '"'"'RTX 4070'"'"'; give its memory with --vram'
-complete -c speedgrid -n '_shtab_speedgrid_using new' -l batch -x -d 'batch size (default: 1)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l gpu -xka "GB300 GB200 B300 B200 GH200 H200 H100 A100 A30 L40 L4 A10 A40 A6000 A5000 A4000 V100 T4 5090 5080 5070 5060 4090 4080 4070 4060 3090 3080 3070 3060 2080" -d 'write the study for another machine with this GPU, such as '"'"'RTX 4070'"'"'; give its memory with --vram'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l workload -xka "generate train" -d 'what to measure: replies, or training steps (default: replies; of a classifier of images its training)'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l batch -x -d 'batch size (default: 1; 32 images in training)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l minutes -x -d 'total time that the study may take, by estimate'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l all -d 'every technique that runs here and fits, not one of each family'
-complete -c speedgrid -n '_shtab_speedgrid_using new' -l techniques -x -d 'these techniques and the baseline, by their names in `list`'
+complete -c speedgrid -n '_shtab_speedgrid_using new' -l techniques -xka "baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_original gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn" -d 'these techniques and the baseline, by their names in `list`'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l name -x -d 'name of study and model (default: by the model)'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l force -d 'overwrite an existing study'
 complete -c speedgrid -n '_shtab_speedgrid_using new' -l yes -d 'ask nothing'
+complete -c speedgrid -n '_shtab_speedgrid_using new; and test $_shtab_speedgrid_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a repository of the hub, a folder with a checkpoint, or a GGUF file'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a run -d 'Measure a study and write results/report.html.'
 complete -c speedgrid -n '_shtab_speedgrid_using run' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using run' -l study -xka "(__fish_complete_path (commandline -ct))" -d 'the study file (default: config.yaml)'
@@ -91,10 +93,11 @@ complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l uv-envs -d 'make en
 complete -c speedgrid -n '_shtab_speedgrid_using prepare' -l help-all -d 'show the arguments of Snakemake'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a report -d 'Make the page of what was measured so far, also while a run goes on or was killed, or one page of several results.'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -s h -l help -d 'show this help message and exit'
-complete -c speedgrid -n '_shtab_speedgrid_using report' -l out -x -d 'where the page of such folders goes (default: together)'
+complete -c speedgrid -n '_shtab_speedgrid_using report' -l out -xka "(__fish_complete_directories)" -d 'where the page of such folders goes (default: together)'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -l study -xka "(__fish_complete_path (commandline -ct))" -d 'the study file (default: config.yaml)'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -l no-conda -d 'make no environments: jobs use the first `python` on your PATH'
 complete -c speedgrid -n '_shtab_speedgrid_using report' -l uv-envs -d 'make environments with uv even where conda is installed'
+complete -c speedgrid -n '_shtab_speedgrid_using report; and test $_shtab_speedgrid_npos -ge 0' -ka "(__fish_complete_directories)" -d 'folders of results, of several machines or studies, for one page of all; also a folder of several, such as docs/results/h200'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a compare -d 'Say what got faster or slower from results A to B.'
 complete -c speedgrid -n '_shtab_speedgrid_using compare' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using compare' -l fail-on -xka "slower changed never" -d 'exit with 1 where a cell is slower or no longer works, or where any cell changed (default: never)'
@@ -109,11 +112,11 @@ complete -c speedgrid -n '_shtab_speedgrid_using advise' -l goal -xka "latency t
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l max-loss -x -d 'largest loss of quality to accept, such as 1% more bits per byte; `any` accepts an unknown quality too (default: 0, no measurable loss)'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l starts -x -d 'how often the process starts per 1,000 replies (default: 0)'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l price -x -d 'price of the device for an hour, for --goal money; where left out, that of the study'
-complete -c speedgrid -n '_shtab_speedgrid_using advise' -l task -x -d 'only this experiment'
-complete -c speedgrid -n '_shtab_speedgrid_using advise' -l model -x -d 'only this model'
-complete -c speedgrid -n '_shtab_speedgrid_using advise' -l gpu -x -d 'only this device of the study'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l task -xka "(ls results/requests 2>/dev/null)" -d 'only this experiment'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l model -xka "(ls models 2>/dev/null)" -d 'only this model'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l gpu -xka "(ls results 2>/dev/null | grep -vF .)" -d 'only this device of the study'
 complete -c speedgrid -n '_shtab_speedgrid_using advise' -l json -d 'print JSON'
-complete -c speedgrid -n '_shtab_speedgrid_using advise' -l results -x -d 'folder of the results (default: results)'
+complete -c speedgrid -n '_shtab_speedgrid_using advise' -l results -xka "(__fish_complete_directories)" -d 'folder of the results (default: results)'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a list -d 'List the techniques and whether each can run here, or the studies.'
 complete -c speedgrid -n '_shtab_speedgrid_using list' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using list' -l ready -d 'only the techniques that can run here'

@@ -43,11 +43,11 @@ _shtab_speedgrid_advise_options=(
   "--max-loss[largest loss of quality to accept, such as 1\% more bits per byte\; \`any\` accepts an unknown quality too (default\: 0, no measurable loss)]:PERCENT:"
   "--starts[how often the process starts per 1,000 replies (default\: 0)]:N:"
   "--price[price of the device for an hour, for --goal money\; where left out, that of the study]:P:"
-  "--task[only this experiment]:EXPERIMENT:"
-  "--model[only this model]:model:"
-  "--gpu[only this device of the study]:gpu:"
+  "--task[only this experiment]:EXPERIMENT:($(ls results/requests 2>/dev/null))"
+  "--model[only this model]:model:($(ls models 2>/dev/null))"
+  "--gpu[only this device of the study]:gpu:($(ls results 2>/dev/null | grep -vF .))"
   "--json[print JSON]"
-  "--results[folder of the results (default\: results)]:DIR:"
+  "--results[folder of the results (default\: results)]:DIR:_files -/"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -116,20 +116,21 @@ _shtab_speedgrid_lock_defaults_added=0
 
 _shtab_speedgrid_new_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--shape[instead\: random weights in the shape of a known model, such as llama-3.2-1b]:NAME:"
+  "--shape[instead\: random weights in the shape of a known model, such as llama-3.2-1b]:NAME:(resnet-50 gpt2 smollm2-135m qwen2.5-0.5b qwen3-0.6b tinyllama-1.1b llama-3.2-1b qwen2.5-1.5b gemma-2-2b llama-3.2-3b phi-3-mini-4k llama-2-7b mistral-7b-v0.3 qwen2.5-7b llama-3.1-8b qwen3-8b llama-3.1-70b)"
   "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
   "--file[the GGUF file of a repository that has several]:file:"
   "--goal[what to optimise for (default\: speed)]:goal:(speed memory quality)"
   "--vram[memory of the card as it is sold\: 8 is 8 GiB, of which a technique can have 7.7 GB beside the driver\; or GB of 10\^9 bytes of the process on a processor (default\: what is here)]:GB:"
-  "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:"
-  "--batch[batch size (default\: 1)]:N:"
+  "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:(GB300 GB200 B300 B200 GH200 H200 H100 A100 A30 L40 L4 A10 A40 A6000 A5000 A4000 V100 T4 5090 5080 5070 5060 4090 4080 4070 4060 3090 3080 3070 3060 2080)"
+  "--workload[what to measure\: replies, or training steps (default\: replies\; of a classifier of images its training)]:workload:(generate train)"
+  "--batch[batch size (default\: 1\; 32 images in training)]:N:"
   "--minutes[total time that the study may take, by estimate]:N:"
   "--all[every technique that runs here and fits, not one of each family]"
-  "--techniques[these techniques and the baseline, by their names in \`list\`]:A,B:"
+  "--techniques[these techniques and the baseline, by their names in \`list\`]:A,B:(baseline sdpa sdpa_flash static_cache torch_compile torch_compile_loop torch_compile_naive max_autotune flash_attn prompt_lookup no_kv_cache fp32 fp16 bf16 bnb_int8 bnb_int8_compile bnb_nf4 bnb_nf4_compile vllm vllm_eager vllm_fp8 gguf_original gguf_f16 gguf_q8_0 gguf_q4_k_m gguf_q3_k_m onnx_fp32 onnx_tf32 onnx_int8 gptq_int4 awq_int4 vllm_gptq_int4 vllm_awq_int4 torchao_int8 torchao_int8_compile torchao_int8_loop torchao_int4_loop torchao_int4 torchao_fp8 prune_30 prune_50 prune_50_recovered prune_depth_25 prune_30_int8 distill_small distill_gguf_q4_k_m baseline_torch21 baseline_torch21_no_cache torch_compile_torch21 flash_attention_v1 flash_attention_v1_no_cache flash_attention_v1_compile baseline_torch22 flash_attention_v2 flash_attention_v2_bettertransformer flash_attn_package gptq_int4_autogptq tensorrt_llm sglang torch_eager torch_fp32 torch_tf32 torch_fp16_scaler torch_bf16_autocast torch_bf16_pure torch_fp32_channels_last torch_tf32_channels_last torch_fp16_scaler_channels_last torch_bf16_autocast_channels_last torch_bf16_pure_channels_last torch_fp32_compile torch_tf32_compile torch_fp16_scaler_compile torch_bf16_autocast_compile torch_bf16_pure_compile torch_fp32_reduce_overhead torch_bf16_max_autotune gradient_checkpointing selective_checkpointing accumulate_4 accumulate_8 finetune_full finetune_full_checkpointing finetune_full_fused finetune_full_8bit finetune_full_paged finetune_lora finetune_lora_checkpointing finetune_qlora finetune_qlora_checkpointing finetune_qlora_paged attention_materialised attention_math attention_efficient attention_flash attention_cudnn attention_flex attention_flash_attn)"
   "--name[name of study and model (default\: by the model)]:name:"
   "--force[overwrite an existing study]"
   "--yes[ask nothing]"
-  ":a repository of the hub, a folder with a checkpoint, or a GGUF file:"
+  ":a repository of the hub, a folder with a checkpoint, or a GGUF file:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -150,11 +151,11 @@ _shtab_speedgrid_prepare_defaults_added=0
 
 _shtab_speedgrid_report_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--out[where the page of such folders goes (default\: together)]:DIR:"
+  "--out[where the page of such folders goes (default\: together)]:DIR:_files -/"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
   "--no-conda[make no environments\: jobs use the first \`python\` on your PATH]"
   "--uv-envs[make environments with uv even where conda is installed]"
-  "(*)::folders of results, of several machines or studies, for one page of all\; also a folder of several, such as docs\/results\/h200:"
+  "(*)::folders of results, of several machines or studies, for one page of all\; also a folder of several, such as docs\/results\/h200:_files -/"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -59,6 +59,8 @@ class LogHandler(LogHandlerBase):
 
     def _lines(self, record: Any) -> list[str]:
         """What is shown of a record, whose further attributes depend on its event (LogEvent)."""
+        if live.stop.is_asked:  # Snakemake tells of it in blocks, for each job that it ends
+            return [] if live.stop.is_told else [live.stop.told(self.progress)]
         event, now = getattr(record, "event", None), time.monotonic()
         if event == LogEvent.SHELLCMD and getattr(record, "shellcmd", None) is None:
             return []  # `--printshellcmds`, of a job that has no command

@@ -1,8 +1,8 @@
 """The command line of `speedgrid`: its commands and what each takes, said once. The launcher, the scripts behind it, the shell completion
 and docs/cli.md all read it here. Standard library only, because the launcher needs it before there is any environment.
 
-Exit statuses: 0; 1 where something was found or done and is not well (a cell failed, `compare --fail-on`, a machine that cannot run the
-default study, a set-up that broke); 2 where the caller has to put something right first.
+Exit statuses: 0; 1 where something was found or done and is not well (a cell failed, nothing was measured, `compare --fail-on`, a machine
+that cannot run the default study, a set-up that broke); 2 where the caller has to put something right first; 130 after Ctrl-C.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MISTAKE = 2
+STOPPED = 130  # by Ctrl-C
 # As the user types it: in a clone, or where speedgrid is installed from a wheel.
 COMMAND = "./speedgrid" if (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file() else "speedgrid"
 SHELLS = ("bash", "zsh", "fish")
@@ -47,7 +48,7 @@ zsh:   {prog} completion zsh > a folder of your $fpath/_speedgrid
 fish:  {prog} completion fish > ~/.config/fish/completions/speedgrid.fish
 """
 EXIT = """\
-Exit status: 0, or 1 where a cell failed or became slower, or 2 where you have to put something right.
+Exit status: 0, or 1 where a cell failed or became slower or nothing was measured, or 2 where you have to put something right.
 `{prog} COMMAND --help` says what a command takes.
 """
 
@@ -60,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**ours | told)
 
     def error(self, message: str):
-        self.exit(MISTAKE, f"speedgrid: {message} (see {self.prog} --help)\n")
+        self.exit(MISTAKE, f"speedgrid: {wrong(message, self._option_string_actions)} (see {self.prog} --help)\n")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -239,7 +240,12 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu", metavar="NAME", help="write the study for another machine with this GPU, such as 'RTX 4070'; give its memory with --vram"
     )
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="batch size (default: 1)")
+    parser.add_argument(
+        "--workload",
+        choices=("generate", "train"),
+        help="what to measure: replies, or training steps (default: replies; of a classifier of images its training)",
+    )
+    parser.add_argument("--batch", type=_count, metavar="N", help="batch size (default: 1; 32 images in training)")
     parser.add_argument("--minutes", type=positive, metavar="N", help="total time that the study may take, by estimate")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--all", action="store_true", help="every technique that runs here and fits, not one of each family")
@@ -250,7 +256,10 @@ def _new(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    found = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no technique; `list` has their names")
+    return found
 
 
 def _count(text: str) -> int:
@@ -351,6 +360,19 @@ def unknown(name: str) -> str:
     return f"unknown command {name!r}; {near(name, COMMANDS)}"
 
 
+def wrong(message: str, options: Iterable[str]) -> str:
+    """What argparse says is wrong with a command line, and which of the `options` an unknown one may mean."""
+    unknown = message.removeprefix("unrecognized arguments: ") if message.startswith("unrecognized arguments: ") else ""
+    name = next((word.partition("=")[0] for word in unknown.split() if word.startswith("--")), "")
+    found = difflib.get_close_matches(name, [option for option in options if option.startswith("--")], 1) if name else []
+    return f"{message}; the nearest is {found[0]}" if found else message
+
+
+def refuse_arguments(message: str, options: Iterable[str]) -> NoReturn:
+    """End with one line that says what is wrong with the arguments of a run; `options` are those that Snakemake takes."""
+    refuse(f"{wrong(message, [*one('run')._option_string_actions, *options])} (see {COMMAND} run --help, and --help-all for Snakemake's)")
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """What may have been meant by a name that is not known."""
     found = difflib.get_close_matches(name, known, 1)
@@ -363,6 +385,15 @@ def say(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run the script of a command, which whoever started it may stop: that is no error of the program."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nspeedgrid: stopped", file=sys.stderr)
+        sys.exit(STOPPED)
 
 
 def refuse(mistake: object) -> NoReturn:

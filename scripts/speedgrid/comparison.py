@@ -216,7 +216,8 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     order = list(OUTCOMES)
     cells.sort(key=lambda change: order.index(change.outcome))
     differences = [*_identities(cells, rows), *_differences(a.runs, b.runs, both)] if both else []
-    return Comparison(a.name, b.name, seen, cells, differences, notes)
+    # Of two sides of one name, such as a result and itself, each has the same to say.
+    return Comparison(a.name, b.name, seen, cells, differences, list(dict.fromkeys(notes)))
 
 
 # Cells

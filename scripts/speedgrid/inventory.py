@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, snakemake_seam
+from speedgrid import checkpoints, commands, environments, snakemake_seam
 from speedgrid.outcomes import ModelError
 
 # The files of results/ that are no tables, each with what it holds if it is speedgrid's.
@@ -249,7 +249,7 @@ class FolderInUse(Exception):
 def no_run_in(folder: Path) -> Iterator[None]:
     """Hold a working folder, as a run of the launcher does. Raises FolderInUse where one goes on."""
     if snakemake_seam.is_locked(folder):
-        raise FolderInUse(f"a run goes on in {folder}, or was killed (then `run --unlock` lets go of it)")
+        raise FolderInUse(f"a run goes on in {folder}, or was killed there: then `{commands.COMMAND} run --unlock` lets go of it")
     held = folder / ".speedgrid" / "run.lock"
     if not held.is_file():  # the launcher never ran here
         yield

@@ -180,3 +180,24 @@ planned = Planned()
 def follow(cells: Iterable) -> None:
     """Let the fastest so far be shown over the baselines of these cells of the grid."""
     fastest.baselines = frozenset(tuple(cell.key) for cell in cells if cell.is_baseline)
+
+
+@dataclass
+class Stop:
+    """Whether whoever started the run has stopped it with Ctrl-C (scripts/terminal.py), and whether the line about that was said."""
+
+    is_asked: bool = False
+    is_told: bool = False
+
+    def told(self, progress: Progress | None = None) -> str:
+        """The line: what is kept, and how to go on."""
+        self.is_told = True
+        goes_on = "the same command goes on from there"
+        if progress is None or not progress.steps:
+            return f"speedgrid: stopped; what was done is kept, and {goes_on}"
+        done = f"{sum(map(len, progress.took.values()))} of {progress.steps} steps are done and kept"
+        page = "; results/report.html will show what was measured" if "report" in progress.total else ""
+        return f"speedgrid: stopped; {done}, and {goes_on}{page}"
+
+
+stop = Stop()

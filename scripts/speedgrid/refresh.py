@@ -30,7 +30,7 @@ class Page:
 
     @classmethod
     def of(cls, grid, workflow) -> "Page":
-        return cls(lambda: planning.make_page(grid.study_file, Run(workflow), goes_on=True))
+        return cls(lambda: planning.make_page(grid.study_file, Run(workflow), quietly=True))
 
     def look(self) -> None:
         """Make the page where it is time to, and something was measured since the last one. Nothing that goes wrong here ends the run."""

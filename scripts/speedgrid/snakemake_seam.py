@@ -17,9 +17,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from speedgrid import environments
 
@@ -192,6 +193,21 @@ def skip_the_note_of_profiles() -> None:
             sys.stderr.write("".join(line for line in lines if not line.endswith(PROFILES)))
 
     cli.parse_args = parse_args
+
+
+def tell_mistakes(refuse: Callable[[str, Iterable[str]], NoReturn]) -> None:
+    """Let Snakemake hand what is wrong with its command line to `refuse`, with the options that it knows; it would print the usage of all
+    of them before."""
+    from snakemake import cli
+
+    make = cli.get_argument_parser
+
+    def get_argument_parser(*arguments, **named):
+        parser = make(*arguments, **named)
+        parser.error = lambda message: refuse(message, parser._option_string_actions)
+        return parser
+
+    cli.get_argument_parser = get_argument_parser
 
 
 def skip_what_is_not_shown(workflow) -> None:

@@ -265,7 +265,11 @@ def _broken_environment(error: BaseException) -> str:
 def _keep_interrupted(job: Job, stop: outcomes.Interrupted, started: datetime, machine: Mapping) -> None:
     """What was counted until the job was asked to stop, in a file of its own: it is no result, and the cell is measured again."""
     path, count = _interrupted(job.out), len(job.rows)
-    say(f"{job.name}: {stop} while {job.phase}" + (f"; {count} rows are kept in {path}" if count else ""))
+    told = f"{job.name}: {stop} while {job.phase}" + (f"; {count} rows are kept in {path}" if count else "")
+    if stop.number == signal.SIGINT:
+        print(told, flush=True)  # into its log: who pressed Ctrl-C has a line of the run
+    else:
+        say(told)
     if count:
         job.rows.append({**job.keys, "status": stop.status, "reason": f"{stop} while {job.phase}"})
         _write(job, path, started, machine, meters.process_peak())

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import working_copy
+import yaml
 from place import CELL, is_alive, kill_session, set_up_launcher, wait_for
 from speedgrid import planning, records, schema
 from speedgrid.schema import MEASURE, SCHEMA_VERSION
@@ -303,3 +304,38 @@ def test_a_job_whose_environment_is_damaged_says_so_and_harms_nothing(project):
     assert project.results() == others
     shutil.rmtree(damaged.parent)
     complete(project, others, MEASURED)
+
+
+def test_ctrl_c_is_one_line_and_there_is_a_page(project):
+    """Every process of the terminal gets SIGINT. It showed a block of Snakemake for the job, its errors, and ended with 1."""
+    others = project.forget(MEASURED)
+    process = start(project, "all", SPEEDGRID_FAULT="measure 3 hang")
+    working = project.await_fault(process)
+    kill_session(process, signal.SIGINT)
+    said = project.folder / "said.txt"
+    assert process.wait(60) == 130, said.read_text()
+    wait_for(lambda: not is_alive(working))
+    lines = said.read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("speedgrid: stopped; "))
+    assert lines[at].endswith(
+        " steps are done and kept, and the same command goes on from there; results/report.html will show what was measured"
+    )
+    assert lines[at + 1 :] == []
+    assert not any("Error in rule" in line or "stopped by SIGINT" in line for line in lines)
+    assert "1 of 2 cells measured" in page(project)
+    assert "stopped by SIGINT while counting replies; 2 rows are kept" in statuses(project)["plain"][1]
+    project.at.unlink()
+    complete(project, {name: content for name, content in others.items() if name.startswith("models/")}, MEASURED)
+
+
+def test_a_run_in_which_nothing_can_be_measured_fails_each_time(project):
+    """It ended with 0, and where it was run before with `Nothing to be done`."""
+    study = yaml.safe_load((project.folder / "study.yaml").read_text())
+    study["experiments"]["e"] |= {"techniques": ["flash_attn"], "baseline": "flash_attn"}
+    (project.folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    for _ in range(2):
+        done = launch(project, "all")
+        assert done.returncode == 1, done.stdout
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith("speedgrid: nothing was measured: the one cell has no figure ("), done.stdout
+        assert last.endswith("); results/report.html has the reason of each")

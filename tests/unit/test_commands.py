@@ -136,3 +136,43 @@ def test_the_line_of_a_study_that_show_prints_is_one_that_a_study_takes(name):
     assert len(set(techniques)) == len(techniques)
     assert told.get("baseline", "baseline") in techniques
     assert all(workload.takes(kind, REGISTRY[one]["engine"]) for one in techniques)
+
+
+# Mistakes of the command line
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("unrecognized arguments: --vrm 8", "unrecognized arguments: --vrm 8; the nearest is --vram"),
+        ("unrecognized arguments: --vrm=8", "unrecognized arguments: --vrm=8; the nearest is --vram"),
+        ("unrecognized arguments: -n", "unrecognized arguments: -n"),
+        ("unrecognized arguments: here", "unrecognized arguments: here"),
+        ("unrecognized arguments: --wormhole", "unrecognized arguments: --wormhole"),
+        ("argument --goal: invalid choice: '--vrm'", "argument --goal: invalid choice: '--vrm'"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest_of_the_command(message, said):
+    assert commands.wrong(message, ["-h", "--help", "--vram", "--goal"]) == said
+
+
+def test_options_of_a_run_are_ours_and_those_of_snakemake(capsys):
+    for option, nearest in (("--minuts", "--minutes"), ("--keep-gong", "--keep-going")):
+        with pytest.raises(SystemExit) as caught:
+            commands.refuse_arguments(f"unrecognized arguments: {option}", ["--keep-going", "--cores"])
+        assert caught.value.code == commands.MISTAKE
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        assert line.startswith(f"speedgrid: unrecognized arguments: {option}; the nearest is {nearest} (see ")
+
+
+def test_a_script_that_is_stopped_says_so_in_a_line(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        commands.run(main)
+    assert (caught.value.code, capsys.readouterr().err) == (130, "\nspeedgrid: stopped\n")
+    with pytest.raises(SystemExit) as caught:
+        commands.run(lambda: 2)
+    assert caught.value.code == 2

@@ -282,3 +282,24 @@ def test_a_job_that_failed_is_told_with_its_log(told, tmp_path):
     text = told("Error in rule", logging.ERROR, **{**job(4, log=[str(tmp_path / "x.log")]), "event": LogEvent.JOB_ERROR})
     assert "Error in rule measure:" in text
     assert "Boom" in text
+
+
+def test_a_run_that_is_stopped_is_one_line_and_snakemakes_blocks_are_none(told, monkeypatch):
+    monkeypatch.setattr(live, "stop", live.Stop())
+    told("Job stats:\n...", event=LogEvent.RUN_INFO, stats={"measure": 2, "report": 1, "total": 3})
+    told("Rule", **job(1))
+    told("Finished", event=LogEvent.JOB_FINISHED, job_id=1)
+    told("Rule", **job(2))
+    live.stop.is_asked = True
+    assert told("Terminating processes on user request, this might take some time.", event=None) == (
+        "speedgrid: stopped; 1 of 3 steps are done and kept, and the same command goes on from there;"
+        " results/report.html will show what was measured\n"
+    )
+    assert told("Error in rule", logging.ERROR, **{**job(2), "event": LogEvent.JOB_ERROR}) == ""
+    assert told("WorkflowError:\nAt least one job did not complete successfully.", logging.ERROR) == ""
+
+
+def test_what_is_stopped_before_its_first_step_says_how_to_go_on():
+    stop = live.Stop()
+    assert stop.told() == "speedgrid: stopped; what was done is kept, and the same command goes on from there"
+    assert stop.is_told

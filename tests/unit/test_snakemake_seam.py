@@ -329,3 +329,19 @@ def test_what_snakemake_leaves_in_a_folder_is_none_of_the_users_files():
 def test_the_frontend_is_where_environments_look_for_it():
     assert (environments.FRONTEND / "bin" / "conda").exists()
     assert importlib.util.find_spec("uv_conda") is not None
+
+
+def test_a_mistake_of_the_command_line_is_handed_over_with_the_options_that_there_are(monkeypatch):
+    """Before it stood the usage of some 150 options."""
+    monkeypatch.setattr(cli, "get_argument_parser", get_argument_parser)
+    handed = []
+
+    def refuse(message, options):
+        handed.append((message, set(options)))
+        raise SystemExit(2)
+
+    snakemake_seam.tell_mistakes(refuse)
+    with pytest.raises(SystemExit):
+        cli.parse_args(["--nosuch"])
+    assert [message for message, _ in handed] == ["unrecognized arguments: --nosuch"], look_at("cli.py: parse_args", "tell_mistakes")
+    assert {"--keep-going", "--cores", "--dry-run"} <= handed[0][1], look_at("cli.py: get_argument_parser", "tell_mistakes")

@@ -17,7 +17,7 @@ import pyte
 import pytest
 import yaml
 from pip_settings import uv_environment
-from speedgrid import environments
+from speedgrid import environments, supervision
 
 SNAKEFILE = r"""
 rule all:
@@ -182,13 +182,24 @@ def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(
         (["./speedgrid", "show", "torch_compile_l"], ["torch_compile_loop"]),
         (["speedgrid", "compare", "--fail-on", "sl"], ["slower"]),
         (["speedgrid", "clean", "mo"], ["models"]),
+        (["speedgrid", "new", "--shape", "llama-3.2-1"], ["llama-3.2-1b"]),
+        (["speedgrid", "new", "--techniques", "awq"], ["awq_int4"]),
+        (["speedgrid", "new", "--workload", "t"], ["train"]),
+        (["speedgrid", "new", "--gpu", "H2"], ["H200"]),
+        (["speedgrid", "advise", "--model", "my-"], ["my-llama"]),
+        (["speedgrid", "advise", "--gpu", "lo"], ["local"]),
+        (["speedgrid", "run", "--study", "studies/mi"], ["studies/mine.yaml"]),
     ],
 )
-def test_bash_completes_commands_techniques_and_choices(root, typed, offered):
+def test_bash_completes_commands_techniques_and_choices(root, tmp_path, typed, offered):
+    for folder in ("models/my-llama", "results/local", "studies"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "studies/mine.yaml").touch()
+    (tmp_path / "results/local.log").touch()
     script = speedgrid(root, "completion", "bash")
     assert script.returncode == 0
     asked = 'source /dev/stdin; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_speedgrid; printf "%s\\n" "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", asked, "bash", *typed], input=script.stdout, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", asked, "bash", *typed], cwd=tmp_path, input=script.stdout, capture_output=True, text=True)
     assert [line.strip() for line in done.stdout.splitlines()] == offered, done.stderr
     assert "complete " in script.stdout
 
@@ -737,3 +748,102 @@ def test_an_environment_of_the_users_own_is_not_removed_and_one_that_was_cut_sho
     (clone / ".venv/half").touch()
     launcher.ensure_venv(".venv", "locks/run.txt")
     assert (len(made), (clone / ".venv/half").exists()) == (2, False)
+
+
+# Mistakes, and Ctrl-C
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["run", "--minuts", "20"], "--minutes"),
+        (["run", "--keep-gong"], "--keep-going"),
+        (["run", "--verbose", "--keep-gong"], "--keep-going"),
+        (["report", "--studdy", "x"], "--study"),
+        (["new", "--vrm", "8"], "--vram"),
+    ],
+)
+def test_an_unknown_option_is_one_line_with_the_nearest(clone, arguments, nearest):
+    """Of a run it was Snakemake's usage, of 200 lines."""
+    done = speedgrid(clone, *arguments)
+    is_one_line(done, f"; the nearest is {nearest} (see ")
+    assert done.returncode == 2
+
+
+# A job that goes on until it is stopped, and that says for whom it works, as those of speedgrid do.
+WAITS = f"""
+import os
+os.environ["{supervision.WANTED_BY}"] = str(os.getpid())
+
+rule waits:
+    output: "waits.txt"
+    log: "waits.log"
+    shell: "echo begun >&2; sleep 300"
+"""
+
+
+def started_to_be_stopped(clone, *arguments):
+    """A run that has begun a job which goes on until it is stopped, and what its terminal or log has shown by then."""
+    text = (clone / "Snakefile").read_text()
+    (clone / "Snakefile").write_text(text + WAITS)
+    reading, writing = os.pipe()
+    command = [sys.executable, clone / "speedgrid", "run", *arguments, "--", "waits.txt"]
+    process = subprocess.Popen(command, cwd=clone, env=environment(), stdout=writing, stderr=writing, start_new_session=True)
+    os.close(writing)
+    shown = b""
+    while b"begun" not in shown:
+        data = os.read(reading, 65536)
+        assert data, shown.decode()
+        shown += data
+    return process, reading, text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [True, False], ids=["every process, as a terminal does it", "the process alone"])
+def test_ctrl_c_ends_a_run_with_one_line(clone, whole):
+    """It showed the job's block, Snakemake's errors and its own, and ended with 1."""
+    process, reading, text = started_to_be_stopped(clone)
+    try:
+        (os.killpg if whole else os.kill)(process.pid, signal.SIGINT)
+        said = b""
+        while data := os.read(reading, 65536):
+            said += data
+        assert process.wait(60) == 130, said.decode()
+    finally:
+        (clone / "Snakefile").write_text(text)
+        os.close(reading)
+    lines = said.decode().splitlines()
+    assert lines == ["speedgrid: stopped; 0 of 1 steps are done and kept, and the same command goes on from there"], lines
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal_ends_with_one_line_too(clone):
+    text = (clone / "Snakefile").read_text()
+    (clone / "Snakefile").write_text(text + WAITS)
+    command = [sys.executable, str(clone / "speedgrid"), "run", "--", "waits.txt"]
+    screen = pyte.Screen(140, 40)
+    stream = pyte.ByteStream(screen)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(clone)
+        os.execve(command[0], command, environment(COLUMNS="140", LINES="40", TERM="xterm-256color"))
+    try:
+        is_stopped = False
+        while True:
+            try:
+                data = os.read(terminal, 65536)
+            except OSError:
+                break
+            stream.feed(data)
+            if not is_stopped and any("begun" in line for line in screen.display):
+                os.write(terminal, b"\x03")
+                is_stopped = True
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        (clone / "Snakefile").write_text(text)
+    shown = [line.strip() for line in screen.display if line.strip()]
+    after = shown[next(at for at, line in enumerate(shown) if "begun" in line) + 1 :]
+    assert status == 130, shown
+    assert [line.replace("^C", "").strip() for line in after if line != "^C"] == [
+        "speedgrid: stopped; 0 of 1 steps are done and kept, and the same command goes on from there"
+    ], shown

@@ -20,6 +20,7 @@ from speedgrid.planning.run import (
     leave_failures,
     made_by_hand,
     make_page,
+    nothing_measured,
     plan_run,
     take_back_failures,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "leave_failures",
     "made_by_hand",
     "make_page",
+    "nothing_measured",
     "of_another_device",
     "plan_run",
     "read_grid",

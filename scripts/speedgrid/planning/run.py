@@ -3,10 +3,11 @@
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import environments, fingerprint, records, sharpen
+from speedgrid import environments, fingerprint, records, schema, sharpen
 from speedgrid.commands import COMMAND
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
@@ -24,6 +25,8 @@ GOES_ON = "SPEEDGRID_GOES_ON"
 WHERE_IT_IS = f"the page is results/report.html; {COMMAND} advise answers for your own limits"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
+# A row for each cell.
+SUMMARY = "results/summary.parquet"
 # Newer than results/plan.json where that is no longer the plan.
 PLANNED = ".speedgrid/planned"
 
@@ -131,8 +134,24 @@ def end(grid: Grid) -> None:
         raise StudyError(f"{jobs} failed; the report says why, all others are done, and the next run tries again: {named}")
 
 
-def make_page(study_file: str, run: Run, goes_on: bool = False) -> None:
-    """Of a run that was to end in a report, and failed, was stopped or `goes_on`: make it of what there is, with its environment.
+def nothing_measured() -> str:
+    """Of a run whose tables are there: that none of its cells has figures, with the reason that most of them give; empty where one has."""
+    try:
+        rows = records.read(Path(SUMMARY), schema.SUMMARY).rows
+    except (records.RecordError, OSError):
+        return ""  # told where the tables are made and read
+    if not rows or any(row["status"] in schema.MEASURED for row in rows):
+        return ""
+    reasons = Counter(f"{row['status']}: {row['reason']}".removesuffix(": ") for row in rows)
+    reason, count = reasons.most_common(1)[0]
+    cells = "the one cell has no figure" if len(rows) == 1 else f"none of the {len(rows)} cells has a figure"
+    whose = "" if count == len(rows) else f" in {count} of them"
+    return f"nothing was measured: {cells} ({reason}{whose}); results/report.html has the reason of each"
+
+
+def make_page(study_file: str, run: Run, quietly: bool = False) -> None:
+    """Of a run that was to end in a report, and failed, was stopped or goes on: make it of what there is, with its environment; `quietly`
+    where it says nothing of the cells, and a Ctrl-C is for the run.
 
     Raises StudyError with a line that says why there is none.
     """
@@ -143,15 +162,15 @@ def make_page(study_file: str, run: Run, goes_on: bool = False) -> None:
         raise StudyError(f"there is no report of what was measured: its environment {python.parents[1]} has not been made{advice}")
     log = Path("logs/report.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    # As the rules do it: all output goes to the log, and descriptor 3 is the terminal; of a run that goes on its cells are told at the end.
-    spoken = "3> /dev/null" if goes_on else "3>&2"
+    # As the rules do it: all output goes to the log, and descriptor 3 is the terminal.
+    spoken = "3> /dev/null" if quietly else "3>&2"
     line = ["bash", "-c", f'exec "$@" {spoken} > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
     # As a job's shell says it, so that the plan is that of the run: what the machine lacks for an environment is a part of it.
     told = {environments.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
     try:
         status = subprocess.run([*line, "--study", study_file], env={**os.environ, **told}).returncode
     except KeyboardInterrupt:
-        if goes_on:  # it is the run that is to stop
+        if quietly:
             raise
         status = 130
     if status:
