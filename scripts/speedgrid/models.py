@@ -18,6 +18,8 @@ TRAINING_BYTES = 6_000_000
 TRAINING_THREADS = 2
 # What any configuration of transformers may say, though some classes do not declare it.
 SETTINGS_OF_ALL = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
+# How code asks a configuration for a setting.
+ASKED = re.compile(r"config\.(\w+)|(?:pop|get|setdefault)\(\s*[\"'](\w+)[\"']|getattr\(\w+, [\"'](\w+)[\"']")
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -163,24 +165,16 @@ def refuse_unknown(kind: str, settings: Mapping) -> None:
 
     config = AutoConfig.for_model(kind)
     parts = {*config.sub_configs} if hasattr(config, "sub_configs") else set()
-    known = {
-        *SETTINGS_OF_ALL,
-        *config.to_dict(),
-        *config.attribute_map,
-        *(name for base in type(config).__mro__ for name in vars(base).get("__annotations__", {})),
-    }
-    sources: list[str] | None = None
+    known = declared(config)
+    asked: set[str] | None = None
     for name, value in settings.items():
         if name in parts and isinstance(value, Mapping):
             inner = getattr(config, name)
             refuse_unknown(value.get("model_type") or inner.model_type, {key: of for key, of in value.items() if key != "model_type"})
         if name in known or name in parts:
             continue
-        sources = sources if sources is not None else _sources(type(config))
-        asked = (
-            rf"config\.{re.escape(name)}\b|(?:pop|get|setdefault)\(\s*[\"']{re.escape(name)}[\"']|getattr\(\w+, [\"']{re.escape(name)}[\"']"
-        )
-        if any(re.search(asked, source) for source in sources):
+        asked = asked if asked is not None else asked_for(type(config))
+        if name in asked:
             continue
         near = get_close_matches(name, known, 1, cutoff=0.45)
         raise ModelError(
@@ -189,12 +183,18 @@ def refuse_unknown(kind: str, settings: Mapping) -> None:
         )
 
 
-def _sources(kind: type) -> list[str]:
-    """The code of a configuration class, of those that it builds on, and of its models."""
+def declared(config) -> set[str]:
+    """The settings that a configuration class of transformers declares."""
+    annotated = (name for base in type(config).__mro__ for name in vars(base).get("__annotations__", {}))
+    return {*SETTINGS_OF_ALL, *config.to_dict(), *config.attribute_map, *annotated}
+
+
+def asked_for(kind: type) -> set[str]:
+    """The settings that the code of a configuration class, of those that it builds on, and of its models asks for by name."""
     files = {Path(inspect.getfile(base)) for base in kind.__mro__ if base.__module__.startswith("transformers")}
     own = Path(inspect.getfile(kind))
     files |= set(own.parent.glob("modeling_*.py")) | set(own.parents[2].glob("modeling_rope_utils.py"))
-    return [path.read_text(encoding="utf-8") for path in sorted(files)]
+    return {next(filter(None, names)) for path in sorted(files) for names in ASKED.findall(path.read_text(encoding="utf-8"))}
 
 
 def shape_only(shape: Mapping, folder: Path) -> dict:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
-from speedgrid import strict_yaml, validation, workload
+from speedgrid import families, strict_yaml, validation, workload
 
 # Tasks of speedgrid's own, each with what it is made from.
 LOCAL_TASKS = {"cloze": "the held-out text", "stdlib": "Python's standard library"}
@@ -191,7 +191,10 @@ def _check_model(name: str, model: Mapping, where: str) -> None:
     at = f"{where}: models.{name}"
     if "revision" in model and "hub" not in model:
         raise StudyError(f"{at}.revision: only a `hub` model has one; this one is `{origin(model)}`")
-    _check_architecture(model.get("architecture", {}), f"{at}.architecture")
+    if "architecture" in model:
+        if wrong := families.problem(model["architecture"]):
+            raise StudyError(f"{at}.architecture.{wrong}")
+        _check_architecture(model["architecture"], f"{at}.architecture")
     file = model.get("gguf")
     if isinstance(file, Mapping) and ".." in file["file"].split("/"):
         raise StudyError(f"{at}.gguf.file: {file['file']!r} leads out of the package or repository; name a file in it")

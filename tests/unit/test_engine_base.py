@@ -24,23 +24,23 @@ def test_a_token_without_an_embedding_is_named_with_its_text():
 
 
 @pytest.mark.parametrize(
-    ("config", "table", "room", "refused"),
+    ("config", "room", "refused"),
     [
-        ({}, None, 17, False),  # the last token of a reply is never fed
-        ({}, None, 18, True),
-        ({"rope_theta": 10000.0}, None, 4096, False),
-        ({"rotary_dim": 8}, None, 4096, False),
-        ({"rotary_dim": 8}, True, 18, True),  # rotates, by a table
-        ({}, False, 4096, False),
-        ({"max_position_embeddings": None}, None, 4096, False),
+        ({}, 17, False),  # the last token of a reply is never fed
+        ({}, 18, True),
+        ({"rope_theta": 10000.0}, 18, True),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, 60, False),  # made to go on
+        ({"max_position_embeddings": None}, 4096, False),
+        ({"max_position_embeddings": -1}, 4096, False),  # as XLNet says that none are meant
     ],
 )
-def test_room_beyond_a_table_of_positions_is_refused(config, table, room, refused):
+def test_room_beyond_the_positions_that_a_model_was_made_for_is_refused(config, room, refused):
+    """Rotary embeddings went on beyond them, and the replies counted as any others."""
     if not refused:
-        language(**config).refuse_room(room, table)
+        language(**config).refuse_room(room)
         return
-    with pytest.raises(Unsupported, match="gpt2 has embeddings of 16 positions, and prompt and reply together need 17"):
-        language(**config).refuse_room(room, table)
+    with pytest.raises(Unsupported, match="gpt2 was made for 16 positions, and prompt and reply together need 17"):
+        language(**config).refuse_room(room)
 
 
 def test_a_text_of_which_a_tokenizer_makes_nothing_is_refused():

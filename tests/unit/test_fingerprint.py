@@ -126,6 +126,8 @@ CONCERNS = {
         name: set()
         for name in (
             "drafts",
+            "training_drafts",
+            "families",
             "dialogue",
             "estimates",
             "known",

@@ -4,10 +4,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from speedgrid import environments, planning
+from speedgrid import environments, planning, records, schema
 from speedgrid.planning import elsewhere, run
 from speedgrid.planning.stages import STAGES
-from speedgrid.study import validate
+from speedgrid.study import StudyError, validate
 
 import studies
 
@@ -195,3 +195,88 @@ def test_results_are_not_moved_away_for_a_driver_that_keeps_silent(said_of_an_h1
     line = said_of_an_h100("", "Driver/library version mismatch")
     assert line.startswith("a study.yaml: gpus.there: the NVIDIA driver is loaded and names no GPU (Driver/library version mismatch).")
     assert "mv results" not in line
+
+
+OOM = ("oom", "needs 90 GB")
+LACKS = ("missing_dependency", "needs an NVIDIA GPU")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([("ok", ""), LACKS], ""),
+        ([("not_engaged", "no kernel of flash ran")], ""),
+        ([], ""),
+        ([OOM], "nothing was measured: the one cell has no figure (oom: needs 90 GB); results/report.html has the reason of each"),
+        (
+            [LACKS, OOM, LACKS],
+            "nothing was measured: none of the 3 cells has a figure (missing_dependency: needs an NVIDIA GPU in 2 of them);"
+            " results/report.html has the reason of each",
+        ),
+        (
+            [("not_run", "")] * 2,
+            "nothing was measured: none of the 2 cells has a figure (not_run); results/report.html has the reason of each",
+        ),
+    ],
+)
+def test_a_run_without_any_figure_says_so_with_the_reason_of_most(tmp_path, monkeypatch, found, said):
+    """A study of a GPU on a machine without one ended with exit status 0."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    cell = {"gpu": "g", "experiment": "e", "model": "m"}
+    rows = [{**cell, "technique": f"t{at}", "status": status, "reason": reason} for at, (status, reason) in enumerate(found)]
+    records.write(tmp_path / "results/summary.parquet", schema.SUMMARY, rows, {})
+    assert planning.nothing_measured() == said
+    (tmp_path / "results/summary.parquet").write_bytes(b"damaged")
+    assert planning.nothing_measured() == ""
+
+
+POSITIONS = """\
+study: mine
+gpus: {here: {device: cpu}}
+models: {tiny: {MODEL}}
+experiments: {e: {models: [tiny], techniques: [TECHNIQUE], baseline: TECHNIQUE, EXPERIMENT, evaluate: false}}
+"""
+REPLIES = "prompt_tokens: 60, max_new_tokens: {}, dtype: float32"
+
+
+@pytest.mark.parametrize(
+    ("model", "experiment", "said"),
+    [
+        ("architecture: {model_type: llama, max_position_embeddings: 64}", REPLIES.format(5), ""),
+        ("architecture: {model_type: llama, max_position_embeddings: 64}", REPLIES.format(6), "max_new_tokens: needs 65 positions, and"),
+        ("architecture: {model_type: gpt2}", REPLIES.format(965), ""),
+        ("architecture: {model_type: gpt2}", REPLIES.format(966), "'tiny' was made for 1,024; ask for fewer tokens"),
+        ("train: {context: 64, sequence: 64}", REPLIES.format(6), "max_new_tokens: needs 65 positions, and 'tiny' was made for 64"),
+        ("train: {context: 64, sequence: 64}", "prompt: a text, max_new_tokens: 65, dtype: float32", "max_new_tokens: needs 65 positions"),
+        ("local: here", REPLIES.format(6), "max_new_tokens: needs 65 positions"),
+        ("architecture: {model_type: mamba}", REPLIES.format(9000), ""),
+        (
+            "architecture: {model_type: llama, max_position_embeddings: 64, rope_parameters: {rope_type: dynamic, factor: 4.0}}",
+            REPLIES.format(64),
+            "",
+        ),
+        (
+            "train: {context: 64, sequence: 64}",
+            "workload: growth, prompt_tokens: 8, lengths: [16, 80], dtype: float32",
+            "lengths: needs 87 positions",
+        ),
+        ("architecture: {model_type: gpt2}", "workload: train, sequence: 2048", "sequence: needs 2,048 positions"),
+        ("architecture: {model_type: resnet}", "workload: train, image_size: 64", ""),
+        ("attention: {heads: 2, head_dim: 8}", "workload: attention, lengths: [9000], dtype: float32", ""),
+    ],
+)
+def test_more_tokens_than_a_model_was_made_for_are_a_mistake_of_the_study(tmp_path, monkeypatch, model, experiment, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/config.json").write_text('{"model_type": "llama", "max_position_embeddings": 64}')
+    technique = "attention_math" if "attention:" in model else "torch_fp32" if "train, " in experiment else "baseline"
+    text = POSITIONS.replace("MODEL", model).replace("EXPERIMENT", experiment).replace("TECHNIQUE", technique)
+    (tmp_path / "mine.yaml").write_text(text)
+    if not said:
+        planning.read_grid("mine.yaml")
+        return
+    with pytest.raises(StudyError) as caught:
+        planning.read_grid("mine.yaml")
+    assert str(caught.value).startswith("mine.yaml: experiments.e.")
+    assert said in str(caught.value)

@@ -64,18 +64,16 @@ class Language:
         """Longest sequence that the model takes, in tokens."""
         return self.positions() or 2048
 
-    def refuse_room(self, room: int, table: bool | None = None) -> None:
-        """Raise outcomes.Unsupported where a model has no place for `room` tokens, of which the last one is never fed to it.
+    def refuse_room(self, room: int) -> None:
+        """Raise outcomes.Unsupported where a model was not made for `room` tokens, of which the last one is never fed to it.
 
-        `table`: whether it looks positions up in a table, which ends; where that is not known, a model has one whose configuration names
-        no rotary embeddings.
+        A table of positions ends there. Rotary embeddings go on, to angles that the model never saw, so that what it writes is no text of
+        its; those that change with the length are made to.
         """
         known, needed = self.positions(), room - 1
-        if table is None:
-            table = not any("rope" in name or "rotary" in name for name in self.text_config.to_dict())
-        if table and known and needed > known:
+        if known and 0 < known < needed and unchanging_length(self.text_config.to_dict()) is None:
             kind = self.config.model_type
-            raise Unsupported(f"{kind} has embeddings of {known:,} positions, and prompt and reply together need {needed:,}")
+            raise Unsupported(f"{kind} was made for {known:,} positions, and prompt and reply together need {needed:,}")
 
     def positions(self) -> int | None:
         """The positions that the model was made for, by its configuration; None where it names none."""

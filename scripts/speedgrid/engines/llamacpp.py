@@ -83,6 +83,7 @@ class Engine(base.Engine):
         if not self.native_model:
             raise self.log.failure(f"llama.cpp cannot load {path.name}")
         self.refuse_positions(path, room)
+        self.language.refuse_room(room)
         self.refuse_window(room)
 
         context = context_for(room, unchanging_length(self.language.text_config.to_dict()))

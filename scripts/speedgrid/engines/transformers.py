@@ -114,10 +114,7 @@ class Engine(base.Engine):
             )
         if keeps_state and self.options.get("compile") == "loop":
             raise Unsupported(f"{kind} keeps a state of all tokens beside or in place of a KV cache, which the loop does not start anew")
-        known = self.language.positions()
-        self.language.refuse_room(room, known is not None and known > 0 and has_table_of_positions(self.model, known))
-        # Rotary embeddings go on beyond the positions that a model was made for, and its text becomes worse there.
-        self.beyond = {"tokens": room - 1, "positions": known} if known and room - 1 > known else {}
+        self.language.refuse_room(room)
 
     def generate(self, prompt: Sequence[int], settings: Mapping, seed: int) -> base.Reply:
         import torch
@@ -279,8 +276,6 @@ class Engine(base.Engine):
             "attention": self.model.config._attn_implementation,
             "dtype": str(next(p.dtype for p in self.model.parameters() if p.is_floating_point())).removeprefix("torch."),
         }
-        if self.beyond:
-            seen["beyond_the_models_positions"] = self.beyond
         too_little = ""
         if (told := getattr(self.model.config, "quantization_config", None)) is not None:
             seen["quantized_layers"] = dict(Counter(filter(None, map(quantized_kind, self.model.modules()))))
@@ -374,22 +369,6 @@ class Engine(base.Engine):
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
-
-
-def has_table_of_positions(model, positions: int) -> bool:
-    """Whether a model looks its positions up in a table, which ends: of learned embeddings, or of sines that were computed before."""
-    from torch.nn import Embedding
-
-    words = model.get_input_embeddings()
-    # Some families number positions from 2.
-    sizes = range(positions, positions + 3)
-    for name, module in model.named_modules():
-        if isinstance(module, Embedding) and module is not words and module.num_embeddings in sizes:
-            return True
-        held = {**dict(module.named_buffers(recurse=False)), **{name: of for name, of in vars(module).items() if hasattr(of, "dim")}}
-        if any("pos" in name and of.dim() > 1 and of.shape[0] in sizes for name, of in held.items()):
-            return True
-    return False
 
 
 def keeps_cache(model) -> bool:

@@ -4,9 +4,12 @@ import csv
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from speedgrid import checkpoints, files, hardware, hub, inputs, outcomes
+from speedgrid import checkpoints, families, files, gguf_header, hardware, hub, inputs, outcomes
+from speedgrid.engines.language import CHANGING_ROPES
 from speedgrid.grid import repeated
 from speedgrid.planning import elsewhere
 from speedgrid.planning.grid import Grid
@@ -59,8 +62,51 @@ def check_files(grid: Grid, roots: tuple[Path, Path]) -> None:
     _check_language(grid.study["language"], roots[1], f"{grid.study_file}: language")
     for name, experiment in grid.study["experiments"].items():
         _check_published(experiment.get("published"), roots[1], f"{grid.study_file}: experiments.{name}.published")
+    _check_positions(grid)
     _check_weights_of_others(grid, roots)
     _check_figures(Path(FIGURES))
+
+
+def _check_positions(grid: Grid) -> None:
+    """Raise StudyError where an experiment asks a model for more tokens than it was made for, as far as a configuration is here; of the
+    models that are not, each job says so of its cell."""
+    for cell in {(cell.experiment, cell.model): cell for cell in grid.cells}.values():
+        key, needed = _positions_asked(cell.settings)
+        known = _positions_of(grid.study["models"][cell.model]) if needed else None
+        if known and needed > known:
+            at = f"{grid.study_file}: experiments.{cell.experiment}.{key}"
+            raise StudyError(f"{at}: needs {needed:,} positions, and {cell.model!r} was made for {known:,}; ask for fewer tokens")
+
+
+def _positions_asked(settings: Mapping) -> tuple[str, int]:
+    """The key that decides how many positions a cell needs, and how many at least; 0 where none are. A prompt that is a text has one token
+    at least, and the last token of a reply is never fed."""
+    if "lengths" in settings and "prompt" not in settings and "prompt_tokens" not in settings:
+        return "lengths", 0  # of one operation, without a model
+    if "sequence" in settings:
+        return "sequence", settings["sequence"]
+    if "max_new_tokens" not in settings and "lengths" not in settings:
+        return "image_size", 0
+    key = "lengths" if "lengths" in settings else "max_new_tokens"
+    return key, settings.get("prompt_tokens", 1) + max(settings.get("lengths") or [settings["max_new_tokens"]]) - 1
+
+
+def _positions_of(model: Mapping) -> int | None:
+    """The positions of a model by its configuration or the head of its file, where those are here; None where its rotary embeddings change
+    with the length."""
+    if "train" in model:
+        return model["train"]["context"]
+    if isinstance(model.get("gguf"), str):
+        with suppress(OSError, gguf_header.Damaged):
+            fields = gguf_header.read(Path(model["gguf"])).fields
+            found = fields.get(f"{fields.get('general.architecture')}.context_length")
+            return found if isinstance(found, int) and found > 0 else None
+    config = model.get("architecture") or (files.json_object(Path(model["local"]) / "config.json") if "local" in model else {})
+    told = config.get("text_config") or config
+    rope = told.get("rope_parameters") or told.get("rope_scaling") if isinstance(told, Mapping) else None
+    parts = [rope, *rope.values()] if isinstance(rope, Mapping) else []
+    changes = any(isinstance(part, Mapping) and (part.get("rope_type") or part.get("type")) in CHANGING_ROPES for part in parts)
+    return None if changes else families.positions(config)
 
 
 def _check_figures(folder: Path) -> None:
