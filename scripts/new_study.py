@@ -6,10 +6,11 @@
 import argparse
 import json
 import re
+import shlex
 import sys
 import urllib.error
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +20,38 @@ from speedgrid import (
     dialogue,
     drafts,
     estimates,
+    families,
     foreseen,
+    gguf_origin,
     hardware,
     hub,
+    inputs,
     known,
+    loading,
     lock,
     planning,
     readiness,
     records,
     survey,
+    training_drafts,
 )
+from speedgrid.checkpoints import ADAPTER
 from speedgrid.drafts import Source, Wish
 from speedgrid.outcomes import Unsupported
 from speedgrid.study import StudyError
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
+# Of a page of the hub.
+ADDRESS = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+)")
 FORMATS = ("float32", "float16", "bfloat16")
 # A GGUF file with more weights is written out in bfloat16, so that they take half the memory.
 LARGE = 1_000_000_000
 SCHEMA = "rules/schemas/study.schema.yaml"
+# Formats that models are published in, and that transformers writes out whole when it loads them.
+AS_PUBLISHED = ("mxfp4",)
+# Characters of a README.md in which its head is.
+CARD = 20_000
+BASE_MODEL = re.compile(r"^base_model:\s*(?:-\s*)?[\"']?([\w./-]+)", re.MULTILINE)
 
 
 def main() -> None:
@@ -54,10 +68,15 @@ def main() -> None:
         commands.refuse("nothing was answered, and nothing written; give the model and --yes to be asked nothing")
     except KeyboardInterrupt:
         print("\nspeedgrid: stopped; nothing was written", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(commands.STOPPED)
 
 
 def write(told: argparse.Namespace, source: Source) -> None:
+    trains = training_drafts.is_meant(told.workload, source)
+    if trains and source.files:
+        raise StudyError("training starts from one model; name one of the files")
+    if trains and told.goal:
+        raise StudyError("--goal chooses among techniques for replies; a study of training has all that run here and fit")
     registry = planning.read_registry()
     facts = elsewhere(survey.find_facts(), told.gpu, told.vram) if told.gpu else survey.find_facts()
     machine = foreseen.machine(bool(facts.gpus), () if told.gpu else facts.makeable, told.gpu or "")
@@ -66,7 +85,8 @@ def write(told: argparse.Namespace, source: Source) -> None:
         vram=room_of(told.vram, machine.is_gpu) if told.vram else 0,
         minutes=told.minutes or 0,
         all=told.all,
-        batch=told.batch,
+        # In training as many as are usual.
+        batch=told.batch or (0 if trains else 1),
         gpu=told.gpu or "",
         techniques=told.techniques or (),
     )
@@ -75,12 +95,13 @@ def write(told: argparse.Namespace, source: Source) -> None:
         lacking = readiness.needs(registry[name], facts, readiness.makers(registry[name], registry))
         return f"needs {', '.join(lacking)}" if lacking else ""
 
-    made = drafts.draft(source, registry, machine, wish, lacks)
+    make = training_drafts if trains else drafts
+    made = make.draft(source, registry, machine, wish, lacks)
     path = study_of(source)
     if path.exists() and not told.force:
         raise StudyError(f"{path} is there already; --force writes it anew, --name NAME writes another one")
     path.parent.mkdir(exist_ok=True)
-    content = drafts.text(source, made, registry, wish, f"{'../' if (Path.cwd() / SCHEMA).exists() else f'{planning.ROOT}/'}{SCHEMA}")
+    content = make.text(source, made, registry, wish, f"{'../' if (Path.cwd() / SCHEMA).exists() else f'{planning.ROOT}/'}{SCHEMA}")
     with records.replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
         try:
@@ -113,13 +134,14 @@ def study_of(source: Source) -> Path:
 def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) -> list[str]:
     """What was written, what it takes, and what to do next."""
     lines = [f"{path}: {source.told}", f"  measures  {', '.join(made.techniques)}"]
+    lines += [f"  passes    {', '.join(made.passes)}"] if made.passes else []
     lines += [f"  baseline  {made.techniques[0]}: {made.instead}"] if made.instead else []
     lines += [f"  left out  {line}" for line in made.told_left_out()]
     lines += foreseen.said(grid)
     if wish.minutes and made.seconds > 60 * wish.minutes:
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     if wish.gpu:
-        where = " and the model in the same place" if {"local", "gguf"} & set(source.entry) else ""
+        where = " and the model in the same place" if any({"local", "gguf"} & set(one.entry) for one in source.models) else ""
         return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {commands.COMMAND} run --study {path}"]
     return [*lines, f"{commands.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
 
@@ -130,7 +152,10 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
 def find(told: argparse.Namespace) -> Source:
     """What the caller names, and what it is to be called. Raises StudyError."""
     source = named(told)
-    return replace(source, name=drafts.name_of(told.name)) if told.name else source
+    if told.name:
+        return replace(source, name=drafts.name_of(told.name))
+    # Beside a study of the replies of the same model.
+    return replace(source, name=f"{source.name}-training") if told.workload and training_drafts.is_meant(told.workload, source) else source
 
 
 def named(told: argparse.Namespace) -> Source:
@@ -148,6 +173,8 @@ def named(told: argparse.Namespace) -> Source:
         return of_file(path)
     if told.model in estimates.shapes():
         raise StudyError(f"{told.model} is neither a file nor a folder here; for the shape of that name write --shape {told.model}")
+    if address := ADDRESS.match(told.model):
+        raise StudyError(f"{told.model} is an address; name the repository: {address[1]}")
     if not REPOSITORY.match(told.model) or told.model.startswith((".", "/", "~")):
         raise StudyError(f"{told.model}: there is no such file or folder, and it is no name of a repository of the hub")
     return of_hub(told.model, told.revision, told.file)
@@ -161,15 +188,17 @@ def of_shape(name: str) -> Source:
     entry = {"architecture": shape["architecture"], "dtype": shape["dtype"]}
     said = f"random weights in the shape of {name} ({shape['source']})"
     known = replace(model, written=model.parameters * model.item)
-    return Source(f"{name}-shape", entry, known, shape["dtype"], is_random=True, told=said)
+    kind = families.kind_of(shape["architecture"])
+    return Source(f"{name}-shape", entry, known, shape["dtype"], is_random=True, told=said, kind=kind, config=shape["architecture"])
 
 
 def of_folder(folder: Path) -> Source:
     if not (folder / "config.json").is_file():
-        files = sorted(folder.glob("*.gguf"))
-        if len(files) == 1:
-            return of_file(files[0])
-        raise StudyError(f"{folder} is not a folder with a checkpoint (no config.json)" + (": name one of its GGUF files" if files else ""))
+        # Projectors of images lie beside the language model that they are for.
+        files = [path for path in sorted(folder.glob("*.gguf")) if not path.name.startswith("mmproj")]
+        if files:
+            return of_file(files[0]) if len(files) == 1 else of_files(folder, files)
+        raise StudyError(f"{folder} is not a folder with a checkpoint (no config.json){inputs.instead(folder)}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         checkpoints.check(folder)
@@ -177,19 +206,76 @@ def of_folder(folder: Path) -> Source:
         raise StudyError(f"{folder}/config.json cannot be read: {error}") from None
     except Unsupported as error:
         raise StudyError(str(error)) from None
+    refuse_kind(str(folder), config, [path.name for path in folder.iterdir()], base_of(folder))
     model = foreseen.of_entry("", {"local": str(folder)})
     name = drafts.name_of(str(folder.resolve()))
-    return Source(name, {"local": here(folder)}, model, format_of(config), languages(name, ()), told=f"the checkpoint in {here(folder)}")
+    told = f"the checkpoint in {here(folder)}"
+    entry, spoken = {"local": here(folder)}, languages(name, ())
+    return Source(name, entry, model, format_of(config), spoken, told=told, kind=families.kind_of(config), config=config)
+
+
+def refuse_kind(what: str, config: Mapping, names: Sequence[str], base: str) -> None:
+    """Raise StudyError for a checkpoint that there is no first study of: a model of another kind, or weights that are quantized already;
+    `names` are its files, and `base` is the model that it was made from, where that is known."""
+    kind = "encoder" if "modules.json" in names else families.kind_of(config)
+    if kind not in (families.TEXT, families.IMAGES):
+        named = ", ".join(map(str, config.get("architectures") or [config.get("model_type")]))
+        raise StudyError(
+            f"{what} is {families.KINDS[kind]} ({named}); new writes studies of language models that write with a decoder alone, and of"
+            " classifiers of images"
+        )
+    told = config.get("quantization_config")
+    if isinstance(told, Mapping) and told.get("quant_method") not in AS_PUBLISHED:
+        quantized = loading.quantization(told)
+        whole = f"name the model that it was made from, {base}" if base else "name the model that it was made from"
+        raise StudyError(
+            f"{what} is quantized already ({quantized}), and techniques start from whole weights: {whole}; gptq_int4, awq_int4, bnb_nf4 and"
+            " others quantize that"
+        )
+
+
+def base_of(folder: Path) -> str:
+    """The model that a folder says it was made from, by the head of its README.md; empty where it says nothing."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")[:CARD]
+    except OSError:
+        return ""
+    if not text.startswith("---"):
+        return ""
+    found = BASE_MODEL.search(text.split("\n---", 1)[0])
+    return found[1] if found else ""
 
 
 def of_file(path: Path) -> Source:
     if not path.is_file():
         raise StudyError(f"{path}: there is no such file")
+    if path.suffix != ".gguf" and (path.parent / "config.json").is_file():
+        raise StudyError(f"{path} is one file of a checkpoint; name its folder: {shlex.quote(here(path.parent))}")
+    refuse_part(path.name)
     name = drafts.name_of(path.name)
     found = of_gguf(name, here(path), languages(name, ()), f"the GGUF file {here(path)}")
     if found.model is None:
         raise StudyError(f"{path} is no GGUF file, or damaged")
     return found
+
+
+def of_files(folder: Path, files: Sequence[Path]) -> Source:
+    """The GGUF files of a folder, to be measured side by side."""
+    found: dict[str, Source] = {}
+    for path in files:
+        one = of_file(path)
+        name = one.name if one.name not in found else f"{one.name}-{len(found) + 1}"
+        found[name] = replace(one, name=name)
+    name = drafts.name_of(str(folder.resolve()))
+    told = f"the {len(found)} GGUF files in {here(folder)}, side by side"
+    dtype = next(iter(found.values())).dtype
+    return Source(name, {}, None, dtype, languages(name, ()), is_gguf=True, told=told, files=tuple(found.values()))
+
+
+def refuse_part(name: str) -> None:
+    """Raise StudyError for a file that holds a part of a model."""
+    if (part := gguf_origin.PART.search(name)) and int(part[1]) > 1:
+        raise StudyError(f"{name} is one of {int(part[1])} files of one model; put them together (llama-gguf-split --merge) and name that")
 
 
 def of_gguf(name: str, file: str | Mapping, spoken: tuple[str, ...], told: str) -> Source:
@@ -207,14 +293,19 @@ def of_hub(repository: str, revision: str, file: str | None) -> Source:
     card = about(repository, commit)
     names = [entry.get("rfilename", "") for entry in card.get("siblings", ())]
     name = drafts.name_of(repository)
-    spoken = languages(name, card.get("cardData", {}).get("language") or ())
+    spoken = languages(name, (card.get("cardData") or {}).get("language") or ())
     ggufs = [entry for entry in names if entry.endswith(".gguf")]
     if file or (ggufs and not any(entry.endswith(".safetensors") for entry in names)):
         if not file and len(ggufs) != 1:
             raise StudyError(f"{repository} has {len(ggufs)} GGUF files; name one with --file, such as --file {ggufs[0]}")
+        refuse_part(file or ggufs[0])
         told = f"{file or ggufs[0]} of {repository} at {revision}"
         return of_gguf(name, {"hub": repository, "revision": commit, "file": file or ggufs[0]}, spoken, told)
+    if ADAPTER in names and "config.json" not in names:
+        base = str(asked(f"{hub.endpoint()}/{urllib.parse.quote(repository)}/resolve/{commit}/{ADAPTER}").get(inputs.BASE) or "")
+        raise StudyError(f"{repository} {inputs.adapter_alone(base)}")
     config = configuration(repository, commit)
+    refuse_kind(repository, config, names, base_in(card))
     model = foreseen.of_entry("", {"hub": repository, "revision": commit})
     if model is None and config:
         try:
@@ -224,7 +315,15 @@ def of_hub(repository: str, revision: str, file: str | None) -> Source:
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             model = None
     entry = {"hub": repository, "revision": commit}
-    return Source(name, entry, model, format_of(config), spoken, told=f"{repository} of the hub at {revision}, which is {commit[:12]}")
+    told = f"{repository} of the hub at {revision}, which is {commit[:12]}"
+    return Source(name, entry, model, format_of(config), spoken, told=told, kind=families.kind_of(config), config=config)
+
+
+def base_in(card: Mapping) -> str:
+    """The model that a repository says it was made from; empty where it says nothing."""
+    told = (card.get("cardData") or {}).get("base_model")
+    found = told[0] if isinstance(told, list) and told else told
+    return found if isinstance(found, str) else ""
 
 
 def about(repository: str, commit: str) -> dict:
@@ -277,4 +376,4 @@ def languages(name: str, told: object) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

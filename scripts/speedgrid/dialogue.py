@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from speedgrid import commands, drafts, estimates
+from speedgrid import commands, drafts, estimates, training_drafts
 from speedgrid.drafts import Source
 from speedgrid.study import StudyError
 
@@ -30,7 +30,7 @@ def ask(told: argparse.Namespace, find: Callable[[argparse.Namespace], Source]) 
         told.force = _ask(f"{path} is there already; write it anew? yes or no", _is_yes, "no")
         if not told.force:
             raise StudyError(f"{path} stays as it is; --name NAME writes another one")
-    if told.goal is None:
+    if told.goal is None and not training_drafts.is_meant(told.workload, source):
         told.goal = _ask(f"Goal: {', '.join(drafts.GOALS)}", lambda answer: _one_of(answer, drafts.GOALS), drafts.GOALS[0])
     if told.minutes is None:
         told.minutes = _ask("Minutes that it may take, by estimate", _minutes, "no limit")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from speedgrid import commands, estimates, workload
+from speedgrid import commands, estimates, families, workload
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
 
@@ -21,6 +21,12 @@ FIRST_ON_CPU = (
     *("gguf_original", "gguf_q4_k_m", "torch_compile", "sdpa", "bf16", "bnb_int8", "gguf_q8_0", "onnx_int8", "onnx_fp32"),
     *("prompt_lookup", "static_cache", "bnb_nf4"),
 )
+# A GGUF file as it is.
+AS_IT_IS = "gguf_original"
+# Of a GGUF file the question is which form of it to take: all that make it smaller.
+OF_A_GGUF = (AS_IT_IS, "gguf_q8_0", "gguf_q4_k_m", "gguf_q3_k_m")
+# How much of the file such a form may be.
+SMALLER = 0.97
 # All of these families are measured where the goal is asked for, and not one of each.
 OF_GOAL = {"speed": (), "memory": ("quantization",), "quality": ("precision", "attention")}
 # The baseline where the model does not fit as it is: the first of these that does, the nearest to it first.
@@ -60,7 +66,8 @@ class Wish:
 class Source:
     """The model of a draft: the lines of its entry in the study, what is known of it, and its languages by code.
 
-    `is_random`: its weights are random, so that nothing is asked of it."""
+    `is_random`: its weights are random, so that nothing is asked of it; `kind` is one of families.KINDS, and `config`
+    the configuration of transformers, where it is known. `files` are the GGUF files of a folder, by whose name the source is called."""
 
     name: str
     entry: Mapping
@@ -70,12 +77,24 @@ class Source:
     is_random: bool = False
     is_gguf: bool = False
     told: str = ""
+    kind: str = families.TEXT
+    config: Mapping = field(default_factory=dict)
+    files: tuple["Source", ...] = ()
+
+    @property
+    def models(self) -> tuple["Source", ...]:
+        """What is measured side by side: the files of a folder, or the model itself."""
+        return self.files or (self,)
+
+    @property
+    def of_images(self) -> bool:
+        return self.kind == families.IMAGES
 
 
 @dataclass
 class Draft:
     """The techniques of a study, the baseline first, with why others were left out, and how long it runs. `instead` says why the baseline
-    is not the unquantized model; mostly empty."""
+    is not the one that was meant; mostly empty. `passes` are techniques whose passes are measured beside training steps."""
 
     techniques: list[str]
     batch: int = 1
@@ -84,6 +103,7 @@ class Draft:
     new_tokens: int = NEW_TOKENS
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
+    passes: list[str] = field(default_factory=list)
 
     def told_left_out(self) -> list[str]:
         """A line for each reason, with the techniques that were left out for it."""
@@ -96,9 +116,11 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
 
     Raises ValueError where not even the baseline runs here or fits.
     """
+    if source.files:
+        return side_by_side(source, registry, machine, wish, lacks)
     if problem := lacks("baseline"):
         raise ValueError(f"the baseline cannot run here: it needs {problem}")
-    found = Draft(["baseline"], batch=wish.batch)
+    found = Draft(["baseline"], batch=wish.batch, new_tokens=min(NEW_TOKENS, most_tokens(source)))
     if too_much := misfit(source, registry, "baseline", machine, wish):
         fits = (name for name in INSTEAD if name in registry and not hindrance(source, registry, name, machine, wish, lacks))
         if (instead := next(fits, None)) is None:
@@ -111,7 +133,7 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     if wish.techniques:
         return named(found, source, registry, machine, wish, lacks)
     taken: set[str] = set()
-    order = FIRST if machine.is_gpu else FIRST_ON_CPU
+    order = tuple(dict.fromkeys((*(OF_A_GGUF if source.is_gguf else ()), *(FIRST if machine.is_gpu else FIRST_ON_CPU))))
     known = [name for name in order if name in registry]
     known += [name for name in registry if name not in known] if wish.all else []
     known = [name for name in known if source.is_gguf or not is_of_a_gguf(registry[name])]
@@ -124,9 +146,28 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
         if why := hindrance(source, registry, name, machine, wish, lacks):
             if name in order:
                 found.left_out[name] = why
+        elif source.is_gguf and name in OF_A_GGUF and not wish.all:
+            if makes_smaller(source, registry, name):
+                taken.add(entry["family"])
+                found.techniques.append(name)
+            else:
+                found.left_out[name] = "is no smaller than the file"
         elif wish.all or entry["family"] not in taken or entry["family"] in wanted:
             taken.add(entry["family"])
             found.techniques.append(name)
+    return shortened(found, source, registry, machine, wish)
+
+
+def side_by_side(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
+    """The draft of several GGUF files, each measured by llama.cpp as it is."""
+    if wish.techniques or wish.all:
+        raise ValueError("several files are measured as they are; for other techniques name one of them")
+    if why := lacks(AS_IT_IS):
+        raise ValueError(f"llama.cpp measures GGUF files, and here it {why}")
+    for one in source.files:
+        if too_much := misfit(one, registry, AS_IT_IS, machine, wish):
+            raise ValueError(f"{one.name} {too_much}; take it out of the folder")
+    found = Draft([AS_IT_IS], batch=wish.batch, instead="each file is measured as it is")
     return shortened(found, source, registry, machine, wish)
 
 
@@ -163,6 +204,13 @@ def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
     if wish.goal == "quality" and entry["family"] in LOSSY and not wish.all:
         return "changes the weights, and quality is the goal"
     return ""
+
+
+def makes_smaller(source: Source, registry: Mapping, name: str) -> bool:
+    """Whether a form of llama.cpp is smaller than the GGUF file that a model came as; the file itself counts as one."""
+    if source.model is None or not source.model.gguf_bytes or is_of_a_gguf(registry[name]):
+        return True
+    return estimates.weight_bytes(source.model, work(source, registry, name, Draft([name]))) < SMALLER * source.model.gguf_bytes
 
 
 def is_of_a_gguf(entry: Mapping) -> bool:
@@ -204,12 +252,18 @@ def work(source: Source, registry: Mapping, name: str, draft: Draft) -> Work:
     )
 
 
+def most_tokens(source: Source) -> int:
+    """New tokens for which a model has room: half of its positions, the prompt has the others; NEW_TOKENS where they are not known."""
+    return max(1, (families.positions(source.config) or 2 * NEW_TOKENS) // 2)
+
+
 def shortened(draft: Draft, source: Source, registry: Mapping, machine: Machine, wish: Wish) -> Draft:
     """The draft with what fits into the minutes wished for: shorter replies first, then fewer techniques, the last first."""
     environments = _environments(draft.techniques, registry, machine)
-    for draft.replies, draft.new_tokens in SHORTER:
+    for draft.replies, new_tokens in SHORTER:
+        draft.new_tokens = min(new_tokens, most_tokens(source))
         draft.seconds = takes_s(draft, source, registry, machine, environments)
-        if not wish.minutes or source.model is None or draft.seconds <= 60 * wish.minutes:
+        if not wish.minutes or not draft.seconds or draft.seconds <= 60 * wish.minutes:
             return draft
     while len(draft.techniques) > 2 and draft.seconds > 60 * wish.minutes:
         last = draft.techniques.pop()
@@ -220,10 +274,9 @@ def shortened(draft: Draft, source: Source, registry: Mapping, machine: Machine,
 
 def takes_s(draft: Draft, source: Source, registry: Mapping, machine: Machine, environments: Sequence[str]) -> float:
     """Seconds that a draft takes; 0 where nothing is known of the model."""
-    if source.model is None:
-        return 0.0
-    cells = [(source.model, work(source, registry, name, draft)) for name in draft.techniques]
-    return estimates.study(cells, [source.model], environments, machine).seconds
+    known = [(one, one.model) for one in source.models if one.model]
+    cells = [(model, work(one, registry, name, draft)) for one, model in known for name in draft.techniques]
+    return estimates.study(cells, [model for _, model in known], environments, machine).seconds if known else 0.0
 
 
 def _environments(techniques: Sequence[str], registry: Mapping, machine: Machine) -> list[str]:
@@ -237,27 +290,39 @@ def _environments(techniques: Sequence[str], registry: Mapping, machine: Machine
 # The text
 
 
-def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: str) -> str:
-    """The study as YAML, with comments; `schema` is the path of its schema for editors."""
-    language = "ja" if "ja" in source.languages else "en"
-    name = source.name if PLAIN.match(source.name) else quoted(source.name)
+def head(source: Source, wish: Wish, schema: str, title: str) -> list[str]:
+    """The lines of a study above its experiments."""
     lines = [
         f"# yaml-language-server: $schema={schema}",
         f"# Written by `speedgrid new`: {one_line(source.told)}. Every key is described in rules/schemas/study.schema.yaml.",
-        f"study: {name}",
-        f"title: Speed-up techniques for {source.name}",
-        *(["# Makes the page Japanese:", "# language: ja"] if language == "ja" else []),
+        f"study: {plain(source.name)}",
+        f"title: {title}",
+        *(["# Makes the page Japanese:", "# language: ja"] if "ja" in source.languages else []),
         "seed: 20240331",
         "gpus:",
         *_device(wish),
     ]
     if wish.minutes:
         lines += ["# For further runs of what may be the fastest.", f"budget_minutes: {max(1, round(wish.minutes / 8))}"]
-    lines += ["models:", f"  {name}:", *(f"    {key}: {quoted(value)}" for key, value in source.entry.items())]
+    lines += ["models:"]
+    for one in source.models:
+        lines += [f"  {plain(one.name)}:", *(f"    {key}: {quoted(value)}" for key, value in one.entry.items())]
+    return lines
+
+
+def plain(name: str) -> str:
+    """A name as YAML has it, in quotes where it would read something else."""
+    return name if PLAIN.match(name) else quoted(name)
+
+
+def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: str) -> str:
+    """The study as YAML, with comments; `schema` is the path of its schema for editors."""
+    language = "ja" if "ja" in source.languages else "en"
+    lines = head(source, wish, schema, f"Speed-up techniques for {source.name}")
     lines += [
         "experiments:",
         f"  {workload.DEFAULT}:",
-        f"    models: [{name}]",
+        f"    models: [{', '.join(plain(one.name) for one in source.models)}]",
         "    # Names of techniques.yaml; `speedgrid list` has all of them, `speedgrid show NAME` says what one does.",
         "    techniques:",
     ]
@@ -265,7 +330,8 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
     lines += [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in draft.techniques]
     left = [f"    #   {one_line(line)}" for line in draft.told_left_out()]
     lines += ["    # Left out:", *left] if left else []
-    lines += [f"    # The nearest to the model that fits: {one_line(draft.instead)}."] if draft.instead else []
+    nearest = "" if source.files else "the nearest to the model that fits: "
+    lines += [f"    # Baseline: {nearest}{one_line(draft.instead)}."] if draft.instead else []
     lines += [f"    baseline: {draft.techniques[0]}", f"    dtype: {source.dtype}"]
     if source.is_random:
         lines += ["    # Random weights have nothing to say, so that any tokens do.", f"    prompt_tokens: {PROMPT}"]

@@ -43,6 +43,8 @@ NETWORK = 20e6
 JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 2.5, 20, 6, 5e-4
 # Bytes a second of making a checkpoint; to convert and then to quantize a GGUF file takes four times as long.
 WRITTEN, GGUF_TIMES = 0.5e9, 4
+# The factor within which the whole time of a cell was for 21 of 27 that nobody had seen before (docs/performance.md).
+CELL_ERROR = 1.5
 # Seconds of any run that measures something.
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
@@ -437,6 +439,7 @@ def sure(found: Estimate, machine: Machine) -> str:
     kind = "cuda" if machine.is_gpu else "cpu"
     factor = error(kind)
     told = ["speeds unproven" if math.isnan(factor) else f"speeds within a factor of {factor:.1f}"] if "reply" in found.nouns else []
+    told += [f"the time of most cells within {CELL_ERROR:g}"] if told else []
     others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
     known = f"within a factor of {passes.GPU_ERROR:.1f}" if machine.is_gpu else "a rough guess, as none were recorded on a processor"
     told += [f"{' and '.join(others)} {known}"] if others else []

@@ -3,11 +3,15 @@
 import copy
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from speedgrid import corpus, files, validation
+from speedgrid import checkpoints, corpus, files, validation
 from speedgrid.study import StudyError
+
+# The key of an adapter that names the model it was trained for.
+BASE = "base_model_name_or_path"
 
 
 def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
@@ -90,7 +94,7 @@ def _local(path: str, roots: Sequence[Path], at: str) -> dict:
     folder = roots[0] / found
     try:
         if not (folder / "config.json").is_file():
-            raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json){_instead(folder)}")
+            raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json){instead(folder)}")
         told = files.states(folder)
     except OSError as error:
         name = os.path.basename(error.filename or "") or "it"
@@ -100,21 +104,37 @@ def _local(path: str, roots: Sequence[Path], at: str) -> dict:
     return {"local": found, "files": told}
 
 
-def _instead(folder: Path) -> str:
+def instead(folder: Path) -> str:
     """What a folder without a configuration is, by what it holds, and what to name in its place; empty where that is not known."""
     held = sorted(folder.iterdir()) if folder.is_dir() else []
     names = {path.name for path in held}
-    if "adapter_config.json" in names:
-        return ": it holds an adapter alone; merge it into the model that it was trained for (peft: merge_and_unload)"
+    if checkpoints.ADAPTER in names:
+        return f": it {adapter_alone(str(files.json_object(folder / checkpoints.ADAPTER).get(BASE) or ''))}"
+    if "model_index.json" in names:
+        return ": it holds a pipeline of diffusers, which makes images and no text"
     if files_of := [path.name for path in held if path.suffix == ".gguf"]:
         return f": it holds a GGUF file; name {files_of[0]} by the key `gguf`"
     if "params.json" in names:
         return ": it holds weights as their makers give them; name a folder in the format of transformers"
     inside = [path for at in (folder, folder / "snapshots") if at.is_dir() for path in at.iterdir() if (path / "config.json").is_file()]
     if inside:
-        latest = max(inside, key=lambda path: path.stat().st_mtime)
-        return f": there is one in {latest.relative_to(folder)}" + (f", and {len(inside) - 1} more" if len(inside) > 1 else "")
+        latest = max(inside, key=lambda path: (_step(path), path.stat().st_mtime))
+        return f": there is one in {latest.relative_to(folder)}" + (f", the last of {len(inside)}" if len(inside) > 1 else "")
     return ""
+
+
+def _step(folder: Path) -> int:
+    """The step of a checkpoint that a trainer wrote, by its name; -1 where that has none."""
+    number = re.search(r"-(\d+)\Z", folder.name)
+    return int(number[1]) if number else -1
+
+
+def adapter_alone(base: str) -> str:
+    """What to say of a folder or repository that holds an adapter and no model; `base` is the model that it was trained for, if told."""
+    return (
+        f"holds an adapter alone; merge it into the model that it was trained for{f', {base},' if base else ''} (peft: merge_and_unload)"
+        " and name the folder of that"
+    )
 
 
 def _gguf(path: str, roots: Sequence[Path], at: str) -> dict:

@@ -287,7 +287,7 @@ def test_pictures_of_the_users_own_beside_those_of_the_page_are_refused_and_not_
 
 
 def _adapter(folder: Path) -> None:
-    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}')
 
 
 def _gguf_inside(folder: Path) -> None:
@@ -297,12 +297,18 @@ def _gguf_inside(folder: Path) -> None:
 def _trainer(folder: Path) -> None:
     for step in (500, 1000):
         checkpoint(folder / f"checkpoint-{step}")
-        os.utime(folder / f"checkpoint-{step}", (step, step))
+        os.utime(folder / f"checkpoint-{step}", (9000 - step, 9000 - step))  # as a copy may have it
 
 
 def _hub_cache(folder: Path) -> None:
     checkpoint(folder / "snapshots" / "0a1b")
     (folder / "refs").mkdir()
+
+
+def _diffusers(folder: Path) -> None:
+    (folder / "model_index.json").write_text("{}")
+    (folder / "unet").mkdir()
+    (folder / "unet" / "config.json").write_text("{}")
 
 
 def _of_the_makers(folder: Path) -> None:
@@ -313,9 +319,14 @@ def _of_the_makers(folder: Path) -> None:
     ("fill", "said"),
     [
         (lambda folder: None, ""),
-        (_adapter, ": it holds an adapter alone; merge it into the model that it was trained for (peft: merge_and_unload)"),
+        (
+            _adapter,
+            ": it holds an adapter alone; merge it into the model that it was trained for, some/model, (peft: merge_and_unload)"
+            " and name the folder of that",
+        ),
         (_gguf_inside, ": it holds a GGUF file; name model.Q4_K_M.gguf by the key `gguf`"),
-        (_trainer, ": there is one in checkpoint-1000, and 1 more"),
+        (_trainer, ": there is one in checkpoint-1000, the last of 2"),
+        (_diffusers, ": it holds a pipeline of diffusers, which makes images and no text"),
         (_hub_cache, ": there is one in snapshots/0a1b"),
         (_of_the_makers, ": it holds weights as their makers give them; name a folder in the format of transformers"),
     ],

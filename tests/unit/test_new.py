@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import struct
 from functools import partial
 
@@ -202,3 +203,205 @@ def test_a_study_for_another_machine_has_the_techniques_of_its_gpu(here, tmp_pat
 def test_the_memory_of_a_gpu_that_is_not_here_has_to_be_said(here):
     with pytest.raises(StudyError, match="--gpu RTX 4070: say its memory too, such as --vram 8"):
         new(told("--shape", "gpt2", "--gpu", "RTX 4070"))
+
+
+def checkpoint(folder, config, **more):
+    """A folder with a configuration and a file of weights."""
+    repository(folder, model__safetensors=weights(2), **more)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+BERT = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "hidden_size": 64}
+OTHERS = {
+    "an encoder": (BERT, {}, "is an encoder, which gives vectors or fills gaps (BertForMaskedLM); new writes studies of language models"),
+    "an embedding model": ({**CONFIG, "architectures": ["LlamaModel"]}, {"modules__json": b"[]"}, "is an encoder, which gives vectors"),
+    "a classifier": ({**CONFIG, "architectures": ["LlamaForSequenceClassification"]}, {}, "is a classifier, which says no next token"),
+    "seq2seq": ({"model_type": "t5", "is_encoder_decoder": True}, {}, "is a model with an encoder beside its decoder (t5)"),
+    "speech": ({"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}, {}, "is a model of speech or sound"),
+    "images and text": ({"model_type": "llava"}, {}, "is a model of several parts, such as of images and text (llava)"),
+    "awq": (
+        {**CONFIG, "quantization_config": {"quant_method": "awq", "bits": 4}},
+        {"README__md": b"---\nlicense: mit\nbase_model: some/model-7B\n---\n# It\n"},
+        "is quantized already (awq, 4 bits), and techniques start from whole weights: name the model that it was made from, some/model-7B;",
+    ),
+    "gptq": (
+        {**CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"README__md": b"# base_model: not/this\n"},
+        "is quantized already (gptq, 4 bits), and techniques start from whole weights: name the model that it was made from; gptq_int4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_model_of_another_kind_or_that_is_quantized_is_refused_with_what_to_do(here, tmp_path, monkeypatch, case):
+    """Each was planned as if it were a language model in whole weights, and each of its cells failed."""
+    config, more, said = OTHERS[case]
+    folder = checkpoint(tmp_path / "mine", config, **more)
+    with pytest.raises(StudyError) as caught:
+        new(told("mine"))
+    assert f"mine {said}" in str(caught.value)
+    (folder / "README.md").unlink(missing_ok=True)
+    with hub.serving({"someone/mine": folder}) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(StudyError) as caught:
+            new(told("someone/mine"))
+    assert str(caught.value).startswith(f"someone/mine {said.partition(':')[0]}")
+    assert not list(here.glob("studies/*"))
+
+
+def test_an_adapter_names_the_model_that_it_was_trained_for(here, tmp_path, monkeypatch):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}')
+    (folder / "adapter_model.safetensors").write_bytes(weights(2))
+    said = "holds an adapter alone; merge it into the model that it was trained for, some/model, (peft: merge_and_unload)"
+    with pytest.raises(StudyError, match=re.escape(f"adapter is not a folder with a checkpoint (no config.json): it {said}")):
+        new(told("adapter"))
+    with hub.serving({"someone/adapter": folder}) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(StudyError, match=re.escape(f"someone/adapter {said}")):
+            new(told("someone/adapter"))
+
+
+def test_a_folder_that_is_no_checkpoint_names_what_is_one(here, tmp_path):
+    for step in (500, 1000):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        checkpoint(tmp_path / f"run/checkpoint-{step}", CONFIG)
+    with pytest.raises(StudyError, match=r"run is not a folder with a checkpoint .*: there is one in checkpoint-1000, the last of 2"):
+        new(told("run"))
+
+
+IMAGES = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 192, "num_hidden_layers": 2}
+IMAGES |= {"num_attention_heads": 3, "intermediate_size": 768, "image_size": 96, "patch_size": 16}
+
+
+def test_a_classifier_of_images_is_planned_as_one(here, tmp_path, capsys):
+    """It was planned for replies, and every cell failed."""
+    checkpoint(tmp_path / "vit", IMAGES)
+    new(told("vit"))
+    experiments = planning.read_study("studies/vit.yaml")[0]["experiments"]
+    assert {name: experiment["workload"] for name, experiment in experiments.items()} == {"train": "train", "forward": "forward"}
+    assert {experiment["image_size"] for experiment in experiments.values()} == {96}
+    assert experiments["train"]["baseline"] == experiments["forward"]["baseline"] == "torch_fp32"
+    assert {"torch_bf16_autocast", "torch_bf16_pure"} <= set(experiments["train"]["techniques"])
+    assert "torch_tf32" not in experiments["train"]["techniques"]  # needs a GPU
+    assert "steps" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="vit is a classifier of images and writes no replies; leave --workload out"):
+        new(told("vit", "--workload", "generate"))
+
+
+def test_ways_to_train_a_model_that_fit_a_card(here, capsys):
+    """Who wants to fine-tune a model of a billion parameters on a card of 24 GB had to write the study."""
+    new(told("--shape", "llama-3.2-1b", "--workload", "train", "--gpu", "RTX 4090", "--vram", "24"))
+    experiment = planning.read_study("studies/llama-3.2-1b-shape-training.yaml")[0]["experiments"]["train"]
+    assert experiment["baseline"] == experiment["techniques"][0] == "finetune_full"
+    assert experiment["precision"] == "bf16_pure"
+    assert {"finetune_lora", "finetune_qlora"} <= set(experiment["techniques"])
+    capsys.readouterr()
+    new(told("--shape", "llama-3.1-8b", "--workload", "train", "--gpu", "RTX 4090", "--vram", "24", "--batch", "2"))
+    experiment = planning.read_study("studies/llama-3.1-8b-shape-training.yaml")[0]["experiments"]["train"]
+    assert "lora" in experiment["baseline"], "64 GB of weights, gradients and states do not fit"
+    assert experiment["batch_size"] == 2
+    assert f"baseline  {experiment['baseline']}: finetune_full needs about" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"no way to train llama-3\.1-70b-shape-training runs here and fits: finetune_full needs about"):
+        new(told("--shape", "llama-3.1-70b", "--workload", "train", "--gpu", "RTX 4090", "--vram", "24"))
+    with pytest.raises(StudyError, match="--goal chooses among techniques for replies"):
+        new(told("--shape", "gpt2", "--workload", "train", "--goal", "memory"))
+    new(told("--shape", "gpt2", "--workload", "train", "--techniques", "finetune_lora"))
+    experiment = planning.read_study("studies/gpt2-shape-training.yaml")[0]["experiments"]["train"]
+    assert experiment["techniques"] == ["finetune_full", "finetune_lora"]
+    assert experiment["sequence"] == 1024
+    for named, why in (("sdpa", "is not one of training"), ("finetune_lor", "the nearest is finetune_lora"), ("finetune_full_8bit", "")):
+        with pytest.raises(ValueError, match=f"--techniques {named}: {why}"):
+            new(told("--shape", "gpt2", "--workload", "train", "--techniques", named, "--force"))
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "resnet-50"])
+@pytest.mark.parametrize("more", [(), ("--all",), ("--minutes", "5")])
+def test_every_study_of_training_can_be_planned(here, shape, more):
+    new(told("--shape", shape, "--workload", "train", *more))
+    study = planning.read_study(next(here.glob("studies/*.yaml")))[0]
+    registry = planning.read_registry()
+    named = {name for experiment in study["experiments"].values() for name in experiment["techniques"]}
+    assert not any(registry[name]["options"].get("adapter") for name in named) or shape == "gpt2"
+
+
+GGUF_WEIGHTS = 256 * 5000
+
+
+def gguf(size: float) -> bytes:
+    """A GGUF file of so many bytes and GGUF_WEIGHTS weights."""
+    kind, number = "llama", partial(struct.pack, "<I")
+    sizes = {"block_count": 2, "attention.head_count": 4, "attention.head_count_kv": 2, "embedding_length": 256}
+    fields = {"general.architecture": (8, gguf_head.text(kind))} | {f"{kind}.{name}": (4, number(size)) for name, size in sizes.items()}
+    return gguf_head.file_of(fields, {"token_embd.weight": ((256, 1000), 1), "blk.0.ffn.weight": ((256, 4000), 1)}) + b"\0" * int(size)
+
+
+def test_smaller_forms_of_a_gguf_file_stand_side_by_side_and_no_larger_ones(here, tmp_path):
+    """Who has a file wants to know which quantization to take; one was measured beside it."""
+    count = GGUF_WEIGHTS
+    for name, size, forms in (("f16", 2 * count, {"gguf_q8_0", "gguf_q4_k_m", "gguf_q3_k_m"}), ("q4", 0.61 * count, {"gguf_q3_k_m"})):
+        (tmp_path / f"{name}.gguf").write_bytes(gguf(size))
+        new(told(f"{name}.gguf"))
+        techniques = planning.read_study(f"studies/{name}.yaml")[0]["experiments"]["generate"]["techniques"]
+        assert "gguf_original" in techniques
+        assert {"gguf_q8_0", "gguf_q4_k_m", "gguf_q3_k_m"} & set(techniques) == forms
+
+
+def test_a_list_of_techniques_that_names_none_is_a_mistake(capsys):
+    with pytest.raises(SystemExit) as caught:
+        told("--techniques", ",,")
+    assert caught.value.code == 2
+    assert "',,' names no technique" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("https://huggingface.co/some/model/tree/main", "is an address; name the repository: some/model"),
+        ("a-00001-of-00003.gguf", "a-00001-of-00003.gguf is one of 3 files of one model; put them together (llama-gguf-split"),
+        ("Mine/model.safetensors", "Mine/model.safetensors is one file of a checkpoint; name its folder: Mine"),
+    ],
+)
+def test_what_names_a_part_of_a_model_is_told_what_names_the_whole(here, tmp_path, named, said):
+    checkpoint(tmp_path / "Mine", CONFIG)
+    (tmp_path / "a-00001-of-00003.gguf").write_bytes(b"GGUF")
+    with pytest.raises(StudyError, match=re.escape(said)):
+        new(told(named))
+
+
+def test_a_model_with_few_positions_is_asked_for_replies_that_fit(here, tmp_path):
+    checkpoint(tmp_path / "small", {**CONFIG, "max_position_embeddings": 64})
+    for more in ((), ("--techniques", "sdpa", "--force"), ("--minutes", "60", "--force")):
+        new(told("small", *more))
+        assert planning.read_study("studies/small.yaml")[0]["experiments"]["generate"]["max_new_tokens"] == 32
+
+
+def test_several_gguf_files_in_a_folder_are_measured_side_by_side(here, tmp_path, capsys):
+    """One had to be named, so that nothing said which of those that a person has to take."""
+    folder = tmp_path / "My files"
+    folder.mkdir()
+    for name, share in (("It.Q8_0", 1.06), ("It.Q4_K_M", 0.61), ("mmproj-It", 0.1)):
+        (folder / f"{name}.gguf").write_bytes(gguf(share * GGUF_WEIGHTS))
+    new(told("My files"))
+    study = planning.read_study("studies/my-files.yaml")[0]
+    assert {name: model["gguf"] for name, model in study["models"].items()} == {
+        "it.q4_k_m": "My files/It.Q4_K_M.gguf",
+        "it.q8_0": "My files/It.Q8_0.gguf",
+    }
+    experiment = study["experiments"]["generate"]
+    assert (experiment["models"], experiment["techniques"]) == (["it.q4_k_m", "it.q8_0"], ["gguf_original"])
+    assert experiment["baseline"] == "gguf_original"
+    assert experiment["evaluate"]["positions"] == 0
+    said = capsys.readouterr().out
+    assert "the 2 GGUF files in My files, side by side" in said
+    assert "2 cells" in said
+    with pytest.raises(ValueError, match="several files are measured as they are; for other techniques name one of them"):
+        new(told("My files", "--techniques", "gguf_q8_0", "--force"))
+    with pytest.raises(StudyError, match="training starts from one model; name one of the files"):
+        new(told("My files", "--workload", "train"))
+    # Of no use, and alone it is a file to name.
+    (folder / "It.Q8_0.gguf").unlink()
+    new(told("My files"))
+    assert planning.read_study("studies/it.q4_k_m.yaml")[0]["models"]["it.q4_k_m"]["gguf"] == "My files/It.Q4_K_M.gguf"
