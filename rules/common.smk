@@ -29,6 +29,7 @@ os.environ.update(grid.job_variables() | {"SPEEDGRID_SCRIPTS": str(SCRIPTS)})
 planning.take_back_failures(grid, workflow)
 snakemake_seam.skip_what_is_not_shown(workflow)
 snakemake_seam.look_after(workflow)
+snakemake_seam.ask_results(workflow, grid.kept.changed)
 
 
 live.planned.is_asked = lambda: snakemake_seam.Run(workflow).is_dry_run

@@ -19,7 +19,7 @@ rule requests:
     message:
         "Building the requests of the tasks of {wildcards.experiment}"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/build_requests.py" --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/build_requests.py" --job {params.job:q} --code {params.code:q} --out {output:q} 3>&2 > {log:q} 2>&1'
 
 
 # What the unmodified model expects next, which every technique is held against.
@@ -41,7 +41,8 @@ rule reference:
     message:
         "Next tokens of the unmodified {wildcards.model} ({wildcards.gpu})"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/reference.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/reference.py" --job {params.job:q} --code {params.code:q}'
+        " --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -65,8 +66,8 @@ rule evaluate:
     message:
         "Evaluating {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/evaluate_quality.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
-        " --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/evaluate_quality.py" --job {params.job:q} --code {params.code:q}'
+        " --checkpoint {input.checkpoint:q} --after {input.after:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # Every technique against the baseline, on the same items.
@@ -85,4 +86,4 @@ rule score:
     message:
         "Scoring the techniques of {wildcards.experiment} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/score.py" --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/score.py" --job {params.job:q} --code {params.code:q} --out {output:q} 3>&2 > {log:q} 2>&1'

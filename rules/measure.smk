@@ -24,7 +24,8 @@ rule warmup:
     message:
         "Cold start of {wildcards.technique} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/warmup.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/warmup.py" --job {params.job:q} --code {params.code:q}'
+        " --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # A cell once more, in a later round or, for a baseline, between and after the other cells: what such runs differ by is noise.
@@ -47,8 +48,8 @@ rule measure_again:
     message:
         "Measuring {wildcards.technique} again, run {wildcards.run} ({wildcards.model}, {wildcards.gpu})"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/measure.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --after {input.after:q}'
-        " --out {output:q} 3>&2 > {log:q} 2>&1"
+        'python "$SPEEDGRID_SCRIPTS/measure.py" --job {params.job:q} --code {params.code:q}'
+        " --checkpoint {input.checkpoint:q} --after {input.after:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
 # The counted replies of a cell, alone on its device. Its first run, and so with its warm-up in one job of a cluster; `use rule` can add that,

@@ -18,4 +18,4 @@ rule prepare_model:
     message:
         "Preparing the model {wildcards.model}"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/prepare_model.py" --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/prepare_model.py" --job {params.job:q} --code {params.code:q} --out {output:q} 3>&2 > {log:q} 2>&1'

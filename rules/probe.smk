@@ -18,4 +18,4 @@ rule probe:
     message:
         "Measuring what the device {wildcards.gpu} can do"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/probe.py" --job {params.job:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/probe.py" --job {params.job:q} --code {params.code:q} --out {output:q} 3>&2 > {log:q} 2>&1'

@@ -20,4 +20,5 @@ rule quantize:
     message:
         "Making the checkpoint {wildcards.technique} of {wildcards.model}"
     shell:
-        'python "$SPEEDGRID_SCRIPTS/quantize.py" --job {params.job:q} --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1'
+        'python "$SPEEDGRID_SCRIPTS/quantize.py" --job {params.job:q} --code {params.code:q}'
+        " --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from speedgrid import commands, records, study
+from speedgrid import commands, planning, records, standing, study
 from speedgrid.report import catalogues, command, language
 from speedgrid.report.advice import BY_SPEED, GB, STARTS_PER, Advice, Ask
 from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, outcome, seeks_largest
@@ -35,13 +35,16 @@ def main() -> int:
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
     told_of = planned(folder)
+    since = edited(told_of.sha256, told_of.file) if arguments.results is None else []
     guides = {key: told_of.guide(key, rows) for key, rows in found.items()}
     if arguments.json:
         # For programs, in English whatever the language of the study is.
-        told = json.dumps([as_json(key, guide, ask) for key, guide in guides.items()], ensure_ascii=False, allow_nan=False, indent=1)
+        groups_told = [as_json(key, guide, ask) for key, guide in guides.items()]
+        with_notes = [group | {"notes": since + group["notes"]} for group in groups_told]
+        told = json.dumps(with_notes, ensure_ascii=False, allow_nan=False, indent=1)
     else:
         with language.spoken(told_of.catalogue):
-            told = in_words(guides, ask)
+            told = "\n\n".join([*since, in_words(guides, ask)])
     # Spaces that do not break, and commands of a clone, are for the page.
     commands.say(told.replace("\u00a0", " ").replace("./speedgrid", commands.COMMAND))
     return 0
@@ -90,12 +93,13 @@ def chosen(found: dict, wanted: Mapping) -> dict:
 @dataclass(frozen=True)
 class Planned:
     """What the plan beside the results says: the study's file, empty where no plan lies there; the registry, with the techniques of the
-    study's own; the price of an hour of each device that has one; and the language of its page."""
+    study's own; the price of an hour of each device that has one; the language of its page; and the hash of what the study said."""
 
     file: str
     registry: Mapping
     prices: Mapping
     catalogue: language.Catalogue
+    sha256: str = ""
 
     def guide(self, key: tuple[str, str, str], rows: Sequence[Mapping]) -> Guide:
         return Guide(rows, self.file, self.registry, self.prices.get(key[0]))
@@ -107,9 +111,20 @@ def planned(folder: Path) -> Planned:
     try:
         told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
         own, prices = {**registry, **told["techniques"]}, dict(told.get("prices", {}))
-        return Planned(str(told["study_file"] or ""), own, prices, catalogues.of_study(told))
+        return Planned(str(told["study_file"] or ""), own, prices, catalogues.of_study(told), str(told.get("study_sha256", "")))
     except (OSError, ValueError, KeyError, TypeError):
         return Planned("", registry, {}, language.ENGLISH)
+
+
+def edited(sha256: str, file: str) -> list[str]:
+    """That the study is another one by now than that of the results here, or cannot be read; nothing where it is the same, or not known."""
+    if not (sha256 and file):
+        return []
+    try:
+        is_same = planning.study_hash(file) == sha256
+    except study.StudyError as error:
+        return [standing.STUDY_UNREAD.format(error)]
+    return [] if is_same else [standing.STUDY_EDITED.format(file)]
 
 
 # Telling
@@ -136,6 +151,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     ]
     told["unknown"] = guide.unknown(ask)
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
+    told["notes"] = standing.sentences(guide.rows)
     return told | {"next": next_steps(guide.rows, advice, ask, command.run(guide.study_file))}
 
 
@@ -176,6 +192,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     if guide.without_figures:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
+    lines += notes(guide)
     steps = next_steps(guide.rows, advice, ask, command.run(guide.study_file))
     return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
 
@@ -183,7 +200,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
 def sizes_as_json(key: tuple[str, str, str], guide: Guide) -> dict:
     sizes = [{name: row[name] for name in ("technique", "label", "grows", "largest")} for row in by_size(guide.rows)]
     told = [size | {"code": guide.code(size["technique"]), "command": guide.command(size["technique"])} for size in sizes]
-    return dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"largest": told}
+    return dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"largest": told, "notes": standing.sentences(guide.rows)}
 
 
 def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
@@ -191,7 +208,7 @@ def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
     gpu, experiment, model = key
     lines = [f"{model} · {experiment} · {gpu}"]
     if not (rows := by_size(guide.rows)):
-        return [*lines, guide.none]
+        return [*lines, guide.none, *notes(guide)]
     first = rows[0]
     sizes = tr(", ").join(f"{row['label']} {row['largest']:,}" for row in rows)
     lines.append(tr(FITS[first["grows"]]).format(sizes))
@@ -200,7 +217,12 @@ def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
     if guide.without_figures:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
-    return lines
+    return lines + notes(guide)
+
+
+def notes(guide: Guide) -> list[str]:
+    """What of a group is of older code or environments, or left out because it is of other settings."""
+    return [tr(text).format(*values) for text, values in standing.notes(guide.rows)]
 
 
 def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:

@@ -42,7 +42,8 @@ def main() -> None:
 def of_study(study: Path) -> None:
     """The tables and the page of a study in the working folder. Raises StudyError, and RecordError for tables that cannot be read."""
     began = time.time_ns()
-    plan = json.loads(planning.read_grid(study).as_json())
+    written = planning.read_grid(study).as_json()
+    plan = json.loads(written)
     summary, points, runs = (Path(f"results/{table.name}.parquet") for table in (SUMMARY, POINTS, RUNS))
     gathered = collect.gather(plan)
     if any(path.exists() and path.stat().st_mtime_ns > began for path in (summary, points, runs)):
@@ -50,6 +51,7 @@ def of_study(study: Path) -> None:
     with records.replacing(planning.BY_HAND) as temporary:
         temporary.write_text(f"{study} {began}\n", encoding="utf-8")
     gathered.write(summary, points, runs)
+    keep_plan(written)
     unreadable, compared = gathered.unreadable, None
     try:
         compared = rendering.compare_with(plan["study"]["compare_with"], summary.parent)
@@ -58,6 +60,14 @@ def of_study(study: Path) -> None:
     rendering.write(rendering.read(plan, summary, points, runs), Path("results/report.html"), compared)
     for line in unreadable:
         say(f"speedgrid: {line}")
+
+
+def keep_plan(written: str) -> None:
+    """Let the plan beside the tables be theirs: `advise`, `compare` and pages of several results read both."""
+    path = Path("results/plan.json")
+    if not path.exists() or path.read_text(encoding="utf-8") != written:
+        with records.replacing(path) as temporary:
+            temporary.write_text(written, encoding="utf-8")
 
 
 def of_folders(folders: list[Path], out: Path) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from speedgrid import corpus, files, models, stage
+from speedgrid import checkpoints, corpus, models, stage
 from speedgrid.outcomes import Unsupported
 from speedgrid.progress import say
 from speedgrid.specification import Model
@@ -20,7 +20,9 @@ def prepare(job: stage.Job[Model]) -> str:
     bring_calibration(entry["calibration"])
     job.facts["dequantized_from"] = found.pop("dequantized_from", None)
     job.keep({"model": job.specification["model"], "origin": job.specification["origin"], "seconds": seconds, **found})
-    job.facts["files"] = json.dumps(files.states(job.out.parent / "checkpoint"))
+    folder = job.out.parent / "checkpoint"
+    came_as = checkpoints.came_as(folder) if job.specification["origin"] == "gguf" else {}
+    job.facts["files"] = json.dumps(checkpoints.states(folder) | came_as)
     # Only of safetensors is it known how many weights they hold.
     parameters = f"{found['parameters'] / 1e6:,.1f} M parameters, " if found["parameters"] else ""
     return f"{parameters}{found['checkpoint_bytes'] / 2**20:,.0f} MiB, {seconds:.0f} s"

@@ -2,7 +2,7 @@
 
 import json
 
-from speedgrid import checkpoints, corpus, files, meters, stage
+from speedgrid import checkpoints, corpus, meters, stage
 from speedgrid.specification import Quantize
 from speedgrid.transforms import Task, transform
 
@@ -40,7 +40,7 @@ def quantize(job: stage.Job[Quantize]) -> str:
         **more,
     }
     job.keep(row)
-    job.facts["files"] = json.dumps(files.states(job.out.parent / "checkpoint"))
+    job.facts["files"] = json.dumps(checkpoints.states(job.out.parent / "checkpoint"))
     before = job.checkpoint_facts["checkpoint_bytes"]
     return f"{before / 2**20:,.1f} MiB to {row['checkpoint_bytes'] / 2**20:,.1f} MiB in {row['seconds']:.1f} s"
 

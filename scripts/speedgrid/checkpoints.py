@@ -7,15 +7,16 @@ that its mark does not tell of, belongs to somebody else: it is never removed.
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 
 from speedgrid import files, records
 from speedgrid.outcomes import ModelError, Unsupported
-from speedgrid.schema import Table
+from speedgrid.schema import MODEL, Table
 
 # The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
@@ -39,6 +40,19 @@ SNAKEMAKES = ".snakemake_timestamp"
 # How a pointer of Git LFS begins, which Git leaves in the place of a large file.
 LFS = b"version https://git-lfs"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Files of a checkpoint that make it what it is, by their ends; those that hold weights, of which the ones of its format count alone; and by
+# their names those that no loader reads: what people, trainers and file managers leave beside it.
+HOLD_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".onnx_data", ".data")
+OF_A_CHECKPOINT = (*files.TEXTS, *HOLD_WEIGHTS)
+IDLE = re.compile(
+    r"\..*|(readme|licen[cs]e|notice|use_policy|changelog|citation|requirements)\b.*|training_args\..*|trainer_state\.json|.*_results\.json"
+    r"|pytorch_model\.bin\.index\.json",
+    re.IGNORECASE,
+)
+# Where the GGUF file lies that a model came as.
+GGUF = "gguf"
+# Origins of weights of the user's, which nobody else's mark tells of.
+OF_THE_USER = ("local", "gguf")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -85,19 +99,57 @@ def size(folder: Path) -> int:
 
 def facts(folder: Path) -> dict:
     """`checkpoint_bytes` and `checkpoint_sha256` of a checkpoint."""
-    digest = hashlib.sha256()
-    files = weight_files(folder)
-    for path in files:
-        with open(path, "rb") as weights:
-            digest.update(hashlib.file_digest(weights, "sha256").digest())
-    return {"checkpoint_bytes": size(folder), "checkpoint_sha256": digest.hexdigest()}
+    return {"checkpoint_bytes": size(folder), "checkpoint_sha256": _hash(weight_files(folder), _read_digest)}
+
+
+def _hash(paths: Sequence[Path], digest: Callable[[Path], str]) -> str:
+    """SHA-256 over files in this order."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(bytes.fromhex(digest(path)))
+    return found.hexdigest()
+
+
+def _read_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def states(folder: Path) -> dict[str, list]:
+    """The state (files.state) of every file that makes a checkpoint what it is, by its name. Raises OSError, for a link that leads nowhere
+    too."""
+    try:
+        read = {path.name for path in weight_files(folder)}
+    except Unsupported:  # for its job to say
+        read = None
+    found = {}
+    for path in sorted(folder.iterdir()):
+        is_read = read is None or path.suffix not in HOLD_WEIGHTS or path.name in read
+        if path.suffix in OF_A_CHECKPOINT and is_read and not IDLE.fullmatch(path.name) and not path.is_dir():
+            found[path.name] = files.state(path)
+    return found
+
+
+def came_as(folder: Path) -> dict[str, list]:
+    """The same of the GGUF file that a checkpoint was written out from, with the hash of all of it."""
+    return {f"{GGUF}/{path.name}": [*files.state(path), files.digest(path)] for path in sorted(folder.glob(f"{GGUF}/*.gguf"))}
+
+
+def replaced(record: Path, facts: Mapping) -> bool:
+    """Whether the weights of the user's that the record of a model tells of, with these facts, are others by now."""
+    folder = record.with_name("checkpoint")
+    told = json.loads(facts.get("job") or "{}")
+    if told.get("origin") not in OF_THE_USER or not facts.get("files") or not folder.exists():
+        return False
+    row = records.first_row(record, MODEL)
+    return bool(row.get("checkpoint_bytes") and changed(folder, row, json.loads(facts["files"])))
 
 
 def changed(folder: Path, row: Mapping, known: Mapping[str, list]) -> str:
     """What of a checkpoint is no longer what its record tells of, in words; empty where all is.
 
-    `row` has what facts() gave and `known` what files.states() gave. Blocks of each file are held against those of before; where a time
-    moved as well, which they need not show, all weights are read.
+    `row` has what facts() gave and `known` what states() and came_as() gave. Blocks of each file are held against those of before; where a
+    time or its place on the disk moved as well, which they need not show, all weights are read, once for each state of them.
     """
     try:
         return _changed(folder, row, known)
@@ -109,13 +161,17 @@ def _changed(folder: Path, row: Mapping, known: Mapping[str, list]) -> str:
     found = size(folder)
     if found != row["checkpoint_bytes"]:
         return f"holds {found:,} bytes of weights, and its record tells of {row['checkpoint_bytes']:,}"
-    now = files.states(folder) if known else {}
+    known = {name: state for name, state in known.items() if not IDLE.fullmatch(name)}  # an older record has those, too
+    now = states(folder) if known else {}
+    now |= {name: files.state(folder / name) for name in known if name.startswith(f"{GGUF}/") and (folder / name).is_file()}
     weights = {path.name for path in weight_files(folder)} if found and known else set()
     for name in sorted(known.keys() | weights):
         if name not in now or name not in known or now[name][2] != known[name][2]:
             return f"has another {name} than its record tells of"
-    moved = [name for name in weights if now[name][1] != known[name][1]]
-    if moved and facts(folder)["checkpoint_sha256"] != row["checkpoint_sha256"]:
+    moved = {name for name in known if files.has_moved(now[name], known[name])}
+    if any(known[name][5] != files.digest(folder / name) for name in moved if name.startswith(f"{GGUF}/")):
+        return "came as another GGUF file than its record tells of"
+    if moved & weights and _hash(weight_files(folder), files.digest) != row["checkpoint_sha256"]:
         return "holds other weights than its record tells of"
     return ""
 

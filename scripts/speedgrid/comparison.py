@@ -12,6 +12,7 @@ from typing import Any
 
 from speedgrid import noise, stats
 from speedgrid.schema import AXES, MEASURED, NOT_RUN
+from speedgrid.standing import flat, sentences
 from speedgrid.stats import Estimate, Run, Speed
 from speedgrid.workload import AFTER_WARMUP
 
@@ -186,6 +187,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
         if waiting := len(side.summary) - len(there):
             notes.append(f"{waiting:,} of {len(side.summary):,} cells of {side.name} not measured yet")
         notes += _disturbed(side.name, list(there.values()))
+        notes += [f"{side.name}: {said.removesuffix('.')}" for said in sentences(side.summary)]
     speeds = [_speeds(side, notes) for side in (a, b)]
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)
@@ -473,14 +475,6 @@ def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
             if values[0] != values[1] and name not in ("env", "seed", "threads", "run"):
                 found[(name, *values)] += 1
     return [Difference(name, before, after, cells=count) for (name, before, after), count in sorted(found.items())]
-
-
-def flat(value: object, place: str = "") -> dict[str, object]:
-    """A specification by places in it, such as {"settings.replies": 20}."""
-    if not isinstance(value, Mapping):
-        return {place: value}
-    parts = [flat(inner, f"{place}.{name}" if place else str(name)) for name, inner in value.items()]
-    return {name: inner for part in parts for name, inner in part.items()}
 
 
 def _shown(value: object) -> str:

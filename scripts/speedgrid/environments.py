@@ -11,6 +11,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import locale
 import os
@@ -42,6 +43,8 @@ HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.
 SWITCHES = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONSAFEPATH")
 # What a job's shell says of the environment that was activated for it; not there where jobs use the user's own Python.
 ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
+# And the hash of what its file asks for (recipe_hash), which the job's result says.
+RECIPE = "SPEEDGRID_RECIPE"
 # What Snakemake writes into its shell lines between quotes.
 SHARP = "'\"$`\\"
 
@@ -153,6 +156,39 @@ def lacks(recipe: Path) -> list[str]:
     if oldest and here and here < (2, int(oldest[1])):
         lacking.append(f"glibc 2.{oldest[1]} or newer (this system has {'.'.join(map(str, here))})")
     return lacking
+
+
+def recipe_hash(recipe: Path) -> str:
+    """A hash of what an environment file asks for, with the script beside it that finishes it; empty where there is no file."""
+    deploy = recipe.with_suffix(".post-deploy.sh")
+    try:
+        return asked_for(recipe.read_bytes(), deploy.read_bytes() if deploy.is_file() else b"")
+    except OSError:
+        return ""
+
+
+def asked_for(recipe: bytes, deploy: bytes = b"") -> str:
+    """The same of the bytes of both. Comments, the order of keys and of packages, and the name that a file gives its environment do not
+    count; of the script, whose comments cannot be told from what it writes, every byte does."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(recipe)
+    except yaml.YAMLError:
+        document = None
+    if isinstance(document, dict):
+        told = {key: value for key, value in document.items() if key not in ("name", "prefix")}
+        if isinstance(told.get("dependencies"), list):
+            told["dependencies"] = _in_order(told["dependencies"])
+        recipe = json.dumps(told, sort_keys=True, default=str).encode()
+    return hashlib.sha256(recipe + b"\0" + deploy).hexdigest()[:16]
+
+
+def _in_order(dependencies: list) -> list:
+    """Packages in an order that does not depend on how they are listed."""
+    lists = [one for one in dependencies if isinstance(one, dict)]
+    inner = [{key: sorted(map(str, value)) if isinstance(value, list) else value for key, value in one.items()} for one in lists]
+    return sorted(str(one) for one in dependencies if not isinstance(one, dict)) + inner
 
 
 def find_compiler() -> str:
@@ -289,8 +325,10 @@ def guard(environment: str) -> str:
     """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder."""
     said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
     advice = "; delete that folder and run again"
+    # Snakemake keeps the file beside the environment.
+    recipe = recipe_hash(Path(f"{environment}.yaml"))
     return (
-        f"export {ENVIRONMENT}={shlex.quote(environment)}; speedgrid_python=$(command -v python || :); "
+        f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; speedgrid_python=$(command -v python || :); "
         f'[ "${{speedgrid_python%/*}}" -ef {shlex.quote(environment + "/bin")} ] || '
         f'{{ echo {shlex.quote(said)}"${{speedgrid_python:-no Python at all}}"{shlex.quote(advice)} >&2; exit 1; }}; '
     )

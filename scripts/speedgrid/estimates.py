@@ -309,6 +309,8 @@ def held(model: Model, work: Work, machine: Machine) -> float:
 
 def measuring_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of the cold start of a cell, its runs, and what makes its checkpoint."""
+    if not work.is_measured:
+        return 0.0
     tried, cost = series(model, work, machine), cost_of(work, machine.is_gpu)
     if _replies(work):
         first, again = model.layers * cost.first_layer_s, cost.again_s

@@ -1,11 +1,12 @@
 """Files and folders of others: what they hold, told from few reads, whether one folder lies in another, and where in one results lie."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from typing import Any
 SMALL = 1_000_000
 # Of a larger file: its beginning and its end, this many blocks at equal distances, and one in the middle of each tensor, up to a number.
 ENDS, BLOCK, BLOCKS, MOST_TENSORS = 2**18, 2**12, 256, 4096
-# Files of a checkpoint that make it what it is, by their ends.
-OF_A_CHECKPOINT = (".safetensors", ".json", ".model", ".tiktoken", ".txt", ".jinja", ".py", ".gguf", ".onnx", ".onnx_data", ".data")
+# What is read whole whatever its size, up to this many bytes: a change of a few letters of a tokenizer is another tokenizer.
+TEXTS, LONGEST_TEXT = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".py"), 2**28
+# In the working folder: the hashes of whole files, so that none is read twice for the same state of it.
+DIGESTS = Path(".speedgrid/digests")
 # The most links that a path may go through; the kernel takes 40.
 MOST_LINKS = 64
 
@@ -27,20 +30,52 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("its values lie in one another too deep") from None
 
 
-def states(folder: Path) -> dict[str, list]:
-    """The state of every file that makes a checkpoint what it is, by its name. Raises OSError, for a link that leads nowhere too."""
-    return {path.name: state(path) for path in sorted(folder.iterdir()) if path.suffix in OF_A_CHECKPOINT and not path.is_dir()}
-
-
 def state(path: Path) -> list:
-    """Size, time of the last change in nanoseconds, and `content` of a file: what specifications say of a file that results depend on.
-
-    Raises OSError, also for what is no file and might be read for ever.
+    """Size, time of the last change in nanoseconds and `content` of a file, and what moves with a change that keeps all three: the time of
+    the last change of anything, and the place on the disk. Raises OSError, also for what is no file and might be read for ever.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is a pipe or device and no file", str(path))
-    return [found.st_size, found.st_mtime_ns, content(path)]
+    return [found.st_size, found.st_mtime_ns, _content_of(path, found.st_size), found.st_ctime_ns, found.st_ino]
+
+
+def told(found: Sequence) -> list:
+    """What specifications say of a file that results depend on, by its state: what it holds, and not when it was written."""
+    return [found[0], found[2]]
+
+
+def has_moved(now: Sequence, then: Sequence) -> bool:
+    """Whether a file with this state may hold something else than one with that state although size and `content` are the same."""
+    return now[1] != then[1] or list(now[3:5]) != list(then[3:5] or now[3:5])
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of all of a file, kept in the working folder: it is read anew only where the file's state is another one. Raises OSError."""
+    known = os.stat(path)
+    # Not by its place on the disk, which some file systems make up anew each time that they are mounted.
+    told = f"{os.path.realpath(path)} {known.st_size} {known.st_mtime_ns} {known.st_ctime_ns}"
+    kept = DIGESTS / hashlib.sha256(told.encode()).hexdigest()[:32]
+    with contextlib.suppress(OSError):
+        if len(found := kept.read_text(encoding="ascii")) == 64:
+            return found
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    if (after.st_mtime_ns, after.st_size) == (known.st_mtime_ns, known.st_size):
+        with contextlib.suppress(OSError):
+            DIGESTS.mkdir(parents=True, exist_ok=True)
+            beside = kept.with_name(f"{kept.name}.{os.getpid()}")
+            beside.write_text(found, encoding="ascii")
+            os.replace(beside, kept)
+    return found
+
+
+def _content_of(path: Path, size: int) -> str:
+    """`content`, and of a text that is not too long of all of it."""
+    if SMALL < size <= LONGEST_TEXT and path.suffix in TEXTS:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    return content(path)
 
 
 def content(path: Path) -> str:

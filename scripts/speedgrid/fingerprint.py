@@ -49,7 +49,9 @@ PLAIN_IN_CLASSES = PLAIN_DECORATORS | {"property", "setter", "cached_property", 
 PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys"}
 # Ways to reach code that cannot be read off it, as names and as attributes.
 UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", "import_module", "reload"}
-UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__"}
+UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__", "run_path", "run_module"}
+# Where the names come from that are refused: under another name they would not be seen.
+OF_IMPORTS = ("importlib", "importlib.util", "runpy", "builtins")
 # What `sys.modules[...]` gives is a module whose names cannot be known; asking whether one is there, or setting it, reaches nothing.
 MODULES = "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
@@ -209,6 +211,9 @@ class Code:
             elif isinstance(node, ast.ImportFrom):
                 if node.level or node.module is None:
                     raise Unreadable(f"{at}:{node.lineno}: an import by a relative name")
+                hidden = {one.name for one in node.names if one.asname} & (UNREADABLE_NAMES | UNREADABLE_ATTRIBUTES)
+                if node.module in OF_IMPORTS and hidden:
+                    raise Unreadable(f"{at}:{node.lineno}: {min(hidden)} under another name")
                 for alias in node.names if self.path(node.module) else ():
                     if alias.name == "*":
                         raise Unreadable(f"{at}:{node.lineno}: an import of all names")

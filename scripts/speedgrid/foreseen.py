@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, hub, snakemake_seam
-from speedgrid.cell import Cell
+from speedgrid.cell import Cell, model_record
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
 
@@ -49,9 +49,9 @@ def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a study: cells to measure, each with its model and what it does; the models to prepare among theirs, by name; the
-    cells that nothing is known of; the environments of all; the machine, with its GPU where one of these cells is measured on that; and the
-    same without it, for cells on the processor beside them."""
+    """What is left of a study: cells to measure or to tell the quality of, each with its model and what it has yet to do; the models to
+    prepare among theirs, by name; the cells that nothing is known of; the environments of all; the machine, with its GPU where one of these
+    cells is measured on that; and the same without it, for cells on the processor beside them."""
 
     cells: list[tuple[Cell, Model, Work]]
     missing: dict[str, Model]
@@ -66,11 +66,15 @@ class Left:
 
     @classmethod
     def of(cls, grid) -> "Left":
-        left = [cell for cell in grid.cells if not cell.cannot_run and not all(Path(path).is_file() for path in cell.measures)]
-        known = {name: model for name in {cell.model for cell in left} if (model := of_entry(name, grid.study["models"][name]))}
-        cells = [(cell, known[cell.model], work(cell)) for cell in left if cell.model in known]
+        is_to_be_made = grid.to_make()
+        yet = {cell.key: parts for cell in grid.cells if not cell.cannot_run and any(parts := grid.kept.left_of(cell, is_to_be_made))}
+        left = [cell for cell in grid.cells if cell.key in yet]
+        unprepared = {name for name in {cell.model for cell in left} if is_to_be_made(model_record(name))}
+        entries = {cell.model: grid.study["models"][cell.model] for cell in left}
+        known = {name: model for name, entry in entries.items() if (model := of_entry(name, entry, name not in unprepared))}
+        cells = [(cell, known[cell.model], work(cell, *yet[cell.key])) for cell in left if cell.model in known]
         unknown = [cell for cell in left if cell.model not in known]
-        missing = {name: model for name, model in known.items() if not Path(f"models/{name}/prepared.parquet").is_file()}
+        missing = {name: model for name, model in known.items() if name in unprepared}
         used = frozenset[str]().union(*map(environments_of, left))
         gpu = next((cell for cell in left if cell.on_gpu), None)
         main = machine(gpu is not None, used, gpu.device.get("name", "") if gpu else "")
@@ -82,12 +86,12 @@ def environments_of(cell: Cell) -> frozenset[str]:
     return frozenset({cell.env, *ALWAYS} | ({OF_TASKS} if cell.asks_tasks else set()))
 
 
-def work(cell: Cell) -> Work:
-    """What a cell does."""
+def work(cell: Cell, is_measured: bool = True, is_evaluated: bool = True) -> Work:
+    """What a cell does; of what is there already, its measurement or its quality, nothing."""
     settings = cell.settings
     prompt = settings.get("prompt_tokens") or max(1, len(settings.get("prompt", "").encode()) // TOKEN_BYTES)
     replies = settings["replies"]
-    evaluate = cell.evaluate if cell.evaluate and not cell.random_weights else None
+    evaluate = cell.evaluate if is_evaluated and cell.evaluate and not cell.random_weights else None
     items = sum(task["limit"] for task in evaluate["tasks"]) if evaluate else 0
     return Work(
         technique=cell.technique,
@@ -106,6 +110,7 @@ def work(cell: Cell) -> Work:
         requests=estimates.REQUESTS * items,
         is_lossless=cell.may_take_over,
         is_baseline=cell.is_baseline,
+        is_measured=is_measured,
         workload=cell.workload,
         settings=settings,
     )
@@ -124,10 +129,11 @@ def machine(on_gpu: bool, names: Iterable[str] = (), gpu: str = "") -> Machine:
     return Machine(False, hardware.memory(), name=hardware.cpu_name(), cores=hardware.physical_cores(), made=made)
 
 
-def of_entry(name: str, entry: Mapping) -> Model | None:
-    """What is known of a study's model before it is prepared, or of the one that is there; None where that is not enough."""
+def of_entry(name: str, entry: Mapping, is_prepared: bool = True) -> Model | None:
+    """What is known of a study's model before it is prepared, or of the one that is there where that `is_prepared` as the study says it;
+    None where that is not enough."""
     try:
-        model = _of_entry(name, entry)
+        model = _of_entry(name, entry, is_prepared)
         return model if model and all(_is_size(value) for value in asdict(model).values()) else None
     except (Outcome, OSError, KeyError, ValueError, TypeError, ArithmeticError, AttributeError):
         return None
@@ -138,9 +144,9 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value < LARGEST
 
 
-def _of_entry(name: str, entry: Mapping) -> Model | None:
+def _of_entry(name: str, entry: Mapping, is_prepared: bool) -> Model | None:
     folder = Path(f"models/{name}/checkpoint")
-    if (folder / "config.json").is_file() and Path(f"models/{name}/prepared.parquet").is_file():
+    if is_prepared and (folder / "config.json").is_file() and Path(f"models/{name}/prepared.parquet").is_file():
         model = of_folder(folder)
         files = sorted((folder / "gguf").glob("*.gguf"))
         return replace(model, gguf_bytes=files[0].stat().st_size) if files else model

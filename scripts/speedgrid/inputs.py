@@ -20,7 +20,7 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
     A path is taken from the first of `roots`, the working folder, or where it has nothing from the next one that has; `~` is a home, and
     links are followed, so that a link which leads elsewhere by now is another path. One that leads to somewhere in the working folder stays
     relative to it. Beside it stands what a result depends on: `text_sha256` of a text, `files` of a local model or GGUF file (as
-    files.states() has them) and `content` of a folder of data.
+    files.told() says them) and `content` of a folder of data.
 
     Raises StudyError, with the key, for what is not there or cannot be read.
     """
@@ -95,7 +95,7 @@ def _local(path: str, roots: Sequence[Path], at: str) -> dict:
     try:
         if not (folder / "config.json").is_file():
             raise StudyError(f"{at}: {path} is not a folder with a checkpoint (no config.json){instead(folder)}")
-        told = files.states(folder)
+        told = {name: files.told(state) for name, state in checkpoints.states(folder).items()}
     except OSError as error:
         name = os.path.basename(error.filename or "") or "it"
         is_link = error.filename and os.path.islink(error.filename) and not os.path.exists(error.filename)
@@ -148,7 +148,7 @@ def _gguf(path: str, roots: Sequence[Path], at: str) -> dict:
         with open(file, "rb") as start:
             if start.read(4) != b"GGUF":
                 raise StudyError(f"{at}: {path} does not begin as a GGUF file")
-        return {"gguf": found, "files": {file.name: files.state(file)}}
+        return {"gguf": found, "files": {file.name: files.told(files.state(file))}}
     except OSError as error:
         raise StudyError(f"{at}: {path} cannot be read: {error.strerror}") from None
 

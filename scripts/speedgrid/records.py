@@ -32,7 +32,10 @@ class Record:
 
     rows: list[dict]
     facts: dict
-    is_there: bool = True  # False for one in the place of a file that is missing or cannot be read
+    is_there: bool = True  # False for one in the place of a file that is missing, cannot be read, or is of something else
+    seal: str = ""  # the hash of all its bytes; empty where the file has none
+    # Of one in the place of a file of other settings: the keys that differ. Of scores: the techniques that are not in its rows.
+    left_out: Sequence[str] = ()
 
     @property
     def status(self) -> str:
@@ -42,6 +45,12 @@ class Record:
     @property
     def reason(self) -> str:
         return next((row["reason"] for row in self._own if row["status"] != "ok"), "") or ""
+
+    @property
+    def identity(self) -> str:
+        """What it is to the jobs that start from it: the hash of the weights that it tells of, else of the file; empty for neither."""
+        first = self.rows[0] if self.rows else {}
+        return (first["checkpoint_sha256"] or "") if "checkpoint_sha256" in first else self.seal
 
     @property
     def _own(self) -> list[dict]:
@@ -77,7 +86,7 @@ def read(path: str | Path, table: Table, without: Collection[str] = ()) -> Recor
 
     Raises RecordError where it is missing, damaged, of another table or of another version of the tables.
     """
-    content, head = _load(path)
+    content, head, seal = _load(path)
     if head.get("table") is None:
         raise RecordError(f"{path}: was not written by speedgrid; move it away or delete it, and run again")
     if head["table"] != table.name:
@@ -92,7 +101,31 @@ def read(path: str | Path, table: Table, without: Collection[str] = ()) -> Recor
     if not isinstance(head.get("facts"), dict) or (table.facts and not content.num_rows):
         raise RecordError(f"{path}: is damaged: it lacks rows or facts; delete it and run again")
     nothing = {column.name: None for column in missing}
-    return Record([nothing | row for row in _rows(content, without)], head["facts"])
+    return Record([nothing | row for row in _rows(content, without)], head["facts"], seal=seal)
+
+
+def facts_of(path: str | Path) -> dict:
+    """The facts of a result file of whatever version, from its end alone: nothing is known of whether its rows are whole. Empty for what is
+    no such file. Raises ImportError where pyarrow is not installed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open(path, "rb") as file:
+            metadata = pq.ParquetFile(file).metadata.metadata or {}
+    except (pa.ArrowException, OSError):
+        return {}
+    told = _head(metadata.get(METADATA_KEY, b"{}")).get("facts")
+    return told if isinstance(told, dict) else {}
+
+
+def seal_of(path: str | Path) -> str:
+    """The hash of all bytes of a result file, as it says it; empty where it says none, or is not there."""
+    try:
+        found = _sealed(Path(path).read_bytes())
+    except OSError:
+        return ""
+    return found.group(1).decode() if found else ""
 
 
 def _rows(content, without: Collection[str]) -> list[dict]:
@@ -114,7 +147,7 @@ def _rows(content, without: Collection[str]) -> list[dict]:
 def first_row(path: str | Path, table: Table) -> dict:
     """The first row of a file of this table, of whatever version; empty where there is no such file."""
     try:
-        content, head = _load(path)
+        content, head, _ = _load(path)
     except RecordError:
         return {}
     return content.slice(0, 1).to_pylist()[0] if head.get("table") == table.name and content.num_rows else {}
@@ -139,10 +172,11 @@ def arrow_schema(columns: Sequence[Column]):
     return pa.schema([pa.field(c.name, types[c.type], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns])
 
 
-def absent(table: Table, status: str, reason: str) -> Record:
-    """What stands for a record of `table` that is missing or cannot be read: one row without figures, that says so."""
+def absent(table: Table, status: str, reason: str, left_out: Sequence[str] = ()) -> Record:
+    """What stands for a record of `table` that is missing, cannot be read, or is of other settings, whose keys are then `left_out`: one row
+    without figures, that says so."""
     row = {column.name: None for column in table.columns} | {"status": status, "reason": reason}
-    return Record([row], {column.name: None for column in table.facts}, is_there=False)
+    return Record([row], {column.name: None for column in table.facts}, is_there=False, left_out=left_out)
 
 
 def failed(path: str | Path) -> Path:
@@ -171,7 +205,10 @@ class replacing:
 
 
 def _load(path: str | Path):
-    """The Arrow table of a file, and what `write` put into its metadata. Raises RecordError for what is missing, damaged or changed."""
+    """The Arrow table of a file, what `write` put into its metadata, and its seal, empty where it has none.
+
+    Raises RecordError for what is missing, damaged or changed.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -190,7 +227,7 @@ def _load(path: str | Path):
     head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     if head.get("sealed") and not seal:
         raise RecordError(f"{path}: was damaged or changed after it was written; delete it and run again")
-    return content, head
+    return content, head, seal.group(1).decode() if seal else ""
 
 
 def _seal(path: Path) -> None:

@@ -98,6 +98,30 @@ RUN = (
         "variables", "string", "", "Variables", "Variables of the environment that change speed or arithmetic, as `NAME=value`", newer=True
     ),
     Column("git_commit", "string", "", "Commit", "Commit of the project; `+` after it where files differed"),
+    Column(
+        "code",
+        "string",
+        "",
+        "Code",
+        "Fingerprint of the project's code that its figures depend on: another one where that code does something else",
+        newer=True,
+    ),
+    Column(
+        "recipe",
+        "string",
+        "",
+        "Recipe",
+        "Hash of what the file of its environment asks for; empty where it ran in the user's own Python",
+        newer=True,
+    ),
+    Column(
+        "made_from",
+        "string",
+        "",
+        "Made from",
+        "The records that it started from, as JSON: for each the hash of its weights, or of the file",
+        newer=True,
+    ),
     Column("seed", "int64", "", "Seed", "Seed of the study"),
     Column("job", "string", "", "Job", "The job's specification, as JSON"),
     Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
@@ -975,7 +999,8 @@ SUMMARY = Table(
             "string",
             "",
             "Outdated",
-            "Keys that the study has otherwise since the cell was measured, or what it uses was made; empty where none",
+            "What has changed since it was measured: `code` of speedgrid or `environment`, and its figures are shown; keys of the study,"
+            " `weights` or `answers`, and what depends on them is left out; empty where nothing has",
         ),
     ),
 )

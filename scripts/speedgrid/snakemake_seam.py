@@ -75,6 +75,17 @@ class Run:
         return bool(self._workflow.dryrun)
 
     @property
+    def is_forced(self) -> bool:
+        """Whether it runs jobs whose results are there."""
+        return hasattr(self._workflow, "dag_settings") and is_forced(self._workflow)
+
+    @property
+    def files_to_make(self) -> frozenset[str] | None:
+        """The files that its jobs are yet to make; None until Snakemake has planned."""
+        dag = getattr(self._workflow, "dag", None)
+        return None if dag is None else frozenset(str(file) for job in dag.needrun_jobs() for file in job.output)
+
+    @property
     def found_nothing_to_do(self) -> bool:
         """Whether it was to run something on this machine and all was there already."""
         flow = self._workflow
@@ -231,6 +242,51 @@ def skip_what_is_not_shown(workflow) -> None:
     Job.log_info = log_info
 
 
+# What results say of themselves
+
+
+def ask_results(workflow, changed: Callable[[str], list[str] | None]) -> None:
+    """Let Snakemake take what a result says of itself for what made it, and not what it remembers of the folder: results may have been
+    copied here, or put back in the place of others, and the memory may be gone.
+
+    `changed` says of a file what is no longer as it would be made, nothing where all is, and None where that cannot be told; then
+    Snakemake's memory counts.
+    """
+    workflow.speedgrid_changed = changed
+
+
+def _as_results_say(asked: Callable) -> Callable:
+    """`PersistenceBase.params_changed`, by what the results of a job say where they say it."""
+    from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
+
+    @functools.wraps(asked)
+    def params_changed(persistence, job, file=None):
+        files = [file] if file is not None else list(job.output)
+        said = _said_by_results(persistence, files)
+        if said is None:
+            return asked(persistence, job, file=file)
+        return ParamsChange(only_old=set(said), files=set(files)) if said else NO_PARAMS_CHANGE
+
+    return params_changed
+
+
+def _or_results_say(known: Callable) -> Callable:
+    """`PersistenceBase.has_metadata`, without which Snakemake asks for no changes: true for a job whose results say what made them."""
+
+    @functools.wraps(known)
+    def has_metadata(persistence, job) -> bool:
+        return known(persistence, job) or _said_by_results(persistence, list(job.output)) is not None
+
+    return has_metadata
+
+
+def _said_by_results(persistence, files: list) -> list[str] | None:
+    """What has changed by what all of these files say, None where one of them says nothing."""
+    changed = getattr(getattr(persistence.dag, "workflow", None), "speedgrid_changed", None)
+    said = [changed(str(file)) for file in files] if changed else [None]
+    return None if not said or None in said else [key for keys in said for key in keys]
+
+
 # Between jobs
 
 
@@ -336,6 +392,8 @@ def look_after(workflow) -> None:
     Conda.shellcmd = _checked(Conda.shellcmd)
     Workflow.conda_create_envs = _all_or_failed(Workflow.conda_create_envs)
     PersistenceBase._software_stack_hash = _wherever_it_lies(PersistenceBase._software_stack_hash)
+    PersistenceBase.params_changed = _as_results_say(PersistenceBase.params_changed)
+    PersistenceBase.has_metadata = _or_results_say(PersistenceBase.has_metadata)
     containerize.containerize = _whole_or_refused(containerize.containerize)
 
 
@@ -390,10 +448,11 @@ def _in_turn(make: Callable) -> Callable:
 
 
 def _wherever_it_lies(hashed: Callable) -> Callable:
-    """`PersistenceBase._software_stack_hash`, by which Snakemake knows results of other software, without the place of the environment.
+    """`PersistenceBase._software_stack_hash`, by which Snakemake knows results of other software, without the place of the environment and
+    the comments of its file.
 
-    Snakemake counts the folder of environments, so that one that was moved, or a clone in another home, would measure everything anew. Only
-    for environments of speedgrid: another workflow's results keep what Snakemake noted of them.
+    Snakemake counts the folder of environments, so that one that was moved, or a clone in another home, would measure everything anew, and
+    every byte of the file. Only for environments of speedgrid: another workflow's results keep what Snakemake noted of them.
     """
 
     @functools.wraps(hashed)
@@ -401,9 +460,14 @@ def _wherever_it_lies(hashed: Callable) -> Callable:
         env = job.conda_env if Run(persistence.dag.workflow).uses_environments else None
         if env is None or job.container_img_url or not (env.file and _is_of_the_project(env.file.get_path_or_uri(secret_free=True))):
             return hashed(persistence, job)
-        return env.content_hash
+        return _asked_for(env.content, env.content_deploy or b"", env.content_pin or b"")
 
     return software_stack_hash
+
+
+@functools.cache
+def _asked_for(recipe: bytes, deploy: bytes, pins: bytes) -> str:
+    return environments.asked_for(recipe, deploy + pins)
 
 
 @functools.cache

@@ -23,7 +23,7 @@ import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -59,6 +59,9 @@ class Job(Generic[Specification]):
     checkpoint: Path
     checkpoint_facts: Mapping = field(default_factory=dict)
     checkpoint_files: Mapping = field(default_factory=dict)
+    # The fingerprint of its code, where whoever started it says so; and what it started from (records.Record.identity), by record.
+    code: str = ""
+    made_from: Mapping[str, str] = field(default_factory=dict)
     # Picked before any work (_attempt); None until then.
     device: hardware.Device = field(default=None)  # type: ignore[assignment]
     # Seconds that picking the device took, the import of PyTorch included: a part of the cold start.
@@ -137,6 +140,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     specification = json.loads(jobtext.received(arguments.job))
     job = Job(stage, specification, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
+    job.code = arguments.code
     told = (supervision.TIME_BUDGET, supervision.WANTED_BY, supervision.GPU_JOBS)
     budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in told)
     # Held by this process and the one that it watches; the time for it is not the job's.
@@ -159,6 +163,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
         _exit_like(end, job)
     # The row of a process that could not write it, and that alone knew how long it had been at what.
     job.entered.clear()
+    job.made_from = _made_from(specification, arguments.checkpoint)
     job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
     try:
         _write_result(job, started, hardware.machine_facts(), end.peak)
@@ -310,6 +315,7 @@ def _held(peak: int) -> str:
 
 def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace) -> str:
     try:
+        job.made_from = _made_from(job.specification, arguments.checkpoint)
         _inherit_failure(job, arguments)
         _check_reach(job)
         began = time.perf_counter()
@@ -377,6 +383,18 @@ def _inherit_failure(job: Job, arguments: argparse.Namespace) -> None:
             job.checkpoint_files = json.loads(record.facts.get("files") or "{}")
 
 
+def _made_from(specification: Mapping, checkpoint: Path | None) -> dict[str, str]:
+    """What a job starts from, by record: the checkpoint, and what its specification names. What cannot be read is for its work to say."""
+    found = {}
+    if checkpoint is not None:
+        with suppress(records.RecordError):
+            found[str(checkpoint)] = records.read(checkpoint, TABLES[checkpoint.stem]).identity
+    told = [specification.get("requests"), specification.get("reference")]
+    for path in filter(None, (*told, *(entry["evaluate"] for entry in specification.get("techniques", ())))):
+        found[path] = records.seal_of(path)
+    return {path: identity for path, identity in found.items() if identity}
+
+
 def _check_reach(job: Job) -> None:
     """What can be refused before the engine's packages are there: planning gives such a job a small environment."""
     if reason := os.environ.get(environments.NO_ENVIRONMENT):
@@ -431,6 +449,9 @@ def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict
         "threads": job.threads,
         "env": job.specification.get("env", ""),
         "seed": job.specification["seed"],
+        "code": job.code,
+        "recipe": os.environ.get(environments.RECIPE, "") if environments.ENVIRONMENT in os.environ else "",
+        "made_from": json.dumps(job.made_from, sort_keys=True),
         "job": json.dumps(job.specification, sort_keys=True, ensure_ascii=False),
         "rss_peak": peak,
         **job.phases(),
@@ -445,5 +466,6 @@ def _parse(stage: str) -> argparse.Namespace:
     parser.add_argument("--job", required=True, help="the job's specification, as JSON (cell.Cell.job), or @FILE")
     parser.add_argument("--checkpoint", type=Path, help="record of the checkpoint: prepared.parquet or quantize.parquet")
     parser.add_argument("--after", type=Path, help="result file of the job before; where that one failed, this one ends like it")
+    parser.add_argument("--code", default="", help="fingerprint of the code that the result depends on; the result says it")
     parser.add_argument("--out", required=True, type=Path, help="result file to write")
     return parser.parse_args()

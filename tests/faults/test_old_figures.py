@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import working_copy
 import yaml
-from place import CELL, STUDY, Project, make_project
+from place import CELL, STUDY, Project, make_project, set_up_launcher
 from speedgrid import records
-from speedgrid.schema import MODEL
+from speedgrid.schema import MODEL, NOT_RUN, SUMMARY
 
 PREPARED = "models/chain/prepared.parquet"
 ALL_OF_IT = {"prepare_model", "quantize", "warmup", "measure", "evaluate", "score", "aggregate", "report"}
@@ -99,17 +101,114 @@ def test_a_table_that_is_gone_is_made_again_and_the_page_with_it(measured, name)
         assert planned(measured) >= {"report"}
 
 
-def test_a_page_names_what_is_of_another_model_where_snakemake_has_forgotten_what_it_ran(measured, runs, tmp_path):
-    project = Project(tmp_path / "a copy")
+def edited(project: Project, **changes) -> None:
+    """The study with other settings of its experiment."""
+    study = yaml.safe_load((project.folder / "study.yaml").read_text())
+    study["experiments"]["e"] |= changes
+    (project.folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def copied(measured: Project, folder: Path) -> Project:
+    project = Project(folder)
     shutil.copytree(measured.folder, project.folder, symlinks=True)
+    return project
+
+
+def by_technique(project: Project) -> dict[str, dict]:
+    return {row["technique"]: row for row in records.read(project.folder / "results/summary.parquet", SUMMARY).rows}
+
+
+def test_a_new_time_and_files_that_no_loader_reads_measure_nothing_anew(measured, runs):
+    weights = runs / "step-1/model.safetensors"
+    before = weights.stat().st_mtime_ns
+    (runs / "step-1/README.md").write_text("words")
+    os.utime(weights, ns=(10**18 + 5, 10**18 + 5))
+    try:
+        assert planned(measured) == set()
+    finally:
+        (runs / "step-1/README.md").unlink()
+        os.utime(weights, ns=(before, before))
+
+
+def test_the_estimate_of_a_run_counts_what_it_would_do(measured, tmp_path):
+    """It took a record for measured where a file was there, whatever the study said by then."""
+    said = "speedgrid: what it will take cannot be estimated: nothing is known yet of model chain"
+    assert said not in dry_run(measured).stderr
+    project = copied(measured, tmp_path / "a copy")
+    edited(project, replies=6)
+    assert said in dry_run(project).stderr
+
+
+def test_results_that_came_without_snakemakes_memory_are_measured_where_the_study_is_another(measured, tmp_path):
+    """Where it has forgotten what it ran it took any file for a result of today's study, and no run would ever have made another one."""
+    project = copied(measured, tmp_path / "a copy")
+    shutil.rmtree(project.folder / ".snakemake")
+    assert planned(project) <= {"plan", "aggregate", "report"}
+    edited(project, max_new_tokens=9)
+    assert planned(project) >= {"warmup", "measure", "measure_again"}
+
+
+def test_results_that_were_put_back_in_the_place_of_others_are_known_for_what_they_are(measured, tmp_path):
+    project = copied(measured, tmp_path / "a copy")
+    results = project.folder / "results"
+    edited(project, replies=4)
+    shutil.move(results, project.folder / "older")
+    assert project.snakemake().returncode == 0
+    shutil.move(results, project.folder / "newer")
+    shutil.move(project.folder / "older", results)
+    assert planned(project) >= {"measure", "measure_again"}
+    edited(project, replies=5)
+    assert not planned(project) & {"warmup", "measure", "measure_again", "evaluate"}
+
+
+def test_a_page_of_a_study_that_was_edited_since_shows_no_figure_of_what_it_said_before(measured, tmp_path):
+    project = copied(measured, tmp_path / "a copy")
+    edited(project, replies=7)
+    set_up_launcher(project.folder)
+    command = [sys.executable, "speedgrid", "report", "--study", "study.yaml", "--no-conda"]
+    done = subprocess.run(command, cwd=project.folder, env=project.environ(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "Left out, because the study has other settings, weights or answers by now (settings.replies): plain, made. Run the study again."
+    page, told = (project.folder / "results/report.html").read_text(), (project.folder / "results/summary.md").read_text()
+    assert said in page
+    assert "other settings, weights or answers" in told
+    assert said in done.stdout + done.stderr
+    assert {(row["status"], row["rate"]) for row in by_technique(project).values()} == {(NOT_RUN, None)}
+    # The plan beside the tables is theirs.
+    assert json.loads((project.folder / "results/plan.json").read_text())["study"]["experiments"]["e"]["replies"] == 7
+    command = [sys.executable, "speedgrid", "advise"]
+    asked = subprocess.run(command, cwd=project.folder, env=project.environ(), capture_output=True, text=True)
+    assert said in asked.stdout
+    # Figures of its quality stand, which no number of replies concerns.
+    assert all(row["bits_per_byte"] for row in by_technique(project).values())
+
+
+def test_a_page_names_what_was_measured_by_older_code_and_a_run_measures_it(measured, tmp_path):
+    project = copied(measured, tmp_path / "a copy")
+    code = project.folder / "scripts/speedgrid/engines/chain.py"
+    code.write_text(code.read_text().replace("draw.choice(self.followers", "draw.choice(1 and self.followers"))
+    done = subprocess.run(
+        [sys.executable, "scripts/make_page.py", "--study", "study.yaml"],
+        cwd=project.folder,
+        env=project.environ(PYTHONPATH=str(project.folder / "scripts")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "Measured by older code of speedgrid, or in an older version of an environment: 2 of 2 cells (plain, made). Run the study again."
+    assert said in (project.folder / "results/report.html").read_text()
+    assert {row["outdated"] for row in by_technique(project).values()} == {"code"}
+    assert planned(project) >= {"warmup", "measure", "evaluate"}
+
+
+def test_what_is_of_another_model_is_measured_where_snakemake_has_forgotten_what_it_ran(measured, runs, tmp_path):
+    project = copied(measured, tmp_path / "a copy")
     shutil.rmtree(project.folder / ".snakemake")
     with put_aside(runs / "latest"):
         (runs / "latest").symlink_to("step-2")
         done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
-    source = records.read(project.folder / PREPARED, MODEL).rows[0]["source"]
-    page = (project.folder / "results/report.html").read_text()
-    assert source == str(runs / "step-2") or "entry.local" in page
+    assert records.read(project.folder / PREPARED, MODEL).rows[0]["source"] == str(runs / "step-2")
 
 
 def test_results_of_another_cell_are_refused_by_their_name(measured, tmp_path):

@@ -1,6 +1,7 @@
 """Checkpoint folders: safetensors only, whole or not at all, and never in the place of what speedgrid did not make."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -313,7 +314,7 @@ def test_a_folder_that_is_mounted_at_two_places_is_one_folder(tmp_path):
 
 
 def recorded(folder: Path) -> tuple[dict, dict]:
-    return checkpoints.facts(folder), files.states(folder)
+    return checkpoints.facts(folder), checkpoints.states(folder)
 
 
 def large(folder: Path, tensors: int = 40, each: int = 100_000) -> Path:
@@ -356,8 +357,60 @@ def test_a_single_byte_is_seen_where_the_time_moved_and_a_new_time_alone_is_none
     assert checkpoints.changed(folder, *before) == ""
     # Between two blocks.
     poke(weights, 1_000_000 + 10_000, 1, keep_time=False)
-    assert files.states(folder)["model.safetensors"][2] == before[1]["model.safetensors"][2]
+    assert checkpoints.states(folder)["model.safetensors"][2] == before[1]["model.safetensors"][2]
     assert checkpoints.changed(folder, *before) == "holds other weights than its record tells of"
+
+
+def test_a_single_byte_is_seen_where_another_file_took_the_place_with_size_and_time(tmp_path):
+    """As `cp -p` and `rsync -t` put it there."""
+    folder = large(tmp_path / "checkpoint", tensors=1, each=4_000_000)
+    before = recorded(folder)
+    weights, other = folder / "model.safetensors", tmp_path / "other"
+    shutil.copy2(weights, other)
+    poke(other, 1_000_000 + 10_000, 1, keep_time=True)
+    os.replace(other, weights)
+    now = checkpoints.states(folder)["model.safetensors"]
+    assert now[:3] == before[1]["model.safetensors"][:3]
+    assert checkpoints.changed(folder, *before) == "holds other weights than its record tells of"
+
+
+def test_all_of_a_file_is_read_once_for_each_state_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    first = files.digest(path)
+    read = []
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: read.append(file.name) or hashlib.new(kind, file.read()))
+    assert files.digest(path) == first == hashlib.sha256(b"one").hexdigest()
+    assert read == []
+    path.write_bytes(b"two")
+    assert files.digest(path) == hashlib.sha256(b"two").hexdigest()
+    assert read == [str(path)]
+
+
+IDLE = ("README.md", "README.txt", ".gitattributes", ".DS_Store", "._config.json", "loss.png", "LICENSE.txt", "trainer_state.json")
+IDLE += ("eval_results.json", "training_args.json", "model.gguf", "model.onnx", "consolidated.safetensors", "pytorch_model.bin")
+READ = ("tokenizer.json", "generation_config.json", "merges.txt", "vocab.txt", "chat_template.jinja", "modeling_own.py", "tokenizer.model")
+
+
+def test_files_that_no_loader_reads_make_no_other_checkpoint_and_those_that_one_may_read_do(tmp_path):
+    folder = large(tmp_path / "checkpoint")
+    before = recorded(folder)
+    for name in IDLE:
+        (folder / name).write_text("something")
+    assert checkpoints.states(folder) == before[1]
+    assert checkpoints.changed(folder, *before) == ""
+    for name in READ:
+        (folder / name).write_text("something")
+    assert set(checkpoints.states(folder)) == {*before[1], *READ}
+
+
+def test_a_letter_in_the_middle_of_a_long_tokenizer_is_seen(tmp_path):
+    folder = large(tmp_path / "checkpoint")
+    (folder / "tokenizer.json").write_text("a" * 5_000_000)
+    before = recorded(folder)
+    poke(folder / "tokenizer.json", 1_200_123, 1, keep_time=True)
+    assert checkpoints.changed(folder, *before) == "has another tokenizer.json than its record tells of"
 
 
 def test_a_file_of_the_configuration_that_changed_went_or_came_is_seen_where_it_matters(tmp_path):

@@ -168,7 +168,7 @@ CONCERNS = {
     "checkpoints": EVERY_MEASUREMENT | {"render_report"},
     "files": EVERY_MEASUREMENT | {"render_report"},
     "inputs": set(),
-    "comparison": {"aggregate", "render_report"},
+    "comparison": {"render_report"},
     "durations": {"render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
@@ -197,6 +197,7 @@ CONCERNS = {
     "sensors": WATCHED,
     "sharpen": {"aggregate", "render_report"},
     "stage": EVERY_MEASUREMENT,
+    "standing": {"aggregate", "render_report"},
     "state": WATCHED | {"render_report"},
     # Only names: the modules behind them count one by one, so that what the page alone says of figures has nothing measured again.
     "stats": set(),
@@ -393,7 +394,7 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
     [
         ("speedgrid/ceilings.py", "measured_facts", of("measure") & in_experiments(*GENERATE)),
         ("speedgrid/ceilings.py", "break_even", {"aggregate"}),
-        ("speedgrid/comparison.py", "flat", {"aggregate", "render_report"}),
+        ("speedgrid/standing.py", "flat", {"aggregate", "render_report"}),
         ("speedgrid/comparison.py", "compare", {"render_report"}),
         ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
         ("speedgrid/stats/stopping.py", "stop", {"measure transformers auto"}),
@@ -560,6 +561,8 @@ A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n   
         ("run(['python', '-c', 'from speedgrid.a import g; g()'])", {"f", "g", "h", "C", "VALUE"}),
         ("from speedgrid.a import g\nif __name__ == '__main__':\n    g()", {"g"}),
         ("from speedgrid.b import f\nf()", {"f", "g"}),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import C\ndef f(x: \"C\"): pass\nf(1)", set()),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import g\ng()", {"g"}),
     ],
 )
 def test_a_script_reaches_what_its_names_stand_for(tmp_path, script, wanted):
@@ -596,6 +599,51 @@ def test_a_file_beside_a_module_counts_where_what_names_it_is_reached(tmp_path):
     assert found["leaves", "1"] == found["leaves", "2"]
 
 
+# Modules that look beside themselves otherwise than by `with_name`, and why no job has another figure for what lies there.
+LOOK_ELSEWHERE = {
+    "speedgrid.commands": "whether it is a clone",
+    "speedgrid.environments": "what makes environments, which have a hash of their own",
+    "speedgrid.fingerprint": "the code itself",
+    "speedgrid.hardware": "the commit of the project, which is a fact",
+    "speedgrid.planning.load": "the study and the registry, which are told to jobs",
+    "speedgrid.report.catalogues": "READS",
+    "speedgrid.report.rendering": "READS",
+    "advise": "no job",
+}
+
+
+def test_every_file_of_the_package_that_code_reads_is_one_that_counts():
+    code = fingerprint._code(fingerprint.SCRIPTS)
+    elsewhere, beside = set(), set()
+    for file in FILES:
+        tree = ast.parse(source(file))
+        named = [node.func.value for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "with_name"]
+        seen = {part for node in named for part in ast.walk(node)}
+        if any(isinstance(node, ast.Name) and node.id == "__file__" and node not in seen for node in ast.walk(tree)):
+            elsewhere.add(module_of(file))
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        beside |= {(studies.ROOT / file).with_name(text) for text in texts if code.data_beside(module_of(file), text)}
+    assert elsewhere == set(LOOK_ELSEWHERE), "what lies there must count: by `with_name` of a text, or in fingerprint.READS"
+    data = {path for path in (studies.ROOT / "scripts/speedgrid").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert data == beside, "a file that no code names for `with_name` changes no fingerprint"
+
+
+def test_every_import_of_the_project_is_followed_in_whatever_form_it_stands():
+    """By a second reading of the imports, which knows no forms but those of Python's grammar."""
+    code = fingerprint._code(fingerprint.SCRIPTS)
+    for file in FILES:
+        wanted = set()
+        for node in ast.walk(ast.parse(source(file))):
+            if isinstance(node, ast.ImportFrom):
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                wanted |= {name if code.path(name) else node.module for name in whole}
+            elif isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+        wanted = {name for name in wanted if name and code.path(name)}
+        loaded = {where for unit in code.module(module_of(file)).units for where, _ in unit.refers}
+        assert wanted <= loaded, file
+
+
 def test_a_script_that_another_one_imports_does_not_run(tmp_path):
     files = {"script.py": "from other import f\nf()", "other.py": "def f(): pass\ndef main(): pass\nif __name__ == '__main__':\n    main()"}
     assert reached(tmp_path, files) == {"other.f"}
@@ -612,6 +660,11 @@ def test_a_script_that_another_one_imports_does_not_run(tmp_path):
         "from importlib import import_module\nimport_module('speedgrid.a')",
         "from speedgrid.a import *",
         "from . import a",
+        "from . import a as b",
+        "from .a import f",
+        "from importlib import import_module as load\nload('speedgrid.a')",
+        "import importlib as il\nil.import_module('speedgrid.' + 'a')",
+        "import runpy\nrunpy.run_path('a.py')",
         "import speedgrid.a",
         "from speedgrid import engines\nprint(engines)",
         "print(int.__subclasses__())",
@@ -622,5 +675,5 @@ def test_a_script_that_another_one_imports_does_not_run(tmp_path):
 def test_code_that_cannot_be_followed_is_refused_with_its_place(tmp_path, line):
     with pytest.raises(fingerprint.Unreadable) as caught:
         reached(tmp_path, {"script.py": line, "speedgrid/a.py": A, "speedgrid/engines/__init__.py": ""})
-    number = len(line.splitlines()) if not line.startswith("class") else 2
+    number = 1 if " as load" in line else 2 if line.startswith("class") else len(line.splitlines())
     assert f"script.py:{number}: " in str(caught.value)

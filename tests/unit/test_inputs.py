@@ -120,9 +120,19 @@ def test_weights_replaced_in_place_are_told_whatever_their_size_and_time(project
     for content in (b"one", b"two", b"longer"):
         weights_in(tmp_path / "w", content)
         seen.append(prepared(project, tmp_path / "w"))
+    assert len(set(seen)) == 3
+
+
+def test_a_new_time_alone_and_files_that_no_loader_reads_are_told_to_no_job(project, tmp_path):
+    weights_in(tmp_path / "w", b"one")
+    before = prepared(project, tmp_path / "w")
     os.utime(tmp_path / "w/model.safetensors")
-    seen.append(prepared(project, tmp_path / "w"))
-    assert len(set(seen)) == 4
+    os.utime(tmp_path / "w/config.json", (1, 1))
+    (tmp_path / "w/README.md").write_text("words")
+    (tmp_path / "w/.DS_Store").write_bytes(b"x")
+    assert prepared(project, tmp_path / "w") == before
+    (tmp_path / "w/generation_config.json").write_text("{}")
+    assert prepared(project, tmp_path / "w") != before
 
 
 def test_a_path_in_the_project_is_told_alike_in_every_clone_and_in_words_of_its_own(project):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from pip_settings import uv_flags  # noqa: F401 - beside uv_conda
-from snakemake import cli, io, persistence
+from snakemake import cli, dag, io, persistence
 from snakemake.cli import get_argument_parser
 from snakemake.common import FUNC_OVERWRITE_PARAMS_ATTR, get_function_params, get_input_function_aux_params
 from snakemake.deployment import conda, containerize
@@ -241,6 +241,8 @@ def test_of_the_command_line_all_is_said_but_which_profiles_it_found(monkeypatch
         (conda.Env, "execute_deployment_script", ["self", "env_file", "deploy_file"]),
         (conda.Conda, "shellcmd", ["self", "env_address", "cmd"]),
         (Workflow, "conda_create_envs", ["self"]),
+        (persistence.PersistenceBase, "params_changed", ["self", "job", "file"]),
+        (persistence.PersistenceBase, "has_metadata", ["self", "job"]),
         (containerize, "containerize", ["workflow", "dag", "fmt"]),
     ],
 )
@@ -304,12 +306,60 @@ def test_results_stand_where_their_environments_have_moved(root, monkeypatch):
 
     def of(recipe: Path, folder: str, content: str) -> str:
         file = SimpleNamespace(get_path_or_uri=lambda secret_free: str(recipe))
-        env = SimpleNamespace(file=file, hash=f"{folder} {content}", content_hash=content)
+        deploy = b"and a script" if content.endswith("script") else None
+        told = {"content": content.encode(), "content_deploy": deploy, "content_pin": None}
+        env = SimpleNamespace(file=file, hash=f"{folder} {content}", **told)
         return hashed(SimpleNamespace(dag=SimpleNamespace(workflow=None)), SimpleNamespace(conda_env=env, container_img_url=None))
 
     ours, other = root / "envs" / "transformers.yaml", root / "tests" / "other.yaml"
     assert of(ours, "/home/a", "torch") == of(ours, "/home/b", "torch") != of(ours, "/home/b", "torch and a new build script")
     assert of(other, "/home/a", "torch") != of(other, "/home/b", "torch")
+    # Comments and the order of keys ask for nothing; pins do.
+    recipe = "dependencies: [torch==2]\nchannels: [conda-forge]\n"
+    assert of(ours, "/", recipe) == of(ours, "/", "# words\nchannels: [conda-forge]\ndependencies: [torch==2]\n")
+    assert of(ours, "/", recipe) != of(ours, "/", recipe.replace("torch==2", "torch==3"))
+
+
+def told_by(results: dict[str, list[str] | None], known: bool, change: object):
+    """What Snakemake asks of a job with these results, of a workflow that `ask_results` was called for; `known` and `change` are what its
+    memory says."""
+    workflow = SimpleNamespace()
+    snakemake_seam.ask_results(workflow, results.get)
+    told = SimpleNamespace(dag=SimpleNamespace(workflow=workflow)), SimpleNamespace(output=list(results))
+    has_metadata = snakemake_seam._or_results_say(lambda persistence, job: known)(*told)
+    return has_metadata, bool(snakemake_seam._as_results_say(lambda persistence, job, file=None: change)(*told))
+
+
+def test_what_results_say_of_themselves_counts_before_what_snakemake_remembers():
+    source = inspect.getsource(dag.DAG)
+    assert "persistence.has_metadata(job)" in source, look_at("dag.py: update_needrun", "_or_results_say")
+    assert "self.workflow.persistence.params_changed(job)" in source, look_at("dag.py: update_needrun", "_as_results_say")
+    assert not persistence.NO_PARAMS_CHANGE, look_at("persistence: ParamsChange", "_as_results_say")
+    changed = persistence.ParamsChange(only_old={"job"})
+    # A copy without Snakemake's folder, and results that were put back in the place of others.
+    assert told_by({"a": ["options.dtype"]}, False, persistence.NO_PARAMS_CHANGE) == (True, True)
+    assert told_by({"a": []}, True, changed) == (True, False)
+    assert told_by({"a": []}, False, changed) == (True, False)
+    # What says nothing.
+    assert told_by({"a": None}, False, persistence.NO_PARAMS_CHANGE) == (False, False)
+    assert told_by({"a": None}, True, changed) == (True, True)
+    assert told_by({"a": [], "b": None}, True, changed) == (True, True)
+
+
+def test_rules_of_other_workflows_are_asked_as_snakemake_does():
+    asked = snakemake_seam._as_results_say(lambda persistence, job, file=None: "asked")
+    assert asked(SimpleNamespace(dag=SimpleNamespace(workflow=SimpleNamespace())), SimpleNamespace(output=["a"])) == "asked"
+    assert asked(SimpleNamespace(dag=None), SimpleNamespace(output=["a"])) == "asked"
+
+
+def test_what_is_to_be_made_is_what_snakemake_has_planned():
+    assert callable(dag.DAG.needrun_jobs), look_at("dag.py: DAG.needrun_jobs", "Run.files_to_make")
+    jobs = [SimpleNamespace(output=["a", "b"]), SimpleNamespace(output=["c"])]
+    planned = SimpleNamespace(dag=SimpleNamespace(needrun_jobs=lambda: jobs))
+    assert snakemake_seam.Run(planned).files_to_make == {"a", "b", "c"}
+    assert snakemake_seam.Run(SimpleNamespace(dag=None)).files_to_make is None
+    assert snakemake_seam.Run(None).files_to_make is None
+    assert not snakemake_seam.Run(None).is_forced
 
 
 def test_environments_are_looked_for_where_snakemake_keeps_them(tmp_path, monkeypatch):

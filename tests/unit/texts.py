@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import jinja2
-from speedgrid import comparison, planning, workload
+from speedgrid import comparison, planning, standing, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.quality import excerpts
 from speedgrid.report import (
@@ -98,6 +98,7 @@ def of_constants() -> set[str]:
     found |= {*failures.TO_DO.values(), *quality.NAMES.values(), *quality.TASKS.values(), "loss", "gain", "no measurable loss"}
     found |= {page.IMPOSSIBLE, *markdown.HEADS, *published.NAMES.values(), *compared.HEADER, *comparison.OUTCOMES}
     found |= {*sizes.GROWS.values(), *sizes.LENGTHS.values(), *memory.PARTS, *starts.STEPS, *starts.ONCE}
+    found |= {standing.OLDER, standing.OTHER}
     return found | {"fits", "tight", "too large", "not known", "characters", "words", "size", "no verdict", proof.UNCHANGED}
 
 

@@ -33,7 +33,7 @@ began = datetime.now(UTC)
 times = {"started_at": began.isoformat(), "ended_at": (began + timedelta(minutes=2)).isoformat()}
 # Results of another device would be refused.
 here = {"device_name": hardware.cpu_name(), "cpu": hardware.cpu_name()}
-facts = made.facts(stage) | times | here | {"job": json.dumps(told)}
+facts = made.facts(stage) | times | here | {"job": json.dumps(told), "code": arguments["--code"]}
 if stage == "prepare_model":
     row = {"model": told["model"], "status": "ok", "reason": "", "origin": "train", "parameters": 5_140_000, "seconds": 1.0}
     records.write(out, MODEL, [row | {"quality_meaningful": False, "checkpoint_bytes": 1, "checkpoint_sha256": "ab" * 32}], facts)

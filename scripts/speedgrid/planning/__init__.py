@@ -7,7 +7,17 @@ what happens before the first job, between runs, and after the last job. The nam
 from speedgrid.planning.checks import check_machine
 from speedgrid.planning.elsewhere import of_another_device
 from speedgrid.planning.grid import Grid
-from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid, read_registry, read_study, read_yaml, study_files, study_path
+from speedgrid.planning.load import (
+    DEFAULT_STUDY,
+    ROOT,
+    read_grid,
+    read_registry,
+    read_study,
+    read_yaml,
+    study_files,
+    study_hash,
+    study_path,
+)
 from speedgrid.planning.run import (
     BY_HAND,
     PAGE_ONLY,
@@ -49,6 +59,7 @@ __all__ = [
     "read_study",
     "read_yaml",
     "study_files",
+    "study_hash",
     "study_path",
     "take_back_failures",
 ]

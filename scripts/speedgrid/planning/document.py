@@ -1,24 +1,38 @@
-"""The plan as a document, results/plan.json: what the report's jobs read. Pure."""
+"""The plan as a document, results/plan.json: what the report's jobs read."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 
-from speedgrid.cell import Cell, device_of, model_job, probe_job, requests_job, score_job
-from speedgrid.planning.entities import Entities, quality_records, score_env
+from speedgrid import standing
+from speedgrid.cell import Cell, device_of
+from speedgrid.planning.entities import Entities, quality_records
+from speedgrid.planning.kept import Kept
 
 
-def as_json(study: Mapping, written: Mapping, study_file: str, registry: Mapping, entities: Entities) -> str:
-    """The study in words, every cell with its files, and by record the specification of its job.
+def as_json(study: Mapping, written: Mapping, study_file: str, registry: Mapping, entities: Entities, kept: Kept) -> str:
+    """The study in words, every cell with its files, and by record the specification of its job and the fingerprint of its code; by
+    environment the hash of its file.
 
     `study` has its paths resolved; `written` is what it said before, as `study_file` has it.
     """
     # Part by part: as one document of Python objects, the plan of 10,000 cells took 14 times the memory of its text.
     prices = _prices(written)
     cells = (_text({**_entry(cell, registry, entities), "price_per_hour": prices.get(cell.gpu)}, 2) for cell in entities.cells)
-    jobs = (f"{_text(record, 2)}: {_text(json.loads(job), 2).lstrip()}" for record, job in sorted(_told(study, entities).items()))
+    envs: set[str] = set()
+
+    def told(record: str) -> dict:
+        job = json.loads(kept.specification(record))
+        envs.add(standing.environment_of(job))
+        return job
+
+    records = sorted(kept.jobs)
+    jobs = ",\n".join(f"{_text(record, 2)}: {_text(told(record), 2).lstrip()}" for record in records)
+    codes = _text({record: kept.code(record) for record in records}, 1).lstrip()
+    recipes = _text(kept.recipes(envs), 1).lstrip()
     words = _text(_in_words(study, written, study_file, registry, entities), 1).lstrip()
-    return "".join(['{\n "cells": [\n', ",\n".join(cells), '\n ],\n "jobs": {\n', ",\n".join(jobs), f'\n }},\n "study": {words}\n}}'])
+    parts = ['{\n "cells": [\n', ",\n".join(cells), f'\n ],\n "codes": {codes},\n "jobs": {{\n{jobs}\n }},\n']
+    return "".join([*parts, f' "recipes": {recipes},\n "study": {words}\n}}'])
 
 
 def _text(value: object, depth: int) -> str:
@@ -40,7 +54,7 @@ def _in_words(study: Mapping, written: Mapping, study_file: str, registry: Mappi
         "compare_with": study.get("compare_with", ""),
         "budget_s": 60 * study["budget_minutes"],
         "study_file": study_file,
-        "study_sha256": _hash({**written, "gpus": gpus}),
+        "study_sha256": study_hash(written),
         "experiments": experiments,
         "models": written["models"],
         "gpus": gpus,
@@ -49,35 +63,16 @@ def _in_words(study: Mapping, written: Mapping, study_file: str, registry: Mappi
     }
 
 
-def _hash(written: Mapping) -> str:
-    """SHA-256 of a study with its defaults filled in, without the language of its page."""
-    told = {key: value for key, value in written.items() if key != "language"}
+def study_hash(written: Mapping) -> str:
+    """SHA-256 of a study with its defaults filled in, without the language of its page, prices, and where a cluster has its devices."""
+    gpus = {name: device_of(name, written) for name in written["gpus"]}
+    told = {key: value for key, value in {**written, "gpus": gpus}.items() if key != "language"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _prices(written: Mapping) -> dict[str, float]:
     """The price of an hour of each device that has one."""
     return {name: entry["price_per_hour"] for name, entry in written["gpus"].items() if "price_per_hour" in entry}
-
-
-def _told(study: Mapping, entities: Entities) -> dict[str, str]:
-    """The specification of every job, by the file that it writes."""
-    jobs = {cell.model_record: model_job(cell.model, study) for cell in entities.cells}
-    jobs |= {record: maker.job("quantize") for record, maker in entities.makers.items()}
-    jobs |= {f"results/{gpu}/probe.parquet": probe_job(gpu, study) for gpu in dict.fromkeys(cell.gpu for cell in entities.cells)}
-    jobs |= {record: cell.job("reference") for record, cell in entities.references.items()}
-    for group in entities.evaluated.values():
-        quality = quality_records(group[0])
-        if quality["requests"]:
-            jobs[quality["requests"]] = requests_job(group[0].experiment, study)
-        if quality["score"]:
-            jobs[quality["score"]] = score_job(group, score_env(group), study)
-    for cell in entities.cells:
-        jobs[f"{cell.folder}/warmup.parquet"] = cell.job("warmup")
-        jobs |= {path: cell.job("measure", run) for run, path in enumerate(cell.measures, 1)}
-        if cell.evaluate:
-            jobs[f"{cell.folder}/evaluate.parquet"] = cell.job("evaluate")
-    return jobs
 
 
 def _entry(cell: Cell, registry: Mapping, entities: Entities) -> dict:

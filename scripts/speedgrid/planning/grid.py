@@ -3,7 +3,7 @@
 import filecmp
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ from speedgrid import files, records, supervision
 from speedgrid.grid import plan
 from speedgrid.planning import document
 from speedgrid.planning.entities import Entities, quality_records
+from speedgrid.planning.kept import Kept
 from speedgrid.planning.order import Order
 from speedgrid.planning.place import Place
 from speedgrid.planning.stages import STAGES, Stage
@@ -33,9 +34,11 @@ class Grid:
         written: Mapping | None = None,
         further: Further = NO_FURTHER,
         left_out: Mapping[str, str] = MappingProxyType({}),
+        uses_environments: bool = False,
     ):
         """`study` has its paths resolved (inputs.resolve); `written` is what it said before; `further` the runs that `runs: auto` wants;
-        `left_out` the cells that this run does without, by folder, with the reason: they are in the document alone."""
+        `left_out` the cells that this run does without, by folder, with the reason: they are in the document alone.
+        `uses_environments` whether jobs have environments of their own."""
         self.study, self.registry, self.study_file, self._run = study, registry, study_file, Run(workflow)
         self.written = written or study
         self.further = further
@@ -45,6 +48,7 @@ class Grid:
         self.entities = Entities(cells, study, registry, has_gpu, self.left_out)
         self.place = Place(self.cells, study, self._run)
         self.order = Order(self.cells, self.place, self._run)
+        self.kept = Kept({rule: self.stage(rule) for rule in STAGES}, self.entities, uses_environments)
 
     def stage(self, rule: str) -> Stage:
         """What a rule asks about its jobs."""
@@ -105,7 +109,14 @@ class Grid:
 
     def compared_state(self, wildcards) -> list:
         """What those files hold; no inputs, whose braces Snakemake would take for wildcards."""
-        return [files.state(Path(path)) for path in self.compared()]
+        return [files.told(files.state(Path(path))) for path in self.compared()]
+
+    def to_make(self) -> Callable[[str], bool]:
+        """Whether a record is to be made, for the first time or anew: as Snakemake has planned; before it has, where it does not stand."""
+        planned = self._run.files_to_make
+        if planned is not None:
+            return planned.__contains__
+        return lambda record: self._run.is_forced or not self.kept.stands(record)
 
     def study_path(self, wildcards) -> str:
         """The study file, likewise."""
@@ -121,4 +132,4 @@ class Grid:
 
     def as_json(self) -> str:
         """The plan as the report's jobs read it."""
-        return document.as_json(self.study, self.written, self.study_file, self.registry, self.entities)
+        return document.as_json(self.study, self.written, self.study_file, self.registry, self.entities, self.kept)

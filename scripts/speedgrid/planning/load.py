@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from speedgrid import environments, hardware, inputs, lock, sharpen, techniques
-from speedgrid.planning import checks, choice
+from speedgrid.planning import checks, choice, document
 from speedgrid.planning.grid import Grid
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run
@@ -24,14 +24,15 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
     study, registry, where = read_study(study_file)
     # In a job there is no workflow to ask, and its shell has said it.
-    if Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ:
+    has_environments = Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ
+    if has_environments:
         registry = environments.note_what_lacks(registry, environments.files())
     roots = _roots()
     found = inputs.resolve(study, roots, where)
-    grid = Grid(found, registry, where, has_gpu(), workflow, study, _further())
+    grid = Grid(found, registry, where, has_gpu(), workflow, study, _further(), uses_environments=has_environments)
     techniques.check_cells(grid.cells, found, registry, where)
     if without := choice.left_out(grid, workflow):
-        grid = Grid(found, registry, where, has_gpu(), workflow, study, grid.further, without)
+        grid = Grid(found, registry, where, has_gpu(), workflow, study, grid.further, without, has_environments)
     checks.check_files(grid, roots)
     return grid
 
@@ -49,6 +50,11 @@ def read_study(study_file: str | Path, locked: bool = True) -> tuple[dict, dict,
     registry = merge_registry(read_registry(), own, where)
     techniques.check(own, [path.stem for path in (ROOT / "envs").glob("*.yaml")], where)
     return study, registry, where
+
+
+def study_hash(study_file: str | Path) -> str:
+    """The hash of what a study says, as its plan has it (planning.document). Raises StudyError."""
+    return document.study_hash(read_study(study_file)[0])
 
 
 def read_registry() -> dict:

@@ -5,13 +5,14 @@ Every sentence holds for any study: which of them are said, and with which figur
 their names escaped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import pandas as pd
 from markupsafe import Markup
 
+from speedgrid import standing
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
 from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, why_unknown
@@ -134,7 +135,7 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
             else tr_html("Nothing that was measured here can be ranked, so there is no answer.")
         )
         headline = tr_html("Nothing has been measured here yet.") if waits else nothing
-        return Answer(headline, _excluded(group), [], _ended_early_warning(group))
+        return Answer(headline, _excluded(group), [], standing_notes(group.rows.to_dict("records")) + _ended_early_warning(group))
     guide = Guide(group.rows.to_dict("records"))
     advice = guide.advise(FASTEST)
     found = [point for point in (*_speed_points(group, guide, advice), *_excluded(group)) if point]
@@ -525,16 +526,17 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
             "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups."
         )
         warnings.append(words.format(len(hosts), _names(hosts)))
-    for keys, rows in group.measured[group.measured.outdated.fillna("") != ""].groupby("outdated"):
-        text = tr_html(
-            "<strong>Made or measured with other settings than the study has now ({}):</strong> {}. Run it without --rerun-triggers."
-        )
-        warnings.append(text.format(keys, _names(rows.label)))
+    warnings += standing_notes(group.rows.to_dict("records"))
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
         warnings.append(tr_html("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))
     return warnings
+
+
+def standing_notes(rows: Sequence[Mapping]) -> list[Markup]:
+    """That figures of these rows of schema.SUMMARY are of older code or environments, or left out because they are of other settings."""
+    return [tr_html(text).format(*values) for text, values in standing.notes(rows)]
 
 
 def _ended_early_warning(group: Group) -> list[Markup]:

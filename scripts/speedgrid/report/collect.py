@@ -6,11 +6,11 @@ folder.
 
 import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speedgrid import records, sharpen
+from speedgrid import checkpoints, records, sharpen, standing
 from speedgrid.progress import say
 from speedgrid.report import command, questions, tables, timeline, units, work
 from speedgrid.schema import (
@@ -44,19 +44,21 @@ LAST_WORDS = re.compile(r"[a-z]+ [^ ]+( \(run \d+\))?: (failed\b|stopped by )")
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of the three tables, and a line for each record that cannot be read."""
+    """The rows of the three tables, a line for each record that cannot be read, and what else lies among the results (not_in_plan)."""
 
     summary: list[dict]
     points: list[dict]
     runs: list[dict]
     unreadable: list[str]
+    others: str = ""
 
     def write(self, summary: Path, points: Path, runs: Path) -> None:
-        """Write the tables, and say a line for each cell. Raises RecordError where one cannot be written."""
+        """Write the tables, and say a line for each cell, and what is of older code or other settings. Raises RecordError where one cannot
+        be written."""
         records.write(summary, SUMMARY, self.summary)
         records.write(points, POINTS, self.points)
         records.write(runs, RUNS, self.runs)
-        for line in headlines(self.summary):
+        for line in filter(None, (*headlines(self.summary), *standing.sentences(self.summary), self.others)):
             say(line)
 
 
@@ -64,10 +66,22 @@ def gather(plan: Mapping) -> Gathered:
     """Read every record of a plan that is there."""
     unreadable: dict[str, None] = {}
     shared: dict[str, records.Record] = {}
-    cells = [read_cell(cell, plan["jobs"], unreadable, shared) for cell in plan["cells"]]
+    today = standing.Today.of_plan(plan)
+    cells = [read_cell(cell, plan["jobs"], unreadable, shared, today) for cell in plan["cells"]]
     study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
     runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
-    return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable))
+    return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable), not_in_plan(plan))
+
+
+def not_in_plan(plan: Mapping, at: Callable[[str], str] = str) -> str:
+    """That the folder of results holds measured cells that the plan does not have, as of a device, model or technique that was renamed or
+    taken out of the study, or of another study; empty where it holds none. `at` says where a file of the plan lies."""
+    folders = [Path(at(cell["folder"])) for cell in plan["cells"]]
+    if not folders:
+        return ""
+    found = sorted({path.parent for path in folders[0].parents[3].glob("*/*/*/*/measure.parquet")} - set(folders))
+    names = ["/".join(path.parts[-4:]) for path in found]
+    return standing.NOT_IN_PLAN.format(len(names), standing.named(names)) if names else ""
 
 
 def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
@@ -95,68 +109,160 @@ def read_cell(
     jobs: Mapping[str, Mapping],
     unreadable: dict[str, None] | None = None,
     shared: dict[str, records.Record] | None = None,
+    today: standing.Today | None = None,
 ) -> tables.CellRecords:
-    """Read the records of one cell of the grid, for each of which `jobs` has the specification that its job would have now.
+    """Read the records of one cell of the grid, for each of which `jobs` has the specification that its job would have now, and `today`
+    what else it would be made of.
 
-    What is not there has a record of its own kind in its place (records.absent), and a line in `unreadable` where it cannot be read or
-    another job wrote it. Records that other cells have too are taken from `shared`, or put there.
+    What is not there has a record of its own kind in its place (records.absent), and so has what is of something else: of other settings
+    than the study has now, or made from other weights than are there. There is a line in `unreadable` where it cannot be read or another
+    job wrote it. Records that other cells have too are taken from `shared`, or put there.
     """
-    folder, model, asked = cell["folder"], cell["model_record"], []
-    found: dict[str, records.Record] = {}
-    shared = {} if shared is None else shared
-
-    def read(path: str, table: Table, without: Collection[str] = ()) -> records.Record:
-        if (record := shared.get(path)) is None:
-            record = find(path, table, jobs[path], {} if unreadable is None else unreadable, without)
-            if not path.startswith(f"{folder}/"):
-                shared[path] = record
-        if record.is_there:
-            asked.append((record, jobs[path]))
-        found[path] = record
-        return record
-
-    prepared = read(model, MODEL)
-    sources = [read(path, CHECKPOINT) for path in reversed((cell["checkpoint_record"], *cell["sources"])) if path != model]
-    warmup = read(f"{folder}/warmup.parquet", WARMUP)
-    measure = read(f"{folder}/measure.parquet", MEASURE, TOKENS)
-    if measure.status == NOT_RUN:
-        status, reason = why_not(found)
+    known = {} if shared is None else shared
+    reading = _Reading(cell, jobs, today or standing.Today(jobs), {} if unreadable is None else unreadable, known)
+    folder, model = cell["folder"], cell["model_record"]
+    prepared = reading.read(model, MODEL)
+    sources: list[records.Record] = []
+    made_from = model
+    for path in (path for path in reversed((cell["checkpoint_record"], *cell["sources"])) if path != model):
+        sources.append(reading.read(path, CHECKPOINT, made_from))
+        made_from = path
+    warmup = reading.read(f"{folder}/warmup.parquet", WARMUP, made_from)
+    measure = reading.read(f"{folder}/measure.parquet", MEASURE, made_from, without=TOKENS)
+    if measure.status == NOT_RUN and not measure.left_out:
+        status, reason = why_not(reading.found)
         measure = records.absent(MEASURE, status, reason or cell.get("left_out", ""))
+    again = [reading.read(path, MEASURE, made_from, without=TOKENS) for path in cell["again"]]
+    requests = reading.read(cell["requests"], REQUESTS) if cell["requests"] else None
+    reference = reading.read(cell["reference"], REFERENCE, model, without=NEXT_TOKENS) if cell["reference"] else None
+    asked = [path for path in (cell["requests"], cell["reference"]) if path]
+    evaluate = reading.read(f"{folder}/evaluate.parquet", EVALUATE, made_from, *asked) if cell["evaluate"] is not None else None
     return tables.CellRecords(
         cell=cell,
         prepared=prepared,
         checkpoint=sources[-1] if sources else None,
         sources=sources[-2::-1],
-        asked=asked,
         warmup=warmup,
         measure=measure,
-        probe=read(cell["probe"], PROBE),
-        evaluate=read(f"{folder}/evaluate.parquet", EVALUATE) if cell["evaluate"] is not None else None,
-        requests=read(cell["requests"], REQUESTS) if cell["requests"] else None,
-        reference=read(cell["reference"], REFERENCE, NEXT_TOKENS) if cell["reference"] else None,
-        score=read(cell["score"], SCORE) if cell["score"] else None,
-        again=[read(path, MEASURE, TOKENS) for path in cell["again"]],
+        probe=reading.read(cell["probe"], PROBE),
+        evaluate=evaluate,
+        requests=requests,
+        reference=reference,
+        score=reading.score(cell["score"], evaluate) if cell["score"] else None,
+        again=again,
+        outdated=tuple(sorted(reading.outdated)),
     )
+
+
+class _Reading:
+    """Reads the records of a cell, one after another, and gathers what has changed since they were written."""
+
+    def __init__(
+        self, cell: Mapping, jobs: Mapping, today: standing.Today, unreadable: dict[str, None], shared: dict[str, records.Record]
+    ):
+        self._cell, self._jobs, self._today, self._unreadable, self._shared = cell, jobs, today, unreadable, shared
+        self.found: dict[str, records.Record] = {}
+        self.outdated: set[str] = set()
+
+    def read(self, path: str, table: Table, *made_from: str, without: Collection[str] = ()) -> records.Record:
+        """A record, or what stands for it; `made_from` are the records read before that its job started from."""
+        if (record := self._shared.get(path)) is None:
+            record = find(path, table, self._jobs[path], self._unreadable, without)
+            if not path.startswith(f"{self._cell['folder']}/"):
+                self._shared[path] = record
+        if record.is_there and table is MODEL and checkpoints.replaced(Path(path), record.facts):
+            record = records.absent(table, NOT_RUN, standing.OTHER_WEIGHTS.format(path), [standing.WEIGHTS])
+        if record.is_there and (instead := self._of_another(record, made_from)):
+            record = records.absent(table, NOT_RUN, *instead)
+        self.found[path] = record
+        self.outdated |= {*record.left_out, *self._older(path, record)}
+        return record
+
+    def _of_another(self, record: records.Record, made_from: Collection[str]) -> tuple[str, Sequence[str]] | None:
+        """Why a record is of something else than is there, and what differs: one that it was made from is left out, or is another one by
+        now. None where all are what they were."""
+        known = json.loads(record.facts.get("made_from") or "{}")
+        for path in made_from:
+            source = self.found[path]
+            then = known.get(path) or (record.facts.get("checkpoint_sha256") if "checkpoint_sha256" in source.rows[0] else None)
+            if source.left_out:
+                return source.reason, source.left_out
+            if source.is_there and source.identity and then and source.identity != then:
+                return standing.OTHER_SOURCE.format(path), [standing.WEIGHTS]
+        return None
+
+    def _older(self, path: str, record: records.Record) -> list[str]:
+        return standing.made_by_older(record.facts, self._today.of(path)) if record.is_there else []
+
+    def score(self, path: str, evaluate: records.Record | None) -> records.Record:
+        """The scores of the cell's group, with the cell's own where its answers, `evaluate`, are not left out."""
+        if (record := self._shared.get(path)) is None:
+            record = self._shared[path] = find_score(path, self._jobs, self._unreadable)
+        if not record.is_there:
+            self.outdated |= set(record.left_out)
+        elif self._cell["technique"] in record.left_out:
+            self.outdated.add(standing.ANSWERS)
+        elif evaluate is not None and evaluate.left_out:
+            record = records.absent(SCORE, NOT_RUN, evaluate.reason, evaluate.left_out)
+        self.outdated |= set(self._older(path, record))
+        return record
+
+
+def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, None], at: Callable[[str], str] = str) -> records.Record:
+    """The scores of a group; `left_out` are the techniques whose rows are not in it, because they were scored by other answers than are
+    there or are asked for now. Nothing where that is so of the baseline, which all are held against. `at` says where a file of the plan
+    lies."""
+    asked = jobs[path]
+    record = find(at(path), SCORE, asked, unreadable, (), False)
+    if not record.is_there:
+        return record
+    done, known = standing.told(record.facts), json.loads(record.facts.get("made_from") or "{}")
+    keys = standing.settings({**done, "techniques": None}, {**asked, "techniques": None})
+    scored = {entry["technique"]: entry for entry in done.get("techniques", ())}
+
+    def is_of_others(entry: Mapping) -> bool:
+        answers = entry["evaluate"]
+        if entry["technique"] not in scored:  # not yet
+            return entry["is_baseline"]
+        now, said = records.seal_of(at(answers)), standing.told(records.facts_of(at(answers)))
+        is_asked = not said or not standing.settings(said, jobs[answers])
+        return scored[entry["technique"]] != entry or known.get(answers, now) != now or not is_asked
+
+    others = [entry for entry in asked.get("techniques", ()) if is_of_others(entry)]
+    if not keys and any(entry["is_baseline"] for entry in others):
+        keys = [standing.ANSWERS]
+    names = {entry["technique"] for entry in others}
+    rows = [row for row in record.rows if row["technique"] not in names]
+    if keys or not rows:
+        return _held(record, SCORE, keys or [standing.ANSWERS])
+    return replace(record, rows=rows, left_out=sorted(names))
+
+
+def _held(record: records.Record, table: Table, keys: Sequence[str]) -> records.Record:
+    """A record, or, where keys of its specification are others by now, what stands for it."""
+    return records.absent(table, NOT_RUN, standing.left_out(keys), keys) if keys else record
 
 
 def check_writer(path: str, record: records.Record, asked: Mapping) -> None:
     """Raise RecordError for a record of another cell or run, which somebody put in this one's place; other settings make it outdated."""
-    told = tables.told(record)
+    told = standing.told(record.facts)
     for key in WHOSE:
         if told.get(key) != asked.get(key):
             whose, wanted = ("/".join(str(one[key]) for key in WHOSE if one.get(key) is not None) for one in (told, asked))
             raise records.RecordError(f"{path}: is of {whose or 'another job'}, not of {wanted}; delete it and run again")
 
 
-def find(path: str, table: Table, asked: Mapping, unreadable: dict[str, None], without: Collection[str] = ()) -> records.Record:
+def find(
+    path: str, table: Table, asked: Mapping, unreadable: dict[str, None], without: Collection[str] = (), is_held: bool = True
+) -> records.Record:
     """A record of the job whose specification would be `asked`; that of its failure, where it is to be made anew (records.failed); or what
-    stands for one that is not there. The columns `without` are left empty."""
+    stands for one that is not there, or, where it `is_held` to that, of other settings. The columns `without` are left empty."""
     for at in (Path(path), records.failed(path)):
         if at.exists():
             try:
                 record = records.read(at, table, without)
                 check_writer(path, record, asked)
-                return record
+                return _held(record, table, standing.settings(standing.told(record.facts), asked)) if is_held else record
             except records.RecordError as error:
                 unreadable[str(error)] = None
                 return records.absent(table, FAILED, str(error))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from speedgrid.report import trust, units
+from speedgrid.report import answer, trust, units
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
@@ -38,6 +38,8 @@ def _group(group: Group, headline: Markup) -> str:
     lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
     if len(group.engaged) and (points := trust.open_points(group)):
         lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
+    if notes := answer.standing_notes(group.rows.to_dict("records")):
+        lines += [*(f"- {_text(note.striptags())}" for note in notes), ""]
     lines += [_line([tr(head) for head in HEADS]), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     memory = units.scale("B", group.rows.memory_peak)
     against = None if group.baseline is None else group.baseline.bits_per_byte

@@ -41,7 +41,7 @@ from speedgrid.report import (
     units,
 )
 from speedgrid.report import compared as compared_words
-from speedgrid.report.answer import answer
+from speedgrid.report.answer import answer, standing_notes
 from speedgrid.report.charts import base, devices, money
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
 from speedgrid.report.tables import KEYS, Group, each, groups
@@ -247,6 +247,8 @@ def build(
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
+        "standing": standing_notes(named),
+        "others": study.get("others", ""),
         "failures": failures.kinds(named),
         "sides": sides,
         "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],

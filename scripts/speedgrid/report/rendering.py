@@ -15,7 +15,7 @@ from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import catalogues, collect, language, markdown, page, pictures
 from speedgrid.report.together import Told, without_plan
-from speedgrid.schema import AXES, POINTS, RUNS, SCORE, STATE, SUMMARY
+from speedgrid.schema import AXES, NOT_RUN, POINTS, RUNS, STATE, SUMMARY
 
 SOURCES = Path(__file__).resolve().parents[3] / "report"
 FILES = {
@@ -36,15 +36,18 @@ def read(plan: Mapping, summary: Path, points: Path, runs: Path, at: Callable[[s
 def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dict], at: Callable[[str], str]) -> Told:
     """The same of the rows of the tables."""
     jobs = plan["jobs"]
-    of_cells = [(tuple(cell[axis] for axis in AXES), runs_of(cell, jobs, at)) for cell in plan["cells"]]
+    # What is there of a cell that the summary counts as not measured is of something else than the study has now.
+    waiting = {tuple(row[axis] for axis in AXES) for row in summary if row["status"] == NOT_RUN}
+    keys = [(tuple(cell[axis] for axis in AXES), cell) for cell in plan["cells"]]
+    of_cells = [(key, runs_of(cell, jobs, at)) for key, cell in keys if key not in waiting]
     paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
     return Told(
-        plan["study"],
+        {**plan["study"], "others": collect.not_in_plan(plan, at)},
         summary,
         runs,
         [row for _, own in of_cells for row in replies_of(own)],
         points,
-        [row for path in paths for row in collect.find(at(path), SCORE, jobs[path], {}).rows],
+        [row for path in paths for row in collect.find_score(path, jobs, {}, at).rows if tuple(row[axis] for axis in AXES) not in waiting],
         {key: state for key, own in of_cells if (state := state_of(own))},
     )
 

@@ -19,7 +19,6 @@ from typing import Any, cast
 import pandas as pd
 
 from speedgrid import ceilings, noise, stats
-from speedgrid.comparison import flat
 from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.records import Record
@@ -57,7 +56,7 @@ class CellRecords:
     requests: Record | None = None
     reference: Record | None = None
     score: Record | None = None
-    asked: Sequence[tuple[Record, Mapping]] = ()  # every record, with the specification that its job would have now
+    outdated: Sequence[str] = ()  # what has changed since (standing.py): what its records say, and what is left out of them
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
     point: int | None = None  # of a cell that ran at several sizes, the one that its figures are of
 
@@ -248,7 +247,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         "reason": cell.reason,
         "replies": len(cell.all_replies) if judged else len(cell.replies),
     }
-    row["outdated"] = ", ".join(_outdated(cell))
+    row["outdated"] = ", ".join(cell.outdated)
     row["quality_meaningful"] = cell.prepared.rows[0]["quality_meaningful"]
     row["dequantized_from"] = cell.prepared.facts.get("dequantized_from")
     row |= _quality(cell)
@@ -266,18 +265,6 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= _ceilings(cell, row)
         row |= _pays(cell, baseline, judged)
     return row
-
-
-def _outdated(cell: CellRecords) -> list[str]:
-    """The keys that the study or a file of the user's has otherwise by now, for anything that the cell's figures come from: Snakemake does
-    again what changed, unless it looks at times alone (`--rerun-triggers mtime`) or has forgotten what it ran."""
-    both = [(flat(asked), flat(told(record))) for record, asked in cell.asked]
-    return sorted({key for asked, done in both for key in asked.keys() | done.keys() if asked.get(key) != done.get(key)})
-
-
-def told(record: Record) -> dict:
-    """The specification of the job that wrote a record."""
-    return json.loads(record.facts.get("job") or "{}")
 
 
 def reply_figures(reply: Mapping) -> dict:

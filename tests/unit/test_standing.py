@@ -1,0 +1,362 @@
+"""Whether a result stands: Snakemake's plan, estimates, tables and all outputs ask the same, and none shows a figure as that of what was
+not measured."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import records_factory as made
+from report_data import quick_parts
+from speedgrid import comparison, environments, foreseen, planning, records, standing
+from speedgrid.report import collect, language, markdown, page, rendering, tables
+from speedgrid.report.answer import answer
+from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, SCORE, SUMMARY, WARMUP
+from speedgrid.study import validate
+
+import studies
+
+sys.path.insert(0, str(studies.ROOT / "scripts"))
+import advise  # noqa: E402
+
+BASELINE, SDPA = made.DEFAULT_CELLS[0], made.DEFAULT_CELLS[1]
+QUANTIZED = next(cell for cell in made.DEFAULT_CELLS if cell.transform and cell.status == "ok")
+CELL = "results/cpu/generate/tiny/baseline"
+
+
+# Specification, code and environment
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted", "changed"),
+    [
+        ({"job": '{"a": {"b": 1}}', "code": "x", "recipe": "r"}, ({"a": {"b": 1}}, "x", "r"), []),
+        ({"job": '{"a": {"b": 2}, "c": 3}', "code": "x", "recipe": "r"}, ({"a": {"b": 1}}, "x", "r"), ["a.b", "c"]),
+        ({"job": "{}", "code": "y", "recipe": "r"}, ({}, "x", "r"), ["code"]),
+        ({"job": "{}", "code": "x", "recipe": "q"}, ({}, "x", "r"), ["environment"]),
+        ({"job": "{}", "code": "x", "recipe": "r"}, ({}, "x", ""), ["environment"]),
+        # What an older speedgrid wrote does not say its code; and of a plan of before no code is known.
+        ({"job": "{}"}, ({}, "x", ""), ["code"]),
+        ({"job": "{}"}, ({}, None, None), []),
+    ],
+)
+def test_a_result_stands_where_it_would_be_made_as_it_was(facts, wanted, changed):
+    assert standing.changed(facts, standing.Wanted(*wanted)) == changed
+
+
+RECIPE = """# words
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+      - torch==2.13.0
+      - numpy==2.2.6 # why
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "is_same"),
+    [
+        (RECIPE.replace("# words", "# other words").replace(" # why", ""), True),
+        ("dependencies:\n- pip\n- python=3.11\n- pip: [numpy==2.2.6, torch==2.13.0]\nchannels: [conda-forge]\nname: mine\n", True),
+        (RECIPE.replace("2.13.0", "2.13.1"), False),
+        (RECIPE.replace("python=3.11", "python=3.12"), False),
+        (RECIPE.replace("[conda-forge]", "[defaults]"), False),
+        (RECIPE + "      - tqdm==1\n", False),
+    ],
+)
+def test_of_an_environment_file_what_it_asks_for_counts(tmp_path, text, is_same):
+    (tmp_path / "a.yaml").write_text(RECIPE)
+    (tmp_path / "b.yaml").write_text(text)
+    assert (environments.recipe_hash(tmp_path / "a.yaml") == environments.recipe_hash(tmp_path / "b.yaml")) == is_same
+    before = environments.recipe_hash(tmp_path / "a.yaml")
+    (tmp_path / "a.post-deploy.sh").write_text("make\n")
+    assert environments.recipe_hash(tmp_path / "a.yaml") != before
+    assert environments.recipe_hash(tmp_path / "none.yaml") == ""
+
+
+# What is there of a plan
+
+
+def grid(**changes) -> planning.Grid:
+    study = studies.small() | {"gpus": {"cpu": {"device": "cpu"}}}
+    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", "sdpa"], "runs": 1, "baseline_runs": 1} | changes
+    study["experiments"]["generate"]["evaluate"] = {"positions": 0, "tasks": []}
+    study = validate(study, studies.schema("study"), "my.yaml")
+    registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
+    return planning.Grid(study, registry, "my.yaml")
+
+
+ROWS = {
+    MODEL: {"model": "tiny", "checkpoint_bytes": 1, "checkpoint_sha256": "ab" * 32},
+    WARMUP: {"cold_start_s": 1.0},
+    MEASURE: {"reply": 1, "reply_s": 1.0},
+    EVALUATE: {"bytes": 10, "nats": 5.0},
+}
+
+
+def write(planned: planning.Grid, **more) -> None:
+    """Every record of a plan, as its jobs would write it; `more` are other facts."""
+    for record in planned.kept.jobs:
+        table = {"prepared": MODEL, "warmup": WARMUP, "evaluate": EVALUATE}.get(Path(record).stem, MEASURE)
+        if "probe" not in record and "score" not in record:
+            facts = {"job": planned.kept.specification(record), "code": planned.kept.code(record), "recipe": ""} | more
+            records.write(record, table, [{"status": "ok", "reason": ""} | ROWS[table]], facts)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(foreseen.environments, "runs", lambda folder: True)
+    return tmp_path
+
+
+def left(planned: planning.Grid) -> dict[str, tuple[bool, bool]]:
+    """Of each technique what a run has yet to do, by the estimate: measure it, and tell its quality."""
+    cells = foreseen.Left.of(planned).cells
+    return {cell.technique: (work.is_measured, work.scored_tokens > 0) for cell, _, work in cells}
+
+
+BOTH = {"baseline": (True, True), "sdpa": (True, True)}
+
+
+def test_an_estimate_counts_what_is_not_there_or_is_of_something_else(place):
+    planned = grid()
+    assert left(planned) == BOTH
+    write(planned)
+    assert left(grid()) == {}
+    assert left(grid(dtype="bfloat16")) == BOTH
+    assert left(grid(replies=5)) == {"baseline": (True, False), "sdpa": (True, False)}
+    write(planned, code="older")
+    assert left(grid()) == BOTH
+    write(planned)
+    Path(f"{CELL}/evaluate.parquet").unlink()
+    assert left(grid()) == {"baseline": (False, True)}
+    Path("models/tiny/prepared.parquet").unlink()
+    assert left(grid()) == BOTH
+
+
+def test_once_snakemake_has_planned_its_plan_is_what_is_left(place):
+    planned = grid()
+    write(planned)
+    files = [f"{CELL}/measure.parquet", "results/report.html"]
+    planned._run._workflow = SimpleNamespace(dag=SimpleNamespace(needrun_jobs=lambda: [SimpleNamespace(output=files)]))
+    assert left(planned) == {"baseline": (True, False)}
+
+
+def test_the_environment_of_a_result_is_held_against_its_file(place):
+    planned = grid()
+    write(planned)
+    planned.kept._uses_environments = True
+    assert planned.kept.changed(f"{CELL}/measure.parquet") == ["environment"]
+    planned.kept._changed.clear()
+    write(planned, recipe=environments.recipe_hash(environments.files()["transformers"]))
+    assert planned.kept.changed(f"{CELL}/measure.parquet") == []
+
+
+def test_what_cannot_be_told_is_left_to_snakemake(place):
+    planned = grid()
+    write(planned)
+    Path(f"{CELL}/measure.parquet").write_bytes(b"not Parquet")
+    assert planned.kept.changed(f"{CELL}/measure.parquet") is None
+    assert planned.kept.changed("results/of/no/plan.parquet") is None
+    assert planned.kept.changed("results/cpu/probe.parquet") is None
+
+
+# Tables
+
+
+def rows_of(tmp_path, change=None, cells=(BASELINE, SDPA, QUANTIZED), today=None, **facts) -> dict[str, dict]:
+    """The summary of a group by technique, for which `change(grid, jobs)` changes what jobs would be told now."""
+    plan = made.write_group(tmp_path, cells)
+    jobs = made.Jobs()
+    if change:
+        change(plan, jobs)
+    found = tables.summary_rows([collect.read_cell(cell, jobs, {}, {}, today) for cell in plan])
+    return {row["technique"]: row for row in found}
+
+
+def test_a_cell_of_other_settings_is_not_measured_yet_and_says_which_settings(tmp_path):
+    """It had the label of the study's present settings, and the figures of the others."""
+
+    def change(plan, jobs):
+        jobs[f"{plan[1]['folder']}/measure.parquet"] = made.JOB | {"options": {"dtype": "bfloat16"}}
+
+    rows = rows_of(tmp_path, change)
+    assert (rows["sdpa"]["status"], rows["sdpa"]["rate"], rows["sdpa"]["outdated"]) == (NOT_RUN, None, "options.dtype")
+    assert rows["sdpa"]["reason"] == "made with other settings than the study has now (options.dtype); run the study again"
+    assert rows["baseline"]["rate"] == pytest.approx(48, rel=0.05)
+    (said,) = standing.sentences(rows.values())
+    assert said.startswith("Left out, because the study has other settings, weights or answers by now (options.dtype): SDPA.")
+
+
+def test_a_model_of_another_origin_takes_all_its_cells_with_it(tmp_path):
+    def change(plan, jobs):
+        jobs[plan[0]["model_record"]] = made.JOB | {"entry": {"local": "elsewhere"}}
+
+    rows = rows_of(tmp_path, change)
+    assert {row["status"] for row in rows.values()} == {NOT_RUN}
+    assert {row["outdated"] for row in rows.values()} == {"entry.local"}
+    assert {row["bits_per_byte"] for row in rows.values()} == {None}
+
+
+def test_quality_of_other_settings_is_left_out_and_the_speed_stays(tmp_path):
+    def change(plan, jobs):
+        jobs[f"{plan[1]['folder']}/evaluate.parquet"] = made.JOB | {"evaluate": made.EVALUATED | {"max_bytes": 5}}
+
+    row = rows_of(tmp_path, change)["sdpa"]
+    assert row["rate"] is not None
+    assert (row["bits_per_byte"], row["quality_status"], row["kl_divergence"], row["accuracy"]) == (None, NOT_RUN, None, None)
+    assert row["outdated"] == "evaluate.max_bytes"
+
+
+def rewrite(path: str, table, rows: dict | None = None, **facts) -> None:
+    record = records.read(path, table)
+    records.write(path, table, [row | (rows or {}) for row in record.rows], record.facts | facts)
+
+
+def test_a_model_that_was_prepared_anew_with_other_weights_leaves_out_what_was_measured_of_the_others(tmp_path):
+    """A run that stops after the model is prepared leaves measurements of the weights before."""
+    plan = made.write_group(tmp_path, [BASELINE, SDPA])
+    rewrite(plan[0]["model_record"], MODEL, {"checkpoint_sha256": "cd" * 32})
+    rows = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])
+    assert {(row["status"], row["outdated"]) for row in rows} == {(NOT_RUN, "weights")}
+    rewrite(plan[0]["model_record"], MODEL, {"checkpoint_sha256": "ab" * 32})
+    assert {row["status"] for row in tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])} == {"ok"}
+
+
+def test_a_checkpoint_that_was_made_from_other_weights_leaves_out_its_cell(tmp_path):
+    plan = made.write_group(tmp_path, [BASELINE, QUANTIZED])
+    record = plan[1]["checkpoint_record"]
+    rewrite(record, made.CHECKPOINT, made_from=json.dumps({plan[0]["model_record"]: "cd" * 32}))
+    rows = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])
+    assert [(row["status"], row["outdated"]) for row in rows] == [("ok", ""), (NOT_RUN, "weights")]
+
+
+def scored(tmp_path) -> tuple[list[dict], dict]:
+    """A group whose scores say what they were made from, and what its jobs would be told."""
+    plan = made.write_group(tmp_path, [BASELINE, SDPA])
+    answers = {cell["technique"]: f"{cell['folder']}/evaluate.parquet" for cell in plan}
+    told = made.JOB | {
+        "techniques": [{"technique": name, "evaluate": path, "is_baseline": name == "baseline"} for name, path in answers.items()]
+    }
+    made_from = {path: records.seal_of(path) for path in answers.values()}
+    rewrite(plan[0]["score"], SCORE, job=json.dumps(told), made_from=json.dumps(made_from))
+    return plan, made.Jobs({plan[0]["score"]: told})
+
+
+@pytest.mark.parametrize(("whose", "left_out"), [("sdpa", {"sdpa"}), ("baseline", {"baseline", "sdpa"})])
+def test_scores_of_other_answers_than_are_there_are_left_out(tmp_path, whose, left_out):
+    """Where a run stops between the answers and their scores; what is held against the baseline's stands with these."""
+    plan, jobs = scored(tmp_path)
+
+    def found() -> dict[str, tuple]:
+        rows = tables.summary_rows([collect.read_cell(cell, jobs) for cell in plan])
+        return {row["technique"]: (row["accuracy"], row["outdated"]) for row in rows}
+
+    whole = found()
+    assert all(accuracy and not outdated for accuracy, outdated in whole.values())
+    path = next(f"{cell['folder']}/evaluate.parquet" for cell in plan if cell["technique"] == whose)
+    rewrite(path, EVALUATE, ended_at="2025-03-01T11:00:00+00:00")
+    assert found() == {name: (None, "answers") if name in left_out else whole[name] for name in whole}
+    shown = collect.find_score(plan[0]["score"], jobs, {}).rows
+    assert not {row["technique"] for row in shown} & left_out
+
+
+def test_a_technique_that_is_new_in_the_study_is_not_scored_yet_and_takes_no_score_of_others_away(tmp_path):
+    plan, jobs = scored(tmp_path)
+    new = {"technique": "new", "evaluate": f"{tmp_path}/evaluate.parquet", "is_baseline": False}
+    jobs[plan[0]["score"]] = jobs[plan[0]["score"]] | {"techniques": [*jobs[plan[0]["score"]]["techniques"], new]}
+    rows = tables.summary_rows([collect.read_cell(cell, jobs) for cell in plan])
+    assert all(row["accuracy"] and not row["outdated"] for row in rows)
+
+
+def older(tmp_path) -> dict[str, dict]:
+    """A group of which one cell was measured by other code than there is now."""
+    plan = made.write_group(tmp_path, [BASELINE, SDPA])
+    for cell, code in zip(plan, ("now", "before"), strict=True):
+        rewrite(f"{cell['folder']}/measure.parquet", MEASURE, code=code)
+    today = standing.Today(made.JOBS, {f"{cell['folder']}/measure.parquet": "now" for cell in plan})
+    return {row["technique"]: row for row in tables.summary_rows([collect.read_cell(cell, made.JOBS, {}, {}, today) for cell in plan])}
+
+
+def test_figures_of_older_code_are_shown_and_said_to_be_so(tmp_path):
+    rows = older(tmp_path)
+    assert all(row["rate"] is not None for row in rows.values())
+    assert {name: row["outdated"] for name, row in rows.items()} == {"baseline": "", "sdpa": "code"}
+    assert standing.sentences(rows.values()) == [
+        "Measured by older code of speedgrid, or in an older version of an environment: 1 of 2 cells (SDPA). Run the study again."
+    ]
+
+
+# All outputs say it, in the same words
+
+
+def left_out(tmp_path) -> dict[str, dict]:
+    def change(plan, jobs):
+        jobs[f"{plan[1]['folder']}/measure.parquet"] = made.JOB | {"options": {"dtype": "bfloat16"}}
+
+    return rows_of(tmp_path, change, (BASELINE, SDPA))
+
+
+@pytest.mark.parametrize("kind", [older, left_out])
+def test_page_summary_terminal_advice_and_comparison_say_it_in_one_sentence(tmp_path, kind, capsys):
+    rows = list(kind(tmp_path).values())
+    (said,) = standing.sentences(rows)
+    (group,) = tables.groups(rows, [])
+    assert said in [str(warning) for warning in answer(group).warnings]
+    html = page.render(quick_parts(), made.study(), rows, [], [])
+    assert said in html
+    text = markdown.summary(made.study(), [(group, answer(group).headline)], [], [])
+    assert said.partition(":")[0] in text
+    collect.Gathered(rows, [], [], []).write(*(tmp_path / f"{name}.parquet" for name in ("summary", "points", "runs")))
+    assert said in capsys.readouterr().out
+    key, guide, ask = ("local", "generate", "stdlib-llama"), advise.Guide(rows, "mine.yaml"), advise.Ask("latency")
+    assert said in advise.as_text(key, guide, ask)
+    assert advise.as_json(key, guide, ask)["notes"] == [said]
+    sides = [comparison.Results(name, rows) for name in ("A", "B")]
+    assert any(said.removesuffix(".") in note for note in comparison.compare(*sides).notes)
+    with language.spoken(quick_parts().languages["ja"]):
+        assert said not in str(answer(group).warnings)
+
+
+def test_where_nothing_is_left_of_a_group_the_page_says_why(tmp_path):
+    def change(plan, jobs):
+        jobs[plan[0]["model_record"]] = made.JOB | {"entry": {"local": "elsewhere"}}
+
+    rows = list(rows_of(tmp_path, change).values())
+    (group,) = tables.groups(rows, [])
+    assert "(entry.local)" in str(answer(group).warnings)
+
+
+def test_replies_and_scores_of_what_is_left_out_are_not_on_the_page(tmp_path, monkeypatch):
+    plan, jobs = scored(tmp_path)
+    jobs[f"{plan[1]['folder']}/measure.parquet"] = made.JOB | {"options": {"dtype": "bfloat16"}}
+    document = {"study": made.study(), "cells": plan, "jobs": jobs}
+    gathered = collect.gather(document)
+    told = rendering._told(document, gathered.summary, gathered.points, gathered.runs, str)
+    assert {row["technique"] for row in told.replies} == {"baseline"}
+    assert {row["technique"] for row in told.scores} - {None} == {"baseline"}
+
+
+def test_advise_says_that_the_study_was_edited_since_its_tables_were_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = (studies.ROOT / "studies/shape-1b.yaml").read_text()
+    Path("mine.yaml").write_text(study)
+    sha256 = planning.study_hash("mine.yaml")
+    assert advise.edited(sha256, "mine.yaml") == []
+    Path("mine.yaml").write_text(study + "\n# a comment\n")
+    assert advise.edited(sha256, "mine.yaml") == []
+    Path("mine.yaml").write_text(study.replace("replies: 20", "replies: 21"))
+    assert advise.edited(sha256, "mine.yaml")[0].startswith("mine.yaml has changed since these tables were made")
+    os.unlink("mine.yaml")
+    assert "these tables are of what the study said when they were made" in advise.edited(sha256, "mine.yaml")[0]
+    assert advise.edited("", "mine.yaml") == advise.edited(sha256, "") == []
+
+
+def test_the_columns_are_declared_so_that_older_tables_are_read():
+    assert "outdated" in {column.name for column in SUMMARY.columns}
+    assert all(column.newer for column in MEASURE.facts if column.name in ("code", "recipe", "made_from"))
