@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from speedgrid.schema import SCHEMA_VERSION, Column, Table
@@ -33,7 +33,7 @@ class Record:
     rows: list[dict]
     facts: dict
     is_there: bool = True  # False for one in the place of a file that is missing, cannot be read, or is of something else
-    seal: str = ""  # the hash of all its bytes; empty where the file has none
+    seal: str = field(default="", compare=False)  # the hash of all its bytes; empty where the file has none
     # Of one in the place of a file of other settings: the keys that differ. Of scores: the techniques that are not in its rows.
     left_out: Sequence[str] = ()
 

@@ -81,9 +81,9 @@ class Run:
 
     @property
     def files_to_make(self) -> frozenset[str] | None:
-        """The files that its jobs are yet to make; None until Snakemake has planned."""
+        """The files that the jobs of this run make or have made, also those of a dry run; None until Snakemake has planned."""
         dag = getattr(self._workflow, "dag", None)
-        return None if dag is None else frozenset(str(file) for job in dag.needrun_jobs() for file in job.output)
+        return None if dag is None else frozenset(str(file) for job in dag.needrun_jobs(exclude_finished=False) for file in job.output)
 
     @property
     def found_nothing_to_do(self) -> bool:
@@ -283,8 +283,9 @@ def _or_results_say(known: Callable) -> Callable:
 def _said_by_results(persistence, files: list) -> list[str] | None:
     """What has changed by what all of these files say, None where one of them says nothing."""
     changed = getattr(getattr(persistence.dag, "workflow", None), "speedgrid_changed", None)
-    said = [changed(str(file)) for file in files] if changed else [None]
-    return None if not said or None in said else [key for keys in said for key in keys]
+    said = [changed(str(file)) for file in files] if changed else []
+    known = [keys for keys in said if keys is not None]
+    return [key for keys in known for key in keys] if said and len(known) == len(said) else None
 
 
 # Between jobs

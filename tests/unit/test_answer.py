@@ -218,14 +218,6 @@ def test_what_a_quantization_left_out_and_positions_beyond_the_models_are_said(t
     assert "quantizes" not in warnings
 
 
-def test_figures_from_before_a_change_of_the_study_are_named(tmp_path):
-    other = json.dumps({"seed": 1, "settings": {"replies": 5}})
-    cells = [BASELINE, replace(SDPA, facts={"job": other}), replace(COMPILED, facts={"job": other})]
-    _, _, warnings = said(tmp_path, cells)
-    told = "Made or measured with other settings than the study has now (seed, settings.replies): SDPA and torch.compile (static cache)."
-    assert warnings.count("other settings") == warnings.count(told) == 1
-
-
 def test_many_disturbed_runs_are_one_sentence(tmp_path):
     facts = {"disturbed": "other processes used 31 % of the CPUs", "shared": True}
     busy = [replace(cell, facts=facts) for cell in (BASELINE, SDPA, COMPILED)]

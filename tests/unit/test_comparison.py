@@ -326,7 +326,7 @@ def test_what_differs_in_machine_packages_and_settings(tmp_path):
 
 def test_cells_of_another_checkpoint_or_number_format_are_marked(tmp_path):
     a = results_folder(tmp_path / "a", cells(x=50))
-    b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", facts={"checkpoint_sha256": "cd" * 32})])
+    b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", transform=True, facts={"checkpoint_sha256": "cd" * 32})])
     found = compared(a, b)
     assert {change.technique: change.differs for change in found.cells} == {"baseline": (), "x": ("checkpoint_sha256",)}
     assert ("checkpoint_sha256", 1) in [(d.what, d.cells) for d in found.differences]

@@ -561,7 +561,7 @@ A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n   
         ("run(['python', '-c', 'from speedgrid.a import g; g()'])", {"f", "g", "h", "C", "VALUE"}),
         ("from speedgrid.a import g\nif __name__ == '__main__':\n    g()", {"g"}),
         ("from speedgrid.b import f\nf()", {"f", "g"}),
-        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import C\ndef f(x: \"C\"): pass\nf(1)", set()),
+        ('from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import C\ndef f(x: "C"): pass\nf(1)', set()),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import g\ng()", {"g"}),
     ],
 )

@@ -3,10 +3,10 @@ not measured."""
 
 import json
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import advise
 import pytest
 import records_factory as made
 from report_data import quick_parts
@@ -17,9 +17,6 @@ from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, SCORE, SUMMARY, 
 from speedgrid.study import validate
 
 import studies
-
-sys.path.insert(0, str(studies.ROOT / "scripts"))
-import advise  # noqa: E402
 
 BASELINE, SDPA = made.DEFAULT_CELLS[0], made.DEFAULT_CELLS[1]
 QUANTIZED = next(cell for cell in made.DEFAULT_CELLS if cell.transform and cell.status == "ok")
@@ -143,7 +140,7 @@ def test_once_snakemake_has_planned_its_plan_is_what_is_left(place):
     planned = grid()
     write(planned)
     files = [f"{CELL}/measure.parquet", "results/report.html"]
-    planned._run._workflow = SimpleNamespace(dag=SimpleNamespace(needrun_jobs=lambda: [SimpleNamespace(output=files)]))
+    planned._run._workflow = SimpleNamespace(dag=SimpleNamespace(needrun_jobs=lambda exclude_finished: [SimpleNamespace(output=files)]))
     assert left(planned) == {"baseline": (True, False)}
 
 

@@ -157,9 +157,7 @@ def read_cell(
 class _Reading:
     """Reads the records of a cell, one after another, and gathers what has changed since they were written."""
 
-    def __init__(
-        self, cell: Mapping, jobs: Mapping, today: standing.Today, unreadable: dict[str, None], shared: dict[str, records.Record]
-    ):
+    def __init__(self, cell: Mapping, jobs: Mapping, today: standing.Today, unreadable: dict[str, None], shared: dict[str, records.Record]):
         self._cell, self._jobs, self._today, self._unreadable, self._shared = cell, jobs, today, unreadable, shared
         self.found: dict[str, records.Record] = {}
         self.outdated: set[str] = set()

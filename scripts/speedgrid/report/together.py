@@ -167,7 +167,14 @@ def _study(sides: Sequence[tuple[str, Told, Mapping[str, str]]]) -> dict:
         of_sides = [(named, told.study.get(key, {})) for _, told, named in sides]
         joined[key] = {named[gpu]: entry for named, entries in of_sides for gpu, entry in entries.items() if gpu in named}
     # Of models and techniques two studies may have others by one name: those of a group are in its Origin.
-    return joined | {"experiments": experiments, "models": {}, "techniques": {}, "compare_with": "", "others": "", "origins": _origins(sides)}
+    return joined | {
+        "experiments": experiments,
+        "models": {},
+        "techniques": {},
+        "compare_with": "",
+        "others": "",
+        "origins": _origins(sides),
+    }
 
 
 def _origins(sides: Sequence[tuple[str, Told, Mapping[str, str]]]) -> dict[GroupKey, Origin]:
