@@ -227,7 +227,8 @@ class Code:
         parts = [part for statement in _body(ast.parse(path.read_text(encoding="utf-8"))) for part in _parts(statement)]
         module = Module()
         for part in parts:
-            if _is_import(part):
+            # Also under a condition, as of type checkers, or where a package may be missing.
+            if not isinstance(part, (*FUNCTIONS, ast.ClassDef)):
                 for bound, target in self.imports(part, str(path)):
                     module.imported.setdefault(bound, []).append(target)
         bound_here = {bound for part in parts if not _is_import(part) for bound in _binds(part)}

@@ -164,9 +164,9 @@ CONCERNS = {
     | in_experiments(*TRAINING)
     | of_engine("llamacpp")
     | {"aggregate", "render_report"},
-    # The page keeps its charts in a folder with a mark, too.
-    "checkpoints": EVERY_MEASUREMENT | {"render_report"},
-    "files": EVERY_MEASUREMENT | {"render_report"},
+    # The page keeps its charts in a folder with a mark, too; and tables leave out what is of other weights of the user's than are there.
+    "checkpoints": EVERY_MEASUREMENT | {"render_report", "aggregate"},
+    "files": EVERY_MEASUREMENT | {"render_report", "aggregate"},
     "inputs": set(),
     "comparison": {"render_report"},
     "durations": {"render_report"},
@@ -185,7 +185,7 @@ CONCERNS = {
     "gguf_origin": {"prepare_model", "quantize gguf"},
     "monitor": WATCHED,
     "noise": {"aggregate", "render_report"},
-    "outcomes": EVERY_MEASUREMENT | {"render_report"},
+    "outcomes": EVERY_MEASUREMENT | {"render_report", "aggregate"},
     "probe": {"probe"},
     "progress": set(),
     "raised": of_engine("vllm") | {"quantize gguf"},
@@ -394,7 +394,7 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
     [
         ("speedgrid/ceilings.py", "measured_facts", of("measure") & in_experiments(*GENERATE)),
         ("speedgrid/ceilings.py", "break_even", {"aggregate"}),
-        ("speedgrid/standing.py", "flat", {"aggregate", "render_report"}),
+        ("speedgrid/standing.py", "flat", {"aggregate", "render_report", "write_plan"}),
         ("speedgrid/comparison.py", "compare", {"render_report"}),
         ("speedgrid/corpus.py", "training_text", of("prepare_model", "quantize") | in_experiments(*TRAINING)),
         ("speedgrid/stats/stopping.py", "stop", {"measure transformers auto"}),
