@@ -29,7 +29,9 @@ def used(project: Path, env: str, script: str, arguments: list[str], notes: Path
         if not name.startswith("<"):
             called.add((module, name.partition(".")[0]))
     opened = {what.removeprefix(f"{project}/") for kind, what in lines if kind == "open"}
-    return called, {path for path in opened if path.partition("/")[0] not in ("results", "models", ".git", ".commit", ".snakemake", ".speedgrid")}
+    return called, {
+        path for path in opened if path.partition("/")[0] not in ("results", "models", ".git", ".commit", ".snakemake", ".speedgrid")
+    }
 
 
 def derived(script: str, told=(), cut=()) -> set[tuple[str, str]]:
