@@ -88,3 +88,13 @@ def test_every_fault_names_tests_that_are_there():
         assert named, f"{fault}: names no test"
         for name, file in named:
             assert f"\ndef {name}(" in (planning.ROOT / file).read_text(encoding="utf-8"), f"{fault}: {file} has no {name}"
+
+
+def test_the_version_is_the_same_wherever_it_is_said():
+    """`--version` and the wheel have the launcher's."""
+    launcher, citation, changes = (
+        (planning.ROOT / name).read_text(encoding="utf-8") for name in ("speedgrid", "CITATION.cff", "CHANGELOG.md")
+    )
+    (version,) = re.findall(r'^__version__ = "(.*)"$', launcher, re.MULTILINE)
+    assert yaml.safe_load(citation)["version"] == version
+    assert re.findall(r"^## (\S+)", changes, re.MULTILINE)[0] == version
