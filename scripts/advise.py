@@ -16,11 +16,11 @@ from typing import cast
 
 from speedgrid import commands, planning, records, standing, study
 from speedgrid.report import catalogues, command, language
-from speedgrid.report.advice import BY_SPEED, GB, STARTS_PER, Advice, Ask
-from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, outcome, seeks_largest
+from speedgrid.report.advice import BY_SPEED, GB, STARTS_PER, Advice, Ask, uneven
+from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, outcome, seeks_largest, uneven_ratios
 from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
-from speedgrid.schema import SUMMARY
+from speedgrid.schema import SUMMARY, by_group
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
 AXES = {"gpu": "gpu", "task": "experiment", "model": "model"}
@@ -31,7 +31,7 @@ def main() -> int:
     ask = Ask(arguments.goal, arguments.vram and arguments.vram * GB, arguments.max_loss, arguments.starts, arguments.price)
     try:
         folder = results_folder(Path(arguments.results or "results"))
-        found = chosen(groups(records.read(folder / "summary.parquet", SUMMARY).rows), vars(arguments))
+        found = chosen(by_group(records.read(folder / "summary.parquet", SUMMARY).rows), vars(arguments))
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
     told_of = planned(folder)
@@ -67,14 +67,6 @@ def results_folder(path: Path) -> Path:
     if folder is None:
         raise Mistake(f"{path}: has no summary.parquet; {commands.COMMAND} report makes it of what was measured so far")
     return folder
-
-
-def groups(rows: Sequence[Mapping]) -> dict[tuple[str, str, str], list[Mapping]]:
-    """The rows by gpu, experiment and model, in the order of the plan."""
-    found: dict[tuple[str, str, str], list[Mapping]] = {}
-    for row in rows:
-        found.setdefault((row["gpu"], row["experiment"], row["model"]), []).append(row)
-    return found
 
 
 def chosen(found: dict, wanted: Mapping) -> dict:
@@ -150,6 +142,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
         for one in advice.better
     ]
     told["unknown"] = guide.unknown(ask)
+    told["uneven"] = [row["technique"] for row in uneven(guide.rows)]
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
     told["notes"] = standing.sentences(guide.rows)
     return told | {"next": next_steps(guide.rows, advice, ask, command.run(guide.study_file))}
@@ -192,7 +185,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     if guide.without_figures:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
-    lines += notes(guide)
+    lines += [*notes(guide), *uneven_ratios(guide.rows)]
     steps = next_steps(guide.rows, advice, ask, command.run(guide.study_file))
     return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
 

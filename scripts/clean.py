@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from speedgrid import commands, inventory, planning, snakemake_seam
+from speedgrid.amounts import size
 from speedgrid.inventory import Found
 from speedgrid.outcomes import ModelError
 
@@ -54,31 +55,24 @@ def described(found: Found) -> list[str]:
     """A kind, where it lies, how much may be removed, and what is left there; empty where nothing is there."""
     if not (found.own or found.left):
         return []
-    lines = [
-        f"{found.kind}: {amount(found.bytes)} in {found.folder}" if found.own else f"{found.kind}: nothing to remove in {found.folder}"
-    ]
-    lines += [f"  {name}: {amount(found.sizes.get(environment, 0))}" for environment, name in found.names.items()]
+    lines = [f"{found.kind}: {size(found.bytes)} in {found.folder}" if found.own else f"{found.kind}: nothing to remove in {found.folder}"]
+    lines += [f"  {name}: {size(found.sizes.get(environment, 0))}" for environment, name in found.names.items()]
     if found.kind == "downloads":
         lines[0] = f"downloads: {found.folder}, which other programs use too; delete there what you no longer want"
     lines += [f"  left: {line}" if found.kind != "downloads" else f"  {line}" for line in found.left[:NAMED]]
     return lines + ([f"  and {len(found.left) - NAMED:,} more"] if len(found.left) > NAMED else [])
 
 
-def amount(count: int) -> str:
-    unit, size = next((unit, size) for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if count >= size or unit == "kB")
-    return f"{count / size:.1f} {unit}"
-
-
 def is_wanted(found: Found) -> bool:
     try:
-        return input(f"Remove {amount(found.bytes)} of {found.kind} in {found.folder}? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"Remove {size(found.bytes)} of {found.kind} in {found.folder}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
 
 def taken_away(found: Found) -> int:
     """Remove a kind and say so; the exit status."""
-    was = amount(found.bytes)
+    was = size(found.bytes)
     try:
         if found.kind in IN_FOLDER:
             with inventory.no_run_in(Path.cwd()):

@@ -46,8 +46,8 @@ def of_techniques(registry: Mapping, facts: readiness.Facts, only_ready: bool) -
 
 def _said(entry: Mapping, state: str, text: str) -> str:
     """The name of a technique in the report, and what is to be said of it here besides its state."""
-    more = text.removeprefix("ready").strip() if state == readiness.READY else f": {text}"
-    return f"{entry['label']} {more}".rstrip() if state == readiness.READY else f"{entry['label']}{more}"
+    label = entry["label"]
+    return f"{label} {text.removeprefix('ready').strip()}".rstrip() if state == readiness.READY else f"{label}: {text}"
 
 
 # Studies

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from speedgrid import live
-from speedgrid.durations import duration
+from speedgrid.amounts import duration
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from speedgrid import noise, stats
-from speedgrid.schema import AXES, MEASURED, NOT_RUN
+from speedgrid.schema import AXES, MEASURED, NOT_RUN, by_group, cell_of
 from speedgrid.standing import flat, sentences
 from speedgrid.stats import Estimate, Run, Speed
 from speedgrid.workload import AFTER_WARMUP
 
-KEYS = AXES
 Key = tuple[str, ...]
 
 # Cells that a note names.
@@ -81,6 +80,7 @@ class Measured:
 
     @classmethod
     def of(cls, rates: Sequence[float], disturbed: bool = False) -> "Measured":
+        """From the rates of its replies, in their order, in items a second."""
         return cls(stats.run(rates, disturbed), stats.mean(rates))
 
 
@@ -115,6 +115,11 @@ class Change:
     packages_alone: int = 0
 
     @property
+    def cell(self) -> Key:
+        """The cell that it is about."""
+        return self.gpu, self.experiment, self.model, self.technique
+
+    @property
     def lost(self) -> bool:
         """Whether it worked before and does not any more."""
         return self.status_before == "ok" and self.status_after not in ("ok", None)
@@ -132,15 +137,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
+    """What came of two results, by their names `a` and `b`: the noise between runs, of each gpu and workload, every cell that either has,
+    what differs around them, and what else has to be said, in words."""
+
     a: str
     b: str
-    noise: Mapping[tuple[str, str], Noise]  # by gpu and workload
+    noise: Mapping[tuple[str, str], Noise]
     cells: Sequence[Change]
     differences: Sequence[Difference]
     notes: Sequence[str]
 
     @property
     def counts(self) -> dict[str, int]:
+        """How many cells came out how, the most pressing first."""
         counted = Counter(change.outcome for change in self.cells)
         return {outcome: counted[outcome] for outcome in OUTCOMES if counted[outcome]}
 
@@ -182,7 +191,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     """Compare B with A; a difference of less than the share `negligible` counts as none."""
     notes: list[str] = []
     # What no job has come to yet is not there: it says nothing against what the other side has.
-    rows = [{_key(row): row for row in side.summary if row["status"] != NOT_RUN} for side in (a, b)]
+    rows = [{cell_of(row): row for row in side.summary if row["status"] != NOT_RUN} for side in (a, b)]
     for side, there in zip((a, b), rows, strict=True):
         if waiting := len(side.summary) - len(there):
             notes.append(f"{waiting:,} of {len(side.summary):,} cells of {side.name} not measured yet")
@@ -228,18 +237,14 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
 def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
     """The speed of every cell that has one: from its runs where they are there, else from its row of the summary. As on the page of that
     side, the cells of a group say together how noisy they are."""
-    groups: dict[Key, list[Mapping]] = {}
-    for row in side.summary:
-        if row["rate"] is not None and row["status"] in MEASURED:
-            groups.setdefault(tuple(row[axis] for axis in KEYS[:3]), []).append(row)
     found, stale = {}, 0
-    for rows in groups.values():
-        known = {_key(row): side.measured[_key(row)] for row in rows if side.measured.get(_key(row))}
-        there = [row for row in rows if _key(row) in known]
-        judged = noise.speeds([(_device(row), _runs(known[_key(row)])) for row in there], [row["status"] == "ok" for row in there])
+    for rows in by_group(row for row in side.summary if row["rate"] is not None and row["status"] in MEASURED).values():
+        known = {cell_of(row): side.measured[cell_of(row)] for row in rows if side.measured.get(cell_of(row))}
+        there = [row for row in rows if cell_of(row) in known]
+        judged = noise.speeds([(_device(row), _runs(known[cell_of(row)])) for row in there], [row["status"] == "ok" for row in there])
         pooled = dict(zip(known, judged, strict=True))
         for row in rows:
-            key, speed = _key(row), pooled.get(_key(row))
+            key, speed = cell_of(row), pooled.get(cell_of(row))
             if speed and not _is_of(row, speed, known[key]):
                 speed, stale = None, stale + 1
             found[key] = speed or _speed_of(row)
@@ -256,10 +261,6 @@ def _is_of(row: Mapping, speed: Speed, measured: Sequence[Measured]) -> bool:
         seen = sorted(one.run.value for one in measured)
         return len(told) == len(seen) and all(math.isclose(*pair, rel_tol=1e-6) for pair in zip(sorted(told), seen, strict=True))
     return any(math.isclose(value, row["rate"], rel_tol=1e-6) for value in (speed.value, *(one.mean for one in measured)))
-
-
-def _key(row: Mapping) -> Key:
-    return tuple(row[axis] for axis in KEYS)
 
 
 def _runs(measured: Sequence[Measured]) -> list[Run]:
@@ -317,7 +318,7 @@ def _same_runs(rows: Sequence[Mapping[Key, Mapping]], runs: Sequence[Sequence[Ma
 def _by_cell(runs: Iterable[Mapping]) -> dict[Key, set[tuple]]:
     found: dict[Key, set[tuple]] = {}
     for run in runs:
-        found.setdefault(tuple(run[axis] for axis in KEYS), set()).add(tuple(run.get(name) for name in WHICH_RUN))
+        found.setdefault(cell_of(run), set()).add(tuple(run.get(name) for name in WHICH_RUN))
     return found
 
 
@@ -325,7 +326,7 @@ def _change(
     key: Key, before: Mapping | None, after: Mapping | None, old: Speed | None, new: Speed | None, negligible: float, is_same_run: bool
 ) -> Change:
     statuses = [row["status"] if row else None for row in (before, after)]
-    known: dict = dict(zip(KEYS, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
+    known: dict = dict(zip(AXES, key, strict=True)) | {"status_before": statuses[0], "status_after": statuses[1]}
     known |= {"before": old and old.interval(), "after": new and new.interval()}
     last = after or before
     known["reason"] = (last["reason"] or "") if last else ""
@@ -345,7 +346,7 @@ def _change(
 
 def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, dict[str, Any]]:
     """What of the software differs for each cell that both sides say what it ran on: `software` and `packages_alone` of its Change."""
-    sides = [{tuple(run[axis] for axis in KEYS): _versions(run) for run in side if run["stage"] == "measure"} for side in runs]
+    sides = [{cell_of(run): _versions(run) for run in side if run["stage"] == "measure"} for side in runs]
     found = {}
     for key in sides[0].keys() & sides[1].keys():
         before, after = (side[key] for side in sides)
@@ -384,17 +385,16 @@ def _identities(cells: Iterable[Change], rows: Sequence[Mapping[Key, Mapping]]) 
     """What differs in the cells themselves, their status apart, which each cell shows."""
     found: Counter = Counter()
     for change in cells:
-        key = (change.gpu, change.experiment, change.model, change.technique)
         for name in change.differs:
             if name not in ("status", "device_name"):
-                found[(name, *(_shown(side[key].get(name)) for side in rows))] += 1
+                found[(name, *(_shown(side[change.cell].get(name)) for side in rows))] += 1
     return [Difference(name, before, after, cells=count) for (name, before, after), count in found.items()]
 
 
 def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]) -> list[Difference]:
     """Machine, versions and specifications of the jobs of both sides, where they are not the same."""
     both = set(both)
-    sides = [[run for run in runs if tuple(run[axis] for axis in KEYS) in both and run["stage"] == "measure"] for runs in (a, b)]
+    sides = [[run for run in runs if cell_of(run) in both and run["stage"] == "measure"] for runs in (a, b)]
     if not all(sides):
         return []
     found = []
@@ -410,8 +410,8 @@ def around(a: Sequence[Sequence[Mapping]], b: Sequence[Sequence[Mapping]]) -> li
     """What differs in the cells, machine, software and settings between one group on two devices; rows of schema.SUMMARY and of
     schema.RUNS of each."""
     (before, one), (after, other) = ([[{**row, "gpu": ""} for row in rows] for rows in side] for side in (a, b))
-    cells = _cells_that_differ({_key(row): row for row in before}, {_key(row): row for row in after})
-    found = _differences(one, other, set(map(_key, one)) & set(map(_key, other)))
+    cells = _cells_that_differ({cell_of(row): row for row in before}, {cell_of(row): row for row in after})
+    found = _differences(one, other, set(map(cell_of, one)) & set(map(cell_of, other)))
     named = {one.what for one in cells} | {"study", "study_sha256", "gpu"}
     return cells + [one for one in found if one.what not in named and not one.what.startswith("device.")]
 
@@ -424,9 +424,7 @@ def _cells_that_differ(before: Mapping[Key, Mapping], after: Mapping[Key, Mappin
         return bool(before[key].get(name) and after[key].get(name)) and (name != "checkpoint_sha256" or before[key]["is_baseline"])
 
     changes = [_change(key, before[key], after[key], None, None, 0, False) for key in before if key in after]
-    told = [
-        replace(one, differs=tuple(name for name in one.differs if is_told(name, tuple(getattr(one, k) for k in KEYS)))) for one in changes
-    ]
+    told = [replace(one, differs=tuple(name for name in one.differs if is_told(name, one.cell))) for one in changes]
     return _identities(told, (before, after))
 
 
@@ -466,7 +464,7 @@ def _environments(envs: Sequence[str], both: Sequence[str]) -> str:
 
 def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
     """The specifications of the jobs, by place in their JSON, each value with the number of cells that it holds for."""
-    told = [{tuple(run[axis] for axis in KEYS): flat(json.loads(run["job"] or "{}")) for run in side} for side in sides]
+    told = [{cell_of(run): flat(json.loads(run["job"] or "{}")) for run in side} for side in sides]
     found: Counter = Counter()
     for key in told[0].keys() & told[1].keys():
         before, after = (side[key] for side in told)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from speedgrid import commands, estimates, families, workload
+from speedgrid import amounts, commands, estimates, families, workload
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
 
@@ -224,7 +224,7 @@ def misfit(source: Source, registry: Mapping, name: str, machine: Machine, wish:
         return ""
     room = wish.vram or machine.room
     needs = estimates.memory(source.model, work(source, registry, name, Draft([name], batch=wish.batch)), machine.is_gpu)
-    return f"needs about {estimates.size(needs)}, and there are {estimates.size(room)} for it" if needs > room else ""
+    return f"needs about {amounts.size(needs)}, and there are {amounts.size(room)} for it" if needs > room else ""
 
 
 def work(source: Source, registry: Mapping, name: str, draft: Draft) -> Work:

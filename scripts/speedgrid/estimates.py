@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from speedgrid import passes
+from speedgrid.amounts import duration, size
 from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD
-from speedgrid.durations import duration
 from speedgrid.known import ITEMS, Machine, Model, Work, of_name
 from speedgrid.workload import PLURALS, WORKLOADS
 
@@ -473,7 +473,3 @@ def lines(found: Estimate, machine: Machine) -> list[str]:
 def about(seconds: float) -> str:
     """An estimated time in words: no seconds but tens of them."""
     return f"about {duration(max(10, round(seconds, -1)))}"
-
-
-def size(count: float) -> str:
-    return f"{count / GB:.1f} GB" if count >= 0.1 * GB else f"{max(1, round(count / 1e6))} MB"

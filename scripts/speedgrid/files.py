@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -184,6 +185,7 @@ def json_object(path: Path) -> dict:
 
 # Where the results of a folder of several lie in it: of each study; of each machine and study, or of each study as tests/gpu leaves them.
 SEVERAL = ("*", "*/*")
+_RUN = re.compile(r"measure(-\d+)?\.parquet")
 
 
 def several(path: Path) -> list[Path]:
@@ -197,3 +199,8 @@ def several(path: Path) -> list[Path]:
 def summary_of(path: Path) -> Path | None:
     """The summary in a folder of results, or in the folder `results` of one; None where there is none."""
     return next((at / "summary.parquet" for at in (path, path / "results") if (at / "summary.parquet").is_file()), None)
+
+
+def is_of_a_run(path: Path) -> bool:
+    """Whether a file is named as the results of a run, of which a cell may have several; the twin of a failed one is not."""
+    return bool(_RUN.fullmatch(path.name))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from speedgrid import checkpoints, commands, environments, snakemake_seam
+from speedgrid import amounts, checkpoints, commands, environments, snakemake_seam
 from speedgrid.outcomes import ModelError
 
 # The files of results/ that are no tables, each with what it holds if it is speedgrid's.
@@ -234,7 +234,7 @@ def downloads(folder: Path) -> Found:
     """Models and data sets in the hub's cache, which other programs use as well: none of it is speedgrid's to remove."""
     found = Found("downloads", folder)
     for path in sorted(folder.glob("*--*")):
-        found.left.append(f"{path.name.replace('--', '/')}: {size(path) / 1e9:.1f} GB")
+        found.left.append(f"{path.name.replace('--', '/')}: {amounts.size(size(path))}")
     return found
 
 

@@ -6,7 +6,6 @@ where some rule has not finished a step yet, and nothing where none has.
 """
 
 import heapq
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -14,10 +13,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from speedgrid.durations import duration
-
-# The result file of a run, and no twin of one.
-MEASURED = re.compile(r"measure(-\d+)?\.parquet")
+from speedgrid import files
+from speedgrid.amounts import duration
 
 
 @dataclass
@@ -81,7 +78,7 @@ class Fastest:
 
     def add(self, path: str) -> None:
         """Take the result of a run, with the other runs of its cell; another file, or one without figures, is none."""
-        if not MEASURED.fullmatch(path.rpartition("/")[2]):
+        if not files.is_of_a_run(Path(path)):
             return
         found = [one for run in runs(path) if (one := speed(run))]
         if found:
@@ -106,7 +103,7 @@ def runs(path: str) -> list[str]:
     """The results of the runs of a cell, of which `path` is one that has just ended: with those of a run of speedgrid before this one. But
     those older than the cell's first run, after which all others run, are about to be made anew."""
     ended = Path(path)
-    times = {str(one): _written(one) for one in (ended, *ended.parent.glob("measure*.parquet")) if MEASURED.fullmatch(one.name)}
+    times = {str(one): _written(one) for one in (ended, *ended.parent.glob("measure*.parquet")) if files.is_of_a_run(one)}
     first = times.get(str(ended.with_name("measure.parquet")), 0)
     return sorted(name for name, written in times.items() if written >= first or name == path)
 
@@ -122,8 +119,8 @@ def _written(path: Path) -> float:
 def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
     """The cell of a run, its typical speed (the median over its replies) and the unit. None where it has no figures, and where it ran at
     several sizes: which of them another cell reached is not known yet."""
-    from speedgrid import comparison, records
-    from speedgrid.schema import MEASURE, MEASURED
+    from speedgrid import records
+    from speedgrid.schema import MEASURE, MEASURED, cell_of, items_of
 
     try:
         record = records.read(path, MEASURE)
@@ -132,9 +129,8 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
     rows = [row for row in record.rows if row["reply_s"]]
     if record.status not in MEASURED or not rows or any(row["point"] is not None for row in record.rows):
         return None
-    is_tokens = rows[0]["items"] is None
-    rate = statistics.median((row["new_tokens"] if is_tokens else row["items"]) / row["reply_s"] for row in rows)
-    return tuple(rows[0][axis] for axis in comparison.KEYS), rate, f"{record.facts['unit'] or 'token'}/s"
+    rate = statistics.median(items_of(row) / row["reply_s"] for row in rows)
+    return cell_of(rows[0]), rate, f"{record.facts['unit'] or 'token'}/s"
 
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from speedgrid import hardware
+from speedgrid.amounts import size
 from speedgrid.commands import COMMAND
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import repository
@@ -217,10 +218,6 @@ def table(rows: list[tuple[str, str]]) -> str:
 
 def reach(address: str, reachable: bool) -> str:
     return f"{address}: {'reachable' if reachable else 'not reachable'}"
-
-
-def size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
 
 
 def capability(text: object) -> tuple[int, ...]:

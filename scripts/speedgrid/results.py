@@ -1,18 +1,14 @@
 """The results of a grid in a folder, as comparison.py takes them: the summary, and of every run what it measured."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from speedgrid import files, records
-from speedgrid.comparison import KEYS, Key, Measured, Results
-from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY
-
-# The result files of runs, and no twin of one (`measure.failed.parquet`).
-A_RUN = re.compile(r"measure(-\d+)?\.parquet")
+from speedgrid.comparison import Key, Measured, Results
+from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY, cell_of, items_of
 
 
 def read(path: Path) -> Results:
@@ -53,13 +49,13 @@ def _without(one: Results, cells: set[Key]) -> Results:
     """A result without some of its cells."""
     if not cells & _cells(one):
         return one
-    summary, runs = ([row for row in rows if tuple(row[axis] for axis in KEYS) not in cells] for rows in (one.summary, one.runs))
+    summary, runs = ([row for row in rows if cell_of(row) not in cells] for rows in (one.summary, one.runs))
     return replace(one, summary=summary, runs=runs, measured={key: runs for key, runs in one.measured.items() if key not in cells})
 
 
 def _cells(side: Results) -> set[Key]:
     """The cells of a result that a job has come to."""
-    return {tuple(row[axis] for axis in KEYS) for row in side.summary if row["status"] != NOT_RUN}
+    return {cell_of(row) for row in side.summary if row["status"] != NOT_RUN}
 
 
 def _together(path: Path, side: Sequence[Results]) -> Results:
@@ -90,7 +86,7 @@ def _read(path: Path) -> Results:
         raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet")
     folder, summary = found.parent, records.read(found, SUMMARY).rows
     runs = records.read(folder / "runs.parquet", RUNS).rows if (folder / "runs.parquet").is_file() else []
-    points = {tuple(row[axis] for axis in KEYS): row["point"] for row in summary}
+    points = {cell_of(row): row["point"] for row in summary}
     return Results(str(path), summary, runs, read_runs(folder, points))
 
 
@@ -103,9 +99,9 @@ def read_runs(folder: Path, points: Mapping[Key, int | None] = MappingProxyType(
     found: dict[Key, list[tuple[str, Measured]]] = {}
     for path in _run_files(folder):
         record = records.read(path, MEASURE)
-        key = tuple(record.rows[0][axis] for axis in KEYS)
+        key = cell_of(record.rows[0])
         rows = [row for row in record.rows if row["reply"] is not None and row["point"] == points.get(key)]
-        rates = [(row["new_tokens"] if row["items"] is None else row["items"]) / row["reply_s"] for row in rows]
+        rates = [items_of(row) / row["reply_s"] for row in rows]
         if rates and record.status in MEASURED:
             measured = Measured.of(rates, bool(record.facts.get("disturbed")))
             found.setdefault(key, []).append((record.facts.get("started_at") or "", measured))
@@ -135,6 +131,6 @@ def _run_files(folder: Path) -> list[Path]:
     have left others. Without a plan, every one in the folder. Raises RecordError where the plan cannot be read."""
     plan = plan_of(folder)
     if plan is None:
-        return sorted(path for path in folder.glob("**/measure*.parquet") if A_RUN.fullmatch(path.name))
+        return sorted(path for path in folder.glob("**/measure*.parquet") if files.is_of_a_run(path))
     named = [name for cell in plan["cells"] for name in (f"{cell['folder']}/measure.parquet", *cell["again"])]
     return sorted(path for name in named if (path := moved(folder, name)).is_file())

@@ -5,9 +5,9 @@ Writers, aggregation, report and docs/columns.md all read this. A table has rows
 that reads best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 SCHEMA_VERSION = 5
 
@@ -66,6 +66,33 @@ KEYS = (
 )
 # What names a cell, in the order of its folders.
 AXES = tuple(column.name for column in KEYS)
+# What names a group: the cells that are held against one another, a baseline among them.
+GROUP = AXES[:3]
+Row = TypeVar("Row", bound=Mapping)
+
+
+def cell_of(row: Mapping) -> tuple[str, ...]:
+    """The cell that a row, or an entry of the plan, is about, by its names in the order of AXES."""
+    return tuple(row[axis] for axis in AXES)
+
+
+def group_of(row: Mapping) -> tuple[str, str, str]:
+    """The group that a row, or an entry of the plan, is about, by its names in the order of GROUP."""
+    return row["gpu"], row["experiment"], row["model"]
+
+
+def by_group(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows by their groups, both in their order."""
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault(group_of(row), []).append(row)
+    return found
+
+
+def items_of(row: Mapping) -> int:
+    """What a row of MEASURE went through: tokens of a reply; images, tokens or passes of other workloads."""
+    return row["new_tokens"] if row["items"] is None else row["items"]
+
 
 OUTCOME = (
     Column("status", "string", "", "Status", "What came of it: " + ", ".join(STATUSES)),

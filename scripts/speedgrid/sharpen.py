@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import cast
 
-from speedgrid.schema import AXES
+from speedgrid.schema import cell_of
 
 # At most so many further runs of a cell at a time, after which it is looked again whether they are enough; and at most so many in all.
 AT_A_TIME = 2
@@ -82,7 +82,7 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping
     had = {cell["folder"]: cell["further"] for cell in cells if cell.get("further")}
     pairs = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell.get("further") is not None and row["rate"] is not None]
     left = budget_s - sum(cell["further"] * (row["run_s"] or 0.0) for cell, row in pairs)
-    found = {tuple(cell[axis] for axis in AXES): (cell, row) for cell, row in pairs}
+    found = {cell_of(cell): (cell, row) for cell, row in pairs}
     asked = [
         (question, [found[*group, name] for name in (question.technique, question.against)])
         for group, of_group in questions.items()

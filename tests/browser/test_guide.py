@@ -72,12 +72,12 @@ def generated(draw: random.Random) -> tuple[list[Option], Ask]:
         return draw.choice((None, 0.5, 1.0, 1.02, draw.uniform(0.01, 100), draw.uniform(0.9, 1.1)))
 
     def size() -> int | None:
-        return draw.choice((None, *(draw.randrange(1, 30 * GB) for _ in range(4)), 8 * GB))
+        return draw.choice((None, *(draw.randrange(1, 30 * GB) for _ in range(2)), 8 * GB, 8 * GB + draw.randrange(2**30)))
 
     losses = (None, 0.0, 0.0, 0.01, 0.05, 1.7)
     cells = [
         Option(
-            *(name, figure(), figure(), figure(), size(), size(), figure(), draw.choice(losses)),
+            *(name, figure(), figure(), figure(), size(), draw.random() < 0.5, figure(), draw.choice(losses)),
             *(close(name, "same"), close(name, "open"), draw.random() < 0.7),
         )
         for name in names

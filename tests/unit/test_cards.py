@@ -48,7 +48,7 @@ def test_a_larger_card_never_fits_worse(least, reserve):
 @example(16_050_000_000, 16)
 def test_the_guide_takes_a_technique_on_just_those_cards_that_it_fits(least, size):
     """With what the allocator holds in reserve given back."""
-    option = Option("x", seconds=1.0, rate=1.0, start=1.0, needs=least, memory=least, joule=None, loss=0.0)
+    option = Option("x", seconds=1.0, rate=1.0, start=1.0, needs=least, by_device=False, joule=None, loss=0.0)
     chosen = advise([option], Ask(budget=size * GB)).choice
     assert (chosen is not None) == (cards.says(cards.Need("x", least, 2 * least), size) != cards.NOT)
 

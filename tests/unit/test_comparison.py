@@ -11,7 +11,7 @@ import compare
 import numpy as np
 import pytest
 import records_factory as made
-from speedgrid import comparison, records, results
+from speedgrid import comparison, records, results, schema
 from speedgrid.comparison import Results
 from speedgrid.report import collect, rendering, tables
 from speedgrid.report import compared as compared_words
@@ -31,7 +31,7 @@ def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, s
     rng = np.random.default_rng(seed)
     for number in range(again):
         baseline = next(cell for cell in cells if cell.technique == "baseline")
-        rows = list(made._replies(baseline, dict(zip(comparison.KEYS, (*KEY, "baseline"), strict=True)), rng))
+        rows = list(made._replies(baseline, dict(zip(schema.AXES, (*KEY, "baseline"), strict=True)), rng))
         path = folder / "/".join(KEY) / "baseline" / f"again-{number + 1}" / "measure.parquet"
         records.write(path, MEASURE, [row | {"status": "ok", "reason": ""} for row in rows], made.facts("measure", machine))
     return folder
@@ -297,7 +297,7 @@ def test_replies_that_are_not_those_of_the_summary_are_not_used(tmp_path):
 
 def test_a_cell_of_one_reply_is_unsure():
     row = dict.fromkeys((column.name for column in SUMMARY.columns), None)
-    row |= dict(zip(comparison.KEYS, (*KEY, "x"), strict=True)) | {"status": "ok", "rate": 50.0, "replies": 1}
+    row |= dict(zip(schema.AXES, (*KEY, "x"), strict=True)) | {"status": "ok", "rate": 50.0, "replies": 1}
     (change,) = comparison.compare(Results("a", [row]), Results("b", [row | {"rate": 90.0}])).cells
     assert change.outcome == "unsure"
     assert change.ratio.low is None

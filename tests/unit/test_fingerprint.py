@@ -169,7 +169,7 @@ CONCERNS = {
     "files": EVERY_MEASUREMENT | {"render_report", "aggregate"},
     "inputs": set(),
     "comparison": {"render_report"},
-    "durations": {"render_report"},
+    "amounts": {"render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
     "jobtext": set(),
@@ -250,7 +250,7 @@ CONCERNS = {
     "report.units": {"aggregate", "render_report"},
     "report.language": {"aggregate", "render_report"},
     "report.questions": {"aggregate", "render_report"},
-    "report.work": {"aggregate", "render_report"},
+    "report.work": {"aggregate"},
 }
 
 

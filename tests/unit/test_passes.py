@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import estimates, foreseen, hardware, known, passes, planning
+from speedgrid import amounts, estimates, foreseen, hardware, known, passes, planning
 from speedgrid.known import Machine
 from speedgrid.workload import WORKLOADS
 
@@ -196,7 +196,7 @@ def test_the_memory_of_this_machine_is_not_called_that_of_a_gpu(tmp_path, monkey
     text = said(monkeypatch, tmp_path, device="cuda")
     assert "on a GPU that reads 600 GB/s, which is not here" in text
     assert " of the GPU" in text
-    assert f"of {estimates.size(foreseen.hardware.memory())}" not in text
+    assert f"of {amounts.size(foreseen.hardware.memory())}" not in text
     assert "will likely not fit" not in text
 
 

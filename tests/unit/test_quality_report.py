@@ -1,6 +1,7 @@
 """What the page says of quality, and what the summary takes of the scores."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -78,11 +79,19 @@ def test_what_is_gained_stands_beside_what_is_expected(group):
     assert rows["SDPA"].expected is None
 
 
-def test_memory_of_the_whole_device_is_no_change_of_what_pytorch_gave_out(group):
-    group.rows.loc[group.rows.technique == "bnb_int8", "memory_source"] = "device"
-    rows = {row.label: row for row in quality.impact_rows(group)}
+def test_memory_of_the_whole_device_is_a_change_where_it_is_more_than_is_guessed_of_cuda(group):
+    table = group.rows.assign(memory_source="allocator")
+    table.loc[table.technique == "bnb_int8", "memory_source"] = "device"
+    for column in ("memory_peak", "memory_load_peak"):
+        table.loc[table.is_baseline, column] = 9000.0 * made.MIB
+        table.loc[table.technique == "bnb_int8", column] = 9100.0 * made.MIB
+    rows = {row.label: row for row in quality.impact_rows(replace(group, rows=table))}
     assert rows["bitsandbytes INT8"].memory == units.MISSING
     assert rows["bfloat16"].memory.startswith("−")
+    for column in ("memory_peak", "memory_load_peak"):
+        table.loc[table.technique == "bnb_int8", column] = 3000.0 * made.MIB
+    rows = {row.label: row for row in quality.impact_rows(replace(group, rows=table))}
+    assert rows["bitsandbytes INT8"].memory == percent(3000 / 9512 - 1)
 
 
 def test_every_technique_with_an_expectation_is_in_the_registry(root):

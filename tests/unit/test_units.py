@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import durations
+from speedgrid import amounts
 from speedgrid.report import units
 
 
@@ -105,10 +105,17 @@ def test_what_stands_between_backticks_is_code_and_all_of_it_is_escaped():
     [(0, "1 s"), (4.4, "4 s"), (89.4, "89 s"), (90, "2 min"), (720, "12 min"), (5399, "90 min"), (7200, "2 h"), (12000, "3.3 h")],
 )
 def test_a_time_is_in_the_unit_in_which_its_number_is_easily_read(seconds, text):
-    assert durations.duration(seconds) == units.duration(seconds) == text
+    assert amounts.duration(seconds) == units.duration(seconds) == text
 
 
 @given(st.floats(0, 1e7))
 def test_a_time_in_words_is_the_time(seconds):
-    number, unit = durations.duration(seconds).split()
+    number, unit = amounts.duration(seconds).split()
     assert float(number) * {"s": 1, "min": 60, "h": 3600}[unit] == pytest.approx(seconds, rel=0.34, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 kB"), (12_345, "12 kB"), (93_400_000, "93 MB"), (1e8, "0.1 GB"), (4.86e9, "4.9 GB"), (1.5e12, "1,500.0 GB")]
+)
+def test_a_size_is_in_the_unit_in_which_its_number_is_easily_read(count, text):
+    assert amounts.size(count) == text

@@ -13,7 +13,7 @@ import records_factory as made
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts
-from speedgrid import records
+from speedgrid import records, schema
 from speedgrid.bisection import next_size
 from speedgrid.engines.base import Proof
 from speedgrid.hardware import Device
@@ -41,7 +41,7 @@ def write_cells(root, rows: dict[str, list[dict]], workload: str = "train", unit
     for cell, (name, own) in zip(grid, rows.items(), strict=True):
         cell |= {"workload": workload, "is_baseline": name == next(iter(rows)), "job": {"settings": settings}}
         path = f"{cell['folder']}/measure.parquet"
-        keys = {axis: cell[axis] for axis in tables.KEYS}
+        keys = {axis: cell[axis] for axis in schema.AXES}
         facts = made.facts("measure") | {"unit": unit, "engaged": True, "evidence": json.dumps({"weights": "float32"})}
         facts |= {"multiplies_in": "float32", "memory_before": 300 * made.MIB, "energy_valid": False, "parameters": 5_140_000}
         facts["job"] = json.dumps(cell["job"])
@@ -258,7 +258,7 @@ def test_a_figure_of_a_size_is_the_summarys_over_all_runs_and_no_stall_moves_it(
     grid = write_cells(tmp_path, {"plain": passes(0.4), "flash": passes(0.1, stalled=30)}, workload="attention", unit="pass")
     first = records.read(f"{grid[1]['folder']}/measure.parquet", MEASURE)
     grid[1]["again"] = [f"{grid[1]['folder']}/measure-2.parquet"]
-    keys = {axis: grid[1][axis] for axis in tables.KEYS}
+    keys = {axis: grid[1][axis] for axis in schema.AXES}
     records.write(grid[1]["again"][0], MEASURE, [keys | row for row in passes(0.12)], first.facts)
     rows, points = summary_of(grid)
     assert rows["flash"]["point"] == 2048

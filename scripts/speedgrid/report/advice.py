@@ -38,6 +38,12 @@ AS_LONG = 1.05  # two times that differ by this factor at most are as long, wher
 # Quality that may be worse by more than this and nobody could see it is not known.
 RESOLVES = 0.05
 LOSS_BEHIND = 0.1  # a training loss that ends above the baseline's by more than this share of what that one fell is a loss of quality
+RATIOS_DIFFER = 1e-4  # of a printed ratio that is further from that of the printed speeds it is said why
+# Of cells whose speed-up is not the ratio of the speeds beside it (noise.speeds).
+UNEVEN = (
+    "The speed-up of {} counts disturbed runs like quiet ones, since one side was never measured on a quiet machine: it is not the"
+    " ratio of the speeds that stand beside it."
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Option:
     """A measured cell, as numbers to choose by; None for what is not known of it.
 
     `seconds` of a reply, `rate` items a second, `start` seconds of a start of the process without the making of its checkpoint, `needs`
-    bytes of memory, `memory` the same where it may be held against the baseline's, `joule` an item, `loss` as Quality tells it.
+    bytes of memory, `by_device` whether the driver told them of the whole device, `joule` an item, `loss` as Quality tells it.
     `same` and `open` are techniques whose speed is the same or may be; `compared` is False where that is known against some of them alone.
     """
 
@@ -87,7 +93,7 @@ class Option:
     rate: float | None
     start: float | None
     needs: int | None
-    memory: int | None
+    by_device: bool
     joule: float | None
     loss: float | None
     same: tuple[str, ...] = ()
@@ -141,8 +147,8 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
     within = {one.technique for _, one in pool}
     if ask.goal == "memory":
         # Of those that take as little, the fastest.
-        near = [pair for pair in pool if pool[0][0] >= pair[0] * (1 - SMALLEST_SAVING)]
-        pool = sorted(near, key=lambda pair: -(pair[1].rate or 0)) + pool[len(near) :]
+        near = [pair for pair in pool if _takes_as_little(pair[1], pool[0][1])]
+        pool = sorted(near, key=lambda pair: -(pair[1].rate or 0)) + [pair for pair in pool if pair not in near]
     (best, choice), rest = pool[0], pool[1:]
     ties = tuple(one.technique for found, one in rest if _is_tied(best, choice, found, one, pool, ask))
     undecided = tuple(one.technique for _, one in rest if _is_open(choice, one, pool, ask) and not (ask.starts and one.technique in ties))
@@ -154,7 +160,7 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
 def figure(option: Option, ask: Ask) -> float | None:
     """An option by the goal: seconds a reply, items a second, bytes, joule an item, or price an item; None where it is not known."""
     if ask.goal == "memory":
-        return option.memory
+        return option.needs
     if ask.goal == "energy":
         return option.joule
     if option.seconds is None or not option.rate:
@@ -187,12 +193,19 @@ def _is_within(option: Option, ask: Ask) -> bool:
 
 def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
     if ask.goal == "memory":
-        return best >= found * (1 - SMALLEST_SAVING)
+        return _takes_as_little(one, choice)
     if ask.goal not in BY_SPEED:
         return False
     if ask.starts:
         return max(best, found) <= AS_LONG * min(best, found)
     return one.technique in choice.same and not _is_beaten(one, pool, ask)
+
+
+def _takes_as_little(one: Option, other: Option) -> bool:
+    """Whether `one` needs no more memory than `other`, as far as that can be told: what CUDA itself takes is measured in the one figure and
+    a guess in the other, where the device told one of them and PyTorch the other."""
+    more = cast(int, one.needs) - cast(int, other.needs)
+    return more <= SMALLEST_SAVING * cast(int, one.needs) or (one.by_device != other.by_device and more <= CUDA_CONTEXT)
 
 
 def _is_open(choice: Option, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
@@ -223,8 +236,7 @@ def options(rows: Sequence[Mapping]) -> list[Option]:
     judged = qualities(rows)
     measured = [row for row in rows if is_ranked(row)]
     against = closeness(measured)
-    source = _source(measured)
-    return [_option(row, judged[row["technique"]], against[row["technique"]], source) for row in measured]
+    return [_option(row, judged[row["technique"]], against[row["technique"]]) for row in measured]
 
 
 def is_ranked(row: Mapping) -> bool:
@@ -232,16 +244,22 @@ def is_ranked(row: Mapping) -> bool:
     return row["status"] == "ok" and _known(row["rate"]) is not None
 
 
-def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[str, ...], bool], source: str) -> Option:
-    need = needs(row)
+def uneven(rows: Sequence[Mapping]) -> list[Mapping]:
+    """The cells of a group of which UNEVEN has to be said where their speed-up stands beside speeds."""
+    base = next((row for row in rows if row["is_baseline"] and is_ranked(row)), None)
+    known = [row for row in rows if base and is_ranked(row) and _known(row["speedup"]) is not None]
+    return [row for row in known if base and abs(row["speedup"] * base["rate"] / row["rate"] - 1) > RATIOS_DIFFER]
+
+
+def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[str, ...], bool]) -> Option:
     joule = _known(row["joule_per_token"])
     return Option(
         technique=row["technique"],
         seconds=seconds(row),
         rate=_known(row["rate"]),
         start=start(row),
-        needs=need,
-        memory=need if (row["memory_source"] or "") == source else None,
+        needs=needs(row),
+        by_device=row["memory_source"] == "device",
         joule=_known(row["joule_per_item"]) if joule is None else joule,
         loss=quality.loss_as_told,
         same=close[0],
@@ -266,7 +284,8 @@ def start(row: Mapping) -> float | None:
 
 
 def needs(row: Mapping) -> int | None:
-    """Bytes that the device must have for a cell. Where only what PyTorch gave out is known, with what CUDA itself takes."""
+    """Bytes that the device must have for a cell: those that its driver told; where only what PyTorch gave out is known, that and what CUDA
+    itself takes as a rule. So cells are held against one another whatever their memory was read from."""
     most = held(row)
     return None if most is None else most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
 
@@ -275,12 +294,6 @@ def held(row: Mapping) -> int | None:
     """The most bytes that a cell held, while it loaded or replied."""
     peak = _known(row["memory_peak"])
     return None if peak is None else int(max(peak, _known(row["memory_load_peak"]) or 0))
-
-
-def _source(rows: Sequence[Mapping]) -> str:
-    """What memory is compared by: peaks of two sources are not held against each other."""
-    told = [(not row["is_baseline"], row["memory_source"] or "") for row in rows if _known(row["memory_peak"]) is not None]
-    return min(told)[1] if told else ""
 
 
 def closeness(rows: Sequence[Mapping]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]]:

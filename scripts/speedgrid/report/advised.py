@@ -10,6 +10,7 @@ from speedgrid.report.advice import (
     CARDS_GB,
     GB,
     GOALS,
+    UNEVEN,
     Advice,
     Ask,
     Option,
@@ -21,6 +22,7 @@ from speedgrid.report.advice import (
     options,
     qualities,
     start,
+    uneven,
 )
 from speedgrid.report.language import tr
 from speedgrid.schema import STATUSES
@@ -173,7 +175,14 @@ class Guide:
 
     @property
     def without_figures(self) -> list[Mapping]:
+        """The rows of cells of which nothing is said, for want of figures that are those of their technique."""
         return [row for row in self.rows if not is_ranked(row)]
+
+
+def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
+    """What has to be said of speed-ups that are not the ratio of the speeds beside them; nothing where there are none."""
+    labels = [row["label"] for row in uneven(rows)]
+    return [tr(UNEVEN).format(tr(", ").join(labels))] if labels else []
 
 
 def seeks_largest(rows: Sequence[Mapping]) -> bool:
@@ -209,9 +218,7 @@ def goal(name: str, nouns: Iterable[str], counted: Iterable[str]) -> str:
 
 
 def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:
-    if baseline is None or row["is_baseline"] or row["memory_source"] != baseline["memory_source"]:
-        return tr("memory: needs {}").format(gigabytes(need))
-    if (other := needs(baseline)) is None:
+    if baseline is None or row["is_baseline"] or (other := needs(baseline)) is None:
         return tr("memory: needs {}").format(gigabytes(need))
     return tr("memory: needs {}, the baseline {}").format(gigabytes(need), gigabytes(other))
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from speedgrid import standing
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
-from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, why_unknown
+from speedgrid.report.advice import CUDA_CONTEXT, FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, needs, why_unknown
 from speedgrid.report.advised import FITS, Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -430,50 +430,61 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     engaged, baseline = _as_large(group), group.baseline
     if baseline is None or units.is_missing(baseline.memory_peak):
         return []
-    engaged = engaged[engaged.memory_peak.notna() & (engaged.memory_source == baseline.memory_source)]
+    engaged = engaged[engaged.memory_peak.notna()]
     if len(engaged) < 2:
         return []
-    # What loads with more than it replies with needs a card for that; "What fits" and the guide say the same.
-    engaged = engaged.assign(held=[held(guide.by_name[name]) for name in engaged.technique])
-    mine = cast(float, held(guide.by_name[baseline.technique]))
+    # What loads with more than it replies with needs a card for that; "What fits" and the guide say the same. Where PyTorch told some and
+    # the device the others, what stands beside one another is what a card must have.
+    alike = engaged.memory_source.nunique() == 1
+    taken = {name: cast(int, (held if alike else needs)(guide.by_name[name])) for name in engaged.technique}
+    engaged = engaged.assign(taken=[taken[name] for name in engaged.technique])
+    mine = taken[baseline.technique]
     if not mine > 0:
         return []
-    unit = units.scale("B", engaged.held)
+    unit = units.scale("B", engaged.taken)
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
-    least = safe.loc[safe.held.idxmin()] if len(safe) else None
-    lowest = mine if least is None else least.held
-    saves = 1 - lowest / mine >= SMALLEST_SAVING
-    floor = (lowest if saves else mine) * (1 - SMALLEST_SAVING)
-    dearer = engaged[(engaged.held <= floor) & ~engaged.technique.isin(safe.technique)].sort_values("held")
-    before = Markup("")
-    if baseline.memory_before and baseline.memory_before > 0:
-        before = tr_html("; of both, some was held before any model was loaded, see the chart")
+    least = safe.loc[safe.taken.idxmin()] if len(safe) else None
+    saves = least is not None and _is_less(least, baseline, taken)
+    than = least if least is not None and saves else baseline
+    less = pd.Series([_is_less(row, than, taken) for row in each(engaged)], engaged.index)
+    dearer = engaged[less & ~engaged.technique.isin(safe.technique)].sort_values("taken")
     points = []
     if least is not None and saves:
-        points.append(
-            tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(
-                least.label, unit.text(least.held), unit.text(mine), _change(least, mine), before
-            )
-        )
-    else:
+        told = (least.label, unit.text(least.taken), unit.text(mine), _change(least, mine))
+        if alike:
+            before = Markup("")
+            if baseline.memory_before and baseline.memory_before > 0:
+                before = tr_html("; of both, some was held before any model was loaded, see the chart")
+            points.append(tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(*told, before))
+        else:
+            points.append(tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}).").format(*told))
+    elif least is None or least.taken > (1 - SMALLEST_SAVING) * mine:
         if len(dearer):
             none = tr_html(_priceless(group, guide).memory)
         else:
             none = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
-        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(mine)))
+        peak = unit.text(held(guide.by_name[baseline.technique]))
+        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, peak))
     if len(dearer):
-        told = [
+        costs = [
             Markup("<strong>{}</strong> {} ({}) {}").format(
-                row.label, unit.text(row.held), _change(row, mine), price(guide.qualities[row.technique], short=True)
+                row.label, unit.text(row.taken), _change(row, mine), price(guide.qualities[row.technique], short=True)
             )
             for row in each(dearer)
         ]
-        points.append(tr_html("Less memory at a price: {}.").format(Markup("; ").join(told)))
+        points.append(tr_html("Less memory at a price: {}.").format(Markup("; ").join(costs)))
     return points
 
 
+def _is_less(row, than, taken: Mapping[str, int]) -> bool:
+    """Whether a technique takes less memory than another by as much as is called a saving, and by more than is guessed of what CUDA itself
+    takes where the device told one of them alone."""
+    saved, guessed = taken[than.technique] - taken[row.technique], 0 if row.memory_source == than.memory_source else CUDA_CONTEXT
+    return saved >= SMALLEST_SAVING * taken[than.technique] and saved > guessed
+
+
 def _change(row, mine: float) -> str:
-    return units.percent(row.held / mine - 1)
+    return units.percent(row.taken / mine - 1)
 
 
 def _excluded(group: Group) -> list[Markup]:

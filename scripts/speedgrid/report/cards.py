@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from speedgrid.report import units
-from speedgrid.report.advice import CUDA_CONTEXT, GB
+from speedgrid.report import advice, units
+from speedgrid.report.advice import GB
 from speedgrid.report.language import tr
-from speedgrid.report.tables import Group, each
-from speedgrid.schema import MEASURED
+from speedgrid.report.tables import Group
+from speedgrid.schema import MEASURED, group_of
 
 # Sizes that cards are sold with, in GB.
 SOLD = (4, 6, 8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
@@ -41,14 +42,14 @@ def usable(size: int) -> float:
 def needs(group: Group, device_memory: float | None) -> list[Need]:
     """What each technique of a group needs that was measured on a GPU, or ran out of memory on one of `device_memory` bytes."""
     found = []
-    for row in each(group.rows):
-        if row.status == "oom":
-            found.append(Need(row.label, None, None, device_memory))
-        elif row.status in MEASURED and row.memory_source in ("allocator", "device") and not units.is_missing(row.memory_peak):
-            beside = CUDA_CONTEXT if row.memory_source == "allocator" else 0
-            held = [value for value in (row.memory_peak, row.memory_load_peak) if not units.is_missing(value)]
-            taken = [*held, *(value for value in (row.memory_reserved,) if not units.is_missing(value))]
-            found.append(Need(row.label, max(held) + beside, max(taken) + beside))
+    for row in group.rows.to_dict("records"):
+        least = advice.needs(row)
+        if row["status"] == "oom":
+            found.append(Need(row["label"], None, None, device_memory))
+        elif row["status"] in MEASURED and row["memory_source"] in ("allocator", "device") and least is not None:
+            beside = least - cast(int, advice.held(row))
+            reserved = 0 if units.is_missing(row["memory_reserved"]) else row["memory_reserved"]
+            found.append(Need(row["label"], least, max(least, reserved + beside)))
     return found
 
 
@@ -85,8 +86,7 @@ def table(group: Group, device_memory: float | None) -> Fits | None:
 
 def device_memory(runs: Sequence[Mapping], group: Group) -> float | None:
     """Bytes of the device that a group was measured on, from rows of schema.RUNS; None where none tells."""
-    keys = (group.gpu, group.experiment, group.model)
-    own = [run["device_memory"] for run in runs if (run["gpu"], run["experiment"], run["model"]) == keys and run["device_memory"]]
+    own = [run["device_memory"] for run in runs if group_of(run) == group.key and run["device_memory"]]
     return max(own, default=None)
 
 

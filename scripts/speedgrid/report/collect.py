@@ -31,6 +31,8 @@ from speedgrid.schema import (
     SUMMARY,
     WARMUP,
     Table,
+    by_group,
+    cell_of,
 )
 
 # The keys of a specification that say whose result its job writes.
@@ -67,10 +69,11 @@ def gather(plan: Mapping) -> Gathered:
     unreadable: dict[str, None] = {}
     shared: dict[str, records.Record] = {}
     today = standing.Today.of_plan(plan)
-    cells = [read_cell(cell, plan["jobs"], unreadable, shared, today) for cell in plan["cells"]]
+    cells = work.at_common_points([read_cell(cell, plan["jobs"], unreadable, shared, today) for cell in plan["cells"]])
+    speeds = work.speeds_by_size(cells)
     study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
     runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
-    return Gathered(tables.summary_rows(cells), work.point_rows(cells), runs, list(unreadable), not_in_plan(plan))
+    return Gathered(tables.summary_rows(cells, speeds), work.point_rows(cells, speeds), runs, list(unreadable), not_in_plan(plan))
 
 
 def not_in_plan(plan: Mapping, at: Callable[[str], str] = str) -> str:
@@ -88,10 +91,7 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     """Write down which cells whose runs are `auto` are to be measured again; planning reads it."""
     if all(cell.get("further") is None for cell in plan["cells"]):
         return
-    groups: dict[tuple, list[dict]] = {}
-    for row in summary:
-        groups.setdefault(tuple(row[axis] for axis in tables.GROUP), []).append(row)
-    asked = {group: questions.of(rows) for group, rows in groups.items()}
+    asked = {group: questions.of(rows) for group, rows in by_group(summary).items()}
     further = sharpen.decide(plan["cells"], summary, asked, plan["study"]["budget_s"])
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
@@ -300,7 +300,7 @@ def read_replies(path: str, asked: Mapping) -> records.Record:
 
 def headlines(summary: list[dict]) -> list[str]:
     """One line a cell, in columns: status, name, speed and speed-up with their 95 % intervals, or the reason why there are none."""
-    lines = [(row["status"], "/".join(row[axis] for axis in tables.KEYS), _figures(row)) for row in summary]
+    lines = [(row["status"], "/".join(cell_of(row)), _figures(row)) for row in summary]
     status_width, name_width = max(map(len, STATUSES)), max((len(name) for _, name, _ in lines), default=0)
     return [f"{status:{status_width}}  {name:{name_width}}  {figures}".rstrip() for status, name, figures in lines]
 

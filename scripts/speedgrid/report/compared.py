@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from speedgrid.comparison import KEYS, TELLING, Change, Comparison, Difference
+from speedgrid.comparison import TELLING, Change, Comparison, Difference
 from speedgrid.report import units
+from speedgrid.report.advice import RATIOS_DIFFER
 from speedgrid.report.language import tr
 from speedgrid.stats import Estimate
 
@@ -14,7 +15,7 @@ NAMED = 3  # packages of another version that a cell names
 
 def row(change: Change) -> tuple[str, ...]:
     """What HEADER names: outcome, cell, both speeds, their ratio with its interval, and what is to be said of it."""
-    name = "/".join(getattr(change, axis) for axis in KEYS)
+    name = "/".join(change.cell)
     speeds = [_speed(one) for one in (change.before, change.after)]
     ratio, interval = "", ""
     if change.ratio:
@@ -58,7 +59,15 @@ def _remark(change: Change) -> str:
         return tr("not engaged in either")
     others = [name for name in change.differs if name not in ("status", "label")]
     known = [tr("other {}").format(tr(", ").join(others))] if others else []
+    known += [tr("B / A counts disturbed runs like quiet ones")] if _is_uneven(change) else []
     return "; ".join([*known, *_software(change)])
+
+
+def _is_uneven(change: Change) -> bool:
+    """Whether the ratio is not that of the two speeds beside it, as where one side was never measured on a quiet machine."""
+    if not (change.ratio and change.before and change.after):
+        return False
+    return abs(change.ratio.value * change.before.value / change.after.value - 1) > RATIOS_DIFFER
 
 
 def _software(change: Change) -> list[str]:

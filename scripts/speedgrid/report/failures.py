@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from speedgrid.report import units
 from speedgrid.report.advice import held
 from speedgrid.report.language import tr
-from speedgrid.report.tables import GROUP
-from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
+from speedgrid.schema import MEASURED, NOT_RUN, STATUSES, group_of
 
 # What to do about each kind, in the order of how much there is to do.
 TO_DO = {
@@ -59,7 +58,7 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
     for row in rows:
         where = f"{row['model']} · {row['experiment']} · {row['gpu']}"
         reasons.setdefault(row["reason"] or tr("No reason was recorded"), []).append(
-            (row["label"], where, int(row["replies"] or 0), _group(row))
+            (row["label"], where, int(row["replies"] or 0), group_of(row))
         )
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     instead = _that_fit(rows, summary) if status == "oom" else ""
@@ -69,14 +68,10 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
     )
 
 
-def _group(row: Mapping) -> tuple[str, ...]:
-    return tuple(row[axis] for axis in GROUP)
-
-
 def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
     """The most frugal techniques of the groups in which memory ran out, with the most that they held, loading included."""
-    groups = {_group(row) for row in rows}
-    there = [row for row in summary if _group(row) in groups and row["status"] == "ok" and not units.is_missing(row["memory_peak"])]
+    groups = {group_of(row) for row in rows}
+    there = [row for row in summary if group_of(row) in groups and row["status"] == "ok" and not units.is_missing(row["memory_peak"])]
     if not there:
         return ""
     least = sorted({row["label"]: held(row) or 0 for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]

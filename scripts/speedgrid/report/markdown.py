@@ -43,7 +43,8 @@ def _group(group: Group, headline: Markup) -> str:
     lines += [_line([tr(head) for head in HEADS]), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     memory = units.scale("B", group.rows.memory_peak)
     against = None if group.baseline is None else group.baseline.bits_per_byte
-    return "\n".join(lines + [_line(_row(row, memory, against)) for row in each(group.rows)])
+    lines += [_line(_row(row, memory, against)) for row in each(group.rows)]
+    return "\n".join([*lines, *(line for said in trust.uneven_ratios(group) for line in ("", _text(said.striptags())))])
 
 
 def _row(row, memory: units.Scale, against: float | None) -> list[str]:

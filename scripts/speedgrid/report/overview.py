@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from speedgrid.report import units
 from speedgrid.report.language import tr
-from speedgrid.report.tables import GROUP, Group, each
-from speedgrid.schema import MEASURED, STATUSES
+from speedgrid.report.tables import Group, each
+from speedgrid.schema import GROUP, MEASURED, STATUSES
 
 UNFOLDED = 3  # so many groups are all open at once; of more each is folded away
 TWICE = 2.0  # from this speed-up on a cell of the matrix is coloured stronger
@@ -66,10 +66,6 @@ class Matrix:
     title: str
     labels: list[str]
     rows: list[tuple[str, str, list[Field | None]]]
-
-
-def keys(group: Group) -> tuple[str, str, str]:
-    return group.gpu, group.experiment, group.model
 
 
 def anchors(groups: Sequence[Group]) -> list[str]:

@@ -44,9 +44,9 @@ from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer, standing_notes
 from speedgrid.report.charts import base, devices, money
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
-from speedgrid.report.tables import KEYS, Group, each, groups
+from speedgrid.report.tables import Group, each, groups
 from speedgrid.report.together import Origin
-from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY
+from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY, by_group, cell_of
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
 TABLE = (
@@ -166,9 +166,9 @@ def contents(
     `points` are rows of schema.POINTS, `scores` those of schema.SCORE, `states` the facts of schema.STATE of cells by their AXES.
     """
     context = build(study, summary, runs, replies, points, published.read(parts.published), states)
-    known = _by_group(scores)
+    known = by_group(scores)
     for section in context["sections"]:
-        own = known.get(overview.keys(section.group), [])
+        own = known.get(section.group.key, [])
         section.scores = quality.score_table(section.group, own)
         section.refusals = quality.refusals(section.group, own)
         section.held = quality.held_sentence(section.group)
@@ -219,20 +219,22 @@ def build(
     found = list(groups(summary, replies, states))
     shown = {kind: _shown(kind, [group for group in found if group.kind == kind]) for kind in dict.fromkeys(group.kind for group in found)}
     specifications: dict[str, dict] = {}
-    of_group = {"runs": _by_group(_measuring(runs)), "points": _by_group(points)}
-    measured = {key: (own, of_group["runs"].get(key, [])) for key, own in _by_group(summary).items()}
+    of_group = {"runs": by_group(_measuring(runs)), "points": by_group(points)}
+    measured = {key: (own, of_group["runs"].get(key, [])) for key, own in by_group(summary).items()}
     sections = []
     for group, anchor in zip(found, overview.anchors(found), strict=True):
-        own = {name: rows.get(overview.keys(group), []) for name, rows in of_group.items()}
+        own = {name: rows.get(group.key, []) for name, rows in of_group.items()}
         with embedding.unchecked():
             sections.append(_section(anchor, group, study, own["runs"], own["points"], figures, shown[group.kind], specifications))
     with embedding.unchecked():
         sides = [_beside(number, one, specifications, measured) for number, one in enumerate(devices.side_by_side(found), 1)]
     known = machines(runs)
-    anchors = {overview.keys(section.group): section.anchor for section in sections}
+    anchors = {section.group.key: section.anchor for section in sections}
     # As the tables have them, where no two techniques of a group have one label.
-    labels = {(*overview.keys(group), row.technique): row.label for group in found for row in each(group.rows[["technique", "label"]])}
-    named = [{**row, "label": labels[tuple(row[axis] for axis in KEYS)]} for row in summary]
+    labels: dict[tuple, str] = {
+        (*group.key, row.technique): row.label for group in found for row in each(group.rows[["technique", "label"]])
+    }
+    named = [{**row, "label": labels[cell_of(row)]} for row in summary]
     return {
         "charts": embedding.joined(specifications),
         "index": overview.index(found, shown),
@@ -298,7 +300,7 @@ def _guide_of(group: Group, study: Mapping, registry: Mapping) -> advised.Guide:
 
 def _origin(group: Group, study: Mapping) -> Origin:
     """What the group's own study says of it, which may be one of several (report/together.py)."""
-    return study.get("origins", {}).get(overview.keys(group)) or Origin.of(study, group.gpu, group.experiment)
+    return study.get("origins", {}).get(group.key) or Origin.of(study, group.gpu, group.experiment)
 
 
 # A group's section
@@ -306,15 +308,8 @@ def _origin(group: Group, study: Mapping) -> Origin:
 
 def _cell_of(change: Change, anchors: Mapping[tuple, str], labels: Mapping[tuple, str]) -> dict[str, str]:
     """What the filter needs to know of a row of the comparison; nothing of a cell that these results do not have."""
-    keys = tuple(getattr(change, axis) for axis in KEYS)
-    return {"data-group": anchors[keys[:3]], "data-label": labels[keys]} if keys in labels else {}
-
-
-def _by_group(rows: Iterable[Mapping]) -> dict[tuple, list[Mapping]]:
-    found: dict[tuple, list[Mapping]] = {}
-    for row in rows:
-        found.setdefault((row["gpu"], row["experiment"], row["model"]), []).append(row)
-    return found
+    known = change.cell in labels
+    return {"data-group": anchors[change.cell[:3]], "data-label": labels[change.cell]} if known else {}
 
 
 def _section(
@@ -534,11 +529,11 @@ def _fact(name: str, value: Any) -> str:
 
 def environments(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
     """Each set of installed packages: the environments that had it, the versions that matter most, and the whole list."""
-    names = {tuple(row[axis] for axis in KEYS): row["env"] for row in summary}
+    names = {cell_of(row): row["env"] for row in summary}
     found: dict[tuple, set] = {}
     for run in runs:
         if run["packages"]:
-            found.setdefault(tuple(run["packages"]), set()).add(names.get(tuple(run[axis] for axis in KEYS)))
+            found.setdefault(tuple(run["packages"]), set()).add(names.get(cell_of(run)))
     return [
         {"name": ", ".join(sorted(filter(None, envs))) or tr("preparation"), "main": _main_packages(packages), "all": packages}
         for packages, envs in found.items()

@@ -6,9 +6,7 @@ from datetime import datetime
 from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.language import tr
-from speedgrid.schema import AXES, MEASURED, NOT_RUN
-
-KEYS = AXES
+from speedgrid.schema import MEASURED, NOT_RUN, cell_of
 
 
 def seconds_left(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> float | None:
@@ -19,14 +17,14 @@ def seconds_left(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> float |
     """
     took: dict[tuple, float] = {}
     for run in runs:
-        key = tuple(run[axis] for axis in KEYS)
+        key = cell_of(run)
         if None not in key and run["started_at"] and run["ended_at"]:
             spent = datetime.fromisoformat(run["ended_at"]) - datetime.fromisoformat(run["started_at"])
             took[key] = took.get(key, 0.0) + max(spent.total_seconds(), 0.0)
     left = []
     for gpu in dict.fromkeys(row["gpu"] for row in summary if row["status"] == NOT_RUN):
         own = [row for row in summary if row["gpu"] == gpu]
-        done = [took[key] for row in own if row["status"] in MEASURED and (key := tuple(row[axis] for axis in KEYS)) in took]
+        done = [took[key] for row in own if row["status"] in MEASURED and (key := cell_of(row)) in took]
         if not done:
             return None
         left.append(stats.percentile(done, 0.5) * sum(row["status"] == NOT_RUN for row in own))

@@ -7,13 +7,16 @@ Texts here are plain; the template escapes them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
+from speedgrid.report.advice import CUDA_CONTEXT, needs
 from speedgrid.report.language import tr
-from speedgrid.report.tables import GROUP, Group, each
-from speedgrid.schema import SAME_MODEL
+from speedgrid.report.tables import Group, each
+from speedgrid.schema import SAME_MODEL, group_of
 
 NAMES = {"bits_per_byte": "bits per byte", "kl_divergence": "KL divergence", "top1_agreement": "top-1 agreement"}
 TASKS = {HELD_OUT: "held-out text", excerpts.TASK: excerpts.LABEL}
@@ -135,7 +138,7 @@ def impact_rows(group: Group) -> list[ImpactRow]:
         ImpactRow(
             label=row.label,
             size=_change(row.checkpoint_bytes, baseline.checkpoint_bytes),
-            memory=_change(row.memory_peak, baseline.memory_peak) if row.memory_source == baseline.memory_source else units.MISSING,
+            memory=_memory_change(row, baseline),
             speedup=units.MISSING if units.is_missing(row.speedup) else f"{units.number(row.speedup)}×",
             loss=units.MISSING if units.is_missing(row.quality_loss) else units.percent(row.quality_loss),
             verdict=tr(row.quality_verdict or ""),
@@ -145,9 +148,17 @@ def impact_rows(group: Group) -> list[ImpactRow]:
     ]
 
 
+def _memory_change(row, baseline: pd.Series) -> str:
+    """The change of peak memory; where the device told one and PyTorch the other, that of what a card must have, if it is more than is
+    guessed of what CUDA itself takes."""
+    if row.memory_source == baseline.memory_source:
+        return _change(row.memory_peak, baseline.memory_peak)
+    own, other = needs(row._asdict()), needs(baseline.to_dict())
+    return units.MISSING if own is None or other is None or abs(own - other) <= CUDA_CONTEXT else _change(own, other)
+
+
 def _own(group: Group, scores: Sequence[Mapping]) -> list[Mapping]:
-    key = (group.gpu, group.experiment, group.model)
-    return [row for row in scores if tuple(row[axis] for axis in GROUP) == key]
+    return [row for row in scores if group_of(row) == group.key]
 
 
 def _of(label: str | None) -> str:

@@ -15,7 +15,7 @@ from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import catalogues, collect, language, markdown, page, pictures
 from speedgrid.report.together import Told, without_plan
-from speedgrid.schema import AXES, NOT_RUN, POINTS, RUNS, STATE, SUMMARY
+from speedgrid.schema import NOT_RUN, POINTS, RUNS, STATE, SUMMARY, cell_of
 
 SOURCES = Path(__file__).resolve().parents[3] / "report"
 FILES = {
@@ -37,9 +37,8 @@ def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dic
     """The same of the rows of the tables."""
     jobs = plan["jobs"]
     # What is there of a cell that the summary counts as not measured is of something else than the study has now.
-    waiting = {tuple(row[axis] for axis in AXES) for row in summary if row["status"] == NOT_RUN}
-    keys = [(tuple(cell[axis] for axis in AXES), cell) for cell in plan["cells"]]
-    of_cells = [(key, runs_of(cell, jobs, at)) for key, cell in keys if key not in waiting]
+    waiting = {cell_of(row) for row in summary if row["status"] == NOT_RUN}
+    of_cells = [(cell_of(cell), runs_of(cell, jobs, at)) for cell in plan["cells"] if cell_of(cell) not in waiting]
     paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
     return Told(
         {**plan["study"], "others": collect.not_in_plan(plan, at)},

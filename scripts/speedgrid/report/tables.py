@@ -23,14 +23,11 @@ from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.records import Record
 from speedgrid.report import work
-from speedgrid.schema import AXES, MEASURED, RUN, STATE_SHOWN, SUMMARY
+from speedgrid.schema import AXES, GROUP, MEASURED, RUN, STATE_SHOWN, SUMMARY, by_group, cell_of, group_of, items_of
 from speedgrid.workload import WORKLOADS
 
-KEYS = AXES
-GROUP = KEYS[:3]
-
 # What a summary row takes as it is: from the grid, and from the facts of the measuring job.
-FROM_GRID = (*KEYS, "label", "family", "engine", "workload", "lossless", "is_baseline", "dtype")
+FROM_GRID = (*AXES, "label", "family", "engine", "workload", "lossless", "is_baseline", "dtype")
 IDENTITY_FACTS = ("device_name", "env", "engaged", "evidence", "checkpoint_sha256")
 FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
@@ -67,12 +64,12 @@ class CellRecords:
     @property
     def axes(self) -> tuple:
         """What names it: gpu, experiment, model and technique."""
-        return tuple(self.cell[axis] for axis in KEYS)
+        return cell_of(self.cell)
 
     @property
     def group(self) -> tuple:
         """What is compared with one another: gpu, experiment and model."""
-        return tuple(self.cell[axis] for axis in GROUP)
+        return group_of(self.cell)
 
     @property
     def status(self) -> str:
@@ -152,7 +149,7 @@ class Run:
 
     @classmethod
     def of(cls, record: Record, point: int | None = None) -> "Run":
-        rates = [work.items(reply) / reply["reply_s"] for reply in _finished(record, point)]
+        rates = [items_of(reply) / reply["reply_s"] for reply in _finished(record, point)]
         began, ended = datetime.fromisoformat(record.facts["started_at"]), record.facts.get("ended_at")
         seconds = (datetime.fromisoformat(ended) - began).total_seconds() if ended else None
         return cls(began.timestamp(), seconds, stats.run(rates, bool(record.facts.get("disturbed"))), stats.level(rates))
@@ -165,15 +162,16 @@ def _finished(record: Record, point: int | None = None) -> list[dict]:
 # The summary: a row for every cell
 
 
-def summary_rows(cells: Sequence[CellRecords]) -> list[dict]:
-    """The rows of schema.SUMMARY, one for every cell, in the order of `cells`; what a cell does not have is None."""
+def summary_rows(cells: Sequence[CellRecords], sizes: Mapping[tuple, Mapping[int, stats.Speed]] | None = None) -> list[dict]:
+    """The rows of schema.SUMMARY, one for every cell, in the order of `cells`; what a cell does not have is None. `sizes` are the speeds of
+    work.speeds_by_size, where the caller has them."""
     cells = work.at_common_points(cells)
     groups: dict[tuple, list[CellRecords]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
     judged = {id(cell): found for members in groups.values() for cell, found in _judged(members)}
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
-    sizes = work.speeds_by_size(cells)
+    sizes = work.speeds_by_size(cells) if sizes is None else sizes
     return [_summary_row(cell, baselines.get(cell.group), judged.get(id(cell)), sizes.get(cell.axes, {})) for cell in cells]
 
 
@@ -321,11 +319,11 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "rate_low": typical.low,
         "rate_high": typical.high,
         "price_per_million": price_per_million(cell.cell.get("price_per_hour"), typical.value),
-        "time_s": stats.mean([work.items(reply) for reply in cell.all_replies]) / typical.value,
+        "time_s": stats.mean([items_of(reply) for reply in cell.all_replies]) / typical.value,
         "latency_mean_s": stats.mean(latencies),
         "latency_std_s": stats.sd(latencies),
         **_percentiles(latencies, effective),
-        "autocorrelation": stats.autocorrelation([work.items(reply) / reply["reply_s"] for reply in cell.replies]),
+        "autocorrelation": stats.autocorrelation([items_of(reply) / reply["reply_s"] for reply in cell.replies]),
         "replies_worth": effective,
         "outliers_slow": beyond.slow,
         "outliers_fast": beyond.fast,
@@ -507,15 +505,15 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
                 made = json.loads(record.facts["job"]).get("technique", technique)
                 shared.setdefault((1, path), _run_row(record, {"model": model, "technique": made}))
         group = {axis: cell.cell[axis] for axis in GROUP}
-        by_group: tuple[tuple[int, Record | None, dict], ...] = (
+        of_group: tuple[tuple[int, Record | None, dict], ...] = (
             (1, cell.requests, {"experiment": group["experiment"]}),
             (1, cell.reference, group),
             (2, cell.score, group),
         )
-        for order, once, own_keys in by_group:
+        for order, once, own_keys in of_group:
             if once and once.is_there:
                 shared.setdefault((order, once.facts["stage"], *own_keys.values()), _run_row(once, own_keys))
-        keys = {axis: cell.cell[axis] for axis in KEYS}
+        keys = {axis: cell.cell[axis] for axis in AXES}
         own += [_run_row(record, keys) for record in (cell.warmup, cell.measure, *cell.again, cell.evaluate) if record and record.is_there]
     before = [shared[key] for key in sorted(shared, key=lambda key: key[0]) if key[0] < 2]
     return before + own + [row for key, row in shared.items() if key[0] == 2]
@@ -523,7 +521,7 @@ def run_rows(cells: Sequence[CellRecords]) -> list[dict]:
 
 def _run_row(record: Record, keys: Mapping) -> dict:
     facts = {c.name: record.facts.get(c.name) for c in RUN} | {"phase_gpu": _gpu_of_phases(record.facts)}
-    return {**dict.fromkeys(KEYS), **keys, "status": record.status, "reason": record.reason, **facts}
+    return {**dict.fromkeys(AXES), **keys, "status": record.status, "reason": record.reason, **facts}
 
 
 def _gpu_of_phases(facts: Mapping) -> list[float | None] | None:
@@ -551,6 +549,11 @@ class Group:
     rows: pd.DataFrame
     replies: pd.DataFrame
     states: Mapping[str, Mapping] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What names it, as schema.group_of has it."""
+        return self.gpu, self.experiment, self.model
 
     @property
     def workload(self) -> str:
@@ -614,10 +617,7 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping], states: Mappi
     columns |= {c.name: ["" if value is None else value for value in columns[c.name]] for c in SUMMARY.columns if c.type == "string"}
     rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     rows = rows.astype({c.name: kinds[c.type] for c in SUMMARY.columns if c.type in kinds} | {"is_baseline": bool}).copy()
-    finished: dict[tuple, list] = {}
-    for reply in replies:
-        if reply["reply"] is not None:
-            finished.setdefault(tuple(reply[axis] for axis in GROUP), []).append(reply)
+    finished = by_group(reply for reply in replies if reply["reply"] is not None)
     for key, cells in rows.groupby(list(GROUP), sort=False):
         gpu, experiment, model = key
         table = _with_unique_labels(cells.reset_index(drop=True).copy())
@@ -627,11 +627,11 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping], states: Mappi
 
 def _reply_frame(finished: Sequence[Mapping]) -> pd.DataFrame:
     times = ("started_s", "reply_s", "ttft_s", "prompt_tokens", "batch_size")
-    kept = (*KEYS, "reply", *times, "new_tokens", "point", "loss")
-    rates = [work.items(reply) / reply["reply_s"] for reply in finished]
+    kept = (*AXES, "reply", *times, "new_tokens", "point", "loss")
+    rates = [items_of(reply) / reply["reply_s"] for reply in finished]
     columns = {name: [reply[name] for reply in finished] for name in kept}
     columns |= {"text": [(reply["text"] or [""])[0] for reply in finished], "run": [reply.get("run", 1) for reply in finished]}
-    kinds = dict.fromkeys((*KEYS, "text"), object) | dict.fromkeys(times, float)
+    kinds = dict.fromkeys((*AXES, "text"), object) | dict.fromkeys(times, float)
     return pd.DataFrame(
         {name: pd.Series(values, dtype=kinds.get(name)) for name, values in columns.items()}
         | {"rate": pd.Series(rates, dtype=float), "tokens_per_s": pd.Series(rates, dtype=float)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speedgrid.report.language import ENGLISH
-from speedgrid.schema import AXES
+from speedgrid.schema import cell_of, group_of
 
 GroupKey = tuple[str, str, str]
 
@@ -75,9 +75,7 @@ def names(sides: Sequence[tuple[str, Sequence[Mapping]]]) -> list[dict[str, str]
         for (_, rows), gpus in zip(sides, own, strict=True)
     ]
     groups = Counter(
-        (told[gpu], *rest)
-        for (_, rows), told in zip(sides, kinds, strict=True)
-        for gpu, *rest in {(row["gpu"], row["experiment"], row["model"]) for row in rows}
+        (told[gpu], *rest) for (_, rows), told in zip(sides, kinds, strict=True) for gpu, *rest in {group_of(row) for row in rows}
     )
     twice = {kind for (kind, *_), count in groups.items() if count > 1}
     return [
@@ -129,11 +127,11 @@ def without_plan(name: str, summary: Sequence[Mapping], runs: Sequence[Mapping])
 def _moved(told: Told, named: Mapping[str, str]) -> Told:
     """The same under the page's names of the devices, without what the summary lacks, such as one that is older than its plan: a device
     of that has no name here, and its own may be another folder's."""
-    cells = {tuple(row[axis] for axis in AXES) for row in told.summary}
+    cells = {cell_of(row) for row in told.summary}
     groups = {key[:3] for key in cells}
 
     def is_known(row: Mapping) -> bool:
-        key = tuple(row[axis] for axis in AXES)
+        key = cell_of(row)
         # Jobs that cells share have no device or no technique.
         return row["gpu"] is None or (key[:3] in groups if row["technique"] is None else key in cells)
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from speedgrid import state
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import questions, units
+from speedgrid.report.advice import UNEVEN, uneven
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
 from speedgrid.sharpen import Question, Subject
@@ -22,7 +23,6 @@ from speedgrid.sharpen import Question, Subject
 PUBLISHED = {"Q8_0": 0.0014, "Q6_K": 0.0055}
 STILL_FORMAT = 70
 TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-bench's before the page says why
-RATIOS_DIFFER = 0.005  # a printed ratio that is further from that of the printed speeds is explained
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def warnings(group: Group) -> list[Markup]:
     found += _far_warnings(group)
     found += _sampling_warning(group)
     found += _memory_warning(group)
-    found += _uneven_ratios(group)
+    found += uneven_ratios(group)
     disturbed = group.measured[group.measured.disturbed.astype(bool)]
     if len(disturbed) > 2:
         first = disturbed.iloc[0]
@@ -123,17 +123,10 @@ def warnings(group: Group) -> list[Markup]:
     return found
 
 
-def _uneven_ratios(group: Group) -> list[Markup]:
-    """That a speed-up is not the ratio of the speeds beside it, because disturbed runs count in it like quiet ones (noise.speeds)."""
-    base = group.baseline
-    if base is None:
-        return []
-    rows = group.engaged[(group.engaged.speedup * base.rate / group.engaged.rate - 1).abs() > RATIOS_DIFFER]
-    words = tr_html(
-        "The speed-up of {} counts disturbed runs like quiet ones, since one side was never measured on a quiet machine: it is not the"
-        " ratio of the speeds that stand beside it."
-    )
-    return [words.format(_names(rows.to_dict("records")))] if len(rows) else []
+def uneven_ratios(group: Group) -> list[Markup]:
+    """That a speed-up is not the ratio of the speeds beside it, where that is so."""
+    rows = uneven(group.rows.to_dict("records"))
+    return [tr_html(UNEVEN).format(_names(rows))] if rows else []
 
 
 def _disturbed_runs(row) -> Markup:
@@ -176,8 +169,9 @@ def _memory_warning(group: Group) -> list[Markup]:
     if not whole or not (measured.memory_source == "allocator").any():
         return []
     words = tr_html(
-        "Peak memory of {} is that of the whole device, with what CUDA itself takes there (often about 0.5 GiB); of the others it is what"
-        " PyTorch gave out. The one is not held against the other."
+        "Peak memory of {} is that of the whole device, with what CUDA itself takes there; of the others it is what PyTorch gave out."
+        " Where the one is held against the other, 0.5 GiB for CUDA is added to what PyTorch gave out, and less than that tells nothing"
+        " apart."
     )
     return [words.format(units.listed(whole))]
 

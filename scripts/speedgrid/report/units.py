@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from speedgrid import durations
+from speedgrid import amounts
 from speedgrid.report.language import tr
 from speedgrid.workload import PLURALS
 
@@ -141,7 +141,7 @@ def _decimals(hundredths: float) -> int:
 
 def duration(seconds: float) -> str:
     """How long something takes, in the page's language: 45 s, 12 min, 2.5 h."""
-    return durations.duration(seconds, minutes=tr("{} min"), hours=tr("{} h"))
+    return amounts.duration(seconds, minutes=tr("{} min"), hours=tr("{} h"))
 
 
 def ended(status: str, asked_bytes: float | None) -> str:

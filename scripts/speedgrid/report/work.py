@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from speedgrid import ceilings, noise, stats
-from speedgrid.schema import POINTS
+from speedgrid.schema import POINTS, items_of
 from speedgrid.workload import WORKLOADS
 
 LAST_SHARE = 10  # of the counted steps, the last tenth gives the loss at last
@@ -22,7 +22,12 @@ def at_common_points(cells: Sequence) -> list:
             groups.setdefault(cell.group, []).append(_points(cell))
     common = {group: max(set.intersection(*map(set, sizes)), default=None) for group, sizes in groups.items()}
     sized = [(cell, common.get(cell.group), _points(cell)) for cell in cells]
-    return [replace(cell, point=shared if shared in points else max(points)) if points else cell for cell, shared, points in sized]
+    return [_at(cell, shared if shared in points else max(points)) if points else cell for cell, shared, points in sized]
+
+
+def _at(cell, point: int):
+    """The cell with the size that its figures are of. What is of that size already stays, with the runs that it has read."""
+    return cell if cell.point == point else replace(cell, point=point)
 
 
 def speeds_by_size(cells: Sequence) -> dict[tuple, dict[int, stats.Speed]]:
@@ -47,11 +52,6 @@ def speeds_by_size(cells: Sequence) -> dict[tuple, dict[int, stats.Speed]]:
     return found
 
 
-def items(run: Mapping) -> int:
-    """What a row of schema.MEASURE went through: tokens of a reply, images, tokens or passes of other workloads."""
-    return run["new_tokens"] if run["items"] is None else run["items"]
-
-
 def _what_grows(cell) -> str | None:
     return json.loads(cell.measure.facts["job"])["settings"].get("grows")
 
@@ -71,7 +71,7 @@ def figures(cell, row: Mapping, sizes: Mapping[int, stats.Speed]) -> dict:
         found["grows"] = _what_grows(cell)
         if WORKLOADS[cell.cell["workload"]].seeks_largest:
             found["ended_by"] = "memory" if _ends(cell) else "model"
-        times = [(point, items(_runs_at(cell, point)[0]) / speed.value) for point, speed in sorted(sizes.items())]
+        times = [(point, items_of(_runs_at(cell, point)[0]) / speed.value) for point, speed in sorted(sizes.items())]
         if grown := growth(times):
             found |= {"growth": grown.value, "growth_low": grown.low, "growth_high": grown.high}
         if at_last := growth(times[-2:]):
@@ -101,9 +101,10 @@ def growth(times: Sequence[tuple[int, float]]) -> stats.Estimate | None:
     return stats.Estimate(slope, slope - half, slope + half)
 
 
-def point_rows(cells: Sequence) -> list[dict]:
-    """The rows of schema.POINTS: every size of every cell that ran at several, and the size that did not fit."""
-    speeds = speeds_by_size(at_common_points(cells))
+def point_rows(cells: Sequence, speeds: Mapping[tuple, Mapping[int, stats.Speed]] | None = None) -> list[dict]:
+    """The rows of schema.POINTS: every size of every cell that ran at several, and the size that did not fit. `speeds` are those of
+    `speeds_by_size`, where the caller has them."""
+    speeds = speeds_by_size(at_common_points(cells)) if speeds is None else speeds
     baselines = {cell.group: speeds.get(cell.axes, {}) for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
     return [row for cell in cells for row in _rows_of(cell, speeds.get(cell.axes, {}), baselines.get(cell.group, {}))]
 
@@ -117,9 +118,9 @@ def _rows_of(cell, speeds: Mapping[int, stats.Speed], baseline: Mapping[int, sta
         row = _keys(cell) | {"status": first["status"], "reason": first["reason"], "point": point, "replies": len(whole.all_replies)}
         row |= {"rate": typical.value, "rate_low": typical.low, "rate_high": typical.high}
         row |= {
-            "time_s": items(first) / typical.value,
-            "time_low_s": typical.high and items(first) / typical.high,
-            "time_high_s": typical.low and items(first) / typical.low,
+            "time_s": items_of(first) / typical.value,
+            "time_low_s": typical.high and items_of(first) / typical.high,
+            "time_high_s": typical.low and items_of(first) / typical.low,
         }
         row |= {"latency_mean_s": times.value, "latency_low_s": times.low, "latency_high_s": times.high}
         row |= {"memory_peak": first["point_memory"], "memory_more": _more(cell, first["point_memory"])}
@@ -172,7 +173,7 @@ def _rate_of_work(cell, run: Mapping, rate: float) -> dict:
     same number format."""
     if not run["flop"]:
         return {}
-    flop_per_s = run["flop"] / items(run) * rate
+    flop_per_s = run["flop"] / items_of(run) * rate
     limits = ceilings.limits(cell.probe.rows, cell.probe.facts)
     try:
         most = limits and limits.rate(cell.measure.facts.get("multiplies_in") or "")

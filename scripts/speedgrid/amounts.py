@@ -1,4 +1,4 @@
-"""How long something takes, as a person would say it. Pure."""
+"""How long something takes and how many bytes it has, as a person would say it. Pure."""
 
 
 def duration(seconds: float, minutes: str = "{} min", hours: str = "{} h") -> str:
@@ -8,3 +8,10 @@ def duration(seconds: float, minutes: str = "{} min", hours: str = "{} h") -> st
     if seconds < 5400:
         return minutes.format(round(seconds / 60))
     return hours.format(f"{seconds / 3600:.1f}".removesuffix(".0"))
+
+
+def size(count: float) -> str:
+    """4.9 GB, 93 MB, 12 kB: bytes in units of 10^3, as disks and downloads are told."""
+    if count >= 1e8:
+        return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
