@@ -6,8 +6,9 @@ that everybody can add theirs.
 """
 
 import csv
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -22,19 +23,26 @@ DF = 3.0
 ENOUGH = 8
 # Less than this no prior says, until ENOUGH cells have shown it: few runs that agree by chance must not rank what is equal.
 LEAST_SD = 0.0075
-# A loop that waits for the device repeats to under a percent; one that waits for the processor, which has other things to do, does not.
-STEADY = 0.015
+# How far a reply is from the next, as a share: up to the first of these a cell on a GPU waits for the GPU alone, from the second on for the
+# processor, which has other things to do. Recorded cells of the one kind scatter by up to 0.9 %, of the other by 5 % and more; one between
+# them, of 1 to 2 %, had two runs 9 % apart. Between the two a cell's noise is between theirs, by the logarithm, so that two cells that are
+# nearly alike have nearly the same interval.
+STEADY, UNSTEADY = 0.0075, 0.03
+BOUNDS = ("device", "processor")
 
 
-def bound(device: str, runs: Sequence[Run]) -> str:
-    """What makes the runs of a cell differ: `device` where a GPU sets the pace and its replies are as steady as that, else `processor`."""
-    steady = sorted(one.scatter for one in runs)[len(runs) // 2] < STEADY
-    return "device" if device == "cuda" and steady and all(one.n > 1 for one in runs) else "processor"
+def processor_share(device: str, runs: Sequence[Run]) -> float:
+    """By how much a cell waits for the processor: 0 where a GPU sets the pace, 1 where the processor does. What ran on a processor does,
+    and so does what single replies say nothing of."""
+    if device != "cuda" or any(one.n < 2 for one in runs):
+        return 1.0
+    scatter = max(STEADY, sorted(one.scatter for one in runs)[len(runs) // 2])
+    return min(1.0, math.log(scatter / STEADY) / math.log(UNSTEADY / STEADY))
 
 
 @cache
 def prior(device: str, bound: str) -> Prior:
-    """The prior for cells of a kind of device (`cuda` or `cpu`) and bound."""
+    """The prior for cells of a kind of device (`cuda` or `cpu`) and one of BOUNDS."""
     rows = [row for row in recorded() if row["bound"] == bound]
     own = [row for row in rows if row["device"] == device]
     used = own if len(own) >= ENOUGH else rows
@@ -62,32 +70,54 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
     counted = [True] * len(cells) if counted is None else counted
     alone = [all(one.disturbed for one in runs) for _, runs in cells]
     taken = [(place, False) for place, busy in enumerate(alone) if not busy] + [(place, True) for place in range(len(cells))]
-    told = []
-    for place, busy in taken:
-        device, runs = cells[place]
-        kind = (device, bound(device, runs), busy)
-        told.append((kind, [replace(one, disturbed=True) for one in runs] if busy else runs, counted[place]))
-    found = dict(zip(taken, _moderated(told), strict=True))
+    found = dict(zip(taken, _moderated([_Cell.of(*cells[place], busy, counted[place]) for place, busy in taken]), strict=True))
     return [
         replace(found[place, True], quiet=False) if busy else replace(found[place, False], alike=found[place, True])
         for place, busy in enumerate(alone)
     ]
 
 
-Kind = tuple[str, str, bool]  # of a cell: its device, its bound, and whether its runs were disturbed
+@dataclass(frozen=True)
+class _Cell:
+    """A cell among those of its kind, which is its device and whether its runs were disturbed: its runs, what it has of each of BOUNDS,
+    what is known of its noise before it ran twice, and what it has shown of it (degrees of freedom, and the variance times these)."""
+
+    kind: tuple[str, bool]
+    runs: Sequence[Run]
+    shares: Mapping[str, float]
+    prior: Prior
+    shown: tuple[int, float]
+
+    @classmethod
+    def of(cls, device: str, runs: Sequence[Run], busy: bool, counts: bool) -> "_Cell":
+        runs = [replace(one, disturbed=True) for one in runs] if busy else runs
+        share = processor_share(device, runs)
+        known = stats.between_priors(prior(device, "device"), prior(device, "processor"), share)
+        shown = stats.shown(runs, known) if counts and len(runs) > 1 else (0, 0.0)
+        return cls((device, busy), runs, {"device": 1 - share, "processor": share}, known, shown)
+
+    def adds(self, bound: str) -> tuple[float, float, int]:
+        """What it tells of the noise of cells of a bound: degrees of freedom, the variance times these, and runs. Of what is between two
+        bounds it is by how much it was noisier than was expected of it."""
+        df, squares = (self.shares[bound] * told for told in self.shown)
+        over = prior(self.kind[0], bound).sd / self.prior.sd
+        return df, squares * over**2, len(self.runs) if df else 0
 
 
-def _moderated(cells: Sequence[tuple[Kind, Sequence[Run], bool]]) -> list[stats.Speed]:
-    """The speeds of cells, given by kind, runs, and whether they add to the noise of others of that kind."""
-    priors = {kind: prior(*kind[:2]) for kind, _, _ in cells}
-    seen = [(*stats.shown(runs, priors[kind]), len(runs)) if says and len(runs) > 1 else (0, 0.0, 0) for kind, runs, says in cells]
-    sums: dict[Kind, tuple[int, float, int]] = {}
-    for (kind, _, _), (df, squares, count) in zip(cells, seen, strict=True):
-        all_df, all_squares, all_runs = sums.get(kind, (0, 0.0, 0))
-        sums[kind] = (all_df + df, all_squares + squares, all_runs + count)
-    found = []
-    for (kind, runs, _), (df, squares, count) in zip(cells, seen, strict=True):
-        all_df, all_squares, all_runs = sums[kind]
-        others = (all_df - df, max(0.0, all_squares - squares), all_runs - count)
-        found.append(stats.speed(runs, stats.with_shown(priors[kind], *others)))
-    return found
+def _moderated(cells: Sequence[_Cell]) -> list[stats.Speed]:
+    """The speeds of cells, the noise of each moderated by what is known of its kind, and by what the others of that kind have shown."""
+    sums: dict[tuple, list[float]] = {}
+    for cell in cells:
+        for bound in BOUNDS:
+            before = sums.setdefault((cell.kind, bound), [0.0, 0.0, 0])
+            sums[cell.kind, bound] = [one + other for one, other in zip(before, cell.adds(bound), strict=True)]
+    return [stats.speed(cell.runs, _with_others(cell, sums)) for cell in cells]
+
+
+def _with_others(cell: _Cell, sums: Mapping[tuple, Sequence[float]]) -> Prior:
+    """What is known of the noise of a cell, with what the others of its kind have shown; `sums` are of all of them, by kind and bound."""
+    known = {}
+    for bound in BOUNDS:
+        df, squares, runs = (max(0.0, whole - own) for whole, own in zip(sums[cell.kind, bound], cell.adds(bound), strict=True))
+        known[bound] = stats.with_shown(prior(cell.kind[0], bound), df, squares, int(runs))
+    return stats.between_priors(known["device"], known["processor"], cell.shares["processor"])

@@ -140,13 +140,21 @@ def hosts(repeats: int) -> None:
 
 
 def on_a_gpu(repeats: int) -> None:
-    print("\nTwo cells that hang on the GPU, a run of each, runs 0.5 % apart: verdicts, %")
+    print("\nTwo cells that wait for the GPU, a run of each, runs 0.5 % apart: verdicts, %")
     for ratio in (1.0, 1.02, 1.05, 1.1):
         rng, said = np.random.default_rng(7), []
         for _ in range(repeats):
             one, other = noise.speeds([("cuda", [run(rng, speed, 0.005, 0.6, False)]) for speed in (ratio, 1.0)])
             said.append(stats.verdict(stats.over(one, other)))
         print(f"  {ratio:g}×: " + ", ".join(f"{word} {100 * said.count(word) / repeats:.1f}" for word in dict.fromkeys(said)))
+
+
+def by_scatter() -> None:
+    print("\nTwo cells of a GPU, a run of each, by how far their replies scatter: what the interval of their ratio reaches to, %")
+    for scatter in (0.005, 0.01, 0.014, 0.016, 0.02, 0.03, 0.05, 0.1):
+        one = [stats.Run(100.0, 1e-4, 11.0, REPLIES, 50.0, 200.0, scatter)]
+        above, below = noise.speeds([("cuda", one), ("cuda", one)])
+        print(f"  {100 * scatter:g} %: {100 * (ends(stats.over(above, below))[1] - 1):.1f}")
 
 
 # Recorded
@@ -190,6 +198,7 @@ def main() -> None:
     middles(arguments.repeats)
     hosts(arguments.repeats)
     on_a_gpu(arguments.repeats)
+    by_scatter()
     run_against_run([*recorded(), *(cell for folder in arguments.results for cell in of_results(folder))])
 
 

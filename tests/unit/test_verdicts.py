@@ -1,6 +1,7 @@
 """Verdicts that a person would give: on recorded replies, and how often they are right on simulated hosts."""
 
 import csv
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -259,9 +260,34 @@ def test_the_recorded_noise_of_the_project_gives_priors():
 
 def test_only_a_gpu_with_steady_replies_sets_the_pace_itself():
     steady, shaky = (stats.run(100 * np.exp(sd * np.random.default_rng(1).normal(size=20))) for sd in (0.003, 0.06))
-    assert noise.bound("cuda", [steady]) == "device"
-    assert noise.bound("cuda", [shaky, steady, shaky]) == "processor"
-    assert noise.bound("cpu", [steady]) == noise.bound("cuda", [stats.run([5.0])]) == "processor"
+    assert noise.processor_share("cuda", [steady]) == 0
+    assert noise.processor_share("cuda", [shaky, steady, shaky]) == 1
+    assert noise.processor_share("cpu", [steady]) == noise.processor_share("cuda", [stats.run([5.0])]) == 1
+
+
+def scattered(scatter: float, value: float = 100.0) -> Run:
+    return Run(value, 1e-4, 20.0, 20, value * 0.9, value * 1.1, scatter)
+
+
+def test_cells_whose_replies_scatter_nearly_alike_have_nearly_the_same_noise():
+    """Between what waits for the GPU and what waits for the processor it grows without a step."""
+    told = [noise.speeds([("cuda", [scattered(share)])])[0].noise for share in np.geomspace(0.002, 0.1, 100)]
+    assert told[0] == pytest.approx(noise.prior("cuda", "device").sd)
+    assert told[-1] == pytest.approx(noise.prior("cuda", "processor").sd)
+    steps = [after / before for before, after in itertools.pairwise(told)]
+    assert min(steps) > 1 - 1e-9
+    assert max(steps) < 1.1, "each scatters 4 % more than the one before"
+
+
+@few
+@given(st.floats(0.001, 0.1), st.floats(0.001, 0.1))
+def test_what_a_cell_between_two_bounds_has_shown_moves_others_as_much_as_it_was_noisier_than_expected(own, other):
+    """Twice the noise that was expected of it makes no steady cell fear more than twice its own, wherever between them it is."""
+    expected = noise.speeds([("cuda", [scattered(other)])])[0].noise
+    wide = math.exp(2 * expected / math.sqrt(2))
+    beside = [scattered(other, 100 * wide), scattered(other, 100 / wide)]
+    alone = noise.speeds([("cuda", [scattered(own)])])[0].noise
+    assert alone * (1 - 1e-9) <= noise.speeds([("cuda", [scattered(own)]), ("cuda", beside)])[0].noise <= 2 * alone
 
 
 # Verdicts

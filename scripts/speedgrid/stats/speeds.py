@@ -159,7 +159,16 @@ def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:
     return df, df * _centre(*_typical(runs), prior.sd)[1]
 
 
-def with_shown(prior: Prior, df: int, squares: float, runs: int = 0) -> Prior:
+def between_priors(one: Prior, other: Prior, share: float) -> Prior:
+    """What is known of the noise of a cell that is between two kinds: that of `one` where `share` is 0, and of `other` where it is 1. Noise
+    differs by factors, so that what is between has the geometric mean."""
+    if share in (0, 1):
+        return other if share else one
+    sd, usual = (math.exp((1 - share) * math.log(a) + share * math.log(b)) for a, b in ((one.sd, other.sd), (one.usual_sd, other.usual_sd)))
+    return Prior(sd, (1 - share) * one.df + share * other.df, one.runs + other.runs, usual)
+
+
+def with_shown(prior: Prior, df: float, squares: float, runs: int = 0) -> Prior:
     """The prior of a kind of cells with what other cells of that kind have shown in this study: the sums of `shown` over them."""
     total = prior.df + df
     return Prior(
