@@ -109,11 +109,20 @@ def middles(repeats: int) -> None:
 # Hosts
 
 
-def run(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> stats.Run:
+def replies(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> np.ndarray:
     rates = speed * np.exp(host * rng.normal() + scatter * host * wandering(rng, REPLIES, 0.4))
     if stalled:
         rates = np.where(rng.random(REPLIES) < 0.05, rates / rng.uniform(2, 10, REPLIES), rates)
-    return stats.run(rates.tolist())
+    return rates
+
+
+def run(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> stats.Run:
+    return stats.run(replies(rng, speed, host, scatter, stalled).tolist())
+
+
+def typical(rng: np.random.Generator, speed: float, host: float, scatter: float, stalled: bool) -> float:
+    """What a run has as its speed, without what its replies say of how sure that is."""
+    return float(np.median(replies(rng, speed, host, scatter, stalled)))
 
 
 def hosts(repeats: int) -> None:
@@ -137,6 +146,24 @@ def hosts(repeats: int) -> None:
                     f"{name:32}{f'{baselines}+{techniques}':>6}{ratio:6g}{100 * hold:7.1f}{100 * np.mean(decided):9.1f}{by_host}",
                     flush=True,
                 )
+
+
+def with_known_noise(repeats: int) -> None:
+    """What no interval can better: one that knows how far apart the medians of the runs of a host are."""
+    print("\nDecided by an interval that knows the noise, two runs of the baseline and one of the technique; %")
+    for name, (scatters, stalled) in SCATTERS.items():
+        known = {
+            (host, scatter): np.std([np.log(typical(np.random.default_rng([1, i]), 1.0, host, scatter, stalled)) for i in range(3000)])
+            for host in HOSTS
+            for scatter in scatters
+        }
+        for ratio in (2.0, 5.0):
+            rng, decided = np.random.default_rng([3, int(ratio)]), []
+            for i in range(repeats):
+                host, scatter = HOSTS[i % len(HOSTS)], scatters[i // len(HOSTS) % len(scatters)]
+                *base, technique = (np.log(typical(rng, speed, host, scatter, stalled)) for speed in (1.0, 1.0, ratio))
+                decided.append(abs(technique - np.mean(base)) > 1.96 * known[host, scatter] * np.sqrt(1 + 1 / 2))
+            print(f"  {name}, {ratio:g}×: {100 * np.mean(decided):.1f}")
 
 
 def on_a_gpu(repeats: int) -> None:
@@ -197,6 +224,7 @@ def main() -> None:
     arguments = parser.parse_args()
     middles(arguments.repeats)
     hosts(arguments.repeats)
+    with_known_noise(arguments.repeats)
     on_a_gpu(arguments.repeats)
     by_scatter()
     run_against_run([*recorded(), *(cell for folder in arguments.results for cell in of_results(folder))])
