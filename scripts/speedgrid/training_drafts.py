@@ -4,7 +4,7 @@ of a classifier of images, whose passes are measured too. Pure."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from speedgrid import commands, drafts, estimates, families, known, workload
+from speedgrid import amounts, commands, drafts, estimates, families, known, workload
 from speedgrid.drafts import Draft, Source, Wish
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
@@ -115,7 +115,7 @@ def _hindrance(
         return ""
     room = wish.vram or machine.room
     needs = estimates.held(source.model, work(found, registry, name, TRAIN), replace(machine, memory=float("inf")))
-    return f"needs about {estimates.size(needs)}, and there are {estimates.size(room)} for it" if needs > room else ""
+    return f"needs about {amounts.size(needs)}, and there are {amounts.size(room)} for it" if needs > room else ""
 
 
 def _experiment(found: StepDraft, kind: str) -> dict:

@@ -46,7 +46,7 @@ def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dic
         runs,
         [row for _, own in of_cells for row in replies_of(own)],
         points,
-        [row for path in paths for row in collect.find_score(path, jobs, {}, at).rows if tuple(row[axis] for axis in AXES) not in waiting],
+        [row for path in paths for row in collect.find_score(path, jobs, {}, at).rows if cell_of(row) not in waiting],
         {key: state for key, own in of_cells if (state := state_of(own))},
     )
 
