@@ -177,7 +177,12 @@ def named(told: argparse.Namespace) -> Source:
         raise StudyError(f"{told.model} is an address; name the repository: {address[1]}")
     if not REPOSITORY.match(told.model) or told.model.startswith((".", "/", "~")):
         raise StudyError(f"{told.model}: there is no such file or folder, and it is no name of a repository of the hub")
-    return of_hub(told.model, told.revision, told.file)
+    try:
+        return of_hub(told.model, told.revision, told.file)
+    except StudyError as error:
+        if "/" in told.model:
+            raise
+        raise StudyError(f"{told.model} is no file or folder here, and as a repository of the hub: {error}") from None
 
 
 def of_shape(name: str) -> Source:

@@ -186,6 +186,7 @@ def _lines(kind: str, source: Source, found: StepDraft, techniques: Sequence[str
         lines += ["    # Left out:", *left] if left else []
     lines += [f"    baseline: {techniques[0]}"]
     lines += [f"    {key}: {value}" for key, value in _experiment(found, kind).items() if key in found.keys]
-    lines += ["    # Examples in a step.", f"    batch_size: {found.batch}"]
-    counted = "steps" if workload.WORKLOADS[kind].trains else "passes"
+    one = workload.WORKLOADS[kind].noun
+    lines += [f"    # Examples in a {one}.", f"    batch_size: {found.batch}"]
+    counted = workload.PLURALS[one]
     return [*lines, f"    # Counted {counted}.", f"    replies: {found.replies}", f"    warmup_replies: {WARMUPS}"]

@@ -405,3 +405,13 @@ def test_several_gguf_files_in_a_folder_are_measured_side_by_side(here, tmp_path
     (folder / "It.Q8_0.gguf").unlink()
     new(told("My files"))
     assert planning.read_study("studies/it.q4_k_m.yaml")[0]["models"]["it.q4_k_m"]["gguf"] == "My files/It.Q4_K_M.gguf"
+
+
+def test_a_name_that_is_neither_here_nor_at_the_hub_says_both(here, monkeypatch):
+    """Who mistyped a folder was told of the hub alone."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(here / "home"))
+    with pytest.raises(
+        StudyError, match="my-modle is no file or folder here, and as a repository of the hub: my-modle at main: HF_HUB_OFF"
+    ):
+        new(told("my-modle"))
