@@ -392,7 +392,7 @@ def _made_from(specification: Mapping, checkpoint: Path | None) -> dict[str, str
     told = [specification.get("requests"), specification.get("reference")]
     for path in filter(None, (*told, *(entry["evaluate"] for entry in specification.get("techniques", ())))):
         found[path] = records.seal_of(path)
-    return {path: identity for path, identity in found.items() if identity}
+    return found
 
 
 def _check_reach(job: Job) -> None:

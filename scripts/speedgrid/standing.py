@@ -91,6 +91,19 @@ def made_by_older(facts: Mapping, wanted: Wanted) -> list[str]:
     return found + ([ENVIRONMENT] if wanted.recipe is not None and (facts.get("recipe") or "") != wanted.recipe else [])
 
 
+def made_from(facts: Mapping) -> dict[str, str]:
+    """The records that a record was made from, each with what it was to it (records.Record.identity), by the record's facts."""
+    return json.loads(facts.get("made_from") or "{}")
+
+
+def is_of_another(facts: Mapping, source: str, identity: str, then: str | None = None) -> bool:
+    """Whether a record was not made from the record `source`, or from another one of that name: `identity` is what that is today, empty
+    where that is not known, and `then` what it was, where the record does not say it itself."""
+    known = made_from(facts)
+    then = known.get(source) or then
+    return (bool(known) and source not in known) or bool(identity and then and identity != then)
+
+
 def flat(value: object, place: str = "") -> dict[str, object]:
     """A specification by places in it, such as {"settings.replies": 20}."""
     if not isinstance(value, Mapping):

@@ -13,7 +13,7 @@ from report_data import quick_parts
 from speedgrid import comparison, environments, foreseen, planning, records, standing
 from speedgrid.report import collect, language, markdown, page, rendering, tables
 from speedgrid.report.answer import answer
-from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, SCORE, SUMMARY, WARMUP
+from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, REFERENCE, SCORE, SUMMARY, WARMUP
 from speedgrid.study import validate
 
 import studies
@@ -154,6 +154,18 @@ def test_the_environment_of_a_result_is_held_against_its_file(place):
     assert planned.kept.changed(f"{CELL}/measure.parquet") == []
 
 
+def test_a_measurement_of_another_checkpoint_than_is_there_does_not_stand(place):
+    planned, record = grid(), f"{CELL}/measure.parquet"
+    for made_from, changed in [
+        ({"models/tiny/prepared.parquet": "ab" * 32}, []),
+        ({"models/tiny/prepared.parquet": "cd" * 32}, ["weights"]),
+        ({"results/checkpoints/tiny/bnb_int8/float32/quantize.parquet": "ab" * 32}, ["weights"]),
+    ]:
+        write(planned, made_from=json.dumps(made_from))
+        planned.kept._changed.clear()
+        assert planned.kept.changed(record) == changed
+
+
 def test_what_cannot_be_told_is_left_to_snakemake(place):
     planned = grid()
     write(planned)
@@ -231,6 +243,28 @@ def test_a_checkpoint_that_was_made_from_other_weights_leaves_out_its_cell(tmp_p
     rewrite(record, made.CHECKPOINT, made_from=json.dumps({plan[0]["model_record"]: "cd" * 32}))
     rows = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])
     assert [(row["status"], row["outdated"]) for row in rows] == [("ok", ""), (NOT_RUN, "weights")]
+
+
+def test_a_technique_that_loads_another_checkpoint_by_now_is_left_out(tmp_path):
+    """No specification of a measurement names its checkpoint: a transform that one technique lost and another got left both figures."""
+    plan = made.write_group(tmp_path, [BASELINE, QUANTIZED])
+    for cell in plan:
+        rewrite(f"{cell['folder']}/measure.parquet", MEASURE, made_from=json.dumps({cell["checkpoint_record"]: "ab" * 32}))
+    kept = [row["status"] for row in tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])]
+    swapped = [{**cell, "checkpoint_record": other["checkpoint_record"]} for cell, other in zip(plan, reversed(plan), strict=True)]
+    rows = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in swapped])
+    assert kept == ["ok", "ok"]
+    assert [(row["status"], row["outdated"]) for row in rows] == [(NOT_RUN, "weights")] * 2
+
+
+def test_a_reference_that_another_technique_computed_is_of_other_settings_and_no_stranger(tmp_path):
+    path = tmp_path / "results/cpu/e/m/reference.parquet"
+    told = {"gpu": "cpu", "experiment": "e", "model": "m", "technique": "plain"}
+    records.write(path, REFERENCE, [{"status": "ok", "reason": ""}], {"job": json.dumps(told)})
+    unreadable: dict = {}
+    found = collect.find(str(path), REFERENCE, told | {"technique": "baseline"}, unreadable)
+    assert (found.left_out, unreadable) == (["technique"], {})
+    assert collect.find(str(path), REFERENCE, told | {"model": "other"}, unreadable).status == "failed"
 
 
 def scored(tmp_path) -> tuple[list[dict], dict]:

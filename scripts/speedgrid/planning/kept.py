@@ -10,6 +10,7 @@ from speedgrid import checkpoints, environments, records, standing
 from speedgrid.cell import Cell, model_record
 from speedgrid.planning.entities import Entities, quality_records
 from speedgrid.planning.stages import Stage
+from speedgrid.schema import CHECKPOINT, MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Kept:
         self._stages, self._entities, self._uses_environments = stages, entities, uses_environments
         self._changed: dict[str, list[str] | None] = {}
         self._recipes: dict[str, str] = {}
+        self._identities: dict[str, str] = {}
 
     @cached_property
     def jobs(self) -> dict[str, tuple[Stage, Named]]:
@@ -82,7 +84,24 @@ class Kept:
         wanted = standing.Wanted(job, self.code(record), self._recipe(standing.environment_of(job)))
         # As a rule the texts are the same, and no key need be looked at.
         found = standing.made_by_older(facts, wanted) if facts["job"] == text else standing.changed(facts, wanted)
-        return found + [standing.WEIGHTS] * (not found and checkpoints.replaced(Path(record), facts))
+        is_other = not found and (self._is_of_another_checkpoint(record, facts) or checkpoints.replaced(Path(record), facts))
+        return found + [standing.WEIGHTS] * is_other
+
+    def _is_of_another_checkpoint(self, record: str, facts: Mapping) -> bool:
+        """Whether the checkpoint that a job would load today is not the one that its record was made from."""
+        stage, wildcards = self.jobs[record]
+        ask = stage.inputs.get("checkpoint")
+        if ask is None:
+            return False
+        source = ask(wildcards)
+        return standing.is_of_another(facts, source, self._identity(source))
+
+    def _identity(self, record: str) -> str:
+        """The hash of the weights of a model's or checkpoint's record; empty where that is not there, and where it has none."""
+        if record not in self._identities:
+            row = records.first_row(record, MODEL if record == model_record(Path(record).parent.name) else CHECKPOINT)
+            self._identities[record] = row.get("checkpoint_sha256") or ""
+        return self._identities[record]
 
     def stands(self, record: str) -> bool:
         """Whether a record is there and would be made as it is today, as far as it says."""

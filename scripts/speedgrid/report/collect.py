@@ -179,13 +179,13 @@ class _Reading:
     def _of_another(self, record: records.Record, made_from: Collection[str]) -> tuple[str, Sequence[str]] | None:
         """Why a record is of something else than is there, and what differs: one that it was made from is left out, or is another one by
         now. None where all are what they were."""
-        known = json.loads(record.facts.get("made_from") or "{}")
+        known = standing.made_from(record.facts)
         for path in made_from:
             source = self.found[path]
             then = known.get(path) or (record.facts.get("checkpoint_sha256") if "checkpoint_sha256" in source.rows[0] else None)
             if source.left_out:
                 return source.reason, source.left_out
-            if source.is_there and source.identity and then and source.identity != then:
+            if standing.is_of_another(record.facts, path, source.identity if source.is_there else "", then):
                 return standing.OTHER_SOURCE.format(path), [standing.WEIGHTS]
         return None
 
@@ -214,7 +214,7 @@ def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
     record = find(at(path), SCORE, asked, unreadable, (), False)
     if not record.is_there:
         return record
-    done, known = standing.told(record.facts), json.loads(record.facts.get("made_from") or "{}")
+    done, known = standing.told(record.facts), standing.made_from(record.facts)
     keys = standing.settings({**done, "techniques": None}, {**asked, "techniques": None})
     scored = {entry["technique"]: entry for entry in done.get("techniques", ())}
 
@@ -241,10 +241,11 @@ def _held(record: records.Record, table: Table, keys: Sequence[str]) -> records.
     return records.absent(table, NOT_RUN, standing.left_out(keys), keys) if keys else record
 
 
-def check_writer(path: str, record: records.Record, asked: Mapping) -> None:
-    """Raise RecordError for a record of another cell or run, which somebody put in this one's place; other settings make it outdated."""
-    told = standing.told(record.facts)
-    for key in WHOSE:
+def check_writer(path: str, table: Table, record: records.Record, asked: Mapping) -> None:
+    """Raise RecordError for a record of another cell or run, which somebody put in this one's place. What no row of it names, such as the
+    technique by which a reference was computed, is one of the settings."""
+    told, named = standing.told(record.facts), {"run", *(column.name for column in table.columns)}
+    for key in (key for key in WHOSE if key in named):
         if told.get(key) != asked.get(key):
             whose, wanted = ("/".join(str(one[key]) for key in WHOSE if one.get(key) is not None) for one in (told, asked))
             raise records.RecordError(f"{path}: is of {whose or 'another job'}, not of {wanted}; delete it and run again")
@@ -259,7 +260,7 @@ def find(
         if at.exists():
             try:
                 record = records.read(at, table, without)
-                check_writer(path, record, asked)
+                check_writer(path, table, record, asked)
                 return _held(record, table, standing.settings(standing.told(record.facts), asked)) if is_held else record
             except records.RecordError as error:
                 unreadable[str(error)] = None
