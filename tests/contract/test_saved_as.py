@@ -79,7 +79,7 @@ def saved_in(env: str, *command: str) -> list[dict]:
         [working_copy.python_of(env), "tests/contract/saved_as.py", *command], cwd=working_copy.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"way"')]
 
 
 @pytest.fixture(scope="module")
