@@ -268,6 +268,16 @@ def _content(path: Path, name: str) -> tuple:
     return entry["dtype"], tuple(entry["shape"]), digest.hexdigest()
 
 
+def refuse_wrong_attention(config, attention: str) -> None:
+    """Raise Unsupported for an attention that transformers computes wrongly for a model: Falcon's eager one, from 4.57 to 5.23, adds the
+    biases of ALiBi twice. (In 4.40 it is what SDPA is there and since.)"""
+    if config.model_type == "falcon" and getattr(config, "alibi", False) and attention == "eager":
+        raise Unsupported(
+            "transformers adds the biases of ALiBi twice in Falcon's eager attention, which is then another model; SDPA is right: take a"
+            " technique with it as the baseline"
+        )
+
+
 def refuse_framework(folder: Path, what: str, needs_metadata: bool) -> None:
     """Raise Unsupported where a file of weights does not say that PyTorch saved it, for a transformers 4, `what`, which goes by that and
     would look for another framework. `needs_metadata`: whether it ends at a file without metadata, too."""

@@ -300,3 +300,21 @@ def test_what_was_made_of_a_checkpoint_ends_its_replies_where_that_does(tmp_path
     kept = target / "generation_config.json"
     assert (kept.read_text() if kept.is_file() else None) == told
     assert (target / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("config", "attention", "refused"),
+    [
+        ({"model_type": "falcon", "alibi": True}, "eager", True),
+        ({"model_type": "falcon", "alibi": True}, "sdpa", False),
+        ({"model_type": "falcon", "alibi": False}, "eager", False),
+        ({"model_type": "mpt", "alibi": True}, "eager", False),
+        ({"model_type": "llama"}, "eager", False),
+    ],
+)
+def test_an_attention_that_computes_another_model_is_refused(config, attention, refused):
+    if not refused:
+        loading.refuse_wrong_attention(SimpleNamespace(**config), attention)
+        return
+    with pytest.raises(Unsupported, match="adds the biases of ALiBi twice"):
+        loading.refuse_wrong_attention(SimpleNamespace(**config), attention)

@@ -21,6 +21,7 @@ from speedgrid.transforms import Task, transform
 SHAPE = {"model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
 NARROW = {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+SDPA = {"attention": "sdpa"}
 REPLY = {"max_new_tokens": 4, "batch_size": 1, "ignore_eos": True, "sampling": {"do_sample": False, "repetition_penalty": 1.0}}
 DOWN = "model.layers.1.mlp.down_proj.weight"
 NF4 = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -135,8 +136,14 @@ ASKED = {
     "alibi": (
         {**NARROW, "model_type": "falcon", "new_decoder_architecture": False, "multi_query": False, "alibi": True},
         lambda folder: None,
-        lambda engine: (engine.options.update(cache="static"), engine.load(24), engine.generate([1] * 8, REPLY, 1)),
+        lambda engine: (engine.options.update(SDPA, cache="static"), engine.load(24), engine.generate([1] * 8, REPLY, 1)),
         "with a static KV cache",
+    ),
+    "alibi_twice": (
+        {**NARROW, "model_type": "falcon", "new_decoder_architecture": False, "multi_query": False, "alibi": True},
+        lambda folder: None,
+        lambda engine: engine.load(24),
+        "adds the biases of ALiBi twice",
     ),
     "no_attention": (
         {"model_type": "mamba", "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 1},

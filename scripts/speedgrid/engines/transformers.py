@@ -103,6 +103,7 @@ class Engine(base.Engine):
 
     def _refuse_model(self, room: int) -> None:
         """Raise Unsupported where the loaded model cannot do what the technique asks of it, or has no place for `room` tokens."""
+        loading.refuse_wrong_attention(self.config, self.options.get("attention", "sdpa"))
         kind, keeps_state = self.config.model_type, getattr(self.model, "_is_stateful", False)
         if keeps_state and self.options.get("prompt_lookup"):
             raise Unsupported(

@@ -152,6 +152,7 @@ def _load(task: Task):
     said = files.json_object(task.source / "config.json")
     read = loading.read_config(task.source, task.trust_remote_code)
     loading.refuse_own_head(task.source, read, "transformers 4, which exports it,")
+    loading.refuse_wrong_attention(read, "eager")
     loading.refuse_framework(task.source, "transformers 4, which exports it,", needs_metadata=False)
     kind = type(read)
     _check_exporter(kind.model_type)
