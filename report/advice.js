@@ -63,9 +63,9 @@
 
   function show() {
     const { group: place, goal, cards, card, loss, starts, price } = form.elements;
-    const [size, group] = [told.cards[cards.value] ?? null, told.groups[place.value]];
+    const [[size, budget], group] = [told.cards[cards.value] ?? [null, null], told.groups[place.value]];
     price.placeholder = group.price ?? "";
-    const ask = { goal: goal.value, budget: size && size * 1e9, loss: loss.value === "" ? null : Number(loss.value),
+    const ask = { goal: goal.value, budget, loss: loss.value === "" ? null : Number(loss.value),
       starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
     const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");

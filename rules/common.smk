@@ -16,6 +16,8 @@ from speedgrid.study import StudyError
 
 try:
     snakemake_seam.check_version()
+    # How it was started, for the commands that it and its jobs print.
+    os.environ.update(snakemake_seam.Run(workflow).noted())
     grid = planning.plan_run(config, workflow)
 except (StudyError, snakemake_seam.UntriedVersion) as error:
     commands.refuse(error)
@@ -110,7 +112,7 @@ def after_the_last_job():
     if snakemake_seam.Run(workflow).comes_to("report"):
         if line := planning.nothing_measured():
             sys.exit(f"speedgrid: {line}")
-        print(f"speedgrid: {planning.WHERE_IT_IS}", file=sys.stderr)
+        print(f"speedgrid: {planning.where_it_is()}", file=sys.stderr)
 
 
 # Of a run that was stopped or failed there is a page, too: of all that was measured by then.

@@ -1,25 +1,28 @@
 """Say which technique to take, from what was measured, and what to measure next.
 
     ./speedgrid advise [--vram GB] [--goal latency|throughput|memory|energy|money] [--max-loss PERCENT|any] [--starts N] [--price P]
-                       [--task EXPERIMENT] [--model MODEL] [--gpu GPU] [--json] [--results DIR]
+                       [--task EXPERIMENT] [--model MODEL] [--gpu GPU] [--json] [--results DIR ...]
 
-Answers for every device, experiment and model of the results, from measured cells alone, with the rules of the page's guide.
+Answers for every device, experiment and model of the results, which may lie in several folders, from measured cells alone, with the rules
+of the page's guide.
 
 Exits with 0, also where nothing fits; with 2 for a mistake in what was asked.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from speedgrid import commands, planning, records, standing, study
-from speedgrid.report import catalogues, command, language
-from speedgrid.report.advice import BY_SPEED, GB, STARTS_PER, Advice, Ask, uneven
-from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, outcome, seeks_largest, uneven_ratios
+from speedgrid import commands, files, planning, records, standing, study
+from speedgrid.known import GB, usable
+from speedgrid.report import catalogues, language
+from speedgrid.report.advice import BY_SPEED, STARTS_PER, Advice, Ask, uneven
+from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, guide_of, outcome, seeks_largest, uneven_ratios
 from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
+from speedgrid.report.together import Told, labels, together, without_plan
 from speedgrid.schema import SUMMARY, by_group
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
@@ -28,25 +31,26 @@ AXES = {"gpu": "gpu", "task": "experiment", "model": "model"}
 
 def main() -> int:
     arguments = commands.one("advise").parse_args()
-    ask = Ask(arguments.goal, arguments.vram and arguments.vram * GB, arguments.max_loss, arguments.starts, arguments.price)
+    ask = Ask(arguments.goal, arguments.vram and usable(arguments.vram), arguments.max_loss, arguments.starts, arguments.price)
     try:
-        folder = results_folder(Path(arguments.results or "results"))
-        found = chosen(by_group(records.read(folder / "summary.parquet", SUMMARY).rows), vars(arguments))
+        told_of = read(results_of(arguments.results or ["results"]))
+        found = chosen(by_group(told_of.summary), vars(arguments))
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
-    told_of = planned(folder)
-    since = edited(told_of.sha256, told_of.file) if arguments.results is None else []
-    guides = {key: told_of.guide(key, rows) for key, rows in found.items()}
+    here = told_of.study if arguments.results is None else {}
+    since = edited(str(here.get("study_sha256") or ""), str(here.get("study_file") or ""))
+    registry = cast(dict, study.read(TECHNIQUES, TECHNIQUES.name))
+    guides = {key: guide_of(rows, told_of.study, registry) for key, rows in found.items()}
     if arguments.json:
         # For programs, in English whatever the language of the study is.
         groups_told = [as_json(key, guide, ask) for key, guide in guides.items()]
         with_notes = [group | {"notes": since + group["notes"]} for group in groups_told]
         told = json.dumps(with_notes, ensure_ascii=False, allow_nan=False, indent=1)
     else:
-        with language.spoken(told_of.catalogue):
+        with language.spoken(catalogues.of_study(told_of.study)):
             told = "\n\n".join([*since, in_words(guides, ask)])
-    # Spaces that do not break, and commands of a clone, are for the page.
-    commands.say(told.replace("\u00a0", " ").replace("./speedgrid", commands.COMMAND))
+    # Spaces that do not break are for the page.
+    commands.say(told.replace("\u00a0", " "))
     return 0
 
 
@@ -57,16 +61,37 @@ class Mistake(Exception):
 # Reading
 
 
-def results_folder(path: Path) -> Path:
-    """The folder with the summary: the one that is named, or `results` in it. Raises Mistake where there is none."""
-    if not path.exists():
-        raise Mistake(f"{path}: no such folder; measure something first ({commands.COMMAND} run), or name the results with --results DIR")
-    if path.name == "summary.parquet" and path.is_file():
-        return path.parent
-    folder = next((at for at in (path, path / "results") if (at / "summary.parquet").is_file()), None)
-    if folder is None:
-        raise Mistake(f"{path}: has no summary.parquet; {commands.COMMAND} report makes it of what was measured so far")
-    return folder
+def results_of(names: Sequence[str]) -> list[Path]:
+    """The folders of the results that are named, of which each may hold several: those with a summary, or with `results` that has one.
+    Raises Mistake for what is none."""
+    for name in names:
+        if not Path(name).exists():
+            measure = f"measure something first ({commands.program()} run), or name the results with --results DIR"
+            raise Mistake(f"{name}: no such folder; {measure}")
+    paths = [path.parent if path.name == "summary.parquet" and path.is_file() else path for path in map(Path, names)]
+    found = files.results_in(paths)
+    for path in found:
+        if files.summary_of(path) is None:
+            raise Mistake(f"{path}: has no summary.parquet; {commands.program()} report makes it of what was measured so far")
+    return found
+
+
+def read(found: Sequence[Path]) -> Told:
+    """What the results in these folders say, as one: several devices of one name are told apart as on the page of all of them."""
+    sides = [_read(path) for path in found]
+    return sides[0] if len(sides) == 1 else together(list(zip(labels(found), sides, strict=True)))
+
+
+def _read(path: Path) -> Told:
+    """The summary of one folder, and what the plan beside it says of the study."""
+    at = cast(Path, files.summary_of(path))
+    rows = records.read(at, SUMMARY).rows
+    known = without_plan(path.name, rows, ())
+    try:
+        told = json.loads((at.parent / "plan.json").read_text(encoding="utf-8"))["study"]
+        return Told(known | told | {"techniques": {**told["techniques"]}, "prices": {**told.get("prices", {})}}, rows)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Told(known, rows)
 
 
 def chosen(found: dict, wanted: Mapping) -> dict:
@@ -80,32 +105,6 @@ def chosen(found: dict, wanted: Mapping) -> dict:
         if not found:
             raise Mistake(f"--{option} {name}: the results have no such {axis}; there is {', '.join(there) or 'none'}")
     return found
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What the plan beside the results says: the study's file, empty where no plan lies there; the registry, with the techniques of the
-    study's own; the price of an hour of each device that has one; the language of its page; and the hash of what the study said."""
-
-    file: str
-    registry: Mapping
-    prices: Mapping
-    catalogue: language.Catalogue
-    sha256: str = ""
-
-    def guide(self, key: tuple[str, str, str], rows: Sequence[Mapping]) -> Guide:
-        return Guide(rows, self.file, self.registry, self.prices.get(key[0]))
-
-
-def planned(folder: Path) -> Planned:
-    """The plan of the results in a folder."""
-    registry = cast(dict, study.read(TECHNIQUES, TECHNIQUES.name))
-    try:
-        told = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["study"]
-        own, prices = {**registry, **told["techniques"]}, dict(told.get("prices", {}))
-        return Planned(str(told["study_file"] or ""), own, prices, catalogues.of_study(told), str(told.get("study_sha256", "")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Planned("", registry, {}, language.ENGLISH)
 
 
 def edited(sha256: str, file: str) -> list[str]:
@@ -145,7 +144,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     told["uneven"] = [row["technique"] for row in uneven(guide.rows)]
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
     told["notes"] = standing.sentences(guide.rows)
-    return told | {"next": next_steps(guide.rows, advice, ask, command.run(guide.study_file))}
+    return told | {"next": next_steps(guide.rows, advice, ask, guide.study_file)}
 
 
 def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
@@ -186,7 +185,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
     lines += [*notes(guide), *uneven_ratios(guide.rows)]
-    steps = next_steps(guide.rows, advice, ask, command.run(guide.study_file))
+    steps = next_steps(guide.rows, advice, ask, guide.study_file)
     return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
 
 

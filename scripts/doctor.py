@@ -10,7 +10,7 @@ from speedgrid.study import StudyError
 
 
 def main() -> int:
-    commands.one("doctor", commands.COMMAND).parse_args()
+    commands.one("doctor", commands.program()).parse_args()
     facts = survey.find_facts()
     commands.say("This machine\n" + readiness.table(readiness.machine_rows(facts)))
     try:
@@ -25,7 +25,7 @@ def main() -> int:
     if problems:
         commands.say("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
         return 1
-    commands.say(f"\nThe default study can run here: {commands.COMMAND} run")
+    commands.say(f"\nThe default study can run here: {commands.program()} run")
     return 0
 
 

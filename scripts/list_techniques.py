@@ -14,7 +14,7 @@ WORDS = {readiness.READY: "ready", readiness.NEEDS: "need something installed", 
 
 
 def main() -> None:
-    told = commands.one("list", commands.COMMAND).parse_args()
+    told = commands.one("list", commands.program()).parse_args()
     facts = survey.find_facts()
     try:
         registry = planning.read_registry()
@@ -41,7 +41,7 @@ def of_techniques(registry: Mapping, facts: readiness.Facts, only_ready: bool) -
             yield ""
     counts = Counter(states.values())
     yield f"{len(registry)} techniques: " + ", ".join(f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state])
-    yield f"{commands.COMMAND} show TECHNIQUE says what one does and how to measure it."
+    yield f"{commands.program()} show TECHNIQUE says what one does and how to measure it."
 
 
 def _said(entry: Mapping, state: str, text: str) -> str:
@@ -65,7 +65,7 @@ def of_studies(registry: Mapping, facts: readiness.Facts) -> Iterator[str]:
         except StudyError as error:
             yield f"  cannot be read: {error}"
         yield ""
-    yield f"{commands.COMMAND} run --study FILE measures one; {commands.COMMAND} run the first."
+    yield f"{commands.program()} run --study FILE measures one; {commands.program()} run the first."
 
 
 def _size(study: Mapping) -> str:

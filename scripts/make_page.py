@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from speedgrid import files, planning, records
+from speedgrid import commands, files, planning, records
 from speedgrid.progress import say
 from speedgrid.report import collect, rendering
 from speedgrid.report.together import labels, together
@@ -32,7 +32,7 @@ def main() -> None:
         else:
             told = json.loads(os.environ.get("SPEEDGRID_TOGETHER", "null"))
             if told is None:
-                raise records.RecordError("name the folders of results: ./speedgrid report DIR ...")
+                raise records.RecordError(f"name the folders of results: {commands.program()} report DIR ...")
             of_folders([Path(name) for name in told["results"]], Path(told["out"]))
     except (StudyError, records.RecordError) as error:
         say(f"speedgrid: {error}")
@@ -73,11 +73,7 @@ def keep_plan(written: str) -> None:
 def of_folders(folders: list[Path], out: Path) -> None:
     """One page of the results in several folders, each of which may hold several, in the folder `out`. Raises RecordError for what is no
     result."""
-    # One result has several names: its folder, the folder around it, links.
-    known: dict[Path, Path] = {}
-    for one in [one for folder in folders for one in files.several(folder)]:
-        known.setdefault((files.summary_of(one) or one).resolve(), one)
-    found = list(known.values())
+    found = files.results_in(folders)
     told = together(list(zip(labels(found), map(rendering.read_folder, found), strict=True)))
     out.mkdir(parents=True, exist_ok=True)
     rendering.write(told, out / "report.html")

@@ -55,7 +55,7 @@ BASE_MODEL = re.compile(r"^base_model:\s*(?:-\s*)?[\"']?([\w./-]+)", re.MULTILIN
 
 
 def main() -> None:
-    told = commands.one("new", commands.COMMAND).parse_args()
+    told = commands.one("new", commands.program()).parse_args()
     try:
         if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
             write(told, dialogue.ask(told, find))
@@ -112,8 +112,8 @@ def write(told: argparse.Namespace, source: Source) -> None:
 
 
 def room_of(vram: float, is_gpu: bool) -> float:
-    """Bytes that a technique can have of a card that is sold with so many GB, which are GiB; on a processor those that were named."""
-    return known.Machine(True, vram * known.GIB).room if is_gpu else vram * estimates.GB
+    """Bytes that a technique can have of a card that is sold with so many GB; on a processor those that were named."""
+    return known.allocatable(vram) if is_gpu else known.usable(vram)
 
 
 def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness.Facts:
@@ -142,8 +142,8 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     if wish.gpu:
         where = " and the model in the same place" if any({"local", "gguf"} & set(one.entry) for one in source.models) else ""
-        return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {commands.COMMAND} run --study {path}"]
-    return [*lines, f"{commands.COMMAND} run --study {path} measures it; with -n it only shows what would run."]
+        return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {commands.program()} run --study {path}"]
+    return [*lines, f"{commands.program()} run --study {path} measures it; with -n it only shows what would run."]
 
 
 # The model

@@ -17,7 +17,7 @@ NAMED = 4  # studies
 
 
 def main() -> None:
-    told = commands.one("show", commands.COMMAND).parse_args()
+    told = commands.one("show", commands.program()).parse_args()
     try:
         registry = planning.read_study(told.study, locked=False)[1] if told.study else planning.read_registry()
     except StudyError as error:

@@ -78,6 +78,7 @@ _shtab_speedgrid_compare___json_nargs=0
 _shtab_speedgrid_advise__h_nargs=0
 _shtab_speedgrid_advise___help_nargs=0
 _shtab_speedgrid_advise___json_nargs=0
+_shtab_speedgrid_advise___results_nargs=+
 _shtab_speedgrid_list__h_nargs=0
 _shtab_speedgrid_list___help_nargs=0
 _shtab_speedgrid_list___ready_nargs=0

@@ -38,7 +38,7 @@ _shtab_speedgrid_defaults_added=0
 
 _shtab_speedgrid_advise_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--vram[memory limit in GB of 10\^9 bytes\: of the card with what CUDA itself takes of it, or of the process on a CPU]:GB:"
+  "--vram[memory of the card by the GB that it is sold with, of which 10\^9 bytes each are counted on, CUDA\'s own included\; or of the process on a processor]:GB:"
   "--goal[what to optimise for (default\: latency)]:goal:(latency throughput memory energy money)"
   "--max-loss[largest loss of quality to accept, such as 1\% more bits per byte\; \`any\` accepts an unknown quality too (default\: 0, no measurable loss)]:PERCENT:"
   "--starts[how often the process starts per 1,000 replies (default\: 0)]:N:"
@@ -47,7 +47,7 @@ _shtab_speedgrid_advise_options=(
   "--model[only this model]:model:($(ls models 2>/dev/null))"
   "--gpu[only this device of the study]:gpu:($(ls results 2>/dev/null | grep -vF .))"
   "--json[print JSON]"
-  "--results[folder of the results (default\: results)]:DIR:_files -/"
+  "--results[folders of results, as \`report\` takes them (default\: results)]:DIR:_files -/"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -120,7 +120,7 @@ _shtab_speedgrid_new_options=(
   "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
   "--file[the GGUF file of a repository that has several]:file:"
   "--goal[what to optimise for (default\: speed)]:goal:(speed memory quality)"
-  "--vram[memory of the card as it is sold\: 8 is 8 GiB, of which a technique can have 7.7 GB beside the driver\; or GB of 10\^9 bytes of the process on a processor (default\: what is here)]:GB:"
+  "--vram[memory of the card by the GB that it is sold with, of which 10\^9 bytes each are counted on, as \`advise\` does\; or of the process on a processor (default\: what is here)]:GB:"
   "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:(GB300 GB200 B300 B200 GH200 H200 H100 A100 A30 L40 L4 A10 A40 A6000 A5000 A4000 V100 T4 5090 5080 5070 5060 4090 4080 4070 4060 3090 3080 3070 3060 2080)"
   "--workload[what to measure\: replies, or training steps (default\: replies\; of a classifier of images its training)]:workload:(generate train)"
   "--batch[batch size (default\: 1\; 32 images in training)]:N:"

@@ -9,16 +9,26 @@ import argparse
 import difflib
 import math
 import os
+import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 MISTAKE = 2
 STOPPED = 130  # by Ctrl-C
-# As the user types it: in a clone, or where speedgrid is installed from a wheel.
-COMMAND = "./speedgrid" if (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file() else "speedgrid"
+# The project, or the package of the wheel.
+ROOT = Path(__file__).resolve().parents[2]
+IS_CLONE = (ROOT / "pyproject.toml").is_file()
+NAME = "speedgrid"
+IN_A_CLONE = f"./{NAME}"
+# Environment variables that tell every process how it was started, so that what it prints works there, as text for a shell: the launcher,
+# and Snakemake, where that was started without the launcher and in another folder than the project's.
+LAUNCHER, SNAKEMAKE = "SPEEDGRID_COMMAND", "SPEEDGRID_SNAKEMAKE"
+STUDY_HERE = "{study}"  # where in the latter the study goes; a module of another workflow has its own
+DEFAULT = ("config.yaml", "./config.yaml")  # the study that is meant where none is named
 SHELLS = ("bash", "zsh", "fish")
 # What `clean` tells apart, each with what it is.
 KINDS = {
@@ -153,7 +163,8 @@ def _advise(parser: argparse.ArgumentParser) -> None:
         "--vram",
         type=_gigabytes,
         metavar="GB",
-        help="memory limit in GB of 10^9 bytes: of the card with what CUDA itself takes of it, or of the process on a CPU",
+        help="memory of the card by the GB that it is sold with, of which 10^9 bytes each are counted on, CUDA's own included; or of the"
+        " process on a processor",
     )
     parser.add_argument("--goal", choices=GOALS, default="latency", help="what to optimise for (default: latency)")
     parser.add_argument(
@@ -174,7 +185,12 @@ def _advise(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="only this model")
     parser.add_argument("--gpu", help="only this device of the study")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--results", metavar="DIR", help="folder of the results (default: results)")
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        metavar="DIR",
+        help="folders of results, as `report` takes them (default: results)",
+    )
 
 
 def _gigabytes(text: str) -> float:
@@ -234,8 +250,8 @@ def _new(parser: argparse.ArgumentParser) -> None:
         "--vram",
         type=positive,
         metavar="GB",
-        help="memory of the card as it is sold: 8 is 8 GiB, of which a technique can have 7.7 GB beside the driver; or"
-        " GB of 10^9 bytes of the process on a processor (default: what is here)",
+        help="memory of the card by the GB that it is sold with, of which 10^9 bytes each are counted on, as `advise` does; or of the"
+        " process on a processor (default: what is here)",
     )
     parser.add_argument(
         "--gpu", metavar="NAME", help="write the study for another machine with this GPU, such as 'RTX 4070'; give its memory with --vram"
@@ -370,13 +386,68 @@ def wrong(message: str, options: Iterable[str]) -> str:
 
 def refuse_arguments(message: str, options: Iterable[str]) -> NoReturn:
     """End with one line that says what is wrong with the arguments of a run; `options` are those that Snakemake takes."""
-    refuse(f"{wrong(message, [*one('run')._option_string_actions, *options])} (see {COMMAND} run --help, and --help-all for Snakemake's)")
+    refuse(f"{wrong(message, [*one('run')._option_string_actions, *options])} (see {program()} run --help, and --help-all for Snakemake's)")
 
 
 def near(name: str, known: Iterable[str]) -> str:
     """What may have been meant by a name that is not known."""
     found = difflib.get_close_matches(name, known, 1)
     return f"the nearest is {found[0]}" if found else f"it may be {', '.join(known)}"
+
+
+# How the program was started
+
+
+def program() -> str:
+    """The launcher as whoever started this types it; where nobody noted that, as it is called in a clone or where it is installed."""
+    return os.environ.get(LAUNCHER) or (IN_A_CLONE if IS_CLONE else NAME)
+
+
+def to_run(study: str, *targets: str, sharpen: bool = False) -> str:
+    """The command that runs a study here; the default one needs no name. `targets` are the files to make, all where none is named."""
+    named = [] if study in DEFAULT else [study]
+    if flow := os.environ.get(SNAKEMAKE):
+        flow = flow.replace(STUDY_HERE, f" --configfile {shlex.join(named)}" if named else "")
+        return " ".join([*(["SPEEDGRID_SHARPEN=1"] if sharpen else []), flow, *(["--", shlex.join(targets)] if targets else [])])
+    words = [*(["--study", *named] if named else []), *(["--sharpen"] if sharpen else []), *(["--", *targets] if targets else [])]
+    return " ".join([program(), shlex.join(["run", *words])])
+
+
+def to_page(study: str) -> str:
+    """The command that makes the page of what a study has measured so far."""
+    if os.environ.get(SNAKEMAKE):
+        return to_run(study, "report_so_far")
+    return " ".join([program(), shlex.join(["report", *([] if study in DEFAULT else ["--study", study])])])
+
+
+def started_as(typed: Sequence[str], parent: Sequence[str] = ()) -> str:
+    """What starts the launcher once more from the folder that it was started in, as text for a shell. `typed` are its own words, `parent`
+    is the command line of the process that started it, which may be uv's."""
+    if Path(typed[0]).name == "launcher.py":  # by itself, for a part of its work
+        return program()
+    if IS_CLONE and Path.cwd() == ROOT:
+        return IN_A_CLONE
+    arguments = list(typed[1:])
+    words, after = list(parent[: len(parent) - len(arguments)]), list(parent[len(parent) - len(arguments) :])
+    if words and Path(words[0]).name in ("uv", "uvx") and Path(words[-1]).name == NAME and after == arguments:
+        words[0] = Path(words[0]).name
+        return shlex.join(["uvx", *words[3:]] if words[1:3] == ["tool", "uvx"] else words)
+    found = shutil.which(NAME)
+    if found and os.path.exists(typed[0]) and os.path.samefile(found, typed[0]):
+        return NAME
+    return shlex.quote(typed[0] if "/" in typed[0] else f"./{typed[0]}")
+
+
+def of_snakemake(snakefile: Path, is_module: bool, with_environments: bool) -> dict[str, str]:
+    """The environment variables that note how this was started, for the processes of a Snakemake that was started without the launcher, in
+    the folder of the results. None to add where the launcher has noted it, or another process of the same run."""
+    if LAUNCHER in os.environ:
+        return {}
+    if IS_CLONE and Path.cwd() == ROOT:
+        return {LAUNCHER: IN_A_CLONE}
+    noted = {LAUNCHER: shlex.quote(str(ROOT / NAME)) if IS_CLONE else NAME}
+    words = ["snakemake", *([] if snakefile == Path.cwd() / "Snakefile" else ["--snakefile", str(snakefile)]), "--cores", "1"]
+    return noted | {SNAKEMAKE: shlex.join([*words, *(["--use-conda"] if with_environments else [])]) + ("" if is_module else STUDY_HERE)}
 
 
 def say(text: str) -> None:

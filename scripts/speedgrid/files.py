@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +204,12 @@ def summary_of(path: Path) -> Path | None:
 def is_of_a_run(path: Path) -> bool:
     """Whether a file is named as the results of a run, of which a cell may have several; the twin of a failed one is not."""
     return bool(_RUN.fullmatch(path.name))
+
+
+def results_in(folders: Iterable[Path]) -> list[Path]:
+    """The results in folders, each of which may hold several, and each once: one result has several names, such as its folder, the folder
+    around it, and links."""
+    known: dict[Path, Path] = {}
+    for one in (one for folder in folders for one in several(folder)):
+        known.setdefault((summary_of(one) or one).resolve(), one)
+    return list(known.values())

@@ -249,7 +249,7 @@ class FolderInUse(Exception):
 def no_run_in(folder: Path) -> Iterator[None]:
     """Hold a working folder, as a run of the launcher does. Raises FolderInUse where one goes on."""
     if snakemake_seam.is_locked(folder):
-        raise FolderInUse(f"a run goes on in {folder}, or was killed there: then `{commands.COMMAND} run --unlock` lets go of it")
+        raise FolderInUse(f"a run goes on in {folder}, or was killed there: then `{commands.program()} run --unlock` lets go of it")
     held = folder / ".speedgrid" / "run.lock"
     if not held.is_file():  # the launcher never ran here
         yield

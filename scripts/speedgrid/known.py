@@ -73,6 +73,22 @@ CPU_READS, CORE_RATE = 45e9, 100e9
 GPU_TAKEN = 0.9e9
 # What cards are sold by as a GB.
 GIB = 2**30
+# What is counted on of it: of a card that is not here. That is 7 % less, of which the driver and a desktop hold some, and memory that
+# checks itself (ECC in GDDR: T4, L4, L40S) a sixteenth.
+GB = 10**9
+# What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule.
+CUDA_CONTEXT = 2**29
+
+
+def usable(size: float) -> float:
+    """Bytes that can be used of a card sold with `size` GB, CUDA's own included. What fits on a card that is not here is decided by this
+    alone: by `new` and `advise`, and on the page."""
+    return size * GB
+
+
+def allocatable(size: float) -> float:
+    """The same without what CUDA itself takes: what PyTorch's allocator can give out, and an estimate is held against."""
+    return usable(size) - CUDA_CONTEXT
 
 
 def of_name(name: str) -> Sheet:

@@ -12,8 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import hub
-from speedgrid.commands import COMMAND
+from speedgrid import commands, hub
 from speedgrid.study import StudyError, repository
 
 COMMIT = re.compile(r"[0-9a-f]{40}\Z")
@@ -37,7 +36,7 @@ def applied(study: Mapping, study_file: Path, where: str) -> dict:
     held = read(file) if moving(study) else {}
     for name, entry in moving(study).items():
         at = f"{where}: models.{name}.revision"
-        write = f"write its commit, all 40 digits, or run `{COMMAND} lock {where}`"
+        write = f"write its commit, all 40 digits, or run `{commands.program()} lock {where}`"
         if name not in held:
             raise StudyError(f"{at}: {entry['revision']!r} is a branch or tag, which moves; {write}, which keeps it in {file.name}")
         if {key: held[name][key] for key in entry} != entry:
@@ -60,7 +59,7 @@ def read(file: Path) -> dict[str, dict[str, str]]:
     except OSError as error:
         raise StudyError(f"{file.name}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StudyError(f"{file.name}: is damaged; delete it and run `{COMMAND} lock` again") from None
+        raise StudyError(f"{file.name}: is damaged; delete it and run `{commands.program()} lock` again") from None
     return models
 
 

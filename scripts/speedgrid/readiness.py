@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from speedgrid import hardware
+from speedgrid import commands, hardware
 from speedgrid.amounts import size
-from speedgrid.commands import COMMAND
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import repository
 
@@ -200,7 +199,7 @@ def study_problems(study: Mapping, registry: Mapping, facts: Facts) -> list[str]
             problems.append(f"models.{name}: needs the model hub, which cannot be reached")
         package = package_of(model)
         if package in facts.packages_missing and name not in facts.prepared:
-            instead = f"{COMMAND} run --study studies/trained.yaml measures a model that is trained here"
+            instead = f"{commands.program()} run --study studies/trained.yaml measures a model that is trained here"
             problems.append(f"models.{name}: the package index does not have {package}; {instead}")
     return problems
 

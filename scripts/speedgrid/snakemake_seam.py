@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from speedgrid import environments
+from speedgrid import commands, environments
 
 # The first version that nobody has tried: it hands environments to plugins (docs/architecture.md).
 UNTRIED = 10
@@ -45,8 +45,8 @@ def check_version(found: str | None = None) -> None:
     found = found or version("snakemake")
     if int(found.partition(".")[0]) >= UNTRIED:
         raise UntriedVersion(
-            f"Snakemake {found} is newer than what speedgrid was tried with; install snakemake<{UNTRIED}, or start with ./speedgrid run, "
-            "which brings its own"
+            f"Snakemake {found} is newer than what speedgrid was tried with; install snakemake<{UNTRIED}, or start with"
+            f" {commands.program()} run, which brings its own"
         )
 
 
@@ -124,6 +124,10 @@ class Run:
     def is_module(self) -> bool:
         """Whether the rules that are being read are a module of another workflow."""
         return not self._workflow.modifier.is_main_snakefile()
+
+    def noted(self) -> dict[str, str]:
+        """How it was started, as environment variables (commands.of_snakemake)."""
+        return commands.of_snakemake(Path(self._workflow.main_snakefile).resolve(), self.is_module, self.uses_environments)
 
     @property
     def prefix(self) -> str:

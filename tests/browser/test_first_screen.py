@@ -83,6 +83,7 @@ def first_screen(browser, parts, tmp_path):
         browser.get(path.as_uri())
         for box in browser.find_elements("css selector", "#answer [data-chart]"):
             until(browser, lambda box=box: box.get_attribute("data-state") == "drawn")
+        browser.execute_script("for (const part of document.querySelectorAll('#answer .more')) part.open = true")
         said = browser.execute_script("return document.getElementById('answer').innerText")
         return re.sub(r"\s+", " ", said)
 
@@ -202,3 +203,35 @@ def test_charts_that_nobody_looked_at_are_drawn_for_paper(browser, first_screen)
     states = "return [...document.querySelectorAll('[data-chart]')].map((box) => box.dataset.state)"
     assert until(browser, lambda: set(browser.execute_script(states)) == {"drawn"})
     assert browser.execute_script("return scrollY") == 0
+
+
+PAPER = {"width": 1039, "height": 710, "deviceScaleFactor": 1, "mobile": False}  # A4 across, within its margins
+ON_PAPER = """
+    return [...document.querySelectorAll('table.results, table.scores, table.fits')].filter((table) => table.checkVisibility())
+      .map((table) => [parseFloat(getComputedStyle(table).fontSize), table.getBoundingClientRect().right])
+"""
+
+
+def test_on_paper_tables_are_whole_and_their_letters_can_be_read(browser, first_screen):
+    """Figures were printed in 6.5 points."""
+    first_screen(made.DEFAULT_CELLS, gpu="h200", machine=made.GPU_MACHINE)
+    try:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PAPER)
+        found = browser.execute_script(ON_PAPER)
+        assert len(found) >= 3
+        assert min(size for size, _ in found) >= 8 * 96 / 72
+        assert max(right for _, right in found) <= PAPER["width"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_who_has_to_choose_sees_few_sentences_and_the_rest_by_a_click(browser, first_screen):
+    first_screen(made.DEFAULT_CELLS)
+    browser.refresh()
+    shown = "return [...document.querySelectorAll('#answer :is(.headline, li)')].filter((part) => part.checkVisibility()).length"
+    assert 3 <= browser.execute_script(shown) <= 5
+    browser.find_element("css selector", "#answer .more > summary").click()
+    assert browser.execute_script(shown) > 8
+    assert "Noise between runs" in browser.find_element("css selector", "#answer .doubts").text

@@ -12,7 +12,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "unit"))
 
 import records_factory as made
-from speedgrid.report.advice import BY_SPEED, GB, GOALS, Ask, Option, advise
+from speedgrid.known import GB
+from speedgrid.report.advice import BY_SPEED, GOALS, Ask, Option, advise
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 

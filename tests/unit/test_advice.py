@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import tables_of
 from speedgrid import commands, records
+from speedgrid.known import CUDA_CONTEXT, GB
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report.advice import (
     BY_SPEED,
-    CUDA_CONTEXT,
-    GB,
     GOALS,
     SMALLEST_SAVING,
     STARTS_PER,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import records_factory as made
 from report_data import group_of, tables_of
-from speedgrid import records
+from speedgrid import planning, records
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import tables, trust
@@ -15,7 +15,7 @@ from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer, parameters_in_words
 from speedgrid.report.tables import groups
-from speedgrid.schema import MEASURE
+from speedgrid.schema import MEASURE, SUMMARY
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
 
@@ -34,7 +34,7 @@ def test_the_fastest_is_named_with_its_speed_speedup_and_intervals(tmp_path):
     assert "a speed-up of 1.9" in headline
     assert "over Baseline (eager attention)" in headline
     assert "Quality of torch.compile (static cache): no measurable loss (bits per byte ±0.00 %" in points
-    assert "It has 1.900 bits per byte" in points
+    assert "torch.compile (static cache) has 1.900 bits per byte on held-out text" in points
     # bfloat16 costs something in quality, so that it does not lead; that it may be as fast is told.
     assert "whether bfloat16 could be as fast as torch.compile (static cache)" in points
     assert "Slower than Baseline (eager attention): No KV cache 0.2" in points
@@ -522,3 +522,58 @@ def test_what_is_ahead_only_because_its_quiet_runs_count_for_more_does_not_lead_
     assert summary[1]["speedup"] < 1
     (group,) = tables.groups(summary, replies)
     assert answer(group).headline.striptags().startswith("Nothing here is surely faster than Baseline (eager attention) at 66")
+
+
+def sentences(text) -> int:
+    """Of a headline or point; a point between `and` of a decimal or a name ends none."""
+    return len(re.split(r"\. (?=[A-Z])", text.striptags()))
+
+
+PUBLISHED = sorted(path.parent for path in (planning.ROOT / "docs" / "results").glob("*/*/summary.parquet"))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
+def test_who_has_to_choose_reads_three_to_five_sentences(folder):
+    """They were eight to eleven, with what is nice to know among what decides."""
+    for group in tables.groups(records.read(folder / "summary.parquet", SUMMARY).rows, []):
+        told = answer(group)
+        assert 3 <= sentences(told.headline) + sum(map(sentences, told.key)) <= 5, [told.headline, *told.key]
+        assert len(set(told.points)) == len(told.points), "nothing is said twice"
+
+
+def test_what_is_read_first_has_the_choice_what_is_frugal_what_has_a_price_and_how_sure_that_is(tmp_path):
+    told = answer(group_of(tmp_path, [AGAIN, often(COMPILED), often(PRUNED), often(FOUR_BITS)]))
+    first = [point.striptags().replace("\u00a0", " ") for point in (told.headline, *told.key)]
+    assert [re.match(start, said) is not None for start, said in zip(FIRST, first, strict=True)] == [True] * len(FIRST), first
+    assert not told.is_short
+    below = " ".join(point.striptags() for point in (*told.found, *told.doubts))
+    for words in ("Quality of torch.compile", "No technique lowers peak memory", "takes longer before its replies", "Noise between runs"):
+        assert words in below
+    assert "Faster at a price" not in below, "it is said already"
+
+
+FIRST = (
+    r"Without a measurable loss of quality, torch\.compile \(static cache\) is the fastest: 9",
+    r"Less memory at a price: bitsandbytes NF4 400 MiB \(−56 %\) for \+11 % bits per byte; Pruned by 50 % 500 MiB",
+    r"Faster at a price: Pruned by 50 % .* for \+174 % bits per byte; bitsandbytes NF4 .* for \+11 % bits per byte\.",
+    r"Who leads is decided with 95 % confidence, and nothing else is open\.",
+)
+
+
+def test_of_many_with_a_price_the_first_are_read_first_and_all_stand_below(tmp_path):
+    many = [often(PRUNED, technique=f"p{n}", label=f"P{n}", speed=150 + 40.0 * n) for n in range(5)]
+    told = answer(group_of(tmp_path, [AGAIN, often(COMPILED), *many]))
+    (first,) = (point.striptags() for point in told.key if "Faster at a price" in point)
+    assert [f"P{n} " in first for n in range(5)] == [False, False, True, True, True]
+    assert first.endswith("; 2 more below.")
+    (whole,) = (point.striptags() for point in told.found if "Faster at a price" in point)
+    assert all(f"P{n} " in whole for n in range(5))
+    assert "more below" not in whole
+
+
+def test_a_command_that_decides_is_that_of_the_groups_study_and_stands_once(tmp_path):
+    cells = [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92), replace(PRUNED, speed=190), replace(FOUR_BITS, speed=170)]
+    told = answer(group_of(tmp_path, cells), study_file="studies/mine.yaml")
+    doubts = " ".join(told.doubts)
+    assert doubts.count("Open: whether") == 2
+    assert doubts.count("<code>./speedgrid run --study studies/mine.yaml --sharpen</code> makes them") == 1

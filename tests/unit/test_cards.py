@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import new_study
 import records_factory as made
 from hypothesis import example, given
 from hypothesis import strategies as st
 from report_data import group_of, page_of
+from speedgrid.known import CUDA_CONTEXT, usable
 from speedgrid.report import cards
-from speedgrid.report.advice import GB, Ask, Option, advise
+from speedgrid.report.advice import Ask, Option, advise
 
 CELLS = [
     replace(made.DEFAULT_CELLS[0], peak=15 * 1024),
@@ -49,7 +51,7 @@ def test_a_larger_card_never_fits_worse(least, reserve):
 def test_the_guide_takes_a_technique_on_just_those_cards_that_it_fits(least, size):
     """With what the allocator holds in reserve given back."""
     option = Option("x", seconds=1.0, rate=1.0, start=1.0, needs=least, by_device=False, joule=None, loss=0.0)
-    chosen = advise([option], Ask(budget=size * GB)).choice
+    chosen = advise([option], Ask(budget=usable(size))).choice
     assert (chosen is not None) == (cards.says(cards.Need("x", least, 2 * least), size) != cards.NOT)
 
 
@@ -57,3 +59,12 @@ def test_the_page_shows_it(tmp_path):
     html = page_of(made.write_group(tmp_path, CELLS, gpu="h200", machine=made.GPU_MACHINE), made.study(cells=CELLS))
     assert "What fits on which card" in html
     assert '<td class="too-large">too large' in html
+
+
+@given(st.integers(1, 200), st.integers(10**8, 2 * 10**11))
+@example(8, 7_600_000_000)
+def test_new_lets_in_what_advise_and_the_page_let_in(size, held):
+    """`new --vram 8` let through 7.69 GB, and what took more than 7.46 was then beyond `advise --vram 8`."""
+    option = Option("x", seconds=1.0, rate=1.0, start=1.0, needs=held + CUDA_CONTEXT, by_device=False, joule=None, loss=0.0)
+    is_advised = advise([option], Ask(budget=usable(size))).choice is not None
+    assert (held <= new_study.room_of(size, is_gpu=True)) == is_advised

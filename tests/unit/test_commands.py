@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import list_techniques
 import pytest
@@ -176,3 +177,78 @@ def test_a_script_that_is_stopped_says_so_in_a_line(capsys):
     with pytest.raises(SystemExit) as caught:
         commands.run(lambda: 2)
     assert caught.value.code == 2
+
+
+# How it was started
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch) -> Path:
+    """A folder of the user's, which is no clone, and nothing noted of how this was started."""
+    monkeypatch.chdir(tmp_path)
+    for name in (commands.LAUNCHER, commands.SNAKEMAKE):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "parent", "said"),
+    [
+        (["/opt/own venv/bin/speedgrid", "run"], ["bash"], "'/opt/own venv/bin/speedgrid'"),
+        (["../clone/speedgrid", "run"], [], "../clone/speedgrid"),
+        (["speedgrid", "run"], [], "./speedgrid"),
+        (["/c/bin/speedgrid", "run", "-n"], ["uvx", "--from", "/a wheel", "speedgrid", "run", "-n"], "uvx --from '/a wheel' speedgrid"),
+        (["/c/bin/speedgrid"], ["/usr/bin/uv", "tool", "uvx", "--from", "speedgrid", "speedgrid"], "uvx --from speedgrid speedgrid"),
+        (["/c/bin/speedgrid", "list"], ["/usr/bin/uv", "tool", "run", "speedgrid", "list"], "uv tool run speedgrid"),
+        (["/c/bin/speedgrid", "list"], ["uv", "run", "pytest", "list"], "/c/bin/speedgrid"),
+        (["/c/bin/speedgrid", "list"], ["uv", "run", "speedgrid", "show"], "/c/bin/speedgrid"),
+    ],
+)
+def test_what_starts_it_once_more_is_what_was_typed(elsewhere, typed, parent, said):
+    assert commands.started_as(typed, parent) == said
+
+
+def test_what_is_on_the_path_needs_no_path(elsewhere, monkeypatch):
+    program = elsewhere / "bin" / "speedgrid"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert commands.started_as([str(program)]) == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert commands.started_as([str(program)]) == "speedgrid"
+
+
+def test_in_a_clone_it_is_the_launcher_of_the_clone(elsewhere, monkeypatch):
+    monkeypatch.chdir(commands.ROOT)
+    assert commands.started_as([str(commands.ROOT / "speedgrid"), "run"]) == "./speedgrid"
+    assert commands.of_snakemake(commands.ROOT / "Snakefile", False, True) == {commands.LAUNCHER: "./speedgrid"}
+
+
+def test_the_commands_are_those_of_how_it_was_started(elsewhere, monkeypatch):
+    assert commands.to_run("config.yaml", "a b.txt") == "./speedgrid run -- 'a b.txt'"
+    monkeypatch.setenv(commands.LAUNCHER, "uvx --from x speedgrid")
+    assert commands.to_run("my studies/a.yaml", sharpen=True) == "uvx --from x speedgrid run --study 'my studies/a.yaml' --sharpen"
+    assert (commands.to_page("config.yaml"), commands.to_page("a.yaml")) == (
+        "uvx --from x speedgrid report",
+        "uvx --from x speedgrid report --study a.yaml",
+    )
+
+
+@pytest.mark.parametrize(
+    ("snakefile", "is_module", "said"),
+    [
+        ("/p/Snakefile", False, "snakemake --snakefile /p/Snakefile --cores 1 --use-conda --configfile 'my studies/a.yaml'"),
+        ("Snakefile", True, "snakemake --cores 1 --use-conda"),
+        ("workflow/Snakefile", True, "snakemake --snakefile {}/workflow/Snakefile --cores 1 --use-conda"),
+    ],
+)
+def test_where_snakemake_was_started_itself_its_own_command_goes_on(elsewhere, monkeypatch, snakefile, is_module, said):
+    for name, text in commands.of_snakemake(elsewhere / snakefile, is_module, True).items():
+        monkeypatch.setenv(name, text)
+    said = said.format(elsewhere)
+    assert commands.program() == str(commands.ROOT / "speedgrid")
+    assert commands.to_run("my studies/a.yaml", "x/measure.parquet") == f"{said} -- x/measure.parquet"
+    assert commands.to_run("my studies/a.yaml", sharpen=True) == f"SPEEDGRID_SHARPEN=1 {said}"
+    assert commands.to_page("my studies/a.yaml") == f"{said} -- report_so_far"
+    # A job of the same run, and what the launcher has started, find it noted.
+    assert commands.of_snakemake(elsewhere / snakefile, is_module, True) == {}

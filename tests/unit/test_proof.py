@@ -65,7 +65,7 @@ def test_many_techniques_leave_the_first_screen_readable(tmp_path):
     many = [replace(made.DEFAULT_CELLS[1], technique=f"sdpa_{n}", label=f"SDPA {n}", speed=60.0 + n) for n in range(12)]
     figure, rows, _ = drawn(group_of(tmp_path, [made.DEFAULT_CELLS[0], *many]))
     assert [row["name"] for row in rows] == [*(f"SDPA {n}" for n in (11, 10, 9, 8, 7)), "Baseline (eager attention)"]
-    assert "7 slower ones are in the charts below." in figure.caption
+    assert "7 more are in the charts below." in figure.caption
 
 
 def test_without_a_baseline_it_shows_speeds(tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import advise
 import make_page
 import pytest
 import records_factory as made
@@ -271,3 +272,38 @@ def test_what_is_no_result_is_one_line(tmp_path, monkeypatch, capfd):
     said = [line for line in capfd.readouterr().out.splitlines() if line]
     assert said == [f"speedgrid: {tmp_path}: not a results folder; it has no summary.parquet, which ./speedgrid report makes"]
     assert not os.path.exists(tmp_path / "out")
+
+
+def advised(folders: Sequence[Path], monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr("sys.argv", ["advise.py", "--results", *map(str, folders), *arguments])
+    assert advise.main() == 0
+    return capsys.readouterr().out
+
+
+def test_advice_takes_several_folders_as_the_page_does(two, monkeypatch, capsys):
+    said = advised(two, monkeypatch, capsys)
+    heads = [line.partition(":")[0] for line in said.splitlines() if line.startswith("stdlib-llama · ")]
+    assert heads == ["stdlib-llama · generate · NVIDIA H200", "stdlib-llama · generate · NVIDIA L4"]
+    # The command is that of the study on its own machine.
+    assert said.count("./speedgrid run -- results/local/generate/stdlib-llama/") == 2
+    only = json.loads(advised(two, monkeypatch, capsys, "--json", "--gpu", "NVIDIA L4"))
+    assert [one["gpu"] for one in only] == ["NVIDIA L4"]
+    # A folder of both is both, and one folder by two names is one.
+    around = advised([two[0].parent], monkeypatch, capsys)
+    assert [line.partition(":")[0] for line in around.splitlines() if line.startswith("stdlib-llama · ")] == heads
+    alone = advised([two[0], two[0] / "results"], monkeypatch, capsys)
+    assert "stdlib-llama · generate · local" in alone
+
+
+@pytest.mark.parametrize(
+    ("host", "uuid", "is_said"), [("bench-02", "GPU-2", True), ("bench-02", "GPU-1", False), ("bench-01", "GPU-2", False)]
+)
+def test_two_machines_that_are_one_device_here_are_told(tmp_path, host, uuid, is_said):
+    """Of one kind, they measured other models, so that nothing tells which is which; in a container one machine may have two names."""
+    machines = [made.GPU_MACHINE | {"host": name, "device_uuid": of} for name, of in (("bench-01", "GPU-1"), (host, uuid))]
+    sides = [side(tmp_path / f"side-{n}", machine=one, model=f"model-{n}") for n, one in enumerate(machines)]
+    told = joined(*sides)
+    assert {row["gpu"] for row in told.summary} == {"NVIDIA H200"}
+    contents = contents_of(told)
+    assert contents["pooled"] == ({"NVIDIA H200": ["bench-01", "bench-02"]} if is_said else {})
+    assert ("NVIDIA H200 is 2 machines, by their host names bench-01, bench-02" in page.written(quick_parts(), contents)) == is_said

@@ -281,9 +281,9 @@ def test_a_figure_of_a_size_is_the_summarys_over_all_runs_and_no_stall_moves_it(
 def test_the_page_shows_where_a_series_ended(series):
     text = page_of(series)
     assert "oom, asked for 20.0 GiB" in text
-    assert "Speeds and memory are compared at 2,048, the largest size that all finished." in text
+    assert "Speeds and memory are compared at 2,048 tokens, the largest size that all finished." in text
     assert "Time grows with a power of the size, fitted over all sizes: Plain 2.00" in text
-    assert "Between the two largest sizes alone: Flash 2.0." in text
+    assert "Between the two largest sizes of each alone: Flash 2.0 up to 4,096." in text
 
 
 def test_the_power_at_last_shows_what_fixed_costs_hide(tmp_path):
@@ -305,7 +305,7 @@ def test_a_power_that_could_be_anything_is_not_told(tmp_path):
     assert rows["plain"]["growth_high"] - rows["plain"]["growth_low"] > 1
     text = page_of(grid)
     assert "Time grows with a power of the size, fitted" not in text
-    assert "Between the two largest sizes alone: Plain 1.4." in text
+    assert "Between the two largest sizes of each alone: Plain 1.4." in text
 
 
 def test_a_table_by_size_with_nothing_in_it_is_left_out(series):
@@ -522,3 +522,26 @@ def test_memory_stands_against_the_speed_of_training(trained, tmp_path):
     figure = tradeoff.memory_figure(replace(group, rows=rows))
     points = {row["name"]: row["peak"] for row in rows_of(figure) if "peak" in row}
     assert points == {"Plain": 400, "Fast": 300, "Stuck": 200}
+
+
+def test_powers_over_other_sizes_say_up_to_which(tmp_path):
+    """1.4 of one kernel stood beside 2.0 of another, which went on to sizes eight times as large."""
+
+    def passes(*sizes: int) -> list[dict]:
+        return [step(n, 0.1 * (size / 1024) ** 2, point=size) for size in sizes for n in (1, 2, 3)]
+
+    reach = {"plain": passes(512, 1024, 2048), "flash": passes(512, 1024, 2048, 4096)}
+    text = page_of(write_cells(tmp_path / "apart", reach, workload="attention", unit="pass"))
+    assert re.search(r"fitted over all sizes: Plain 2[^P]* up to 2,048 and Flash 2[^F]* up to 4,096\.", text)
+    assert "Between the two largest sizes of each alone: Plain 2.0 up to 2,048 and Flash 2.0 up to 4,096." in text
+    alike = page_of(
+        write_cells(tmp_path / "alike", {"plain": passes(512, 1024, 2048), "flash": passes(512, 1024, 2048)}, workload="attention")
+    )
+    assert "up to" not in alike.partition("Between the two largest sizes")[2].partition(".")[0]
+
+
+def test_no_time_of_a_size_is_negative(tmp_path):
+    """A stall in one of three passes made a mean that "might be" below nothing."""
+    passes = [step(n, 0.1 * (40 if n == 1 else 1), point=size) for size in (512, 1024) for n in (1, 2, 3)]
+    _, points = summary_of(write_cells(tmp_path, {"plain": passes}, workload="attention", unit="pass"))
+    assert [(row["latency_low_s"], row["latency_high_s"] > row["latency_mean_s"]) for row in points] == [(0.0, True)] * 2

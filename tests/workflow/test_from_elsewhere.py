@@ -3,6 +3,7 @@
 Jobs have the Python of the tests, which has no packages of an engine: every cell becomes a row that says so, and the page comes.
 """
 
+import html
 import os
 import subprocess
 import sys
@@ -78,6 +79,10 @@ def test_a_run_with_another_working_folder(project, here):
     assert done.returncode == 0, done.stderr
     is_whole(here)
     assert files_in(project) == before
+    # What its page tells one to type works here, where there is no `./speedgrid`.
+    text = html.unescape((here / "results/report.html").read_text(encoding="utf-8"))
+    assert f"'{project}/speedgrid' new organisation/name" in text
+    assert f"<code>'{project}/speedgrid' doctor</code> says what this machine lacks" in text
     again = working_copy.snakemake(here.parent, *command, "-n")
     assert working_copy.planned_jobs(again) == {}
     assert "what is left" not in again.stdout + again.stderr
@@ -109,6 +114,7 @@ def test_a_module_of_another_workflow(project, here):
     done = working_copy.snakemake(here, "all", "mine")
     assert done.returncode == 0, done.stderr
     is_whole(here)
+    assert "./speedgrid doctor" not in (here / "results/report.html").read_text(encoding="utf-8")
     assert (here / "mine.txt").read_text().endswith("results/summary.parquet\n")
     assert (here / "started.txt").exists()
     assert files_in(project) == before
@@ -213,7 +219,8 @@ def speedgrid(installed: Path, here: Path, *arguments: str) -> subprocess.Comple
 def test_the_wheel_runs_in_a_folder_that_has_nothing_of_speedgrid(installed, here):
     package = next(installed.parents[1].glob("lib/python*/site-packages/speedgrid_workflow"))
     assert speedgrid(installed, here, "--version").stdout == "speedgrid 0.1.0\n"
-    assert "measure something first (speedgrid run)" in speedgrid(installed, here, "advise").stderr
+    # Its folder is not on PATH, so that the name alone would start nothing.
+    assert f"measure something first ({installed} run)" in speedgrid(installed, here, "advise").stderr
     before = files_in(package)
     done = speedgrid(installed, here, "run", "--no-conda", "--study", "mine.yaml")
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,6 @@ from speedgrid.planning.run import (
     BY_HAND,
     PAGE_ONLY,
     PLANNED,
-    WHERE_IT_IS,
     code,
     end,
     is_more_wanted,
@@ -33,6 +32,7 @@ from speedgrid.planning.run import (
     nothing_measured,
     plan_run,
     take_back_failures,
+    where_it_is,
 )
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "PAGE_ONLY",
     "PLANNED",
     "ROOT",
-    "WHERE_IT_IS",
     "Grid",
     "check_machine",
     "code",
@@ -62,4 +61,5 @@ __all__ = [
     "study_hash",
     "study_path",
     "take_back_failures",
+    "where_it_is",
 ]

@@ -5,12 +5,10 @@ With `device: auto` a job is told the same on every machine, so that its result 
 figures of one machine would be shown as those of another, and what is missing be measured on another device than what it is held against.
 """
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from speedgrid import hardware, records
-from speedgrid.commands import COMMAND
+from speedgrid import commands, hardware, records
 from speedgrid.planning.grid import Grid
 from speedgrid.schema import MEASURE, PROBE, Table
 from speedgrid.snakemake_seam import Run, is_forced
@@ -41,8 +39,8 @@ def of_another_device(grid: Grid, workflow) -> str:
                 return (
                     f"{grid.study_file}: gpus.{gpu}: results/{gpu} was measured on {facts['device_name']!r} (machine {facts['host']}), and"
                     f" this machine has {' and '.join(map(repr, dict.fromkeys(here))) or 'no such GPU'}. To measure here, move it away"
-                    f" (mv results older); {COMMAND} report --study {shlex.quote(grid.study_file)} makes a page of what is there, and"
-                    f" {COMMAND} compare older results holds the two against each other"
+                    f" (mv results older); {commands.to_page(grid.study_file)} makes a page of what is there, and"
+                    f" {commands.program()} compare older results holds the two against each other"
                 )
     return ""
 

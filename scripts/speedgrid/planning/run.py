@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import environments, fingerprint, records, schema, sharpen
-from speedgrid.commands import COMMAND
+from speedgrid import commands, environments, fingerprint, records, schema, sharpen
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
@@ -21,8 +20,6 @@ from speedgrid.study import StudyError, read
 BY_HAND = "results/.made-by-hand"
 # Set for a run that takes the place of another.
 GOES_ON = "SPEEDGRID_GOES_ON"
-# The last line of a run that has its page.
-WHERE_IT_IS = f"the page is results/report.html; {COMMAND} advise answers for your own limits"
 # How many files the last line of a run with failures names.
 FAILURES_NAMED = 6
 # A row for each cell.
@@ -149,13 +146,18 @@ def nothing_measured() -> str:
     return f"nothing was measured: {cells} ({reason}{whose}); results/report.html has the reason of each"
 
 
+def where_it_is() -> str:
+    """The last line of a run that has its page."""
+    return f"the page is results/report.html; {commands.program()} advise answers for your own limits"
+
+
 def make_page(study_file: str, run: Run, quietly: bool = False) -> None:
     """Of a run that was to end in a report, and failed, was stopped or goes on: make it of what there is, with its environment; `quietly`
     where it says nothing of the cells, and a Ctrl-C is for the run.
 
     Raises StudyError with a line that says why there is none.
     """
-    python, advice = run.python_of("report"), f"; {COMMAND} report makes one"
+    python, advice = run.python_of("report"), f"; {commands.to_page(study_file)} makes one"
     if python is None:
         return
     if not python.exists():

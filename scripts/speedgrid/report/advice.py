@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
+from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality import excerpts
 from speedgrid.quality.paired import NEGLIGIBLE
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
@@ -27,11 +28,6 @@ GOALS = {
 # Goals that are decided by speed, so that verdicts between speeds say what ties.
 BY_SPEED = ("latency", "throughput", "money")
 CARDS_GB = (8, 12, 16, 24, 32, 40, 48, 80, 141)
-# A GB of a card is taken as 10^9 bytes: 7 % less than its nominal GiB, of which a driver and a desktop hold some, and memory that checks
-# itself (ECC in GDDR: T4, L4, L40S) a sixteenth.
-GB = 10**9
-# What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule.
-CUDA_CONTEXT = 2**29
 STARTS_PER = 1000  # `starts` is how often the process starts in so many replies
 SMALLEST_SAVING = 0.02  # less memory than this share is not called a saving
 AS_LONG = 1.05  # two times that differ by this factor at most are as long, where starts are part of them

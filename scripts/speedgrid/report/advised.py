@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
+from speedgrid.known import GB, usable
 from speedgrid.report import command, recipes, units
 from speedgrid.report.advice import (
     BY_SPEED,
     CARDS_GB,
-    GB,
     GOALS,
     UNEVEN,
     Advice,
@@ -25,6 +25,7 @@ from speedgrid.report.advice import (
     uneven,
 )
 from speedgrid.report.language import tr
+from speedgrid.report.together import origin
 from speedgrid.schema import STATUSES
 from speedgrid.workload import WORKLOADS
 
@@ -85,7 +86,7 @@ class Guide:
     def command(self, technique: str) -> str:
         """The command that measures a cell again, in a checkout without its results."""
         target = "/".join(["results", *(self.rows[0][axis] for axis in ("gpu", "experiment", "model")), technique, "measure.parquet"])
-        return command.run(self.study_file, "--", target)
+        return command.run(self.study_file, target)
 
     def code(self, technique: str) -> str:
         """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
@@ -185,6 +186,15 @@ def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
     return [tr(UNEVEN).format(tr(", ").join(labels))] if labels else []
 
 
+def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guide:
+    """The guide of a group, from its rows of schema.SUMMARY, with the names that its own study has, which may be one of several that
+    `study` joins (together.py)."""
+    gpu, experiment, model = (rows[0][axis] for axis in ("gpu", "experiment", "model"))
+    own = origin(study, (gpu, experiment, model))
+    known = {**registry, **own.techniques}
+    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, study.get("prices", {}).get(gpu))
+
+
 def seeks_largest(rows: Sequence[Mapping]) -> bool:
     """Whether a group was asked for the largest size that fits, and not for a speed to choose by."""
     return WORKLOADS[rows[0]["workload"]].seeks_largest
@@ -255,7 +265,7 @@ def page_data(groups: Iterable[tuple[str, Guide]]) -> dict:
     guides = list(groups)
     told = [_group_data(title, guide, codes) for title, guide in guides]
     goals = {name: goal(name, [guide.noun for _, guide in guides], [guide.unit for _, guide in guides]) for name in GOALS}
-    return {"groups": told, "codes": list(codes), "cards": list(CARDS_GB), "goals": goals}
+    return {"groups": told, "codes": list(codes), "cards": [(size, usable(size)) for size in CARDS_GB], "goals": goals}
 
 
 def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:

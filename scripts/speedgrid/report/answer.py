@@ -12,13 +12,15 @@ from typing import NamedTuple, cast
 import pandas as pd
 from markupsafe import Markup
 
-from speedgrid import standing
+from speedgrid import commands, standing
+from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import trust, units
-from speedgrid.report.advice import CUDA_CONTEXT, FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, needs, why_unknown
+from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, needs, why_unknown
 from speedgrid.report.advised import FITS, Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
+from speedgrid.report.charts.sizes import LENGTHS
 from speedgrid.report.language import now, tr, tr_html
 from speedgrid.report.quality import TASKS
 from speedgrid.report.tables import Group, each
@@ -103,16 +105,19 @@ GROWN = {
 }
 # The width of the interval of a power of the size up to which it is told.
 GROWTH_KNOWN = 1.0
+MOST_NAMED = 3  # techniques of a kind that the sentences with the headline name; the list below has all of them
+FEW = 4  # so many further points stand there without a click
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
 PHASES_DIFFER = 1.25  # from this factor on between what a technique does to decode and to prefill both are told
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The headline of a group, the sentences under it, those on how sure it is, the warnings that go with it, and the chart that proves it,
-    where there is one."""
+    """What one who has to choose needs: the headline of a group and the few sentences that go with it, `key`, with the chart that proves
+    it, where there is one. A level lower: what else was `found`, and `doubts`, which is how sure all of that is; and the warnings."""
 
     headline: Markup
+    key: list[Markup]
     found: list[Markup]
     doubts: list[Markup]
     warnings: list[Markup]
@@ -121,12 +126,24 @@ class Answer:
     @property
     def points(self) -> list[Markup]:
         """All sentences under the headline."""
-        return [*self.found, *self.doubts]
+        return [*self.key, *self.found, *self.doubts]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether what stands a level lower is so little that it needs no click."""
+        return len(self.found) + len(self.doubts) <= FEW
 
 
-def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[str] = ()) -> Answer:
-    """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`, and `hosts` the names of the machines,
-    where there may be several."""
+class Memory(NamedTuple):
+    """What is said of memory: the sentence that goes with the headline, and all of it."""
+
+    key: Markup | None
+    said: list[Markup]
+
+
+def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[str] = (), study_file: str = commands.DEFAULT[0]) -> Answer:
+    """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`, `hosts` the names of the machines, where
+    there may be several, and `study_file` that of its study, empty where it is not known."""
     if group.engaged.empty:
         waits = (group.rows.status == NOT_RUN).any()
         nothing = (
@@ -135,13 +152,18 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
             else tr_html("Nothing that was measured here can be ranked, so there is no answer.")
         )
         headline = tr_html("Nothing has been measured here yet.") if waits else nothing
-        return Answer(headline, _excluded(group), [], standing_notes(group.rows.to_dict("records")) + _ended_early_warning(group))
+        warnings = standing_notes(group.rows.to_dict("records")) + _ended_early_warning(group)
+        return Answer(headline, _excluded(group), [], [], warnings)
     guide = Guide(group.rows.to_dict("records"))
     advice = guide.advise(FASTEST)
-    found = [point for point in (*_speed_points(group, guide, advice), *_excluded(group)) if point]
-    doubts = [point for point in (*trust.open_points(group), trust.noise_sentence(group)) if point]
-    proof = proof_figure(group, guide.qualities)
-    return Answer(_headline(group, guide, advice), found, doubts, _warnings(group, devices, hosts), proof)
+    open_points = trust.open_points(group, study_file)
+    memory = _memory(group, guide)
+    key = _key_points(group, guide, advice, memory, bool(open_points))
+    found = [point for point in (*_speed_points(group, guide, advice, memory), *_excluded(group)) if point and point not in key]
+    doubts = [point for point in (*open_points, trust.noise_sentence(group)) if point]
+    return Answer(
+        _headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts), proof_figure(group, guide.qualities)
+    )
 
 
 def parameters_in_words(count: float) -> str:
@@ -237,27 +259,88 @@ def _size(row) -> str:
     return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), parameters_in_words(row.parameters))
 
 
-def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | None]:
-    engaged, baseline = group.engaged, group.baseline
-    best = group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
-    others = engaged[~engaged.is_baseline].sort_values("rate", ascending=False)
-    faster = others if baseline is None else others[others.verdict == "faster"]
-    # What costs quality may be no faster than what the headline names, whatever its speed is.
+def _key_points(group: Group, guide: Guide, advice: Advice, memory: Memory, is_open: bool) -> list[Markup]:
+    """The few sentences that go with the headline: at what quality and size, what is most frugal, what is faster at a price, and how sure
+    the answer is; `is_open`: whether these runs leave anything open."""
+    best = _best(group, advice)
+    dearer, perhaps = _priced(group, guide, advice)
+    # Where something has a price, the headline says that what it names has none.
+    says = bool(advice.better) and guide.qualities[best.technique].kind == "kept"
+    points: list[Markup | None] = []
+    if advice.choice and not best.is_baseline and not says and not group.seeks_largest:
+        points.append(_quality_point(guide, best))
+    points += [_size_point(group), memory.key]
+    if len(dearer):
+        points.append(_faster_at_a_price(dearer, guide, MOST_NAMED))
+    elif len(perhaps):
+        points.append(_perhaps_at_a_price(perhaps, best, guide, MOST_NAMED))
+    # The headline says what could be as fast as what it names.
+    if advice.choice and not advice.open and len(group.engaged) > 1 and not group.seeks_largest:
+        decided = tr_html("Who leads is decided with 95\u00a0% confidence; what else these runs leave open stands below.")
+        points.append(decided if is_open else tr_html("Who leads is decided with 95\u00a0% confidence, and nothing else is open."))
+    return [point for point in points if point]
+
+
+def _best(group: Group, advice: Advice) -> pd.Series:
+    """What the headline is about; where nothing can be advised, the fastest."""
+    engaged = group.engaged
+    return group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
+
+
+def _others(group: Group) -> pd.DataFrame:
+    """All but the baseline, the fastest first."""
+    return group.engaged[~group.engaged.is_baseline].sort_values("rate", ascending=False)
+
+
+def _faster(group: Group) -> pd.DataFrame:
+    """What is surely faster than the baseline; all, where there is none."""
+    others = _others(group)
+    return others if group.baseline is None else others[others.verdict == "faster"]
+
+
+def _close(guide: Guide, advice: Advice) -> tuple[Sequence[str], Sequence[str]]:
+    """What may be as fast as the one that the headline names, and what is."""
     chosen = guide.option(advice.choice) if advice.choice else None
-    doubtful, close = (chosen.open, chosen.same) if chosen else ((), ())
+    return (chosen.open, chosen.same) if chosen else ((), ())
+
+
+def _priced(group: Group, guide: Guide, advice: Advice) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is faster than the one that the headline names and has a price, and what perhaps is: what costs quality may be no faster,
+    whatever its speed is."""
+    doubtful, close = _close(guide, advice)
+    faster = _faster(group)
     dearer = faster[faster.technique.isin(advice.better) & ~faster.technique.isin(close)]
-    perhaps = dearer[dearer.technique.isin(doubtful)]
-    dearer = dearer[~dearer.technique.isin(doubtful)]
+    return dearer[~dearer.technique.isin(doubtful)], dearer[dearer.technique.isin(doubtful)]
+
+
+def _faster_at_a_price(rows: pd.DataFrame, guide: Guide, most: int | None = None) -> Markup:
+    return tr_html("Faster at a price: {}.").format(_in_order(rows, guide, most))
+
+
+def _perhaps_at_a_price(rows: pd.DataFrame, best: pd.Series, guide: Guide, most: int | None = None) -> Markup:
+    said = tr_html("At a price, and perhaps no faster than {}: {}.")
+    return said.format(best.label, units.listed(_first(_with_ratios(rows, guide), most)))
+
+
+def _first(told: list[Markup], most: int | None) -> list[Markup]:
+    """The first of what is told, and how many more stand below."""
+    left = 0 if most is None else len(told) - most
+    return [*told[:most], tr_html("{} more below").format(left)] if left > 0 else told
+
+
+def _speed_points(group: Group, guide: Guide, advice: Advice, memory: Memory) -> list[Markup | None]:
+    """Everything that was found, in the order in which it matters."""
+    baseline, best, others, faster = group.baseline, _best(group, advice), _others(group), _faster(group)
+    (doubtful, close), (dearer, perhaps) = _close(guide, advice), _priced(group, guide, advice)
     # Without a baseline the rest is called slower, which what is open may not be.
     told = (*dearer.technique, *perhaps.technique, *advice.ties, advice.choice, *((*doubtful, *close) if baseline is None else ()))
     rest = faster[~faster.technique.isin(told)]
-    points: list[Markup | None] = [_quality_point(guide, best)] if advice.choice else []
-    points += _memory_points(group, guide)
+    points: list[Markup | None] = [_quality_point(guide, best), _bits_point(guide, best)] if advice.choice else []
+    points += memory.said
     if len(dearer):
-        points.append(tr_html("Faster at a price: {}.").format(_in_order(dearer, guide)))
+        points.append(_faster_at_a_price(dearer, guide))
     if len(perhaps):
-        said = tr_html("At a price, and perhaps no faster than {}: {}.")
-        points.append(said.format(best.label, units.listed(_with_ratios(perhaps, guide))))
+        points.append(_perhaps_at_a_price(perhaps, best, guide))
     if len(rest):
         than = tr_html("Slower: {}.") if baseline is None else tr_html("Faster than {}, too: {}.")
         points.append(than.format(*([] if baseline is None else [baseline.label]), _in_order(rest, guide)))
@@ -272,17 +355,19 @@ def _speed_points(group: Group, guide: Guide, advice: Advice) -> list[Markup | N
     return [*points, *_loss_points(group), *_series_points(group)]
 
 
-def _in_order(rows: pd.DataFrame, guide: Guide) -> Markup:
-    """Techniques from the fastest on, each with its price; those that are equally fast stand together."""
+def _in_order(rows: pd.DataFrame, guide: Guide, most: int | None = None) -> Markup:
+    """Techniques from the fastest on, each with its price; those that are equally fast stand together. Of more than `most` the first."""
     ties: list[list[int]] = []
     same = {option.technique: option.same for option in guide.options}
-    for place, name in enumerate(rows.technique):
+    shown = rows if most is None else rows.iloc[:most]
+    for place, name in enumerate(shown.technique):
         if ties and name in same[rows.technique.iloc[ties[-1][0]]]:
             ties[-1].append(place)
         else:
             ties.append([place])
     told = [units.listed(_with_ratios(rows.iloc[places], guide)) + (tr_html(", equally fast") if places[1:] else "") for places in ties]
-    return Markup("; ").join(told)
+    left = len(rows) - len(shown)
+    return Markup("; ").join([*told, tr_html("{} more below").format(left)] if left else told)
 
 
 def _with_ratios(rows: pd.DataFrame, guide: Guide, priced: bool = True) -> list[Markup]:
@@ -299,16 +384,19 @@ def _with_ratios(rows: pd.DataFrame, guide: Guide, priced: bool = True) -> list[
 def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
     """What the technique that leads does to quality, and how that is known."""
     quality = guide.qualities[best.technique]
-    figure = None if units.is_missing(best.bits_per_byte) else units.number(best.bits_per_byte, 4)
-    bits = tr_html(" It has {} bits per byte on held-out text; less is better.").format(figure) if figure else Markup("")
     if quality.kind in ("kept", "assumed"):
-        said = tr_html("Quality of {}: {}.").format(best.label, quality.words)
-        return said + bits if quality.kind == "kept" else said
-    if WORKLOADS[best.workload].quality != "evaluated":
+        return tr_html("Quality of {}: {}.").format(best.label, quality.words)
+    if WORKLOADS[best.workload].quality != "evaluated" or not units.is_missing(best.bits_per_byte):
         return None
-    if figure is None:
-        return tr_html("Quality of {}: not measured ({}).").format(best.label, why_unknown(guide.by_name[best.technique]))
-    return tr_html("Quality of {}: {} bits per byte on held-out text; less is better.").format(best.label, figure)
+    return tr_html("Quality of {}: not measured ({}).").format(best.label, why_unknown(guide.by_name[best.technique]))
+
+
+def _bits_point(guide: Guide, best: pd.Series) -> Markup | None:
+    """Its bits per byte, but for random weights, of which they say nothing."""
+    if units.is_missing(best.bits_per_byte) or guide.qualities[best.technique].kind == "assumed":
+        return None
+    said = tr_html("{} has {} bits per byte on held-out text; less is better.")
+    return said.format(best.label, units.number(best.bits_per_byte, 4))
 
 
 def _texts_point(guide: Guide) -> Markup | None:
@@ -363,15 +451,22 @@ def _mfu_point(best: pd.Series) -> Markup | None:
     )
 
 
-def _series_points(group: Group) -> list[Markup]:
-    """Of cells that ran at several sizes: which size is compared, and what came out of the series."""
+def _size_point(group: Group) -> Markup | None:
+    """Of cells that ran at several sizes: which size is compared."""
     compared = group.engaged.point.dropna().unique()
     if group.engaged.loss_last.isna().all():
         at = tr_html("Speeds and memory are compared at {}, the largest size that all finished.")
     else:
         at = tr_html("Speeds, memory and losses are compared at {}, the largest size that all finished.")
-    told = [at.format(units.number(int(compared[0])))] if len(compared) == 1 else []
-    return told + (_largest_points(group) if group.seeks_largest else _growth_points(group))
+    if len(compared) != 1:
+        return None
+    size = units.number(int(compared[0]))
+    return at.format(tr("{} tokens").format(size) if group.workload in LENGTHS else size)
+
+
+def _series_points(group: Group) -> list[Markup]:
+    """Of cells that ran at several sizes: what came out of the series."""
+    return _largest_points(group) if group.seeks_largest else _growth_points(group)
 
 
 def _largest_points(group: Group) -> list[Markup]:
@@ -386,17 +481,26 @@ def _largest_points(group: Group) -> list[Markup]:
 
 
 def _growth_points(group: Group) -> list[Markup]:
-    """How the time grows with the size."""
+    """How the time grows with the size; up to which one, where that is not the same for all."""
     rows = group.engaged[group.engaged.growth.notna()]
     if not len(rows):
         return []
+
+    def reach(row) -> Markup | str:
+        return tr_html(" up to {}").format(units.number(int(row.largest))) if rows.largest.nunique() > 1 else ""
+
     # A power that may be anything from a fall to a cube says nothing of how the time grows.
     known = rows[~(rows.growth_high - rows.growth_low > GROWTH_KNOWN)]
-    told = [Markup("{} {}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, "")) for row in each(known)]
+    told = [
+        Markup("{} {}{}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, ""), reach(row))
+        for row in each(known)
+    ]
     points = [tr_html("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))] if told else []
     # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
-    last = [Markup("{} {}").format(row.label, units.number(row.growth_last, 2)) for row in each(rows[rows.growth_low.notna()])]
-    return points + ([tr_html("Between the two largest sizes alone: {}.").format(units.listed(last))] if last else [])
+    last = [
+        Markup("{} {}{}").format(row.label, units.number(row.growth_last, 2), reach(row)) for row in each(rows[rows.growth_low.notna()])
+    ]
+    return points + ([tr_html("Between the two largest sizes of each alone: {}.").format(units.listed(last))] if last else [])
 
 
 def _as_large(group: Group) -> pd.DataFrame:
@@ -425,14 +529,14 @@ def _loss_points(group: Group) -> list[Markup]:
     return points
 
 
-def _memory_points(group: Group, guide: Guide) -> list[Markup]:
+def _memory(group: Group, guide: Guide) -> Memory:
     """The least memory that has no price in quality, and less than that with its price."""
     engaged, baseline = _as_large(group), group.baseline
     if baseline is None or units.is_missing(baseline.memory_peak):
-        return []
+        return Memory(None, [])
     engaged = engaged[engaged.memory_peak.notna()]
     if len(engaged) < 2:
-        return []
+        return Memory(None, [])
     # What loads with more than it replies with needs a card for that; "What fits" and the guide say the same. Where PyTorch told some and
     # the device the others, what stands beside one another is what a card must have.
     alike = engaged.memory_source.nunique() == 1
@@ -440,7 +544,7 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     engaged = engaged.assign(taken=[taken[name] for name in engaged.technique])
     mine = taken[baseline.technique]
     if not mine > 0:
-        return []
+        return Memory(None, [])
     unit = units.scale("B", engaged.taken)
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
     least = safe.loc[safe.taken.idxmin()] if len(safe) else None
@@ -448,32 +552,32 @@ def _memory_points(group: Group, guide: Guide) -> list[Markup]:
     than = least if least is not None and saves else baseline
     less = pd.Series([_is_less(row, than, taken) for row in each(engaged)], engaged.index)
     dearer = engaged[less & ~engaged.technique.isin(safe.technique)].sort_values("taken")
-    points = []
+    costs = [
+        Markup("<strong>{}</strong> {} ({}) {}").format(
+            row.label, unit.text(row.taken), _change(row, mine), price(guide.qualities[row.technique], short=True)
+        )
+        for row in each(dearer)
+    ]
+    at_a_price = tr_html("Less memory at a price: {}.")
+    said = [at_a_price.format(Markup("; ").join(costs))] if costs else []
     if least is not None and saves:
         told = (least.label, unit.text(least.taken), unit.text(mine), _change(least, mine))
         if alike:
             before = Markup("")
             if baseline.memory_before and baseline.memory_before > 0:
                 before = tr_html("; of both, some was held before any model was loaded, see the chart")
-            points.append(tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(*told, before))
+            most = tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(*told, before)
         else:
-            points.append(tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}).").format(*told))
-    elif least is None or least.taken > (1 - SMALLEST_SAVING) * mine:
-        if len(dearer):
-            none = tr_html(_priceless(group, guide).memory)
-        else:
-            none = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
+            most = tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}).").format(*told)
+        return Memory(most, [most, *said])
+    if least is None or least.taken > (1 - SMALLEST_SAVING) * mine:
+        nothing = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
+        words = tr_html(_priceless(group, guide).memory) if costs else nothing
         peak = unit.text(held(guide.by_name[baseline.technique]))
-        points.append(none.format(round(SMALLEST_SAVING * 100), baseline.label, peak))
-    if len(dearer):
-        costs = [
-            Markup("<strong>{}</strong> {} ({}) {}").format(
-                row.label, unit.text(row.taken), _change(row, mine), price(guide.qualities[row.technique], short=True)
-            )
-            for row in each(dearer)
-        ]
-        points.append(tr_html("Less memory at a price: {}.").format(Markup("; ").join(costs)))
-    return points
+        said.insert(0, words.format(round(SMALLEST_SAVING * 100), baseline.label, peak))
+    if costs:
+        return Memory(at_a_price.format(Markup("; ").join(_first(costs, MOST_NAMED))), said)
+    return Memory(said[0] if said else None, said)
 
 
 def _is_less(row, than, taken: Mapping[str, int]) -> bool:
@@ -514,9 +618,9 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
     if group.is_generation and not units.is_missing(parameters) and parameters < least:
         warnings.append(
             tr_html(
-                "<strong>{} has only {} parameters.</strong> In a model of under about {} the fixed costs of every step – Python, "
-                "starting kernels, choosing the token – tend to outweigh the arithmetic and the reading of weights that most techniques "
-                "speed up. The ranking here says little about a model of 7 billion parameters: <a href='#own-model'>measure your own</a>."
+                "<strong>{} has only {} parameters.</strong> Under about {}, the fixed costs of a step (Python, starting kernels, choosing"
+                " the token) tend to outweigh what most techniques speed up, so the ranking says little about a model of 7 billion"
+                " parameters: <a href='#own-model'>measure your own</a>."
             ).format(group.model, parameters_in_words(parameters), parameters_in_words(least))
         )
     written_out = group.measured.dequantized_from.dropna()

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from speedgrid.known import usable
 from speedgrid.report import advice, units
-from speedgrid.report.advice import GB
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
 from speedgrid.schema import MEASURED, group_of
@@ -32,11 +32,6 @@ class Fits:
 
     cards: list[str]
     rows: list[tuple[str, str, list[str]]]
-
-
-def usable(size: int) -> float:
-    """Bytes that can be used on a card sold with `size` GB."""
-    return float(size * GB)
 
 
 def needs(group: Group, device_memory: float | None) -> list[Need]:

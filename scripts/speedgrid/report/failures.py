@@ -6,6 +6,7 @@ Texts here are plain, with code between backticks; the template escapes them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from speedgrid import commands
 from speedgrid.report import units
 from speedgrid.report.advice import held
 from speedgrid.report.language import tr
@@ -20,7 +21,7 @@ TO_DO = {
     "not_finite": "Its numbers overflow. Take bfloat16, whose range is that of float32, in place of float16.",
     "oom": "Take a technique that needs less, a smaller batch, or a shorter prompt and reply.",
     "timeout": "Give it more time with `time_budget_s`; its log says where it was.",
-    "missing_dependency": "`./speedgrid doctor` says what this machine lacks and how it comes there; then run the study again.",
+    "missing_dependency": "`{program} doctor` says what this machine lacks and how it comes there; then run the study again.",
     "unsupported": "Nothing to mend: this model, device or engine cannot do it. Leave it out with `exclude:`.",
 }
 FEWEST_SHOWN = 3  # techniques that fit, as examples of what to take where memory ran out
@@ -63,9 +64,8 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     instead = _that_fit(rows, summary) if status == "oom" else ""
     meaning = tr(STATUSES.get(status, status))
-    return Kind(
-        status, meaning[:1].upper() + meaning[1:], tr(TO_DO.get(status, "")), len(rows), [Struck(*item) for item in ordered], instead
-    )
+    to_do = tr(TO_DO.get(status, "")).format(program=commands.program())
+    return Kind(status, meaning[:1].upper() + meaning[1:], to_do, len(rows), [Struck(*item) for item in ordered], instead)
 
 
 def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:

@@ -26,7 +26,8 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
     if not groups:
         parts.append(tr("The study plans no cell, so there is nothing to show."))
     for number, (group, headline) in enumerate(groups):
-        part = _group(group, headline)
+        origin = study.get("origins", {}).get((group.gpu, group.experiment, group.model))
+        part = _group(group, headline, study["study_file"] if origin is None else origin.study_file)
         if sum(map(len, parts)) + len(part) > MOST:
             parts.append(tr("{} more combinations of model, device and experiment are in the report.").format(len(groups) - number))
             break
@@ -34,9 +35,9 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
     return "\n\n".join(parts) + "\n"
 
 
-def _group(group: Group, headline: Markup) -> str:
+def _group(group: Group, headline: Markup, study_file: str) -> str:
     lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
-    if len(group.engaged) and (points := trust.open_points(group)):
+    if len(group.engaged) and (points := trust.open_points(group, study_file or "")):
         lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
     if notes := answer.standing_notes(group.rows.to_dict("records")):
         lines += [*(f"- {_text(note.striptags())}" for note in notes), ""]

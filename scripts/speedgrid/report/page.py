@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from speedgrid import comparison, stats, workload
+from speedgrid import commands, comparison, stats, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import MAIN_PACKAGES, Change, Comparison
 from speedgrid.report import (
@@ -36,6 +36,7 @@ from speedgrid.report import (
     published,
     quality,
     timeline,
+    together,
     training,
     trust,
     units,
@@ -45,7 +46,6 @@ from speedgrid.report.answer import answer, standing_notes
 from speedgrid.report.charts import base, devices, money
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
 from speedgrid.report.tables import Group, each, groups
-from speedgrid.report.together import Origin
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY, by_group, cell_of
 
 MEANINGS = {column.name: column for column in SUMMARY.columns}
@@ -260,6 +260,7 @@ def build(
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
         "machines": known,
+        "pooled": pooled(runs),
         "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", tr("unknown device")) for one in known)),
         "environments": environments(summary, runs),
         "span": time_span(runs),
@@ -273,6 +274,7 @@ def build(
         "bounds": BOUNDS,
         "machine_columns": trust.MACHINE_COLUMNS,
         "command": _command(study),
+        "program": commands.program(),
         "safe_href": safe_href,
         "several": len(sections) > 1,
         "anchors": anchors,
@@ -293,14 +295,7 @@ def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> di
 
 def _guide_of(group: Group, study: Mapping, registry: Mapping) -> advised.Guide:
     """The guide of a group, with the names that its own study has."""
-    origin = _origin(group, study)
-    rows, known = group.rows.assign(gpu=origin.gpu).to_dict("records"), {**registry, **origin.techniques}
-    return advised.Guide(rows, origin.study_file, known, study.get("prices", {}).get(group.gpu))
-
-
-def _origin(group: Group, study: Mapping) -> Origin:
-    """What the group's own study says of it, which may be one of several (report/together.py)."""
-    return study.get("origins", {}).get(group.key) or Origin.of(study, group.gpu, group.experiment)
+    return advised.guide_of(group.rows.to_dict("records"), study, registry)
 
 
 # A group's section
@@ -326,10 +321,10 @@ def _section(
     replies = group.is_generation
     made = charts.figures(group, points)
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
-    told = answer(group, frozenset(run["device"] for run in runs), hosts(runs))
+    origin = together.origin(study, group.key)
+    told = answer(group, frozenset(run["device"] for run in runs), hosts(runs), origin.study_file)
     proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
     specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
-    origin = _origin(group, study)
     settings = origin.settings
     return Section(
         anchor=anchor,
@@ -518,6 +513,19 @@ def hosts(runs: Sequence[Mapping]) -> list[str]:
     return names if len(names) > 1 and not is_one_gpu else []
 
 
+def pooled(runs: Sequence[Mapping]) -> dict[str, list[str]]:
+    """The names of the machines behind each device, where its groups were measured on several: two of one kind in two folders of results
+    are one device, if no group is in both (together.names). A group that was itself measured on several says so in its warnings."""
+    found: dict[str, list[str]] = {}
+    measured = by_group(_measuring(runs))
+    for gpu in dict.fromkeys(gpu for gpu, *_ in measured):
+        groups = [own for (name, *_), own in measured.items() if name == gpu]
+        names = hosts([run for own in groups for run in own])
+        if names and not any(len(hosts(own)) == len(names) for own in groups):
+            found[gpu] = names
+    return found
+
+
 def _measuring(runs: Sequence[Mapping]) -> list[Mapping]:
     """The jobs that measured. One that ended like the job before it took no device, and would look like a machine without one."""
     return [run for run in runs if run["stage"] == "measure" and run["device"]]
@@ -561,11 +569,13 @@ def time_span(runs: Sequence[Mapping]) -> str:
 
 
 def _command(study: Mapping) -> dict[str, str]:
-    """What to type, a line for each study whose cells are on the page."""
+    """What to type, a line for each study whose cells are on the page: to go on here, and in any checkout with the launcher or without."""
     files = dict.fromkeys(origin.study_file for origin in study["origins"].values()) if "origins" in study else [study["study_file"] or ""]
-    others = ["" if file in command.DEFAULT else f" --configfile {shlex.quote(file or command.UNKNOWN)}" for file in files]
+    named = [shlex.quote(file or command.UNKNOWN) if file not in commands.DEFAULT else "" for file in files]
+    others = [f" --configfile {name}" if name else "" for name in named]
     return {
-        "speedgrid": "\n".join(map(command.run, files)),
+        "here": "\n".join(map(command.run, files)),
+        "speedgrid": "\n".join(f"{commands.IN_A_CLONE} run" + (f" --study {name}" if name else "") for name in named),
         "snakemake": "\n".join(f"snakemake --cores 1 --use-conda{other}" for other in others),
     }
 

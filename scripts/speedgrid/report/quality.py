@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
-from speedgrid.report.advice import CUDA_CONTEXT, needs
+from speedgrid.report.advice import needs
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import SAME_MODEL, group_of

@@ -9,7 +9,8 @@ of the table wants to know.
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import cast
 
-from speedgrid.report import units
+from speedgrid import commands
+from speedgrid.report import command, units
 from speedgrid.report.advice import FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
 from speedgrid.report.language import tr
 from speedgrid.schema import NOT_RUN, STATUSES
@@ -71,10 +72,10 @@ def _count(value: object) -> int | None:
     return None if units.is_missing(value) else int(cast(float, value))
 
 
-def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./speedgrid run") -> list[str]:
+def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: str = commands.DEFAULT[0]) -> list[str]:
     """What to measure next, in sentences: what is open, what is not known and could be the answer, what has no figures.
 
-    `run` is the command that runs the study.
+    `study_file` is that of the study, empty where it is not known.
     """
     by_name = {row["technique"]: row for row in rows}
     planned = {frozenset((one.technique, one.against)) for one in of(list(by_name.values()))}
@@ -91,8 +92,8 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./
             continue
         runs = tr("more runs") if needed is None else tr("1 more run") if needed == 1 else tr("{} more runs").format(needed)
         if frozenset((name, advice.choice)) in planned:
-            said = tr("{} may be as fast; {} of each would tell: {} --sharpen, or a higher runs where the study sets a number")
-            steps.append(said.format(row["label"], runs, run))
+            said = tr("{} may be as fast; {} of each would tell: {}, or a higher runs where the study sets a number")
+            steps.append(said.format(row["label"], runs, command.run(study_file, sharpen=True)))
         else:
             steps.append(tr("{} may be as fast; {} of each would tell: a higher runs in the study").format(row["label"], runs))
     judged = qualities(list(by_name.values()))
@@ -104,7 +105,7 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, run: str = "./
     steps += [said.format(by_name[name]["label"], judged[name].words) for name in unknown]
     for row in by_name.values():
         if row["status"] == NOT_RUN:
-            steps.append(tr("{} is not measured yet: {}").format(row["label"], run))
+            steps.append(tr("{} is not measured yet: {}").format(row["label"], command.run(study_file)))
         elif not is_ranked(row):
             steps.append(tr("{} has no figures: {}").format(row["label"], tr(STATUSES.get(row["status"], row["status"]))))
     return steps

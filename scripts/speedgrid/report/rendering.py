@@ -10,7 +10,7 @@ import altair
 import vl_convert
 import yaml
 
-from speedgrid import checkpoints, comparison, files, records, results
+from speedgrid import checkpoints, commands, comparison, files, records, results
 from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import catalogues, collect, language, markdown, page, pictures
@@ -56,7 +56,7 @@ def read_folder(path: Path) -> Told:
     there say, which may be the summary alone. Raises RecordError for what is none, and for tables or a plan that cannot be read."""
     found = files.summary_of(path)
     if found is None:
-        raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet, which ./speedgrid report makes")
+        raise records.RecordError(f"{path}: not a results folder; it has no summary.parquet, which {commands.program()} report makes")
     folder = found.parent
     summary = records.read(found, SUMMARY).rows
     beside = ((folder / f"{table.name}.parquet", table) for table in (POINTS, RUNS))

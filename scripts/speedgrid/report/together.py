@@ -61,6 +61,11 @@ def together(sides: Sequence[tuple[str, Told]]) -> Told:
     )
 
 
+def origin(study: Mapping, group: GroupKey) -> Origin:
+    """What a group's own study says of it, which may be one of the several that `study` joins."""
+    return study.get("origins", {}).get(group) or Origin.of(study, *group[:2])
+
+
 def names(sides: Sequence[tuple[str, Sequence[Mapping]]]) -> list[dict[str, str]]:
     """What the devices of each side, a folder's name and its rows of schema.SUMMARY, are called on the page, by their names there.
 

@@ -10,9 +10,9 @@ from typing import cast
 
 from markupsafe import Markup
 
-from speedgrid import state
+from speedgrid import commands, state
 from speedgrid.ceilings import BOUNDS
-from speedgrid.report import questions, units
+from speedgrid.report import command, questions, units
 from speedgrid.report.advice import UNEVEN, uneven
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
@@ -176,20 +176,28 @@ def _memory_warning(group: Group) -> list[Markup]:
     return [words.format(units.listed(whole))]
 
 
-def open_points(group: Group) -> list[Markup]:
+def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Markup]:
     """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
-    verdicts on the baseline. Of a group that has engaged cells."""
+    verdicts on the baseline. Of a group that has engaged cells, of the study in this file, empty where that is not known."""
     rows = {row["technique"]: row for row in group.rows.to_dict("records")}
     asked: dict[tuple[Subject, str], list[Question]] = {}
     for one in questions.of(list(rows.values())):
         asked.setdefault((one.subject, one.against), []).append(one)
-    points = [
-        tr_html("Open: whether {} could be as fast as {}. {}").format(
-            _names([rows[one.technique] for one in some]), rows[against]["label"], _price(some, rows, True)
-        )
-        for (subject, against), some in asked.items()
-        if subject is not Subject.BASELINE
-    ]
+    auto = tr_html(
+        "<code>{}</code> makes them where <code>runs</code> is <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
+    ).format(command.run(study_file, sharpen=True))
+    by_hand = tr_html("A higher <code>runs</code> in the study makes them.")
+    points: list[Markup] = []
+
+    def once(how: Markup) -> Markup:
+        """How further runs come about, where no point has said so yet."""
+        return Markup("") if how in Markup(" ").join(points) else how
+
+    for (subject, against), some in asked.items():
+        if subject is not Subject.BASELINE:
+            said = tr_html("Open: whether {} could be as fast as {}. {}")
+            names = _names([rows[one.technique] for one in some])
+            points.append(said.format(names, rows[against]["label"], _price(some, rows, once(auto))))
     if group.baseline is None:
         return points
     base = group.baseline.technique
@@ -199,10 +207,10 @@ def open_points(group: Group) -> list[Markup]:
     left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
     rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
     said = tr_html("Open: faster or slower than {}: {}. {}")
-    for some, planned in ((asked.get((Subject.BASELINE, base), []), True), (rest, False)):
+    for some, how in ((asked.get((Subject.BASELINE, base), []), auto), (rest, by_hand)):
         if some:
             ratios = _with_ratios(group.engaged[group.engaged.technique.isin([one.technique for one in some])])
-            points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, planned)))
+            points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, once(how))))
     return points
 
 
@@ -216,24 +224,17 @@ def _with_ratios(rows) -> list[Markup]:
     return [known.format(label, ratio, ends) if ends else alone.format(label, ratio) for label, ratio, ends in told]
 
 
-def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], planned: bool) -> Markup:
-    """What decides questions on one technique: how many further runs of each, and how long they take; `planned` where `runs: auto` makes
-    them (sharpen.decide)."""
+def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], how: Markup) -> Markup:
+    """What decides questions on one technique: how many further runs of each, how long they take, and `how` they come about."""
     against = rows[asked[0].against]
     sides = [rows[one.technique] for one in asked]
     if units.is_missing(against["rate_low"]) or all(units.is_missing(row["rate_low"]) for row in sides):
         return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more.")
     priced = [one for one in asked if one.needed]
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
-    how = tr_html("A higher <code>runs</code> in the study makes them.")
-    if planned:
-        how = tr_html(
-            "<code>./speedgrid run --sharpen</code> with the same <code>--study</code> makes them where <code>runs</code> is"
-            " <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
-        )
     if not priced and len(never) == len(asked):
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
-    said = Markup("{} {}").format(_enough(priced, against, rows), how)
+    said = Markup("{} {}").format(_enough(priced, against, rows), how) if how else _enough(priced, against, rows)
     if never:
         said += tr_html(" Twenty more runs would not settle {}.").format(_names(never))
     return said

@@ -122,7 +122,8 @@ def _rows_of(cell, speeds: Mapping[int, stats.Speed], baseline: Mapping[int, sta
             "time_low_s": typical.high and items_of(first) / typical.high,
             "time_high_s": typical.low and items_of(first) / typical.low,
         }
-        row |= {"latency_mean_s": times.value, "latency_low_s": times.low, "latency_high_s": times.high}
+        # A time is never negative, and an interval from few and scattered passes need not say that it might be.
+        row |= {"latency_mean_s": times.value, "latency_low_s": times.low and max(times.low, 0.0), "latency_high_s": times.high}
         row |= {"memory_peak": first["point_memory"], "memory_more": _more(cell, first["point_memory"])}
         work = _rate_of_work(cell, first, typical.value)
         row |= {"flop_per_s": work.get("flop_per_s"), "mfu": work.get("run_mfu")}

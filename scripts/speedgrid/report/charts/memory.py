@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import pandas as pd
 
+from speedgrid.known import allocatable
 from speedgrid.report import cards, units
-from speedgrid.report.advice import CUDA_CONTEXT
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.language import tr
@@ -64,7 +64,7 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     table["end"] = table[["peak", "reserved"]].max(axis=1)
     table = table.drop(columns=list(MEMORY))
     shown = _shown(rows)
-    room = _room(shown)
+    room = {size: allocatable(size) for size in shown}
     ends = [base.largest(table.end), *(room[size] / unit.size for size in shown)]
     scale = alt.Scale(domain=[0, max(ends)], nice=False)
     x = alt.X("start:Q", title=tr("memory ({})").format(unit.unit), scale=scale, axis=base.ticks())
@@ -88,15 +88,10 @@ def _shown(rows: pd.DataFrame) -> list[int]:
     most = on_gpu[["memory_peak", "memory_reserved"]].max(axis=None)
     if units.is_missing(most):
         return []
-    room = _room(cards.SOLD)
+    room = {size: allocatable(size) for size in cards.SOLD}
     reached = [size for size in cards.SOLD if room[size] <= most]
     nearest = [size for size in cards.SOLD if most < room[size] <= most * NEXT_CARD]
     return [*reached, *nearest[:1]]
-
-
-def _room(sizes: Sequence[int]) -> dict[int, float]:
-    """Bytes that a peak may have on cards of these sizes."""
-    return {size: cards.usable(size) - CUDA_CONTEXT for size in sizes}
 
 
 def _cards(shown: Sequence[int], room: Mapping[int, float], unit: units.Scale) -> alt.LayerChart:

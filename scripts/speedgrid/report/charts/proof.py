@@ -68,8 +68,8 @@ def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int) -
     if set(blocks) - {"kept"}:
         said.append(tr("Hollow marks do not keep the model's quality, or nobody knows whether they do."))
     if left_out:
-        slower = tr("One slower technique is in the charts below.") if left_out == 1 else tr("{} slower ones are in the charts below.")
-        said.append(slower.format(left_out))
+        more = tr("One more is in the charts below.") if left_out == 1 else tr("{} more are in the charts below.")
+        said.append(more.format(left_out))
     return " ".join(said)
 
 
