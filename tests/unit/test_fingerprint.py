@@ -120,7 +120,10 @@ SCRIPTS = {
     **{name: set() for name in ("clean", "compare", "doctor", "list_techniques", "new_study", "show_technique", "terminal")},
 }
 CONCERNS = {
-    "commands": set(),
+    # What the page, and `runs: auto`, tell to type.
+    "commands": {"aggregate", "render_report"},
+    # What CUDA takes of a card, and how much of one is counted on.
+    "known": {"aggregate", "render_report"},
     # What plans writes the plan and makes no figure.
     **{
         name: set()
@@ -130,7 +133,6 @@ CONCERNS = {
             "families",
             "dialogue",
             "estimates",
-            "known",
             "passes",
             "fingerprint",
             "cell",

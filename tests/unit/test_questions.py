@@ -200,3 +200,13 @@ def test_a_question_of_two_fits_both_sides():
     assert questions.further_runs(one, other)[1]
     assert isinstance(questions.of(rows)[0], Question)
     assert sharpen.Question is Question
+
+
+def test_the_command_that_goes_on_beyond_the_budget_is_one_that_can_be_typed(tmp_path, monkeypatch):
+    rows, _, _ = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)])
+    grid = [{axis: row[axis] for axis in ("gpu", "experiment", "model", "technique")} | {"folder": row["technique"]} for row in rows]
+    plan = {"cells": [cell | {"further": 0} for cell in grid], "study": {"budget_s": 0.0, "study_file": "my.yaml"}}
+    said: list[str] = []
+    monkeypatch.setattr(collect, "say", said.append)
+    collect.note_further(plan, rows, tmp_path / "further.json")
+    assert said == ["some speeds are open, and the budget is spent: ./speedgrid run --study my.yaml --sharpen"]

@@ -96,7 +96,7 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
     if further.open:
-        say(f"some speeds are open, and the budget is spent: {command.run(plan['study']['study_file'], '--sharpen')}")
+        say(f"some speeds are open, and the budget is spent: {command.run(plan['study']['study_file'], sharpen=True)}")
 
 
 def read_plan(path: Path) -> dict:
