@@ -186,18 +186,18 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     auto = tr_html(
         "<code>{}</code> makes them where <code>runs</code> is <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
     ).format(command.run(study_file, sharpen=True))
-    by_hand = tr_html("A higher <code>runs</code> in the study makes them.")
+    by_hand, again = tr_html("A higher <code>runs</code> in the study makes them."), tr_html("<code>--sharpen</code> makes these, too.")
     points: list[Markup] = []
 
-    def once(how: Markup) -> Markup:
-        """How further runs come about, where no point has said so yet."""
-        return Markup("") if how in Markup(" ").join(points) else how
+    def by_command() -> Markup:
+        """How the runs that `runs: auto` makes come about; in full where no point has said so yet."""
+        return again if auto in Markup(" ").join(points) else auto
 
     for (subject, against), some in asked.items():
         if subject is not Subject.BASELINE:
             said = tr_html("Open: whether {} could be as fast as {}. {}")
             names = _names([rows[one.technique] for one in some])
-            points.append(said.format(names, rows[against]["label"], _price(some, rows, once(auto))))
+            points.append(said.format(names, rows[against]["label"], _price(some, rows, by_command())))
     if group.baseline is None:
         return points
     base = group.baseline.technique
@@ -207,10 +207,10 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
     rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
     said = tr_html("Open: faster or slower than {}: {}. {}")
-    for some, how in ((asked.get((Subject.BASELINE, base), []), auto), (rest, by_hand)):
+    for some, how in ((asked.get((Subject.BASELINE, base), []), by_command()), (rest, by_hand)):
         if some:
             ratios = _with_ratios(group.engaged[group.engaged.technique.isin([one.technique for one in some])])
-            points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, once(how))))
+            points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, how)))
     return points
 
 
@@ -234,7 +234,7 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], how: Markup) 
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
     if not priced and len(never) == len(asked):
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
-    said = Markup("{} {}").format(_enough(priced, against, rows), how) if how else _enough(priced, against, rows)
+    said = Markup("{} {}").format(_enough(priced, against, rows), how)
     if never:
         said += tr_html(" Twenty more runs would not settle {}.").format(_names(never))
     return said
