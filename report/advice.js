@@ -12,7 +12,6 @@
     const rate = spread ? cell.rate * cell.seconds / seconds : cell.rate;
     return ask.goal === "throughput" ? rate : (ask.price ?? 1) / (3600 * rate);
   }
-
   const fits = (cell, ask) => ask.budget === null || (cell.needs !== null && cell.needs <= ask.budget);
   const keeps = (cell, ask) => ask.loss === null || (cell.loss !== null && cell.loss <= ask.loss);
   const takesAsLittle = (one, other) => one.needs - other.needs <= 0.02 * one.needs
@@ -51,7 +50,6 @@
   for (const group of told?.groups ?? []) group.cells = rowsOf(group.cells);
   const put = (name, content) => one(`[data-part=${name}]`, document.getElementById("guide-answer")).replaceChildren(...content);
   const short = (value) => (value >= 999.5 ? Math.round(value) : Number(value.toPrecision(3))).toLocaleString("en", { maximumFractionDigits: 20 });
-
   function inWords(value, ask, group) {
     if (ask.goal === "latency") return translated("{0} a {1}", value < 1 ? `${short(1000 * value)} ms` : `${short(value)} s`, group.noun);
     if (ask.goal === "throughput") return `${short(value)} ${group.unit}/s`;
@@ -60,7 +58,6 @@
     if (ask.price === null) return translated("{0} device hours per million {1}", short(1e6 * value), group.units);
     return translated("{0} per million {1} at {2} an hour", short(1e6 * value), group.units, short(ask.price));
   }
-
   function show() {
     const { group: place, goal, cards, card, loss, starts, price } = form.elements;
     const [[size, budget], group] = [told.cards[cards.value] ?? [null, null], told.groups[place.value]];
@@ -91,7 +88,6 @@
     put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }
-
   form?.addEventListener("input", show);
   if (form) show();
   globalThis.advise = advise;
