@@ -14,27 +14,26 @@
   }
   const fits = (cell, ask) => ask.budget === null || (cell.needs !== null && cell.needs <= ask.budget);
   const keeps = (cell, ask) => ask.loss === null || (cell.loss !== null && cell.loss <= ask.loss);
-  const takesAsLittle = (one, other) => one.needs - other.needs <= 0.02 * one.needs
-    || (one.by_device !== other.by_device && one.needs - other.needs <= 2 ** 29);
   function advise(cells, ask) {
     const sign = ask.goal === "throughput" ? -1 : 1;
     const ranked = cells.map((cell) => ({ cell, at: figure(cell, ask) })).filter(({ at }) => at !== null)
       .sort((a, b) => sign * (a.at - b.at) || (a.cell.technique < b.cell.technique ? -1 : 1));
     const pool = ranked.filter(({ cell }) => fits(cell, ask) && keeps(cell, ask));
-    const little = pool.filter(({ cell }) => ask.goal === "memory" && takesAsLittle(cell, pool[0].cell));  // of these the fastest comes first
-    const more = pool.filter((one) => !little.includes(one));
-    pool.splice(0, pool.length, ...little.sort((a, b) => b.cell.rate - a.cell.rate), ...more);
+    const little = pool.filter(({ at }) => ask.goal === "memory" && pool[0].at >= at * (1 - 0.02));  // of these the fastest comes first
+    pool.splice(0, little.length, ...little.sort((a, b) => b.cell.rate - a.cell.rate));
     const names = (found) => found.map(({ cell }) => cell.technique);
     if (!pool.length) return { choice: null, figure: null, ties: [], open: [], runner_up: null, better: names(ranked) };
     const [{ cell: choice, at: best }, ...rest] = pool;
     const beaten = (cell) => pool.some(({ cell: other }) => other.compared && other.rate > cell.rate
       && starting(other, ask) <= starting(cell, ask) && ![...other.same, ...other.open].includes(cell.technique));
     const tied = ({ cell, at }) => {
-      if (ask.goal === "memory") return takesAsLittle(cell, choice);
+      if (ask.goal === "memory") return best >= at * (1 - 0.02);
       if (isBySpeed(ask) && ask.starts) return Math.max(best, at) <= 1.05 * Math.min(best, at);
       return isBySpeed(ask) && choice.same.includes(cell.technique) && !beaten(cell);
     };
-    const mayBe = (one) => isBySpeed(ask) && choice.open.includes(one.cell.technique) && !beaten(one.cell) && (!ask.starts || (!tied(one)
+    // What CUDA itself takes is a guess where the driver told that of one alone.
+    const mayNeedAsLittle = (one) => !tied(one) && one.cell.by_device !== choice.by_device && one.cell.needs - choice.needs <= 2 ** 29;
+    const mayBe = (one) => ask.goal === "memory" ? mayNeedAsLittle(one) : isBySpeed(ask) && choice.open.includes(one.cell.technique) && !beaten(one.cell) && (!ask.starts || (!tied(one)
       && starting(one.cell, ask) + choice.seconds <= 1.05 * (starting(choice, ask) + choice.seconds)));  // replying as fast
     return {
       choice: choice.technique, figure: best,

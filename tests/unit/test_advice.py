@@ -91,11 +91,6 @@ def test_nothing_beyond_a_limit_and_nothing_without_a_figure_is_advised(cells, a
     assert (advice.choice is None) == (not within), "something is advised wherever something fits"
 
 
-def as_little_as(needs: float) -> float:
-    """The least memory that may be called as little: what is within 2 %, or, read from another source, within what CUDA itself takes."""
-    return min((1 - SMALLEST_SAVING) * needs, needs - CUDA_CONTEXT)
-
-
 @given(option_sets(), ASKS, LIMITS, LOSSES)
 def test_a_looser_limit_never_makes_the_figure_worse(cells, ask, budget, loss):
     def looser(one, other):
@@ -104,8 +99,8 @@ def test_a_looser_limit_never_makes_the_figure_worse(cells, ask, budget, loss):
     before, after = advise(cells, ask), advise(cells, replace(ask, budget=looser(ask.budget, budget), loss=looser(ask.loss, loss)))
     if before.choice:
         # Of what takes as little memory, the fastest comes first.
-        least = as_little_as(after.figure) if ask.goal == "memory" else after.figure
-        assert after.figure >= before.figure if ask.goal == "throughput" else least <= before.figure
+        slack = 1 - SMALLEST_SAVING if ask.goal == "memory" else 1
+        assert after.figure >= before.figure if ask.goal == "throughput" else after.figure * slack <= before.figure
 
 
 @given(option_sets(), ASKS, st.randoms())
@@ -143,7 +138,7 @@ def test_what_is_better_is_beyond_a_limit_and_is_told_from_what_is_chosen(cells,
         figures = {cell.technique: figure(cell, ask) for cell in cells}
         worse = (lambda a, b: a < b) if ask.goal == "throughput" else (lambda a, b: a > b)
         assert all(worse(advice.figure, figures[name]) for name in advice.better)
-        near = as_little_as(advice.figure) if ask.goal == "memory" else advice.figure
+        near = (1 - SMALLEST_SAVING) * advice.figure if ask.goal == "memory" else advice.figure
         assert not any(worse(near, figures[name]) for name in (*advice.ties, *advice.open))
 
 
@@ -157,13 +152,14 @@ def test_of_what_takes_as_little_memory_the_fastest_is_chosen():
 def test_memory_that_the_device_told_is_held_against_what_pytorch_gave_out_up_to_what_cuda_takes():
     nf4 = Option("bnb_nf4", 2.0, 50.0, 0, 6 * GB, False, None, 0.0)
     gguf, vllm = replace(nf4, technique="gguf", rate=300.0, needs=5 * GB, by_device=True), replace(nf4, technique="vllm", needs=17 * GB)
-    assert advise([nf4, gguf, vllm], Ask("memory")).choice == "gguf"
-    # By how much they differ is known to within half a GiB: of what may take as little the fastest is chosen, and nothing is lost.
+    advice = advise([nf4, gguf, vllm], Ask("memory"))
+    assert (advice.choice, advice.open, advice.runner_up) == ("gguf", (), "bnb_nf4")
+    # By how much they differ is known to within half a GiB; of two that PyTorch told, exactly.
     close = [nf4, replace(gguf, needs=nf4.needs + CUDA_CONTEXT), replace(nf4, technique="int8", needs=int(1.03 * nf4.needs))]
     advice = advise(close, Ask("memory"))
-    assert (advice.choice, advice.ties, advice.runner_up) == ("gguf", ("bnb_nf4", "int8"), None)
+    assert (advice.choice, advice.ties, advice.open, advice.runner_up) == ("bnb_nf4", (), ("gguf",), "int8")
     further = advise([nf4, replace(gguf, needs=nf4.needs + CUDA_CONTEXT + 1)], Ask("memory"))
-    assert (further.choice, further.ties) == ("bnb_nf4", ())
+    assert (further.choice, further.open) == ("bnb_nf4", ())
 
 
 def test_where_starts_count_only_what_could_make_up_for_them_is_open_and_near_totals_tie():

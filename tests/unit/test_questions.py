@@ -210,3 +210,14 @@ def test_the_command_that_goes_on_beyond_the_budget_is_one_that_can_be_typed(tmp
     monkeypatch.setattr(collect, "say", said.append)
     collect.note_further(plan, rows, tmp_path / "further.json")
     assert said == ["some speeds are open, and the budget is spent: ./speedgrid run --study my.yaml --sharpen"]
+
+
+def test_no_further_runs_are_priced_for_memory_that_is_open(tmp_path):
+    """More runs tell nothing of what CUDA itself takes."""
+    cells = [replace(made.DEFAULT_CELLS[0], peak=5000), replace(made.DEFAULT_CELLS[1], peak=5900, facts={"memory_source": "device"})]
+    rows, _, _ = tables_of(made.write_group(tmp_path, cells, machine=made.GPU_MACHINE))
+    ask = Ask("memory")
+    advice = advise(options(rows), ask)
+    assert (advice.choice, advice.open) == ("baseline", ("sdpa",))
+    assert [step for step in questions.next_steps(rows, advice, ask) if "as fast" in step] == []
+    assert [step for step in questions.next_steps(rows, advice, Ask("latency")) if "as fast" in step]

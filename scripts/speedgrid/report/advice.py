@@ -143,11 +143,11 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
     within = {one.technique for _, one in pool}
     if ask.goal == "memory":
         # Of those that take as little, the fastest.
-        near = [pair for pair in pool if _takes_as_little(pair[1], pool[0][1])]
-        pool = sorted(near, key=lambda pair: -(pair[1].rate or 0)) + [pair for pair in pool if pair not in near]
+        near = [pair for pair in pool if pool[0][0] >= pair[0] * (1 - SMALLEST_SAVING)]
+        pool = sorted(near, key=lambda pair: -(pair[1].rate or 0)) + pool[len(near) :]
     (best, choice), rest = pool[0], pool[1:]
     ties = tuple(one.technique for found, one in rest if _is_tied(best, choice, found, one, pool, ask))
-    undecided = tuple(one.technique for _, one in rest if _is_open(choice, one, pool, ask) and not (ask.starts and one.technique in ties))
+    undecided = tuple(one.technique for _, one in rest if _is_open(choice, one, pool, ask) and one.technique not in ties)
     runner_up = next((one.technique for _, one in rest if one.technique not in ties), None)
     better = tuple(one.technique for found, one in ranked if sign * found < sign * best and one.technique not in within)
     return Advice(choice.technique, best, ties, undecided, runner_up, better)
@@ -189,7 +189,7 @@ def _is_within(option: Option, ask: Ask) -> bool:
 
 def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
     if ask.goal == "memory":
-        return _takes_as_little(one, choice)
+        return best >= found * (1 - SMALLEST_SAVING)
     if ask.goal not in BY_SPEED:
         return False
     if ask.starts:
@@ -197,15 +197,11 @@ def _is_tied(best: float, choice: Option, found: float, one: Option, pool: Seque
     return one.technique in choice.same and not _is_beaten(one, pool, ask)
 
 
-def _takes_as_little(one: Option, other: Option) -> bool:
-    """Whether `one` needs no more memory than `other`, as far as that can be told: what CUDA itself takes is measured in the one figure and
-    a guess in the other, where the device told one of them and PyTorch the other."""
-    more = cast(int, one.needs) - cast(int, other.needs)
-    return more <= SMALLEST_SAVING * cast(int, one.needs) or (one.by_device != other.by_device and more <= CUDA_CONTEXT)
-
-
 def _is_open(choice: Option, one: Option, pool: Sequence[tuple[float, Option]], ask: Ask) -> bool:
-    """Whether these runs cannot say that `choice` is better; where starts are part of it, only if it would not be, were both as fast."""
+    """Whether these runs cannot say that `choice` is better; where starts are part of it, only if it would not be, were both as fast. Of
+    memory by no more than is guessed of what CUDA itself takes, where the driver told that of one alone."""
+    if ask.goal == "memory":
+        return one.by_device != choice.by_device and cast(int, one.needs) - cast(int, choice.needs) <= CUDA_CONTEXT
     if ask.goal not in BY_SPEED or one.technique not in choice.open or _is_beaten(one, pool, ask):
         return False
     if not ask.starts or choice.seconds is None:

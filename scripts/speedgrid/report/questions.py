@@ -11,7 +11,7 @@ from typing import cast
 
 from speedgrid import commands
 from speedgrid.report import command, units
-from speedgrid.report.advice import FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
+from speedgrid.report.advice import BY_SPEED, FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
 from speedgrid.report.language import tr
 from speedgrid.schema import NOT_RUN, STATUSES
 from speedgrid.sharpen import Question, Subject
@@ -80,7 +80,7 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
     by_name = {row["technique"]: row for row in rows}
     planned = {frozenset((one.technique, one.against)) for one in of(list(by_name.values()))}
     steps = []
-    for name in advice.open:
+    for name in advice.open if ask.goal in BY_SPEED else ():
         row = by_name[name]
         choice = by_name[cast(str, advice.choice)]
         needed, told = further_runs(row, choice)
