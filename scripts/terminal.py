@@ -58,6 +58,8 @@ def run():
     try:
         (with_status if HAS_STATUS else main)()
     except (KeyboardInterrupt, SystemExit) as end:
+        if live.mistakes and not live.stop.is_asked:
+            sys.exit(commands.MISTAKE)
         if not live.stop.is_asked:
             raise
         if not live.stop.is_told:

@@ -30,6 +30,8 @@ CHATTER = re.compile(
 )
 # The last words of a dry run, and what stands before them of the reasons for jobs.
 OF_A_DRY_RUN = re.compile(r"(Reasons:|Some jobs were triggered by provenance|Rules with provenance triggered jobs|This was a dry-run)")
+# A target that no rule makes: with the name of the error, and in two lines.
+NO_RULE = re.compile(r"MissingRuleException.*?No rule to produce (.*?) \(if you use", re.DOTALL)
 # What the page of a run that goes on (refresh.py) leaves, before the jobs that make the last one.
 OF_THE_PAGE = re.compile(r"Warning: the following output files of rule (aggregate|report) were not present")
 # Told otherwise, by `_step` and the status.
@@ -79,6 +81,9 @@ class LogHandler(LogHandlerBase):
             self.progress.ends(record.jobid, now, well=False)
         if event is None and (last := OF_A_DRY_RUN.match(str(record.msg))):
             return self._dry_run() if last[0] == "This was a dry-run" else []
+        if named := NO_RULE.match(str(record.msg)):
+            live.mistakes.append(named[1])
+            return [f"speedgrid: {named[1]} is nothing that a run makes; a study is named by --study, and what there is by --help-all"]
         if event is None and OF_THE_PAGE.match(str(record.msg)):
             return []
         if event in OTHERWISE or (event is None and record.levelno == logging.INFO and CHATTER.match(str(record.msg))):

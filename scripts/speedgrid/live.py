@@ -197,3 +197,5 @@ class Stop:
 
 
 stop = Stop()
+# Targets that no rule makes, of whoever started the run.
+mistakes: list[str] = []

@@ -303,3 +303,12 @@ def test_what_is_stopped_before_its_first_step_says_how_to_go_on():
     stop = live.Stop()
     assert stop.told() == "speedgrid: stopped; what was done is kept, and the same command goes on from there"
     assert stop.is_told
+
+
+def test_a_target_that_no_rule_makes_is_one_line(told, monkeypatch):
+    monkeypatch.setattr(live, "mistakes", [])
+    said = "MissingRuleException:\nNo rule to produce my-study (if you use input functions make sure that they don't raise any exceptions)."
+    line = told(said, logging.ERROR)
+    assert line.startswith("speedgrid: my-study is nothing that a run makes; a study is named by --study")
+    assert line.count("\n") == 1
+    assert live.mistakes == ["my-study"]

@@ -284,6 +284,13 @@ def test_a_study_without_its_option_is_said_to_be_one(launcher, monkeypatch, roo
         launcher.refuse_bare_study(theirs)
 
 
+def test_a_study_by_its_name_alone_is_said_to_be_one(launcher, monkeypatch, root):
+    monkeypatch.setattr(launcher, "HERE", root)
+    with pytest.raises(launcher.Mistake, match=r"^training-small is a study: \./speedgrid run --study studies/training-small\.yaml$"):
+        launcher.refuse_bare_study(["training-small"])
+    launcher.refuse_bare_study(["--cores", "s3", "nowhere"])
+
+
 @pytest.mark.parametrize("given", [["--configfile", "config.yaml"], ["results/report.html"], ["nowhere.yaml"], []])
 def test_what_is_no_study_or_has_its_option_is_left_to_snakemake(launcher, monkeypatch, root, given):
     monkeypatch.setattr(launcher, "HERE", root)
@@ -767,6 +774,12 @@ def test_an_unknown_option_is_one_line_with_the_nearest(clone, arguments, neares
     """Of a run it was Snakemake's usage, of 200 lines."""
     done = speedgrid(clone, *arguments)
     is_one_line(done, f"; the nearest is {nearest} (see ")
+    assert done.returncode == 2
+
+
+def test_a_target_that_no_rule_makes_is_one_line_and_a_mistake(clone):
+    done = speedgrid(clone, "run", "nowhere")
+    is_one_line(done, "nowhere is nothing that a run makes")
     assert done.returncode == 2
 
 
