@@ -58,7 +58,7 @@ zsh:   {prog} completion zsh > a folder of your $fpath/_speedgrid
 fish:  {prog} completion fish > ~/.config/fish/completions/speedgrid.fish
 """
 EXIT = """\
-Exit status: 0, or 1 where a cell failed or became slower or nothing was measured, or 2 where you have to put something right.
+Exit status: 0; 1 where a cell failed, became slower, or none was measured; 2 where you made a mistake.
 `{prog} COMMAND --help` says what a command takes.
 """
 
