@@ -141,6 +141,26 @@ class Memory(NamedTuple):
     said: list[Markup]
 
 
+# What is said of a technique among others: of so few columns a table is cut in a tenth of the time.
+TOLD = ("technique", "label", "verdict", "unit", "rate", "rate_low", "rate_high", "speedup", "speedup_low", "speedup_high")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The techniques of a group as the answer tells them: `best` is what the headline is about; where nothing can be advised, the fastest.
+    `others` are all but the baseline, the fastest first; `faster` those that are surely faster than it, or all where there is none. Of
+    these `dearer` are faster than the best and have a price in quality, and `perhaps` those with a price that may be no faster. `open` may
+    be as fast as the best, and `same` are."""
+
+    best: pd.Series
+    others: pd.DataFrame
+    faster: pd.DataFrame
+    dearer: pd.DataFrame
+    perhaps: pd.DataFrame
+    open: Sequence[str]
+    same: Sequence[str]
+
+
 def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[str] = (), study_file: str = commands.DEFAULT[0]) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`, `hosts` the names of the machines, where
     there may be several, and `study_file` that of its study, empty where it is not known."""
@@ -157,9 +177,9 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
     guide = Guide(group.rows.to_dict("records"))
     advice = guide.advise(FASTEST)
     open_points = trust.open_points(group, study_file)
-    memory = _memory(group, guide)
-    key = _key_points(group, guide, advice, memory, bool(open_points))
-    found = [point for point in (*_speed_points(group, guide, advice, memory), *_excluded(group)) if point and point not in key]
+    memory, ranked = _memory(group, guide), _ranked(group, guide, advice)
+    key = _key_points(group, guide, advice, ranked, memory, bool(open_points))
+    found = [point for point in (*_speed_points(group, guide, advice, ranked, memory), *_excluded(group)) if point and point not in key]
     doubts = [point for point in (*open_points, trust.noise_sentence(group)) if point]
     return Answer(
         _headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts), proof_figure(group, guide.qualities)
@@ -259,11 +279,10 @@ def _size(row) -> str:
     return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), parameters_in_words(row.parameters))
 
 
-def _key_points(group: Group, guide: Guide, advice: Advice, memory: Memory, is_open: bool) -> list[Markup]:
+def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memory: Memory, is_open: bool) -> list[Markup]:
     """The few sentences that go with the headline: at what quality and size, what is most frugal, what is faster at a price, and how sure
     the answer is; `is_open`: whether these runs leave anything open."""
-    best = _best(group, advice)
-    dearer, perhaps = _priced(group, guide, advice)
+    best, dearer, perhaps = ranked.best, ranked.dearer, ranked.perhaps
     # Where something has a price, the headline says that what it names has none.
     says = bool(advice.better) and guide.qualities[best.technique].kind == "kept"
     points: list[Markup | None] = []
@@ -281,36 +300,17 @@ def _key_points(group: Group, guide: Guide, advice: Advice, memory: Memory, is_o
     return [point for point in points if point]
 
 
-def _best(group: Group, advice: Advice) -> pd.Series:
-    """What the headline is about; where nothing can be advised, the fastest."""
+def _ranked(group: Group, guide: Guide, advice: Advice) -> Ranked:
     engaged = group.engaged
-    return group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
-
-
-def _others(group: Group) -> pd.DataFrame:
-    """All but the baseline, the fastest first."""
-    return group.engaged[~group.engaged.is_baseline].sort_values("rate", ascending=False)
-
-
-def _faster(group: Group) -> pd.DataFrame:
-    """What is surely faster than the baseline; all, where there is none."""
-    others = _others(group)
-    return others if group.baseline is None else others[others.verdict == "faster"]
-
-
-def _close(guide: Guide, advice: Advice) -> tuple[Sequence[str], Sequence[str]]:
-    """What may be as fast as the one that the headline names, and what is."""
+    best = group.fastest if advice.choice is None else engaged[engaged.technique == advice.choice].iloc[0]
+    others = engaged.loc[~engaged.is_baseline, list(TOLD)].sort_values("rate", ascending=False)
+    faster = others if group.baseline is None else others[others.verdict == "faster"]
     chosen = guide.option(advice.choice) if advice.choice else None
-    return (chosen.open, chosen.same) if chosen else ((), ())
-
-
-def _priced(group: Group, guide: Guide, advice: Advice) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is faster than the one that the headline names and has a price, and what perhaps is: what costs quality may be no faster,
-    whatever its speed is."""
-    doubtful, close = _close(guide, advice)
-    faster = _faster(group)
-    dearer = faster[faster.technique.isin(advice.better) & ~faster.technique.isin(close)]
-    return dearer[~dearer.technique.isin(doubtful)], dearer[dearer.technique.isin(doubtful)]
+    doubtful, close = (chosen.open, chosen.same) if chosen else ((), ())
+    # What costs quality may be no faster than what the headline names, whatever its speed is.
+    priced = faster[faster.technique.isin(advice.better) & ~faster.technique.isin(close)]
+    is_open = priced.technique.isin(doubtful)
+    return Ranked(best, others, faster, priced[~is_open], priced[is_open], doubtful, close)
 
 
 def _faster_at_a_price(rows: pd.DataFrame, guide: Guide, most: int | None = None) -> Markup:
@@ -328,13 +328,12 @@ def _first(told: list[Markup], most: int | None) -> list[Markup]:
     return [*told[:most], tr_html("{} more below").format(left)] if left > 0 else told
 
 
-def _speed_points(group: Group, guide: Guide, advice: Advice, memory: Memory) -> list[Markup | None]:
+def _speed_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memory: Memory) -> list[Markup | None]:
     """Everything that was found, in the order in which it matters."""
-    baseline, best, others, faster = group.baseline, _best(group, advice), _others(group), _faster(group)
-    (doubtful, close), (dearer, perhaps) = _close(guide, advice), _priced(group, guide, advice)
+    baseline, best, others, dearer, perhaps = group.baseline, ranked.best, ranked.others, ranked.dearer, ranked.perhaps
     # Without a baseline the rest is called slower, which what is open may not be.
-    told = (*dearer.technique, *perhaps.technique, *advice.ties, advice.choice, *((*doubtful, *close) if baseline is None else ()))
-    rest = faster[~faster.technique.isin(told)]
+    told = (*dearer.technique, *perhaps.technique, *advice.ties, advice.choice, *((*ranked.open, *ranked.same) if baseline is None else ()))
+    rest = ranked.faster[~ranked.faster.technique.isin(told)]
     points: list[Markup | None] = [_quality_point(guide, best), _bits_point(guide, best)] if advice.choice else []
     points += memory.said
     if len(dearer):
