@@ -76,8 +76,8 @@ class Run:
 
     @property
     def is_forced(self) -> bool:
-        """Whether it runs jobs whose results are there."""
-        return hasattr(self._workflow, "dag_settings") and is_forced(self._workflow)
+        """Whether it runs jobs whose results are there, as far as Snakemake knows, which while it reads the rules it does not."""
+        return getattr(self._workflow, "dag_settings", None) is not None and is_forced(self._workflow)
 
     @property
     def files_to_make(self) -> frozenset[str] | None:

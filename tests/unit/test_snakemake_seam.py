@@ -68,6 +68,7 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
         f"import json, sys\nsys.path.insert(0, {str(studies.ROOT / 'scripts')!r})\n"
         "from speedgrid.snakemake_seam import Run\n"
         "run = Run(workflow)\n"
+        "assert (run.is_forced, run.files_to_make) == (False, None)\n"
         "names = ('is_local', 'is_main', 'uses_environments', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
         "rule all:\n    output: 'told.json'\n"
         "    run: open(output[0], 'w').write(json.dumps(told))\n"
@@ -362,6 +363,7 @@ def test_what_is_to_be_made_is_what_snakemake_has_planned():
     assert snakemake_seam.Run(SimpleNamespace(dag=None)).files_to_make is None
     assert snakemake_seam.Run(None).files_to_make is None
     assert not snakemake_seam.Run(None).is_forced
+    assert not snakemake_seam.Run(SimpleNamespace(dag_settings=None)).is_forced, "while it reads the rules"
 
 
 def test_environments_are_looked_for_where_snakemake_keeps_them(tmp_path, monkeypatch):
