@@ -33,7 +33,7 @@ OF_A_DRY_RUN = re.compile(r"(Reasons:|Some jobs were triggered by provenance|Rul
 # A target that no rule makes: with the name of the error, and in two lines.
 NO_RULE = re.compile(r"MissingRuleException.*?No rule to produce (.*?) \(if you use", re.DOTALL)
 # What the page of a run that goes on (refresh.py) leaves, before the jobs that make the last one.
-OF_THE_PAGE = re.compile(r"Warning: the following output files of rule (aggregate|report) were not present")
+OF_THE_PAGE = re.compile(r"Warning: the following output files of rule (plan|aggregate|report) were not present")
 # Told otherwise, by `_step` and the status.
 OTHERWISE = (
     *(LogEvent.RUN_INFO, LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED, LogEvent.PROGRESS, LogEvent.RESOURCES_INFO),

@@ -271,6 +271,7 @@ def test_all_that_is_not_known_to_be_chatter_is_told(told):
     assert told("Creating conda environment envs/vllm.yaml...") == "Creating conda environment envs/vllm.yaml...\n"
     assert told("a warning", logging.WARNING) == "a warning\n"
     before = "Warning: the following output files of rule {} were not present when the DAG was created:\n{{'x'}}"
+    assert told(before.format("plan"), logging.WARNING) == ""
     assert told(before.format("aggregate"), logging.WARNING) == ""  # of a page that was made while the run went on
     assert told(before.format("measure"), logging.WARNING) != ""
     assert told("Building DAG of jobs failed", logging.ERROR) == "Building DAG of jobs failed\n"
