@@ -43,8 +43,10 @@ def with_status():
 
 def stop(number, frame):
     """The first Ctrl-C: Snakemake ends, and its jobs, which hear of it by themselves only from a terminal."""
+    # A run that has started itself anew (`runs: auto`) stands among its own jobs.
+    told = [] if live.stop.is_asked else [process for process in supervision.jobs_of(os.getpid()) if process != os.getpid()]
     live.stop.is_asked = True
-    for process in supervision.jobs_of(os.getpid()):
+    for process in told:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGINT)
     raise KeyboardInterrupt

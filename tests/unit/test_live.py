@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 from types import SimpleNamespace
 
 import pytest
+import terminal
 from hypothesis import given
 from hypothesis import strategies as st
 from snakemake.logging import DefaultFormatter
@@ -313,3 +315,16 @@ def test_a_target_that_no_rule_makes_is_one_line(told, monkeypatch):
     assert line.startswith("speedgrid: my-study is nothing that a run makes; a study is named by --study")
     assert line.count("\n") == 1
     assert live.mistakes == ["my-study"]
+
+
+def test_ctrl_c_is_told_to_the_jobs_once_and_not_to_the_run_itself(monkeypatch):
+    """Started anew for further runs, the run has the mark of its own jobs: it told itself until Python gave up."""
+    monkeypatch.setattr(live, "stop", live.Stop())
+    monkeypatch.setattr(terminal.supervision, "jobs_of", lambda wanted_by: [os.getpid(), 4_000_000])
+    told = []
+    monkeypatch.setattr(terminal.os, "kill", lambda process, number: told.append((process, number)))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            terminal.stop(signal.SIGINT, None)
+    assert told == [(4_000_000, signal.SIGINT)]
+    assert live.stop.is_asked
