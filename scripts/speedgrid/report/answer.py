@@ -172,9 +172,9 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
             else tr_html("Nothing that was measured here can be ranked, so there is no answer.")
         )
         headline = tr_html("Nothing has been measured here yet.") if waits else nothing
-        warnings = standing_notes(group.rows.to_dict("records")) + _ended_early_warning(group)
+        warnings = standing_notes(group.records) + _ended_early_warning(group)
         return Answer(headline, _excluded(group), [], [], warnings)
-    guide = Guide(group.rows.to_dict("records"))
+    guide = Guide(group.records)
     advice = guide.advise(FASTEST)
     open_points = trust.open_points(group, study_file)
     memory, ranked = _memory(group, guide), _ranked(group, guide, advice)
@@ -640,7 +640,7 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
             "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups."
         )
         warnings.append(words.format(len(hosts), _names(hosts)))
-    warnings += standing_notes(group.rows.to_dict("records"))
+    warnings += standing_notes(group.records)
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())

@@ -37,7 +37,7 @@ class Fits:
 def needs(group: Group, device_memory: float | None) -> list[Need]:
     """What each technique of a group needs that was measured on a GPU, or ran out of memory on one of `device_memory` bytes."""
     found = []
-    for row in group.rows.to_dict("records"):
+    for row in group.records:
         least = advice.needs(row)
         if row["status"] == "oom":
             found.append(Need(row["label"], None, None, device_memory))

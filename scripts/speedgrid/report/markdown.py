@@ -39,7 +39,7 @@ def _group(group: Group, headline: Markup, study_file: str) -> str:
     lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
     if len(group.engaged) and (points := trust.open_points(group, study_file or "")):
         lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
-    if notes := answer.standing_notes(group.rows.to_dict("records")):
+    if notes := answer.standing_notes(group.records):
         lines += [*(f"- {_text(note.striptags())}" for note in notes), ""]
     lines += [_line([tr(head) for head in HEADS]), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     memory = units.scale("B", group.rows.memory_peak)

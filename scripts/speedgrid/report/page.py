@@ -295,7 +295,7 @@ def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> di
 
 def _guide_of(group: Group, study: Mapping, registry: Mapping) -> advised.Guide:
     """The guide of a group, with the names that its own study has."""
-    return advised.guide_of(group.rows.to_dict("records"), study, registry)
+    return advised.guide_of(group.records, study, registry)
 
 
 # A group's section

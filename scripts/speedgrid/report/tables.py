@@ -585,6 +585,11 @@ class Group:
         return next(filter(None, self.measured.unit), "")
 
     @cached_property
+    def records(self) -> list[dict]:
+        """Its rows as mappings, made once: that takes longer than most of what is done with them."""
+        return cast(list[dict], self.rows.to_dict("records"))
+
+    @cached_property
     def measured(self) -> pd.DataFrame:
         """The cells with figures, those whose technique was not active included."""
         return self.rows[self.rows.rate.notna()]

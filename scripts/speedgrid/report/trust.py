@@ -125,7 +125,7 @@ def warnings(group: Group) -> list[Markup]:
 
 def uneven_ratios(group: Group) -> list[Markup]:
     """That a speed-up is not the ratio of the speeds beside it, where that is so."""
-    rows = uneven(group.rows.to_dict("records"))
+    rows = uneven(group.records)
     return [tr_html(UNEVEN).format(_names(rows))] if rows else []
 
 
@@ -179,7 +179,7 @@ def _memory_warning(group: Group) -> list[Markup]:
 def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Markup]:
     """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
     verdicts on the baseline. Of a group that has engaged cells, of the study in this file, empty where that is not known."""
-    rows = {row["technique"]: row for row in group.rows.to_dict("records")}
+    rows = {row["technique"]: row for row in group.records}
     asked: dict[tuple[Subject, str], list[Question]] = {}
     for one in questions.of(list(rows.values())):
         asked.setdefault((one.subject, one.against), []).append(one)
