@@ -187,7 +187,8 @@ def watched(
 ) -> dict:
     """Call `count` under a Monitor. After a run that was disturbed, wait for a quiet machine and call it again, as often and as long as
     `repeat_disturbed` and `quiet_wait_s` of the settings allow; where the machine does not become quiet, a second time would tell no more
-    than the first, and costs as much as a run of its own, which tells more. `enter` is told the phase in which it waits.
+    than the first, and costs as much as a run of its own, which tells more. With a `quiet_wait_s` of 0 nobody looks, and the second time
+    comes at once. `enter` is told the phase in which it waits.
 
     Returns what was seen of the last run, with `repeats`, `repeated_for`, what disturbed the runs before it, and `waited_s`.
     """
@@ -202,14 +203,22 @@ def watched(
         if not state.is_repeated(machine, len(disturbances), settings["repeat_disturbed"]):
             return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
         enter("waiting for a quiet machine")
-        took, is_quiet = wait_for_quiet(device, _patience(device, settings["quiet_wait_s"]))
+        took, is_quiet = _waited(device, settings["quiet_wait_s"])
         waited += took
-        _remember(device, is_quiet)
         if not is_quiet:
             say(f"{name}: the machine did not become quiet in {took:.0f} s; what was counted stands, and counts less")
             return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
         disturbances.append(machine["disturbed"])
         say(f"{name}: counting again, after {waited:.0f} s of waiting for a quiet machine")
+
+
+def _waited(device: Device, at_most: float) -> tuple[float, bool]:
+    """Wait for a quiet machine as long as the last jobs make it seem worth it; how long that took, and whether to count again."""
+    if not at_most:
+        return 0.0, True
+    took, is_quiet = wait_for_quiet(device, _patience(device, at_most))
+    _remember(device, is_quiet)
+    return took, is_quiet
 
 
 def _patience(device: Device, at_most: float) -> float:

@@ -71,10 +71,6 @@ class Question:
     told: bool = True
     subject: Subject = Subject.LEAD
 
-    @property
-    def leads(self) -> bool:
-        return self.subject is Subject.LEAD
-
 
 def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:
     """What to measure next. `cells` are entries of the plan and `rows` theirs of schema.SUMMARY, in one order; `cells` have `further`, how

@@ -357,6 +357,14 @@ def test_where_one_job_waited_in_vain_the_next_looks_once_until_it_is_quiet(monk
     assert waits[-1] == 20.0, "another device of the machine may be quiet"
 
 
+def test_without_a_wait_a_disturbed_run_is_counted_again_at_once(monkeypatch):
+    monkeypatch.setattr(monitor, "Monitor", Looks("busy", "still busy"))
+    times: list[int] = []
+    facts = monitor.watched("cell", CPU, {}, {"repeat_disturbed": 1, "quiet_wait_s": 0}, lambda: times.append(1))
+    assert (len(times), facts["repeated_for"], facts["disturbed"], facts["waited_s"]) == (2, ["busy"], "still busy", 0)
+    assert not monitor._mark(CPU).exists(), "nobody looked whether the machine is quiet"
+
+
 def test_where_it_cannot_be_remembered_that_a_machine_is_busy_jobs_wait(monkeypatch, tmp_path):
     monkeypatch.setattr(monitor, "Monitor", Looks("busy"))
     (tmp_path / ".speedgrid").write_text("no folder")

@@ -29,7 +29,7 @@ def told(folder, cells: Sequence[made.Made]) -> tuple[list[dict], str, list[str]
 
 def asked(rows: Sequence[Mapping]) -> dict[tuple[str, str], bool]:
     """The pairs that are in question and could change the answer, and whether the headline asks."""
-    return {(one.technique, one.against): one.leads for one in questions.of(rows) if one.subject is not Subject.BASELINE}
+    return {(one.technique, one.against): one.subject is Subject.LEAD for one in questions.of(rows) if one.subject is not Subject.BASELINE}
 
 
 def test_where_a_lossy_technique_is_far_ahead_what_the_headline_leaves_open_has_its_price_and_is_measured_again(tmp_path):
@@ -171,8 +171,8 @@ def test_every_question_is_open_and_all_that_the_headline_leaves_open_is_asked(c
             assert 1 <= one.needed <= questions.FEW, "what takes more runs, and cannot change the answer, is told and not measured"
             continue
         assert one.against in by_name[one.technique]["open_against"] or by_name[advice.choice]["verdict"] == "unsure"
-    leading = {one.technique for one in found if one.leads}
-    assert {one.against for one in found if one.leads} <= {advice.choice}
+    leading = {one.technique for one in found if one.subject is Subject.LEAD}
+    assert {one.against for one in found if one.subject is Subject.LEAD} <= {advice.choice}
     assert leading >= set(advice.open)
     if by_name[advice.choice]["verdict"] == "unsure":
         assert rows[0]["technique"] in leading
