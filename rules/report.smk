@@ -1,7 +1,8 @@
 # Short jobs without a device are local rules: on a cluster they run where Snakemake does, and wait in no queue.
 
 
-# The plan as a file, for the jobs of the report; that of a large grid would be too long for a command line.
+# The plan as a file, for the jobs of the report; that of a large grid would be too long for a command line. It is written first, by the study
+# as it is when the run begins.
 rule plan:
     input:
         planning.PLANNED,
@@ -9,6 +10,7 @@ rule plan:
         "results/plan.json",
     log:
         "logs/plan.log",
+    priority: grid.order.first
     localrule: True
     conda:
         "../envs/report.yaml"

@@ -16,19 +16,21 @@ import sys
 import time
 from pathlib import Path
 
-from speedgrid import commands, files, planning, records
+from speedgrid import commands, files, planning, records, snakemake_seam
 from speedgrid.progress import say
 from speedgrid.report import collect, rendering
 from speedgrid.report.together import labels, together
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 from speedgrid.study import StudyError
 
+PLAN = "results/plan.json"
+
 
 def main() -> None:
     arguments = _parse()
     try:
         if arguments.study:
-            of_study(arguments.study)
+            of_study(arguments.study, arguments.plan == "keep" or (arguments.plan is None and not snakemake_seam.is_locked(Path())))
         else:
             told = json.loads(os.environ.get("SPEEDGRID_TOGETHER", "null"))
             if told is None:
@@ -39,8 +41,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def of_study(study: Path) -> None:
-    """The tables and the page of a study in the working folder. Raises StudyError, and RecordError for tables that cannot be read."""
+def of_study(study: Path, is_plan_kept: bool) -> None:
+    """The tables and the page of a study in the working folder. Raises StudyError, and RecordError for tables that cannot be read.
+
+    Where the plan is not kept (`is_plan_kept`), that which lies in the folder stays: the run that goes on there makes its tables by it, and
+    the study may have been edited, or be another one.
+    """
     began = time.time_ns()
     written = planning.read_grid(study).as_json()
     plan = json.loads(written)
@@ -51,7 +57,8 @@ def of_study(study: Path) -> None:
     with records.replacing(planning.BY_HAND) as temporary:
         temporary.write_text(f"{study} {began}\n", encoding="utf-8")
     gathered.write(summary, points, runs)
-    keep_plan(written)
+    if is_plan_kept or not Path(PLAN).exists():
+        keep_plan(written)
     unreadable, compared = gathered.unreadable, None
     try:
         compared = rendering.compare_with(plan["study"]["compare_with"], summary.parent)
@@ -64,7 +71,7 @@ def of_study(study: Path) -> None:
 
 def keep_plan(written: str) -> None:
     """Let the plan beside the tables be theirs: `advise`, `compare` and pages of several results read both."""
-    path = Path("results/plan.json")
+    path = Path(PLAN)
     if not path.exists() or path.read_text(encoding="utf-8") != written:
         with records.replacing(path) as temporary:
             temporary.write_text(written, encoding="utf-8")
@@ -82,6 +89,7 @@ def of_folders(folders: list[Path], out: Path) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--study", type=Path, help="the study file; without one the folders of SPEEDGRID_TOGETHER")
+    parser.add_argument("--plan", choices=["keep", "leave"], help=f"whether {PLAN} becomes that of the tables; unless a run goes on")
     return parser.parse_args()
 
 

@@ -64,6 +64,9 @@ def test_on_one_machine_devices_come_one_after_another_and_on_a_cluster_side_by_
         assert order_of(planned, "fast") == order_of(here, "fast")
         assert order_of(planned, "slow") == order_of(here, "slow")
         cells = [cell for cell in planned.cells if cell.technique == "bnb_int8"]
+        assert planned.order.first > max(
+            planned.stage(name).priority(job(cell.gpu)) for cell in planned.cells for name in ("probe", "prepare_model")
+        )
         assert all(planned.stage("quantize").priority(job(cell.gpu)) > planned.order.priority(cell) for cell in cells if cell.gpu == "fast")
         assert planned.stage("evaluate").priority(job("fast")) < 1 <= min(planned.order.priority(cell) for cell in planned.cells)
     first = {gpu: max(here.order.priority(cell) for cell in here.cells if cell.gpu == gpu) for gpu in ("fast", "slow")}
@@ -141,6 +144,17 @@ def test_the_page_after_a_failed_run_is_planned_with_environments_as_the_run_was
     monkeypatch.delenv(environments.ENVIRONMENT, raising=False)
     planning.make_page("study.yaml", SimpleNamespace(python_of=lambda rule: python, uses_environments=uses_environments))
     assert (tmp_path / "logs/report.log").read_text() == (f"{tmp_path}/env\n" if uses_environments else "none\n")
+
+
+@pytest.mark.parametrize(("quietly", "said"), [(True, "leave"), (False, "keep")])
+def test_a_page_between_two_jobs_leaves_the_plan_of_its_run(tmp_path, monkeypatch, quietly, said):
+    python = tmp_path / "env/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    planning.make_page("study.yaml", SimpleNamespace(python_of=lambda rule: python, uses_environments=False), quietly)
+    assert (tmp_path / "logs/report.log").read_text().endswith(f"make_page.py --study study.yaml --plan {said}\n")
 
 
 def test_the_plan_is_written_part_by_part_as_one_document_is():

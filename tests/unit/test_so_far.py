@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import make_page
 import pytest
 import records_factory as made
 import report_data
@@ -180,6 +181,27 @@ def test_what_is_left_takes_as_long_as_what_is_done_and_devices_work_side_by_sid
 )
 def test_what_is_left_is_told_as_people_say_it(seconds, words):
     assert pending.in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("locked", "said", "is_kept"),
+    [(False, [], True), (True, [], False), (True, ["--plan", "keep"], True), (False, ["--plan", "leave"], False)],
+    ids=["no run", "beside a run", "of the run, at its end", "of the run, between two jobs"],
+)
+def test_a_page_that_is_made_beside_a_run_leaves_the_plan_by_which_the_run_makes_its_tables(
+    root, tmp_path, monkeypatch, locked, said, is_kept
+):
+    """An edit of the study during a run cost it its tables: no cell was that of the plan any more."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/plan.json").write_text("of the run")
+    if locked:
+        (tmp_path / ".snakemake/locks").mkdir(parents=True)
+        (tmp_path / ".snakemake/locks/0.output.lock").touch()
+    monkeypatch.setattr("sys.argv", ["make_page.py", "--study", str(root / "tests/studies/tiny.yaml"), *said])
+    make_page.main()
+    assert (tmp_path / "results/report.html").is_file()
+    assert ((tmp_path / "results/plan.json").read_text() != "of the run") == is_kept
 
 
 def test_tables_and_page_are_made_of_nothing_but_a_study(root, tmp_path):

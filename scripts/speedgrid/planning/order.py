@@ -52,6 +52,11 @@ class Order:
         """When it is measured what a device can do: before all that its cells need."""
         return self.before(cells) + 0.2
 
+    @property
+    def first(self) -> int:
+        """Before all else: what says what this run is about, which an edit of the study during the run must not change."""
+        return len(self._places) + 2
+
     def last(self, cell: Cell) -> float:
         """When what is not timed is done: after all runs; on a cluster in their order, so that no node waits for all others."""
         return 0 if self._run.is_local else self.priority(cell) / (len(self._places) + 1)

@@ -170,7 +170,9 @@ def make_page(study_file: str, run: Run, quietly: bool = False) -> None:
     # As a job's shell says it, so that the plan is that of the run: what the machine lacks for an environment is a part of it.
     told = {environments.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
     try:
-        status = subprocess.run([*line, "--study", study_file], env={**os.environ, **told}).returncode
+        status = subprocess.run(
+            [*line, "--study", study_file, "--plan", "leave" if quietly else "keep"], env={**os.environ, **told}
+        ).returncode
     except KeyboardInterrupt:
         if quietly:
             raise
