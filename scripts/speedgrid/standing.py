@@ -22,8 +22,8 @@ NAMED = 6
 LEFT_OUT = "made with other settings than the study has now ({}); run the study again"
 OTHER_SOURCE = "{} is no longer what this was made from; run the study again"
 OTHER_WEIGHTS = "the weights beside {} are others by now; run the study again"
-OLDER = "Measured by older code of speedgrid, or in an older version of an environment: {} of {} cells ({}). Run the study again."
-OTHER = "Left out, because the study has other settings, weights or answers by now ({}): {}. Run the study again."
+OLDER = "Made or measured by older code of speedgrid, or in another environment: {} of {} cells ({}). Run the study again."
+OTHER = "The study has other settings, weights or answers by now ({}); what depends on them is left out, of: {}. Run the study again."
 # Of results that no table of the study has.
 NOT_IN_PLAN = "Also among the results, and in no table, as this study does not have them: {} measured cells ({})."
 # Of tables that are older than an edit of their study.
@@ -45,7 +45,8 @@ class Wanted:
 @dataclass(frozen=True)
 class Today:
     """What all results of a plan would be made of: specification and fingerprint by record, and the hash of each environment's file by its
-    name, with nothing in it where jobs run in the user's own Python. Of a plan of before no more than the specifications are known."""
+    name, with nothing in it where jobs run in the user's own Python. Of a plan of before no more than the specifications are known, and
+    `recipes` is None."""
 
     jobs: Mapping[str, Mapping]
     codes: Mapping[str, str] = field(default_factory=dict)

@@ -168,7 +168,10 @@ def test_a_page_of_a_study_that_was_edited_since_shows_no_figure_of_what_it_said
     command = [sys.executable, "speedgrid", "report", "--study", "study.yaml", "--no-conda"]
     done = subprocess.run(command, cwd=project.folder, env=project.environ(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = "Left out, because the study has other settings, weights or answers by now (settings.replies): plain, made. Run the study again."
+    said = (
+        "The study has other settings, weights or answers by now (settings.replies); what depends on them is left out, of: plain, made."
+        " Run the study again."
+    )
     page, told = (project.folder / "results/report.html").read_text(), (project.folder / "results/summary.md").read_text()
     assert said in page
     assert "other settings, weights or answers" in told
@@ -195,7 +198,7 @@ def test_a_page_names_what_was_measured_by_older_code_and_a_run_measures_it(meas
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = "Measured by older code of speedgrid, or in an older version of an environment: 2 of 2 cells (plain, made). Run the study again."
+    said = "Made or measured by older code of speedgrid, or in another environment: 2 of 2 cells (plain, made). Run the study again."
     assert said in (project.folder / "results/report.html").read_text()
     assert {row["outdated"] for row in by_technique(project).values()} == {"code"}
     assert planned(project) >= {"warmup", "measure", "evaluate"}

@@ -221,15 +221,23 @@ LACKS = ("missing_dependency", "needs an NVIDIA GPU")
         ([("ok", ""), LACKS], ""),
         ([("not_engaged", "no kernel of flash ran")], ""),
         ([], ""),
-        ([OOM], "nothing was measured: the one cell has no figure (oom: needs 90 GB); results/report.html has the reason of each"),
+        (
+            [OOM],
+            "nothing was measured: the one cell has no figure (out of memory: needs 90 GB); results/report.html has the reason of each",
+        ),
         (
             [LACKS, OOM, LACKS],
-            "nothing was measured: none of the 3 cells has a figure (missing_dependency: needs an NVIDIA GPU in 2 of them);"
+            "nothing was measured: none of the 3 cells has a figure (a package or tool is missing: needs an NVIDIA GPU in 2 of them);"
             " results/report.html has the reason of each",
         ),
         (
+            [("not_run", "made with other settings")],
+            "nothing was measured: the one cell has no figure (made with other settings); results/report.html has the reason of each",
+        ),
+        (
             [("not_run", "")] * 2,
-            "nothing was measured: none of the 2 cells has a figure (not_run); results/report.html has the reason of each",
+            "nothing was measured: none of the 2 cells has a figure (no job has come to it yet);"
+            " results/report.html has the reason of each",
         ),
     ],
 )

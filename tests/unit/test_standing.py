@@ -13,7 +13,7 @@ from report_data import quick_parts
 from speedgrid import comparison, environments, foreseen, planning, records, standing
 from speedgrid.report import collect, language, markdown, page, rendering, tables
 from speedgrid.report.answer import answer
-from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, REFERENCE, SCORE, SUMMARY, WARMUP
+from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, REFERENCE, REQUESTS, SCORE, SUMMARY, WARMUP
 from speedgrid.study import validate
 
 import studies
@@ -166,6 +166,54 @@ def test_a_measurement_of_another_checkpoint_than_is_there_does_not_stand(place)
         assert planned.kept.changed(record) == changed
 
 
+@pytest.mark.parametrize(
+    ("changed", "of", "found"),
+    [
+        ("sdpa/evaluate", "score", ["answers"]),
+        ("reference", "sdpa/evaluate", ["weights"]),
+        ("requests", "sdpa/evaluate", ["weights"]),
+        ("requests", "score", ["weights"]),
+    ],
+)
+def test_quality_of_other_answers_requests_or_reference_than_are_there_does_not_stand(place, changed, of, found):
+    """As the report holds it, which left such quality out and said to run the study again, and no run made it anew."""
+    planned = with_quality()
+    paths = {record.removeprefix("results/cpu/generate/tiny/").removesuffix(".parquet"): record for record in planned.kept.jobs}
+    paths["requests"] = "results/requests/generate/requests.parquet"
+    sources = [path for name, path in paths.items() if name in ("requests", "reference", "baseline/evaluate", "sdpa/evaluate")]
+    for path in sources:
+        rewritten(planned, path, {}, "2025-03-01T10:00:00+00:00")
+    rewritten(planned, paths[of], {path: records.seal_of(path) for path in sources} | {"models/tiny/prepared.parquet": "ab" * 32})
+    assert planned.kept.changed(paths[of]) == []
+    again = with_quality()
+    rewritten(again, paths[changed], {}, "2025-03-01T11:00:00+00:00")
+    assert again.kept.changed(paths[of]) == found
+
+
+def with_quality() -> planning.Grid:
+    study = studies.small() | {"gpus": {"cpu": {"device": "cpu"}}}
+    study["experiments"]["generate"] |= {"models": ["tiny"], "techniques": ["baseline", "sdpa"], "runs": 1, "baseline_runs": 1}
+    study["experiments"]["generate"]["evaluate"] = {"positions": 8, "tasks": [{"task": "cloze", "limit": 4}]}
+    study = validate(study, studies.schema("study"), "my.yaml")
+    return planning.Grid(study, validate(studies.registry(), studies.schema("techniques"), "techniques.yaml"), "my.yaml")
+
+
+def rewritten(planned: planning.Grid, path: str, made_from: dict, ended_at: str = "2025-03-01T10:00:00+00:00") -> None:
+    """A record of what a job of quality would be told today."""
+    table = {"evaluate": EVALUATE, "score": SCORE, "reference": REFERENCE, "requests": REQUESTS}[Path(path).stem]
+    facts = {"job": planned.kept.specification(path), "code": planned.kept.code(path), "recipe": "", "ended_at": ended_at}
+    records.write(path, table, [{"status": "ok", "reason": ""}], facts | {"made_from": json.dumps(made_from)})
+
+
+def test_in_the_users_own_python_what_an_environment_made_is_said_to_be_of_another(place):
+    """Everything was measured again, and the page said that nothing had changed."""
+    planned, record = grid(), f"{CELL}/measure.parquet"
+    write(planned, recipe="of an environment")
+    assert planned.kept.changed(record) == ["environment"]
+    wanted = standing.Today.of_plan(json.loads(planned.as_json())).of(record)
+    assert standing.changed(records.facts_of(record), wanted) == ["environment"]
+
+
 def test_what_cannot_be_told_is_left_to_snakemake(place):
     planned = grid()
     write(planned)
@@ -199,7 +247,9 @@ def test_a_cell_of_other_settings_is_not_measured_yet_and_says_which_settings(tm
     assert rows["sdpa"]["reason"] == "made with other settings than the study has now (options.dtype); run the study again"
     assert rows["baseline"]["rate"] == pytest.approx(48, rel=0.05)
     (said,) = standing.sentences(rows.values())
-    assert said.startswith("Left out, because the study has other settings, weights or answers by now (options.dtype): SDPA.")
+    assert said.startswith(
+        "The study has other settings, weights or answers by now (options.dtype); what depends on them is left out, of: SDPA."
+    )
 
 
 def test_a_model_of_another_origin_takes_all_its_cells_with_it(tmp_path):
@@ -235,6 +285,15 @@ def test_a_model_that_was_prepared_anew_with_other_weights_leaves_out_what_was_m
     assert {(row["status"], row["outdated"]) for row in rows} == {(NOT_RUN, "weights")}
     rewrite(plan[0]["model_record"], MODEL, {"checkpoint_sha256": "ab" * 32})
     assert {row["status"] for row in tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])} == {"ok"}
+
+
+def test_the_weights_of_a_model_are_looked_at_once_for_all_of_its_cells(tmp_path, monkeypatch):
+    plan, looked = made.write_group(tmp_path, [BASELINE, SDPA]), []
+    monkeypatch.setattr(collect.checkpoints, "replaced", lambda record, facts: looked.append(record) or True)
+    shared: dict = {}
+    rows = tables.summary_rows([collect.read_cell(cell, made.JOBS, {}, shared) for cell in plan])
+    assert {(row["status"], row["outdated"]) for row in rows} == {(NOT_RUN, "weights")}
+    assert looked == [Path(plan[0]["model_record"])]
 
 
 def test_a_checkpoint_that_was_made_from_other_weights_leaves_out_its_cell(tmp_path):
@@ -319,7 +378,7 @@ def test_figures_of_older_code_are_shown_and_said_to_be_so(tmp_path):
     assert all(row["rate"] is not None for row in rows.values())
     assert {name: row["outdated"] for name, row in rows.items()} == {"baseline": "", "sdpa": "code"}
     assert standing.sentences(rows.values()) == [
-        "Measured by older code of speedgrid, or in an older version of an environment: 1 of 2 cells (SDPA). Run the study again."
+        "Made or measured by older code of speedgrid, or in another environment: 1 of 2 cells (SDPA). Run the study again."
     ]
 
 

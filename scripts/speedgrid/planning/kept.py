@@ -12,6 +12,9 @@ from speedgrid.planning.entities import Entities, quality_records
 from speedgrid.planning.stages import Stage
 from speedgrid.schema import CHECKPOINT, MODEL
 
+# What of a job's inputs its record says that it was made from (stage.py), and what is another one by now where that is another.
+SOURCES = {"checkpoint": standing.WEIGHTS, "asked": standing.WEIGHTS, "answers": standing.ANSWERS, "requests": standing.WEIGHTS}
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -53,9 +56,9 @@ class Kept:
         stage, wildcards = self.jobs[record]
         return stage.code(wildcards)
 
-    def recipes(self, envs: Collection[str]) -> dict[str, str] | None:
-        """The hashes of environment files by their names; None where jobs run in the user's own Python."""
-        return {env: self._recipe(env) for env in sorted(envs)} if self._uses_environments else None
+    def recipes(self, envs: Collection[str]) -> dict[str, str]:
+        """The hashes of environment files by their names; nothing where jobs run in the user's own Python."""
+        return {env: self._recipe(env) for env in sorted(envs)} if self._uses_environments else {}
 
     def _recipe(self, env: str) -> str:
         if env not in self._recipes:
@@ -84,23 +87,30 @@ class Kept:
         wanted = standing.Wanted(job, self.code(record), self._recipe(standing.environment_of(job)))
         # As a rule the texts are the same, and no key need be looked at.
         found = standing.made_by_older(facts, wanted) if facts["job"] == text else standing.changed(facts, wanted)
-        is_other = not found and (self._is_of_another_checkpoint(record, facts) or checkpoints.replaced(Path(record), facts))
-        return found + [standing.WEIGHTS] * is_other
+        if not found:
+            found = self._made_from_others(record, facts)
+        return found or [standing.WEIGHTS] * checkpoints.replaced(Path(record), facts)
 
-    def _is_of_another_checkpoint(self, record: str, facts: Mapping) -> bool:
-        """Whether the checkpoint that a job would load today is not the one that its record was made from."""
+    def _made_from_others(self, record: str, facts: Mapping) -> list[str]:
+        """ANSWERS or WEIGHTS, where a record that a job would start from today is not the one that its record was made from, as the report
+        holds it (report/collect.py)."""
         stage, wildcards = self.jobs[record]
-        ask = stage.inputs.get("checkpoint")
-        if ask is None:
-            return False
-        source = ask(wildcards)
-        return standing.is_of_another(facts, source, self._identity(source))
+        for name, kind in SOURCES.items():
+            asked = stage.inputs[name](wildcards) if name in stage.inputs else []
+            for source in [asked] if isinstance(asked, str) else asked:
+                if standing.is_of_another(facts, source, self._identity(source)):
+                    return [kind]
+        return []
 
     def _identity(self, record: str) -> str:
-        """The hash of the weights of a model's or checkpoint's record; empty where that is not there, and where it has none."""
+        """What a record is to the jobs that start from it (records.Record.identity); empty where it is not there, and where it has none."""
         if record not in self._identities:
-            row = records.first_row(record, MODEL if record == model_record(Path(record).parent.name) else CHECKPOINT)
-            self._identities[record] = row.get("checkpoint_sha256") or ""
+            is_model = record == model_record(Path(record).parent.name)
+            if is_model or Path(record).name == "quantize.parquet":
+                row = records.first_row(record, MODEL if is_model else CHECKPOINT)
+                self._identities[record] = row.get("checkpoint_sha256") or ""
+            else:
+                self._identities[record] = records.seal_of(record)
         return self._identities[record]
 
     def stands(self, record: str) -> bool:

@@ -139,11 +139,18 @@ def nothing_measured() -> str:
         return ""  # told where the tables are made and read
     if not rows or any(row["status"] in schema.MEASURED for row in rows):
         return ""
-    reasons = Counter(f"{row['status']}: {row['reason']}".removesuffix(": ") for row in rows)
+    reasons = Counter(map(_why, rows))
     reason, count = reasons.most_common(1)[0]
     cells = "the one cell has no figure" if len(rows) == 1 else f"none of the {len(rows)} cells has a figure"
     whose = "" if count == len(rows) else f" in {count} of them"
     return f"nothing was measured: {cells} ({reason}{whose}); results/report.html has the reason of each"
+
+
+def _why(row: Mapping) -> str:
+    """Why a cell has no figures, in words. The reason of one that was not run, such as that its settings are others by now, says it all."""
+    if row["status"] == schema.NOT_RUN and row["reason"]:
+        return row["reason"]
+    return f"{schema.STATUSES[row['status']]}: {row['reason']}".removesuffix(": ")
 
 
 def where_it_is() -> str:

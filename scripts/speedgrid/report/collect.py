@@ -166,10 +166,11 @@ class _Reading:
         """A record, or what stands for it; `made_from` are the records read before that its job started from."""
         if (record := self._shared.get(path)) is None:
             record = find(path, table, self._jobs[path], self._unreadable, without)
+            # Once a model, as blocks of all of its weights are read for it.
+            if record.is_there and table is MODEL and checkpoints.replaced(Path(path), record.facts):
+                record = records.absent(table, NOT_RUN, standing.OTHER_WEIGHTS.format(path), [standing.WEIGHTS])
             if not path.startswith(f"{self._cell['folder']}/"):
                 self._shared[path] = record
-        if record.is_there and table is MODEL and checkpoints.replaced(Path(path), record.facts):
-            record = records.absent(table, NOT_RUN, standing.OTHER_WEIGHTS.format(path), [standing.WEIGHTS])
         if record.is_there and (instead := self._of_another(record, made_from)):
             record = records.absent(table, NOT_RUN, *instead)
         self.found[path] = record
