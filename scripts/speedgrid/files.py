@@ -17,7 +17,7 @@ SMALL = 1_000_000
 ENDS, BLOCK, BLOCKS, MOST_TENSORS = 2**18, 2**12, 256, 4096
 # What is read whole whatever its size, up to this many bytes: a change of a few letters of a tokenizer is another tokenizer.
 TEXTS, LONGEST_TEXT = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".py"), 2**28
-# In the working folder: the hashes of whole files, so that none is read twice for the same state of it.
+# In the working folder: the hashes of whole files, each in a file of its own, so that none is read twice for the same state of it.
 DIGESTS = Path(".speedgrid/digests")
 # The most links that a path may go through; the kernel takes 40.
 MOST_LINKS = 64
@@ -55,11 +55,12 @@ def digest(path: Path) -> str:
     """SHA-256 of all of a file, kept in the working folder: it is read anew only where the file's state is another one. Raises OSError."""
     known = os.stat(path)
     # Not by its place on the disk, which some file systems make up anew each time that they are mounted.
-    told = f"{os.path.realpath(path)} {known.st_size} {known.st_mtime_ns} {known.st_ctime_ns}"
-    kept = DIGESTS / hashlib.sha256(told.encode()).hexdigest()[:32]
-    with contextlib.suppress(OSError):
-        if len(found := kept.read_text(encoding="ascii")) == 64:
-            return found
+    told = f"{known.st_size} {known.st_mtime_ns} {known.st_ctime_ns} "
+    kept = DIGESTS / hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
+    with contextlib.suppress(OSError, ValueError):
+        text = kept.read_text(encoding="ascii")
+        if text.startswith(told) and len(text) == len(told) + 64:
+            return text.removeprefix(told)
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         after = os.fstat(file.fileno())
@@ -67,7 +68,7 @@ def digest(path: Path) -> str:
         with contextlib.suppress(OSError):
             DIGESTS.mkdir(parents=True, exist_ok=True)
             beside = kept.with_name(f"{kept.name}.{os.getpid()}")
-            beside.write_text(found, encoding="ascii")
+            beside.write_text(told + found, encoding="ascii")
             os.replace(beside, kept)
     return found
 

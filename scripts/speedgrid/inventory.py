@@ -26,6 +26,9 @@ LOG = re.compile(
     r"(plan|aggregate|report(_so_far|_together)?)\.log|requests/[^/]+\.log|models/[^/]+/prepared\.log|quantize/[^/]+/[^/]+/[^/]+\.log"
     r"|[^/]+/probe\.log|[^/]+/[^/]+/[^/]+/(reference|score)\.log|[^/]+/[^/]+/[^/]+/[^/]+/(warmup|measure|measure-\d+|evaluate)\.log"
 )
+# What jobs note for others, in this folder of the working folder (files.DIGESTS, monitor.FOLDER).
+NOTES = Path(".speedgrid")
+NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|busy-[^/]+")
 # What Snakemake calls an environment and the files beside it.
 ENVIRONMENT = re.compile(r"([0-9a-f]{32}_)(\..*)?")
 STAMP = "made-from"  # of the launcher's environments
@@ -97,13 +100,16 @@ def _of_tables(kind: str, folder: Path, is_own: Callable[[Path], bool]) -> Found
 
 
 def logs(folder: Path) -> Found:
-    """What jobs wrote while they ran."""
+    """What jobs wrote while they ran, and what they noted beside it for others: hashes of files, and machines that stayed busy."""
     found = Found("logs", folder)
     for path in _files(folder, found):
         if LOG.fullmatch(path.relative_to(folder).as_posix()) and not path.is_symlink():
             found.own.append(path)
         else:
             found.left.append(f"{path}: not made by speedgrid")
+    for path in sorted((folder.parent / NOTES).rglob("*")):
+        if NOTE.fullmatch(path.relative_to(folder.parent / NOTES).as_posix()) and path.is_file() and not path.is_symlink():
+            found.own.append(path)
     return found
 
 

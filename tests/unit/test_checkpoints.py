@@ -386,6 +386,7 @@ def test_all_of_a_file_is_read_once_for_each_state_of_it(tmp_path, monkeypatch):
     path.write_bytes(b"two")
     assert files.digest(path) == hashlib.sha256(b"two").hexdigest()
     assert read == [str(path)]
+    assert len(list(files.DIGESTS.iterdir())) == 1  # of the state that it has, and of none of before
 
 
 IDLE = ("README.md", "README.txt", ".gitattributes", ".DS_Store", "._config.json", "loss.png", "LICENSE.txt", "trainer_state.json")

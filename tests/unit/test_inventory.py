@@ -64,6 +64,19 @@ def test_all_that_was_made_goes_with_its_marks_and_the_weights_of_a_link_stay(pl
     assert not any(Path(name).exists() for name in ("results", "models", "logs"))
 
 
+def test_what_jobs_noted_of_files_and_machines_goes_with_the_logs(place):
+    Path(".speedgrid/digests").mkdir(parents=True)
+    checkpoints.files.digest(Path("weights/model.safetensors"))
+    for name in ("busy-host-cpu", "planned", "digests/mine.txt"):
+        Path(".speedgrid", name).write_text("")
+    assert clean("models", "--yes").returncode == 0
+    assert len(list(Path(".speedgrid").rglob("*"))) == 5
+    assert clean("logs", "--yes").returncode == 0
+    assert {path.as_posix() for path in Path(".speedgrid").rglob("*")} == {
+        f".speedgrid/{name}" for name in ("planned", "digests", "digests/mine.txt")
+    }
+
+
 def test_what_the_user_put_there_stays_and_is_named(place):
     theirs = {
         "results/notes.txt": b"mine",
