@@ -38,17 +38,17 @@ def main() -> int:
     except (records.RecordError, Mistake) as mistake:
         commands.refuse(mistake)
     here = told_of.study if arguments.results is None else {}
-    since = edited(str(here.get("study_sha256") or ""), str(here.get("study_file") or ""))
+    state = str(here.get("study_sha256") or ""), str(here.get("study_file") or "")
     registry = cast(dict, study.read(TECHNIQUES, TECHNIQUES.name))
     guides = {key: guide_of(rows, told_of.study, registry) for key, rows in found.items()}
     if arguments.json:
         # For programs, in English whatever the language of the study is.
         groups_told = [as_json(key, guide, ask) for key, guide in guides.items()]
-        with_notes = [group | {"notes": since + group["notes"]} for group in groups_told]
+        with_notes = [group | {"notes": edited(*state) + group["notes"]} for group in groups_told]
         told = json.dumps(with_notes, ensure_ascii=False, allow_nan=False, indent=1)
     else:
         with language.spoken(catalogues.of_study(told_of.study)):
-            told = "\n\n".join([*since, in_words(guides, ask)])
+            told = "\n\n".join([*edited(*state), in_words(guides, ask)])
     # Spaces that do not break are for the page.
     commands.say(told.replace("\u00a0", " "))
     return 0
@@ -114,8 +114,8 @@ def edited(sha256: str, file: str) -> list[str]:
     try:
         is_same = planning.study_hash(file) == sha256
     except study.StudyError as error:
-        return [standing.STUDY_UNREAD.format(error)]
-    return [] if is_same else [standing.STUDY_EDITED.format(file)]
+        return [tr(standing.STUDY_UNREAD).format(error)]
+    return [] if is_same else [tr(standing.STUDY_EDITED).format(file)]
 
 
 # Telling

@@ -6,6 +6,7 @@ whatever Snakemake remembers of the folder. Pure.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ NAMED = 6
 LEFT_OUT = "made with other settings than the study has now ({}); run the study again"
 OTHER_SOURCE = "{} is no longer what this was made from; run the study again"
 OTHER_WEIGHTS = "the weights beside {} are others by now; run the study again"
+REASONS = (LEFT_OUT, OTHER_SOURCE, OTHER_WEIGHTS)
 OLDER = "Made or measured by older code of speedgrid, or in another environment: {} of {} cells ({}). Run the study again."
 OTHER = "The study has other settings, weights or answers by now ({}); what depends on them is left out, of: {}. Run the study again."
 # Of results that no table of the study has.
@@ -116,6 +118,20 @@ def flat(value: object, place: str = "") -> dict[str, object]:
 def left_out(keys: Sequence[str]) -> str:
     """Why a record with other settings is left out, in words."""
     return LEFT_OUT.format(named(keys))
+
+
+def taken_apart(reason: str) -> tuple[str, tuple[str, ...]]:
+    """The text of REASONS that a reason was made of, and what was put into it, so that it can be translated; where it was made of none, the
+    reason and nothing."""
+    for text in REASONS:
+        if found := re.fullmatch(re.escape(text).replace(re.escape("{}"), "(.*)"), reason):
+            return text, found.groups()
+    return reason, ()
+
+
+def not_in_plan(names: Sequence[str]) -> tuple[str, tuple]:
+    """That so many measured cells are in no table: the text, and what is put into it."""
+    return NOT_IN_PLAN, (len(names), named(names))
 
 
 def named(names: Sequence[str]) -> str:

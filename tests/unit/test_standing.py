@@ -447,6 +447,31 @@ def test_advise_says_that_the_study_was_edited_since_its_tables_were_made(tmp_pa
     assert advise.edited("", "mine.yaml") == advise.edited(sha256, "") == []
 
 
+def test_cells_of_no_table_are_those_that_were_measured_and_their_sentence_is_in_the_language_of_the_page(tmp_path):
+    plan = made.write_group(tmp_path, [BASELINE, SDPA])
+    assert collect.not_in_plan({"cells": plan}) == []
+    folder = Path(plan[1]["folder"])
+    assert collect.not_in_plan({"cells": plan[:1]}) == ["/".join(folder.parts[-4:])]
+    rewrite(f"{folder}/measure.parquet", MEASURE, {"status": "failed"})
+    assert collect.not_in_plan({"cells": plan[:1]}) == []
+    rows = list(rows_of(tmp_path / "page").values())
+    text, values = standing.not_in_plan(["cpu/e/m/t"])
+    html = {
+        name: page.render(quick_parts(), made.study() | {"others": ["cpu/e/m/t"], "language": name}, rows, [], []) for name in ("en", "ja")
+    }
+    assert text.format(*values) in html["en"]
+    assert quick_parts().languages["ja"].texts[text].format(*values) in html["ja"]
+
+
+@pytest.mark.parametrize("text", standing.REASONS)
+def test_a_reason_of_the_reports_own_is_translated_and_that_of_a_job_stays(text):
+    with language.spoken(quick_parts().languages["ja"]):
+        assert (
+            language.told_reason(text.format("options.dtype")) == language.tr(text).format("options.dtype") != text.format("options.dtype")
+        )
+        assert language.told_reason("needs 90 GB") == "needs 90 GB"
+
+
 def test_the_columns_are_declared_so_that_older_tables_are_read():
     assert "outdated" in {column.name for column in SUMMARY.columns}
     assert all(column.newer for column in MEASURE.facts if column.name in ("code", "recipe", "made_from"))

@@ -98,7 +98,7 @@ def of_constants() -> set[str]:
     found |= {*failures.TO_DO.values(), *quality.NAMES.values(), *quality.TASKS.values(), "loss", "gain", "no measurable loss"}
     found |= {page.IMPOSSIBLE, *markdown.HEADS, *published.NAMES.values(), *compared.HEADER, *comparison.OUTCOMES}
     found |= {*sizes.GROWS.values(), *sizes.LENGTHS.values(), *memory.PARTS, *starts.STEPS, *starts.ONCE}
-    found |= {standing.OLDER, standing.OTHER}
+    found |= {standing.OLDER, standing.OTHER, standing.NOT_IN_PLAN, standing.STUDY_EDITED, standing.STUDY_UNREAD, *standing.REASONS}
     return found | {"fits", "tight", "too large", "not known", "characters", "words", "size", "no verdict", proof.UNCHANGED}
 
 

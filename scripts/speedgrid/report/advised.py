@@ -24,7 +24,7 @@ from speedgrid.report.advice import (
     start,
     uneven,
 )
-from speedgrid.report.language import tr
+from speedgrid.report.language import told_reason, tr
 from speedgrid.report.together import origin
 from speedgrid.schema import STATUSES
 from speedgrid.workload import WORKLOADS
@@ -253,7 +253,7 @@ def gigabytes(value: float) -> str:
 def outcome(row: Mapping) -> str:
     """Why a cell has no figures, in words."""
     said = tr(STATUSES.get(row["status"], row["status"]))
-    return f"{said}: {row['reason']}" if row["reason"] else said
+    return f"{said}: {told_reason(row['reason'])}" if row["reason"] else said
 
 
 # On the page

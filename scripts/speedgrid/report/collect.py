@@ -46,13 +46,13 @@ LAST_WORDS = re.compile(r"[a-z]+ [^ ]+( \(run \d+\))?: (failed\b|stopped by )")
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of the three tables, a line for each record that cannot be read, and what else lies among the results (not_in_plan)."""
+    """The rows of the three tables, a line for each record that cannot be read, and the other cells among the results (not_in_plan)."""
 
     summary: list[dict]
     points: list[dict]
     runs: list[dict]
     unreadable: list[str]
-    others: str = ""
+    others: Sequence[str] = ()
 
     def write(self, summary: Path, points: Path, runs: Path) -> None:
         """Write the tables, and say a line for each cell, and what is of older code or other settings. Raises RecordError where one cannot
@@ -60,8 +60,11 @@ class Gathered:
         records.write(summary, SUMMARY, self.summary)
         records.write(points, POINTS, self.points)
         records.write(runs, RUNS, self.runs)
-        for line in filter(None, (*headlines(self.summary), *standing.sentences(self.summary), self.others)):
+        for line in filter(None, (*headlines(self.summary), *standing.sentences(self.summary))):
             say(line)
+        if self.others:
+            text, values = standing.not_in_plan(self.others)
+            say(text.format(*values))
 
 
 def gather(plan: Mapping) -> Gathered:
@@ -76,15 +79,15 @@ def gather(plan: Mapping) -> Gathered:
     return Gathered(tables.summary_rows(cells, speeds), work.point_rows(cells, speeds), runs, list(unreadable), not_in_plan(plan))
 
 
-def not_in_plan(plan: Mapping, at: Callable[[str], str] = str) -> str:
-    """That the folder of results holds measured cells that the plan does not have, as of a device, model or technique that was renamed or
-    taken out of the study, or of another study; empty where it holds none. `at` says where a file of the plan lies."""
+def not_in_plan(plan: Mapping, at: Callable[[str], str] = str) -> list[str]:
+    """The measured cells in the folder of results that the plan does not have, as of a device, model or technique that was renamed or
+    taken out of the study, or of another study. `at` says where a file of the plan lies."""
     folders = [Path(at(cell["folder"])) for cell in plan["cells"]]
     if not folders:
-        return ""
-    found = sorted({path.parent for path in folders[0].parents[3].glob("*/*/*/*/measure.parquet")} - set(folders))
-    names = ["/".join(path.parts[-4:]) for path in found]
-    return standing.NOT_IN_PLAN.format(len(names), standing.named(names)) if names else ""
+        return []
+    known = set(folders)
+    found = [path for path in sorted(folders[0].parents[3].glob("*/*/*/*/measure.parquet")) if path.parent not in known]
+    return ["/".join(path.parts[-5:-1]) for path in found if records.first_row(path, MEASURE).get("status") in MEASURED]
 
 
 def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from speedgrid import standing
+
 ENGLISH_NUMBERS = ((1e9, "{} billion"), (1e6, "{} million"))
 
 
@@ -52,6 +54,12 @@ def now() -> Catalogue:
 def tr(text: str) -> str:
     """A text of the page in the language that is spoken; English where that has none."""
     return _SPOKEN.get().texts.get(text, text)
+
+
+def told_reason(reason: str) -> str:
+    """Why there is no figure: what the report says itself is translated, and what a job wrote stays as it is."""
+    text, values = standing.taken_apart(reason)
+    return tr(text).format(*values) if values else reason
 
 
 def tr_html(text: str, **values: object) -> Markup:

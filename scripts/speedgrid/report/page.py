@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from speedgrid import commands, comparison, stats, workload
+from speedgrid import commands, comparison, standing, stats, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import MAIN_PACKAGES, Change, Comparison
 from speedgrid.report import (
@@ -44,7 +44,7 @@ from speedgrid.report import (
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer, standing_notes
 from speedgrid.report.charts import base, devices, money
-from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
+from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, told_reason, tr, tr_html
 from speedgrid.report.tables import Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY, by_group, cell_of
 
@@ -187,6 +187,7 @@ def written(parts: Parts, context: Mapping) -> str:
         "in_words": in_words,
         "evidence_words": trust.evidence_words,
         "coded": units.coded,
+        "told_reason": told_reason,
     }
     environment.globals |= {"t": tr_html, "language": now().code, "js_texts": js_texts(parts.script + parts.guide)}
     environment.filters |= {"sort_key": _sort_key, "on_page": _on_page, "shortened": _shortened}
@@ -250,7 +251,7 @@ def build(
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
         "standing": standing_notes(named),
-        "others": study.get("others", ""),
+        "others": _others(study.get("others", ())),
         "failures": failures.kinds(named),
         "sides": sides,
         "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
@@ -377,13 +378,20 @@ def _shown(kind: str, found: Sequence[Group]) -> list[str]:
     return [name for name in (TABLE if kind == "replies" else training.TABLE) if any(group.rows[name].notna().any() for group in found)]
 
 
+def _others(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    text, values = standing.not_in_plan(names)
+    return tr(text).format(*values)
+
+
 def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
     entry = techniques.get(row.technique, {})
     return TableRow(
         label=row.label,
         row_class=base.state(row).replace(" ", "-"),
         status=row.status,
-        reason=row.reason or "",
+        reason=told_reason(row.reason or ""),
         disturbed=row.disturbed or "",
         reference=safe_href(entry.get("reference")),
         summary=entry.get("summary", ""),

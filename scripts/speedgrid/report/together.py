@@ -175,7 +175,7 @@ def _study(sides: Sequence[tuple[str, Told, Mapping[str, str]]]) -> dict:
         "models": {},
         "techniques": {},
         "compare_with": "",
-        "others": "",
+        "others": (),
         "origins": _origins(sides),
     }
 
