@@ -33,7 +33,8 @@
     };
     // What CUDA itself takes is a guess where the driver told that of one alone.
     const mayNeedAsLittle = (one) => !tied(one) && one.cell.by_device !== choice.by_device && one.cell.needs - choice.needs <= 2 ** 29;
-    const mayBe = (one) => ask.goal === "memory" ? mayNeedAsLittle(one) : isBySpeed(ask) && choice.open.includes(one.cell.technique) && !beaten(one.cell) && (!ask.starts || (!tied(one)
+    const mayBe = (one) => ask.goal === "memory" ? mayNeedAsLittle(one)
+      : isBySpeed(ask) && choice.open.includes(one.cell.technique) && !beaten(one.cell) && (!ask.starts || (!tied(one)
       && starting(one.cell, ask) + choice.seconds <= 1.05 * (starting(choice, ask) + choice.seconds)));  // replying as fast
     return {
       choice: choice.technique, figure: best,
