@@ -30,6 +30,7 @@ def test_a_token_without_an_embedding_is_named_with_its_text():
         ({}, 18, True),
         ({"rope_theta": 10000.0}, 18, True),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, 60, False),  # made to go on
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}, 65, False),
         ({"max_position_embeddings": None}, 4096, False),
         ({"max_position_embeddings": -1}, 4096, False),  # as XLNet says that none are meant
     ],
@@ -41,6 +42,15 @@ def test_room_beyond_the_positions_that_a_model_was_made_for_is_refused(config, 
         return
     with pytest.raises(Unsupported, match="gpt2 was made for 16 positions, and prompt and reply together need 17"):
         language(**config).refuse_room(room)
+
+
+def test_rotary_embeddings_that_are_stretched_end_where_they_were_stretched_to():
+    """Qwen2.5's recipe for 131,072 positions was refused beyond 32,768."""
+    recipe = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    stretched = language(max_position_embeddings=32768, model_type="qwen2", rope_scaling=recipe)
+    stretched.refuse_room(131073)
+    with pytest.raises(Unsupported, match="qwen2 was made for 131,072 positions, and prompt and reply together need 131,073"):
+        stretched.refuse_room(131074)
 
 
 def test_a_text_of_which_a_tokenizer_makes_nothing_is_refused():

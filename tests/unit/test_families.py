@@ -13,7 +13,7 @@ LLAMA = {"model_type": "llama", "hidden_size": 64}
         (LLAMA, ""),
         ({"model_type": "gpt2", "max_position_embeddings": 64, "n_embd": 64}, ""),  # another name of n_positions
         ({**LLAMA, "rope_theta": 1e4, "rope_scaling": None}, ""),  # old names, which the code asks for
-        ({**LLAMA, "torch_dtype": "bfloat16", "bos_token_id": 1, "_attn_implementation": "eager"}, None),
+        ({**LLAMA, "torch_dtype": "bfloat16", "bos_token_id": 1, "_attn_implementation": "eager"}, ""),
         ({"model_type": "gemma3", "text_config": {"hidden_size": 64, "num_hidden_layers": 2}}, ""),
         ({"model_type": "lama"}, "model_type: 'lama' is none that transformers 5.23.0 knows; did you mean llama"),
         ({"model_type": "resnett"}, "model_type: 'resnett' is none that transformers 5.23.0 knows; did you mean resnet"),
@@ -31,8 +31,7 @@ LLAMA = {"model_type": "llama", "hidden_size": 64}
 )
 def test_a_type_or_setting_that_there_is_not_is_told_with_the_nearest_that_there_is(architecture, said):
     found = families.problem(architecture)
-    if said is not None:
-        assert found.startswith(said) if said else found == ""
+    assert found.startswith(said) if said else found == ""
 
 
 def test_a_mistyped_setting_is_a_mistake_of_the_study(tmp_path):
@@ -96,3 +95,43 @@ def test_the_positions_are_those_of_the_configuration_or_of_its_type():
     assert families.positions({"model_type": "mamba"}) is None
     assert families.positions({"model_type": "nobody knows"}) is None
     assert families.positions({"max_position_embeddings": "many"}) is None
+    assert families.positions({"model_type": "llama", "max_position_embeddings": None}) is None
+
+
+def yarn(factor: object, original: object) -> dict:
+    return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
+
+
+@pytest.mark.parametrize(
+    ("config", "reach"),
+    [
+        # Qwen2.5's recipe, under both names, and configurations that have the product themselves, such as DeepSeek-V3's and gpt-oss's.
+        ({"max_position_embeddings": 32768, "rope_scaling": {"type": "yarn", "factor": 4.0}}, 131072),
+        ({"max_position_embeddings": 32768, "rope_parameters": yarn(4.0, 32768)}, 131072),
+        ({"max_position_embeddings": 40960, "rope_parameters": yarn(4.0, 32768)}, 131072),
+        ({"max_position_embeddings": 163840, "rope_parameters": yarn(40, 4096)}, 163840),
+        (
+            {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096, "rope_scaling": {"type": "yarn", "factor": 32}},
+            131072,
+        ),
+        # Vicuna's of 16,384.
+        ({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 4.0}}, 16384),
+        ({"max_position_embeddings": 131072, "rope_parameters": {**yarn(32.0, 8192), "rope_type": "llama3"}}, 131072),
+        ({"text_config": {"max_position_embeddings": 64, "rope_parameters": {"a": yarn(2.0, 64), "b": {"rope_type": "default"}}}}, 128),
+        ({"model_type": "gemma3_text", "max_position_embeddings": 131072, "rope_scaling": {"type": "linear", "factor": 8}}, 131072),
+        # Of no meaning.
+        ({"max_position_embeddings": 64, "rope_parameters": yarn("4", "64")}, 64),
+        ({"max_position_embeddings": 64, "rope_parameters": yarn(None, None)}, 64),
+        ({"max_position_embeddings": 64, "rope_parameters": yarn(float("inf"), -1)}, 64),
+        ({"max_position_embeddings": 64, "rope_scaling": "yarn"}, 64),
+    ],
+)
+def test_stretched_rotary_embeddings_reach_further_than_they_were_trained_with(config, reach):
+    assert families.positions(config) == families.limit(config) == reach
+
+
+@pytest.mark.parametrize("kind", families.CHANGING)
+def test_rotary_embeddings_that_change_with_the_length_set_no_limit(kind):
+    config = {"max_position_embeddings": 64, "rope_parameters": {"full_attention": {"rope_type": kind, "factor": 2.0}}}
+    assert families.positions(config) == 64
+    assert families.limit(config) is None

@@ -1,9 +1,12 @@
 """What the rules are told of the machine that the jobs run on."""
 
 import json
+import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import test_gguf_header as gguf_head
 from speedgrid import environments, planning, records, schema
 from speedgrid.planning import elsewhere, run
 from speedgrid.planning.stages import STAGES
@@ -259,6 +262,7 @@ gpus: {here: {device: cpu}}
 models: {tiny: {MODEL}}
 experiments: {e: {models: [tiny], techniques: [TECHNIQUE], baseline: TECHNIQUE, EXPERIMENT, evaluate: false}}
 """
+YARN = "model_type: qwen2, max_position_embeddings: 64, rope_scaling: {type: yarn, factor: 4.0, original_max_position_embeddings: 64}"
 REPLIES = "prompt_tokens: 60, max_new_tokens: {}, dtype: float32"
 
 
@@ -267,6 +271,8 @@ REPLIES = "prompt_tokens: 60, max_new_tokens: {}, dtype: float32"
     [
         ("architecture: {model_type: llama, max_position_embeddings: 64}", REPLIES.format(5), ""),
         ("architecture: {model_type: llama, max_position_embeddings: 64}", REPLIES.format(6), "max_new_tokens: needs 65 positions, and"),
+        (f"architecture: {{{YARN}}}", REPLIES.format(197), ""),
+        (f"architecture: {{{YARN}}}", REPLIES.format(198), "max_new_tokens: needs 257 positions, and 'tiny' was made for 256"),
         ("architecture: {model_type: gpt2}", REPLIES.format(965), ""),
         ("architecture: {model_type: gpt2}", REPLIES.format(966), "'tiny' was made for 1,024; ask for fewer tokens"),
         ("train: {context: 64, sequence: 64}", REPLIES.format(6), "max_new_tokens: needs 65 positions, and 'tiny' was made for 64"),
@@ -302,3 +308,21 @@ def test_more_tokens_than_a_model_was_made_for_are_a_mistake_of_the_study(tmp_pa
         planning.read_grid("mine.yaml")
     assert str(caught.value).startswith("mine.yaml: experiments.e.")
     assert said in str(caught.value)
+
+
+def test_the_head_of_a_gguf_file_says_how_far_its_positions_reach(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = POSITIONS.replace("MODEL", "gguf: a.gguf, dtype: float32").replace("TECHNIQUE", "gguf_original")
+    fields = {"general.architecture": (8, gguf_head.text("qwen2")), "qwen2.context_length": (4, struct.pack("<I", 64))}
+    stretched = {
+        "qwen2.rope.scaling.type": (8, gguf_head.text("yarn")),
+        "qwen2.rope.scaling.factor": (6, struct.pack("<f", 4)),
+        "qwen2.rope.scaling.original_context_length": (4, struct.pack("<I", 64)),
+    }
+    for told, most in ((fields, 64), (fields | stretched, 256)):
+        Path("a.gguf").write_bytes(gguf_head.file_of(told, {"token_embd.weight": ((64, 100), 0)}))
+        Path("mine.yaml").write_text(study.replace("EXPERIMENT", REPLIES.format(most - 59)))
+        planning.read_grid("mine.yaml")
+        Path("mine.yaml").write_text(study.replace("EXPERIMENT", REPLIES.format(most - 58)))
+        with pytest.raises(StudyError, match=f"needs {most + 1} positions, and 'tiny' was made for {most};"):
+            planning.read_grid("mine.yaml")

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speedgrid import families
 from speedgrid.outcomes import Unsupported
-
-# Rotary embeddings whose frequencies depend on the length of what is computed, by their names in transformers.
-CHANGING_ROPES = ("dynamic", "longrope", "su")
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,15 @@ class Language:
         """Raise outcomes.Unsupported where a model was not made for `room` tokens, of which the last one is never fed to it.
 
         A table of positions ends there. Rotary embeddings go on, to angles that the model never saw, so that what it writes is no text of
-        its; those that change with the length are made to.
+        its; those that are stretched, or change with the length, are made to (families.limit).
         """
-        known, needed = self.positions(), room - 1
-        if known and 0 < known < needed and unchanging_length(self.text_config.to_dict()) is None:
+        known, needed = families.limit({**self.text_config.to_dict(), "max_position_embeddings": self.positions()}), room - 1
+        if known and needed > known:
             kind = self.config.model_type
             raise Unsupported(f"{kind} was made for {known:,} positions, and prompt and reply together need {needed:,}")
 
     def positions(self) -> int | None:
-        """The positions that the model was made for, by its configuration; None where it names none."""
+        """The positions that the model's configuration names; None where it names none."""
         return getattr(self.text_config, "max_position_embeddings", None)
 
     def window(self) -> int:
@@ -105,9 +103,6 @@ class Language:
 def unchanging_length(config: Mapping) -> int | None:
     """The longest sequence for which a model's rotary embeddings are those of a short one, by its configuration; None where no length
     changes them. (LongRoPE has factors for texts within the original length and others beyond it; dynamic NTK grows its base.)"""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kinds = [part for part in rope.values() if isinstance(part, Mapping)] or [rope]
-    changing = [kind for kind in kinds if (kind.get("rope_type") or kind.get("type")) in CHANGING_ROPES]
-    fallback = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-    lengths: list[Any] = [kind.get("original_max_position_embeddings") or fallback for kind in changing]
+    changing = [rope for rope in families.ropes(config) if families.rope_type(rope) in families.CHANGING]
+    lengths: list[Any] = [families.trained_with(config, rope) or config.get("max_position_embeddings") for rope in changing]
     return min(lengths, default=None)

@@ -104,7 +104,7 @@ class Engine(base.Engine):
 
     def refuse_positions(self, path: Path, room: int) -> None:
         """Raise Unsupported where a sequence of `room` tokens, of which the last is never fed, is longer than a table of positions, beyond
-        which llama.cpp reads whatever lies there. Rotary embeddings, ALiBi and states go on."""
+        which llama.cpp reads whatever lies there. (How far a model goes without such a table, its configuration says: `refuse_room`.)"""
         lib, needed = self.lib, room - 1
         rotary = lib.llama_model_rope_type(self.native_model) != lib.LLAMA_ROPE_TYPE_NONE
         trained = lib.llama_model_n_ctx_train(self.native_model)

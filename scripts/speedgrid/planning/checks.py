@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from speedgrid import checkpoints, families, files, gguf_header, hardware, hub, inputs, outcomes
-from speedgrid.engines.language import CHANGING_ROPES
 from speedgrid.grid import repeated
 from speedgrid.planning import elsewhere
 from speedgrid.planning.grid import Grid
@@ -92,21 +91,24 @@ def _positions_asked(settings: Mapping) -> tuple[str, int]:
 
 
 def _positions_of(model: Mapping) -> int | None:
-    """The positions of a model by its configuration or the head of its file, where those are here; None where its rotary embeddings change
-    with the length."""
+    """The positions beyond which a model must not be asked, by its configuration or the head of its file; None where neither is here, or
+    says so."""
     if "train" in model:
         return model["train"]["context"]
     if isinstance(model.get("gguf"), str):
         with suppress(OSError, gguf_header.Damaged):
             fields = gguf_header.read(Path(model["gguf"])).fields
-            found = fields.get(f"{fields.get('general.architecture')}.context_length")
-            return found if isinstance(found, int) and found > 0 else None
+            return families.limit(_config_of_gguf(fields))
     config = model.get("architecture") or (files.json_object(Path(model["local"]) / "config.json") if "local" in model else {})
-    told = config.get("text_config") or config
-    rope = told.get("rope_parameters") or told.get("rope_scaling") if isinstance(told, Mapping) else None
-    parts = [rope, *rope.values()] if isinstance(rope, Mapping) else []
-    changes = any(isinstance(part, Mapping) and (part.get("rope_type") or part.get("type")) in CHANGING_ROPES for part in parts)
-    return None if changes else families.positions(config)
+    return families.limit(config)
+
+
+def _config_of_gguf(fields: Mapping) -> dict:
+    """What the head of a GGUF file says of positions, by the names of transformers."""
+    kind = fields.get("general.architecture")
+    of_rope = {"rope_type": "type", "factor": "factor", "original_max_position_embeddings": "original_context_length"}
+    rope = {name: fields.get(f"{kind}.rope.scaling.{told}") for name, told in of_rope.items()}
+    return {"max_position_embeddings": fields.get(f"{kind}.context_length"), "rope_parameters": rope}
 
 
 def _check_figures(folder: Path) -> None:
