@@ -441,7 +441,8 @@ def sure(found: Estimate, machine: Machine) -> str:
     kind = "cuda" if machine.is_gpu else "cpu"
     factor = error(kind)
     told = ["speeds unproven" if math.isnan(factor) else f"speeds within a factor of {factor:.1f}"] if "reply" in found.nouns else []
-    told += [f"the time of most cells within {CELL_ERROR:g}"] if told else []
+    # Cells were held against their estimates on GPUs alone.
+    told += [f"the time of most cells within a factor of {CELL_ERROR:g}"] if told and machine.is_gpu and not math.isnan(factor) else []
     others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
     known = f"within a factor of {passes.GPU_ERROR:.1f}" if machine.is_gpu else "a rough guess, as none were recorded on a processor"
     told += [f"{' and '.join(others)} {known}"] if others else []

@@ -185,3 +185,10 @@ def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():
     assert Machine(True, 1, name="NVIDIA L40S").reads > Machine(True, 1, name="NVIDIA L4").reads
     assert Machine(True, 1, name="Unheard of").reads == known.SOME_GPU.reads
     assert Machine(True, 1, bandwidth=5.0, name="NVIDIA H200").reads == 5.0
+
+
+def test_how_far_the_time_of_cells_was_off_is_said_of_gpus_alone():
+    """It was seen on none but GPUs, and was said of processors too."""
+    replies = estimates.Estimate(nouns={"reply"})
+    assert "the time of most cells within a factor of 1.5" in estimates.sure(replies, Machine(True, 1))
+    assert "most cells" not in estimates.sure(replies, Machine(False, 1))

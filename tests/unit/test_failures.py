@@ -1,5 +1,6 @@
 """What could not run, by kind, with what to do about it."""
 
+import re
 from dataclasses import replace
 
 import records_factory as made
@@ -32,6 +33,14 @@ def test_what_fitted_with_the_least_had_to_be_loaded_too(tmp_path):
     cells = [CELLS[0], replace(CELLS[1], facts={"memory_load_peak": 1000 * made.MIB}), *CELLS[2:]]
     found = failures.kinds(tables_of(made.write_group(tmp_path, cells))[0])
     assert found[0].instead == "What fitted here with the least: Baseline (eager attention) (900 MiB), SDPA (1,000 MiB)."
+
+
+def test_what_pytorch_gave_out_stands_below_what_a_driver_told_with_what_cuda_takes(tmp_path):
+    """Of 6.0 GiB by PyTorch a card needs 6.5, more than the 6.3 that the driver told of another technique."""
+    by_pytorch = replace(CELLS[0], peak=6144, facts={"memory_source": "allocator"})
+    by_driver = replace(CELLS[1], peak=6451, facts={"memory_source": "device"})
+    found = failures.kinds(tables_of(made.write_group(tmp_path, [by_pytorch, by_driver, *CELLS[2:]]))[0])
+    assert re.findall(r"(SDPA|Baseline)[^(]*", found[0].instead) == ["SDPA", "Baseline"]
 
 
 def test_every_status_without_figures_says_what_to_do():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from speedgrid import commands
 from speedgrid.report import units
-from speedgrid.report.advice import held
+from speedgrid.report.advice import needs
 from speedgrid.report.language import tr
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES, group_of
 
@@ -69,11 +69,12 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
 
 
 def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
-    """The most frugal techniques of the groups in which memory ran out, with the most that they held, loading included."""
+    """The most frugal techniques of the groups in which memory ran out, with what they need, loading included, as the cards and the guide
+    say it: beside what a driver told, what PyTorch gave out lacks what CUDA itself takes."""
     groups = {group_of(row) for row in rows}
     there = [row for row in summary if group_of(row) in groups and row["status"] == "ok" and not units.is_missing(row["memory_peak"])]
     if not there:
         return ""
-    least = sorted({row["label"]: held(row) or 0 for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
+    least = sorted({row["label"]: needs(row) or 0 for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
     unit = units.scale("B", [peak for _, peak in least])
     return tr("What fitted here with the least: {}.").format(", ".join(f"{label} ({unit.text(peak)})" for label, peak in least))
