@@ -18,8 +18,12 @@ TARGET = planning.ROOT / "scripts" / "completion"
 # What an argument takes, by its name, whatever the command.
 FILES = ("study", "a", "b")
 FOLDERS = ("results", "out")
-# The names of what was measured here, as `advise` takes them.
-MEASURED = {"model": "ls models 2>/dev/null", "gpu": "ls results 2>/dev/null | grep -vF .", "task": "ls results/requests 2>/dev/null"}
+# The names of what was measured here, as `advise` takes them: of results/GPU/EXPERIMENT/MODEL/TECHNIQUE/measure.parquet. Other folders
+# beside those of devices have no such file. (And no pattern, of which zsh complains where nothing matches.)
+MEASURED = {
+    name: f"find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f{place} | sort -u"
+    for name, place in (("gpu", 2), ("task", 3), ("model", 4))
+}
 
 
 @functools.cache

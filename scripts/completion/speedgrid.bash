@@ -31,9 +31,9 @@ _shtab_speedgrid_report___out_COMPGEN=_shtab_compgen_dirs
 _shtab_speedgrid_report___study_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_compare_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_compare_pos_1_COMPGEN=_shtab_compgen_files
-_shtab_speedgrid_advise___task_COMPGEN=_shtab_cmd_compgen_d4016011
-_shtab_speedgrid_advise___model_COMPGEN=_shtab_cmd_compgen_2348cacb
-_shtab_speedgrid_advise___gpu_COMPGEN=_shtab_cmd_compgen_560924f3
+_shtab_speedgrid_advise___task_COMPGEN=_shtab_cmd_compgen_8edb7af6
+_shtab_speedgrid_advise___model_COMPGEN=_shtab_cmd_compgen_8286dbb7
+_shtab_speedgrid_advise___gpu_COMPGEN=_shtab_cmd_compgen_98020df0
 _shtab_speedgrid_advise___results_COMPGEN=_shtab_compgen_dirs
 _shtab_speedgrid_show___study_COMPGEN=_shtab_compgen_files
 _shtab_speedgrid_lock_pos_0_COMPGEN=_shtab_compgen_files
@@ -109,18 +109,18 @@ _shtab_speedgrid___version_nargs=0
 # Custom Preamble
 
 # $1=COMP_WORDS[1]
-_shtab_cmd_compgen_d4016011() {
-  compgen -W "$(ls results/requests 2>/dev/null)" -- $1
+_shtab_cmd_compgen_8edb7af6() {
+  compgen -W "$(find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f3 | sort -u)" -- $1
 }
 
 # $1=COMP_WORDS[1]
-_shtab_cmd_compgen_2348cacb() {
-  compgen -W "$(ls models 2>/dev/null)" -- $1
+_shtab_cmd_compgen_8286dbb7() {
+  compgen -W "$(find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f4 | sort -u)" -- $1
 }
 
 # $1=COMP_WORDS[1]
-_shtab_cmd_compgen_560924f3() {
-  compgen -W "$(ls results 2>/dev/null | grep -vF .)" -- $1
+_shtab_cmd_compgen_98020df0() {
+  compgen -W "$(find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f2 | sort -u)" -- $1
 }
 # End Custom Preamble
 

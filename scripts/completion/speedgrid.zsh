@@ -43,9 +43,9 @@ _shtab_speedgrid_advise_options=(
   "--max-loss[largest loss of quality to accept, such as 1\% more bits per byte\; \`any\` accepts an unknown quality too (default\: 0, no measurable loss)]:PERCENT:"
   "--starts[how often the process starts per 1,000 replies (default\: 0)]:N:"
   "--price[price of the device for an hour, for --goal money\; where left out, that of the study]:P:"
-  "--task[only this experiment]:EXPERIMENT:($(ls results/requests 2>/dev/null))"
-  "--model[only this model]:model:($(ls models 2>/dev/null))"
-  "--gpu[only this device of the study]:gpu:($(ls results 2>/dev/null | grep -vF .))"
+  "--task[only this experiment]:EXPERIMENT:($(find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f3 | sort -u))"
+  "--model[only this model]:model:($(find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f4 | sort -u))"
+  "--gpu[only this device of the study]:gpu:($(find -H results -mindepth 5 -maxdepth 5 -name measure.parquet 2>/dev/null | cut -d/ -f2 | sort -u))"
   "--json[print JSON]"
   "--results[folders of results, as \`report\` takes them (default\: results)]:DIR:_files -/"
 )

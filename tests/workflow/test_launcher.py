@@ -187,13 +187,16 @@ def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(
         (["speedgrid", "new", "--workload", "t"], ["train"]),
         (["speedgrid", "new", "--gpu", "H2"], ["H200"]),
         (["speedgrid", "advise", "--model", "my-"], ["my-llama"]),
-        (["speedgrid", "advise", "--gpu", "lo"], ["local"]),
+        (["speedgrid", "advise", "--gpu", ""], ["local"]),
+        (["speedgrid", "advise", "--task", ""], ["train"]),
         (["speedgrid", "run", "--study", "studies/mi"], ["studies/mine.yaml"]),
     ],
 )
 def test_bash_completes_commands_techniques_and_choices(root, tmp_path, typed, offered):
-    for folder in ("models/my-llama", "results/local", "studies"):
+    measured = "results/local/train/my-llama/finetune_full"
+    for folder in (measured, "results/checkpoints/my-llama/awq_int4/float32", "results/requests/generate", "results/figures", "studies"):
         (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / measured / "measure.parquet").touch()
     (tmp_path / "studies/mine.yaml").touch()
     (tmp_path / "results/local.log").touch()
     script = speedgrid(root, "completion", "bash")
