@@ -4,12 +4,11 @@ what kind of model a configuration is of. Pure but for reading families.json, wh
 
 import functools
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from speedgrid import validation
+from speedgrid import rotary, validation
 
 # The kinds of models, in words; TEXT and IMAGES are what is measured here.
 TEXT, IMAGES = "text", "images"
@@ -23,10 +22,6 @@ KINDS = {
     "parts": "a model of several parts, such as of images and text",
     "other": "no language model",
 }
-# Rotary embeddings whose frequencies depend on the length of what is computed, by their names in transformers.
-CHANGING = ("dynamic", "longrope", "su")
-# Those that reach `factor` times what they were trained with. (Llama 3.2's does not: 32 × 8,192, made for 131,072.)
-STRETCHED = ("linear", "yarn")
 # How the name of a class ends that config.json has under `architectures`.
 WRITES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration)$")
 CLASSIFIES = re.compile(
@@ -73,56 +68,20 @@ def _unknown(settings: Mapping, kind: str, at: str) -> Iterator[str]:
 
 def positions(config: Mapping) -> int | None:
     """The positions that a model was made for, by its configuration or, where that leaves it out, as its type has them; None where neither
-    says so.
-
-    Rotary embeddings that are stretched (STRETCHED) reach `factor` times the length that they were trained with, which is what some
-    configurations have under `max_position_embeddings`, as Qwen2.5's with YaRN; others have the product there, so that the larger counts.
-    """
-    told = _of_text(config)
-    names = [name for name in ("max_position_embeddings", "n_positions") if name in told]
-    own = next((told[name] for name in names if told[name]), None)
-    found = own if names else table()["types"].get(str(told.get("model_type")), {}).get("positions")
-    if type(found) is not int or found <= 0:
-        return None
-    # Gemma 3 has the product there, and a factor over another length; vLLM leaves it out, too.
-    stretched = [] if "gemma3" in str(told.get("model_type")) else [rope for rope in ropes(told) if rope_type(rope) in STRETCHED]
-    return max([found, *(int(_number(rope.get("factor")) * (trained_with(told, rope) or found)) for rope in stretched)])
+    says so."""
+    return rotary.reach(config, _named(config))
 
 
 def limit(config: Mapping) -> int | None:
-    """The positions beyond which a model is asked for what it was not made for; None where none are known, and where its rotary embeddings
-    change with the length of what is computed, which is how they go on."""
-    return None if any(rope_type(rope) in CHANGING for rope in ropes(config)) else positions(config)
+    """The `positions` beyond which a model is asked for what it was not made for (rotary.limit)."""
+    return rotary.limit(config, _named(config))
 
 
-def ropes(config: Mapping) -> list[Mapping]:
-    """The settings of a model's rotary embeddings, those of each kind of layers where they differ; none where a configuration has none."""
-    told = _of_text(config)
-    rope = told.get("rope_parameters") or told.get("rope_scaling")
-    if not isinstance(rope, Mapping):
-        return []
-    return [part for part in rope.values() if isinstance(part, Mapping)] or [rope]
-
-
-def rope_type(rope: Mapping) -> object:
-    return rope.get("rope_type") or rope.get("type")
-
-
-def trained_with(config: Mapping, rope: Mapping) -> int | None:
-    """The length that rotary embeddings were trained with before they were made to reach further; None where nothing says so."""
-    found = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
-    return found if type(found) is int and found > 0 else None
-
-
-def _of_text(config: Mapping) -> Mapping:
-    """The configuration of the language model, in a model of several parts too."""
-    told = config.get("text_config") or config
-    return told if isinstance(told, Mapping) else {}
-
-
-def _number(told: object) -> float:
-    """A factor of a configuration; 1 for what is none."""
-    return told if isinstance(told, int | float) and 1 < told < math.inf else 1
+def _named(config: Mapping) -> object:
+    told = rotary.of_text(config)
+    names = [name for name in ("max_position_embeddings", "n_positions") if name in told]
+    own = next((told[name] for name in names if told[name]), None)
+    return own if names else table()["types"].get(str(told.get("model_type")), {}).get("positions")
 
 
 def kind_of(config: Mapping) -> str:

@@ -1,7 +1,7 @@
 """The types of models and their settings, known at planning without transformers."""
 
 import pytest
-from speedgrid import estimates, families, planning
+from speedgrid import estimates, families, planning, rotary
 from speedgrid.study import StudyError
 
 LLAMA = {"model_type": "llama", "hidden_size": 64}
@@ -130,7 +130,7 @@ def test_stretched_rotary_embeddings_reach_further_than_they_were_trained_with(c
     assert families.positions(config) == families.limit(config) == reach
 
 
-@pytest.mark.parametrize("kind", families.CHANGING)
+@pytest.mark.parametrize("kind", rotary.CHANGING)
 def test_rotary_embeddings_that_change_with_the_length_set_no_limit(kind):
     config = {"max_position_embeddings": 64, "rope_parameters": {"full_attention": {"rope_type": kind, "factor": 2.0}}}
     assert families.positions(config) == 64

@@ -216,6 +216,7 @@ CONCERNS = {
     "engines.evidence": of_engine("transformers", "pytorch", "attention") | {"quantize autogptq"},
     "engines.gptq": of_engine("transformers") | {"quantize autogptq"},
     "engines.language": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | {"quantize autogptq"} | UNKNOWN_ENGINE,
+    "rotary": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | {"quantize autogptq"} | UNKNOWN_ENGINE,
     "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
     "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
     "engines.transformers": of_engine("transformers", "onnxruntime", "pytorch", "attention") | {"quantize autogptq"},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speedgrid import families
+from speedgrid import rotary
 from speedgrid.outcomes import Unsupported
 
 
@@ -66,9 +66,9 @@ class Language:
         """Raise outcomes.Unsupported where a model was not made for `room` tokens, of which the last one is never fed to it.
 
         A table of positions ends there. Rotary embeddings go on, to angles that the model never saw, so that what it writes is no text of
-        its; those that are stretched, or change with the length, are made to (families.limit).
+        its; those that are stretched, or change with the length, are made to (rotary.limit).
         """
-        known, needed = families.limit({**self.text_config.to_dict(), "max_position_embeddings": self.positions()}), room - 1
+        known, needed = rotary.limit(self.text_config.to_dict(), self.positions()), room - 1
         if known and needed > known:
             kind = self.config.model_type
             raise Unsupported(f"{kind} was made for {known:,} positions, and prompt and reply together need {needed:,}")
@@ -103,6 +103,6 @@ class Language:
 def unchanging_length(config: Mapping) -> int | None:
     """The longest sequence for which a model's rotary embeddings are those of a short one, by its configuration; None where no length
     changes them. (LongRoPE has factors for texts within the original length and others beyond it; dynamic NTK grows its base.)"""
-    changing = [rope for rope in families.ropes(config) if families.rope_type(rope) in families.CHANGING]
-    lengths: list[Any] = [families.trained_with(config, rope) or config.get("max_position_embeddings") for rope in changing]
+    changing = [rope for rope in rotary.ropes(config) if rotary.rope_type(rope) in rotary.CHANGING]
+    lengths: list[Any] = [rotary.trained_with(config, rope) or config.get("max_position_embeddings") for rope in changing]
     return min(lengths, default=None)
