@@ -69,7 +69,7 @@ def test_only_what_both_have_stands_there_and_what_surely_differs_is_marked(grid
     assert [row.label for row in sides.rows] == ["SDPA", "torch.compile (static cache)"]
     assert sides.left_out == ["No KV cache", "bfloat16"]
     assert sides.rows[0].differs == ""
-    assert sides.rows[1].differs.startswith("1.9× as much on a100 as on l4")
+    assert sides.rows[1].differs.startswith("1.88× as much on a100 as on l4")
     assert [round(speed.value) for speed in sides.speeds] == [48, 12]
     assert [[round(rate) for rate in row.rates] for row in sides.rows] == [[51, 13], [92, 12]]
 
