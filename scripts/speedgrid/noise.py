@@ -25,8 +25,8 @@ ENOUGH = 8
 LEAST_SD = 0.0075
 # How far a reply is from the next, as a share: up to the first of these a cell on a GPU waits for the GPU alone, from the second on for the
 # processor, which has other things to do. Recorded cells of the one kind scatter by up to 0.9 %, of the other by 5 % and more; one between
-# them, of 1 to 2 %, had two runs 9 % apart. Between the two a cell's noise is between theirs, by the logarithm, so that two cells that are
-# nearly alike have nearly the same interval.
+# them, of 1 to 2 %, had runs 9 % apart on two GPUs. Between the two a cell's noise is between theirs, by the logarithm, so that two cells
+# that are nearly alike have nearly the same interval.
 STEADY, UNSTEADY = 0.0075, 0.03
 BOUNDS = ("device", "processor")
 
