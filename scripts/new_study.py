@@ -32,6 +32,7 @@ from speedgrid import (
     planning,
     readiness,
     records,
+    strict_yaml,
     survey,
     training_drafts,
 )
@@ -51,7 +52,6 @@ SCHEMA = "rules/schemas/study.schema.yaml"
 AS_PUBLISHED = ("mxfp4",)
 # Characters of a README.md in which its head is.
 CARD = 20_000
-BASE_MODEL = re.compile(r"^base_model:\s*(?:-\s*)?[\"']?([\w./-]+)", re.MULTILINE)
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness
     if not vram and here is None:
         raise StudyError(f"--gpu {gpu}: say its memory too, such as --vram 8")
     capability = known.of_name(gpu).capability if here is None else here.compute_capability
-    meant = hardware.Gpu(gpu, "", "", int((vram or 0) * known.GIB), capability)
+    meant = hardware.Gpu(gpu, "", "", int(known.usable(vram or 0)), capability)
     return replace(facts, gpus=[meant], made=frozenset())
 
 
@@ -230,7 +230,11 @@ def refuse_kind(what: str, config: Mapping, names: Sequence[str], base: str) -> 
             " classifiers of images"
         )
     told = config.get("quantization_config")
-    if isinstance(told, Mapping) and told.get("quant_method") not in AS_PUBLISHED:
+    try:
+        loading.refuse_nameless(told)
+    except Unsupported as error:
+        raise StudyError(f"{what}: {error}") from None
+    if told and told.get("quant_method") not in AS_PUBLISHED:
         quantized = loading.quantization(told)
         whole = f"name the model that it was made from, {base}" if base else "name the model that it was made from"
         raise StudyError(
@@ -247,8 +251,10 @@ def base_of(folder: Path) -> str:
         return ""
     if not text.startswith("---"):
         return ""
-    found = BASE_MODEL.search(text.split("\n---", 1)[0])
-    return found[1] if found else ""
+    try:
+        return base_in({"cardData": strict_yaml.parse(text[3:].split("\n---", 1)[0])})
+    except strict_yaml.Refused:
+        return ""
 
 
 def of_file(path: Path) -> Source:
@@ -326,7 +332,8 @@ def of_hub(repository: str, revision: str, file: str | None) -> Source:
 
 def base_in(card: Mapping) -> str:
     """The model that a repository says it was made from; empty where it says nothing."""
-    told = (card.get("cardData") or {}).get("base_model")
+    head = card.get("cardData")
+    told = head.get("base_model") if isinstance(head, Mapping) else None
     found = told[0] if isinstance(told, list) and told else told
     return found if isinstance(found, str) else ""
 

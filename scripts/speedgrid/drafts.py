@@ -119,7 +119,7 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     if source.files:
         return side_by_side(source, registry, machine, wish, lacks)
     if problem := lacks("baseline"):
-        raise ValueError(f"the baseline cannot run here: it needs {problem}")
+        raise ValueError(f"the baseline cannot run here: it {problem}")
     found = Draft(["baseline"], batch=wish.batch, new_tokens=min(NEW_TOKENS, most_tokens(source)))
     if too_much := misfit(source, registry, "baseline", machine, wish):
         fits = (name for name in INSTEAD if name in registry and not hindrance(source, registry, name, machine, wish, lacks))

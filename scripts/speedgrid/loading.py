@@ -305,7 +305,7 @@ def unquantized(folder: Path, what: str) -> None:
     """Raise Unsupported where a checkpoint is quantized, or says so, and `what` starts from whole weights."""
     told = files.json_object(folder / "config.json").get("quantization_config")
     if told:
-        _refuse_nameless(told)
+        refuse_nameless(told)
         _refuse_leftover(told, checkpoints.weight_files(folder))
         raise Unsupported(
             f"the checkpoint is quantized already ({quantization(told)}); {what} starts from whole weights, those of the model it came from"
@@ -320,7 +320,7 @@ def quantization(told: Mapping | None) -> str:
     if told.get("load_in_8bit") or told.get("_load_in_8bit"):
         return f"{method}, INT8"
     if told.get("load_in_4bit") or told.get("_load_in_4bit"):
-        return f"{method}, {str(told.get('bnb_4bit_quant_type', '4 bits')).upper()}"
+        return f"{method}, {str(told.get('bnb_4bit_quant_type') or '').upper() or '4 bits'}"
     return f"{method}, {told['bits']} bits" if told.get("bits") else method
 
 
@@ -331,11 +331,11 @@ def refuse_files(folder: Path, config) -> None:
         raise Unsupported(f"transformers reads {' or '.join(WEIGHTS)}, and the checkpoint has neither; it holds {files[0].name}")
     told = getattr(config, "quantization_config", None) or {}
     told = told.to_dict() if hasattr(told, "to_dict") else told
-    _refuse_nameless(told)
+    refuse_nameless(told)
     _refuse_leftover(told, files)
 
 
-def _refuse_nameless(told: object) -> None:
+def refuse_nameless(told: object) -> None:
     """Raise Unsupported for a `quantization_config` that does not say how weights are quantized."""
     if told and not (isinstance(told, Mapping) and any(told.get(name) for name in ("quant_method", "load_in_8bit", "load_in_4bit"))):
         raise Unsupported(

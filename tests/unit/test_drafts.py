@@ -188,3 +188,8 @@ def test_any_path_gives_a_name_that_a_study_takes(told):
     assert len(name) <= 60
     assert name[0].isalnum()
     assert all(sign.isascii() and (sign.isalnum() or sign in "._-") for sign in name)
+
+
+def test_a_machine_without_the_environment_of_the_baseline_says_so_once():
+    with pytest.raises(ValueError, match=r"^the baseline cannot run here: it needs the environment$"):
+        drafts.draft(source(), REGISTRY, CPU, Wish(), lambda name: "needs the environment")

@@ -221,6 +221,7 @@ def test_a_tokenizer_of_sentencepiece_says_what_it_needs(tmp_path, monkeypatch):
         (None, ""),
         ({"load_in_8bit": True}, "bitsandbytes, INT8"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}, "bitsandbytes, FP4"),
+        ({"load_in_4bit": True}, "bitsandbytes, 4 bits"),
         ({"quant_method": "gptq", "bits": 4}, "gptq, 4 bits"),
         ({"quant_method": "mxfp4"}, "mxfp4"),
     ],

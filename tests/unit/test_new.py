@@ -250,6 +250,35 @@ def test_a_model_of_another_kind_or_that_is_quantized_is_refused_with_what_to_do
     assert not list(here.glob("studies/*"))
 
 
+@pytest.mark.parametrize(
+    ("head", "base"),
+    [
+        ("base_model: some/model", "some/model"),
+        ("base_model: [org/x]", "org/x"),
+        ("base_model:\n- org/x\n- org/y", "org/x"),
+        ("base_model:\nlicense: mit", ""),
+        ("base_model: [", ""),
+        ("- base_model", ""),
+    ],
+)
+def test_the_model_that_a_folder_was_made_from_is_read_off_the_head_of_its_card(tmp_path, head, base):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# It\n")
+    assert new_study.base_of(tmp_path) == base
+
+
+def test_weights_are_whole_or_quantized_as_they_are_for_the_jobs(here, tmp_path):
+    checkpoint(tmp_path / "whole", {**CONFIG, "quantization_config": {}})
+    new(told("whole"))
+    checkpoint(tmp_path / "odd", {**CONFIG, "quantization_config": {"bits": 4}})
+    with pytest.raises(StudyError, match=r"odd: config\.json has a `quantization_config` that names no method"):
+        new(told("odd"))
+
+
+def test_a_card_that_is_not_here_has_the_bytes_that_it_is_sold_by():
+    (card,) = new_study.elsewhere(readiness.Facts(), "RTX 4070", 8).gpus
+    assert card.memory == 8 * 10**9
+
+
 def test_an_adapter_names_the_model_that_it_was_trained_for(here, tmp_path, monkeypatch):
     folder = tmp_path / "adapter"
     folder.mkdir()
@@ -324,7 +353,9 @@ def test_every_study_of_training_can_be_planned(here, shape, more):
     study = planning.read_study(next(here.glob("studies/*.yaml")))[0]
     registry = planning.read_registry()
     named = {name for experiment in study["experiments"].values() for name in experiment["techniques"]}
-    assert not any(registry[name]["options"].get("adapter") for name in named) or shape == "gpt2"
+    adapters = {name for name in named if registry[name]["options"].get("adapter")}
+    # Of language models alone; those of few minutes are the first, which have none.
+    assert bool(adapters) == (shape == "gpt2" and "--minutes" not in more)
 
 
 GGUF_WEIGHTS = 256 * 5000

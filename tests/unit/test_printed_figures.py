@@ -165,10 +165,10 @@ def ends(text: str) -> tuple[float, float]:
     return float(plain) - half, float(plain) + half
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("output", [name for name in OUTPUTS if name not in ("of_matrix", "of_advice")])
 def test_no_interval_of_a_speed_reaches_beyond_the_slowest_and_the_fastest_reply(studies, output):
     printed = [(one, told) for one in studies for told in OUTPUTS[output](one) if told.interval]
-    assert printed or output in ("of_matrix", "of_advice"), "prints speeds without intervals"
+    assert printed, "no interval was printed"
     for one, told in printed:
         low, high = told.interval.split("–")
         assert ends(low)[1] >= min(one.rates[told.technique]), told
