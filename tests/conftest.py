@@ -7,6 +7,7 @@ end of the run. With CI=true only what MAY_BE_LACKING_IN_CI names may be lacking
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,9 @@ def lacking(need: str) -> str:
 
 
 def pytest_configure(config):
+    # What a shell starts in its background ignores Ctrl-C, and so would all that tests start and stop with it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[not_run] = {}
     config.addinivalue_line("markers", f"needs(*what): what the machine must have, of {', '.join(NEEDS)}")
 
