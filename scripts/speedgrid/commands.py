@@ -58,8 +58,7 @@ zsh:   {prog} completion zsh > a folder of your $fpath/_speedgrid
 fish:  {prog} completion fish > ~/.config/fish/completions/speedgrid.fish
 """
 EXIT = """\
-Exit status: 0; 1 where a cell failed, became slower, or none was measured; 2 where you made a mistake; 130
-after Ctrl-C.
+Exit status: 0; 1: a cell failed or became slower, or none was measured; 2: your mistake; 130: Ctrl-C.
 `{prog} COMMAND --help` says what a command takes.
 """
 

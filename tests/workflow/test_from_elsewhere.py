@@ -75,7 +75,7 @@ def is_whole(here: Path) -> None:
 def is_told_to_be_without_figures(done) -> None:
     """The Python of the tests has no packages of jobs, so that the one cell of the study cannot be measured."""
     assert done.returncode == 1, done.stderr
-    assert "speedgrid: nothing was measured: the one cell has no figure (missing_dependency: " in done.stdout + done.stderr
+    assert "speedgrid: nothing was measured: the one cell has no figure (a package or tool is missing: " in done.stdout + done.stderr
 
 
 def test_a_run_with_another_working_folder(project, here):
