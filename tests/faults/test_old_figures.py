@@ -186,17 +186,18 @@ def test_a_page_of_a_study_that_was_edited_since_shows_no_figure_of_what_it_said
     assert all(row["bits_per_byte"] for row in by_technique(project).values())
 
 
+def make_page(project: Project) -> subprocess.CompletedProcess:
+    """The page of what is there, as `./speedgrid report` makes it."""
+    command = [sys.executable, "scripts/make_page.py", "--study", "study.yaml"]
+    environ = project.environ(PYTHONPATH=str(project.folder / "scripts"))
+    return subprocess.run(command, cwd=project.folder, env=environ, capture_output=True, text=True)
+
+
 def test_a_page_names_what_was_measured_by_older_code_and_a_run_measures_it(measured, tmp_path):
     project = copied(measured, tmp_path / "a copy")
     code = project.folder / "scripts/speedgrid/engines/chain.py"
     code.write_text(code.read_text().replace("draw.choice(self.followers", "draw.choice(1 and self.followers"))
-    done = subprocess.run(
-        [sys.executable, "scripts/make_page.py", "--study", "study.yaml"],
-        cwd=project.folder,
-        env=project.environ(PYTHONPATH=str(project.folder / "scripts")),
-        capture_output=True,
-        text=True,
-    )
+    done = make_page(project)
     assert done.returncode == 0, done.stdout + done.stderr
     said = "Made or measured by older code of speedgrid, or in another environment: 2 of 2 cells (plain, made). Run the study again."
     assert said in (project.folder / "results/report.html").read_text()
@@ -219,13 +220,7 @@ def test_results_of_another_cell_are_refused_by_their_name_and_a_run_measures_th
     shutil.copytree(measured.folder, project.folder, symlinks=True)
     other = project.folder / CELL.replace("/plain", "/made")
     shutil.copyfile(project.folder / CELL / "measure.parquet", other / "measure.parquet")
-    page = subprocess.run(
-        [sys.executable, "scripts/make_page.py", "--study", "study.yaml"],
-        cwd=project.folder,
-        env=project.environ(PYTHONPATH=str(project.folder / "scripts")),
-        capture_output=True,
-        text=True,
-    )
+    page = make_page(project)
     said = f"{CELL.replace('/plain', '/made')}/measure.parquet: is of cpu/e/chain/plain, not of cpu/e/chain/made"
     assert said in page.stdout + page.stderr
     done = project.snakemake("results/summary.parquet")

@@ -171,6 +171,11 @@ def test_every_question_is_open_and_all_that_the_headline_leaves_open_is_asked(c
             assert 1 <= one.needed <= questions.FEW, "what takes more runs, and cannot change the answer, is told and not measured"
             continue
         assert one.against in by_name[one.technique]["open_against"] or by_name[advice.choice]["verdict"] == "unsure"
+    # And the other way round: what few runs would hold against the baseline is asked, whatever else is.
+    base = rows[0]["technique"]
+    pairs = {frozenset((one.technique, one.against)) for one in found}
+    few = [name for name, row in by_name.items() if row["verdict"] == "unsure" and (questions.further_runs(row, rows[0])[0] or 99) <= 3]
+    assert all(frozenset((name, base)) in pairs for name in few)
     leading = {one.technique for one in found if one.subject is Subject.LEAD}
     assert {one.against for one in found if one.subject is Subject.LEAD} <= {advice.choice}
     assert leading >= set(advice.open)
