@@ -201,15 +201,16 @@ def watched(
         if machine["disturbed"]:
             say(f"{name}: disturbed: {machine['disturbed']}")
         if not state.is_repeated(machine, len(disturbances), settings["repeat_disturbed"]):
-            return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
+            break
         enter("waiting for a quiet machine")
         took, is_quiet = _waited(device, settings["quiet_wait_s"])
         waited += took
         if not is_quiet:
             say(f"{name}: the machine did not become quiet in {took:.0f} s; what was counted stands, and counts less")
-            return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
+            break
         disturbances.append(machine["disturbed"])
         say(f"{name}: counting again, after {waited:.0f} s of waiting for a quiet machine")
+    return {**machine, "repeats": len(disturbances), "repeated_for": disturbances, "waited_s": waited}
 
 
 def _waited(device: Device, at_most: float) -> tuple[float, bool]:
