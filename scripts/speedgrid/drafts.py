@@ -110,6 +110,10 @@ class Draft:
         reasons = dict.fromkeys(self.left_out.values())
         return [f"{', '.join(name for name, why in self.left_out.items() if why == reason)}: {reason}" for reason in reasons]
 
+    def leave_out_last(self, techniques: list[str], wish: Wish) -> None:
+        """Leave out the last of some techniques of the draft, as it takes longer than was wished for."""
+        self.left_out[techniques.pop()] = f"does not fit into {wish.minutes:g} minutes"
+
 
 def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
     """Choose techniques for a model on a machine; `lacks(name)` says what the machine lacks for one, empty where it is ready.
@@ -224,6 +228,11 @@ def misfit(source: Source, registry: Mapping, name: str, machine: Machine, wish:
         return ""
     room = wish.vram or machine.room
     needs = estimates.memory(source.model, work(source, registry, name, Draft([name], batch=wish.batch)), machine.is_gpu)
+    return too_large(needs, room)
+
+
+def too_large(needs: float, room: float) -> str:
+    """That something needs more bytes than there are; empty where it does not."""
     return f"needs about {amounts.size(needs)}, and there are {amounts.size(room)} for it" if needs > room else ""
 
 
@@ -266,8 +275,7 @@ def shortened(draft: Draft, source: Source, registry: Mapping, machine: Machine,
         if not wish.minutes or not draft.seconds or draft.seconds <= 60 * wish.minutes:
             return draft
     while len(draft.techniques) > 2 and draft.seconds > 60 * wish.minutes:
-        last = draft.techniques.pop()
-        draft.left_out[last] = f"does not fit into {wish.minutes:g} minutes"
+        draft.leave_out_last(draft.techniques, wish)
         draft.seconds = takes_s(draft, source, registry, machine, _environments(draft.techniques, registry, machine))
     return draft
 
@@ -326,10 +334,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         "    # Names of techniques.yaml; `speedgrid list` has all of them, `speedgrid show NAME` says what one does.",
         "    techniques:",
     ]
-    width = max(map(len, draft.techniques))
-    lines += [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in draft.techniques]
-    left = [f"    #   {one_line(line)}" for line in draft.told_left_out()]
-    lines += ["    # Left out:", *left] if left else []
+    lines += [*listed(draft.techniques, registry), *left_out(draft)]
     nearest = "" if source.files else "the nearest to the model that fits: "
     lines += [f"    # Baseline: {nearest}{one_line(draft.instead)}."] if draft.instead else []
     lines += [f"    baseline: {draft.techniques[0]}", f"    dtype: {source.dtype}"]
@@ -359,6 +364,18 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         f"      tasks: [{{task: cloze, limit: {ITEMS}}}]",
     ]
     return "\n".join(lines) + "\n"
+
+
+def listed(techniques: Sequence[str], registry: Mapping) -> list[str]:
+    """The techniques of an experiment, each with its label."""
+    width = max(map(len, techniques))
+    return [f"      - {name:<{width}}  # {one_line(registry[name]['label'])}" for name in techniques]
+
+
+def left_out(draft: Draft) -> list[str]:
+    """What is not among the techniques of an experiment, and why, as comments."""
+    left = [f"    #   {one_line(line)}" for line in draft.told_left_out()]
+    return ["    # Left out:", *left] if left else []
 
 
 def _device(wish: Wish) -> list[str]:

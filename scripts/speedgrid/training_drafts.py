@@ -4,7 +4,7 @@ of a classifier of images, whose passes are measured too. Pure."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from speedgrid import amounts, commands, drafts, estimates, families, known, workload
+from speedgrid import commands, drafts, estimates, families, known, workload
 from speedgrid.drafts import Draft, Source, Wish
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
@@ -115,7 +115,7 @@ def _hindrance(
         return ""
     room = wish.vram or machine.room
     needs = estimates.held(source.model, work(found, registry, name, TRAIN), replace(machine, memory=float("inf")))
-    return f"needs about {amounts.size(needs)}, and there are {amounts.size(room)} for it" if needs > room else ""
+    return drafts.too_large(needs, room)
 
 
 def _experiment(found: StepDraft, kind: str) -> dict:
@@ -154,8 +154,7 @@ def _shortened(found: StepDraft, source: Source, registry: Mapping, machine: Mac
         if not wish.minutes or found.seconds <= 60 * wish.minutes:
             return found
     while found.seconds > 60 * wish.minutes and (found.passes or len(found.techniques) > 2):
-        last = (found.passes or found.techniques).pop()
-        found.left_out[last] = f"does not fit into {wish.minutes:g} minutes"
+        found.leave_out_last(found.passes or found.techniques, wish)
         found.seconds = _takes_s(found, source.model, registry, machine)
     return found
 
@@ -178,12 +177,9 @@ def text(source: Source, found: StepDraft, registry: Mapping, wish: Wish, schema
 
 
 def _lines(kind: str, source: Source, found: StepDraft, techniques: Sequence[str], registry: Mapping) -> list[str]:
-    width = max(map(len, techniques))
     lines = [f"  {kind}:", f"    workload: {kind}", f"    models: [{drafts.plain(source.name)}]", "    techniques:"]
-    lines += [f"      - {name:<{width}}  # {drafts.one_line(registry[name]['label'])}" for name in techniques]
-    if workload.WORKLOADS[kind].trains:
-        left = [f"    #   {drafts.one_line(line)}" for line in found.told_left_out()]
-        lines += ["    # Left out:", *left] if left else []
+    lines += drafts.listed(techniques, registry)
+    lines += drafts.left_out(found) if workload.WORKLOADS[kind].trains else []
     lines += [f"    baseline: {techniques[0]}"]
     lines += [f"    {key}: {value}" for key, value in _experiment(found, kind).items() if key in found.keys]
     one = workload.WORKLOADS[kind].noun
