@@ -328,3 +328,19 @@ def test_ctrl_c_is_told_to_the_jobs_once_and_not_to_the_run_itself(monkeypatch):
             terminal.stop(signal.SIGINT, None)
     assert told == [(4_000_000, signal.SIGINT)]
     assert live.stop.is_asked
+
+
+def test_what_jobs_say_as_they_are_stopped_is_not_shown_and_not_even_while_they_are_looked_for(monkeypatch, capsys):
+    """A terminal tells the jobs of Ctrl-C by itself: one had died, and its block was there, while the others were looked for."""
+    monkeypatch.setattr(live, "stop", live.Stop())
+    terminal.relay(["a job: halfway\n"])
+
+    def look(wanted_by):
+        terminal.relay(["RuleException:\n"])
+        return []
+
+    monkeypatch.setattr(terminal.supervision, "jobs_of", look)
+    with pytest.raises(KeyboardInterrupt):
+        terminal.stop(signal.SIGINT, None)
+    terminal.relay(["died with <Signals.SIGINT: 2>\n"])
+    assert capsys.readouterr().err == "a job: halfway\n"
