@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from speedgrid import commands, inventory, planning, snakemake_seam
+from speedgrid import commands, hub, inventory, planning, snakemake_seam
 from speedgrid.amounts import size
 from speedgrid.inventory import Found
 from speedgrid.outcomes import ModelError
@@ -39,16 +39,10 @@ def everything() -> list[Found]:
         inventory.results(here / "results"),
         inventory.models(here / "models"),
         inventory.logs(here / "logs"),
-        inventory.downloads(hub_cache()),
+        inventory.downloads(hub.cache_folder()),
         inventory.job_environments(of_jobs, is_ours=cache in of_jobs.parents),
         inventory.launcher_environments(of_launcher),
     ]
-
-
-def hub_cache() -> Path:
-    """Where the library huggingface_hub keeps what it downloads."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
 def described(found: Found) -> list[str]:

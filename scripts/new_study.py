@@ -345,7 +345,7 @@ def about(repository: str, commit: str) -> dict:
 
 def configuration(repository: str, commit: str) -> dict:
     """The config.json of a repository, of the hub's cache or of the hub; empty where there is none."""
-    cached = lock.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / commit / "config.json"
+    cached = hub.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / commit / "config.json"
     try:
         found = json.loads(cached.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -360,7 +360,7 @@ def asked(address: str) -> dict:
         found = hub.ask(address)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise StudyError(f"{hub.shown(address)}: gated, or it does not exist; accept its licence on the hub and set HF_TOKEN") from None
+            raise StudyError(f"{hub.shown(address)}: {hub.refused()}") from None
         return {}
     except (OSError, ValueError):
         return {}

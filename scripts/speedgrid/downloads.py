@@ -37,10 +37,8 @@ def from_the_hub(repository: str, revision: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except GatedRepoError:
-        raise ModelError(f"hub: {repository} is gated: accept its licence on the hub and set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise ModelError(f"hub: {repository} does not exist, or is private and HF_TOKEN does not open it") from None
+    except (GatedRepoError, RepositoryNotFoundError):
+        raise ModelError(f"hub: {repository}: {hub.refused()}") from None
     except Exception as error:
         is_the_hubs = isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | HfHubHTTPError | OSError)
         if getattr(error, "errno", None) in NO_ROOM or not (is_the_hubs or _is_of_the_network(error)):

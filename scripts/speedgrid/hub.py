@@ -7,7 +7,8 @@ import os
 import re
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 SCHEME = re.compile(r"\Ahttps?://")
@@ -17,6 +18,33 @@ TIMEOUT_S = 20
 def endpoint(environ: Mapping = os.environ) -> str:
     """The hub's address, as it is called."""
     return (environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def home(environ: Mapping = os.environ) -> Path:
+    """The folder of the hub's own library."""
+    return Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
+
+
+def cache_folder(environ: Mapping = os.environ) -> Path:
+    """Where the hub's own library keeps what it downloads."""
+    return Path(environ.get("HF_HUB_CACHE") or home(environ) / "hub").expanduser()
+
+
+def token(environ: Mapping = os.environ) -> str:
+    """What opens private and gated repositories, from where the hub's own library takes it: HF_TOKEN, or what `hf auth login` has left;
+    empty where there is none."""
+    told = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or ""
+    if not told:
+        with suppress(OSError, UnicodeDecodeError):
+            told = Path(environ.get("HF_TOKEN_PATH") or home(environ) / "token").expanduser().read_text(encoding="utf-8")
+    return told.strip()
+
+
+def refused(environ: Mapping = os.environ) -> str:
+    """What to say of a repository that the hub does not show to whoever asks."""
+    if token(environ):
+        return "it does not exist, or your token (HF_TOKEN, `hf auth login`) does not open it; a gated one wants its licence accepted there"
+    return "it does not exist, or is private or gated: set HF_TOKEN, or log in by `hf auth login`"
 
 
 def shown(text: str) -> str:
@@ -59,13 +87,13 @@ def ask(address: str):
 
 @contextmanager
 def opened(address: str) -> Iterator[http.client.HTTPResponse]:
-    """What the hub sends to whoever has HF_TOKEN, which is read no further than somebody asks. Raises OSError, HTTPError among them, and
+    """What the hub sends to whoever has the token, which is read no further than somebody asks. Raises OSError, HTTPError among them, and
     ValueError."""
-    asked, token = request(address), os.environ.get("HF_TOKEN")
+    asked = request(address)
     # A user and password in the address go first, as with the hub's own library.
-    if token and not asked.has_header("Authorization"):
+    if (secret := token()) and not asked.has_header("Authorization"):
         # Not for where the hub may send us on.
-        asked.add_unredirected_header("Authorization", f"Bearer {token}")
+        asked.add_unredirected_header("Authorization", f"Bearer {secret}")
     try:
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
             yield answer

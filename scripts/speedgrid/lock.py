@@ -5,7 +5,6 @@ both.
 """
 
 import json
-import os
 import re
 import urllib.error
 import urllib.parse
@@ -77,7 +76,7 @@ def commit_of(repository: str, revision: str) -> str:
         try:
             return _asked(hub.endpoint(), repository, revision)
         except urllib.error.HTTPError as error:
-            said = {401: "it does not exist, or is gated and HF_TOKEN does not open it", 404: "there is no such repository or revision"}
+            said = {401: hub.refused(), 403: hub.refused(), 404: "there is no such repository or revision"}
             raise StudyError(f"{repository} at {revision}: {said.get(error.code, f'the hub answers {error.code}')} ({where})") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             why = hub.shown(f"the hub cannot be reached ({where}: {getattr(error, 'reason', error)})")
@@ -95,15 +94,9 @@ def _asked(endpoint: str, repository: str, revision: str) -> str:
     return commit
 
 
-def cache_folder() -> Path:
-    """Where the hub's own library keeps what it downloads."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-
-
 def _cached(repository: str, revision: str) -> str:
     try:
-        commit = (cache_folder() / f"models--{repository.replace('/', '--')}" / "refs" / revision).read_text(encoding="utf-8").strip()
+        commit = (hub.cache_folder() / f"models--{repository.replace('/', '--')}" / "refs" / revision).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return commit if COMMIT.match(commit) else ""

@@ -60,3 +60,37 @@ def test_a_mirror_that_doctor_looks_for_may_be_a_file(tmp_path):
     (tmp_path / "builds").write_text("")
     assert survey.is_reachable((tmp_path / "builds").as_uri(), {})
     assert not survey.is_reachable((tmp_path / "missing").as_uri(), {})
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({"HF_TOKEN": "hf_of_the_variable"}, "hf_of_the_variable"),
+        ({}, "hf_of_the_login"),
+        ({"HF_TOKEN_PATH": "elsewhere"}, ""),
+        ({"HF_HOME": "nowhere"}, ""),
+    ],
+)
+def test_a_token_is_where_the_hubs_library_has_it(tmp_path, environ, wanted):
+    """Whoever had logged in by `hf auth login` was told by `new` and `lock` that the repository does not exist, and the jobs had it."""
+    (tmp_path / "huggingface").mkdir()
+    (tmp_path / "huggingface" / "token").write_text("hf_of_the_login\n")
+    environ = {"XDG_CACHE_HOME": str(tmp_path), **environ}
+    assert hub.token(environ) == wanted
+    assert ("set HF_TOKEN, or log in" in hub.refused(environ)) == (not wanted)
+
+
+def test_the_token_of_a_login_is_sent(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    (tmp_path / "token").write_text("hf_of_the_login\n")
+    asked = []
+
+    def opened(request, timeout):
+        asked.append(request)
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub.urllib.request, "urlopen", opened)
+    with pytest.raises(OSError, match="no network"), hub.opened("https://hub.example/x"):
+        pass
+    assert asked[0].unredirected_hdrs == {"Authorization": "Bearer hf_of_the_login"}

@@ -141,7 +141,7 @@ def test_a_repository_that_does_not_exist_is_one_line(project, repositories, tmp
         done = prepare(project, "missing", {"hub": "no/such", "revision": hub.REVISION}, HF_ENDPOINT=address, HF_HOME=str(tmp_path))
     assert done.returncode != 0
     log = (project / "logs/models/missing/prepared.log").read_text()
-    assert "hub: no/such does not exist, or is private and HF_TOKEN does not open it" in log
+    assert "hub: no/such: it does not exist, or is private or gated: set HF_TOKEN" in log
     assert "Traceback" not in log
 
 
