@@ -1,11 +1,11 @@
 """Runs Snakemake with the logger of this folder in its reach, with its mistakes of the command line in one line, so that what jobs say on
-a terminal appears above its live display, and so that Ctrl-C ends it with a line.
+a terminal appears above its live display, and so that Ctrl-C or SIGTERM ends it with a line.
 
     python scripts/terminal.py [--logger speedgrid] [snakemake arguments ...]
 
 The jobs' standard error is a pipe, and each line from it is printed by this process: a live display is redrawn
 in place and counts on nobody else writing to the terminal (rich notices the line and moves its display down), and
-after Ctrl-C each job that ends with the run would say so in a block of its own.
+after such a signal each job that ends with the run would say so in a block of its own.
 """
 
 import contextlib
@@ -43,14 +43,15 @@ def relayed():
 
 
 def stop(number, frame):
-    """The first Ctrl-C: Snakemake ends, and its jobs, which hear of it by themselves only from a terminal."""
+    """The first Ctrl-C or SIGTERM: Snakemake ends, and its jobs, which hear of it by themselves only from a terminal or a scheduler."""
     is_first = not live.stop.is_asked
     live.stop.is_asked = True  # at once: a terminal has told the jobs too, and what they say of it is shown until this stands
+    live.stop.number = live.stop.number or number
     # A run that has started itself anew (`runs: auto`) stands among its own jobs.
     told = [process for process in supervision.jobs_of(os.getpid()) if process != os.getpid()] if is_first else []
     for process in told:
         with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGINT)
+            os.kill(process, number)
     raise KeyboardInterrupt
 
 
@@ -59,6 +60,9 @@ def run():
     snakemake_seam.tell_mistakes(commands.refuse_arguments)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it has it ignored
         signal.signal(signal.SIGINT, stop)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
+        snakemake_seam.end_at_once(stop)
     try:
         (relayed if HAS_OUR_LOGGER else main)()
     except (KeyboardInterrupt, SystemExit) as end:
@@ -68,7 +72,7 @@ def run():
             raise
         if not live.stop.is_told:
             print(live.stop.told(), file=sys.stderr)
-        sys.exit(commands.STOPPED if isinstance(end, KeyboardInterrupt) or end.code else 0)
+        sys.exit(128 + live.stop.number if isinstance(end, KeyboardInterrupt) or end.code else 0)
 
 
 if __name__ == "__main__":

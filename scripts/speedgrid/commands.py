@@ -2,7 +2,8 @@
 and docs/cli.md all read it here. Standard library only, because the launcher needs it before there is any environment.
 
 Exit statuses: 0; 1 where something was found or done and is not well (a cell failed, nothing was measured, `compare --fail-on`, a machine
-that cannot run the default study, a set-up that broke); 2 where the caller has to put something right first; 130 after Ctrl-C.
+that cannot run the default study, a set-up that broke); 2 where the caller has to put something right first; 130 after Ctrl-C, 143 after
+SIGTERM.
 """
 
 import argparse
@@ -58,7 +59,7 @@ zsh:   {prog} completion zsh > a folder of your $fpath/_speedgrid
 fish:  {prog} completion fish > ~/.config/fish/completions/speedgrid.fish
 """
 EXIT = """\
-Exit status: 0; 1: a cell failed or became slower, or none was measured; 2: your mistake; 130: Ctrl-C.
+Exit status: 0; 1: a cell failed or became slower, or none was measured; 2: your mistake; 130: Ctrl-C; 143: SIGTERM.
 `{prog} COMMAND --help` says what a command takes.
 """
 

@@ -180,9 +180,11 @@ def follow(cells: Iterable) -> None:
 
 @dataclass
 class Stop:
-    """Whether whoever started the run has stopped it with Ctrl-C (scripts/terminal.py), and whether the line about that was said."""
+    """Whether whoever started the run has stopped it, with Ctrl-C or SIGTERM (scripts/terminal.py), by which signal, and whether the line
+    about that was said."""
 
     is_asked: bool = False
+    number: int = 0
     is_told: bool = False
 
     def told(self, progress: Progress | None = None) -> str:

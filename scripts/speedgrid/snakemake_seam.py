@@ -225,6 +225,17 @@ def tell_mistakes(refuse: Callable[[str, Iterable[str]], NoReturn]) -> None:
     cli.get_argument_parser = get_argument_parser
 
 
+def end_at_once(stop: Callable[[int, object], None]) -> None:
+    """Let `stop`, a handler of signals, answer SIGTERM. Snakemake waits until its jobs have ended by themselves, which may be hours; who
+    sends the signal, such as a scheduler, kills what is left after seconds."""
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def exit_gracefully(self, number, frame):
+        stop(number, frame)
+
+    JobScheduler.exit_gracefully = exit_gracefully
+
+
 def skip_what_is_not_shown(workflow) -> None:
     """Let a dry run that shows its summary alone (`-n --quiet rules`) leave out what it would say of every job.
 

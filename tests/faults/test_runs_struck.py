@@ -144,7 +144,10 @@ def test_there_is_a_page_while_a_run_goes_on_and_after_it_was_stopped(project):
     assert process.poll() is None
     (project.folder / "results/report.html").unlink()
     kill_session(process, signal.SIGTERM)
-    assert process.wait(60) != 0
+    assert process.wait(60) == 143
+    lines = (project.folder / "said.txt").read_text().splitlines()
+    assert lines[-1].startswith("speedgrid: stopped; "), lines
+    assert not any("Error in rule" in line for line in lines), lines
     reason = "stopped by SIGTERM while counting replies; 2 rows are kept in results/cpu/e/chain/plain/measure.interrupted.parquet"
     assert statuses(project)["plain"] == ("not_run", f"{reason} (logs/cpu/e/chain/plain/measure.log)")
     assert "stopped by SIGTERM while counting replies" in page(project)

@@ -245,6 +245,7 @@ def test_of_the_command_line_all_is_said_but_which_profiles_it_found(monkeypatch
         (persistence.PersistenceBase, "params_changed", ["self", "job", "file"]),
         (persistence.PersistenceBase, "has_metadata", ["self", "job"]),
         (containerize, "containerize", ["workflow", "dag", "fmt"]),
+        (JobScheduler, "exit_gracefully", ["self", "args"]),
     ],
 )
 def test_what_is_replaced_has_the_parameters_of_its_replacement(owner, name, parameters):

@@ -815,16 +815,20 @@ def started_to_be_stopped(clone, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("whole", [True, False], ids=["every process, as a terminal does it", "the process alone"])
-def test_ctrl_c_ends_a_run_with_one_line(clone, whole):
-    """It showed the job's block, Snakemake's errors and its own, and ended with 1."""
+@pytest.mark.parametrize(
+    ("signals", "number", "status"),
+    [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)],
+    ids=["Ctrl-C of a terminal, to every process", "Ctrl-C to the process alone", "SIGTERM of a scheduler"],
+)
+def test_a_run_that_is_stopped_ends_with_one_line(clone, signals, number, status):
+    """It showed the job's block, Snakemake's errors and its own, and ended with 1; after SIGTERM it went on until the job had ended."""
     process, reading, text = started_to_be_stopped(clone)
     try:
-        (os.killpg if whole else os.kill)(process.pid, signal.SIGINT)
+        signals(process.pid, number)
         said = b""
         while data := os.read(reading, 65536):
             said += data
-        assert process.wait(60) == 130, said.decode()
+        assert process.wait(60) == status, said.decode()
     finally:
         (clone / "Snakefile").write_text(text)
         os.close(reading)
