@@ -1,6 +1,6 @@
-"""Lists the techniques of the registry with what this machine says to each, or the studies.
+"""Lists the techniques of the registry with what this machine says to each, the studies, or the cells of one.
 
-./speedgrid list [--ready | --studies]
+./speedgrid list [--ready | --studies | --cells [--study FILE]]
 """
 
 from collections import Counter
@@ -10,16 +10,27 @@ from speedgrid import commands, planning, readiness, survey
 from speedgrid.study import StudyError, check_devices
 from speedgrid.techniques import FAMILIES
 
+# Targets that are more than a file.
+TARGETS = {
+    "all": "all cells and the page",
+    "prepare": "what is downloaded, and nothing that is measured",
+    "report_so_far": "the page of what is measured",
+}
 WORDS = {readiness.READY: "ready", readiness.NEEDS: "need something installed", readiness.CANNOT: "cannot run on this machine"}
 
 
 def main() -> None:
     told = commands.one("list", commands.program()).parse_args()
-    facts = survey.find_facts()
+    if told.study and not told.cells:
+        commands.refuse("--study goes with --cells; the techniques and studies are the same for all")
     try:
+        if told.cells:
+            commands.say("\n".join(of_cells(told.study or planning.DEFAULT_STUDY)))
+            return
         registry = planning.read_registry()
     except StudyError as error:
         commands.refuse(error)
+    facts = survey.find_facts()
     lines = of_studies(registry, facts) if told.studies else of_techniques(registry, facts, told.ready)
     commands.say("\n".join(lines))
 
@@ -85,6 +96,24 @@ def _here(study: Mapping, registry: Mapping, facts: readiness.Facts, where: str)
         return f"cannot run here: {str(error).removeprefix(f'{where}: ')}"
     problems = readiness.study_problems(study, registry, facts)
     return f"cannot run here: {'; '.join(problems)}" if problems else "can run here"
+
+
+# Cells
+
+
+def of_cells(study_file: str) -> Iterator[str]:
+    """Whatever a run of a study may be asked to make, as it is named after `--`: each cell, and the targets that are more than one."""
+    grid = planning.read_grid(study_file)
+    yield f"Cells of {grid.study_file}"
+    width = max(len(cell.measures[0]) for cell in grid.cells)
+    for cell in grid.cells:
+        label = grid.registry[cell.technique]["label"]
+        yield f"  {cell.measures[0]:<{width}}  {label}" + (": cannot run here" if cell.cannot_run else "")
+    yield ""
+    yield "Besides"
+    yield from (f"  {name:<{width}}  {what}" for name, what in TARGETS.items())
+    yield ""
+    yield f"{commands.to_run(grid.study_file, grid.cells[0].measures[0])} makes one; without `--` all is made."
 
 
 if __name__ == "__main__":

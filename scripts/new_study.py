@@ -95,6 +95,8 @@ def write(told: argparse.Namespace, source: Source) -> None:
         lacking = readiness.needs(registry[name], facts, readiness.makers(registry[name], registry))
         return f"needs {', '.join(lacking)}" if lacking else ""
 
+    if source.files and is_one_model(source.files):
+        source = replace(drafts.one_of(source.files, registry, machine, wish), name=source.name, told=source.told)
     make = training_drafts if trains else drafts
     made = make.draft(source, registry, machine, wish, lacks)
     path = study_of(source)
@@ -272,15 +274,21 @@ def of_file(path: Path) -> Source:
 
 def of_files(folder: Path, files: Sequence[Path]) -> Source:
     """The GGUF files of a folder, to be measured side by side."""
-    found: dict[str, Source] = {}
-    for path in files:
+    taken, found = set(planning.read_registry()), list[Source]()
+    for path in sorted(files, key=lambda path: -path.stat().st_size):
         one = of_file(path)
-        name = one.name if one.name not in found else f"{one.name}-{len(found) + 1}"
-        found[name] = replace(one, name=name)
+        name = one.name if one.name not in taken else f"{one.name}-{len(found) + 1}"
+        taken.add(name)
+        found.append(replace(one, name=name))
     name = drafts.name_of(str(folder.resolve()))
     told = f"the {len(found)} GGUF files in {here(folder)}, side by side"
-    dtype = next(iter(found.values())).dtype
-    return Source(name, {}, None, dtype, languages(name, ()), is_gguf=True, told=told, files=tuple(found.values()))
+    return Source(name, {}, None, found[0].dtype, languages(name, ()), is_gguf=True, told=told, files=tuple(found))
+
+
+def is_one_model(files: Sequence[Source]) -> bool:
+    """Whether GGUF files hold the same model, in as many bits as each has."""
+    shapes = {(one.model.layers, one.model.width, one.model.inner, one.model.heads, one.model.vocabulary) for one in files if one.model}
+    return len(shapes) == 1 and all(one.model for one in files)
 
 
 def refuse_part(name: str) -> None:
@@ -370,6 +378,8 @@ def asked(address: str) -> dict:
 def here(path: Path) -> str:
     """A path as the study has it: relative where it is in the working folder."""
     real, inside = path.absolute(), Path.cwd()
+    if ".." in real.parts:  # which may be that of a folder behind a link
+        real = real.parent.resolve() / real.name if real.name != ".." else real.resolve()
     return str(real.relative_to(inside) if real.is_relative_to(inside) else real)
 
 

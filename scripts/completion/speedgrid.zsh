@@ -16,7 +16,7 @@ _shtab_speedgrid_commands() {
     completion:'Print the completion of this command line for a shell.'
     docs:'Build the documentation as a site in site/.'
     doctor:'Say what this machine can run.'
-    list:'List the techniques and whether each can run here, or the studies.'
+    list:'List the techniques and whether each can run here, the studies, or the cells of one.'
     lock:'Write down the commits of a study'"'"'s branches and tags (`revision: main`) beside it.'
     new:'Write a first study of a model, studies/NAME.yaml, for this machine.'
     prepare:'Make a study'"'"'s environments and download its models and data, for runs without a network.'
@@ -101,6 +101,8 @@ _shtab_speedgrid_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--ready[only the techniques that can run here]"
   "--studies[list studies instead of techniques]"
+  "--cells[list what a run of a study can make, which is named after \`--\`]"
+  "--study[the study file (default\: config.yaml)]:FILE:_files"
 )
 
 # guard to ensure default positional specs are added only once per session

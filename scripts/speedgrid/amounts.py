@@ -10,6 +10,11 @@ def duration(seconds: float, minutes: str = "{} min", hours: str = "{} h") -> st
     return hours.format(f"{seconds / 3600:.1f}".removesuffix(".0"))
 
 
+def minutes(count: float) -> str:
+    """20 minutes, 1 minute: a limit that somebody has set."""
+    return f"{count:g} minute{'s' * (count != 1)}"
+
+
 def size(count: float) -> str:
     """4.9 GB, 93 MB, 12 kB: bytes in units of 10^3, as disks and downloads are told."""
     if count >= 1e8:

@@ -298,6 +298,8 @@ def _list(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--ready", action="store_true", help="only the techniques that can run here")
     either.add_argument("--studies", action="store_true", help="list studies instead of techniques")
+    either.add_argument("--cells", action="store_true", help="list what a run of a study can make, which is named after `--`")
+    _study(parser)
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -330,7 +332,7 @@ COMMANDS = {
     ),
     "compare": Command("say what got faster or slower from results A to B", _compare),
     "advise": Command("recommend a technique from what was measured, and say what to measure next", _advise),
-    "list": Command("list the techniques and whether each can run here, or the studies", _list),
+    "list": Command("list the techniques and whether each can run here, the studies, or the cells of one", _list),
     "show": Command("say what a technique does, what it needs and how to put it into a study", _show),
     "doctor": Command("say what this machine can run"),
     "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from speedgrid import amounts, commands, estimates, families, workload
 from speedgrid.engines import engine_class
@@ -30,11 +30,13 @@ SMALLER = 0.97
 # All of these families are measured where the goal is asked for, and not one of each.
 OF_GOAL = {"speed": (), "memory": ("quantization",), "quality": ("precision", "attention")}
 # The baseline where the model does not fit as it is: the first of these that does, the nearest to it first.
-INSTEAD = ("gguf_original", "gguf_q8_0", "bnb_int8", "gguf_q4_k_m", "bnb_nf4")
+INSTEAD = ("gguf_original", "gguf_q8_0", "bnb_int8", "gguf_q4_k_m", "bnb_nf4", "gguf_q3_k_m")
 # What must keep the model as it is, where quality is the goal.
 LOSSY = ("quantization", "compression")
 # Stacks of the past have baselines of their own.
 HISTORICAL = "transformers_legacy"
+# How the reason begins that is about memory.
+NEEDS = "needs about"
 PROMPTS = {
     "en": "Explain in a few sentences how a lighthouse can be told from every other light along the coast.",
     "ja": "日本の四季について、短く説明してください。",
@@ -67,7 +69,8 @@ class Source:
     """The model of a draft: the lines of its entry in the study, what is known of it, and its languages by code.
 
     `is_random`: its weights are random, so that nothing is asked of it; `kind` is one of families.KINDS, and `config`
-    the configuration of transformers, where it is known. `files` are the GGUF files of a folder, by whose name the source is called."""
+    the configuration of transformers, where it is known. `files` are the GGUF files of a folder, by whose name the source is called;
+    `forms` are techniques by name, each a further GGUF file of the model, and `form` what the model's own file is called among them."""
 
     name: str
     entry: Mapping
@@ -80,6 +83,8 @@ class Source:
     kind: str = families.TEXT
     config: Mapping = field(default_factory=dict)
     files: tuple["Source", ...] = ()
+    form: str = ""
+    forms: Mapping[str, Mapping] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple["Source", ...]:
@@ -94,7 +99,8 @@ class Source:
 @dataclass
 class Draft:
     """The techniques of a study, the baseline first, with why others were left out, and how long it runs. `instead` says why the baseline
-    is not the one that was meant; mostly empty. `passes` are techniques whose passes are measured beside training steps."""
+    is not the one that was meant; mostly empty. `is_near` says whether the distance to the unmodified model is told, for which that has to
+    fit. `passes` are techniques whose passes are measured beside training steps."""
 
     techniques: list[str]
     batch: int = 1
@@ -104,6 +110,7 @@ class Draft:
     left_out: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
     passes: list[str] = field(default_factory=list)
+    is_near: bool = True
 
     def told_left_out(self) -> list[str]:
         """A line for each reason, with the techniques that were left out for it."""
@@ -112,7 +119,7 @@ class Draft:
 
     def leave_out_last(self, techniques: list[str], wish: Wish) -> None:
         """Leave out the last of some techniques of the draft, as it takes longer than was wished for."""
-        self.left_out[techniques.pop()] = f"does not fit into {wish.minutes:g} minutes"
+        self.left_out[techniques.pop()] = f"does not fit into {amounts.minutes(wish.minutes)}"
 
 
 def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
@@ -120,20 +127,16 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
 
     Raises ValueError where not even the baseline runs here or fits.
     """
-    if source.files:
-        return side_by_side(source, registry, machine, wish, lacks)
+    if source.files or source.forms:
+        return as_they_are(source, registry, machine, wish, lacks)
     if problem := lacks("baseline"):
         raise ValueError(f"the baseline cannot run here: it {problem}")
     found = Draft(["baseline"], batch=wish.batch, new_tokens=min(NEW_TOKENS, most_tokens(source)))
     if too_much := misfit(source, registry, "baseline", machine, wish):
         fits = (name for name in INSTEAD if name in registry and not hindrance(source, registry, name, machine, wish, lacks))
         if (instead := next(fits, None)) is None:
-            if wish.goal == "quality":
-                why = "quantizations change the weights, and quality is the goal: take a smaller one, or leave --goal quality out"
-            else:
-                why = "no quantization of it fits and can run here: take a smaller one"
-            raise ValueError(f"{source.name} unquantized {too_much}; {why}")
-        found.techniques, found.instead = [instead], f"unquantized it {too_much}"
+            raise ValueError(f"{source.name} unquantized {too_much}; {too_large_anyhow(source, registry, machine, wish, lacks)}")
+        found.techniques, found.instead, found.is_near = [instead], f"unquantized it {too_much}", False
     if wish.techniques:
         return named(found, source, registry, machine, wish, lacks)
     taken: set[str] = set()
@@ -162,17 +165,54 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     return shortened(found, source, registry, machine, wish)
 
 
-def side_by_side(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
-    """The draft of several GGUF files, each measured by llama.cpp as it is."""
+def too_large_anyhow(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> str:
+    """Why no quantization is a baseline in the place of a model that does not fit, and what to do."""
+    if wish.goal == "quality":
+        return "quantizations change the weights, and quality is the goal: take a smaller one, or leave --goal quality out"
+    able = [name for name in INSTEAD if name in registry and not unsuitable(source, registry[name], name, wish) and not lacks(name)]
+    if source.model is None or not able:
+        return "no quantization of it can run here: take a smaller one"
+    needs = {name: memory(source, registry, name, machine, wish) for name in able}
+    least = min(able, key=lambda name: needs[name])
+    return f"the least that a quantization of it needs is about {amounts.size(needs[least])} ({least}): take a smaller one"
+
+
+def one_of(files: Sequence[Source], registry: Mapping, machine: Machine, wish: Wish) -> Source:
+    """GGUF files of one model, the largest first, as that model: the first one that fits, in the forms that the others are."""
+    own = next((one for one in files if not misfit(one, registry, AS_IT_IS, machine, wish)), files[-1])
+    return replace(own, form=own.name, forms={one.name: form(one, registry, one is own) for one in files})
+
+
+def form(one: Source, registry: Mapping, is_own: bool) -> dict:
+    """The technique that takes a GGUF file as it is: as `gguf_original` does, but for another file than the model's own."""
+    path = str(one.entry["gguf"])
+    entry = {**registry[AS_IT_IS], "label": path.rpartition("/")[2], "summary": "llama.cpp with this GGUF file as it is."}
+    size = one.model.gguf_bytes if one.model else 0
+    return entry if is_own else {**entry, "transform": {**entry["transform"], "file": path, "files": {path: (size, "")}}}
+
+
+def as_they_are(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
+    """The draft of several GGUF files, each measured by llama.cpp as it is: the forms of one model beside each other, or several models."""
     if wish.techniques or wish.all:
         raise ValueError("several files are measured as they are; for other techniques name one of them")
     if why := lacks(AS_IT_IS):
         raise ValueError(f"llama.cpp measures GGUF files, and here it {why}")
-    for one in source.files:
-        if too_much := misfit(one, registry, AS_IT_IS, machine, wish):
-            raise ValueError(f"{one.name} {too_much}; take it out of the folder")
-    found = Draft([AS_IT_IS], batch=wish.batch, instead="each file is measured as it is")
-    return shortened(found, source, registry, machine, wish)
+    if not source.forms:
+        for one in source.files:
+            if too_much := misfit(one, registry, AS_IT_IS, machine, wish):
+                raise ValueError(f"{one.name} {too_much}; take it out of the folder")
+        found = Draft([AS_IT_IS], batch=wish.batch, instead="each file is measured as it is, being of another model", is_near=False)
+        return shortened(found, source, registry, machine, wish)
+    known = {**registry, **source.forms}
+    why = {name: misfit(source, known, name, machine, wish) for name in source.forms}
+    if why[source.form]:
+        raise ValueError(f"{source.form} {why[source.form]}, and it is the smallest of these files")
+    others = [name for name in source.forms if name != source.form and not why[name]]
+    largest = "the largest file" if source.form == next(iter(source.forms)) else "the largest file that fits"
+    found = Draft([source.form, *others], batch=wish.batch, instead=f"{largest}, against which the others are held")
+    found.left_out = {name: reason for name, reason in why.items() if reason}
+    found.is_near = not misfit(source, registry, "baseline", machine, wish)
+    return shortened(found, source, known, machine, wish)
 
 
 def named(found: Draft, source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks: Callable[[str], str]) -> Draft:
@@ -185,7 +225,7 @@ def named(found: Draft, source: Source, registry: Mapping, machine: Machine, wis
         if why := hindrance(source, registry, name, machine, wish, lacks):
             raise ValueError(f"--techniques {name}: {why}")
         found.techniques.append(name)
-    found.seconds = takes_s(found, source, registry, machine, _environments(found.techniques, registry, machine))
+    found.seconds = takes_s(found, source, registry, machine)
     return found
 
 
@@ -224,16 +264,19 @@ def is_of_a_gguf(entry: Mapping) -> bool:
 
 def misfit(source: Source, registry: Mapping, name: str, machine: Machine, wish: Wish) -> str:
     """Why a technique does not fit into the memory, by estimate; empty where it does, or where nothing is known of the model."""
+    return too_large(memory(source, registry, name, machine, wish), wish.vram or machine.room)
+
+
+def memory(source: Source, registry: Mapping, name: str, machine: Machine, wish: Wish) -> float:
+    """Bytes that a technique needs, by estimate; 0 where nothing is known of the model."""
     if source.model is None:
-        return ""
-    room = wish.vram or machine.room
-    needs = estimates.memory(source.model, work(source, registry, name, Draft([name], batch=wish.batch)), machine.is_gpu)
-    return too_large(needs, room)
+        return 0.0
+    return estimates.memory(source.model, work(source, registry, name, Draft([name], batch=wish.batch)), machine.is_gpu)
 
 
 def too_large(needs: float, room: float) -> str:
     """That something needs more bytes than there are; empty where it does not."""
-    return f"needs about {amounts.size(needs)}, and there are {amounts.size(room)} for it" if needs > room else ""
+    return f"{NEEDS} {amounts.size(needs)}, and there are {amounts.size(room)} for it" if needs > room else ""
 
 
 def work(source: Source, registry: Mapping, name: str, draft: Draft) -> Work:
@@ -268,31 +311,29 @@ def most_tokens(source: Source) -> int:
 
 def shortened(draft: Draft, source: Source, registry: Mapping, machine: Machine, wish: Wish) -> Draft:
     """The draft with what fits into the minutes wished for: shorter replies first, then fewer techniques, the last first."""
-    environments = _environments(draft.techniques, registry, machine)
     for draft.replies, new_tokens in SHORTER:
         draft.new_tokens = min(new_tokens, most_tokens(source))
-        draft.seconds = takes_s(draft, source, registry, machine, environments)
+        draft.seconds = takes_s(draft, source, registry, machine)
         if not wish.minutes or not draft.seconds or draft.seconds <= 60 * wish.minutes:
             return draft
     while len(draft.techniques) > 2 and draft.seconds > 60 * wish.minutes:
         draft.leave_out_last(draft.techniques, wish)
-        draft.seconds = takes_s(draft, source, registry, machine, _environments(draft.techniques, registry, machine))
+        draft.seconds = takes_s(draft, source, registry, machine)
     return draft
 
 
-def takes_s(draft: Draft, source: Source, registry: Mapping, machine: Machine, environments: Sequence[str]) -> float:
+def takes_s(draft: Draft, source: Source, registry: Mapping, machine: Machine) -> float:
     """Seconds that a draft takes; 0 where nothing is known of the model."""
     known = [(one, one.model) for one in source.models if one.model]
     cells = [(model, work(one, registry, name, draft)) for one, model in known for name in draft.techniques]
-    return estimates.study(cells, [model for _, model in known], environments, machine).seconds if known else 0.0
+    used = environments(draft.techniques, registry, machine) | {"transformers", "report", "evaluation"}
+    return estimates.study(cells, [model for _, model in known], used, machine).seconds if known else 0.0
 
 
-def _environments(techniques: Sequence[str], registry: Mapping, machine: Machine) -> list[str]:
-    used = {"transformers", "report", "evaluation"}
-    for name in techniques:
-        env = registry[name]["env"]
-        used.add(env if isinstance(env, str) else env["cuda" if machine.is_gpu else "cpu"])
-    return sorted(used)
+def environments(techniques: Iterable[str], registry: Mapping, machine: Machine) -> set[str]:
+    """The environments of techniques on a machine's device."""
+    named = [registry[name]["env"] for name in techniques]
+    return {env if isinstance(env, str) else env["cuda" if machine.is_gpu else "cpu"] for env in named}
 
 
 # The text
@@ -326,7 +367,9 @@ def plain(name: str) -> str:
 def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: str) -> str:
     """The study as YAML, with comments; `schema` is the path of its schema for editors."""
     language = "ja" if "ja" in source.languages else "en"
-    lines = head(source, wish, schema, f"Speed-up techniques for {source.name}")
+    title = f"Which GGUF file of {source.name} to take" if source.forms else f"Speed-up techniques for {source.name}"
+    registry = {**registry, **source.forms}
+    lines = [*head(source, wish, schema, title), *own_techniques(source)]
     lines += [
         "experiments:",
         f"  {workload.DEFAULT}:",
@@ -335,7 +378,7 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
         "    techniques:",
     ]
     lines += [*listed(draft.techniques, registry), *left_out(draft)]
-    nearest = "" if source.files else "the nearest to the model that fits: "
+    nearest = "" if source.files or source.forms else "the nearest to the model that fits: "
     lines += [f"    # Baseline: {nearest}{one_line(draft.instead)}."] if draft.instead else []
     lines += [f"    baseline: {draft.techniques[0]}", f"    dtype: {source.dtype}"]
     if source.is_random:
@@ -354,16 +397,28 @@ def text(source: Source, draft: Draft, registry: Mapping, wish: Wish, schema: st
     lines += ["    # Replies that are made at a time.", f"    batch_size: {draft.batch}"] if draft.batch > 1 else []
     if source.is_random:
         return "\n".join([*lines, "    # The quality of random weights means nothing.", "    evaluate: false"]) + "\n"
-    away = "" if draft.instead else " the distance to the unmodified model over it,"
+    away = " the distance to the unmodified model over it," if draft.is_near else ""
     lines += [
         f"    # Bits per byte of this text,{away} and which of four continuations is the real one.",
         "    evaluate:",
         f"      text: studies/texts/{'japanese' if language == 'ja' else 'english'}.txt",
         f"      max_bytes: {TEXT_BYTES}",
-        f"      positions: {0 if draft.instead else POSITIONS}",
+        f"      positions: {POSITIONS if draft.is_near else 0}",
         f"      tasks: [{{task: cloze, limit: {ITEMS}}}]",
     ]
     return "\n".join(lines) + "\n"
+
+
+def own_techniques(source: Source) -> list[str]:
+    """The techniques of a study that are GGUF files of its model."""
+    if not source.forms:
+        return []
+    lines = ["# Each GGUF file as it is, by llama.cpp.", "techniques:"]
+    for name, entry in source.forms.items():
+        written = {key: entry[key] for key in ("label", "family", "summary", "engine", "env", "transform")}
+        written["transform"] = {key: value for key, value in entry["transform"].items() if key != "files"}
+        lines += [f"  {plain(name)}:", *(f"    {key}: {quoted(value)}" for key, value in written.items())]
+    return lines
 
 
 def listed(techniques: Sequence[str], registry: Mapping) -> list[str]:

@@ -162,7 +162,8 @@ def weight_bytes(model: Model, work: Work) -> float:
     method, layers = transform.get("method"), model.parameters - model.embedding
     if method == "gguf":
         if transform["type"] == "original":
-            return model.gguf_bytes or model.parameters * GGUF_BYTES["q4_k_m"]
+            own = sum(size for size, _ in transform.get("files", {}).values())
+            return own or model.gguf_bytes or model.parameters * GGUF_BYTES["q4_k_m"]
         return model.parameters * GGUF_BYTES.get(transform["type"], 0.7)
     if method == "prune":
         kept = 1 - transform["share"]
@@ -336,6 +337,13 @@ def making_s(model: Model, work: Work, machine: Machine) -> float:
     return JOB_S + start + written + learning
 
 
+def between_bytes(model: Model, work: Work) -> float:
+    """Bytes that lie on the disk while a checkpoint is made, and not after: llama.cpp quantizes from a whole GGUF file."""
+    transform = work.transform or {}
+    is_quantized = transform.get("method") == "gguf" and transform["type"] not in ("original", "f32", "f16", "bf16")
+    return model.parameters * model.item if is_quantized else 0.0
+
+
 def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of a cell's quality."""
     if not work.scored_tokens and not work.requests:
@@ -389,7 +397,7 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
         found.disk += model.download + model.written
         found.first_s += preparing_s(model)
     found.first_s += PROBE_S if cells else 0
-    later, is_first = 0.0, True
+    later, is_first, between = 0.0, True, 0.0
     for model, work in cells:
         needs = held(model, work, machine)
         if needs > found.peak:
@@ -403,6 +411,8 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
         is_first = False
         if work.transform and work.transform.get("type") != "original":
             found.disk += weight_bytes(model, work)
+            between = max(between, between_bytes(model, work))
+    found.disk += between
     found.seconds = found.first_s + later + (REPORT_S if cells else 0)
     return found
 
@@ -449,8 +459,8 @@ def sure(found: Estimate, machine: Machine) -> str:
     return ", ".join(told)
 
 
-def lines(found: Estimate, machine: Machine) -> list[str]:
-    """An estimate in words, a line for each thing."""
+def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str]:
+    """An estimate in words, a line for each thing; `free` are the bytes of this machine's disk that are."""
     sheet = of_name(machine.name)
     taken = f"a GPU that reads {sheet.reads / GB:.0f} GB/s"
     if machine.is_here:
@@ -463,7 +473,9 @@ def lines(found: Estimate, machine: Machine) -> list[str]:
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
     download = f"about {size(found.download)}" if found.download else "nothing"
     told.append(f"download  {download}{made if found.environments else ''}")
-    told.append(f"disk      about {size(found.disk)}")
+    room = f", of {size(free)} that are free here" if machine.is_here and math.isfinite(free) else ""
+    lacking = ": too little, so free some first" if room and found.disk > free else ""
+    told.append(f"disk      about {size(found.disk)}{room}{lacking}" if found.disk >= 1e6 else "disk      next to nothing")
     where = f", of {size(machine.memory)} of {'the GPU' if machine.is_gpu else 'the machine'}" if machine.is_here else " of the GPU"
     told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}){where}")
     if found.not_fitting:

@@ -1,6 +1,7 @@
 """What a planned study will take on this machine: reads what estimates.py needs to know of models, machine and results."""
 
 import math
+import shutil
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ def said(grid) -> list[str]:
         return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
     what = "what is left" if found.cells < len(grid.cells) and not unknown else "what it will take"
-    lines = estimates.lines(found, machine)
+    lines = estimates.lines(found, machine, shutil.disk_usage(Path.cwd()).free)
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
     return [f"speedgrid: {what}, by estimate: {cells} ({estimates.sure(found, machine)})", *(f"  {line}" for line in lines)]

@@ -45,6 +45,17 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
     return found
 
 
+def techniques(registry: Mapping, roots: Sequence[Path], where: str) -> dict:
+    """A registry with the paths of its transforms resolved as those of a study: `file` is a GGUF file of the user's, beside which `files`
+    says what lies there. Raises StudyError."""
+    found = dict(registry)
+    for name, entry in registry.items():
+        if path := entry.get("transform", {}).get("file"):
+            there = _gguf(path, roots, f"{where}: techniques.{name}.transform.file")
+            found[name] = {**entry, "transform": {**entry["transform"], "file": there["gguf"], "files": there["files"]}}
+    return found
+
+
 def _resolved(text: str, roots: Sequence[Path], at: str) -> str:
     """Where a path of a study leads. Raises StudyError."""
     real = Path(os.path.realpath(place(text, roots, at)))

@@ -60,7 +60,9 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
             raise ValueError(f"--techniques {name}: {why[name]}")
     able = [name for name in wanted if not why[name]]
     if not able:
-        raise ValueError(f"no way to train {source.name} runs here and fits: {wanted[0]} {why[wanted[0]]}")
+        needs = {name: _needs(found, source, registry, name, machine) for name in wanted if why[name].startswith(drafts.NEEDS)}
+        nearest = min(needs, key=lambda name: needs[name]) if needs else wanted[0]
+        raise ValueError(f"no way to train {source.name} runs here and fits; the nearest to it is {nearest}, which {why[nearest]}")
     # The baseline is the first of all that can be measured.
     found.techniques = [name for name in able if name == able[0] or not wish.techniques or name in wish.techniques]
     if not wish.techniques:
@@ -111,11 +113,14 @@ def _hindrance(
         return problem
     if why := lacks(name):
         return why
+    return drafts.too_large(_needs(found, source, registry, name, machine), wish.vram or machine.room)
+
+
+def _needs(found: StepDraft, source: Source, registry: Mapping, name: str, machine: Machine) -> float:
+    """Bytes that a technique needs, by estimate; 0 where nothing is known of the model."""
     if source.model is None:
-        return ""
-    room = wish.vram or machine.room
-    needs = estimates.held(source.model, work(found, registry, name, TRAIN), replace(machine, memory=float("inf")))
-    return drafts.too_large(needs, room)
+        return 0.0
+    return estimates.held(source.model, work(found, registry, name, TRAIN), replace(machine, memory=float("inf")))
 
 
 def _experiment(found: StepDraft, kind: str) -> dict:
@@ -164,7 +169,8 @@ def _takes_s(found: StepDraft, model: Model | None, registry: Mapping, machine: 
         return 0.0
     cells = [(model, work(found, registry, name, TRAIN)) for name in found.techniques]
     cells += [(model, work(found, registry, name, PASSES)) for name in found.passes]
-    return estimates.study(cells, [model], {registry[work.technique]["env"] for _, work in cells} | {"report"}, machine).seconds
+    used = drafts.environments((work.technique for _, work in cells), registry, machine) | {"report"}
+    return estimates.study(cells, [model], used, machine).seconds
 
 
 def text(source: Source, found: StepDraft, registry: Mapping, wish: Wish, schema: str) -> str:

@@ -14,6 +14,8 @@ from speedgrid import commands, planning, readiness, stats, workload
 from speedgrid.report import recipes
 from test_doctor import H200, LAPTOP
 
+import studies
+
 ENVS = frozenset(path.stem for path in (planning.ROOT / "envs").glob("*.yaml"))
 REGISTRY = planning.read_registry()
 
@@ -82,6 +84,20 @@ def test_the_list_has_every_technique_once_with_its_state_and_counts_them():
     )
     ready = [line.split() for line in list_techniques.of_techniques(REGISTRY, facts, only_ready=True) if line.startswith("  ")]
     assert [row[0] for row in ready] == [row[0] for row in rows if row[1] == "ready"]
+
+
+def test_cells_are_listed_as_a_run_takes_them(tmp_path, monkeypatch):
+    """`run --list` had the rules of the workflow, of which nobody runs one."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(studies.small()))
+    lines = list(list_techniques.of_cells(str(path)))
+    named = [line.split()[0] for line in lines if line.startswith("  ")]
+    cells = planning.read_grid(path).cells
+    assert named == [*(cell.measures[0] for cell in cells), "all", "prepare", "report_so_far"]
+    assert f"run --study mine.yaml -- {named[0]} makes one" in lines[-1]
+    rules = "\n".join(path.read_text() for path in [studies.ROOT / "Snakefile", *(studies.ROOT / "rules").glob("*.smk")])
+    assert all(f"rule {target}:" in rules for target in list_techniques.TARGETS)
 
 
 def test_studies_are_listed_as_the_option_takes_them_and_one_that_is_broken_is_named(tmp_path, monkeypatch):

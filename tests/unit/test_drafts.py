@@ -81,9 +81,14 @@ def test_where_the_model_does_not_fit_the_nearest_to_it_that_does_is_the_baselin
     assert any(cell.has_reference for cell in cells) == (baseline == "baseline")
 
 
-def test_a_model_of_which_nothing_fits_is_refused():
-    with pytest.raises(ValueError, match=r"unquantized needs about 16.* GB, and there are 2\.0 GB for it; no quantization of it fits"):
+def test_a_model_of_which_nothing_fits_is_refused_with_the_least_that_it_needs():
+    """It named what the model needs as it is alone, so that nobody knew how far off a card was."""
+    said = r"unquantized needs about 16.* GB, and there are 2\.0 GB for it; the least that .* needs is about (\S+) GB \((\w+)\)"
+    with pytest.raises(ValueError, match=said) as refused:
         drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=2e9), everything)
+    least, name = re.search(said, str(refused.value)).groups()
+    made = drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=1.02e9 * float(least)), everything)
+    assert made.techniques[0] == name
 
 
 def test_a_batch_is_in_the_study_and_in_its_memory(tmp_path):

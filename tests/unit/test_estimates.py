@@ -91,6 +91,7 @@ def test_what_is_made_already_is_not_made_again_and_what_is_measured_is_not_coun
     assert fresh.environments == ["report", "transformers"]
     assert made.environments == []
     assert made.disk == made.download == 0
+    assert "disk      next to nothing" in estimates.lines(made, TWO_CORES, 1e9)
     assert made.first_s < made.seconds < fresh.seconds
     assert estimates.study([], [], [], H200).seconds == 0
 
@@ -102,6 +103,20 @@ def test_what_does_not_fit_is_named_and_takes_no_time():
     assert [name for name, _ in found.not_fitting] == ["baseline"]
     assert found.seconds < estimates.study(cells, [], [], H200).seconds + 600
     assert any("will likely not fit: baseline (16." in line for line in estimates.lines(found, small))
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_starts():
+    """Whole weights lie there while llama.cpp quantizes from them; the run ended in the middle for want of room."""
+    model = shape("llama-3.1-8b")
+    found = estimates.study([(model, work("gguf_q4_k_m"))], [], [], H200)
+    assert found.disk == pytest.approx(estimates.weight_bytes(model, work("gguf_q4_k_m")) + 16.06e9, rel=0.01)
+    assert estimates.study([(model, work("gguf_f16"))], [], [], H200).disk == pytest.approx(16.06e9, rel=0.01)
+    told = [next(line for line in estimates.lines(found, H200, free) if "disk" in line) for free in (100e9, 10e9, float("inf"))]
+    assert told == [
+        "disk      about 21.0 GB, of 100.0 GB that are free here",
+        "disk      about 21.0 GB, of 10.0 GB that are free here: too little, so free some first",
+        "disk      about 21.0 GB",
+    ]
 
 
 def test_a_checkpoint_that_is_trained_takes_the_time_of_its_tokens():

@@ -1,10 +1,14 @@
 """Models that come as a GGUF file: what a study may say, what is refused, and how the file is brought."""
 
 import json
+import re
+import struct
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+import test_gguf_header as gguf_head
 import yaml
 from speedgrid import cell, gguf_origin, lock, planning
 from speedgrid.outcomes import ModelError, Unsupported
@@ -199,3 +203,70 @@ def test_the_original_file_is_used_without_a_copy_wherever_the_working_folder_go
 def test_a_model_that_came_otherwise_has_no_file_to_use_as_it_is(tmp_path):
     with pytest.raises(Unsupported, match="did not come as a GGUF file"):
         gguf.take_original(tmp_path, tmp_path / "target")
+
+
+# A further GGUF file of a model, as a technique of a study.
+
+FORM = {"label": "In 4 bits", "family": "quantization", "summary": "As it is.", "engine": "llamacpp", "env": "llamacpp"}
+SIZES = {"num_hidden_layers": 2, "hidden_size": 64, "vocab_size": 100}
+
+
+def with_form(folder: Path, file: str, kind: str = "original") -> Path:
+    path = study(folder, PACKAGE, "four")
+    content = yaml.safe_load(path.read_text())
+    content["techniques"] = {"four": {**FORM, "transform": {"method": "gguf", "type": kind, "file": file}}}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_what_lies_at_the_path_of_a_form_is_told_to_its_job(tmp_path):
+    """Another file at the same path is measured anew."""
+    file = tmp_path / "four.gguf"
+
+    def transform() -> dict:
+        return next(one.transform for one in planning.read_grid(with_form(tmp_path, str(file))).cells if one.technique == "four")
+
+    file.write_bytes(b"GGUF one")
+    before = transform()
+    assert before["file"] == str(file)
+    file.write_bytes(b"GGUF two")
+    assert transform()["files"] != before["files"]
+
+
+def test_a_form_that_is_not_there_or_has_no_place_is_refused(tmp_path):
+    said = refusal(with_form(tmp_path, "no/such.gguf"))
+    assert said.endswith("techniques.four.transform.file: no such file: no/such.gguf")
+    (tmp_path / "four.gguf").write_bytes(b"GGUF")
+    assert "`file` in `transform` goes with `type: original` alone" in refusal(with_form(tmp_path, str(tmp_path / "four.gguf"), "q8_0"))
+
+
+def head_of(layers: int = 2, vocabulary: int = 100) -> bytes:
+    number = partial(struct.pack, "<I")
+    fields = {"general.architecture": (8, gguf_head.text("llama")), "llama.block_count": (4, number(layers))}
+    return gguf_head.file_of(fields | {"llama.embedding_length": (4, number(64))}, {"token_embd.weight": ((64, vocabulary), 8)})
+
+
+def test_a_form_stands_for_the_model_without_a_copy(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SIZES))
+    (tmp_path / "four.gguf").write_bytes(head_of())
+    target = tmp_path / "target"
+    target.mkdir()
+    gguf.take_original(tmp_path, target, str(tmp_path / "four.gguf"))
+    assert (target / "model.gguf").resolve() == tmp_path / "four.gguf"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (head_of(layers=3), "four.gguf is of another model: its block count is 3, and that of the study's model is 2"),
+        (head_of(vocabulary=101), "four.gguf is of another model: its vocabulary is 101, and that of the study's model is 100"),
+        (head_of()[:60], "four.gguf is damaged, or no GGUF file of a language model: it is cut short"),
+        (gguf_head.WHOLE, "four.gguf is damaged, or no GGUF file of a language model: 'llama.embedding_length'"),
+    ],
+)
+def test_a_file_of_another_model_is_no_form_of_it(tmp_path, content, why):
+    """Its tokens would be other ones, and its quality that of noise."""
+    (tmp_path / "config.json").write_text(json.dumps(SIZES))
+    (tmp_path / "four.gguf").write_bytes(content)
+    with pytest.raises(Unsupported, match=re.escape(why)):
+        gguf.take_original(tmp_path, tmp_path / "target", str(tmp_path / "four.gguf"))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import struct
 from functools import partial
@@ -333,7 +334,7 @@ def test_ways_to_train_a_model_that_fit_a_card(here, capsys):
     assert "lora" in experiment["baseline"], "64 GB of weights, gradients and states do not fit"
     assert experiment["batch_size"] == 2
     assert f"baseline  {experiment['baseline']}: finetune_full needs about" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"no way to train llama-3\.1-70b-shape-training runs here and fits: finetune_full needs about"):
+    with pytest.raises(ValueError, match=r"70b-shape-training runs here and fits; the nearest to it is finetune_qlora\w+, which needs"):
         new(told("--shape", "llama-3.1-70b", "--workload", "train", "--gpu", "RTX 4090", "--vram", "24"))
     with pytest.raises(StudyError, match="--goal chooses among techniques for replies"):
         new(told("--shape", "gpt2", "--workload", "train", "--goal", "memory"))
@@ -361,10 +362,10 @@ def test_every_study_of_training_can_be_planned(here, shape, more):
 GGUF_WEIGHTS = 256 * 5000
 
 
-def gguf(size: float) -> bytes:
+def gguf(size: float, layers: int = 2) -> bytes:
     """A GGUF file of so many bytes and GGUF_WEIGHTS weights."""
     kind, number = "llama", partial(struct.pack, "<I")
-    sizes = {"block_count": 2, "attention.head_count": 4, "attention.head_count_kv": 2, "embedding_length": 256}
+    sizes = {"block_count": layers, "attention.head_count": 4, "attention.head_count_kv": 2, "embedding_length": 256}
     fields = {"general.architecture": (8, gguf_head.text(kind))} | {f"{kind}.{name}": (4, number(size)) for name, size in sizes.items()}
     return gguf_head.file_of(fields, {"token_embd.weight": ((256, 1000), 1), "blk.0.ffn.weight": ((256, 4000), 1)}) + b"\0" * int(size)
 
@@ -417,17 +418,25 @@ def test_several_gguf_files_in_a_folder_are_measured_side_by_side(here, tmp_path
         (folder / f"{name}.gguf").write_bytes(gguf(share * GGUF_WEIGHTS))
     new(told("My files"))
     study = planning.read_study("studies/my-files.yaml")[0]
-    assert {name: model["gguf"] for name, model in study["models"].items()} == {
-        "it.q4_k_m": "My files/It.Q4_K_M.gguf",
-        "it.q8_0": "My files/It.Q8_0.gguf",
-    }
+    assert {name: model["gguf"] for name, model in study["models"].items()} == {"my-files": "My files/It.Q8_0.gguf"}
     experiment = study["experiments"]["generate"]
-    assert (experiment["models"], experiment["techniques"]) == (["it.q4_k_m", "it.q8_0"], ["gguf_original"])
-    assert experiment["baseline"] == "gguf_original"
-    assert experiment["evaluate"]["positions"] == 0
+    assert experiment["techniques"] == ["it.q8_0", "it.q4_k_m"], "the largest one first, which the others are held against"
+    assert experiment["baseline"] == "it.q8_0"
+    assert experiment["evaluate"]["positions"] > 0
+    cells = {cell.technique: cell for cell in planning.read_grid("studies/my-files.yaml").cells}
+    assert cells["it.q4_k_m"].transform["file"] == "My files/It.Q4_K_M.gguf"
+    assert [size for size, _ in cells["it.q4_k_m"].transform["files"].values()] == [(folder / "It.Q4_K_M.gguf").stat().st_size]
     said = capsys.readouterr().out
     assert "the 2 GGUF files in My files, side by side" in said
     assert "2 cells" in said
+    # One that does not fit is left out, and the next one is what the others are held against.
+    (folder / "It.F16.gguf").write_bytes(gguf(2 * GGUF_WEIGHTS))
+    os.truncate(folder / "It.F16.gguf", 40_000_000_000)
+    new(told("My files", "--vram", "20", "--force"))
+    experiment = planning.read_study("studies/my-files.yaml")[0]["experiments"]["generate"]
+    assert experiment["techniques"] == ["it.q8_0", "it.q4_k_m"]
+    assert "left out  it.f16: needs about 40" in capsys.readouterr().out
+    (folder / "It.F16.gguf").unlink()
     with pytest.raises(ValueError, match="several files are measured as they are; for other techniques name one of them"):
         new(told("My files", "--techniques", "gguf_q8_0", "--force"))
     with pytest.raises(StudyError, match="training starts from one model; name one of the files"):
@@ -436,6 +445,19 @@ def test_several_gguf_files_in_a_folder_are_measured_side_by_side(here, tmp_path
     (folder / "It.Q8_0.gguf").unlink()
     new(told("My files"))
     assert planning.read_study("studies/it.q4_k_m.yaml")[0]["models"]["it.q4_k_m"]["gguf"] == "My files/It.Q4_K_M.gguf"
+
+
+def test_gguf_files_of_several_models_are_each_a_model(here, tmp_path, capsys):
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for name, layers in (("small", 2), ("large", 3)):
+        (folder / f"{name}.gguf").write_bytes(gguf(GGUF_WEIGHTS, layers))
+    new(told("zoo"))
+    study = planning.read_study("studies/zoo.yaml")[0]
+    assert {name: model["gguf"] for name, model in study["models"].items()} == {"small": "zoo/small.gguf", "large": "zoo/large.gguf"}
+    assert study["experiments"]["generate"]["techniques"] == ["gguf_original"]
+    assert study["experiments"]["generate"]["evaluate"]["positions"] == 0
+    assert "each file is measured as it is, being of another model" in capsys.readouterr().out
 
 
 def test_a_name_that_is_neither_here_nor_at_the_hub_says_both(here, monkeypatch):

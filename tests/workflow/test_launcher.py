@@ -302,6 +302,7 @@ def test_what_is_no_study_or_has_its_option_is_left_to_snakemake(launcher, monke
 
 def test_a_study_that_is_not_there_or_not_a_file(clone):
     is_one_line(speedgrid(clone, "run", "--study", "nowhere/x.yaml"), "nowhere/x.yaml", "there is no such file")
+    is_one_line(speedgrid(clone, "run", "--study", "s3"), "--study s3: there is no such file; the nearest is studies/s3.yaml")
     is_one_line(speedgrid(clone, "run", "--study", "locks"), "--study locks: is not a file")
 
 

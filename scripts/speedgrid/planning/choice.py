@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import estimates, foreseen, records, selection
+from speedgrid import amounts, estimates, foreseen, records, selection
 from speedgrid.planning.grid import Grid
 from speedgrid.snakemake_seam import Run
 from speedgrid.study import StudyError
@@ -66,11 +66,11 @@ def _beyond(grid: Grid, minutes: float) -> dict[str, str]:
     if candidates and not chosen:
         first = selection.choose(candidates, math.inf)[0]
         seconds = math.ceil(estimates.FIXED_S + selection.adds(first, set()))
-        least = f"{seconds} s" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
+        least = f"{seconds} s" if seconds < 120 else amounts.minutes(math.ceil(seconds / 60))
         alone = first.name.removeprefix("results/")
         raise StudyError(f"--minutes {minutes:g} is too little: {alone} alone takes some {least}, by estimate")
     kept = {one.name for one in chosen}
-    found = {one.name: f"does not fit into {minutes:g} minutes, by estimate" for one in candidates if one.name not in kept}
+    found = {one.name: f"does not fit into {amounts.minutes(minutes)}, by estimate" for one in candidates if one.name not in kept}
     return found | {cell.folder: "how long it takes cannot be estimated, so that --minutes leaves it out" for cell in left.unknown}
 
 

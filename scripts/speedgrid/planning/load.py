@@ -28,7 +28,7 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     if has_environments:
         registry = environments.note_what_lacks(registry, environments.files())
     roots = _roots()
-    found = inputs.resolve(study, roots, where)
+    found, registry = inputs.resolve(study, roots, where), inputs.techniques(registry, roots, where)
     grid = Grid(found, registry, where, has_gpu(), workflow, study, _further(), uses_environments=has_environments)
     techniques.check_cells(grid.cells, found, registry, where)
     if without := choice.left_out(grid, workflow):

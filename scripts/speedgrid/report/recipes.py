@@ -4,6 +4,7 @@ They follow, option by option, what the engine and the transform of that techniq
 nothing here; a new option or engine is written here too, and tests/unit/test_recipes.py says which is missing.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -297,8 +298,8 @@ def _llamacpp(technique: Technique) -> list[str]:
     lines = ["# In a shell, in a build of llama.cpp"]
     model, file = "MODEL", "model.gguf"
     if kind == "original":
-        file = "MODEL.gguf"
-        lines.append(f"# {file} is the file that the model came as")
+        file = shlex.quote(technique.transform.get("file", "MODEL.gguf"))
+        lines += [] if "file" in technique.transform else [f"# {file} is the file that the model came as"]
     elif technique.made_by:
         lines.append(f"# MODEL is the checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{technique.made_by}/")
     else:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import checkpoints, files, gguf_origin, loading, raised
+from speedgrid import checkpoints, files, gguf_header, gguf_origin, loading, raised
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import SAYS_NO, Fault, OutOfMemory, Unsupported
 from speedgrid.progress import logged
@@ -37,9 +37,16 @@ SETTINGS = {
         "type": {
             "description": "llama.cpp's name of the format of weights, in small letters; `original` is the GGUF file that a model came as.",
             "enum": [*TYPES, ORIGINAL],
-        }
+        },
+        "file": {
+            "description": "The path of another GGUF file of the model, such as one in fewer bits, which `original` then is.",
+            "type": "string",
+            "minLength": 1,
+        },
     },
 }
+# What a GGUF file says of a model, after the name of its kind, and the keys of transformers for the same.
+SIZES = {"block_count": ("num_hidden_layers", "n_layer"), "embedding_length": ("hidden_size", "n_embd")}
 # The byte-level BPE of GPT-2, as the package tokenizers writes it: the text is cut by GPT-2's pattern and nothing else.
 GPT2_PRE_TOKENIZER = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 # Settings that llama.cpp has one value of for all models of a family, which neither its converter nor its graphs ask config.json for.
@@ -109,6 +116,10 @@ converter.main()
 """
 
 
+def problem(settings: Mapping, dtype: str) -> str:
+    return "`file` in `transform` goes with `type: original` alone" if "file" in settings and settings["type"] != ORIGINAL else ""
+
+
 def make(task: Task) -> dict:
     """Write model.gguf, with the tokenizer and configuration of the source beside it.
 
@@ -117,7 +128,7 @@ def make(task: Task) -> dict:
     """
     kind = task.settings["type"]
     if kind == ORIGINAL:
-        take_original(task.source, task.target)
+        take_original(task.source, task.target, task.settings.get("file"))
         return {"calibration_tokens": 0}
     llama_cpp = bindings()
     file_type(llama_cpp, kind)
@@ -193,9 +204,12 @@ def _refuse_layers(told: Mapping, kind: str) -> None:
         raise Unsupported(f"llama.cpp leaves one layer in {every} of a {kind} without positions, and `no_rope_layers` says otherwise")
 
 
-def take_original(source: Path, target: Path) -> None:
-    """Let the GGUF file that a model came as stand for model.gguf, without a copy. Raises Unsupported for a model that came otherwise."""
-    file = gguf_origin.original(source)
+def take_original(source: Path, target: Path, told: str | None = None) -> None:
+    """Let the GGUF file that a model came as, or the one that is `told`, stand for model.gguf, without a copy. Raises Unsupported for a
+    model that came otherwise, and for a file of another one."""
+    file = Path(told) if told else gguf_origin.original(source)
+    if told:
+        require_same_model(Path(told), files.json_object(source / "config.json"))
     if file is None:
         raise Unsupported("the model did not come as a GGUF file, so that there is none to use as it is; take gguf_q4_k_m or another type")
     file, place = file.resolve(), target.resolve()
@@ -203,6 +217,24 @@ def take_original(source: Path, target: Path) -> None:
     inside = file.is_relative_to(Path.cwd()) and place.is_relative_to(Path.cwd())
     (target / WEIGHTS).symlink_to(os.path.relpath(file, place) if inside else file)
     copy_surroundings(source, target)
+
+
+def require_same_model(file: Path, config: Mapping) -> None:
+    """Raise Unsupported for a GGUF file that is damaged, or of another model than the configuration is: its tokens would be other ones."""
+    try:
+        head = gguf_header.read(file)
+        kind = head.fields["general.architecture"]
+        held = {name: int(str(head.fields[f"{kind}.{name}"])) for name in SIZES}
+        held["vocabulary"] = head.tensors["token_embd.weight"] // held["embedding_length"]
+    except (gguf_header.Damaged, KeyError, ValueError, ZeroDivisionError) as error:
+        raise Unsupported(f"{file.name} is damaged, or no GGUF file of a language model: {error}") from None
+    told = config.get("text_config") or config
+    wanted = {name: next((told[key] for key in keys if key in told), None) for name, keys in SIZES.items()}
+    wanted["vocabulary"] = told.get("vocab_size")
+    for name, number in wanted.items():
+        if number is not None and number != held[name]:
+            what = name.replace("_", " ")
+            raise Unsupported(f"{file.name} is of another model: its {what} is {held[name]:,}, and that of the study's model is {number:,}")
 
 
 def file_type(llama_cpp, kind: str) -> int:
