@@ -204,13 +204,13 @@ def as_they_are(source: Source, registry: Mapping, machine: Machine, wish: Wish,
         found = Draft([AS_IT_IS], batch=wish.batch, instead="each file is measured as it is, being of another model", is_near=False)
         return shortened(found, source, registry, machine, wish)
     known = {**registry, **source.forms}
-    why = {name: misfit(source, known, name, machine, wish) for name in source.forms}
-    if why[source.form]:
-        raise ValueError(f"{source.form} {why[source.form]}, and it is the smallest of these files")
-    others = [name for name in source.forms if name != source.form and not why[name]]
+    misfits = {name: misfit(source, known, name, machine, wish) for name in source.forms}
+    if misfits[source.form]:
+        raise ValueError(f"{source.form} {misfits[source.form]}, and it is the smallest of these files")
+    others = [name for name in source.forms if name != source.form and not misfits[name]]
     largest = "the largest file" if source.form == next(iter(source.forms)) else "the largest file that fits"
     found = Draft([source.form, *others], batch=wish.batch, instead=f"{largest}, against which the others are held")
-    found.left_out = {name: reason for name, reason in why.items() if reason}
+    found.left_out = {name: reason for name, reason in misfits.items() if reason}
     found.is_near = not misfit(source, registry, "baseline", machine, wish)
     return shortened(found, source, known, machine, wish)
 

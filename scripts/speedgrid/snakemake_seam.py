@@ -36,6 +36,10 @@ OUTPUT = "\nOutput:\n"
 PROFILES = " for setting default command line arguments.\n"
 
 
+# What of a command line runs jobs whose results are there.
+FORCES = re.compile(r"(--force(all|run)?(=|\Z)|-[npk]*[FfR])")
+
+
 class UntriedVersion(Exception):
     """A Snakemake that speedgrid may not work with, in one line."""
 
@@ -76,8 +80,10 @@ class Run:
 
     @property
     def is_forced(self) -> bool:
-        """Whether it runs jobs whose results are there, as far as Snakemake knows, which while it reads the rules it does not."""
-        return getattr(self._workflow, "dag_settings", None) is not None and is_forced(self._workflow)
+        """Whether it runs jobs whose results are there. While Snakemake reads the rules, its command line alone says so."""
+        if getattr(self._workflow, "dag_settings", None) is not None:
+            return is_forced(self._workflow)
+        return any(FORCES.match(word) for word in sys.argv[1:])
 
     @property
     def files_to_make(self) -> frozenset[str] | None:

@@ -68,8 +68,8 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
         f"import json, sys\nsys.path.insert(0, {str(studies.ROOT / 'scripts')!r})\n"
         "from speedgrid.snakemake_seam import Run\n"
         "run = Run(workflow)\n"
-        "assert (run.is_forced, run.files_to_make) == (False, None)\n"
-        "names = ('is_local', 'is_main', 'uses_environments', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
+        "assert run.files_to_make is None\n"
+        "names = ('is_forced', 'is_local', 'is_main', 'uses_environments', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
         "rule all:\n    output: 'told.json'\n"
         "    run: open(output[0], 'w').write(json.dumps(told))\n"
         "told = {name: str(getattr(run, name)) for name in names}\n"
@@ -86,6 +86,10 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
     assert told["uses_environments"] == "False"
     assert subprocess.run([*command, "--sdm", "conda"], cwd=tmp_path, capture_output=True).returncode == 0
     assert json.loads((tmp_path / "told").read_text())["uses_environments"] == "True", look_at("deployment_settings", "uses_environments")
+    assert told["is_forced"] == "False"
+    for forced in (["-F"], ["-nF"], ["--forceall"], ["-R", "all"], ["--forcerun", "all"]):
+        assert subprocess.run([*command, *forced], cwd=tmp_path, capture_output=True).returncode == 0
+        assert json.loads((tmp_path / "told").read_text())["is_forced"] == "True", forced
     (tmp_path / ".snakemake/locks/0.input.lock").touch()
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
     assert json.loads((tmp_path / "told").read_text())["is_another_going_on"] == "True", look_at("its locks (persistence)", "LOCKS")
