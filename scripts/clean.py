@@ -33,15 +33,15 @@ def everything() -> list[Found]:
     """All that is there, by kind, in the order in which it is removed: the launcher's own environment last."""
     here, cache = Path.cwd(), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speedgrid"
     of_jobs = snakemake_seam.environments_folder(here)
-    of_launcher = [path for path in (planning.ROOT / name for name in (".venv-docs", ".venv-test", ".venv")) if os.path.lexists(path)]
-    of_launcher += [path for path in sorted(cache.glob("launcher-*")) if path.is_dir()]
+    installed = [path for path in sorted(cache.glob("launcher-*")) if path.is_dir()]
+    in_clone = [path for path in (planning.ROOT / name for name in (".venv-docs", ".venv-test", ".venv")) if os.path.lexists(path)]
     return [
         inventory.results(here / "results"),
         inventory.models(here / "models"),
         inventory.logs(here / "logs"),
         inventory.downloads(hub.cache_folder()),
         inventory.job_environments(of_jobs, is_ours=cache in of_jobs.parents),
-        inventory.launcher_environments(of_launcher),
+        *(inventory.launcher_environments(paths) for paths in (installed, in_clone)),
     ]
 
 

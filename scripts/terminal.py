@@ -8,6 +8,7 @@ in place and counts on nobody else writing to the terminal (rich notices the lin
 after such a signal each job that ends with the run would say so in a block of its own.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -55,7 +56,17 @@ def stop(number, frame):
     raise KeyboardInterrupt
 
 
+def let_go():
+    """A reader who has seen enough, such as `head`, is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def run():
+    atexit.register(let_go)  # after all else that is said at the end
     snakemake_seam.skip_the_note_of_profiles()
     snakemake_seam.tell_mistakes(commands.refuse_arguments)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it has it ignored

@@ -7,9 +7,12 @@ SIGTERM.
 """
 
 import argparse
+import contextlib
 import difflib
+import errno
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -19,6 +22,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MISTAKE = 2
+# What the system says of a place that takes no files, or gives none to whoever asks.
+OF_A_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 STOPPED = 130  # by Ctrl-C
 # The project, or the package of the wheel.
 ROOT = Path(__file__).resolve().parents[2]
@@ -462,12 +467,24 @@ def say(text: str) -> None:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Run the script of a command, which whoever started it may stop: that is no error of the program."""
+    """Run the script of a command. That whoever started it stops it, or that a place cannot be written, is no error of the program."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         print("\nspeedgrid: stopped", file=sys.stderr)
         sys.exit(STOPPED)
+    except OSError as error:
+        if error.errno not in OF_A_PLACE:
+            raise
+        with contextlib.suppress(OSError):  # what is left in it of what was said
+            sys.stdout.close()
+        sys.exit(f"speedgrid: {of_the_system(error)}")
+
+
+def of_the_system(error: OSError) -> str:
+    """An error of the system in words: which file, which may have been one that stands in for another until it is whole, and why."""
+    named = re.sub(r"\.([^/]+)\.\d+\.tmp\Z", r"\1", str(error.filename or "the output"))
+    return f"{named}: {(error.strerror or str(error)).lower()}"
 
 
 def refuse(mistake: object) -> NoReturn:

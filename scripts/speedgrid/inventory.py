@@ -178,8 +178,8 @@ def job_environments(folder: Path, is_ours: bool) -> Found:
 
 
 def launcher_environments(candidates: list[Path]) -> Found:
-    """Those in which the launcher runs Snakemake and the tests."""
-    found = Found("environments", Path(os.path.commonpath(candidates)) if candidates else Path())
+    """Those in which the launcher runs Snakemake and the tests; all of one folder."""
+    found = Found("environments", candidates[0].parent if candidates else Path())
     for path in candidates:
         if path.is_symlink():
             found.left.append(f"{path}: a link to {os.readlink(path)}, which is not followed")

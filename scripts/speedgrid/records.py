@@ -4,6 +4,7 @@ A file is complete or not there: it is written beside its place, flushed to the 
 all its bytes but the hash's own, so that a single bit that changed since is found. Files of before have no seal and are read as they are.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -197,7 +198,8 @@ class replacing:
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is not None:
-            self.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the first error is the one to be told
+                self.temporary.unlink(missing_ok=True)
             return
         with open(self.temporary, "rb+") as written:
             os.fsync(written.fileno())

@@ -1,5 +1,7 @@
 """The command line as it is declared, and the commands that list and show techniques."""
 
+import errno
+import io
 import subprocess
 import sys
 import textwrap
@@ -50,6 +52,30 @@ def test_a_script_whose_reader_is_gone_ends_well(root, command):
     script = [sys.executable, str(root / "scripts" / f"{command}.py"), *arguments]
     told = subprocess.run(["bash", "-c", 'exec "$@" | true; exit "${PIPESTATUS[0]}"', "bash", *script], stderr=subprocess.PIPE, text=True)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system", "studies/.mine.yaml.4711.tmp"),
+            "speedgrid: studies/mine.yaml: read-only file system",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "speedgrid: the output: no space left on device"),
+        (OSError(errno.EIO, "Input/output error"), None),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_line_and_any_other_error_is_shown_whole(monkeypatch, error, said):
+    """`new` in a clone that cannot be written, or on a full disk, ended in a traceback."""
+
+    def main():
+        raise error
+
+    monkeypatch.setattr(commands.sys, "stdout", io.StringIO())
+    with pytest.raises(SystemExit if said else OSError) as ended:
+        commands.run(main)
+    if said:
+        assert str(ended.value) == said
 
 
 # list

@@ -210,6 +210,7 @@ def test_the_launchers_environments_go_only_with_its_stamp(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "goal")
     found = inventory.launcher_environments([tmp_path / name for name in ("made", "own", "link")])
     assert found.own == [tmp_path / "made"]
+    assert found.folder == tmp_path, "those of the clone and of the cache were said to lie in /"
     assert len(found.left) == 2
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -315,6 +316,17 @@ def test_a_target_that_no_rule_makes_is_one_line(told, monkeypatch):
     assert line.startswith("speedgrid: my-study is nothing that a run makes; a study is named by --study, and `run --list` says")
     assert line.count("\n") == 1
     assert live.mistakes == ["my-study"]
+
+
+def test_a_reader_who_has_seen_enough_of_a_run_is_no_error(monkeypatch):
+    """`./speedgrid run -n 2>&1 | head` ended with 120 under `set -o pipefail`: what was left to be said could not be."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        stream.write("more")
+        monkeypatch.setattr(sys, "stderr", stream)
+        terminal.let_go()
+        stream.flush()
 
 
 def test_ctrl_c_is_told_to_the_jobs_once_and_not_to_the_run_itself(monkeypatch):
