@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "workflow")]
 
 import hub  # type: ignore[import-not-found] # noqa: E402 - the tests' own hub
-from speedgrid import hardware  # noqa: E402
+from speedgrid import hardware, this_machine  # noqa: E402
 
 PAGE = ROOT / "docs" / "first-study.md"
 MODEL, REPOSITORY = "my-llama", "someone/my-llama"
@@ -122,8 +122,8 @@ def machine() -> str:
     """What the recordings were made on."""
     gpus = ", ".join(gpu.name for gpu in hardware.gpus()) or "no GPU"
     commit = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%h of %cs"], check=True, capture_output=True, text=True).stdout
-    cores = hardware.physical_cores()
-    machine = f"{hardware.cpu_name()}, {cores} core{'s' * (cores != 1)}, {hardware.memory() / 1e9:.0f} GB of memory, {gpus}"
+    cores = this_machine.physical_cores()
+    machine = f"{this_machine.cpu_name()}, {cores} core{'s' * (cores != 1)}, {this_machine.memory() / 1e9:.0f} GB of memory, {gpus}"
     return f"{machine}; commit {commit.strip()}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, hub, snakemake_seam
+from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, hub, snakemake_seam, this_machine
 from speedgrid.cell import Cell, model_record
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
@@ -127,7 +127,7 @@ def machine(on_gpu: bool, names: Iterable[str] = (), gpu: str = "") -> Machine:
     meant = [one for one in found if gpu.lower() in one.name.lower()]
     if on_gpu:
         return Machine(True, meant[0].memory if meant else math.inf, name=meant[0].name if meant else gpu, made=made)
-    return Machine(False, hardware.memory(), name=hardware.cpu_name(), cores=hardware.physical_cores(), made=made)
+    return Machine(False, this_machine.memory(), name=this_machine.cpu_name(), cores=this_machine.physical_cores(), made=made)
 
 
 def of_entry(name: str, entry: Mapping, is_prepared: bool = True) -> Model | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from speedgrid import hardware
+from speedgrid import hardware, this_machine
 from speedgrid.hardware import Device
 
 
@@ -142,7 +142,7 @@ def within(device: Device, room: int | None) -> Iterator[int]:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         return
-    room = hardware.free_memory() if room is None else room
+    room = this_machine.free_memory() if room is None else room
     before = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = _status(os.getpid(), "VmData") + room
     limit = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])

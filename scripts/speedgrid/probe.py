@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from speedgrid import hardware
+from speedgrid import this_machine
 from speedgrid.hardware import Device
 from speedgrid.outcomes import OutOfMemory, expected
 
@@ -83,7 +83,7 @@ class Probe:
             torch.cuda.empty_cache()
             return torch.cuda.mem_get_info()[0]
 
-        return hardware.free_memory()
+        return this_machine.free_memory()
 
     # --- memory
 

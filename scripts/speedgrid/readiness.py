@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from speedgrid import commands, hardware
+from speedgrid import commands, drivers, hardware
 from speedgrid.amounts import size
 from speedgrid.hardware import CAPABILITIES
 from speedgrid.study import repository
@@ -127,7 +127,7 @@ def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> li
     lacking = [
         lack for one in dict.fromkeys([env, *(environment_of(maker, facts) for maker in makers)]) for lack in environment_needs(one, facts)
     ]
-    problems = [hardware.driver_problem(facts.cuda[env], gpu.driver) for gpu in facts.gpus if env in facts.cuda]
+    problems = [drivers.problem(facts.cuda[env], gpu.driver) for gpu in facts.gpus if env in facts.cuda]
     if problems and all(problems):
         lacking.append(f"another driver or build: PyTorch there is built for {problems[0]}")
     lacking += lacking_hardware(technique, facts)

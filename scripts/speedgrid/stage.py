@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from speedgrid import busy, checkpoints, environments, hardware, jobtext, meters, outcomes, records, supervision
+from speedgrid import busy, checkpoints, claims, environments, hardware, jobtext, meters, outcomes, records, supervision, this_machine
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
@@ -146,7 +146,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     # Held by this process and the one that it watches; the time for it is not the job's.
     claim = None
     if not _is_out_of_reach(job):
-        claim = hardware.claim_gpu(specification["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
+        claim = claims.claim_gpu(specification["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
     started = datetime.now(UTC)
     beside = None
     if claim:
@@ -166,7 +166,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     job.made_from = _made_from(specification, arguments.checkpoint)
     job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
     try:
-        _write_result(job, started, hardware.machine_facts(), end.peak)
+        _write_result(job, started, this_machine.facts(), end.peak)
     except (ImportError, OSError) as error:
         sys.exit(_cannot_write(job, error))
     say(f"{job.name}: {outcome.status}: {outcome}")
@@ -178,7 +178,7 @@ def _run_watched(
     """The job itself, in the process that is watched; returns its exit status."""
     job.tell = tell
     # Before the work: some libraries put packages of their own on Python's path, which are not installed ones.
-    machine = hardware.machine_facts()
+    machine = this_machine.facts()
     _use_threads(job)
     print(f"{job.name}: start", flush=True)  # into its log; the person has the line of the step
     try:
@@ -404,7 +404,7 @@ def _check_reach(job: Job) -> None:
     if job.specification.get("lacks"):
         raise outcomes.MissingDependency(job.specification["lacks"])
     if "cuda" in job.specification["requires"] and hardware.is_cpu(job.specification["device"], hardware.gpus()):
-        raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {hardware.cpu_name()}")
+        raise outcomes.Unsupported(f"needs an NVIDIA GPU; this device is a CPU, {this_machine.cpu_name()}")
 
 
 def _is_out_of_reach(job: Job) -> bool:
@@ -436,7 +436,7 @@ def _check_checkpoint(job: Job, record: Path | None) -> None:
 def _use_threads(job: Job) -> None:
     """Fix the number of threads before any library reads it: Snakemake sets it to the threads that it schedules with."""
     wanted = job.specification["threads"]
-    job.threads = hardware.physical_cores() if wanted == "auto" else wanted
+    job.threads = this_machine.physical_cores() if wanted == "auto" else wanted
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(job.threads)
 

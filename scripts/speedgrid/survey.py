@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import environments, hardware, hub, planning, snakemake_seam
+from speedgrid import drivers, environments, hardware, hub, planning, snakemake_seam, this_machine
 from speedgrid.readiness import Facts, package_of
 from speedgrid.study import StudyError
 
@@ -34,11 +34,11 @@ def find_facts() -> Facts:
     return Facts(
         gpus=hardware.gpus(),
         gpu_fault=hardware.driver_fault(),
-        cpu=hardware.cpu_name(),
-        cores=hardware.physical_cores(),
-        instruction_sets=hardware.instruction_sets(),
-        memory=hardware.memory(),
-        memory_free=hardware.free_memory(),
+        cpu=this_machine.cpu_name(),
+        cores=this_machine.physical_cores(),
+        instruction_sets=this_machine.instruction_sets(),
+        memory=this_machine.memory(),
+        memory_free=this_machine.free_memory(),
         disk_repository=free(Path.cwd()),
         disk_environments=free(folder),
         environments=str(folder),
@@ -162,4 +162,4 @@ def is_reachable(address: str, environ: Mapping) -> bool:
 def cuda_of(recipe: Path) -> str:
     """The CUDA that the PyTorch of an environment file is built for; empty where it has none, or one that is not known."""
     pin = re.search(r"^ *- torch==([\d.]+)", recipe.read_text(encoding="utf-8"), re.MULTILINE)
-    return hardware.TORCH_CUDA.get(pin[1], "") if pin else ""
+    return drivers.TORCH_CUDA.get(pin[1], "") if pin else ""

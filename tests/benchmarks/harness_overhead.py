@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import hardware  # noqa: E402
+from speedgrid import hardware, this_machine  # noqa: E402
 from speedgrid.engines import engine_class  # noqa: E402
 
 ENGINES = {"torch_compile_loop": "transformers_loop"}
@@ -41,7 +41,7 @@ def main() -> None:
     options = {"dtype": "bfloat16" if device.is_gpu else "float32", **OPTIONS[arguments.technique]}
     engine_of = engine_class(ENGINES.get(arguments.technique, "transformers"))
     # What no contract of engines has is looked at, too.
-    engine: Any = engine_of(arguments.checkpoint, device, options, hardware.physical_cores())
+    engine: Any = engine_of(arguments.checkpoint, device, options, this_machine.physical_cores())
     engine.import_packages()
     engine.open()
     prompt = list(range(10, 34))

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import hardware, records, stage, stats  # noqa: E402
+from speedgrid import hardware, records, stage, stats, this_machine  # noqa: E402
 from speedgrid.schema import MEASURE  # noqa: E402
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parse()
     told = json.loads(records.read(arguments.measure, MEASURE).facts["job"])
     job = stage.Job("measure", told, arguments.measure, arguments.checkpoint)
-    job.threads = hardware.physical_cores() if told["threads"] == "auto" else told["threads"]
+    job.threads = this_machine.physical_cores() if told["threads"] == "auto" else told["threads"]
     job.device = hardware.pick_device(told["device"], told["gpu"], job.uses_torch)
     settings = told["settings"] | {"max_new_tokens": arguments.new_tokens, "ignore_eos": True, "batch_size": 1}
     draw = random.Random(0)

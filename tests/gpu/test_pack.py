@@ -110,7 +110,7 @@ def test_what_is_packed_knows_its_commit(root, tmp_path):
     subprocess.run([*git, "archive", "-o", str(tmp_path / "project.tar"), "HEAD", ".commit", "scripts"], check=True)
     with tarfile.open(tmp_path / "project.tar") as tar:
         tar.extractall(tmp_path, filter="data")
-    code = "from speedgrid import hardware; print(hardware.git_commit())"
+    code = "from speedgrid import this_machine; print(this_machine.git_commit())"
     environ = {"PYTHONPATH": str(tmp_path / "scripts"), "PATH": os.environ["PATH"]}
     found = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)

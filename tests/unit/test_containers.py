@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from speedgrid import containers, hardware, supervision
+from speedgrid import containers, supervision, this_machine
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def test_groups_are_told_from_the_inside_out_whatever_the_name_of_their_hierarch
 @pytest.mark.parametrize(("cpus", "threads"), [(math.inf, 8), (3.9, 3), (0.5, 1), (64, 8)])
 def test_threads_are_no_more_than_there_is_time_for(monkeypatch, cpus, threads):
     monkeypatch.setattr(containers, "cpus", lambda: cpus)
-    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda process: set(range(8)))
-    monkeypatch.setattr(hardware, "_hardware_threads", str)
-    assert hardware.physical_cores() == threads
+    monkeypatch.setattr(this_machine.os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(this_machine, "_hardware_threads", str)
+    assert this_machine.physical_cores() == threads
 
 
 def test_a_machine_is_no_larger_than_its_container(monkeypatch):
-    whole = hardware.memory()
+    whole = this_machine.memory()
     monkeypatch.setattr(containers, "memory", lambda: 2**20)
-    assert hardware.memory() == 2**20 < whole
+    assert this_machine.memory() == 2**20 < whole

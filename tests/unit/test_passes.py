@@ -196,7 +196,7 @@ def test_the_memory_of_this_machine_is_not_called_that_of_a_gpu(tmp_path, monkey
     text = said(monkeypatch, tmp_path, device="cuda")
     assert "on a GPU that reads 600 GB/s, which is not here" in text
     assert " of the GPU" in text
-    assert f"of {amounts.size(foreseen.hardware.memory())}" not in text
+    assert f"of {amounts.size(foreseen.this_machine.memory())}" not in text
     assert "will likely not fit" not in text
 
 

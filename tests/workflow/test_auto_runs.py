@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, "tests/unit")
 import records_factory as made
-from speedgrid import hardware, jobtext, records
+from speedgrid import jobtext, records, this_machine
 from speedgrid.schema import MEASURE, MODEL, PROBE, WARMUP
 
 arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -32,7 +32,7 @@ with open("jobs.log", "a") as log:
 began = datetime.now(UTC)
 times = {"started_at": began.isoformat(), "ended_at": (began + timedelta(minutes=2)).isoformat()}
 # Results of another device would be refused.
-here = {"device_name": hardware.cpu_name(), "cpu": hardware.cpu_name()}
+here = {"device_name": this_machine.cpu_name(), "cpu": this_machine.cpu_name()}
 facts = made.facts(stage) | times | here | {"job": json.dumps(told), "code": arguments["--code"]}
 if stage == "prepare_model":
     row = {"model": told["model"], "status": "ok", "reason": "", "origin": "train", "parameters": 5_140_000, "seconds": 1.0}

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import ceilings, hardware
+from speedgrid import ceilings, this_machine
 from speedgrid.engines import base, quantized
 from speedgrid.engines.language import unchanging_length
 from speedgrid.outcomes import SAYS_NO, Fault, MissingDependency, OutOfMemory, Unsupported
 
 WEIGHTS = "model.gguf"
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
-# What a build of llama.cpp says that it uses, by the names of hardware.INSTRUCTION_SETS.
+# What a build of llama.cpp says that it uses, by the names of this_machine.INSTRUCTION_SETS.
 INSTRUCTION_SETS = {
     "AVX2": "AVX2",
     "AVX512": "AVX-512",
@@ -59,7 +59,7 @@ class Engine(base.Engine):
         self.log = Log(llama_cpp)
         llama_cpp.llama_backend_init()
         self.build = system_info(llama_cpp.llama_print_system_info().decode())
-        check_processor(self.build, hardware.instruction_sets())
+        check_processor(self.build, this_machine.instruction_sets())
         if self.device.is_gpu and not llama_cpp.llama_supports_gpu_offload():
             raise MissingDependency(
                 "llama.cpp in this environment was built for CPUs, and this machine has an NVIDIA GPU;"
@@ -225,7 +225,7 @@ class Engine(base.Engine):
 
     def prove(self, prompt: Sequence[int], settings: Mapping) -> base.Proof:
         seen = {"build": self.build, "threads": self.lib.llama_n_threads(self.native_context), **loaded(self.log.text)}
-        if unused := sorted(set(hardware.instruction_sets()) & (set(INSTRUCTION_SETS.values()) - built_for(self.build))):
+        if unused := sorted(set(this_machine.instruction_sets()) & (set(INSTRUCTION_SETS.values()) - built_for(self.build))):
             seen["instruction_sets_not_built_for"] = unused
         short = {**settings, "max_new_tokens": min(settings["max_new_tokens"], 1 + STEPS_TIMED)}
         _, seen["sampling_share"] = self.sampling_shares(prompt, short)
@@ -463,7 +463,7 @@ def bindings():
 
 
 def built_for(build: Mapping[str, Sequence[str]]) -> set[str]:
-    """The instruction sets that a build uses, by the names of hardware.INSTRUCTION_SETS."""
+    """The instruction sets that a build uses, by the names of this_machine.INSTRUCTION_SETS."""
     return {label for flag, label in INSTRUCTION_SETS.items() if flag in build.get("CPU", ())}
 
 

@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import hardware
+from speedgrid import drivers, hardware, this_machine
 from speedgrid.engines import base, quantized
 from speedgrid.engines.transformers import Finite, TokenClock, until_end
 from speedgrid.hardware import Device
@@ -55,7 +55,7 @@ class Engine(base.Engine):
     def load(self, room: int, batch_size: int = 1) -> None:
         self.language.refuse_room(room)
         self.graph = graph_facts(self.checkpoint / WEIGHTS)
-        if "int8" in self.graph["weights"] and not has_vnni(hardware.instruction_sets()):
+        if "int8" in self.graph["weights"] and not has_vnni(this_machine.instruction_sets()):
             raise Unsupported("the INT8 weights were made for processors with VNNI; this one lacks it and would compute wrongly")
         if self.tf32:
             hardware.check_tf32(self.device)
@@ -205,7 +205,7 @@ def prepare(device: Device) -> None:
         return
     from onnxruntime.capi.build_and_package_info import cuda_version
 
-    if device.gpu and (problem := hardware.driver_problem(cuda_version, device.gpu.driver)):
+    if device.gpu and (problem := drivers.problem(cuda_version, device.gpu.driver)):
         raise Unsupported(f"onnxruntime {onnxruntime.__version__} is built for {problem}")
     onnxruntime.preload_dlls()
 
@@ -295,7 +295,7 @@ def graph_facts(path: Path) -> dict:
 
 
 def has_vnni(instruction_sets: Sequence[str]) -> bool:
-    """Whether a processor adds products of signed 8-bit numbers in 32 bits, by the names of hardware.INSTRUCTION_SETS; others add
+    """Whether a processor adds products of signed 8-bit numbers in 32 bits, by the names of this_machine.INSTRUCTION_SETS; others add
     them in 16 bits first, which overflow without a word."""
     return any("VNNI" in name or name == "AMX INT8" for name in instruction_sets)
 

@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speedgrid import checkpoints, files, hardware, loading, raised, supervision
+from speedgrid import checkpoints, drivers, files, loading, raised, supervision, this_machine
 from speedgrid.engines import base, quantized
 from speedgrid.outcomes import Fault, Outcome, OutOfMemory, Unsupported
 
@@ -72,14 +72,14 @@ class Engine(base.Engine):
         # It would take the place of the size of the KV cache that is asked for here.
         os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
         if not self.device.is_gpu:
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = threads_binding(self.threads, hardware.physical_cores(), _cores())
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = threads_binding(self.threads, this_machine.physical_cores(), _cores())
         import torch
         import vllm
         from vllm.platforms import current_platform
 
         self.version = vllm.__version__
         driver = self.device.gpu.driver if self.device.gpu else ""
-        if self.device.is_gpu and (problem := hardware.driver_problem(torch.version.cuda or "", driver)):
+        if self.device.is_gpu and (problem := drivers.problem(torch.version.cuda or "", driver)):
             raise Unsupported(f"vLLM {self.version} is built for {problem}")
         if current_platform.device_type != self.device.kind:
             built = current_platform.device_type or "no device that is here"

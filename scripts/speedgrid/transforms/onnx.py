@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import checkpoints, files, hardware, loading
+from speedgrid import checkpoints, files, loading, this_machine
 from speedgrid.architectures import says_nothing
 from speedgrid.engines import onnxruntime as engine
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
@@ -253,7 +253,7 @@ def _quantize(source: Path, target: Path) -> None:
         target,
         op_types_to_quantize=["MatMul"],
         per_channel=True,
-        weight_type=QuantType.QInt8 if has_vnni(hardware.instruction_sets()) else QuantType.QUInt8,
+        weight_type=QuantType.QInt8 if has_vnni(this_machine.instruction_sets()) else QuantType.QUInt8,
         use_external_data_format=size > ONE_FILE_BYTES,
     )
 

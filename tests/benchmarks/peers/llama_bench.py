@@ -36,7 +36,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import hardware  # noqa: E402
+from speedgrid import claims, hardware, this_machine  # noqa: E402
 from speedgrid.engines.llamacpp import Engine, share, weights  # noqa: E402
 from speedgrid.stats import percentile_interval  # noqa: E402
 
@@ -52,7 +52,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     bench = build_bench(arguments.build, arguments.sources, arguments.share_ggml)
     # As a job does, so that none of a study measures on the same GPU.
-    claimed = hardware.claim_gpu({"device": "auto"}, 1, print)
+    claimed = claims.claim_gpu({"device": "auto"}, 1, print)
     device = hardware.pick_device({"device": "auto"}, "local", uses_torch=False)
     prompt = [i % 250 for i in range(arguments.prompt)]
     steps = arguments.new_tokens
@@ -184,7 +184,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=12, help="times that ours and the peer alternate")
     parser.add_argument("--replies", type=int, default=3, help="counted repetitions in each round")
     parser.add_argument("--sampled", action="store_true", help="have llama.cpp's samplers pick tokens, not the likeliest")
-    parser.add_argument("--threads", type=int, default=hardware.physical_cores())
+    parser.add_argument("--threads", type=int, default=this_machine.physical_cores())
     parser.add_argument(
         "--build", type=Path, default=Path(tempfile.gettempdir()) / "speedgrid-llama-bench", help="where llama-bench is built"
     )

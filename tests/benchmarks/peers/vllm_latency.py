@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from speedgrid import hardware  # noqa: E402
+from speedgrid import hardware, this_machine  # noqa: E402
 from speedgrid.engines import vllm as ours  # noqa: E402
 
 SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
@@ -162,7 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmups", type=int, default=3, help="replies before them")
     parser.add_argument("--first-token", action="store_true", help="compare the time to the first token too")
     parser.add_argument("--detokenize", action="store_true", help="the peer turns its tokens into text, as it does by default")
-    parser.add_argument("--threads", type=int, default=hardware.physical_cores())
+    parser.add_argument("--threads", type=int, default=this_machine.physical_cores())
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
