@@ -190,12 +190,44 @@ def looked_up_once(function: Callable) -> Callable:
     return function
 
 
-def spare_lookups() -> None:
-    """Let Snakemake look up once, and not for every resource of every job, what parameters its own function takes that asks a resource for
-    its value: a tenth of planning a large grid."""
+def spare_work() -> None:
+    """Spare Snakemake work that it does for every job of a plan and that changes nothing: a third of the time for planning a large grid,
+    and a fifth of the memory.
+
+    - It looks up, for every resource of every job, what parameters its own function takes that asks a resource for its value.
+    - Every list of a job's files, parameters and resources has two objects of its own that say the same (`AttributeGuard`).
+    - The parameters of every job are worked out, and kept, before its rule is asked for its environment, also where that is a function of
+      the wildcards alone. Parameters that are handed over as a function are worked out where they are asked for.
+    - A dry run gives back the resources of every job, which it has never taken.
+    """
+    from snakemake.iocontainers import AttributeGuard
+    from snakemake.jobs import Job
     from snakemake.resources import Resource
+    from snakemake.scheduling.job_scheduler import JobScheduler
 
     looked_up_once(Resource.evaluate)
+    guards: dict[str, AttributeGuard] = {}
+    AttributeGuard.__new__ = lambda cls, name: guards.setdefault(name, object.__new__(cls))
+
+    def conda_env_spec(job):
+        if job._conda_env_spec is None:
+            job._conda_env_spec = job.rule.expand_conda_env(job.wildcards_dict, lambda: job.params, job.input)
+        return job._conda_env_spec
+
+    Job.conda_env_spec = property(conda_env_spec)
+    if not hasattr(JobScheduler._free_resources, "__wrapped__"):  # a second workflow in this process
+        JobScheduler._free_resources = _of_real_runs(JobScheduler._free_resources)
+
+
+def _of_real_runs(free: Callable) -> Callable:
+    """`JobScheduler._free_resources`, in a dry run nothing."""
+
+    @functools.wraps(free)
+    def free_resources(scheduler, job) -> None:
+        if not scheduler.dryrun:
+            free(scheduler, job)
+
+    return free_resources
 
 
 def skip_the_note_of_profiles() -> None:

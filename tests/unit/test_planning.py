@@ -132,7 +132,7 @@ def test_a_page_by_hand_notes_no_plan_beside_the_run_that_goes_on(tmp_path, monk
         {},
         SimpleNamespace(is_main_snakefile=lambda: True, path_modifier=SimpleNamespace(prefix=None)),
     )
-    monkeypatch.setattr(run, "spare_lookups", lambda: None)  # patches Snakemake, which is not there
+    monkeypatch.setattr(run, "spare_work", lambda: None)  # patches Snakemake, which is not there
     planning.plan_run(run.read(study, str(study)), workflow)
     assert (tmp_path / planning.PLANNED).exists() != page_only
 

@@ -16,6 +16,7 @@ from snakemake import cli, dag, io, persistence
 from snakemake.cli import get_argument_parser
 from snakemake.common import FUNC_OVERWRITE_PARAMS_ATTR, get_function_params, get_input_function_aux_params
 from snakemake.deployment import conda, containerize
+from snakemake.iocontainers import Namedlist
 from snakemake.jobs import Job
 from snakemake.resources import Resource
 from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler
@@ -103,9 +104,62 @@ def test_snakemake_takes_the_parameters_of_a_function_from_the_function():
 
 
 def test_the_function_that_asks_for_a_resource_is_looked_up_once():
-    assert callable(getattr(Resource, "evaluate", None)), look_at("resources.py: Resource.evaluate", "spare_lookups")
-    snakemake_seam.spare_lookups()
+    assert callable(getattr(Resource, "evaluate", None)), look_at("resources.py: Resource.evaluate", "spare_work")
+    snakemake_seam.spare_work()
     assert get_function_params(Resource.evaluate) is Resource.evaluate._overwrite_params
+
+
+def test_lists_of_a_job_share_what_is_the_same_for_all_of_them():
+    snakemake_seam.spare_work()
+    one, other = Namedlist(["a"]), Namedlist(["b"])
+    assert one.index is other.index is not one.sort, look_at("iocontainers.py: AttributeGuard", "spare_work")
+    with pytest.raises(AttributeError, match=r"index\(\) cannot be used"):
+        one.index("a")
+    assert one.get("sort", 1) == 1
+
+
+PLANNED_ALONE = """
+import sys
+sys.path.insert(0, {scripts!r})
+from speedgrid import snakemake_seam
+snakemake_seam.spare_work()
+snakemake_seam.skip_what_is_not_shown(workflow)
+def told(what, value):
+    def asked(wildcards):
+        with open("asked", "a") as file:
+            file.write(f"{{what}} {{rule_of(wildcards)}} ")
+        return value
+    return asked
+def rule_of(wildcards):
+    return wildcards.name
+rule all:
+    input: "by_wildcards.1", "by_params.2"
+rule one:
+    output: "{{name}}.1"
+    params: env=told("params", "report")
+    resources: mem_mb=told("resources", 1)
+    conda: lambda wildcards: "report.yaml"
+    shell: "echo {{params.env}} {{resources.mem_mb}} > {{output}}"
+rule two:
+    output: "{{name}}.2"
+    params: env=told("params", "report")
+    resources: mem_mb=told("resources", 1)
+    conda: lambda wildcards, params: f"{{params.env}}.yaml"
+    shell: "echo {{params.env}} {{resources.mem_mb}} > {{output}}"
+"""
+
+
+def test_a_dry_run_works_out_no_parameters_and_resources_that_nobody_asks_for(root, tmp_path):
+    (tmp_path / "Snakefile").write_text(PLANNED_ALONE.format(scripts=str(root / "scripts")))
+    (tmp_path / "report.yaml").write_text("dependencies: [python]\n")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "rules"]
+    subprocess.run([*command, "-n"], cwd=tmp_path, check=True, capture_output=True)
+    found = (tmp_path / "asked").read_text().split()
+    where = "jobs.py: Job.conda_env_spec, scheduling/job_scheduler.py: JobScheduler._free_resources"
+    assert found == ["params", "by_params"], look_at(where, "spare_work")
+    # And all are there where the jobs run.
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert [(tmp_path / name).read_text() for name in ("by_wildcards.1", "by_params.2")] == ["report 1\n"] * 2
 
 
 @pytest.mark.parametrize("event", ["onstart", "onsuccess", "onerror"])

@@ -13,7 +13,7 @@ from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
 from speedgrid.sharpen import Further
-from speedgrid.snakemake_seam import Run, spare_lookups
+from speedgrid.snakemake_seam import Run, spare_work
 from speedgrid.study import StudyError, read
 
 # Written with tables and page that were not made by their rules but by hand (scripts/make_page.py).
@@ -30,7 +30,7 @@ PLANNED = ".speedgrid/planned"
 
 def plan_run(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
-    spare_lookups()
+    spare_work()
     grid = read_grid(_asked_for(config, Run(workflow)), workflow)
     if Run(workflow).is_main and PAGE_ONLY not in os.environ:
         _note_plan(grid)
