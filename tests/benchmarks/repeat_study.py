@@ -4,8 +4,8 @@
 
 Run it in a clone of its own, with the Python of the tests; STUDY is config.yaml unless given. Checkpoints and models stay, every figure is
 measured anew. --busy keeps that many cores busy with a loop. What a technique's speed-up really is, is its median over all repetitions. A
-repetition is right where it names the fastest, says nothing false, and decides whatever is at least a quarter faster or slower. --only
-reads the tables that earlier calls left in FOLDER.
+repetition is right where it names the fastest and says nothing false, and complete where it also decides whatever is at least a quarter
+faster or slower. --only reads the tables that earlier calls left in FOLDER.
 """
 
 import argparse
@@ -64,20 +64,21 @@ def judge(tables: Sequence[Sequence[Mapping]]) -> None:
     names = [row["technique"] for row in tables[0] if row["speedup"] is not None and not row["is_baseline"]]
     ratios = {name: [row["speedup"] for table in tables for row in table if row["technique"] == name] for name in names}
     truth = {name: float(np.median(found)) for name, found in ratios.items()}
-    right = 0
+    right = complete = 0
     for table in tables:
         said = {row["technique"]: row for row in table if row["technique"] in truth}
         fastest = max(said, key=lambda name: said[name]["speedup"]) == max(truth, key=lambda name: truth[name])
         false = [name for name, row in said.items() if is_false(row["verdict"], truth[name])]
         unsaid = [name for name, row in said.items() if row["verdict"] == "unsure" and not 1 / CLEAR < truth[name] < CLEAR]
-        right += fastest and not false and not unsaid
+        right += fastest and not false
+        complete += fastest and not false and not unsaid
         errors = [*(f"FALSE {name}" for name in false), *(f"open {name}" for name in unsaid)]
         print("fastest" if fastest else "NOT THE FASTEST", *errors, sep="; ")
     for name in names:
         verdicts = [row["verdict"] for table in tables for row in table if row["technique"] == name]
         counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in sorted(set(verdicts)))
         print(f"{name:24} {truth[name]:6.2f}× ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})  {counts}")
-    print(f"right in {right} of {len(tables)}")
+    print(f"right in {right} of {len(tables)}, complete in {complete}")
 
 
 def is_false(verdict: str, truth: float) -> bool:
