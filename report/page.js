@@ -128,24 +128,24 @@ async function saveImage(box, name) {
   canvas.toBlob((blob) => save(name, "image/png", blob));
 }
 
-// What a chart is made of: its tables, without what only places marks and labels.
-const PLACING = /^(row|jitter|end|d[xy]|align|led|label_lines|text_dy|lead_dy|state|kind|text|technique|y|mark|room)$/;
+// What a chart is made of: its tables, without what only places marks and labels, under the names of its axes and tooltips.
+const PLACING = /^(row(_y)?|jitter|end|edge|down|area|one|ties|\w*d[xy]|align|led|label_lines|state|kind|text|technique|y|mark|room|status)$/;
 function tablesOf(box) {
-  const tables = Object.values(specification(box.dataset.chart, hiddenIn(box)).datasets);
-  return tables.filter(([first]) => first?.name ?? first?.label).map((rows) => {
+  const { datasets, ...spec } = specification(box.dataset.chart, hiddenIn(box));
+  const titles = {};
+  JSON.stringify(spec, (_, value) => (value?.field && value.title && (titles[value.field] ??= value.title), value));
+  const isFigures = (first) => (first?.name ?? first?.label) && !("note" in first);
+  return Object.values(datasets).filter(([first]) => isFigures(first)).map((rows) => {
     const heads = Object.keys(rows[0]).filter((name) => !PLACING.test(name));
-    return [heads, ...rows.map((row) => heads.map((name) => row[name]))];
+    const list = heads.find((name) => Array.isArray(rows[0][name]));  // of replies, each of which gets a line
+    const lines = rows.flatMap((row) => (list ? row[list].map((value) => ({ ...row, [list]: value })) : [row]));
+    return [heads.map((name) => titles[name] ?? name), ...lines.map((row) => heads.map((name) => row[name]))];
   });
 }
 
 const element = (tag, text, inside) => Object.assign(inside.appendChild(document.createElement(tag)), { textContent: text });
 
-function button(text, inside, action) {
-  const made = element("button", text, inside);
-  made.type = "button";
-  made.addEventListener("click", action);
-  return made;
-}
+const button = (text, inside, action) => Object.assign(element("button", text, inside), { type: "button", onclick: action });
 
 for (const part of all("details.data")) {
   part.addEventListener("toggle", () => {
@@ -173,8 +173,7 @@ function offerCsv(region) {
   const name = (region.ariaLabel ?? document.getElementById(region.getAttribute("aria-labelledby")).textContent).trim();
   const shown = (part) => part?.innerText.replaceAll("\n", " ").trim();
   const text = (cell) => shown(one("button", cell)) || (cell.dataset.key ?? shown(cell));
-  const bar = element("p", "", region.parentNode);
-  bar.className = "files";
+  const bar = Object.assign(element("p", "", region.parentNode), { className: "files" });
   region.after(bar);
   button("CSV", bar, () => {
     const rows = [...one("table", region).rows].map((row) => [...row.cells].map(text));
@@ -262,9 +261,7 @@ function apply() {
 }
 
 // Columns are hidden by style, where their box is not ticked.
-function showColumns(names) {
-  for (const box of all("[name=show]", form)) box.checked = names.includes(box.value);
-}
+const showColumns = (names) => all("[name=show]", form).forEach((box) => Object.assign(box, { checked: names.includes(box.value) }));
 
 // An address names a section, or what was chosen.
 function arrive() {

@@ -55,6 +55,13 @@ def test_every_text_has_its_translation_and_nothing_else_has(code):
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
+def test_the_texts_stand_in_the_order_of_their_english(code):
+    """So that one finds what is there, and nobody appends what is there already."""
+    there = list(LANGUAGES[code].texts)
+    assert [text for text, ordered in zip(there, sorted(there), strict=True) if text != ordered][:1] == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
 def test_a_translation_has_the_places_and_tags_of_its_text(code):
     for text, said in LANGUAGES[code].texts.items():
         assert places(said) == places(text), text

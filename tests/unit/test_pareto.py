@@ -72,8 +72,11 @@ def test_no_cell_is_pale_that_the_answer_holds_open(tmp_path):
     assert "mid" not in pareto.beaten(pareto.standings(group.rows))
 
 
-def test_peaks_of_two_sources_are_not_compared():
-    assert pareto.beaten([one("a", 100), one("b", 50, source="device")]) == {}
+def test_memory_of_two_sources_differs_by_more_than_what_cuda_takes_as_a_rule():
+    gib = 2**30
+    assert pareto.beaten([one("a", 100, memory=5 * gib), one("b", 50, memory=5.4 * gib, source="device")]) == {}
+    assert pareto.beaten([one("a", 100, memory=5 * gib), one("b", 50, memory=5.6 * gib, source="device")]) == {"b": "a"}
+    assert pareto.beaten([one("a", 100, memory=5 * gib, source="device"), one("b", 50, memory=5.6 * gib)]) == {"b": "a"}
 
 
 def test_what_measures_no_loss_has_the_quality_of_the_baseline_and_a_real_loss_its_own(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import records_factory as made
 from speedgrid import comparison, records, schema
 from speedgrid.comparison import Measured, Results
-from speedgrid.report import collect, compared, embedding, markdown, overview, page, tables
+from speedgrid.report import collect, compared, embedding, figures_table, markdown, overview, tables
 from speedgrid.report.advice import RATIOS_DIFFER, Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer
@@ -102,7 +102,7 @@ def named(label: str) -> str:
 
 
 def of_table(one: Study) -> Iterator[Printed]:
-    for row in page.result_table(one.group, {}, ("rate", "speedup")).rows:
+    for row in figures_table.result_table(one.group, {}, ("rate", "speedup")).rows:
         rate, ratio = row.cells
         yield Printed(named(row.label), rate.text, rate.note, ratio.text)
 

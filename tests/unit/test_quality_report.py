@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import records_factory as made
 import report_data
-from speedgrid.report import page, published, quality, tables, units
+from speedgrid.report import figures_table, published, quality, tables, units
 from speedgrid.report.units import percent
 from speedgrid.schema import SCORE
 
@@ -120,7 +120,7 @@ def test_without_scores_the_page_has_no_such_table(tmp_path):
 def test_a_distance_of_nothing_but_rounding_is_none_in_both_tables():
     assert [quality.figure("kl_divergence", value) for value in (5.4e-14, 1.18e-5)] == ["0", "1.2e−5"]
     row = pd.Series({"kl_divergence": 5.4e-14})
-    assert page._table_cell(row, "kl_divergence", units.Scale("nat"), None) == page.TableCell("0", 5.4e-14)
+    assert figures_table._table_cell(row, "kl_divergence", units.Scale("nat"), None) == figures_table.TableCell("0", 5.4e-14)
 
 
 def test_a_score_says_what_it_is_of_and_two_texts_are_two_scores(grid, group):

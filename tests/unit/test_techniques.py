@@ -149,6 +149,8 @@ def test_settings_that_do_not_go_together_or_with_the_number_format_are_named(tr
         ({"options": {"use_cache": False, "cache": "static"}}, "'mine': `use_cache` is false, and a static cache is asked for"),
         ({"options": {"compile_mode": "max-autotune"}}, "'mine': `compile_mode` belongs to `compile"),
         ({"reference": "javascript:alert(1)"}, "techniques.mine.reference: 'javascript:alert(1)' is not allowed; it is an address"),
+        ({"label": "Mine\nand | yours"}, r"techniques.mine.label: 'Mine\nand | yours' is not allowed; it is one line of text"),
+        ({"label": "faster\u202e than"}, "is not allowed; it is one line of text, without characters that turn the direction of writing"),
     ],
 )
 def test_what_an_engine_does_not_take_is_named_when_the_study_is_planned(technique, words):

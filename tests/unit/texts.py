@@ -14,9 +14,10 @@ from speedgrid.report import (
     answer,
     compared,
     failures,
+    figures_table,
+    machines,
     markdown,
     overview,
-    page,
     published,
     quality,
     rendering,
@@ -82,22 +83,22 @@ def of_scripts() -> set[str]:
 
 def of_constants() -> set[str]:
     """What is looked up by name: labels, meanings, statuses, verdicts, and what stands in tables of words."""
-    shown = {*page.TABLE, *training.TABLE}
+    shown = {*figures_table.TABLE, *training.TABLE}
     columns = [column for column in SUMMARY.columns if column.name in shown]
-    found = {column.label for column in columns} | {page.told_meaning(column.meaning) for column in columns}
-    found |= {column.label for column in RUN if column.name in page.MACHINE}
+    found = {column.label for column in columns} | {figures_table.told_meaning(column.meaning) for column in columns}
+    found |= {column.label for column in RUN if column.name in machines.MACHINE}
     found |= {*STATUSES.values(), *BOUNDS, *BOUNDS.values(), *advice.GOALS.values(), advice.UNEVEN, *workload.PLURALS, "item"}
     found |= {*workload.PLURALS.values(), "token", "image", "tokens", "images", "items", *speed.ITEMS_A_SECOND.values()}
     found |= {text for one in (*answer.PRICELESS.values(), answer.UNMEASURED) for text in one}
     found |= {text for one in answer.GROWN.values() for text in one} - {"{}"}
     found |= {*trust.MACHINE_COLUMNS, *overview.PLACES.values(), *overview.KINDS.values(), *overview.PRESETS, excerpts.LABEL}
-    found |= {*timeline.KINDS, timeline.OTHER, timeline.BETWEEN, page.NEVER, "faster", "slower", "same", "unsure"}
+    found |= {*timeline.KINDS, timeline.OTHER, timeline.BETWEEN, figures_table.NEVER, "faster", "slower", "same", "unsure"}
     found |= {*families.WORDS.values(), *base.STATUS_WORDS.values(), *(words for words, _ in proof.BLOCKS.values())}
     found |= {*watched.INKS, *(words for words, _ in (*watched.ON_GPU.values(), *watched.ON_CPU.values()))}
     found |= {*devices.AXES.values(), "device", "model", sizes.BOTH, sizes.ENDED, *(name for _, name, *_ in phases.PARTS)}
     found |= {*failures.TO_DO.values(), *quality.NAMES.values(), *quality.TASKS.values(), "loss", "gain", "no measurable loss"}
-    found |= {page.IMPOSSIBLE, *markdown.HEADS, *published.NAMES.values(), *compared.HEADER, *comparison.OUTCOMES}
-    found |= {*sizes.GROWS.values(), *sizes.LENGTHS.values(), *memory.PARTS, *starts.STEPS, *starts.ONCE}
+    found |= {figures_table.IMPOSSIBLE, *markdown.HEADS, *published.NAMES.values(), *compared.HEADER, *comparison.OUTCOMES}
+    found |= {*sizes.GROWS.values(), *sizes.LENGTHS.values(), *memory.PARTS, *starts.STEPS, *starts.FIRST.values(), *starts.ONCE}
     found |= {standing.OLDER, standing.OTHER, standing.NOT_IN_PLAN, standing.STUDY_EDITED, standing.STUDY_UNREAD, *standing.REASONS}
     return found | {"fits", "tight", "too large", "not known", "characters", "words", "size", "no verdict", proof.UNCHANGED}
 

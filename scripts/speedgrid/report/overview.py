@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.report import units
+from speedgrid.report.charts import families
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import GROUP, MEASURED, STATUSES
@@ -109,12 +110,16 @@ def column_styles(columns: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(rules)
 
 
-def filters(groups: Sequence[Group]) -> list[tuple[str, str, list[str]]]:
-    """What cells can be filtered by here, as (name, label, values): where there is more than one value."""
+def filters(groups: Sequence[Group]) -> list[tuple[str, str, dict[str, str]]]:
+    """What cells can be filtered by here, as (name, label, values with their words): where there is more than one value."""
     found = [(name, label, list(dict.fromkeys(getattr(group, name) for group in groups))) for name, label in PLACES.items()]
     for name, label in KINDS.items():
         found.append((name, label, sorted({value for group in groups for value in group.rows[name] if value})))
-    return [(name, label, values) for name, label, values in found if len(values) > 1]
+    words = {family: tr(said) for family, said in families.WORDS.items()}
+    told = {"family": words}
+    return [
+        (name, label, {value: told.get(name, {}).get(value, value) for value in values}) for name, label, values in found if len(values) > 1
+    ]
 
 
 def matrices(groups: Sequence[tuple[Group, str]]) -> list[Matrix]:

@@ -13,17 +13,15 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from speedgrid import commands, comparison, standing, stats, workload
 from speedgrid.ceilings import BOUNDS
-from speedgrid.comparison import MAIN_PACKAGES, Change, Comparison
+from speedgrid.comparison import Change, Comparison
 from speedgrid.report import (
     advised,
     cards,
@@ -31,6 +29,7 @@ from speedgrid.report import (
     command,
     embedding,
     failures,
+    machines,
     overview,
     pending,
     published,
@@ -43,34 +42,13 @@ from speedgrid.report import (
 )
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import answer, standing_notes
-from speedgrid.report.charts import base, devices, money
+from speedgrid.report.charts import base, devices
+from speedgrid.report.figures_table import MEANINGS, ResultTable, columns_shown, result_table, safe_href, sort_key, told_meaning
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, told_reason, tr, tr_html
 from speedgrid.report.tables import Group, each, groups
-from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, SUMMARY, by_group, cell_of
+from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, by_group, cell_of
 
-MEANINGS = {column.name: column for column in SUMMARY.columns}
-TABLE = (
-    *("rate", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "memory_peak", "memory_reserved"),
-    *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token", "price_per_million"),
-    *("tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
-    *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
-    *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies", "runs"),
-)
-INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_per_s")} | {
-    "speedup": ("speedup_low", "speedup_high"),
-    "growth": ("growth_low", "growth_high"),
-}
-PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
-SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
-IMPOSSIBLE = "impossible: a probe that was disturbed, or operations counted that were not done"
-QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # columns, and the metric of quality.figure that they are
-
-MACHINE = (
-    *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
-    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host", "variables"),
-)
 SAMPLE_CHARACTERS = 600
-NEVER = "never"  # that a technique pays off
 MOST_SAID = 6  # techniques that a chart names in words
 
 
@@ -91,34 +69,6 @@ class Parts:
     def language(self, study: Mapping) -> Catalogue:
         """That of the study's page."""
         return self.languages.get(study.get("language", ENGLISH.code), ENGLISH)
-
-
-@dataclass(frozen=True)
-class TableCell:
-    """A cell of the table: its text, what it sorts by, and small print under it."""
-
-    text: str
-    key: float | str | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class TableRow:
-    label: str
-    row_class: str
-    status: str
-    reason: str
-    disturbed: str
-    reference: str | None
-    summary: str
-    cells: list[TableCell]
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    headers: list[dict]
-    rows: list[TableRow]
-    notes: list[str]
 
 
 @dataclass
@@ -190,7 +140,7 @@ def written(parts: Parts, context: Mapping) -> str:
         "told_reason": told_reason,
     }
     environment.globals |= {"t": tr_html, "language": now().code, "js_texts": js_texts(parts.script + parts.guide)}
-    environment.filters |= {"sort_key": _sort_key, "on_page": _on_page, "shortened": _shortened}
+    environment.filters |= {"sort_key": sort_key, "on_page": _on_page, "shortened": _shortened}
     return environment.from_string(_slim(parts.template)).render(
         **context,
         style=Markup(parts.style),
@@ -218,9 +168,11 @@ def build(
     """Everything that the template shows; `points` are rows of schema.POINTS, `figures` those that others have published, `states` the
     facts of schema.STATE of cells by their AXES."""
     found = list(groups(summary, replies, states))
-    shown = {kind: _shown(kind, [group for group in found if group.kind == kind]) for kind in dict.fromkeys(group.kind for group in found)}
+    shown = {
+        kind: columns_shown(kind, [group for group in found if group.kind == kind]) for kind in dict.fromkeys(group.kind for group in found)
+    }
     specifications: dict[str, dict] = {}
-    of_group = {"runs": by_group(_measuring(runs)), "points": by_group(points)}
+    of_group = {"runs": by_group(machines.measuring(runs)), "points": by_group(points)}
     measured = {key: (own, of_group["runs"].get(key, [])) for key, own in by_group(summary).items()}
     sections = []
     for group, anchor in zip(found, overview.anchors(found), strict=True):
@@ -229,7 +181,7 @@ def build(
             sections.append(_section(anchor, group, study, own["runs"], own["points"], figures, shown[group.kind], specifications))
     with embedding.unchecked():
         sides = [_beside(number, one, specifications, measured) for number, one in enumerate(devices.side_by_side(found), 1)]
-    known = machines(runs)
+    known = machines.machines(runs)
     anchors = {section.group.key: section.anchor for section in sections}
     # As the tables have them, where no two techniques of a group have one label.
     labels: dict[tuple, str] = {
@@ -261,10 +213,10 @@ def build(
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
         "machines": known,
-        "pooled": pooled(runs),
+        "pooled": machines.pooled(runs),
         "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", tr("unknown device")) for one in known)),
-        "environments": environments(summary, runs),
-        "span": time_span(runs),
+        "environments": machines.environments(summary, runs),
+        "span": machines.time_span(runs),
         "time_shares": timeline.shares(runs),
         "gpu_time": timeline.gpu_words(runs),
         "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
@@ -323,7 +275,7 @@ def _section(
     made = charts.figures(group, points)
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
     origin = together.origin(study, group.key)
-    told = answer(group, frozenset(run["device"] for run in runs), hosts(runs), origin.study_file)
+    told = answer(group, frozenset(run["device"] for run in runs), machines.hosts(runs), origin.study_file)
     proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
     specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
     settings = origin.settings
@@ -362,22 +314,6 @@ def _beside(
     return told | {"work": work, "around": [(a, b, compared_words.told(found)) for a, b, found in around if found]}
 
 
-def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> ResultTable:
-    """Every cell of the group with the figures of `columns`."""
-    rows = group.rows
-    scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
-    if "rate" in scales:
-        scales["rate"] = units.Scale(f"{group.unit}/s")
-    headers = [{"name": name, "label": tr(MEANINGS[name].label), "unit": scales[name].unit} for name in columns]
-    table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
-    return ResultTable(headers, table, _percentile_notes(rows, columns))
-
-
-def _shown(kind: str, found: Sequence[Group]) -> list[str]:
-    """The columns of the tables of all groups of a kind: those that any cell has something in."""
-    return [name for name in (TABLE if kind == "replies" else training.TABLE) if any(group.rows[name].notna().any() for group in found)]
-
-
 def _others(names: Sequence[str]) -> str:
     if not names:
         return ""
@@ -385,64 +321,10 @@ def _others(names: Sequence[str]) -> str:
     return tr(text).format(*values)
 
 
-def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
-    entry = techniques.get(row.technique, {})
-    return TableRow(
-        label=row.label,
-        row_class=base.state(row).replace(" ", "-"),
-        status=row.status,
-        reason=told_reason(row.reason or ""),
-        disturbed=row.disturbed or "",
-        reference=safe_href(entry.get("reference")),
-        summary=entry.get("summary", ""),
-        cells=[_table_cell(row, name, scales[name], baseline) for name in columns],
-    )
-
-
-def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
-    value = getattr(row, name)
-    if units.is_missing(value):
-        never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
-        return TableCell(tr(NEVER) if never else units.MISSING)
-    if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
-        return TableCell(f"{value:,.0f}", value)
-    if name == "price_per_million":
-        text, ends = units.with_interval(value, *money.ends(row))
-        return TableCell(text, value, ends)
-    if name in INTERVALS:
-        text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
-        return TableCell(text, value, ", ".join(filter(None, (ends, tr(row.verdict) if name == "speedup" and row.verdict else ""))))
-    if name == "run_mfu":
-        return TableCell(f"{units.number(100 * value, 2)} %", value, tr(IMPOSSIBLE) if value > 1 else "")
-    if name in SHARES:
-        return TableCell(f"{units.number(100 * value, 2)} %", value, getattr(row, SHARES[name]))
-    if name in QUALITY_SHARES:
-        return TableCell(quality.figure(QUALITY_SHARES[name], value), value)
-    if name in PERCENTILES:
-        low, high = _percentile_ends(row, name)
-        unsupported = units.is_missing(low) and units.is_missing(high)
-        ends = "" if unsupported else _between(scale, low, high)
-        return TableCell(units.number(scale(value)) + (" †" if unsupported else ""), value, ends)
-    if name == "bits_per_byte":
-        against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
-        return TableCell(units.number(value, 4), value, "" if units.is_missing(against) else units.percent(value / against - 1))
-    return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
-
-
 def js_texts(code: str) -> dict[str, str]:
     """The texts of the page's scripts, `translated("…")` there, in the language that is spoken; none in English, which they have."""
     texts = [json.loads(text) for text in re.findall(r'\btranslated\(("(?:[^"\\]|\\.)*")', code)]
     return {} if now() is ENGLISH else {text: tr(text) for text in texts}
-
-
-def _sort_key(cell: TableCell) -> Markup:
-    """The attribute of what a cell sorts by, and of what a table of its own holds of it: with as many digits as anybody reads, and none
-    where that is what it shows."""
-    key = f"{cell.key:.6g}" if isinstance(cell.key, float) else "" if cell.key is None else str(cell.key)
-    if key == cell.text and not cell.note:
-        return Markup("")
-    # HTML needs no quotes around a number.
-    return Markup(f" data-key={key}") if re.fullmatch(r"[\w.+-]+", key, re.ASCII) else Markup(' data-key="{}"').format(key)
 
 
 def _shortened(words: str) -> str:
@@ -452,40 +334,8 @@ def _shortened(words: str) -> str:
     return words if more <= 1 else "; ".join([*parts[:MOST_SAID], tr("and {} more, in the table of the figures").format(more)])
 
 
-def told_meaning(meaning: str) -> str:
-    """What a column means, for readers of the page, where no cell is empty."""
-    said = meaning.replace("empty: never", f"“{NEVER}” where it does not")
-    return said.replace("empty: perhaps never", f"{units.MISSING}: perhaps never")
-
-
 def _on_page(meaning: str) -> str:
     return tr(told_meaning(meaning))
-
-
-def _percentile_ends(row, name: str) -> tuple[float, float]:
-    return tuple(getattr(row, f"{name.removesuffix('_s')}_{end}_s") for end in ("low", "high"))
-
-
-def _between(scale: units.Scale, low: float, high: float) -> str:
-    """An interval; of one end alone, which few replies give, a bound."""
-    if units.is_missing(low) or units.is_missing(high):
-        return f"≤ {units.number(scale(high))}" if units.is_missing(low) else f"≥ {units.number(scale(low))}"
-    return f"{units.number(scale(low))}–{units.number(scale(high))}"
-
-
-def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
-    """What † means, for the percentiles that some cell's replies do not support."""
-    measured = list(each(rows[rows.rate.notna()]))
-    short = [
-        q
-        for name, q in PERCENTILES.items()
-        if name in columns and any(all(map(units.is_missing, _percentile_ends(row, name))) for row in measured)
-    ]
-    if not short:
-        return []
-    needs = units.listed([tr("{} for p{}").format(stats.percentile_needs(max(q, 1 - q)), f"{q * 100:.0f}") for q in short])
-    words = tr("† Not supported by so few replies: nothing bounds the percentile with fewer independent ones than {}.")
-    return [words.format(needs)]
 
 
 def _samples(group: Group) -> list[dict]:
@@ -499,81 +349,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + " …"
 
 
-# The machine and the software
-
-
-def machines(runs: Sequence[Mapping]) -> list[dict]:
-    """Each machine that was measured on, as labels with values; what a machine lacks is left out."""
-    known: dict[str, dict] = {}
-    for run in _measuring(runs) or runs:
-        kept = (name for name in MACHINE if name != "device_name" or run["device"] != "cpu")
-        facts = {name: run[name] for name in kept if run.get(name) not in (None, "")}
-        known.setdefault(json.dumps(facts, sort_keys=True), facts)
-    return [{name: _fact(name, value) for name, value in facts.items()} for facts in known.values()]
-
-
-def hosts(runs: Sequence[Mapping]) -> list[str]:
-    """The names of the machines that runs of a group were measured on, where these may be several; none where they are one, which in a
-    container may have another name every day."""
-    names = list(dict.fromkeys(run["host"] for run in runs if run["host"]))
-    devices = {run["device_uuid"] for run in runs}
-    is_one_gpu = len(devices) == 1 and None not in devices
-    return names if len(names) > 1 and not is_one_gpu else []
-
-
-def pooled(runs: Sequence[Mapping]) -> dict[str, list[str]]:
-    """The names of the machines behind each device, where its groups were measured on several: two of one kind in two folders of results
-    are one device, if no group is in both (together.names). A group that was itself measured on several says so in its warnings."""
-    found: dict[str, list[str]] = {}
-    measured = by_group(_measuring(runs))
-    for gpu in dict.fromkeys(gpu for gpu, *_ in measured):
-        groups = [own for (name, *_), own in measured.items() if name == gpu]
-        names = hosts([run for own in groups for run in own])
-        if names and not any(len(hosts(own)) == len(names) for own in groups):
-            found[gpu] = names
-    return found
-
-
-def _measuring(runs: Sequence[Mapping]) -> list[Mapping]:
-    """The jobs that measured. One that ended like the job before it took no device, and would look like a machine without one."""
-    return [run for run in runs if run["stage"] == "measure" and run["device"]]
-
-
-def _fact(name: str, value: Any) -> str:
-    return units.scale("B", [value]).text(value) if name in ("memory", "device_memory") else str(value)
-
-
-def environments(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
-    """Each set of installed packages: the environments that had it, the versions that matter most, and the whole list."""
-    names = {cell_of(row): row["env"] for row in summary}
-    found: dict[tuple, set] = {}
-    for run in runs:
-        if run["packages"]:
-            found.setdefault(tuple(run["packages"]), set()).add(names.get(cell_of(run)))
-    return [
-        {"name": ", ".join(sorted(filter(None, envs))) or tr("preparation"), "main": _main_packages(packages), "all": packages}
-        for packages, envs in found.items()
-    ]
-
-
-def _main_packages(packages: Iterable[str]) -> list[str]:
-    versions = {_normal(package.partition("==")[0]): package for package in packages}
-    return [versions[name] for name in MAIN_PACKAGES if name in versions]
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def time_span(runs: Sequence[Mapping]) -> str:
-    """When the jobs ran, to the minute."""
-    starts, ends = ([run[name] for run in runs if run[name]] for name in ("started_at", "ended_at"))
-    if not starts or not ends:
-        return ""
-    first, last = min(starts)[:16].replace("T", " "), max(ends)[:16].replace("T", " ")
-    if first == last:
-        return f"{first} UTC"
-    return tr("{} to {} UTC").format(first, last[11:] if last[:10] == first[:10] else last)
+# What to type, and settings in words
 
 
 def _command(study: Mapping) -> dict[str, str]:
@@ -610,11 +386,6 @@ def embedded(value: object) -> Markup:
 def embedded_text(text: str) -> Markup:
     """The same for what is JSON already, in ASCII."""
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-def safe_href(address: str | None) -> str | None:
-    """The address where it is one of the web; every other kind (`javascript:`, `data:`, …) is not made a link."""
-    return address if address and re.match(r"https?://", address) else None
 
 
 def _checked_script(code: str) -> str:

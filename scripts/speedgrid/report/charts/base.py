@@ -94,7 +94,8 @@ def prepare(rows: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     states = [state(row) for row in each(table)]
     outcomes = [f"{tr(STATUSES.get(row.status, row.status))}{f': {row.reason}' if row.reason else ''}" for row in each(table)]
     kinds = _kinds(table, states)
-    labels = [wrapped(label) + _row_note(one) for label, one in zip(table.label, states, strict=True)]
+    notes = [_row_note(one) for one in states]
+    labels = [wrapped(label, 2 if "\n" in note else 3) + note for label, note in zip(table.label, notes, strict=True)]
     table = table.assign(state=states, kind=kinds, outcome=outcomes, row=labels)
     table = table.sort_values("rate", ascending=False, na_position="last", kind="stable")
     kept = ["technique", "label", "row", "state", "kind", "status", "outcome", *dict.fromkeys(("rate", *columns))]
@@ -123,7 +124,7 @@ def notes(table: pd.DataFrame) -> alt.Chart:
     """In the rows that have no figures: why."""
     failed = table[table.state == families.FAILED][["row", "name", "status", "outcome"]]
     failed = failed.assign(note=[tr(STATUSES.get(status, status)) for status in failed.status])
-    note = alt.Chart(failed).mark_text(align="left", dx=2, fontStyle="italic", color=MUTED)
+    note = alt.Chart(failed).mark_text(align="left", dx=2, fontStyle="italic", color=MUTED, limit=alt.ExprRef("width - 4"))
     return note.encode(x=alt.XValue(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
 

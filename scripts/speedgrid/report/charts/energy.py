@@ -8,6 +8,7 @@ from speedgrid.report.charts import base
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
+from speedgrid.workload import PLURALS
 
 ENERGY = ("joule_per_token", "joule_per_item", "idle_power")
 MILLION = 1e6 / 3.6e6  # kWh of a million items, for a joule of each
@@ -19,18 +20,13 @@ def energy_figure(group: Group) -> Figure | None:
     if known.isna().all():
         return None
     item = group.unit
-    hours = [
-        tr("{} hours of the device for a million {} with {}").format(units.number(1e6 / row.rate / 3600), tr(units.plural(item)), row.label)
-        for row in (group.fastest,)
-        if not units.is_missing(row.rate)
-    ]
     return Figure(
         "energy",
         tr("Energy of a {}").format(tr(item)),
         tr(
-            "Less is better. Of the GPU board or the processor packages while replies were counted, idle power included. A joule of each"
-            " is {} kWh for a million; {}."
-        ).format(units.number(MILLION, 2), hours[0])
+            "Less is better. Of the GPU board or the processor packages while {} were counted, idle power included. 1 J a {} is {} kWh for"
+            " a million {}."
+        ).format(tr(PLURALS[group.noun]), tr(item), units.number(MILLION, 2), tr(units.plural(item)))
         + (tr(" Where there is no bar, “Was the machine quiet?” says why.") if known.isna().any() else ""),
         energy(group.rows, item),
         base.legend(group),

@@ -13,8 +13,8 @@ WIDTHS = (240, 330, 480, 760)  # the plot's width on a phone, in a column, and o
 Spot = TypeVar("Spot")
 
 
-def wrapped(label: str) -> str:
-    """A label in at most two lines of LABEL_WIDTH: broken before a bracket, or as evenly as its words allow."""
+def wrapped(label: str, lines: int = 3) -> str:
+    """A label in at most so many lines of LABEL_WIDTH: of two, broken before a bracket, or as evenly as its words allow."""
     if len(label) <= LABEL_WIDTH:
         return label
     splits = [(label[:at], label[at + 1 :]) for at, character in enumerate(label) if character == " "]
@@ -22,7 +22,7 @@ def wrapped(label: str) -> str:
     if fitting:
         split = min(fitting, key=_unevenness)
         return "\n".join(split)
-    return "\n".join(textwrap.wrap(label, LABEL_WIDTH, max_lines=2, placeholder=" …"))
+    return "\n".join(textwrap.wrap(label, LABEL_WIDTH, max_lines=lines, placeholder=" …"))
 
 
 def _unevenness(split: tuple[str, str]) -> tuple[bool, int]:

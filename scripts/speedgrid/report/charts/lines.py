@@ -54,7 +54,7 @@ def drawn(table: pd.DataFrame, x: alt.X, y: alt.Y, ends: Sequence[float], *, log
     scale = math.log if log else float
     low, high = map(scale, ends)
     pixels = [HEIGHT * (high - scale(value)) / (high - low) for value in last[y_field]]
-    last["label_lines"] = [wrapped(name) for name in names]
+    last["label_lines"] = [wrapped(name, 2) for name in names]
     more = [text.count("\n") * LINE for text in last.label_lines]  # the pixels that a second line takes
     last["dy"] = [to - at for at, to in zip(pixels, spread(pixels, LINE + max(more), 0, HEIGHT), strict=True)]
     last["text_dy"] = [dy - height / 2 for dy, height in zip(last["dy"], more, strict=True)]  # Vega centres the first line

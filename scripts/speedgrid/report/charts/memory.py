@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from speedgrid.known import allocatable
-from speedgrid.report import cards, units
+from speedgrid.report import advice, cards, units
 from speedgrid.report.charts import base
 from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.language import tr
@@ -14,9 +14,32 @@ from speedgrid.report.tables import Group, each
 from speedgrid.workload import PLURALS
 
 MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved")
+SOURCED = ("memory_source", "memory_peak", "memory_load_peak")  # what `comparable` takes
 LABEL_SHARE = 0.21  # of a phone's axis, which the name of a card takes with room beside it
 NEXT_CARD = 1.5  # the axis goes on to the next larger card where that is at most so many times the largest peak
 PARTS = ("held before the load", "loaded model", "more while replying")
+
+
+def comparable(rows: pd.DataFrame) -> pd.Series:
+    """Bytes of each cell that can stand beside those of the others: its peak; where PyTorch told some and the driver the others, what the
+    device must have (advice.needs), as in the answer. NaN where none is known."""
+    if not _has_two_sources(rows):
+        return rows.memory_peak.astype(float)
+    needed = [advice.needs({name: getattr(row, name) for name in SOURCED}) for row in each(rows[list(SOURCED)])]
+    return pd.Series(needed, rows.index, dtype=float)
+
+
+def two_sources(rows: pd.DataFrame) -> str:
+    """What a chart of `comparable` memory says of it, where PyTorch told some and the driver the others."""
+    if not _has_two_sources(rows):
+        return ""
+    return tr(
+        " Memory is what the device must have: to what PyTorch told, 0.5\u00a0GiB for CUDA itself is added; the driver told the rest."
+    )
+
+
+def _has_two_sources(rows: pd.DataFrame) -> bool:
+    return rows[rows.rate.notna() & rows.memory_peak.notna()].memory_source.nunique() > 1
 
 
 def memory_figure(group: Group) -> Figure | None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from speedgrid.known import CUDA_CONTEXT
 from speedgrid.report import units
 from speedgrid.report.advice import closeness
+from speedgrid.report.charts.memory import comparable
 from speedgrid.report.tables import each
 
 SAME_MEMORY = 1.02  # peaks within about 2 % are no reason to take the one or the other
@@ -16,8 +18,8 @@ SAME_MEMORY = 1.02  # peaks within about 2 % are no reason to take the one or th
 @dataclass(frozen=True)
 class Standing:
     """What counts of a technique: its speed with its interval (more is better), bits per byte and memory (less is better). Figures that do
-    not differ measurably are the same number, so that a difference is one. `source` says what the memory was read from; `same` and `open`
-    are names of those whose speed is the same, or may be, by the verdicts of the summary."""
+    not differ measurably are the same number, so that a difference is one. `source` says what the memory, in bytes, was read from; `same`
+    and `open` are names of those whose speed is the same, or may be, by the verdicts of the summary."""
 
     name: Hashable
     speed: float
@@ -32,7 +34,8 @@ class Standing:
 
 def standings(rows: pd.DataFrame) -> list[Standing]:
     """Of the cells of a group that count: engaged, with a speed and a quality."""
-    there = rows[(rows.status == "ok") & rows.rate.notna() & rows.bits_per_byte.notna()]
+    there = rows.assign(memory=comparable(rows))
+    there = there[(there.status == "ok") & there.rate.notna() & there.bits_per_byte.notna()]
     baseline = there[there.is_baseline]
     close = closeness(there.to_dict("records"))
     unmodified = None if baseline.empty else float(baseline.bits_per_byte.iloc[0])
@@ -43,7 +46,7 @@ def standings(rows: pd.DataFrame) -> list[Standing]:
             float(row.rate if units.is_missing(row.rate_low) else row.rate_low),
             float(row.rate if units.is_missing(row.rate_high) else row.rate_high),
             float(row.bits_per_byte) if unmodified is None or row.quality_verdict != "no measurable loss" else unmodified,
-            None if units.is_missing(row.memory_peak) else _coarse(float(row.memory_peak)),
+            None if units.is_missing(row.memory) else _coarse(float(row.memory)),
             row.memory_source or "",
             *close[row.technique][:2],
         )
@@ -55,9 +58,9 @@ def beaten(standings: Sequence[Standing]) -> Mapping[Hashable, Hashable]:
     """The names of those that another one beats, each with the fastest of those that do.
 
     One beats another that is at least as good in every figure and better in one; in speed only where their intervals lie apart and no
-    verdict says otherwise. Where the verdict between two speeds is open, neither beats the other: the slower one may be faster. Peaks of
-    memory from different sources are not compared, and who cannot be compared is not beaten. Nobody is beaten by all of a ring, so that
-    some are never beaten.
+    verdict says otherwise. Where the verdict between two speeds is open, neither beats the other: the slower one may be faster. Memory from
+    different sources differs where it does by more than is guessed of what CUDA itself takes, and who cannot be compared is not beaten.
+    Nobody is beaten by all of a ring, so that some are never beaten.
     """
     first = sorted(standings, key=lambda one: -one.speed)
     winners = {other.name: next((one.name for one in first if _beats(one, other)), None) for other in standings}
@@ -75,9 +78,11 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _beats(one: Standing, other: Standing) -> bool:
-    if (one.memory is None) != (other.memory is None) or (one.memory is not None and one.source != other.source):
+    if (one.memory is None) != (other.memory is None):
         return False
     memory, others = one.memory or 0.0, other.memory or 0.0
+    if one.memory is not None and one.source != other.source:
+        memory += CUDA_CONTEXT
     if one.speed < other.speed or one.quality > other.quality or memory > others or other.name in one.open:
         return False
     return (one.slowest > other.fastest and other.name not in one.same) or one.quality < other.quality or memory < others

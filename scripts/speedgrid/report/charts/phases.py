@@ -6,16 +6,17 @@ import pandas as pd
 from speedgrid import stats
 from speedgrid.report import units
 from speedgrid.report.charts import base, families
+from speedgrid.report.charts import memory as memories
 from speedgrid.report.charts.base import Figure, Key
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
-PHASES = ("prefill_tokens_per_s", "decode_tokens_per_s", "memory_peak", "memory_source")
+PHASES = ("prefill_tokens_per_s", "decode_tokens_per_s", "memory")
 # Column, name, shape (also the class of the legend), and how far from the middle of its row, in pixels.
 PARTS = (
     ("prefill_tokens_per_s", "prefill", "precision", -9),
     ("decode_tokens_per_s", "decode", "quantization", 0),
-    ("memory_peak", "peak memory", "attention", 9),
+    ("memory", "peak memory", "attention", 9),
 )
 
 
@@ -30,11 +31,12 @@ def phases_figure(group: Group) -> Figure | None:
         "phases",
         tr("Prefill, decode and memory over {}").format(group.baseline.label),
         tr("Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline.")
+        + memories.two_sources(group.rows)
         + (tr(" Lines hold the middle half of the replies.") if table.low.notna().any() else ""),
         phases(group.rows, group.replies),
         [Key("--muted", name, mark) for name, mark in there],
         words,
-        (*base.ROW_COLUMNS, *PHASES),
+        (*base.ROW_COLUMNS, *PHASES[:2], *memories.SOURCED),
     )
 
 
@@ -65,24 +67,22 @@ def phases(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
 
 def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
     """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies."""
-    table = base.prepare(rows, PHASES)
+    table = base.prepare(rows.assign(memory=memories.comparable(rows)), PHASES)
     columns = ["name", "row", "state", "kind", "part", "down", "ratio", "low", "high", "text", "figure"]
     baseline = table[table.state == families.BASELINE]
     if baseline.empty:
         return pd.DataFrame(columns=columns)
     first = baseline.iloc[0]
     middle = _middle(replies)
-    unit = units.scale("B", table.memory_peak)
+    unit = units.scale("B", table.memory)
     found = []
     for row in each(table[table.state != families.FAILED]):
         for column, name, _, down in PARTS:
             value, against = getattr(row, column), first[column]
             if units.is_missing(value) or units.is_missing(against) or not against:
                 continue
-            if column == "memory_peak" and row.memory_source != first.memory_source:
-                continue
             low, high = (end / against for end in middle.get((row.technique, column), (float("nan"),) * 2))
-            figure = unit.text(value) if column == "memory_peak" else f"{units.number(value)} token/s"
+            figure = unit.text(value) if column == "memory" else f"{units.number(value)} token/s"
             ratio = value / against
             text = f"{units.number(ratio)}×"
             found.append((row.name, row.row, row.state, row.kind, tr(name), down, ratio, low, high, text, figure))

@@ -5,11 +5,12 @@ import pandas as pd
 
 from speedgrid.report import units
 from speedgrid.report.charts import base, families, pareto, tradeoff
+from speedgrid.report.charts import memory as memories
 from speedgrid.report.charts.base import MUTED, PAPER, ROW, Figure
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
-QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory_peak", "memory_source")
+QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory")
 SMALLEST, LARGEST = 50, 240  # areas of marks in square pixels
 BEATEN = 0.4  # opacity of what another beats
 
@@ -21,7 +22,7 @@ def quality_figure(group: Group) -> Figure | None:
         return None
     missing = [row.label for row in each(group.measured) if row.label not in set(there.label)]
     without = tr(" Not scored: {}.").format(", ".join(missing)) if missing else ""
-    memory = there.memory_peak.dropna()
+    memory = there.memory.dropna()
     unit = units.scale("B", memory)
     sizes = (
         tr(" The larger the mark, the more memory ({} to {}).").format(unit.text(memory.min()), unit.text(memory.max()))
@@ -40,16 +41,17 @@ def quality_figure(group: Group) -> Figure | None:
         tr(
             "Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed.{} What"
             " another technique beats in one of these and equals in the others is pale; the dashed line joins the best.{}"
-        ).format(sizes, without),
+        ).format(sizes + memories.two_sources(group.rows), without),
         quality(group.rows),
         base.legend(group),
         said + base.in_words(there, "bits_per_byte", " bit/B"),
-        (*base.ROW_COLUMNS, *QUALITY),
+        (*base.ROW_COLUMNS, *QUALITY[:-1], *memories.SOURCED),
     )
 
 
 def scored(rows: pd.DataFrame) -> pd.DataFrame:
-    """Cells that have a speed and a quality that means something."""
+    """Cells that have a speed and a quality that means something, with `memory` that stands beside that of the others."""
+    rows = rows.assign(memory=memories.comparable(rows))
     return rows[rows.rate.notna() & rows.bits_per_byte.notna() & (rows.quality_meaningful != False)]  # noqa: E712
 
 
@@ -63,7 +65,7 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     names = dict(zip(table.technique, table.name, strict=True))
     table["beaten"] = [technique in beaten for technique in table.technique]
     table["by"] = [names[beaten[technique]] if technique in beaten else "none" for technique in table.technique]
-    table["area"] = (SMALLEST + (LARGEST - SMALLEST) * table.memory_peak / base.largest(table.memory_peak)).fillna(SMALLEST)
+    table["area"] = (SMALLEST + (LARGEST - SMALLEST) * table.memory / base.largest(table.memory)).fillna(SMALLEST)
     height = max(300, ROW * min(len(rows), 14))  # as high as the charts beside it
     x_domain = [0, base.largest(table.rate_high.fillna(table.rate)) * 1.08]
     low, high = table.bits_per_byte.min(), table.bits_per_byte.max()
@@ -72,9 +74,9 @@ def quality(rows: pd.DataFrame) -> alt.LayerChart:
     table = tradeoff.labelled(table, ("rate", x_domain), ("bits_per_byte", y_domain), height, table.beaten)
     table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
-    unit = units.scale("B", table.memory_peak)
-    table["memory_text"] = [unit.text(value) for value in table.memory_peak]
-    table = table.drop(columns=["memory_peak", "memory_source", "quality_verdict"])
+    unit = units.scale("B", table.memory)
+    table["memory_text"] = [unit.text(value) for value in table.memory]
+    table = table.drop(columns=["memory", "quality_verdict"])
     counted = table[table.state != families.OFF]
     front = pd.DataFrame(pareto.front(list(zip(counted.rate, counted.bits_per_byte, strict=True))), columns=["rate", "bits_per_byte"])
 

@@ -61,7 +61,7 @@ def reading_figure(group: Group) -> Figure | None:
         tr("Against people"),
         tr(
             "How many times faster than a person speaks ({} {} a minute) one reply is written, by the {} of its own text. The dashed"
-            " line is reading ({} a minute): what is left of it keeps readers waiting."
+            " line is reading ({} a minute): a bar that ends before it keeps readers waiting."
         ).format(units.number(int(told.speaking)), tr(told.unit), tr(told.unit), units.number(int(told.reading))),
         reading(rows, told),
         base.legend(group),

@@ -54,7 +54,7 @@ def runs(rows: pd.DataFrame) -> alt.LayerChart:
     x_axis = alt.Axis(tickMinStep=1, values=sorted(set(table.run)), format="d", labelFlush=False, grid=False)
     last = int(table.run.max())
     x = alt.X("run:Q", title="run", scale=alt.Scale(domain=[0.5, last + 0.5], nice=False), axis=x_axis)
-    y_axis = alt.Axis(tickCount=5, format="+.2~f", labelExpr="datum.label + ' %'")
+    y_axis = alt.Axis(tickCount=5, format="+.2~f", labelExpr="datum.value == 0 ? '0 %' : datum.label + ' %'")
     y = alt.Y("off:Q", title="from the mean of its runs", scale=alt.Scale(domain=[-most, most], nice=False), axis=y_axis)
     band = alt.Chart(pd.DataFrame([{"start": 0.5, "stop": last + 0.5, "low": -reach, "high": reach}]))
     placed = alt.Chart(table).encode(x=x, y=y, color=base.color(table))

@@ -22,17 +22,16 @@ def speed_figure(group: Group) -> Figure:
     """What is typical of a cell, in items a second."""
     measured, noun, unit = group.measured, group.noun, f"{group.unit}/s"
     shown = base.most_dots(len(measured))
-    most = measured.replies.max()
-    dots = (
-        tr("every dot is a {}").format(tr(noun))
-        if most <= shown
-        else tr("dots are {} of each technique's {}, evenly picked").format(shown, tr(PLURALS[noun]))
-    )
+    most = max(group.replies[group.replies.technique.isin(measured.technique)].technique.value_counts(), default=0)
+    dots = ""
+    if most:
+        picked = tr("; dots are {} of each technique's {}, evenly picked").format(shown, tr(PLURALS[noun]))
+        dots = tr("; every dot is a {}").format(tr(noun)) if most <= shown else picked
     prefill = tr(" with prefill included") if group.is_generation else ""
     return Figure(
         "speed",
         tr(ITEMS_A_SECOND[group.unit]),
-        tr("More is better. Bars are typical speeds, of the median {}{}; the line is the 95\u00a0% interval; {}.").format(
+        tr("More is better. Bars are typical speeds, of the median {}{}; the line is the 95\u00a0% interval{}.").format(
             tr(noun), prefill, dots
         ),
         speed(group.rows, group.replies, unit),
@@ -73,7 +72,7 @@ def ceiling_figure(group: Group) -> Figure | None:
         tr(
             "The share of the speed that the device allows for the bytes and operations a token needs, as measured there. Short bars"
             " have room for better software. {}"
-        ).format(" ".join(f"{bound.capitalize()}: {tr(BOUNDS[bound])}." for bound in bounds)),
+        ).format(" ".join(f"{bound.capitalize()}: {tr('{}.').format(tr(BOUNDS[bound]))}" for bound in bounds)),
         ceiling(group.rows),
         base.legend(group),
         base.in_words(known.assign(share=100 / known.decode_headroom), "share", " %"),

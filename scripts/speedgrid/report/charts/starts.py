@@ -13,7 +13,8 @@ from speedgrid.report.tables import Group, each
 
 COLD = ("import_s", "load_s", "first_reply_s", "cold_start_s", "quantize_s")
 PAYS = ("once_s", "rate", "new_tokens", "replies", "break_even_replies", "break_even_replies_low", "break_even_replies_high")
-STEPS = ("import", "load", "first reply")
+STEPS = ("import", "load")
+FIRST = {"reply": "first reply", "step": "first step", "pass": "first pass"}
 ONCE = ("making the checkpoint, once",)
 
 
@@ -24,30 +25,31 @@ def cold_figure(group: Group) -> Figure | None:
     legend = [
         Key("--chart-before", tr("import")),
         Key("--chart-load", tr("load")),
-        Key("--chart-measured", tr("first reply, compilation included")),
+        Key("--chart-measured", tr("first {}, compilation included").format(tr(group.noun))),
     ]
     if group.measured.quantize_s.notna().any():
         legend.append(Key("--chart-once", tr("making the checkpoint, once (lower bar)")))
     return Figure(
         "cold-start",
         tr("Cold start"),
-        tr("Less is better. From nothing to the first whole reply, in a process of its own."),
-        cold_start(group.rows),
+        tr("Less is better. From nothing to the end of the first {}, in a process of its own.").format(tr(group.noun)),
+        cold_start(group.rows, group.noun),
         legend,
         base.in_words(group.measured, "cold_start_s", " s"),
         (*base.ROW_COLUMNS, *COLD),
     )
 
 
-def cold_start(rows: pd.DataFrame) -> alt.LayerChart:
-    """Import, load and first reply of a fresh process; under it, what making the checkpoint took, once."""
+def cold_start(rows: pd.DataFrame, noun: str = "reply") -> alt.LayerChart:
+    """Import, load and first reply, step or pass of a fresh process; under it, what making the checkpoint took, once."""
+    names = (*STEPS, FIRST[noun])
     table = base.prepare(rows, COLD)
     unit = units.scale("s", [*table.cold_start_s, *table.quantize_s])
     parts, once = [], []
     for row in each(table):
         steps = [row.import_s, row.load_s, row.first_reply_s]
         if not any(map(units.is_missing, steps)):
-            parts += base.stacked(row, unit, [0, steps[0], steps[0] + steps[1], sum(steps)], STEPS)
+            parts += base.stacked(row, unit, [0, steps[0], steps[0] + steps[1], sum(steps)], names)
         if not units.is_missing(row.quantize_s):
             once += base.stacked(row, unit, [0, row.quantize_s], ONCE)
     table["text"] = [units.number(unit(value)) for value in table.cold_start_s]
@@ -56,7 +58,7 @@ def cold_start(rows: pd.DataFrame) -> alt.LayerChart:
     table = table.drop(columns=list(COLD))
     x = alt.X("start:Q", title=tr("time ({})").format(unit.unit), scale=alt.Scale(domain=[0, longest], nice=False), axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.end)").encode(y=base.rows_axis(table))
-    layers = [base.bars(parts, STEPS, x, table)]
+    layers = [base.bars(parts, names, x, table)]
     if once:
         layers.append(base.bars(once, ONCE, x, table, size=5, down=14, inks=("var(--chart-once)",)))
     layers.append(

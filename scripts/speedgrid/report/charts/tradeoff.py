@@ -9,12 +9,13 @@ import pandas as pd
 
 from speedgrid.report import units
 from speedgrid.report.charts import base, families
+from speedgrid.report.charts import memory as memories
 from speedgrid.report.charts.base import OFF_INK, PAPER, Figure
 from speedgrid.report.charts.labels import LINE, place_labels, wrapped
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
-MEMORY = ("rate_low", "rate_high", "memory_peak", "memory_source")
+MEMORY = ("rate_low", "rate_high", "memory")
 ALL_LABELLED = 16  # techniques; of more, the pale ones have their names in tooltips alone
 HEIGHT = 340
 TEXT: dict[str, Any] = {
@@ -30,34 +31,34 @@ TEXT: dict[str, Any] = {
 
 def memory_figure(group: Group) -> Figure | None:
     """Peak memory against speed: what checkpointing, accumulation and number formats trade for one another."""
-    there = _comparable(group.rows)
+    there = _with_memory(group.rows)
     if len(there) < 2:
         return None
-    unit = units.scale("B", there.memory_peak)
+    unit = units.scale("B", there.memory)
     return Figure(
         "memory-speed",
         tr("Memory against speed"),
         tr(
             "Right and low is better: peak memory and typical speed, with its 95\u00a0% interval. A technique to the left and below the"
             " baseline gives time for memory."
-        ),
+        )
+        + memories.two_sources(group.rows),
         memory(group.rows, f"{group.unit}/s"),
         base.legend(group),
-        "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s, {unit.text(row.memory_peak)}" for row in each(there)),
-        (*base.ROW_COLUMNS, *MEMORY),
+        "; ".join(f"{row.label} {units.number(row.rate)} {group.unit}/s, {unit.text(row.memory)}" for row in each(there)),
+        (*base.ROW_COLUMNS, *MEMORY[:2], *memories.SOURCED),
     )
 
 
 def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     """Peak memory against speed, both from 0."""
-    table = base.prepare(_comparable(rows), MEMORY).reset_index(drop=True)
-    size = units.scale("B", table.memory_peak)
-    table["peak"] = table.memory_peak / size.size
+    table = base.prepare(_with_memory(rows), MEMORY).reset_index(drop=True)
+    size = units.scale("B", table.memory)
+    table["peak"] = table.memory / size.size
     x_domain, y_domain = [0.0, base.largest(table.rate_high.fillna(table.rate)) * 1.08], [0.0, base.largest(table.peak) * 1.15]
     table = labelled(table, ("rate", x_domain), ("peak", y_domain), HEIGHT, [False] * len(table))
     table["speed"] = [base.interval(row.rate, row.rate_low, row.rate_high, f" {unit}") for row in each(table)]
-    table["memory"] = [size.text(value) for value in table.memory_peak]
-    table = table.drop(columns=["memory_peak", "memory_source"])
+    table["memory"] = [size.text(value) for value in table.memory]
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
     y = alt.Y(
         "peak:Q", title=tr("peak memory ({})").format(size.unit), scale=alt.Scale(domain=y_domain, nice=False), axis=alt.Axis(tickCount=5)
@@ -74,13 +75,10 @@ def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     return base.as_page(chart, HEIGHT, padding=False)
 
 
-def _comparable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells with speed and peak memory, of one source: the baseline's, or else the first one's."""
-    there = rows[rows.rate.notna() & rows.memory_peak.notna()]
-    if there.empty:
-        return there
-    first = there[there.is_baseline] if there.is_baseline.any() else there
-    return there[there.memory_source == first.memory_source.iloc[0]]
+def _with_memory(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells with a speed and a peak, and `memory` that stands beside that of the others."""
+    there = rows.assign(memory=memories.comparable(rows))
+    return there[there.rate.notna() & there.memory.notna()]
 
 
 def labelled(

@@ -1,0 +1,168 @@
+"""The table of all figures of a group: a row a cell, sortable, with small print. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from speedgrid import stats
+from speedgrid.report import quality, training, units
+from speedgrid.report.charts import base, money
+from speedgrid.report.language import told_reason, tr
+from speedgrid.report.tables import Group, each
+from speedgrid.schema import SUMMARY
+
+MEANINGS = {column.name: column for column in SUMMARY.columns}
+TABLE = (
+    *("rate", "speedup", "bits_per_byte", "kl_divergence", "accuracy", "memory_peak", "memory_reserved"),
+    *("mbu", "mfu", "decode_headroom", "break_even_replies", "joule_per_token", "price_per_million"),
+    *("tokens_per_s", "decode_tokens_per_s", "prefill_tokens_per_s", "ttft_s", "tpot_s"),
+    *("latency_mean_s", "latency_std_s", "latency_p50_s", "latency_p95_s", "latency_p99_s"),
+    *("cold_start_s", "load_s", "quantize_s", "model_bytes", "checkpoint_bytes", "replies", "runs"),
+)
+INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_per_s")} | {
+    "speedup": ("speedup_low", "speedup_high"),
+    "growth": ("growth_low", "growth_high"),
+}
+PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
+SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
+IMPOSSIBLE = "impossible: a probe that was disturbed, or operations counted that were not done"
+QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # columns, and the metric of quality.figure that they are
+NEVER = "never"  # that a technique pays off
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell of the table: its text, what it sorts by, and small print under it."""
+
+    text: str
+    key: float | str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    label: str
+    row_class: str
+    status: str
+    reason: str
+    disturbed: str
+    reference: str | None
+    summary: str
+    cells: list[TableCell]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    headers: list[dict]
+    rows: list[TableRow]
+    notes: list[str]
+
+
+def columns_shown(kind: str, found: Sequence[Group]) -> list[str]:
+    """The columns of the tables of all groups of a kind: those that any cell has something in."""
+    return [name for name in (TABLE if kind == "replies" else training.TABLE) if any(group.rows[name].notna().any() for group in found)]
+
+
+def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> ResultTable:
+    """Every cell of the group with the figures of `columns`."""
+    rows = group.rows
+    scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
+    if "rate" in scales:
+        scales["rate"] = units.Scale(f"{group.unit}/s")
+    headers = [{"name": name, "label": tr(MEANINGS[name].label), "unit": scales[name].unit} for name in columns]
+    table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
+    return ResultTable(headers, table, _percentile_notes(rows, columns))
+
+
+def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
+    entry = techniques.get(row.technique, {})
+    return TableRow(
+        label=row.label,
+        row_class=base.state(row).replace(" ", "-"),
+        status=row.status,
+        reason=told_reason(row.reason or ""),
+        disturbed=row.disturbed or "",
+        reference=safe_href(entry.get("reference")),
+        summary=entry.get("summary", ""),
+        cells=[_table_cell(row, name, scales[name], baseline) for name in columns],
+    )
+
+
+def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
+    value = getattr(row, name)
+    if units.is_missing(value):
+        never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
+        return TableCell(tr(NEVER) if never else units.MISSING)
+    if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
+        return TableCell(f"{value:,.0f}", value)
+    if name == "price_per_million":
+        text, ends = units.with_interval(value, *money.ends(row))
+        return TableCell(text, value, ends)
+    if name in INTERVALS:
+        text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
+        return TableCell(text, value, ", ".join(filter(None, (ends, tr(row.verdict) if name == "speedup" and row.verdict else ""))))
+    if name == "run_mfu":
+        return TableCell(f"{units.number(100 * value, 2)} %", value, tr(IMPOSSIBLE) if value > 1 else "")
+    if name in SHARES:
+        return TableCell(f"{units.number(100 * value, 2)} %", value, getattr(row, SHARES[name]))
+    if name in QUALITY_SHARES:
+        return TableCell(quality.figure(QUALITY_SHARES[name], value), value)
+    if name in PERCENTILES:
+        low, high = _percentile_ends(row, name)
+        unsupported = units.is_missing(low) and units.is_missing(high)
+        ends = "" if unsupported else _between(scale, low, high)
+        return TableCell(units.number(scale(value)) + (" †" if unsupported else ""), value, ends)
+    if name == "bits_per_byte":
+        against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
+        return TableCell(units.number(value, 4), value, "" if units.is_missing(against) else units.percent(value / against - 1))
+    return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
+
+
+def _percentile_ends(row, name: str) -> tuple[float, float]:
+    return tuple(getattr(row, f"{name.removesuffix('_s')}_{end}_s") for end in ("low", "high"))
+
+
+def _between(scale: units.Scale, low: float, high: float) -> str:
+    """An interval; of one end alone, which few replies give, a bound."""
+    if units.is_missing(low) or units.is_missing(high):
+        return f"≤ {units.number(scale(high))}" if units.is_missing(low) else f"≥ {units.number(scale(low))}"
+    return f"{units.number(scale(low))}–{units.number(scale(high))}"
+
+
+def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """What † means, for the percentiles that some cell's replies do not support."""
+    measured = list(each(rows[rows.rate.notna()]))
+    short = [
+        q
+        for name, q in PERCENTILES.items()
+        if name in columns and any(all(map(units.is_missing, _percentile_ends(row, name))) for row in measured)
+    ]
+    if not short:
+        return []
+    needs = units.listed([tr("{} for p{}").format(stats.percentile_needs(max(q, 1 - q)), f"{q * 100:.0f}") for q in short])
+    words = tr("† Too few replies to bound it (independent ones needed: {}).")
+    return [words.format(needs)]
+
+
+def sort_key(cell: TableCell) -> Markup:
+    """The attribute of what a cell sorts by, and of what a table of its own holds of it: with as many digits as anybody reads, and none
+    where that is what it shows."""
+    key = f"{cell.key:.6g}" if isinstance(cell.key, float) else "" if cell.key is None else str(cell.key)
+    if key == cell.text and not cell.note:
+        return Markup("")
+    # HTML needs no quotes around a number.
+    return Markup(f" data-key={key}") if re.fullmatch(r"[\w.+-]+", key, re.ASCII) else Markup(' data-key="{}"').format(key)
+
+
+def told_meaning(meaning: str) -> str:
+    """What a column means, for readers of the page, where no cell is empty."""
+    said = meaning.replace("empty: never", f"“{NEVER}” where it does not")
+    return said.replace("empty: perhaps never", f"{units.MISSING}: perhaps never")
+
+
+def safe_href(address: str | None) -> str | None:
+    """The address where it is one of the web; every other kind (`javascript:`, `data:`, …) is not made a link."""
+    return address if address and re.match(r"https?://", address) else None

@@ -1,0 +1,91 @@
+"""The machine and the software that results were measured with, from the rows of schema.RUNS. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from speedgrid.comparison import MAIN_PACKAGES
+from speedgrid.report import units
+from speedgrid.report.language import tr
+from speedgrid.schema import by_group, cell_of
+
+MACHINE = (
+    *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
+    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host", "variables"),
+)
+
+
+def machines(runs: Sequence[Mapping]) -> list[dict[str, str]]:
+    """Each device that was measured on, with its machine, as labels with values; what a machine lacks is left out. Where jobs there did not
+    all see the same, as of cores that they may use, a label has every value."""
+    known: dict[tuple, dict[str, dict[str, None]]] = {}
+    for run in measuring(runs) or runs:
+        facts = known.setdefault((run["host"], run["device"], run["device_name"], run["cpu"]), {})
+        for name in MACHINE:
+            if run.get(name) not in (None, "") and (name != "device_name" or run["device"] != "cpu"):
+                facts.setdefault(name, {})[_fact(name, run[name])] = None
+    return [{name: " / ".join(facts[name]) for name in MACHINE if name in facts} for facts in known.values()]
+
+
+def hosts(runs: Sequence[Mapping]) -> list[str]:
+    """The names of the machines that runs of a group were measured on, where these may be several; none where they are one, which in a
+    container may have another name every day."""
+    names = list(dict.fromkeys(run["host"] for run in runs if run["host"]))
+    devices = {run["device_uuid"] for run in runs}
+    is_one_gpu = len(devices) == 1 and None not in devices
+    return names if len(names) > 1 and not is_one_gpu else []
+
+
+def pooled(runs: Sequence[Mapping]) -> dict[str, list[str]]:
+    """The names of the machines behind each device, where its groups were measured on several: two of one kind in two folders of results
+    are one device, if no group is in both (together.names). A group that was itself measured on several says so in its warnings."""
+    found: dict[str, list[str]] = {}
+    measured = by_group(measuring(runs))
+    for gpu in dict.fromkeys(gpu for gpu, *_ in measured):
+        groups = [own for (name, *_), own in measured.items() if name == gpu]
+        names = hosts([run for own in groups for run in own])
+        if names and not any(len(hosts(own)) == len(names) for own in groups):
+            found[gpu] = names
+    return found
+
+
+def measuring(runs: Sequence[Mapping]) -> list[Mapping]:
+    """The jobs that measured. One that ended like the job before it took no device, and would look like a machine without one."""
+    return [run for run in runs if run["stage"] == "measure" and run["device"]]
+
+
+def _fact(name: str, value: Any) -> str:
+    return units.scale("B", [value]).text(value) if name in ("memory", "device_memory") else str(value)
+
+
+def environments(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict]:
+    """Each set of installed packages: the environments that had it, the versions that matter most, and the whole list."""
+    names = {cell_of(row): row["env"] for row in summary}
+    found: dict[tuple, set] = {}
+    for run in runs:
+        if run["packages"]:
+            found.setdefault(tuple(run["packages"]), set()).add(names.get(cell_of(run)))
+    return [
+        {"name": ", ".join(sorted(filter(None, envs))) or tr("preparation"), "main": _main_packages(packages), "all": packages}
+        for packages, envs in found.items()
+    ]
+
+
+def _main_packages(packages: Iterable[str]) -> list[str]:
+    versions = {_normal(package.partition("==")[0]): package for package in packages}
+    return [versions[name] for name in MAIN_PACKAGES if name in versions]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def time_span(runs: Sequence[Mapping]) -> str:
+    """When the jobs ran, to the minute."""
+    starts, ends = ([run[name] for run in runs if run[name]] for name in ("started_at", "ended_at"))
+    if not starts or not ends:
+        return ""
+    first, last = min(starts)[:16].replace("T", " "), max(ends)[:16].replace("T", " ")
+    if first == last:
+        return f"{first} UTC"
+    return tr("{} to {} UTC").format(first, last[11:] if last[:10] == first[:10] else last)
