@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "unit"))
 
 import records_factory as made
-from speedgrid.known import GB
+from speedgrid.known import GB, usable
 from speedgrid.report.advice import BY_SPEED, GOALS, Ask, Option, advise
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
@@ -26,20 +26,25 @@ WITHOUT_CHARTS = """const vegaEmbed = async () => ({ view: {
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
+STUDY = made.study(models=("stdlib-llama", "llama-3b")) | {"techniques": {}, "prices": {"local": 4}}
+
+
 @pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Path:
-    """A page of two groups, one on a GPU with a lossy technique and with names that try to break out."""
+def grid(tmp_path_factory) -> list[dict]:
+    """Two groups, one on a GPU: a lossy technique, an engine whose memory the driver told, names that try to break out."""
+    folder = tmp_path_factory.mktemp("guide")
+    engine = made.Made("vllm", "vLLM", "engine", 88.0, peak=9_000, facts={"memory_source": "device", "energy": 900.0, "energy_valid": True})
+    cells = [replace(cell, label=cell.label + HOSTILE) for cell in (*made.DEFAULT_CELLS, PRUNED, engine)]
+    return [*made.write_group(folder), *made.write_group(folder, cells, gpu="h200", model="llama-3b", machine=made.GPU_MACHINE)]
+
+
+@pytest.fixture(scope="module")
+def page(grid, tmp_path_factory) -> Path:
     from report_data import page_of
     from speedgrid.report.rendering import read_parts
 
-    folder = tmp_path_factory.mktemp("guide")
-    cells = [replace(cell, label=cell.label + HOSTILE) for cell in (*made.DEFAULT_CELLS, PRUNED)]
-    grid = [*made.write_group(folder), *made.write_group(folder, cells, gpu="h200", model="llama-3b", machine=made.GPU_MACHINE)]
-    path = folder / "report.html"
-    study = made.study(models=("stdlib-llama", "llama-3b"))
-    study["techniques"] = {}
-    study["prices"] = {"local": 4}
-    path.write_text(page_of(grid, study, replace(read_parts(), vega=WITHOUT_CHARTS)), encoding="utf-8")
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page_of(grid, STUDY, replace(read_parts(), vega=WITHOUT_CHARTS)), encoding="utf-8")
     return path
 
 
@@ -102,9 +107,45 @@ def test_the_page_advises_what_the_command_does_on_500_result_sets(browser):
     wanted = [json.loads(json.dumps(advise(cells, ask).as_json())) for cells, ask in sets]
     assert found == wanted
     # What was compared is worth comparing.
+    for one in GOALS:
+        assert sum(ask.goal == one and found["choice"] is not None for (_, ask), found in zip(sets, wanted, strict=True)) > 30, one
     assert sum(one["choice"] is not None for one in wanted) > 200
     for part in ("ties", "open", "better"):
         assert sum(bool(one[part]) for one in wanted) > 20, part
+
+
+def test_the_form_chooses_what_the_command_does_whatever_is_asked(browser, grid):
+    """From the records of cells to the page and through its form: every group, goal, card, loss and number of starts that it offers."""
+    from report_data import tables_of
+    from speedgrid.report.advice import CARDS_GB
+    from speedgrid.report.advised import guide_of
+    from speedgrid.report.tables import groups
+
+    told = json.loads(
+        browser.execute_script("""
+        const form = document.getElementById('guide'), { group, goal, cards, loss, starts } = form.elements, found = [];
+        const values = (list) => [...list.options].map((option) => option.value), answer = document.getElementById('guide-answer');
+        const count = (part) => answer.querySelector(`[data-part=${part}]`).children.length;
+        for (group.value of values(group)) for (goal.value of values(goal)) for (loss.value of values(loss))
+          for (starts.value of values(starts)) for (cards.value = 0; ; cards.value = Number(cards.value) + 1) {
+            form.dispatchEvent(new Event('input'));
+            const asked = [group.value, goal.value, loss.value, starts.value, cards.value];
+            found.push([asked, answer.dataset.choice, count('ties'), count('open'), count('better')]);
+            if (cards.value === cards.max) break;
+          }
+        return JSON.stringify(found);
+        """)
+    )
+    summary, _, replies = tables_of(grid)
+    guides = [guide_of(group.records, STUDY, {}) for group in groups(summary, replies)]
+    assert len(told) == len(guides) * len(GOALS) * 6 * 5 * (len(CARDS_GB) + 1)
+    for (group, goal, loss, starts, card), *said in told:
+        budget = usable(CARDS_GB[int(card)]) if int(card) < len(CARDS_GB) else None
+        guide = guides[int(group)]
+        advice = guide.advise(guide.priced(Ask(goal, budget, float(loss) if loss else None, float(starts))))
+        wanted = [advice.choice or "", len(advice.ties), len(advice.open), len(advice.better)]
+        assert said == wanted, (group, goal, loss, starts, card)
+    assert len({choice for _, choice, *_ in told}) > 4, "what is asked decides"
 
 
 def choose(browser, **fields) -> str:
