@@ -134,13 +134,13 @@ function tablesOf(box) {
   const { datasets, ...spec } = specification(box.dataset.chart, hiddenIn(box));
   const titles = {};
   JSON.stringify(spec, (_, value) => (value?.field && value.title && (titles[value.field] ??= value.title), value));
-  const isFigures = (first) => (first?.name ?? first?.label) && !("note" in first);
+  const isFigures = (first) => (first?.name ?? first?.label) && !("note" in first || "edge" in first);
   return Object.values(datasets).filter(([first]) => isFigures(first)).map((rows) => {
     const heads = Object.keys(rows[0]).filter((name) => !PLACING.test(name));
     const list = heads.find((name) => Array.isArray(rows[0][name]));  // of replies, each of which gets a line
     const lines = rows.flatMap((row) => (list ? row[list].map((value) => ({ ...row, [list]: value })) : [row]));
     return [heads.map((name) => titles[name] ?? name), ...lines.map((row) => heads.map((name) => row[name]))];
-  });
+  }).filter(([heads]) => heads.length > 1);
 }
 
 const element = (tag, text, inside) => Object.assign(inside.appendChild(document.createElement(tag)), { textContent: text });

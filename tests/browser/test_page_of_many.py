@@ -246,6 +246,23 @@ def test_a_chart_gives_its_data_and_itself(browser):
     assert part.find_elements("css selector", "table tr")
 
 
+def test_the_data_of_a_chart_has_one_value_a_field_and_what_only_places_marks_is_none(browser):
+    open_group(browser, "of-small-generate-local")
+    told = browser.execute_script(
+        "return [...document.querySelectorAll('#of-small-generate-local [data-chart]')].map((box) => [box.dataset.chart, tablesOf(box)])"
+    )
+    assert len(told) >= 8
+    for chart, tables in told:
+        assert tables, chart
+        for heads, *lines in tables:
+            assert "technique" in heads, chart
+            assert len(heads) == len(set(heads)) > 1, (chart, heads)
+            assert not {"row", "down", "edge", "end", "dx", "dy", "state", "kind"} & set(heads), (chart, heads)
+            assert not [field for line in lines for field in line if isinstance(field, list | dict)], chart
+    speeds = dict(told)["of-small-generate-local-speed"]
+    assert ["technique", "token/s"] in [heads for heads, *_ in speeds], "a line a reply, with the unit"
+
+
 def test_a_table_gives_all_its_columns_and_no_formula(browser):
     open_group(browser, "of-small-generate-local")
     browser.execute_script(SAVED)

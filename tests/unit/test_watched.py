@@ -84,7 +84,8 @@ def test_the_chart_has_a_panel_for_each_gauge_under_the_replies(tmp_path):
     figure = runs.replies_figure(group)
     spec = figure.chart.to_dict(validate=True)
     rows = [row for table in spec["datasets"].values() for row in table]
-    assert [row["gauge"] for row in rows if "gauge" in row] == [clock / 1e6 for clock in SERIES["sm_clock"]] + SERIES["temperature"]
+    assert [row["sm_clock"] for row in rows if "sm_clock" in row] == [clock / 1e6 for clock in SERIES["sm_clock"]]
+    assert [row["temperature"] for row in rows if "temperature" in row] == SERIES["temperature"]
     assert {row["words"] for row in rows if "words" in row} == {
         "SM clock (MHz)",
         "temperature of the GPU (°C)",

@@ -181,7 +181,6 @@ def build(
             sections.append(_section(anchor, group, study, own["runs"], own["points"], figures, shown[group.kind], specifications))
     with embedding.unchecked():
         sides = [_beside(number, one, specifications, measured) for number, one in enumerate(devices.side_by_side(found), 1)]
-    known = machines.machines(runs)
     anchors = {section.group.key: section.anchor for section in sections}
     # As the tables have them, where no two techniques of a group have one label.
     labels: dict[tuple, str] = {
@@ -202,24 +201,10 @@ def build(
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
-        "standing": standing_notes(named),
         "others": _others(study.get("others", ())),
-        "failures": failures.kinds(named),
         "sides": sides,
-        "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
-        "broken_cells": sum(row["status"] == FAILED for row in summary),
-        "not_run": [row for row in named if row["status"] == NOT_RUN],
-        "time_left": pending.in_words(pending.seconds_left(summary, runs)),
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
-        "machines": known,
-        "pooled": machines.pooled(runs),
-        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", tr("unknown device")) for one in known)),
-        "environments": machines.environments(summary, runs),
-        "span": machines.time_span(runs),
-        "time_shares": timeline.shares(runs),
-        "gpu_time": timeline.gpu_words(runs),
-        "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
         "definitions": [MEANINGS[name] for name in dict.fromkeys(name for names in shown.values() for name in names)],
         "methods": {name: workload.used(settings) for name, settings in study["experiments"].items()},
         "repeated": any(not group.is_generation for group in found),
@@ -233,6 +218,35 @@ def build(
         "anchors": anchors,
         "cell_of": lambda change: _cell_of(change, anchors, labels),
         "each": each,
+        **_without_figures(named, runs),
+        **_measured_with(summary, runs),
+    }
+
+
+def _without_figures(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> dict:
+    """What the page says of the cells without figures, and of those whose figures are of older code."""
+    return {
+        "standing": standing_notes(summary),
+        "failures": failures.kinds(summary),
+        "failed": [row for row in summary if row["status"] not in (*MEASURED, NOT_RUN)],
+        "broken_cells": sum(row["status"] == FAILED for row in summary),
+        "not_run": [row for row in summary if row["status"] == NOT_RUN],
+        "time_left": pending.in_words(pending.seconds_left(summary, runs)),
+    }
+
+
+def _measured_with(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> dict:
+    """What the page says of the machines, the software and where the time went."""
+    known = machines.machines(runs)
+    return {
+        "machines": known,
+        "pooled": machines.pooled(runs),
+        "device_names": list(dict.fromkeys(one.get("device_name") or one.get("cpu", tr("unknown device")) for one in known)),
+        "environments": machines.environments(summary, runs),
+        "span": machines.time_span(runs),
+        "time_shares": timeline.shares(runs),
+        "gpu_time": timeline.gpu_words(runs),
+        "commits": sorted({run["git_commit"] for run in runs if run["git_commit"]}),
     }
 
 

@@ -64,7 +64,7 @@ def under(read: pd.DataFrame, table: pd.DataFrame, x: alt.X, top: float) -> tupl
     layers: list[alt.Chart | alt.LayerChart] = []
     for gauge, (words, size) in shown.items():
         if gauge in read:
-            layers.append(_panel(read, table, gauge, size, x, top + GAP))
+            layers.append(_panel(read, table, gauge, words, size, x, top + GAP))
             layers.append(_words(tr(words), top + GAP - 8))
             top += GAP + PANEL
     if "clock_reasons" in read:
@@ -78,12 +78,12 @@ def under(read: pd.DataFrame, table: pd.DataFrame, x: alt.X, top: float) -> tupl
     return layers, top
 
 
-def _panel(read: pd.DataFrame, table: pd.DataFrame, gauge: str, size: float, x: alt.X, top: float) -> alt.Chart:
-    part = read[["name", "kind", "state", "at", gauge]].dropna().assign(gauge=lambda own: own[gauge] / size).drop(columns=[gauge])
-    low, high = float(part.gauge.min()), float(part.gauge.max())
+def _panel(read: pd.DataFrame, table: pd.DataFrame, gauge: str, words: str, size: float, x: alt.X, top: float) -> alt.Chart:
+    part = read[["name", "kind", "state", "at", gauge]].dropna().assign(**{gauge: lambda own: own[gauge] / size})
+    low, high = float(part[gauge].min()), float(part[gauge].max())
     room = max((high - low) * 0.1, 0.02 * high, 0.5)
     scale = alt.Scale(domain=[max(0.0, low - room), high + room], range=[top + PANEL, top], nice=False, zero=False)
-    y = alt.Y("gauge:Q", scale=scale, axis=alt.Axis(title=None, orient="left", tickCount=2, format=",~r"))
+    y = alt.Y(f"{gauge}:Q", title=tr(words), scale=scale, axis=alt.Axis(title=None, orient="left", tickCount=2, format=",~r"))
     names, kinds = list(dict.fromkeys(table.name)), [table.kind[table.name == name].iloc[0] for name in dict.fromkeys(table.name)]
     dash = alt.StrokeDash("name:N", scale=alt.Scale(domain=names, range=lines.dashes(kinds)), legend=None)
     line = alt.Chart(part).mark_line(strokeWidth=1.5, interpolate="step-after")
@@ -98,7 +98,7 @@ def _stripes(slow: pd.DataFrame, names: Sequence[str], x: alt.X, top: float) -> 
     tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("why:N", title="clock lowered by")]
     bar = alt.Chart(placed).mark_bar(size=STRIP - 3)
     named = pd.DataFrame(
-        {"name": names, "label": [lines.shortened(name) for name in names], "row_y": [STRIP * (n + 0.5) for n in range(len(names))]}
+        {"name": names, "label_lines": [lines.shortened(name) for name in names], "row_y": [STRIP * (n + 0.5) for n in range(len(names))]}
     )
     y = alt.Y("row_y:Q", scale=scale, axis=None)
     text = alt.Chart(named).mark_text(align="left", dx=9, fontSize=10.5, color=MUTED)
@@ -110,7 +110,7 @@ def _stripes(slow: pd.DataFrame, names: Sequence[str], x: alt.X, top: float) -> 
         opacity=base.opacity(),
         tooltip=tooltip,
     )
-    return [drawn, text.encode(x=alt.XValue("width"), y=y, text=alt.Text("label:N"), opacity=base.opacity())]
+    return [drawn, text.encode(x=alt.XValue("width"), y=y, text=alt.Text("label_lines:N"), opacity=base.opacity())]
 
 
 def _words(text: str, y: float) -> alt.Chart:
