@@ -13,6 +13,7 @@ from pathlib import Path
 from speedgrid import checkpoints, records, sharpen, standing
 from speedgrid.progress import say
 from speedgrid.report import command, questions, tables, timeline, units, work
+from speedgrid.report.cells import CellRecords
 from speedgrid.schema import (
     CHECKPOINT,
     EVALUATE,
@@ -113,7 +114,7 @@ def read_cell(
     unreadable: dict[str, None] | None = None,
     shared: dict[str, records.Record] | None = None,
     today: standing.Today | None = None,
-) -> tables.CellRecords:
+) -> CellRecords:
     """Read the records of one cell of the grid, for each of which `jobs` has the specification that its job would have now, and `today`
     what else it would be made of.
 
@@ -140,7 +141,7 @@ def read_cell(
     reference = reading.read(cell["reference"], REFERENCE, model, without=NEXT_TOKENS) if cell["reference"] else None
     asked = [path for path in (cell["requests"], cell["reference"]) if path]
     evaluate = reading.read(f"{folder}/evaluate.parquet", EVALUATE, made_from, *asked) if cell["evaluate"] is not None else None
-    return tables.CellRecords(
+    return CellRecords(
         cell=cell,
         prepared=prepared,
         checkpoint=sources[-1] if sources else None,

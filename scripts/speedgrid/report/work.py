@@ -1,5 +1,5 @@
 """Figures of the workloads `train`, `forward` and `attention`, beside those that they have in common with replies: pure functions from
-records (tables.CellRecords) to columns of schema.SUMMARY, and to the rows of schema.POINTS."""
+records (cells.CellRecords) to columns of schema.SUMMARY, and to the rows of schema.POINTS."""
 
 import json
 import math
