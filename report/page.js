@@ -132,7 +132,7 @@ async function saveImage(box, name) {
 const PLACING = /^(row(_y)?|jitter|end|edge|down|area|one|ties|\w*d[xy]|align|led|label_lines|state|kind|text|technique|y|mark|room|status)$/;
 function tablesOf(box) {
   const { datasets, ...spec } = specification(box.dataset.chart, hiddenIn(box));
-  const titles = {};
+  const titles = { name: translated("technique"), label: translated("technique") };
   JSON.stringify(spec, (_, value) => (value?.field && value.title && (titles[value.field] ??= value.title), value));
   const isFigures = (first) => (first?.name ?? first?.label) && !("note" in first || "edge" in first);
   return Object.values(datasets).filter(([first]) => isFigures(first)).map((rows) => {
