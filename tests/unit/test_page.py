@@ -13,7 +13,7 @@ import records_factory as made
 from report_data import page_of, quick_parts, tables_of
 from speedgrid import comparison
 from speedgrid.comparison import Results
-from speedgrid.report import embedding, figures_table, machines, page, units
+from speedgrid.report import embedding, figures_table, machines, overview, page, units
 
 import studies
 
@@ -301,6 +301,17 @@ def test_the_script_of_the_page_stays_below_400_lines_and_is_not_crammed_into_th
     kinds = re.findall(r"<script([^>]*)>(.*?)</script>", template)
     assert [content for kind, content in kinds if "application/json" not in kind] == ["{{ vega }}", "{{ script }}"]
     assert not re.search(r"\son[a-z]+=", template)
+
+
+@pytest.mark.parametrize("most", [4, 3])
+def test_the_first_screen_has_the_answers_of_a_few_groups_that_are_folded_away(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(overview, "MOST_ANSWERS", most)
+    models = [f"model-{number}" for number in range(4)]
+    grid = [cell for model in models for cell in made.write_group(tmp_path, made.DEFAULT_CELLS[:3], model=model)]
+    first = Page(page_of(grid, made.study(models=models)).partition('id="choose"')[0]).text
+    assert "4 combinations" in first
+    assert all(f"{model} · generate · local" in first for model in models) == (most == 4)
+    assert first.count("torch.compile (static cache) is the fastest") == (4 if most == 4 else 0)
 
 
 def test_a_chart_of_many_techniques_names_the_first_in_words():

@@ -11,6 +11,7 @@ from speedgrid.report.tables import Group, each
 from speedgrid.schema import GROUP, MEASURED, STATUSES
 
 UNFOLDED = 3  # so many groups are all open at once; of more each is folded away
+MOST_ANSWERS = 12  # groups that are folded away whose answers are on the first screen, a sentence each; of more the matrix leads to them
 TWICE = 2.0  # from this speed-up on a cell of the matrix is coloured stronger
 
 # What cells can be filtered by: where they belong, and what their technique is.

@@ -196,6 +196,7 @@ def build(
         "column_labels": {name: tr(MEANINGS[name].label) for names in shown.values() for name in names},
         "column_styles": Markup(overview.column_styles(shown)),  # names of columns alone
         "folded": len(found) > overview.UNFOLDED,
+        "most_answers": overview.MOST_ANSWERS,
         "study": study,
         "title": study["title"] or study["name"],
         "sections": sections,
