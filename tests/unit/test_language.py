@@ -61,6 +61,13 @@ def test_the_texts_stand_in_the_order_of_their_english(code):
     assert [text for text, ordered in zip(there, sorted(there), strict=True) if text != ordered][:1] == []
 
 
+def test_the_style_sheet_writes_no_words():
+    """They would be English in every language: what the filter leaves out was."""
+    written = [text for value in re.findall(r"content:([^;}]*)", quick_parts().style) for text in re.findall(r'"([^"]*)"', value)]
+    assert " ↑" in written
+    assert [text for text in written if re.search("[A-Za-z]{2}", text)] == []
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_a_translation_has_the_places_and_tags_of_its_text(code):
     for text, said in LANGUAGES[code].texts.items():
