@@ -27,7 +27,7 @@ from speedgrid.report.advice import (
 from speedgrid.report.language import told_reason, tr
 from speedgrid.report.together import origin
 from speedgrid.schema import STATUSES
-from speedgrid.workload import WORKLOADS
+from speedgrid.workload import PLURALS, WORKLOADS
 
 ITEMS_PRICED = 1_000_000
 # What is said of a search for the largest size, by what grows.
@@ -265,7 +265,9 @@ def page_data(groups: Iterable[tuple[str, Guide]]) -> dict:
     guides = list(groups)
     told = [_group_data(title, guide, codes) for title, guide in guides]
     goals = {name: goal(name, [guide.noun for _, guide in guides], [guide.unit for _, guide in guides]) for name in GOALS}
-    return {"groups": told, "codes": list(codes), "cards": [(size, usable(size)) for size in CARDS_GB], "goals": goals}
+    nouns = tr(" or ").join(dict.fromkeys(tr(PLURALS[guide.noun]) for _, guide in guides))
+    cards = [(size, usable(size)) for size in CARDS_GB]
+    return {"groups": told, "codes": list(codes), "cards": cards, "goals": goals, "nouns": nouns}
 
 
 def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
