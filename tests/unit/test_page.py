@@ -314,6 +314,12 @@ def test_the_first_screen_has_the_answers_of_a_few_groups_that_are_folded_away(t
     assert first.count("torch.compile (static cache) is the fastest") == (4 if most == 4 else 0)
 
 
+def test_a_reply_with_control_characters_leaves_the_page_a_text(tmp_path):
+    html = page_of(made.write_group(tmp_path, [replace(made.DEFAULT_CELLS[0], texts=("a\x00b\x1b[31m\n",))]), made.study())
+    assert "a\u2400b\u241b[31m\n" in html
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", html)
+
+
 def test_a_chart_of_many_techniques_names_the_first_in_words():
     assert page._shortened("a 1; b 2") == "a 1; b 2"
     words = "; ".join(f"technique {number}" for number in range(14))

@@ -49,6 +49,7 @@ from speedgrid.report.tables import Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, by_group, cell_of
 
 SAMPLE_CHARACTERS = 600
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}  # of control characters
 MOST_SAID = 6  # techniques that a chart names in words
 
 
@@ -361,6 +362,8 @@ def _samples(group: Group) -> list[dict]:
 
 
 def _cut(text: str) -> str:
+    """A text of a readable length, with pictures in the place of characters that have none, which small models write, too."""
+    text = text.translate(PICTURES)
     return text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + " …"
 
 
