@@ -182,11 +182,19 @@ def ratio_ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between low and high for a logarithmic axis: powers of ten, with halves and fifths where those are few."""
+    """Round numbers between low and high for a logarithmic axis, two at least: powers of ten, with halves and fifths where those are few,
+    and equal steps where the ends are close."""
     tens = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         ticks = [float(f"{step * 10.0**ten:.3g}") for ten in tens for step in steps if low <= step * 10.0**ten <= high]
         if len(ticks) >= 3:
+            break
+    if len(ticks) >= 2:
+        return ticks
+    for share in (5, 2, 1, 0.5):
+        step = share * 10.0 ** math.floor(math.log10(high - low))
+        ticks = [float(f"{count * step:.12g}") for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        if len(ticks) >= 2:
             break
     return ticks
 

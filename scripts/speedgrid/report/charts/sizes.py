@@ -26,7 +26,8 @@ def loss_figure(group: Group) -> Figure | None:
     rows = base.prepare(group.rows)[["technique", "name", "state", "kind"]]
     table = rows.merge(losses, on="technique").round({"loss": 6}).drop(columns="technique")
     found = table.groupby("name", sort=False).loss.last()
-    axis = alt.Axis(tickMinStep=1, labelFlush=False)
+    last = int(table.reply.max())
+    axis = alt.Axis(values=list(range(1, last + 1, max(1, round(last / 5)))), format="d", labelFlush=False)
     ends = [float(table.loss.min()), float(table.loss.max())]
     room = (ends[1] - ends[0]) * 0.05 or 0.1
     ends = [ends[0] - room, ends[1] + room]
