@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 import io
+import math
 import os
 import re
 import shlex
@@ -299,8 +300,8 @@ def skip_what_is_not_shown(workflow) -> None:
 
 
 def ask_results(workflow, changed: Callable[[str], list[str] | None]) -> None:
-    """Let Snakemake take what a result says of itself for what made it, and not what it remembers of the folder: results may have been
-    copied here, or put back in the place of others, and the memory may be gone.
+    """Let Snakemake take what a result says of itself for what made it, and neither what it remembers of the folder nor the times of files:
+    results may have been copied here, or put back in the place of others, and the memory may be gone.
 
     `changed` says of a file what is no longer as it would be made, nothing where all is, and None where that cannot be told; then
     Snakemake's memory counts.
@@ -315,7 +316,7 @@ def _as_results_say(asked: Callable) -> Callable:
     @functools.wraps(asked)
     def params_changed(persistence, job, file=None):
         files = [file] if file is not None else list(job.output)
-        said = _said_by_results(persistence, files)
+        said = _said_by_results(persistence.dag, files)
         if said is None:
             return asked(persistence, job, file=file)
         return ParamsChange(only_old=set(said), files=set(files)) if said else NO_PARAMS_CHANGE
@@ -328,14 +329,27 @@ def _or_results_say(known: Callable) -> Callable:
 
     @functools.wraps(known)
     def has_metadata(persistence, job) -> bool:
-        return known(persistence, job) or _said_by_results(persistence, list(job.output)) is not None
+        return known(persistence, job) or _said_by_results(persistence.dag, list(job.output)) is not None
 
     return has_metadata
 
 
-def _said_by_results(persistence, files: list) -> list[str] | None:
+def _or_later_than_all(oldest: Callable) -> property:
+    """`Job.output_mintime`, the time that no input of a job may be later than: for results that say that they stand there is none.
+
+    A copy, a clone and an unpacked archive have files of any times, by which all of a study would be measured anew.
+    """
+
+    async def output_mintime(job) -> float | None:
+        time = await oldest(job)
+        return math.inf if time is not None and _said_by_results(job.dag, list(job.output)) == [] else time
+
+    return property(functools.wraps(oldest)(output_mintime))
+
+
+def _said_by_results(dag, files: list) -> list[str] | None:
     """What has changed by what all of these files say, None where one of them says nothing."""
-    changed = getattr(getattr(persistence.dag, "workflow", None), "speedgrid_changed", None)
+    changed = getattr(getattr(dag, "workflow", None), "speedgrid_changed", None)
     said = [changed(str(file)) for file in files] if changed else []
     known = [keys for keys in said if keys is not None]
     return [key for keys in known for key in keys] if said and len(known) == len(said) else None
@@ -432,6 +446,7 @@ def look_after(workflow) -> None:
     """Change how Snakemake makes and activates environments, with conda or with uv, in this process, and what its jobs find set."""
     from snakemake.deployment import containerize
     from snakemake.deployment.conda import Conda, Env
+    from snakemake.jobs import Job
     from snakemake.persistence import PersistenceBase
     from snakemake.workflow import Workflow
 
@@ -447,6 +462,7 @@ def look_after(workflow) -> None:
     Workflow.conda_create_envs = _all_or_failed(Workflow.conda_create_envs)
     PersistenceBase._software_stack_hash = _wherever_it_lies(PersistenceBase._software_stack_hash)
     PersistenceBase.params_changed = _as_results_say(PersistenceBase.params_changed)
+    Job.output_mintime = _or_later_than_all(Job.output_mintime.fget)
     PersistenceBase.has_metadata = _or_results_say(PersistenceBase.has_metadata)
     containerize.containerize = _whole_or_refused(containerize.containerize)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 # What of a result may be another one by now, besides keys of its specification. Figures of older code and environments are shown as such;
 # of other settings, weights or answers they are figures of something else.
 CODE, ENVIRONMENT, WEIGHTS, ANSWERS = "code", "environment", "weights", "answers"
+# Of a run that is to come after another one: that one was measured anew since.
+ORDER = "order"
 STILL_SHOWN = (CODE, ENVIRONMENT)
 # Of a job whose specification names no environment: the one that prepares a model.
 ENV_OF_MODELS = "transformers"
@@ -105,6 +107,12 @@ def is_of_another(facts: Mapping, source: str, identity: str, then: str | None =
     known = made_from(facts)
     then = known.get(source) or then
     return (bool(known) and source not in known) or bool(identity and then and identity != then)
+
+
+def is_out_of_order(facts: Mapping, before: Mapping) -> bool:
+    """Whether a record was made wholly before one that it is to come after, by the facts of both."""
+    ended, began = facts.get("ended_at"), before.get("started_at")
+    return bool(ended and began and ended < began)
 
 
 def flat(value: object, place: str = "") -> dict[str, object]:

@@ -13,7 +13,7 @@ import working_copy
 import yaml
 from place import CELL, STUDY, Project, make_project, set_up_launcher
 from speedgrid import records, standing
-from speedgrid.schema import MODEL, NOT_RUN, SUMMARY
+from speedgrid.schema import MEASURE, MODEL, NOT_RUN, SUMMARY
 
 PREPARED = "models/chain/prepared.parquet"
 ALL_OF_IT = {"prepare_model", "quantize", "warmup", "measure", "evaluate", "score", "aggregate", "report"}
@@ -146,6 +146,27 @@ def test_results_that_came_without_snakemakes_memory_are_measured_where_the_stud
     assert planned(project) <= {"plan", "aggregate", "report"}
     edited(project, max_new_tokens=9)
     assert planned(project) >= {"warmup", "measure", "measure_again"}
+
+
+def test_copies_whose_files_have_any_times_measure_nothing_anew(measured, tmp_path):
+    """As `cp -r` leaves them, a clone of a repository, or an archive: what is measured is known by what results say they were made from."""
+    project = copied(measured, tmp_path / "a copy")
+    shutil.rmtree(project.folder / ".snakemake")
+    made_first = sorted(project.folder.rglob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    for age, path in enumerate(made_first):
+        os.utime(path, ns=(10**18 - age * 10**9,) * 2)
+    assert planned(project) <= {"plan", "aggregate", "report"}
+
+
+def test_a_run_that_is_to_come_after_one_that_was_measured_since_is_measured_anew(measured, tmp_path):
+    """A baseline's runs lie between those of the other cells, also where the run that measured one of these was stopped after it."""
+    project = copied(measured, tmp_path / "a copy")
+    first = project.folder / CELL / "measure.parquet"
+    later = records.read(first, MEASURE)
+    ended = max(records.facts_of(path)["ended_at"] for path in first.parent.glob("*.parquet"))
+    facts = later.facts | {"started_at": ended.replace("+00:00", "9+00:00"), "ended_at": ended.replace("+00:00", "9+00:00")}
+    records.write(first, MEASURE, later.rows, facts)
+    assert planned(project) - {"plan", "aggregate", "report"} == {"measure_again"}
 
 
 def test_results_that_were_put_back_in_the_place_of_others_are_known_for_what_they_are(measured, tmp_path):

@@ -1,9 +1,11 @@
 """What snakemake_seam.py relies on is in the Snakemake that is installed. Each test says where to look when it fails."""
 
 import ast
+import asyncio
 import importlib.util
 import inspect
 import json
+import math
 import re
 import subprocess
 import sys
@@ -404,6 +406,24 @@ def test_what_results_say_of_themselves_counts_before_what_snakemake_remembers()
     assert told_by({"a": None}, False, persistence.NO_PARAMS_CHANGE) == (False, False)
     assert told_by({"a": None}, True, changed) == (True, True)
     assert told_by({"a": [], "b": None}, True, changed) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("results", "oldest", "told"),
+    [({"a": []}, 5, math.inf), ({"a": []}, None, None), ({"a": ["code"]}, 5, 5), ({"a": [], "b": None}, 5, 5)],
+)
+def test_results_that_stand_are_older_than_none_of_their_inputs_whatever_the_times_of_files(results, oldest, told):
+    assert "t = await job_.output_mintime" in inspect.getsource(dag.DAG.update_needrun), look_at(
+        "dag.py: update_needrun", "_or_later_than_all"
+    )
+
+    async def time_of(job):
+        return oldest
+
+    workflow = SimpleNamespace()
+    snakemake_seam.ask_results(workflow, results.get)
+    job = SimpleNamespace(dag=SimpleNamespace(workflow=workflow), output=list(results))
+    assert asyncio.run(snakemake_seam._or_later_than_all(time_of).fget(job)) == told
 
 
 def test_rules_of_other_workflows_are_asked_as_snakemake_does():

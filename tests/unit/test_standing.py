@@ -150,6 +150,7 @@ def test_the_environment_of_a_result_is_held_against_its_file(place):
     planned.kept._uses_environments = True
     assert planned.kept.changed(f"{CELL}/measure.parquet") == ["environment"]
     planned.kept._changed.clear()
+    planned.kept._facts.clear()
     write(planned, recipe=environments.recipe_hash(environments.files()["transformers"]))
     assert planned.kept.changed(f"{CELL}/measure.parquet") == []
 
@@ -163,6 +164,7 @@ def test_a_measurement_of_another_checkpoint_than_is_there_does_not_stand(place)
     ]:
         write(planned, made_from=json.dumps(made_from))
         planned.kept._changed.clear()
+        planned.kept._facts.clear()
         assert planned.kept.changed(record) == changed
 
 

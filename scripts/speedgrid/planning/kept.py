@@ -40,6 +40,7 @@ class Kept:
         self._changed: dict[str, list[str] | None] = {}
         self._recipes: dict[str, str] = {}
         self._identities: dict[str, str] = {}
+        self._facts: dict[str, dict] = {}
 
     @cached_property
     def jobs(self) -> dict[str, tuple[Stage, Named]]:
@@ -77,7 +78,7 @@ class Kept:
         if record not in self.jobs or not Path(record).is_file():
             return None
         try:
-            facts = records.facts_of(record)
+            facts = self._facts_of(record)
         except ImportError:  # a Snakemake of the user's own, without pyarrow
             return None
         if not facts.get("job"):
@@ -89,7 +90,19 @@ class Kept:
         found = standing.made_by_older(facts, wanted) if facts["job"] == text else standing.changed(facts, wanted)
         if not found:
             found = self._made_from_others(record, facts)
-        return found or [standing.WEIGHTS] * checkpoints.replaced(Path(record), facts)
+        found = found or [standing.WEIGHTS] * checkpoints.replaced(Path(record), facts)
+        return found or [standing.ORDER] * any(standing.is_out_of_order(facts, self._facts_of(before)) for before in self._before(record))
+
+    def _facts_of(self, record: str) -> dict:
+        if record not in self._facts:
+            self._facts[record] = records.facts_of(record)
+        return self._facts[record]
+
+    def _before(self, record: str) -> list[str]:
+        """The records that the job of this one comes after, although it reads nothing of them."""
+        stage, wildcards = self.jobs[record]
+        beside = stage.inputs["beside"](wildcards) if "beside" in stage.inputs else []
+        return [str(Path(record).with_name(stage.after)), *beside] if stage.after else []
 
     def _made_from_others(self, record: str, facts: Mapping) -> list[str]:
         """ANSWERS or WEIGHTS, where a record that a job would start from today is not the one that its record was made from, as the report

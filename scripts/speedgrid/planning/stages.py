@@ -53,6 +53,8 @@ class Stage(ABC):
     """The jobs of one kind: those that a script of scripts/ does. A stage gives their specification and says where they run."""
 
     script: str
+    # The record beside its own that a job comes after, as its rule has it; empty where there is none.
+    after = ""
 
     def __init__(self, study: Mapping, entities: Entities, place: Place, order: Order):
         self.study, self.entities, self.place, self.order = study, entities, place, order
@@ -205,6 +207,7 @@ class Measure(OnDevice):
     """A run of a cell: its first, or the one that the wildcards name."""
 
     script = "measure"
+    after = "warmup.parquet"
 
     def specification(self, wildcards) -> str:
         return self.cell(wildcards).job(self.script, int(wildcards.get("run", 1)))
@@ -216,6 +219,8 @@ class Measure(OnDevice):
 
 class MeasureAgain(Measure):
     """A later run of a cell."""
+
+    after = "measure.parquet"
 
     @property
     def inputs(self) -> dict[str, Callable]:
@@ -235,6 +240,7 @@ class Evaluate(OnDevice):
     """What a technique makes of held-out text and of the requests of tasks."""
 
     script = "evaluate_quality"
+    after = "warmup.parquet"
 
     def specification(self, wildcards) -> str:
         return self.cell(wildcards).job("evaluate")
