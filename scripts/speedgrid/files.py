@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from speedgrid import notes
+
 # Read whole up to this size.
 SMALL = 1_000_000
 # Of a larger file: its beginning and its end, this many blocks at equal distances, and one in the middle of each tensor, up to a number.
 ENDS, BLOCK, BLOCKS, MOST_TENSORS = 2**18, 2**12, 256, 4096
 # What is read whole whatever its size, up to this many bytes: a change of a few letters of a tokenizer is another tokenizer.
 TEXTS, LONGEST_TEXT = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".py"), 2**28
-# In the working folder: the hashes of whole files, each in a file of its own, so that none is read twice for the same state of it.
-DIGESTS = Path(".speedgrid/digests")
 # The most links that a path may go through; the kernel takes 40.
 MOST_LINKS = 64
 
@@ -56,7 +56,7 @@ def digest(path: Path) -> str:
     known = os.stat(path)
     # Not by its place on the disk, which some file systems make up anew each time that they are mounted.
     told = f"{known.st_size} {known.st_mtime_ns} {known.st_ctime_ns} "
-    kept = DIGESTS / hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
+    kept = notes.DIGESTS / hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
     with contextlib.suppress(OSError, ValueError):
         text = kept.read_text(encoding="ascii")
         if text.startswith(told) and len(text) == len(told) + 64:
@@ -66,7 +66,7 @@ def digest(path: Path) -> str:
         after = os.fstat(file.fileno())
     if (after.st_mtime_ns, after.st_size) == (known.st_mtime_ns, known.st_size):
         with contextlib.suppress(OSError):
-            DIGESTS.mkdir(parents=True, exist_ok=True)
+            notes.DIGESTS.mkdir(parents=True, exist_ok=True)
             beside = kept.with_name(f"{kept.name}.{os.getpid()}")
             beside.write_text(told + found, encoding="ascii")
             os.replace(beside, kept)

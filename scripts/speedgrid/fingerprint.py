@@ -29,6 +29,7 @@ FRAME = {
     "busy": "where the time of a job went, read by the process beside it",
     "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
     "records": "how rows become a file; likewise",
+    "notes": "where notes lie in a working folder",
     "jobtext": "how its specification reaches a job",
     "environments": "whether a job runs in its own Python; in another one it computes nothing",
 }

@@ -51,8 +51,9 @@ def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
 @dataclass(frozen=True)
 class Left:
     """What is left of a study: cells to measure or to tell the quality of, each with its model and what it has yet to do; the models to
-    prepare among theirs, by name; the cells that nothing is known of; the environments of all; the machine, with its GPU where one of these
-    cells is measured on that; and the same without it, for cells on the processor beside them."""
+    prepare among theirs, by name; the cells that nothing is known of; the environments of all, none in the user's own Python; the
+    machine, with its GPU where one of these cells is measured on that; and the same without it, for cells on the processor beside
+    them."""
 
     cells: list[tuple[Cell, Model, Work]]
     missing: dict[str, Model]
@@ -76,7 +77,7 @@ class Left:
         cells = [(cell, known[cell.model], work(cell, *yet[cell.key])) for cell in left if cell.model in known]
         unknown = [cell for cell in left if cell.model not in known]
         missing = {name: model for name, model in known.items() if name in unprepared}
-        used = frozenset[str]().union(*map(environments_of, left))
+        used = frozenset[str]().union(*map(environments_of, left)) if grid.makes_environments else frozenset[str]()
         gpu = next((cell for cell in left if cell.on_gpu), None)
         main = machine(gpu is not None, used, gpu.device.get("name", "") if gpu else "")
         return cls(cells, missing, unknown, used, main, machine(False, used))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from speedgrid import amounts, checkpoints, commands, environments, snakemake_seam
+from speedgrid import amounts, checkpoints, commands, environments, notes, snakemake_seam
 from speedgrid.outcomes import ModelError
 
 # The files of results/ that are no tables, each with what it holds if it is speedgrid's.
@@ -26,9 +26,8 @@ LOG = re.compile(
     r"(plan|aggregate|report(_so_far|_together)?)\.log|requests/[^/]+\.log|models/[^/]+/prepared\.log|quantize/[^/]+/[^/]+/[^/]+\.log"
     r"|[^/]+/probe\.log|[^/]+/[^/]+/[^/]+/(reference|score)\.log|[^/]+/[^/]+/[^/]+/[^/]+/(warmup|measure|measure-\d+|evaluate)\.log"
 )
-# What jobs note for others, in this folder of the working folder (files.DIGESTS, monitor.FOLDER).
-NOTES = Path(".speedgrid")
-NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|busy-[^/]+")
+# What jobs note for others, and what they are told, in notes.FOLDER.
+NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|jobs/[0-9a-f]{64}\.json|busy-[^/]+")
 # What Snakemake calls an environment and the files beside it.
 ENVIRONMENT = re.compile(r"([0-9a-f]{32}_)(\..*)?")
 STAMP = "made-from"  # of the launcher's environments
@@ -107,8 +106,8 @@ def logs(folder: Path) -> Found:
             found.own.append(path)
         else:
             found.left.append(f"{path}: not made by speedgrid")
-    for path in sorted((folder.parent / NOTES).rglob("*")):
-        if NOTE.fullmatch(path.relative_to(folder.parent / NOTES).as_posix()) and path.is_file() and not path.is_symlink():
+    for path in sorted((folder.parent / notes.FOLDER).rglob("*")):
+        if NOTE.fullmatch(path.relative_to(folder.parent / notes.FOLDER).as_posix()) and path.is_file() and not path.is_symlink():
             found.own.append(path)
     return found
 
@@ -256,7 +255,7 @@ def no_run_in(folder: Path) -> Iterator[None]:
     """Hold a working folder, as a run of the launcher does. Raises FolderInUse where one goes on."""
     if snakemake_seam.is_locked(folder):
         raise FolderInUse(f"a run goes on in {folder}, or was killed there: then `{commands.program()} run --unlock` lets go of it")
-    held = folder / ".speedgrid" / "run.lock"
+    held = folder / notes.RUN
     if not held.is_file():  # the launcher never ran here
         yield
         return

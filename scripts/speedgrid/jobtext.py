@@ -8,12 +8,10 @@ import hashlib
 import shlex
 from pathlib import Path
 
-from speedgrid import records
+from speedgrid import notes, records
 
 # Bytes of a text, quoted for the shell, that the command line takes; the rest of the line is short.
 LONGEST = 64 * 1024
-# In the working folder, which jobs on other nodes share.
-FOLDER = Path(".speedgrid/jobs")
 MARK = "@"
 
 
@@ -22,7 +20,7 @@ def handed(text: str) -> str:
     # Quoting makes five characters of one at most.
     if 5 * len(text) <= LONGEST or len(shlex.quote(text).encode()) <= LONGEST:
         return text
-    file = FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    file = notes.JOBS / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
     if not file.is_file():
         with records.replacing(file) as fresh:
             fresh.write_bytes(text.encode())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from speedgrid import sensors, state
+from speedgrid import notes, sensors, state
 from speedgrid.hardware import Device
 from speedgrid.progress import say
 
@@ -20,10 +20,9 @@ COUNTERS_EVERY = 10.0
 IDLE_EVERY = 0.1
 # Seconds for which a machine is looked at to see whether it is quiet.
 QUIET_LOOK = 2.0
-# A machine that did not become quiet is likely to be busy in the next job, too: for so many seconds jobs look once instead of waiting. What
-# they know it by is a file in this folder.
+# A machine that did not become quiet is likely to be busy in the next job, too: for so many seconds jobs look once instead of waiting. They
+# know it by a file (notes.busy).
 STAYS_BUSY_S = 900.0
-FOLDER = Path(".speedgrid")
 
 
 class Monitor:
@@ -243,8 +242,7 @@ def _remember(device: Device, is_quiet: bool) -> None:
 
 
 def _mark(device: Device) -> Path:
-    """Of this machine and device: several machines may work in one folder."""
-    return FOLDER / f"busy-{platform.node()}-{device.gpu.uuid if device.gpu else device.kind}"
+    return notes.busy(platform.node(), device.gpu.uuid if device.gpu else device.kind)
 
 
 def wait_for_quiet(device: Device, at_most: float) -> tuple[float, bool]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import checkpoints, files, models, records
+from speedgrid import checkpoints, files, models, notes, records
 from speedgrid.outcomes import ModelError, Unsupported
 from speedgrid.schema import CHECKPOINT, MODEL
 
@@ -386,7 +386,7 @@ def test_all_of_a_file_is_read_once_for_each_state_of_it(tmp_path, monkeypatch):
     path.write_bytes(b"two")
     assert files.digest(path) == hashlib.sha256(b"two").hexdigest()
     assert read == [str(path)]
-    assert len(list(files.DIGESTS.iterdir())) == 1  # of the state that it has, and of none of before
+    assert len(list(notes.DIGESTS.iterdir())) == 1  # of the state that it has, and of none of before
 
 
 IDLE = ("README.md", "README.txt", ".gitattributes", ".DS_Store", "._config.json", "loss.png", "LICENSE.txt", "trainer_state.json")

@@ -175,6 +175,7 @@ CONCERNS = {
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
     "jobtext": set(),
+    "notes": set(),
     "busy": set(),
     "claims": EVERY_MEASUREMENT,
     "drivers": EVERY_MEASUREMENT,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import checkpoints, commands, environments, inventory, planning, records
+from speedgrid import checkpoints, commands, environments, inventory, jobtext, planning, records
 from speedgrid.schema import SUMMARY
 
 NOBODY = "speedgrid: nothing was removed, because nobody can be asked here; say --yes, or --dry-run only to look\n"
@@ -67,13 +67,14 @@ def test_all_that_was_made_goes_with_its_marks_and_the_weights_of_a_link_stay(pl
 def test_what_jobs_noted_of_files_and_machines_goes_with_the_logs(place):
     Path(".speedgrid/digests").mkdir(parents=True)
     checkpoints.files.digest(Path("weights/model.safetensors"))
+    jobtext.handed("x" * 100_000)
     for name in ("busy-host-cpu", "planned", "digests/mine.txt"):
         Path(".speedgrid", name).write_text("")
     assert clean("models", "--yes").returncode == 0
-    assert len(list(Path(".speedgrid").rglob("*"))) == 5
+    assert len(list(Path(".speedgrid").rglob("*"))) == 7
     assert clean("logs", "--yes").returncode == 0
     assert {path.as_posix() for path in Path(".speedgrid").rglob("*")} == {
-        f".speedgrid/{name}" for name in ("planned", "digests", "digests/mine.txt")
+        f".speedgrid/{name}" for name in ("planned", "digests", "digests/mine.txt", "jobs")
     }
 
 

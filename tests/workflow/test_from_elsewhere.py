@@ -85,6 +85,8 @@ def test_a_run_with_another_working_folder(project, here):
     is_told_to_be_without_figures(done)
     is_whole(here)
     assert files_in(project) == before
+    # Jobs run in the user's own Python, so that no environment is made.
+    assert "  download  nothing\n" in done.stderr
     # What its page tells one to type works here, where there is no `./speedgrid`.
     text = html.unescape((here / "results/report.html").read_text(encoding="utf-8"))
     assert f"'{project}/speedgrid' new organisation/name" in text

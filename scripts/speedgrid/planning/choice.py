@@ -77,7 +77,7 @@ def _beyond(grid: Grid, minutes: float) -> dict[str, str]:
 def _candidates(registry: Mapping, left: foreseen.Left) -> list[selection.Candidate]:
     candidates = []
     for cell, model, work in left.cells:
-        lacking, on_gpu = foreseen.environments_of(cell) - left.machine.made, left.machine.is_gpu
+        lacking, on_gpu = (foreseen.environments_of(cell) & left.environments) - left.machine.made, left.machine.is_gpu
         shared = {f"environment {name}": estimates.environment_s(name, on_gpu) for name in lacking}
         if cell.model in left.missing:
             shared[f"model {cell.model}"] = estimates.preparing_s(model)

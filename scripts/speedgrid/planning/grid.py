@@ -42,6 +42,8 @@ class Grid:
         self.study, self.registry, self.study_file, self._run = study, registry, study_file, Run(workflow)
         self.written = written or study
         self.further = further
+        # As far as is known: without a run to ask they do, as by default.
+        self.makes_environments = uses_environments or workflow is None
         cells = plan(study, registry, study_file, has_gpu, further.wanted)
         self.left_out = {cell.folder: left_out[cell.folder] for cell in cells if cell.folder in left_out}
         self.cells = [cell for cell in cells if cell.folder not in self.left_out]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import commands, environments, fingerprint, records, schema, sharpen
+from speedgrid import commands, environments, fingerprint, notes, records, schema, sharpen
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
@@ -24,8 +24,7 @@ GOES_ON = "SPEEDGRID_GOES_ON"
 FAILURES_NAMED = 6
 # A row for each cell.
 SUMMARY = "results/summary.parquet"
-# Newer than results/plan.json where that is no longer the plan.
-PLANNED = ".speedgrid/planned"
+PLANNED = str(notes.PLANNED)
 
 
 def plan_run(config: Mapping, workflow) -> Grid:
