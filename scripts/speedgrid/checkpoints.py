@@ -261,7 +261,7 @@ def _check_tensors(held: Mapping[str, Mapping[str, Mapping]], named: Mapping[str
         raise Unsupported(
             f"{INDEX} of the checkpoint is damaged: {named[elsewhere[0]]} does not hold {elsewhere[0]}, which another file has"
         )
-    if named and not isinstance(_json(folder / INDEX).get("metadata"), dict):  # type: ignore[attr-defined]  # indexed() has read it
+    if named and not isinstance(files.json_object(folder / INDEX).get("metadata"), dict):
         raise Unsupported(
             f'{INDEX} of the checkpoint has no `metadata`, without which transformers does not read it; add `"metadata": {{}}`'
         )

@@ -23,13 +23,12 @@ PACKAGE = "speedgrid"
 
 # Modules of the package that change no figure of a job, each with the reason. They use no other module of the project, which would be left
 # out with them.
-SAYS = {"progress": "what a job says to the person who waits"}
+SAYS = {"progress": "what a job says to the person who waits", "notes": "where notes lie in a working folder"}
 FRAME = {
     **SAYS,
     "busy": "where the time of a job went, read by the process beside it",
     "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
     "records": "how rows become a file; likewise",
-    "notes": "where notes lie in a working folder",
     "jobtext": "how its specification reaches a job",
     "environments": "whether a job runs in its own Python; in another one it computes nothing",
 }

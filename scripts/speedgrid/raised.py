@@ -60,9 +60,9 @@ class Raised:
         at = next((number for number, line in enumerate(lines) if line and not line[0].isspace()), None)
         if at is None:
             return None
-        frames = [number for number, line in enumerate(lines[:at]) if FRAME.match(line)]
-        file = FRAME.match(lines[frames[-1]])[1] if frames else ""  # type: ignore[index]  # it matched
-        code = lines[frames[-1] + 1].strip() if frames and frames[-1] + 1 < at else ""
+        frames = [(number, frame[1]) for number, line in enumerate(lines[:at]) if (frame := FRAME.match(line))]
+        number, file = frames[-1] if frames else (at, "")
+        code = lines[number + 1].strip() if number + 1 < at else ""
         name, _, text = "\n".join(lines[at:]).partition(": ")
         if "\n" in name:
             # It has no words, and what follows is the log going on.
@@ -95,7 +95,7 @@ class Raised:
     def _is_raised_by_a_program(self) -> bool:
         """Whether the line of code is a statement of one of PROGRAMS that raises an error."""
         package = PACKAGE.search(self.file)
-        return bool(package) and package[1] in PROGRAMS and self.code.startswith(("raise ", "assert "))  # type: ignore[index]
+        return package is not None and package[1] in PROGRAMS and self.code.startswith(("raise ", "assert "))
 
     def _is_missing(self) -> bool:
         if NO_COMPILER.search(f"{self.kind}: {self.text}"):
