@@ -6,8 +6,9 @@ conditions, patches of other modules) counts wherever the module is imported; a 
 reaches it. A class counts whole, and so does a module that is handed on as a value, named in a text, or imported by a name that the job is
 told. Code that cannot be followed, such as `exec`, is refused.
 
-The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions, and without the annotations
-outside of classes, which do nothing. A text that names a file beside its module stands for what that file holds.
+The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions and of methods, and without
+the annotations outside of classes, which do nothing. A text that names a file beside its module stands for what that file holds, and one
+that names a script for what that does.
 """
 
 import ast
@@ -45,27 +46,30 @@ READS = {
 # Decorators that do nothing else when a module is imported: any other one may note the function somewhere, from where it is called.
 PLAIN_DECORATORS = {"dataclass", "cache", "lru_cache", "contextmanager"}
 PLAIN_IN_CLASSES = PLAIN_DECORATORS | {"property", "setter", "cached_property", "staticmethod", "classmethod", "abstractmethod"}
-# Calls that make the value of an attribute of a class and do nothing else.
-PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys"}
+# Calls that make the value of an attribute of a class or of a default, and do nothing else.
+PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys", "Path"}
 # Ways to reach code that cannot be read off it, as names and as attributes.
-UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", "import_module", "reload"}
-UNREADABLE_ATTRIBUTES = {"import_module", "reload", "__subclasses__", "__globals__", "__dict__", "run_path", "run_module"}
+LOADERS = {"import_module", "reload", "resolve_name", "spec_from_file_location", "SourceFileLoader", "exec_module", "load_module"}
+UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", *LOADERS}
+UNREADABLE_ATTRIBUTES = {"__subclasses__", "__globals__", "__dict__", "run_path", "run_module", *LOADERS}
 # Where the names come from that are refused: under another name they would not be seen.
-OF_IMPORTS = ("importlib", "importlib.util", "runpy", "builtins")
+OF_IMPORTS = ("importlib", "importlib.util", "importlib.machinery", "pkgutil", "runpy", "builtins")
 # What `sys.modules[...]` gives is a module whose names cannot be known; asking whether one is there, or setting it, reaches nothing.
 MODULES = "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
 # Code that is run in a process of its own.
 IMPORTED_IN_TEXT = re.compile(rf"(?:from|import)\s+({PACKAGE}(?:\.\w+)+)")
+# A script, which is started by its file.
+SCRIPT_IN_TEXT = re.compile(r"(?:.*/)?(\w+)\.py")
 DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields of a syntax tree that say nothing of what the code does.
 IDLE_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
 
-# What code refers to: a module, and the name of a definition in it or one of these: all of it, what importing it does, or the module in it
-# whose name is in the job's specification.
+# What code refers to: a module, and the name of a definition in it or one of these: all of it, what importing it does, what it does as a
+# script, or the module in it whose name is in the job's specification.
 Reference = tuple[str, str]
-WHOLE, IMPORTED, TOLD = "*", "", "?"
+WHOLE, IMPORTED, STARTED, TOLD = "*", "", "!", "?"
 
 
 class Unreadable(Exception):
@@ -123,7 +127,7 @@ def reached(scripts: Path, script: str, told: tuple[Reference, ...] = (), cut: t
     modules = {(f"{PACKAGE}.{package}", f"{PACKAGE}.{package}.{name}") for package, name in told}
     found: dict[str, set[int]] = {}
     seen: set[Reference] = set()
-    waiting: list[Reference] = [(script, IMPORTED)]
+    waiting: list[Reference] = [(script, STARTED)]
     while waiting:
         reference = waiting.pop()
         if reference in seen or reference in never or reference[0] in silent:
@@ -139,8 +143,10 @@ def reached(scripts: Path, script: str, told: tuple[Reference, ...] = (), cut: t
         parent = name.rpartition(".")[0]
         waiting += [(parent, IMPORTED)] if parent else []
         waiting += [(name, IMPORTED)] if what != IMPORTED else []
-        if what == IMPORTED:
-            numbers = [n for n, unit in enumerate(module.units) if unit.always and (name == script or not unit.as_script)]
+        if what == STARTED:
+            numbers = [n for n, unit in enumerate(module.units) if unit.always]
+        elif what == IMPORTED:
+            numbers = [n for n, unit in enumerate(module.units) if unit.always and not unit.as_script]
         elif what == WHOLE:
             numbers = [n for n, unit in enumerate(module.units) if not unit.as_script]
         else:
@@ -236,6 +242,10 @@ class Code:
             module.units.append(self._unit(part, name, str(path), module.imported, bound_here))
             for bound in _binds(part):
                 module.defined.setdefault(bound, []).append(number)
+        # Of several definitions of a name the last one counts.
+        for numbers in module.defined.values():
+            for place, number in enumerate(numbers[1:], 1):
+                module.units[number].digest += f"-{place}" if module.units[number].digest else ""
         return module
 
     def _unit(self, part: ast.stmt, name: str, at: str, imported: Mapping[str, list[Reference]], bound_here: set[str]) -> Unit:
@@ -270,13 +280,14 @@ class _Reading:
         if not isinstance(node, ast.AST):
             return repr(node)
         self._look_at(node)
-        if isinstance(node, ast.AnnAssign) and node.value is not None and node not in self._fields:
-            return f"Assign(targets=[{self.text(node.target)}],value={self.text(node.value)})"
+        if isinstance(node, ast.AnnAssign) and node not in self._fields:
+            # Without a value it says no more than whose name it is.
+            return f"Assign(targets=[{self.text(node.target)}],value={self.text(node.value) if node.value else ''})"
         found = []
         for name in node._fields:
             value = getattr(node, name, None)
             if name == "body" and isinstance(node, DOCUMENTED):
-                value = _body(node)
+                value = _in_any_order(_body(node)) if isinstance(node, ast.ClassDef) else _body(node)
             elif isinstance(node, ast.JoinedStr):
                 # Python 3.12 puts an empty text after what is filled in.
                 value = [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
@@ -312,6 +323,9 @@ class _Reading:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             for text in [node.value] if NAMED_IN_TEXT.fullmatch(node.value) else IMPORTED_IN_TEXT.findall(node.value):
                 self._refer_in_text(text)
+            script = SCRIPT_IN_TEXT.fullmatch(node.value)
+            if script and self.code.path(script[1]):
+                self.refers.add((script[1], STARTED))
         elif isinstance(node, FUNCTIONS) and node.name in ("__init_subclass__", "__getattr__") and node.args.args[0].arg != "self":
             raise Unreadable(f"{self.at}:{node.lineno}: what {node.name} reaches cannot be followed")
 
@@ -336,6 +350,16 @@ class _Reading:
 def _body(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[ast.stmt]:
     """The statements of a module, class or function without its docstring; without that of attributes too."""
     return [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+
+
+def _in_any_order(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements of a class with its methods last and by name, where nothing else there has the name of one: then their order does
+    nothing."""
+    methods = [one for one in body if isinstance(one, FUNCTIONS)]
+    others = [one for one in body if not isinstance(one, FUNCTIONS)]
+    if {one.name for one in methods} & {name for one in others for name in _binds(one)}:
+        return body
+    return others + sorted(methods, key=lambda one: one.name)
 
 
 def _parts(statement: ast.stmt) -> list[ast.stmt]:
@@ -371,7 +395,9 @@ def _does_something(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.ClassDef):
         return bool(statement.keywords) or not all(map(_is_plain, statement.decorator_list)) or any(map(_notes_something, _body(statement)))
     if isinstance(statement, FUNCTIONS):
-        return not all(map(_is_plain, statement.decorator_list))
+        # Defaults are worked out where the function stands.
+        defaults = [one for one in (*statement.args.defaults, *statement.args.kw_defaults) if one]
+        return not all(map(_is_plain, statement.decorator_list)) or any(map(_calls_something, defaults))
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         is_named = all(isinstance(node, (ast.Name, ast.Tuple, ast.expr_context)) for target in targets for node in ast.walk(target))
@@ -385,7 +411,12 @@ def _notes_something(statement: ast.stmt) -> bool:
         return not all(_is_plain(decorator, PLAIN_IN_CLASSES) for decorator in statement.decorator_list)
     if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
         return not isinstance(statement, (ast.Pass, ast.ClassDef))
-    return any(isinstance(node, ast.Call) and _name_of(node.func) not in PLAIN_CALLS for node in _done_now(statement))
+    return _calls_something(statement)
+
+
+def _calls_something(node: ast.AST) -> bool:
+    """Whether more is called where something stands than what makes a plain value."""
+    return any(isinstance(one, ast.Call) and _name_of(one.func) not in PLAIN_CALLS for one in _done_now(node))
 
 
 def _done_now(node: ast.AST) -> Iterator[ast.AST]:

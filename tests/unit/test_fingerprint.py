@@ -376,6 +376,10 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
                 node.body = [annotated(statement) for statement in node.body]
             if isinstance(node, ast.Module):
                 node.body = by_name(node.body)
+            if isinstance(node, ast.ClassDef):
+                methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+                others = [one for one in node.body if one not in methods]
+                node.body = [*others[:1], *sorted(methods, key=lambda one: one.name, reverse=True), *others[1:]]
             return node
 
     def annotated(statement):
@@ -567,13 +571,19 @@ A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n   
         ),
         ("run(['python', '-c', 'from speedgrid.a import g; g()'])", {"f", "g", "h", "C", "VALUE"}),
         ("from speedgrid.a import g\nif __name__ == '__main__':\n    g()", {"g"}),
+        ("from speedgrid.a import g\ndef kept(made=note(g)): pass", {"g"}),
+        ("from speedgrid.a import g\ndef kept(made=lambda: g()): pass", set()),
+        ("run(['python', 'scripts/other.py'])", {"g", "f"}),
+        ("run(['python', Path(__file__).with_name('other.py')])", {"g", "f"}),
+        ("from other import nothing\nnothing", set()),
         ("from speedgrid.b import f\nf()", {"f", "g"}),
         ('from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import C\ndef f(x: "C"): pass\nf(1)', set()),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import g\ng()", {"g"}),
     ],
 )
 def test_a_script_reaches_what_its_names_stand_for(tmp_path, script, wanted):
-    files = {"script.py": script, "speedgrid/a.py": A, "speedgrid/b.py": "from speedgrid.a import f, h"}
+    other = "from speedgrid.a import f\nnothing = 1\nif __name__ == '__main__':\n    f()"
+    files = {"script.py": script, "other.py": other, "speedgrid/a.py": A, "speedgrid/b.py": "from speedgrid.a import f, h"}
     found = reached(tmp_path, files)
     assert {name for name in found if name.startswith("a.")} == {f"a.{name}" for name in wanted}
 
@@ -590,6 +600,58 @@ def test_a_module_that_the_job_is_told_by_name_counts_whole_and_the_others_do_no
     assert {"engines.one.run", "a.g"} == reached(tmp_path, files, told=(("engines", "one"),)) - {"engines.pick", "engines.importlib"}
     assert reached(tmp_path, files, told=(("engines", "not_here"),)) == {"engines.pick", "engines.importlib"}
     assert "a.g" not in reached(tmp_path, files, told=(("engines", "one"),), cut=(("a", "g"),))
+
+
+ORDERED = """
+class C:
+    x: int = 1
+
+    @property
+    def b(self): return 1
+
+    @b.setter
+    def b(self, value): pass
+
+    def a(self):
+        found: list[int]
+        found = []
+
+LIMIT = 1
+LIMIT = 2
+C, LIMIT
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_other"),
+    [
+        ("LIMIT = 1\nLIMIT = 2", "LIMIT = 2\nLIMIT = 1", True),
+        ("found: list[int]\n", "found: list[str]\n", False),
+        ("x: int = 1", "x: str = 1", True),
+        ("    def a(self):\n        found: list[int]\n        found = []\n", "", True),
+        ("class C:\n", "class C:\n    def a(self):\n        found = []\n\n    a = property(a)\n", True),
+    ],
+)
+def test_what_an_edit_does_counts_and_not_where_it_stands(tmp_path, before, after, is_other):
+    assert before in ORDERED
+    assert (hashed(tmp_path / "before", ORDERED) != hashed(tmp_path / "after", ORDERED.replace(before, after))) == is_other
+
+
+def test_the_order_of_methods_counts_only_where_something_else_has_their_name(tmp_path):
+    first, second = "    def a(self): return 1\n", "    def b(self): return 2\n"
+    again = "    a = note(a)\n"
+    found = [
+        hashed(tmp_path / str(number), "class C:\n" + "".join(body) + "C\n")
+        for number, body in enumerate([(first, second), (second, first), (first, again, second), (again, first, second)])
+    ]
+    assert found[0] == found[1]
+    assert len({*found}) == 3
+
+
+def hashed(folder: Path, script: str) -> str:
+    """The fingerprint of a script of a folder of its own."""
+    reached(folder, {"script.py": script})
+    return fingerprint._of(folder, "script", (), ())
 
 
 def test_a_file_beside_a_module_counts_where_what_names_it_is_reached(tmp_path):
@@ -672,6 +734,8 @@ def test_a_script_that_another_one_imports_does_not_run(tmp_path):
         "from importlib import import_module as load\nload('speedgrid.a')",
         "import importlib as il\nil.import_module('speedgrid.' + 'a')",
         "import runpy\nrunpy.run_path('a.py')",
+        "import pkgutil\npkgutil.resolve_name('speedgrid.a:f')",
+        "from importlib.util import spec_from_file_location\nspec_from_file_location('a', 'speedgrid/a.py')",
         "import speedgrid.a",
         "from speedgrid import engines\nprint(engines)",
         "print(int.__subclasses__())",
