@@ -46,8 +46,9 @@ READS = {
 # Decorators that do nothing else when a module is imported: any other one may note the function somewhere, from where it is called.
 PLAIN_DECORATORS = {"dataclass", "cache", "lru_cache", "contextmanager"}
 PLAIN_IN_CLASSES = PLAIN_DECORATORS | {"property", "setter", "cached_property", "staticmethod", "classmethod", "abstractmethod"}
-# Calls that make the value of an attribute of a class or of a default, and do nothing else.
-PLAIN_CALLS = {"field", "frozenset", "dict", "fromkeys", "Path"}
+# Calls that make a value and do nothing else, by name, and those that are methods of a module.
+PLAIN_CALLS = {"field", "frozenset", "dict", "list", "set", "tuple", "fromkeys", "items", "values", "join", "escape", "Path", "TypeVar"}
+PLAIN_CALLS_OF = {("re", "compile")}
 # Ways to reach code that cannot be read off it, as names and as attributes.
 LOADERS = {"import_module", "reload", "resolve_name", "spec_from_file_location", "SourceFileLoader", "exec_module", "load_module"}
 UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", *LOADERS}
@@ -401,7 +402,7 @@ def _does_something(statement: ast.stmt) -> bool:
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         is_named = all(isinstance(node, (ast.Name, ast.Tuple, ast.expr_context)) for target in targets for node in ast.walk(target))
-        return not is_named or any(isinstance(node, (ast.Call, ast.NamedExpr)) for node in ast.walk(statement))
+        return not is_named or any(isinstance(node, ast.NamedExpr) for node in ast.walk(statement)) or _calls_something(statement)
     return not _is_import(statement)
 
 
@@ -416,7 +417,12 @@ def _notes_something(statement: ast.stmt) -> bool:
 
 def _calls_something(node: ast.AST) -> bool:
     """Whether more is called where something stands than what makes a plain value."""
-    return any(isinstance(one, ast.Call) and _name_of(one.func) not in PLAIN_CALLS for one in _done_now(node))
+    return any(isinstance(one, ast.Call) and not _makes_a_value(one.func) for one in _done_now(node))
+
+
+def _makes_a_value(called: ast.expr) -> bool:
+    of = getattr(called.value, "id", "") if isinstance(called, ast.Attribute) else ""
+    return _name_of(called) in PLAIN_CALLS or (of, _name_of(called)) in PLAIN_CALLS_OF
 
 
 def _done_now(node: ast.AST) -> Iterator[ast.AST]:

@@ -423,7 +423,7 @@ def test_an_edited_function_runs_those_jobs_again_that_call_it(after, file, defi
 def test_what_importing_a_module_does_concerns_all_that_import_it(after):
     file = "scripts/speedgrid/stats/student.py"
     text = source(file)
-    assert after({file: f"{text}\nunused = 1\n\n\ndef unused_too(): ...\n"}) == set()
+    assert after({file: f"{text}\nunused = 1\nUNUSED = re.compile('x')\n\n\ndef unused_too(): ...\n"}) == set()
     again = after({file: f"{text}\nnp.seterr(all='raise')\n"})
     assert again >= of("measure", "warmup", "score", "aggregate", "render_report")
     assert not again & of("evaluate vllm", "quantize bitsandbytes", "probe", "prepare_model")
@@ -573,6 +573,10 @@ A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n   
         ("from speedgrid.a import g\nif __name__ == '__main__':\n    g()", {"g"}),
         ("from speedgrid.a import g\ndef kept(made=note(g)): pass", {"g"}),
         ("from speedgrid.a import g\ndef kept(made=lambda: g()): pass", set()),
+        ("from speedgrid.a import g\nPATTERN = re.compile(g())", {"g"}),
+        ("from speedgrid.a import VALUE\nPATTERN = re.compile(VALUE)", set()),
+        ("from speedgrid.a import VALUE\nPATTERN = torch.compile(VALUE)", {"VALUE"}),
+        ("from speedgrid.a import VALUE\nPATTERN = re.compile(VALUE)\nprint(PATTERN)", {"VALUE"}),
         ("run(['python', 'scripts/other.py'])", {"g", "f"}),
         ("run(['python', Path(__file__).with_name('other.py')])", {"g", "f"}),
         ("from other import nothing\nnothing", set()),
