@@ -535,6 +535,8 @@ def test_a_baseline_that_runs_more_often_than_the_others_lies_between_their_roun
     assert [turn.run for turn in order if turn.cell.is_baseline] == [1, 2, 3, 4]
     assert [place for place, turn in enumerate(order) if turn.cell.is_baseline] == [0, 3, 6, 9]
     assert [turn.run for turn in order if not turn.cell.is_baseline] == [1, 1, 1, 2, 2, 2]
+    for before, place in pairwise(place for place, turn in enumerate(order) if turn.cell.is_baseline):
+        assert [turn.cell.measures[turn.run - 1] for turn in order[before + 1 : place]] == list(order[place].beside)
 
 
 @pytest.mark.parametrize(
