@@ -212,9 +212,15 @@ rule all:
     input: "last.txt"
 rule side:
     output: "side{{n}}.txt"
-    shell: "echo begin >> order; sleep 0.{{wildcards.n}}; echo end >> order; touch {{output}}"
+    priority: lambda wildcards: -int(wildcards.n)
+    shell:
+        # With two cores the third begins when the first has ended, and while the second goes on.
+        "until_there_are() {{{{ until [ $(grep -c $2 order) -ge $1 ]; do sleep 0.01; done; }}}}; echo begin >> order; "
+        "if [ {cores} = 1 ]; then :; elif [ {{wildcards.n}} = 3 ]; then until_there_are 2 end; "
+        "else until_there_are $(({{wildcards.n}} + 1)) begin; fi; "
+        "echo end >> order; touch {{output}}"
 rule last:
-    input: "side1.txt", "side5.txt"
+    input: "side1.txt", "side2.txt", "side3.txt"
     output: "last.txt"
     shell: "echo last >> order; ls .snakemake/locks/*.lock > held; touch {{output}}"
 def look():
@@ -225,11 +231,12 @@ snakemake_seam.also(workflow, "onstart", lambda: snakemake_seam.between_jobs(wor
 
 
 @pytest.mark.parametrize(
-    ("cores", "order"), [(1, "look begin end look begin end look last look"), (2, "look begin begin end end look last look")]
+    ("cores", "order"),
+    [(1, "look begin end " * 3 + "look last look"), (2, "look begin begin end begin end end look last look")],
 )
 def test_in_a_real_run_it_is_never_done_beside_a_job(root, tmp_path, cores, order):
     """Where two jobs run side by side, the moment in which one ends is none."""
-    (tmp_path / "Snakefile").write_text(SIDE_BY_SIDE.format(scripts=str(root / "scripts")))
+    (tmp_path / "Snakefile").write_text(SIDE_BY_SIDE.format(scripts=str(root / "scripts"), cores=cores))
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--quiet", "all"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "order").read_text().split() == order.split()
