@@ -261,6 +261,11 @@ def _check_tensors(held: Mapping[str, Mapping[str, Mapping]], named: Mapping[str
         raise Unsupported(
             f"{INDEX} of the checkpoint is damaged: {named[elsewhere[0]]} does not hold {elsewhere[0]}, which another file has"
         )
+    if stray := next(_second_copies(held, named, folder), None):
+        raise Unsupported(
+            f"{stray[1]} of the checkpoint holds {stray[0]} with other numbers than {named[stray[0]]}, where {INDEX} has it;"
+            " transformers takes the last that it reads. Write the weights anew without the stale one"
+        )
     if named and not isinstance(files.json_object(folder / INDEX).get("metadata"), dict):
         raise Unsupported(
             f'{INDEX} of the checkpoint has no `metadata`, without which transformers does not read it; add `"metadata": {{}}`'
@@ -273,6 +278,28 @@ def _check_tensors(held: Mapping[str, Mapping[str, Mapping]], named: Mapping[str
                 f"{name} of the checkpoint is in {kind}, as quantized weights are, and config.json tells of no quantization: without it"
                 " they are the weights of another model"
             )
+
+
+def _second_copies(held: Mapping[str, Mapping], named: Mapping[str, str], folder: Path) -> Iterator[tuple[str, str]]:
+    """The weights that another file holds, too, than the one where the index has them, with other content, each with that file."""
+    for file in sorted(held):
+        for name in sorted(name for name in held[file] if named.get(name, file) != file):
+            if content(folder / file, name) != content(folder / named[name], name):
+                yield name, file
+
+
+def content(path: Path, name: str) -> tuple:
+    """What tells one tensor of a safetensors file from another: its format, shape and a hash of its numbers."""
+    entry = tensors(path)[name]
+    start, end = entry["data_offsets"]
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little") + start)
+        left = end - start
+        while left and (part := file.read(min(left, 2**24))):
+            digest.update(part)
+            left -= len(part)
+    return entry["dtype"], tuple(entry["shape"]), digest.hexdigest()
 
 
 def tensors(path: Path) -> dict[str, dict]:

@@ -4,7 +4,6 @@ transformers makes up a weight that it does not find, and passes over one that i
 would be those of another model. Every engine and transform that reads a model with transformers reads it here.
 """
 
-import hashlib
 import re
 import shutil
 from collections import defaultdict
@@ -19,6 +18,10 @@ from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsuppor
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
+# What in a tokenizer.json decides which tokens a text becomes and how they are read back, by the names of the package tokenizers; and the
+# classes of transformers, by their names in 4 and 5, that take all of it as it is.
+RULES_OF_TOKENS = ("normalizer", "pre_tokenizer", "model", "decoder")
+AS_THE_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # The files of weights that transformers looks for; it reads no other name.
 WEIGHTS = (checkpoints.WHOLE, checkpoints.INDEX)
 # The ways of quantizing whose checkpoints hold tensors that are no floating-point numbers, so that one without any is not quantized.
@@ -72,11 +75,30 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False):
     # Where the package mistral-common is installed, Mistral's own tokenizer would take the place of the one that all other engines read.
     how = {"mistral_format": False} if int(_version().partition(".")[0]) >= 5 else {}
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code, **how)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code, **how)
+        _go_by_file(tokenizer, folder / "tokenizer.json")
+        return tokenizer
     except MemoryError:
         raise
     except Exception as error:  # tokenizers raises no narrower class for a file that it cannot read
         raise _refusal(error, folder) or Unsupported(f"the tokenizer of the checkpoint cannot be read: {line(error)}") from error
+
+
+def _go_by_file(tokenizer, file: Path) -> None:
+    """Have a tokenizer cut text as its tokenizer.json says, whatever the class does that tokenizer_config.json or the family names.
+
+    transformers 5 puts rules of a class in the place of those of the file: of a Qwen2 that came from another family, such as DeepSeek's
+    distilled ones, it then makes other tokens than the model was trained on, and than other engines do.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not file.is_file() or type(tokenizer).__name__ in AS_THE_FILE:
+        return
+    from tokenizers import Tokenizer
+
+    said = Tokenizer.from_file(str(file))
+    for part in RULES_OF_TOKENS:
+        if (wanted := getattr(said, part)) is not None or getattr(backend, part) is not None:
+            setattr(backend, part, wanted)
 
 
 def read_config(folder: Path, trust_remote_code: bool = False):
@@ -127,7 +149,7 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
         model, report = (auto or AutoModelForCausalLM).from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
         )
-    except (ImportError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+    except (ImportError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, AssertionError) as error:
         if known := _refusal(error, folder, how.get("attn_implementation", "")):
             raise known from error
         raise
@@ -165,7 +187,7 @@ def refuse_own_head(folder: Path, config, what: str) -> None:
     files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
     places = [(path, name) for path in files for name in checkpoints.tensors(path)]
     embedding, head = (next((place for place in places if place[1].endswith(ends)), None) for ends in (EMBEDDINGS, HEADS))
-    if embedding and head and _content(*embedding) != _content(*head):
+    if embedding and head and checkpoints.content(*embedding) != checkpoints.content(*head):
         raise Unsupported(
             "the configuration says that the output layer is the embedding (`tie_word_embeddings`), and the weights hold another one"
             f" ({head[1]}), which {what} passes over; set tie_word_embeddings to false in config.json"
@@ -252,20 +274,6 @@ def stray_biases(held: Iterable[str], modules: Iterable[str], weights: Iterable[
         )
 
     return sorted(filter(strays, held))
-
-
-def _content(path: Path, name: str) -> tuple:
-    """What tells one tensor from another: its format, shape and a hash of its content."""
-    entry = checkpoints.tensors(path)[name]
-    start, end = entry["data_offsets"]
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        file.seek(8 + int.from_bytes(file.read(8), "little") + start)
-        left = end - start
-        while left and (part := file.read(min(left, 2**24))):
-            digest.update(part)
-            left -= len(part)
-    return entry["dtype"], tuple(entry["shape"]), digest.hexdigest()
 
 
 def refuse_wrong_attention(config, attention: str) -> None:
@@ -452,8 +460,19 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
         lacking = gap(name for path in checkpoints.weight_files(folder) for name in checkpoints.tensors(path))
         why = f"{lacking} is missing" if lacking else "the log says which do not fit"
         return Unsupported(f"transformers cannot put the weights of the checkpoint together: {why}")
+    if "Padding_idx must be within" in said:
+        return Unsupported(
+            "config.json names a token for padding (`pad_token_id`) that the model has no embedding of, so that transformers makes no model"
+            " of it; nothing is padded here: set it to null"
+        )
     if isinstance(error, KeyError) and (key := _key_of(error.args[0] if error.args else None, files.json_object(folder / "config.json"))):
         return Unsupported(f"transformers does not know {error.args[0]!r}, which config.json has for `{key}`")
+    if named := re.search(r"^module 'torch' has no attribute '(.+)'$", said):
+        key = _key_of(named.group(1), files.json_object(folder / "config.json")) or "dtype"
+        return Unsupported(
+            f'config.json has {named.group(1)!r} for `{key}`, which is no number format of PyTorch, such as "bfloat16"; correct it, or take'
+            " it away"
+        )
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
         return MissingDependency(line(error))
     if named := re.search(r"`?(\w+)`? is required to read", said):

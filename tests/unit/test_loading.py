@@ -239,6 +239,41 @@ def test_a_value_that_transformers_does_not_know_is_named_with_its_key(tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            AssertionError("Padding_idx must be within num_embeddings"),
+            "a token for padding (`pad_token_id`) that the model has no embedding",
+        ),
+        (AttributeError("module 'torch' has no attribute 'auto'"), "config.json has 'auto' for `torch_dtype`, which is no number format"),
+    ],
+)
+def test_what_config_json_has_wrong_is_named_with_its_key_and_what_to_do(tmp_path, error, said):
+    """An added token for padding that the model was not resized for was a traceback."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "torch_dtype": "auto"}))
+    found = loading._refusal(error, tmp_path)
+    assert isinstance(found, Unsupported)
+    assert said in str(found)
+
+
+def test_a_tokenizer_keeps_to_the_rules_of_its_file(tmp_path, monkeypatch):
+    """transformers 5 takes those of the class that tokenizer_config.json or the family names; a tokenizer without a class is as it is."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    file = SimpleNamespace(normalizer=None, pre_tokenizer="digits apart", model="of the file", decoder="bytes")
+    monkeypatch.setitem(__import__("sys").modules, "tokenizers", SimpleNamespace(Tokenizer=SimpleNamespace(from_file=lambda path: file)))
+
+    def read(kind: str):
+        rules = SimpleNamespace(normalizer="NFC", pre_tokenizer="of the class", model="of the class", decoder=None)
+        tokenizer = type(kind, (), {"backend_tokenizer": rules})()
+        auto = SimpleNamespace(from_pretrained=lambda folder, **how: tokenizer)
+        monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace(AutoTokenizer=auto, __version__="5.23.0"))
+        return vars(loading.read_tokenizer(tmp_path).backend_tokenizer)
+
+    assert read("Qwen2Tokenizer") == vars(file)
+    assert read("TokenizersBackend")["pre_tokenizer"] == "of the class"
+
+
+@pytest.mark.parametrize(
     ("error", "line"),
     [
         (

@@ -60,6 +60,19 @@ def test_an_index_that_tells_of_another_file_than_holds_a_weight_is_refused(tmp_
         checkpoints.check(tmp_path)
 
 
+def test_a_second_copy_with_other_numbers_in_another_file_is_refused(tmp_path):
+    """transformers and vLLM load every weight of every file that an index names, and keep the last, whichever the index means."""
+    files = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    for name, file in files.items():
+        weights(tmp_path / file, **{name: 3, "tied": 2})
+    index(tmp_path, **files, tied=files["a"])
+    checkpoints.check(tmp_path)
+    held = (tmp_path / files["b"]).read_bytes()
+    (tmp_path / files["b"]).write_bytes(held[:-1] + b"\1")
+    with pytest.raises(Unsupported, match=r"model-00002-of-00002\.safetensors .* holds tied with other numbers than model-00001-of"):
+        checkpoints.check(tmp_path)
+
+
 def test_an_index_that_transformers_would_not_read_is_refused(tmp_path):
     weights(tmp_path / "model-00001-of-00001.safetensors", a=3)
     (tmp_path / checkpoints.INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))

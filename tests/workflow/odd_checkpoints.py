@@ -79,6 +79,8 @@ ODD = {
     "buffers": (beside(model__layers__0__self_attn__rotary_emb__inv_freq=DOWN), {}, None, ""),
     "head_beside": (beside(v_head__summary__weight=DOWN), {}, None, ""),
     "attention": (None, {"_attn_implementation": "eager"}, None, ""),
+    "padding": (None, {"pad_token_id": 320}, None, "`pad_token_id`"),
+    "format": (None, {"torch_dtype": "auto", "dtype": None}, None, "'auto' for `torch_dtype`"),
     "outputs": (None, {"return_dict": False, "output_attentions": True, "output_hidden_states": True}, None, ""),
     "wishes": (None, {}, lambda folder: (folder / "generation_config.json").write_text(json.dumps(WISHES)), ""),
     "in_64_bits": (in_64_bits, {"dtype": "float64"}, None, ""),
@@ -112,8 +114,28 @@ def add_token(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def rules_of_another_family(folder: Path) -> None:
+    """A token of two digits in a Qwen2, whose own tokenizer keeps digits apart: distilled models may have another tokenizer."""
+    told = json.loads((folder / "tokenizer.json").read_text())
+    told["model"]["vocab"] |= {"12": 257}
+    told["model"]["merges"] = [["1", "2"]]
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizerFast", "eos_token": "<|endoftext|>"}))
+
+
+def by_its_file(engine) -> None:
+    from tokenizers import Tokenizer
+
+    text = "x = 12 ** 12"
+    wanted = Tokenizer.from_file(str(engine.checkpoint / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    found = engine.language.tokenize(text)
+    if found != wanted or 257 not in found or engine.language.read_back(found) != text:
+        raise RuntimeError(f"{found} in place of {wanted}")
+
+
 # What only an engine comes across, when it is asked for a text or for room.
 ASKED = {
+    "tokens": ({**SHAPE, "model_type": "qwen2"}, rules_of_another_family, by_its_file, ""),
     "added_token": (SHAPE, add_token, lambda engine: (engine.load(16), engine.language.tokenize("x <extra99>")), "'<extra99>'"),
     "positions": (
         {"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 16},
