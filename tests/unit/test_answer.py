@@ -201,16 +201,13 @@ def test_a_technique_that_is_compiled_in_part_is_said_to_be(tmp_path):
     assert warnings.count("torch.compile gave up") == warnings.count("torch.compile gave up a part of SDPA,") == 1
 
 
-def test_what_a_quantization_left_out_and_positions_beyond_the_models_are_said(tmp_path):
+def test_what_a_quantization_left_out_is_said(tmp_path):
     partly = {"quantized_share": 0.726, "left_as_it_was": "layers.*.conv.weight, 27% of the layers' weights"}
-    cells = [replace(SDPA, facts={"evidence": json.dumps(partly)})]
-    cells.append(replace(COMPILED, facts={"evidence": json.dumps({"beyond_the_models_positions": {"tokens": 4096, "positions": 2048}})}))
-    _, _, warnings = said(tmp_path, [BASELINE, *cells])
+    _, _, warnings = said(tmp_path, [BASELINE, replace(SDPA, facts={"evidence": json.dumps(partly)})])
     assert (
         "SDPA quantizes 73 % of the weights of the layers, and leaves layers.*.conv.weight, 27% of the layers' weights as it was."
         in warnings
     )
-    assert "had up to 4,096 tokens before it, and the model was made for 2,048" in warnings
     taken_apart = {"dequantized_from": "mxfp4", "dtype": "bfloat16"}
     _, _, warnings = said(tmp_path / "apart", [BASELINE, replace(SDPA, facts={"evidence": json.dumps(taken_apart)})])
     assert "SDPA computes in bfloat16: the checkpoint's weights in mxfp4 were dequantized when it was loaded." in warnings

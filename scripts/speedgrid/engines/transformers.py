@@ -127,14 +127,10 @@ class Engine(base.Engine):
         torch.manual_seed(seed)
         self.device.synchronize()
         clock.start()
-        try:
-            with self._attention_kernels():
-                output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
-                self.device.synchronize()
-                seconds = clock.seconds()
-        except (RuntimeError, ValueError) as error:
-            self.refuse_static_cache(error)
-            raise
+        with self._static_cache_refused(), self._attention_kernels():
+            output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
+            self.device.synchronize()
+            seconds = clock.seconds()
         if self.options.get("compile"):
             self.compilation.look()
         steps = output.shape[1] - len(prompt)
@@ -143,14 +139,18 @@ class Engine(base.Engine):
         ends = [] if settings["ignore_eos"] else self.language.end_tokens()
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
-    def refuse_static_cache(self, error: RuntimeError | ValueError) -> None:
-        """Raise Unsupported where a KV cache of fixed length was asked for, and the code of the model makes something as long as the tokens
-        so far, such as the biases of ALiBi, so that a pass ends with `error`."""
-        asked = self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")
-        # To a static cache belongs a mask of four dimensions, of which such code takes two.
-        if asked and (loading.UNFIT.search(str(error)) or "values to unpack" in str(error)):
-            kind = self.config.model_type
-            said = loading.line(error)
+    @contextmanager
+    def _static_cache_refused(self) -> Iterator[None]:
+        """Turn the error of a pass into Unsupported where a KV cache of fixed length was asked for, and the code of the model makes
+        something as long as the tokens so far, such as the biases of ALiBi."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            asked = self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")
+            # To a static cache belongs a mask of four dimensions, of which such code takes two.
+            if not asked or not (loading.UNFIT.search(str(error)) or "values to unpack" in str(error)):
+                raise
+            kind, said = self.config.model_type, loading.line(error)
             raise Unsupported(f"transformers does not run this {kind} with a static KV cache: a pass ends with {said!r}") from error
 
     def watch_numbers(self) -> dict:

@@ -51,11 +51,8 @@ class Engine(transformers.Engine):
         self.device.synchronize()
         tokens = Tokens(steps, settings["batch_size"], ends, self.device.is_gpu)
         with torch.no_grad(), self._attention_kernels():
-            try:
+            with self._static_cache_refused():
                 token = self._first_token(ids, sampling)
-            except (RuntimeError, ValueError) as error:
-                self.refuse_static_cache(error)
-                raise
             tokens.put(token)
             while not tokens.ended():
                 torch.compiler.cudagraph_mark_step_begin()

@@ -79,9 +79,6 @@ def warnings(group: Group) -> list[Markup]:
         if late := seen.get("compiled_while_counting", 0):
             words = tr_html("{} was still being compiled while it was counted ({} times); give it more warm-up replies.")
             found.append(words.format(row.label, late))
-        if beyond := seen.get("beyond_the_models_positions"):
-            words = tr_html("{} had up to {} tokens before it, and the model was made for {}: its speed is right, its text means little.")
-            found.append(words.format(row.label, units.number(beyond["tokens"]), units.number(beyond["positions"])))
         if method := seen.get("dequantized_from"):
             words = tr_html("{} computes in {}: the checkpoint's weights in {} were dequantized when it was loaded.")
             found.append(words.format(row.label, seen.get("dtype", "another format"), method))
