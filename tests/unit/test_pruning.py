@@ -87,3 +87,10 @@ def test_a_share_that_cuts_no_layer_is_refused_and_every_other_cuts_one(share, l
 def test_a_quarter_of_two_layers_is_no_layer():
     with pytest.raises(Unsupported, match=r"25% of 2 layers cuts none off: one layer is 50% of them, and one has to stay"):
         refuse_no_layer(0.25, 2)
+
+
+def test_what_a_configuration_says_of_each_layer_goes_with_the_layers():
+    """A SmolLM3 without some layers had positions in others than it was trained with."""
+    each = {"layer_types": ["sliding_attention", "full_attention"], "no_rope_layers": [1, 0]}
+    others = {"eos_token_id": [1, 2], "num_hidden_layers": 2, "max_window_layers": 2, "layer_norm_eps": 1e-5, "mlp_only_layers": []}
+    assert pruning.of_each_layer(each | others, 2) == each

@@ -6,7 +6,7 @@ size of what it adds to the stream, its activation times its outgoing weights; o
 (X. Men et al., "ShortGPT", 2024, https://arxiv.org/abs/2403.03853). What is left is an ordinary checkpoint with smaller matrices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from speedgrid.outcomes import Unsupported
@@ -197,9 +197,16 @@ def cut_depth(model, kept: float, importance: Importance) -> None:
     setattr(getattr(model, layout.stack[0]), layout.stack[1], left)
     for place, layer in enumerate(left):
         getattr(layer, layout.attention).layer_idx = place
+    each = of_each_layer(model.config.to_dict(), len(layers))
     model.config.num_hidden_layers = count
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = [model.config.layer_types[number] for number in best]
+    for name, values in each.items():
+        setattr(model.config, name, [values[number] for number in best])
+
+
+def of_each_layer(config: Mapping, layers: int) -> dict[str, list]:
+    """The settings that have a value for each of so many layers, such as `layer_types` and SmolLM3's `no_rope_layers`."""
+    lists = {name: value for name, value in config.items() if "layer" in name and isinstance(value, list | tuple)}
+    return {name: list(value) for name, value in lists.items() if len(value) == layers}
 
 
 def _groups(config) -> int:
