@@ -14,6 +14,17 @@ TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2
 # Tokens by their role, which say how text is cut and where a reply ends, and nothing of how a token is computed.
 ROLES_OF_TOKENS = ("bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "pad_token_id", "sep_token_id", "unk_token_id")
 
+# What transformers 4 calls settings of rotary embeddings in some families, by what 5 calls them in all. It takes them under no other name,
+# and without a word the family's usual value in their place.
+_OF_NEOX = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
+NAMES_IN_TRANSFORMERS_4 = {"gpt_neox": _OF_NEOX, "gpt_neox_japanese": _OF_NEOX}
+
+
+def in_words_of_transformers_4(config: Mapping) -> dict:
+    """A configuration whose rotary embeddings are told as transformers 4 has them in most families, as it has them in its own."""
+    names = NAMES_IN_TRANSFORMERS_4.get(str(config.get("model_type")), {})
+    return {names.get(name, name): value for name, value in config.items()}
+
 
 def says_nothing(name: str, config: Mapping) -> bool:
     """Whether a setting of a config.json has a value by which the model is the same for a library that does not know the setting."""

@@ -43,6 +43,23 @@ def rope_type(rope: Mapping) -> object:
     return rope.get("rope_type") or rope.get("type")
 
 
+def yarn_scale(rope: Mapping) -> float:
+    """By what transformers multiplies the sines and cosines of rotary embeddings in YaRN (its `_compute_yarn_parameters`)."""
+    told, all_of, factor = rope.get("mscale"), rope.get("mscale_all_dim"), _factor(rope)
+    if (named := rope.get("attention_factor")) is not None:
+        return float(named)
+    return _mscale(factor, told) / _mscale(factor, all_of) if told and all_of else _mscale(factor)
+
+
+def usual_yarn_scale(rope: Mapping) -> float:
+    """By what the method has it (B. Peng et al., "YaRN", 2023, https://arxiv.org/abs/2309.00071, section 3.4)."""
+    return _mscale(_factor(rope))
+
+
+def _mscale(factor: float, weight: float = 1.0) -> float:
+    return 0.1 * weight * math.log(factor) + 1
+
+
 def trained_with(config: Mapping, rope: Mapping) -> int | None:
     """The length that rotary embeddings were trained with before they were made to reach further; None where nothing says so."""
     found = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")

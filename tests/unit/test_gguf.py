@@ -210,6 +210,7 @@ def test_experts_that_llama_cpp_chooses_by_groups_are_refused_where_the_model_do
 
 
 SLIDES, SEES_ALL = "sliding_attention", "full_attention"
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,18 @@ SLIDES, SEES_ALL = "sliding_attention", "full_attention"
         ({"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True}, {}, "with `scale_attn_by_inverse_layer_idx` false"),
         ({"model_type": "falcon", "alibi": None, "parallel_attn": True}, {}, ""),
         ({"model_type": "falcon", "alibi": True}, {}, "with `alibi` false"),
+        # Saved for an attention that has no bounds of logits; the converter ended in a struct.error.
+        ({"model_type": "gemma2", "attn_logit_softcapping": None}, {}, "every gemma2 with `attn_logit_softcapping`, .* has null"),
+        ({"model_type": "gemma3_text", "attn_logit_softcapping": None, "final_logit_softcapping": None}, {}, ""),
+        ({"model_type": "llama", "rope_parameters": {**YARN}}, {}, ""),
+        # OLMo 3 names what is usual.
+        ({"model_type": "olmo3", "rope_parameters": {**YARN, "attention_factor": 1.2079441541679836}}, {}, ""),
+        ({"model_type": "llama", "rope_parameters": {**YARN, "attention_factor": 1.0}}, {}, "by 1.208, and config.json has 1 for it"),
+        ({"model_type": "llama", "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}}, {}, "by 1.208, .* has 1 for it"),
+        ({"model_type": "llama", "rope_parameters": {**YARN, "beta_fast": 32.0, "beta_slow": 1}}, {}, ""),
+        ({"model_type": "llama", "rope_parameters": {**YARN, "beta_fast": 8}}, {}, "every llama in YaRN with `beta_fast` 32, .* says 8"),
+        ({"model_type": "llama", "rope_parameters": {"sliding_attention": {"rope_type": "default"}, "full_attention": {**YARN}}}, {}, ""),
+        ({"model_type": "deepseek_v3", "scoring_func": "sigmoid", "kv_lora_rank": 8, "rope_scaling": {**YARN, "mscale": 0.7}}, {}, ""),
         ({"model_type": "llama", "hidden_act": "relu"}, {"hidden_act": "silu"}, 'every llama with `hidden_act` "silu", .* says "relu"'),
         ({"model_type": "llama", "hidden_act": "swish"}, {"hidden_act": "silu"}, ""),
         ({"model_type": "gemma", "hidden_act": "gelu"}, {"hidden_act": "gelu_pytorch_tanh"}, ""),

@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 from speedgrid import outcomes
 from speedgrid.engines import engine_class
+from speedgrid.engines import transformers_legacy as legacy
 from speedgrid.engines.onnxruntime import failures, has_vnni, not_as_asked, operators, prepare
 from speedgrid.hardware import Device, Gpu
 from speedgrid.transforms.onnx import config_for_transformers_4, refusal, refuse_changing_rope, tokenizer_for_transformers_4
@@ -30,6 +31,15 @@ def test_part_of_a_head_that_turns_is_kept():
     told = {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25}}
     found = config_for_transformers_4(told, KNOWN | {"partial_rotary_factor"})
     assert found["partial_rotary_factor"] == 0.25
+
+
+def test_a_gpt_neox_has_its_rotary_embeddings_under_the_names_that_transformers_4_reads():
+    """It took a quarter of a head, and the base 10,000, in the place of what was told under other names."""
+    told = {**LLAMA, "model_type": "gpt_neox", "rope_parameters": {"rope_type": "default", "rope_theta": 5e4, "partial_rotary_factor": 1.0}}
+    found = config_for_transformers_4(told, {*KNOWN, "rotary_pct", "rotary_emb_base", "partial_rotary_factor"})
+    assert found == {**LLAMA, "model_type": "gpt_neox", "rotary_pct": 1.0, "rotary_emb_base": 5e4}
+    own = {name: value for name, value in told.items() if name != "dtype"}
+    assert legacy.config_the_old_way(own).items() >= {"rotary_pct": 1.0, "rotary_emb_base": 5e4}.items()
 
 
 def test_a_part_that_turns_is_refused_where_transformers_4_has_no_such_setting():

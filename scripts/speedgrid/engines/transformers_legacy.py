@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from speedgrid import files, loading
-from speedgrid.architectures import says_nothing
+from speedgrid.architectures import in_words_of_transformers_4, says_nothing
 from speedgrid.engines import base, evidence, quantized, transformers
 from speedgrid.outcomes import MissingDependency, Unsupported
 
@@ -233,7 +233,7 @@ def config_the_old_way(config: Mapping) -> dict:
         rope["rope_scaling"] = {"type": "linear", "factor": rope.pop("factor")}
     elif kind != "default":
         raise _no_such_rope(kind)
-    return old | rope
+    return in_words_of_transformers_4(old | rope)
 
 
 def refuse_unknown_settings(config: Mapping, known: set[str]) -> None:

@@ -1,6 +1,7 @@
 """GGUF: the file format of llama.cpp, written by llama.cpp's own converter and quantized by its own `llama_model_quantize`."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import checkpoints, files, gguf_header, gguf_origin, loading, raised
+from speedgrid import checkpoints, files, gguf_header, gguf_origin, loading, raised, rotary
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import SAYS_NO, Fault, OutOfMemory, Unsupported
 from speedgrid.progress import logged
@@ -60,6 +61,11 @@ FIXED: dict[str, dict[str, object]] = {
     "qwen3_moe": {"norm_topk_prob": True},
     "qwen3_next": {"norm_topk_prob": True},
 }
+# Bounds of logits, without which it has no graph of a family.
+CAPS = {"gemma2": ("attn_logit_softcapping", "final_logit_softcapping")}
+# YaRN's numbers that it takes for all models but those of families that it asks for their own, beside those with latent attention.
+USUAL_YARN = {"beta_fast": 32, "beta_slow": 1}
+OWN_YARN = ("ministral3", "mistral4")
 # And its patterns of layers: every so many one without a window, or without positions.
 EVERY_SEES_ALL = {"cohere2": 4, "gemma2": 2, "gemma3_text": 6, "gpt_oss": 2}
 EVERY_WITHOUT_POSITIONS = {"smollm3": 4}
@@ -174,7 +180,11 @@ def refuse_passed_over(config: Mapping, usual: Mapping) -> None:
             raise Unsupported(
                 f"llama.cpp computes every {kind} with `{name}` {json.dumps(value)}, and config.json says {json.dumps(told[name])}"
             )
+    for name in CAPS.get(kind, ()):
+        if name in told and told[name] is None:
+            raise Unsupported(f"llama.cpp computes every {kind} with `{name}`, and config.json has null for it")
     _refuse_layers(told, kind)
+    _refuse_yarn(told, kind)
     if not scalar or LARGE_GEMMAS.get(kind) is None:
         return
     taken = told["hidden_size"] / told["num_attention_heads"] if layers == LARGE_GEMMAS[kind] else told["head_dim"]
@@ -202,6 +212,23 @@ def _refuse_layers(told: Mapping, kind: str) -> None:
     every = EVERY_WITHOUT_POSITIONS.get(kind)
     if every and positions and [bool(one) for one in positions] != [bool(layer % every) for layer in range(1, len(positions) + 1)]:
         raise Unsupported(f"llama.cpp leaves one layer in {every} of a {kind} without positions, and `no_rope_layers` says otherwise")
+
+
+def _refuse_yarn(told: Mapping, kind: str) -> None:
+    """Raise Unsupported for rotary embeddings in YaRN that have other numbers than the usual ones: llama.cpp computes with those, whatever
+    config.json says, but for the families in which it asks for some."""
+    if told.get("kv_lora_rank") or kind in OWN_YARN:
+        return
+    for rope in (rope for rope in rotary.ropes(told) if rotary.rope_type(rope) == "yarn"):
+        scale, usual = rotary.yarn_scale(rope), rotary.usual_yarn_scale(rope)
+        if not math.isclose(scale, usual, rel_tol=1e-4):
+            raise Unsupported(
+                f"llama.cpp multiplies YaRN's rotary embeddings of a {kind} by {usual:.4g}, and config.json has {scale:.4g} for it"
+                " (`attention_factor` or `mscale`)"
+            )
+        for name, value in USUAL_YARN.items():
+            if rope.get(name, value) != value:
+                raise Unsupported(f"llama.cpp computes every {kind} in YaRN with `{name}` {value}, and config.json says {rope[name]}")
 
 
 def take_original(source: Path, target: Path, told: str | None = None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, files, loading, this_machine
-from speedgrid.architectures import says_nothing
+from speedgrid.architectures import in_words_of_transformers_4, says_nothing
 from speedgrid.engines import onnxruntime as engine
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
 from speedgrid.outcomes import Unsupported
@@ -115,6 +115,7 @@ def config_for_transformers_4(config: Mapping, known: set[str]) -> dict:
             old[name] = rope.pop(name)
     if kind != "default":
         old["rope_scaling"] = rope
+    old = in_words_of_transformers_4(old)
     for name in sorted(set(old) - known - set(NO_MATTER)):
         if not says_nothing(name, old):
             raise Unsupported(f"transformers 4 has no setting {name} for {old['model_type']}; the checkpoint says {json.dumps(old[name])}")
