@@ -236,6 +236,8 @@ YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 
         ({"model_type": "llama", "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}}, {}, "by 1.208, .* has 1 for it"),
         ({"model_type": "llama", "rope_parameters": {**YARN, "beta_fast": 32.0, "beta_slow": 1}}, {}, ""),
         ({"model_type": "llama", "rope_parameters": {**YARN, "beta_fast": 8}}, {}, "every llama in YaRN with `beta_fast` 32, .* says 8"),
+        ({"model_type": "llama", "rope_parameters": {**YARN, "truncate": False}}, {}, "with `truncate` true, and config.json says false"),
+        ({"model_type": "gpt_oss", "rope_parameters": {**YARN, "truncate": False}}, {}, ""),
         ({"model_type": "llama", "rope_parameters": {"sliding_attention": {"rope_type": "default"}, "full_attention": {**YARN}}}, {}, ""),
         ({"model_type": "deepseek_v3", "scoring_func": "sigmoid", "kv_lora_rank": 8, "rope_scaling": {**YARN, "mscale": 0.7}}, {}, ""),
         ({"model_type": "llama", "hidden_act": "relu"}, {"hidden_act": "silu"}, 'every llama with `hidden_act` "silu", .* says "relu"'),

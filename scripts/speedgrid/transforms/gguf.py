@@ -63,9 +63,10 @@ FIXED: dict[str, dict[str, object]] = {
 }
 # Bounds of logits, without which it has no graph of a family.
 CAPS = {"gemma2": ("attn_logit_softcapping", "final_logit_softcapping")}
-# YaRN's numbers that it takes for all models but those of families that it asks for their own, beside those with latent attention.
-USUAL_YARN = {"beta_fast": 32, "beta_slow": 1}
-OWN_YARN = ("ministral3", "mistral4")
+# YaRN's numbers that it takes for all models but those of families that it asks for their own, beside those with latent attention; and
+# GPT-OSS, of which it truncates what is not to be truncated, which moves less than float16 rounds.
+USUAL_YARN = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
+OWN_YARN = ("ministral3", "mistral4", "gpt_oss")
 # And its patterns of layers: every so many one without a window, or without positions.
 EVERY_SEES_ALL = {"cohere2": 4, "gemma2": 2, "gemma3_text": 6, "gpt_oss": 2}
 EVERY_WITHOUT_POSITIONS = {"smollm3": 4}
@@ -228,7 +229,8 @@ def _refuse_yarn(told: Mapping, kind: str) -> None:
             )
         for name, value in USUAL_YARN.items():
             if rope.get(name, value) != value:
-                raise Unsupported(f"llama.cpp computes every {kind} in YaRN with `{name}` {value}, and config.json says {rope[name]}")
+                said = json.dumps(rope[name])
+                raise Unsupported(f"llama.cpp computes every {kind} in YaRN with `{name}` {json.dumps(value)}, and config.json says {said}")
 
 
 def take_original(source: Path, target: Path, told: str | None = None) -> None:
