@@ -29,10 +29,10 @@ def in_words_of_transformers_4(config: Mapping) -> dict:
 def says_nothing(name: str, config: Mapping) -> bool:
     """Whether a setting of a config.json has a value by which the model is the same for a library that does not know the setting."""
     value, width, heads = config[name], config.get("hidden_size"), config.get("num_attention_heads")
-    if name in ROLES_OF_TOKENS:
+    if name in ROLES_OF_TOKENS or value is None:
         return True
     if name == "head_dim" and width and heads:
         return value * heads == width
     if name == "layer_types":
         return set(value) == {"full_attention"}
-    return value is None or value is False or value in ([], {})
+    return value is False or value in ([], {})

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 from speedgrid import outcomes
+from speedgrid.architectures import says_nothing
 from speedgrid.engines import engine_class
 from speedgrid.engines import transformers_legacy as legacy
 from speedgrid.engines.onnxruntime import failures, has_vnni, not_as_asked, operators, prepare
@@ -73,6 +74,12 @@ def test_a_role_of_a_token_is_no_part_of_the_model():
     assert config_for_transformers_4({**LLAMA, "unk_token_id": 0}, KNOWN)["unk_token_id"] == 0
 
 
+@pytest.mark.parametrize("name", ["head_dim", "layer_types"])
+def test_null_says_nothing_of_any_setting(name):
+    """A Mixtral with `head_dim: null`, as many are published, ended in a TypeError on the stacks of 2023."""
+    assert says_nothing(name, {**LLAMA, name: None})
+
+
 @pytest.mark.parametrize("value", [True, 3, "relu", [1]])
 def test_unknown_settings_that_say_something_are_refused(value):
     with pytest.raises(outcomes.Unsupported, match="no setting new_feature for llama"):
@@ -80,7 +87,8 @@ def test_unknown_settings_that_say_something_are_refused(value):
 
 
 def test_a_width_of_heads_is_refused_only_where_it_is_not_the_usual_one():
-    assert config_for_transformers_4({**LLAMA, "head_dim": 16}, KNOWN)["head_dim"] == 16
+    for usual in (16, None):
+        assert config_for_transformers_4({**LLAMA, "head_dim": usual}, KNOWN)["head_dim"] == usual
     with pytest.raises(outcomes.Unsupported, match="head_dim"):
         config_for_transformers_4({**LLAMA, "head_dim": 32}, KNOWN)
 
