@@ -180,13 +180,20 @@ def refuse_encoder(config) -> None:
 
 def refuse_own_head(folder: Path, config, what: str) -> None:
     """Raise Unsupported where the configuration, read or as it stands in config.json, says that the output layer is the embedding, and the
-    weights hold another one: `what` goes by the configuration and would compute another model. (transformers 5 goes by the weights.)"""
+    weights hold another one, or that one alone: `what` goes by the configuration and would compute another model. (transformers 5 goes by
+    the weights.)"""
     told = config if isinstance(config, Mapping) else config.to_dict()
     if not (told.get("text_config") or told).get("tie_word_embeddings"):
         return
     files = [path for path in checkpoints.weight_files(folder) if path.suffix == ".safetensors"]
-    places = [(path, name) for path in files for name in checkpoints.tensors(path)]
-    embedding, head = (next((place for place in places if place[1].endswith(ends)), None) for ends in (EMBEDDINGS, HEADS))
+    shapes = {(path, name): entry["shape"] for path in files for name, entry in checkpoints.tensors(path).items()}
+    embedding, head = (next((place for place in shapes if place[1].endswith(ends)), None) for ends in (EMBEDDINGS, HEADS))
+    # The embedding of some families has another name.
+    if head and not embedding and list(shapes.values()).count(shapes[head]) == 1:
+        raise Unsupported(
+            f"the checkpoint has its embedding under the name of the output layer alone ({head[1]}), where {what} does not look for it;"
+            " read it with transformers 5, and save it anew"
+        )
     if embedding and head and checkpoints.content(*embedding) != checkpoints.content(*head):
         raise Unsupported(
             "the configuration says that the output layer is the embedding (`tie_word_embeddings`), and the weights hold another one"

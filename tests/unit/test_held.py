@@ -118,3 +118,15 @@ def test_an_output_layer_that_is_not_the_embedding_it_is_said_to_be_is_refused(t
         return
     with pytest.raises(Unsupported, match=f"hold another one \\({names[1]}\\), which it passes over; set tie_word_embeddings to false"):
         loading.refuse_own_head(folder, config, "it")
+
+
+@pytest.mark.parametrize(("names", "refused"), [(("lm_head.weight",), True), (("lm_head.weight", "backbone.embeddings.weight"), False)])
+def test_an_embedding_that_was_saved_as_the_output_layer_alone_is_refused(tmp_path, names, refused):
+    """As a library saves tied weights that keeps the last of their names: others make no sense of it, or up an embedding."""
+    config = {"tie_word_embeddings": True}
+    folder = checkpoint(tmp_path / "model", dict.fromkeys(names, EMBEDDING), **config)
+    if not refused:
+        loading.refuse_own_head(folder, config, "it")
+        return
+    with pytest.raises(Unsupported, match=r"output layer alone \(lm_head\.weight\), where it does not look"):
+        loading.refuse_own_head(folder, config, "it")
