@@ -114,7 +114,7 @@ def facts_of(path: str | Path) -> dict:
     try:
         with open(path, "rb") as file:
             metadata = pq.ParquetFile(file).metadata.metadata or {}
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return {}
     told = _head(metadata.get(METADATA_KEY, b"{}")).get("facts")
     return told if isinstance(told, dict) else {}
@@ -224,7 +224,7 @@ def _load(path: str | Path):
         content = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(use_threads=False)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such result file") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: not a readable Parquet file ({str(error).partition(chr(10))[0]}); delete it and run again") from None
     head = _head((content.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     if head.get("sealed") and not seal:

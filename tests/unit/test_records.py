@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,18 @@ def test_no_flipped_bit_is_read_as_a_sound_file_with_other_values(tmp_path):
         assert str(caught.value).endswith("delete it and run again")
     path.write_bytes(data)
     assert records.read(path, MEASURE) == before
+
+
+def test_what_planning_reads_of_a_damaged_file_is_nothing_or_its_facts(tmp_path):
+    """A name of a column that is no UTF-8 any more was a traceback of every command."""
+    path = tmp_path / "measure.parquet"
+    facts = measured(path).facts
+    data = path.read_bytes()
+    for name in re.finditer(rb"reply_s", data):
+        damaged = bytearray(data)
+        damaged[name.start() + 2] ^= 0x80
+        path.write_bytes(damaged)
+        assert records.facts_of(path) in ({}, facts)
 
 
 def test_a_file_that_another_program_wrote_anew_is_not_taken_for_what_was_measured(tmp_path):
