@@ -54,8 +54,8 @@ REFUSED = {
     **{("own_head", technique): "set tie_word_embeddings to false" for technique in GOES_BY_CONFIG},
     **{("more_tokens", technique): "the model was not resized" for technique in ("gguf_f16", "gguf_q8_0")},
     **{("fp8", technique): "quantized already" for technique in ("bnb_int8", "prune_30", "gptq_int4", "onnx_fp32")},
-    ("fp8", "baseline_torch22"): "",
-    ("fp8", "vllm_eager"): "",
+    ("fp8", "baseline_torch22"): "Unknown quantization type, got fp8",
+    ("fp8", "vllm_eager"): "not supported for quantization method",
 }
 
 

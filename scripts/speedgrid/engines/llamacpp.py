@@ -29,7 +29,10 @@ INSTRUCTION_SETS = {
 # Levels of llama.cpp's log, as ggml.h has them; the last goes on with the line before.
 LOG_DEBUG, LOG_ERROR, LOG_CONTINUED = 1, 4, 5
 # What llama.cpp says of a model or type that it does not take, beside the words of all libraries.
-REFUSES = re.compile(r"unknown pre-tokenizer|has wrong shape|importance matrix|requantizing from|cannot be used as|key not found in model")
+REFUSES = re.compile(
+    r"unknown pre-tokenizer|has wrong shape|importance matrix|requantizing from|cannot be used as|key not found in model"
+    r"|wrong number of tensors"
+)
 # Bytes of logits that scoring holds at once: a row has four for every token of the vocabulary.
 LOGITS_BYTES = 64 * 2**20
 # Decoding steps of the reply that tells which share of a step is llama.cpp's computing.
