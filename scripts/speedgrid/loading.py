@@ -7,7 +7,8 @@ would be those of another model. Every engine and transform that reads a model w
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -145,16 +146,24 @@ def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool 
     # Replies are made by the settings of the study: neither those of the folder are read, some of which transformers refuses, nor a
     # `generate` that comes with the code of a trusted model.
     where["generation_config"] = GenerationConfig()
-    try:
+    with refusals(folder, how.get("attn_implementation", "")):
         model, report = (auto or AutoModelForCausalLM).from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, **where, **how
         )
-    except (ImportError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, AssertionError) as error:
-        if known := _refusal(error, folder, how.get("attn_implementation", "")):
-            raise known from error
-        raise
     require_whole(model, report)
     return model
+
+
+@contextmanager
+def refusals(folder: Path, attention: str = "") -> Iterator[None]:
+    """Turn what transformers raises over a checkpoint into the expected failure that it stands for, where it is one that is known;
+    `attention` is the one that was asked for."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, AssertionError) as error:
+        if known := _refusal(error, folder, attention):
+            raise known from error
+        raise
 
 
 def save(model, tokenizer, source: Path, target: Path) -> None:

@@ -68,7 +68,7 @@ class Engine(transformers.Engine):
         if window and room > window:
             raise Unsupported(f"transformers 4.40 does not keep to a sliding window of {window} tokens; this needs room for {room}")
         told = {"attn_implementation": attention} if attention else {}
-        try:
+        with loading.refusals(self.checkpoint, attention or ""):
             self.model, found = AutoModelForCausalLM.from_pretrained(
                 self.checkpoint,
                 torch_dtype=getattr(torch, self.options["dtype"]),
@@ -80,10 +80,6 @@ class Engine(transformers.Engine):
                 ignore_mismatched_sizes=True,
                 **told,
             )
-        except ValueError as error:
-            if "does not support" in str(error) and attention:
-                raise Unsupported(f"transformers 4.40 has no {attention} attention for {self.config.model_type}") from error
-            raise
         if not self._quantization():
             loading.require_whole(self.model, found)
             if left := found["unexpected_keys"]:

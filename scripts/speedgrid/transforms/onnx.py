@@ -159,18 +159,19 @@ def _load(task: Task):
     _check_exporter(kind.model_type)
     config = kind.from_dict(config_for_transformers_4(said, {*kind().to_dict(), *kind.attribute_map}))
     refuse_changing_rope(config.to_dict())
-    model, found = AutoModelForCausalLM.from_pretrained(
-        task.source,
-        config=config,
-        dtype=getattr(torch, task.dtype),
-        # In float16, PyTorch exports SDPA as a product in float32, and the layers after it with it.
-        attn_implementation="eager",
-        use_safetensors=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        generation_config=GenerationConfig(),
-        **where,
-    )
+    with loading.refusals(task.source, "eager"):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            task.source,
+            config=config,
+            dtype=getattr(torch, task.dtype),
+            # In float16, PyTorch exports SDPA as a product in float32, and the layers after it with it.
+            attn_implementation="eager",
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            generation_config=GenerationConfig(),
+            **where,
+        )
     loading.require_whole(model, found)
     if left := sorted(found["unexpected_keys"]):
         raise Unsupported(f"transformers 4 does not read this checkpoint whole: {len(left)} weights such as {left[0]}")
