@@ -253,12 +253,34 @@ WAYS: dict[str, Callable[[Checkpoint], None]] = {
         ),
     )
 }
+# Other models, as the transformers of today writes them: older ones in the environments of some engines read other names, and llama.cpp
+# has rules of its own.
+WIDER = {"hidden_size": 128, "tie_word_embeddings": False, "pad_token_id": None}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+SHAPES = {
+    "neox": {
+        **architectures.PLAIN,
+        **WIDER,
+        "model_type": "gpt_neox",
+        "use_parallel_residual": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0, "partial_rotary_factor": 1.0},
+    },
+    "yarn": {**architectures.GROUPED, **WIDER, "model_type": "llama", "rope_parameters": YARN},
+    "yarn_scaled": {**architectures.GROUPED, **WIDER, "model_type": "llama", "rope_parameters": {**YARN, "attention_factor": 1.0}},
+    "no_caps": {
+        **architectures.ARCHITECTURES["gemma2"],
+        **WIDER,
+        "model_type": "gemma2",
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+    },
+}
 # What is another model than the one that it is made from.
 OTHERS = ("tied", "resized", "fp8")
 
 
 def build(place: Path) -> None:
-    """A folder for each of WAYS, with what a plain pass makes of it beside it."""
+    """A folder for each of WAYS and SHAPES, with what a plain pass makes of it beside it."""
     import shutil
 
     import torch
@@ -279,6 +301,10 @@ def build(place: Path) -> None:
         ordinary = logs if ordinary is None else ordinary
         if name not in OTHERS and not torch.equal(logs, ordinary):
             raise SystemExit(f"{name}: transformers alone makes another model of it")
+        (place / f"{name}.json").write_text(json.dumps({"text": text, "logs": logs.tolist(), "tokens": tokens}))
+    for name, shape in SHAPES.items():
+        models.build(shape, "float32", place / name, seed=5)
+        logs, tokens = architectures.plain(place / name, text, architectures.SETTINGS["max_new_tokens"])
         (place / f"{name}.json").write_text(json.dumps({"text": text, "logs": logs.tolist(), "tokens": tokens}))
 
 
@@ -306,6 +332,6 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("build", "check"))
     parser.add_argument("place", type=Path)
     parser.add_argument("techniques", nargs="*")
-    parser.add_argument("--ways", nargs="*", default=list(WAYS))
+    parser.add_argument("--ways", nargs="*", default=[*WAYS, *SHAPES])
     told = parser.parse_args()
     build(told.place) if told.what == "build" else check(told.place, told.techniques, told.ways)
