@@ -35,6 +35,7 @@ from speedgrid import (
     strict_yaml,
     survey,
     training_drafts,
+    validation,
 )
 from speedgrid.checkpoints import ADAPTER
 from speedgrid.drafts import Source, Wish
@@ -50,6 +51,8 @@ LARGE = 1_000_000_000
 SCHEMA = "rules/schemas/study.schema.yaml"
 # Formats that models are published in, and that transformers writes out whole when it loads them.
 AS_PUBLISHED = ("mxfp4",)
+# Minutes of a study that takes long.
+LONG = 45
 # Characters of a README.md in which its head is.
 CARD = 20_000
 
@@ -142,6 +145,8 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
     lines += foreseen.said(grid)
     if wish.minutes and made.seconds > 60 * wish.minutes:
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
+    if not wish.minutes and made.seconds > 60 * LONG:
+        lines.append("  shorter   with --minutes 20, and --force to write it anew: the techniques that tell most in that time")
     if wish.gpu:
         where = " and the model in the same place" if any({"local", "gguf"} & set(one.entry) for one in source.models) else ""
         return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {commands.program()} run --study {path}"]
@@ -190,7 +195,7 @@ def named(told: argparse.Namespace) -> Source:
 def of_shape(name: str) -> Source:
     shape = estimates.shapes().get(name)
     if shape is None:
-        raise StudyError(f"--shape {name}: {commands.near(name, estimates.shapes())}")
+        raise StudyError(f"--shape {name}: {validation.unknown(name, estimates.shapes())}")
     model = estimates.of_config(shape["architecture"], shape["dtype"], shape["parameters"])
     entry = {"architecture": shape["architecture"], "dtype": shape["dtype"]}
     said = f"random weights in the shape of {name} ({shape['source']})"

@@ -8,7 +8,6 @@ SIGTERM.
 
 import argparse
 import contextlib
-import difflib
 import errno
 import math
 import os
@@ -20,6 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from speedgrid import validation
 
 MISTAKE = 2
 # What the system says of a place that takes no files, or gives none to whoever asks.
@@ -381,26 +382,20 @@ def _texts(name: str, prog: str, folder: str) -> dict[str, Any]:
 
 def unknown(name: str) -> str:
     """What to say of a command that there is not."""
-    return f"unknown command {name!r}; {near(name, COMMANDS)}"
+    return f"unknown command {name!r}; {validation.unknown(name, COMMANDS)}"
 
 
 def wrong(message: str, options: Iterable[str]) -> str:
     """What argparse says is wrong with a command line, and which of the `options` an unknown one may mean."""
     unknown = message.removeprefix("unrecognized arguments: ") if message.startswith("unrecognized arguments: ") else ""
     name = next((word.partition("=")[0] for word in unknown.split() if word.startswith("--")), "")
-    found = difflib.get_close_matches(name, [option for option in options if option.startswith("--")], 1) if name else []
-    return f"{message}; the nearest is {found[0]}" if found else message
+    found = validation.nearest(name, [option for option in options if option.startswith("--")]) if name else []
+    return f"{message}; did you mean {' or '.join(found)}?" if found else message
 
 
 def refuse_arguments(message: str, options: Iterable[str]) -> NoReturn:
     """End with one line that says what is wrong with the arguments of a run; `options` are those that Snakemake takes."""
     refuse(f"{wrong(message, [*one('run')._option_string_actions, *options])} (see {program()} run --help, and --help-all for Snakemake's)")
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """What may have been meant by a name that is not known."""
-    found = difflib.get_close_matches(name, known, 1)
-    return f"the nearest is {found[0]}" if found else f"it may be {', '.join(known)}"
 
 
 # How the program was started

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from speedgrid import commands, drafts, estimates, training_drafts
+from speedgrid import commands, drafts, estimates, training_drafts, validation
 from speedgrid.drafts import Source
 from speedgrid.study import StudyError
 
@@ -81,7 +81,7 @@ def _model(answer: str, told: argparse.Namespace, find: Callable[[argparse.Names
 def _one_of(answer: str, allowed: tuple[str, ...]) -> str:
     found = [one for one in allowed if answer and one.startswith(answer.lower())]
     if len(found) != 1:
-        raise ValueError(f"{answer!r} is none of them; {commands.near(answer.lower(), allowed)}")
+        raise ValueError(f"{answer!r} is none of them; {validation.unknown(answer, allowed)}")
     return found[0]
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from speedgrid import amounts, commands, estimates, families, workload
+from speedgrid import amounts, estimates, families, validation, workload
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
 
@@ -14,7 +14,17 @@ GOALS = ("speed", "memory", "quality")
 # named here is taken only by `--all`: those that need another baseline, or stand for what not to do.
 FIRST = (
     *("sdpa", "torch_compile_loop", "torch_compile", "bf16", "fp16", "vllm", "gguf_original", "gguf_q4_k_m", "bnb_int8"),
-    *("torchao_int8_compile", "gptq_int4", "awq_int4", "bnb_nf4", "prompt_lookup", "static_cache", "onnx_fp32"),
+    *(
+        "torchao_int8_compile",
+        "vllm_fp8",
+        "vllm_awq_int4",
+        "gptq_int4",
+        "awq_int4",
+        "bnb_nf4",
+        "prompt_lookup",
+        "static_cache",
+        "onnx_fp32",
+    ),
 )
 # On a processor llama.cpp is what answers first, and vLLM is built for few.
 FIRST_ON_CPU = (
@@ -219,7 +229,7 @@ def named(found: Draft, source: Source, registry: Mapping, machine: Machine, wis
     """The draft with the techniques that were asked for. Raises ValueError for one that there is not, or that cannot be measured."""
     for name in wish.techniques:
         if name not in registry:
-            raise ValueError(f"--techniques {name}: {commands.near(name, registry)}")
+            raise ValueError(f"--techniques {name}: {validation.unknown(name, registry)}")
         if name == found.techniques[0]:
             continue
         if why := hindrance(source, registry, name, machine, wish, lacks):

@@ -71,7 +71,7 @@ def find_python(environ: Mapping) -> tuple[str, str, bool]:
     if conda and not environments.is_frontend(conda):
         return f"{output([conda, '--version'])} ({conda})", "Python 3.11 from conda, with its C headers", True
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    python = output([uv, "python", "find", "--system", "--no-project", "3.11"], environ).splitlines()[-1:]
+    python = output([uv, "--no-cache", "python", "find", "--system", "--no-project", "3.11"], environ).splitlines()[-1:]
     if not python:
         return "uv (no conda was found)", "", True  # the one that uv downloads has its headers
     include = output([python[0], "-c", "import sysconfig; print(sysconfig.get_path('include'))"])

@@ -4,7 +4,7 @@ of a classifier of images, whose passes are measured too. Pure."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from speedgrid import commands, drafts, estimates, families, known, workload
+from speedgrid import drafts, estimates, families, known, validation, workload
 from speedgrid.drafts import Draft, Source, Wish
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
@@ -55,7 +55,7 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     why = {name: _hindrance(found, source, registry, name, machine, wish, lacks) for name in wanted}
     for name in wish.techniques:
         if name not in registry:
-            raise ValueError(f"--techniques {name}: {commands.near(name, registry)}")
+            raise ValueError(f"--techniques {name}: {validation.unknown(name, registry)}")
         if why[name]:
             raise ValueError(f"--techniques {name}: {why[name]}")
     able = [name for name in wanted if not why[name]]
@@ -175,7 +175,7 @@ def _takes_s(found: StepDraft, model: Model | None, registry: Mapping, machine: 
 
 def text(source: Source, found: StepDraft, registry: Mapping, wish: Wish, schema: str) -> str:
     """The study as YAML, with comments; `schema` is the path of its schema for editors."""
-    lines = drafts.head(source, wish, schema, f"Training of {source.name}")
+    lines = drafts.head(source, wish, schema, f"Training of {source.name.removesuffix('-training')}")
     lines += ["experiments:", *_lines(TRAIN, source, found, found.techniques, registry)]
     if found.passes:
         lines += ["  # The same without gradients.", *_lines(PASSES, source, found, found.passes, registry)]

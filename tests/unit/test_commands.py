@@ -187,8 +187,8 @@ def test_the_line_of_a_study_that_show_prints_is_one_that_a_study_takes(name):
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        ("unrecognized arguments: --vrm 8", "unrecognized arguments: --vrm 8; the nearest is --vram"),
-        ("unrecognized arguments: --vrm=8", "unrecognized arguments: --vrm=8; the nearest is --vram"),
+        ("unrecognized arguments: --vrm 8", "unrecognized arguments: --vrm 8; did you mean --vram?"),
+        ("unrecognized arguments: --vrm=8", "unrecognized arguments: --vrm=8; did you mean --vram?"),
         ("unrecognized arguments: -n", "unrecognized arguments: -n"),
         ("unrecognized arguments: here", "unrecognized arguments: here"),
         ("unrecognized arguments: --wormhole", "unrecognized arguments: --wormhole"),
@@ -206,7 +206,7 @@ def test_options_of_a_run_are_ours_and_those_of_snakemake(capsys):
         assert caught.value.code == commands.MISTAKE
         line = capsys.readouterr().err
         assert line.count("\n") == 1
-        assert line.startswith(f"speedgrid: unrecognized arguments: {option}; the nearest is {nearest} (see ")
+        assert line.startswith(f"speedgrid: unrecognized arguments: {option}; did you mean {nearest}? (see ")
 
 
 def test_a_script_that_is_stopped_says_so_in_a_line(capsys):

@@ -94,7 +94,7 @@ def test_wrong_answers_are_explained_and_asked_again(tmp_path, monkeypatch):
     assert status == 0, screen
     assert "name a model, or leave with Ctrl-C" in screen
     assert "no/such/place: there is no such file or folder, and it is no name of a repository of the hub" in screen
-    assert "'spede' is none of them; the nearest is speed" in screen
+    assert "'spede' is none of them; did you mean speed" in screen
     assert "'soon' is no number" in screen
     assert "'-5' is not a number above 0" in screen
     monkeypatch.chdir(tmp_path)

@@ -91,6 +91,16 @@ def test_a_model_of_which_nothing_fits_is_refused_with_the_least_that_it_needs()
     assert made.techniques[0] == name
 
 
+def test_what_does_not_fit_whole_is_measured_in_every_quantization_that_does_with_vllm_among_the_engines():
+    """On a card of 8 GB a model of 8 billion parameters was measured in llama.cpp and transformers, and in no engine for many users."""
+    made = drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(vram=7.5e9), everything)
+    assert {"gguf_q4_k_m", "awq_int4", "vllm_awq_int4"} <= set(made.techniques)
+    assert "vllm_fp8" in made.left_out
+    whole = drafts.draft(source("llama-3.1-8b"), REGISTRY, GPU, Wish(), everything)
+    assert "vllm" in whole.techniques
+    assert "vllm_awq_int4" not in whole.techniques, "one of each family"
+
+
 def test_a_batch_is_in_the_study_and_in_its_memory(tmp_path):
     wish = Wish(batch=8)
     made = drafts.draft(source(), REGISTRY, GPU, wish, everything)
@@ -116,8 +126,8 @@ def test_techniques_that_are_named_are_taken_and_no_others():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("prune_3", "--techniques prune_3: the nearest is prune_30"),
-        ("sdpa_flash_attn", "--techniques sdpa_flash_attn: the nearest is"),
+        ("prune_3", "--techniques prune_3: did you mean prune_30"),
+        ("sdpa_flash_attn", "--techniques sdpa_flash_attn: did you mean"),
         ("torch_fp32", "--techniques torch_fp32: is not for replies of today's software"),
         ("gguf_original", "--techniques gguf_original: is for models that come as a GGUF file"),
         ("flash_attn", "--techniques flash_attn: needs an NVIDIA GPU"),

@@ -139,7 +139,7 @@ def test_a_folder_is_read_where_it_lies_and_a_shape_comes_with_its_source(here, 
     [
         ((), "new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME"),
         (("a/b", "--shape", "gpt2"), "new takes a model or --shape NAME, and here are both"),
-        (("--shape", "lama-3.2-1b"), "--shape lama-3.2-1b: the nearest is llama-3.2-1b"),
+        (("--shape", "lama-3.2-1b"), "--shape lama-3.2-1b: did you mean llama-3.2-1b"),
         (("gpt2",), "gpt2 is neither a file nor a folder here; for the shape of that name write --shape gpt2"),
         (("./nowhere",), "./nowhere: there is no such file or folder, and it is no name of a repository"),
         (("nowhere.gguf",), "nowhere.gguf: there is no such file"),
@@ -342,7 +342,7 @@ def test_ways_to_train_a_model_that_fit_a_card(here, capsys):
     experiment = planning.read_study("studies/gpt2-shape-training.yaml")[0]["experiments"]["train"]
     assert experiment["techniques"] == ["finetune_full", "finetune_lora"]
     assert experiment["sequence"] == 1024
-    for named, why in (("sdpa", "is not one of training"), ("finetune_lor", "the nearest is finetune_lora"), ("finetune_full_8bit", "")):
+    for named, why in (("sdpa", "is not one of training"), ("finetune_lor", "did you mean finetune_lora"), ("finetune_full_8bit", "")):
         with pytest.raises(ValueError, match=f"--techniques {named}: {why}"):
             new(told("--shape", "gpt2", "--workload", "train", "--techniques", named, "--force"))
 
@@ -468,3 +468,12 @@ def test_a_name_that_is_neither_here_nor_at_the_hub_says_both(here, monkeypatch)
         StudyError, match="my-modle is no file or folder here, and as a repository of the hub: my-modle at main: HF_HUB_OFF"
     ):
         new(told("my-modle"))
+
+
+def test_a_study_that_takes_long_names_what_makes_it_short(here, capsys):
+    """Who has a laptop and a classifier of images was given a study of two hours, and no way out."""
+    new(told("--shape", "resnet-50"))
+    assert "--minutes 20" in capsys.readouterr().out
+    new(told("--shape", "resnet-50", "--minutes", "20", "--force"))
+    assert "--minutes 20" not in capsys.readouterr().out
+    assert planning.read_study("studies/resnet-50-shape.yaml")[0]["experiments"]["train"]["techniques"][0] == "torch_fp32"

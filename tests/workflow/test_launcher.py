@@ -113,7 +113,7 @@ def test_help_is_short(root, arguments, said):
     ("arguments", "said"),
     [
         (["measure"], "unknown command 'measure'; it may be new, run, prepare, report, compare"),
-        (["reprot"], "unknown command 'reprot'; the nearest is report"),
+        (["reprot"], "unknown command 'reprot'; did you mean report?"),
         (["report", "-n"], "unrecognized arguments: -n (see ./speedgrid report --help)"),
         (["compare", "a"], "the following arguments are required: B (see ./speedgrid compare --help)"),
         (["compare", "a", "b", "--floor", "much"], "'much' is not a percentage over 0"),
@@ -302,7 +302,7 @@ def test_what_is_no_study_or_has_its_option_is_left_to_snakemake(launcher, monke
 
 def test_a_study_that_is_not_there_or_not_a_file(clone):
     is_one_line(speedgrid(clone, "run", "--study", "nowhere/x.yaml"), "nowhere/x.yaml", "there is no such file")
-    is_one_line(speedgrid(clone, "run", "--study", "s3"), "--study s3: there is no such file; the nearest is studies/s3.yaml")
+    is_one_line(speedgrid(clone, "run", "--study", "s3"), "--study s3: there is no such file; did you mean studies/s3.yaml?")
     is_one_line(speedgrid(clone, "run", "--study", "locks"), "--study locks: is not a file")
 
 
@@ -777,7 +777,7 @@ def test_an_environment_of_the_users_own_is_not_removed_and_one_that_was_cut_sho
 def test_an_unknown_option_is_one_line_with_the_nearest(clone, arguments, nearest):
     """Of a run it was Snakemake's usage, of 200 lines."""
     done = speedgrid(clone, *arguments)
-    is_one_line(done, f"; the nearest is {nearest} (see ")
+    is_one_line(done, f"; did you mean {nearest}? (see ")
     assert done.returncode == 2
 
 
