@@ -448,7 +448,8 @@ def _device(wish: Wish) -> list[str]:
         return ["  # Whatever is here: the GPU where there is one, else the CPU.", "  local: {device: auto}"]
     told = "  # The GPU of the machine that runs it; each job checks that this is part of the driver's name of what it got."
     slurm = (
-        "  # On a Slurm cluster add to it, with your own names: slurm: {partition: gpu, account: mine, gpu_model: a100} (docs/cluster.md)."
+        "  # On a Slurm cluster add to it, with your own names (docs/cluster.md):\n"
+        "  # slurm: {partition: gpu, account: mine, gpu_model: a100, nodes: any}"
     )
     return [told, f"  local: {{device: cuda, name: {quoted(wish.gpu)}}}", slurm]
 

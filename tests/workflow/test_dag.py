@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import working_copy
 import yaml
+from speedgrid import commands
 
 STUDY = "tests/studies/tiny.yaml"
 
@@ -100,6 +101,12 @@ def test_a_mistake_in_a_study_is_one_line(project, study):
     name = study(lambda s: s["experiments"]["generate"].update(replies=-1))
     line = refusal(working_copy.snakemake(project, "-n", "--configfile", name))
     assert line == "speedgrid: variant.yaml: experiments.generate.replies: -1 is too small; the least is 1"
+
+
+def test_what_a_cluster_needs_is_said_before_an_environment_is_made(project):
+    """A dry run said nothing, and a run made gigabytes of environments before it refused the study."""
+    line = refusal(working_copy.snakemake(project, "-n", **{commands.CLUSTER: "1"}))
+    assert "slurm: needs the key nodes: the runs of baseline in experiments.generate say how far to trust" in line
 
 
 @pytest.mark.parametrize("wrong", ["nowhere", "tests"])

@@ -17,7 +17,7 @@ import pyte
 import pytest
 import yaml
 from pip_settings import uv_environment
-from speedgrid import environments, supervision
+from speedgrid import commands, environments, supervision
 
 SNAKEFILE = r"""
 rule all:
@@ -535,7 +535,9 @@ def test_environments_made_for_a_cluster_get_cuda(launcher, tmp_path, monkeypatc
     monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     (tmp_path / "profile.yaml").write_text("executor: slurm\njobs: 10\n")
     theirs = [a.format(profile=tmp_path) for a in arguments]
-    assert launcher.run_environment({"no_conda": False, "uv_envs": False}, theirs).get("SPEEDGRID_TORCH") == torch
+    environ = launcher.run_environment({"no_conda": False, "uv_envs": False}, theirs)
+    assert environ.get("SPEEDGRID_TORCH") == torch
+    assert (commands.CLUSTER in environ) == (torch == "cuda"), "what the study needs is asked at planning"
 
 
 def on_terminal(command, clone, columns=110, lines=60):

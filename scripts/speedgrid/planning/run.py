@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import commands, environments, fingerprint, notes, records, schema, sharpen
+from speedgrid.grid import repeated
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run, spare_work
-from speedgrid.study import StudyError, read
+from speedgrid.study import StudyError, check_nodes, read
 
 # Written with tables and page that were not made by their rules but by hand (scripts/make_page.py).
 BY_HAND = "results/.made-by-hand"
@@ -31,6 +32,9 @@ def plan_run(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
     spare_work()
     grid = read_grid(_asked_for(config, Run(workflow)), workflow)
+    if Run(workflow).is_main and commands.CLUSTER in os.environ:
+        # Here already, before gigabytes of environments are made; without the launcher before the first job (check_machine).
+        check_nodes(grid.study, repeated(grid.cells), grid.study_file)
     if Run(workflow).is_main and PAGE_ONLY not in os.environ:
         _note_plan(grid)
     return grid
