@@ -104,7 +104,7 @@ def _here(study: Mapping, registry: Mapping, facts: readiness.Facts, where: str)
 def of_cells(study_file: str) -> Iterator[str]:
     """Whatever a run of a study may be asked to make, as it is named after `--`: each cell, and the targets that are more than one."""
     grid = planning.read_grid(study_file)
-    yield f"Cells of {grid.study_file}"
+    yield f"Cells of {'the default study' if commands.is_default(grid.study_file) else grid.study_file}"
     width = max(len(cell.measures[0]) for cell in grid.cells)
     for cell in grid.cells:
         label = grid.registry[cell.technique]["label"]

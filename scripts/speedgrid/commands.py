@@ -407,9 +407,14 @@ def program() -> str:
     return os.environ.get(LAUNCHER) or (IN_A_CLONE if IS_CLONE else NAME)
 
 
+def is_default(study: str) -> bool:
+    """Whether a study is the one that is meant where none is named, also where speedgrid is installed and it lies beside it."""
+    return study in DEFAULT or Path(study) == ROOT / DEFAULT[0]
+
+
 def to_run(study: str, *targets: str, sharpen: bool = False) -> str:
     """The command that runs a study here; the default one needs no name. `targets` are the files to make, all where none is named."""
-    named = [] if study in DEFAULT else [study]
+    named = [] if is_default(study) else [study]
     if flow := os.environ.get(SNAKEMAKE):
         flow = flow.replace(STUDY_HERE, f" --configfile {shlex.join(named)}" if named else "")
         return " ".join([*(["SPEEDGRID_SHARPEN=1"] if sharpen else []), flow, *(["--", shlex.join(targets)] if targets else [])])
@@ -421,7 +426,7 @@ def to_page(study: str) -> str:
     """The command that makes the page of what a study has measured so far."""
     if os.environ.get(SNAKEMAKE):
         return to_run(study, "report_so_far")
-    return " ".join([program(), shlex.join(["report", *([] if study in DEFAULT else ["--study", study])])])
+    return " ".join([program(), shlex.join(["report", *([] if is_default(study) else ["--study", study])])])
 
 
 def started_as(typed: Sequence[str], parent: Sequence[str] = ()) -> str:

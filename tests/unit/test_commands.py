@@ -294,3 +294,12 @@ def test_where_snakemake_was_started_itself_its_own_command_goes_on(elsewhere, m
     assert commands.to_page("my studies/a.yaml") == f"{said} -- report_so_far"
     # A job of the same run, and what the launcher has started, find it noted.
     assert commands.of_snakemake(elsewhere / snakefile, is_module, True) == {}
+
+
+def test_the_default_study_of_a_wheel_is_named_by_no_path(monkeypatch):
+    """Pages and `list --cells` told whoever used uvx to type the path of a folder in uv's cache."""
+    monkeypatch.setenv(commands.LAUNCHER, "speedgrid")
+    monkeypatch.delenv(commands.SNAKEMAKE, raising=False)
+    assert commands.to_run(str(commands.ROOT / "config.yaml")) == commands.to_run("config.yaml") == "speedgrid run"
+    assert commands.to_page(str(commands.ROOT / "config.yaml")) == "speedgrid report"
+    assert commands.to_run("/elsewhere/config.yaml") == "speedgrid run --study /elsewhere/config.yaml"
