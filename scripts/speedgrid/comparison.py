@@ -273,22 +273,33 @@ def _device(row: Mapping) -> str:
 
 
 def _speed_of(row: Mapping) -> Speed:
-    """A speed as its row of the summary tells it. Where the row says nothing of the noise between runs, that is what others have shown."""
+    """A speed as its row of the summary tells it, without its replies. Each side has the variance that its interval says, and no less than
+    the noise between runs alone: replies may have cut the interval. Where the row says nothing of that noise, it is what others have
+    shown, and the interval is of the replies alone."""
     value, low, high, runs = row["rate"], row["rate_low"], row["rate_high"], row["runs"] or 1
     if row["replies"] < 2 or low is None or high is None:
         unknown = ((math.inf, 1.0),)
         return Speed(value, math.inf, 1.0, 0, runs, unknown, unknown, value, value)
+    halves = [math.log(max(ends) / max(min(ends), 1e-12)) for ends in ((value, low), (high, value))]
+    sides: list[tuple[tuple[float, float], ...]]
     if row.get("noise") is not None:
-        spread, df = row["noise"], row["noise_df"]
-        within: list[tuple[tuple[float, float], ...]] = [(), ()]
+        spread, df, disturbed = row["noise"], row["noise_df"], row.get("runs_disturbed") or 0
+        counted = runs - disturbed * (1 - stats.DISTURBED_SHARE)
+        t = stats.t_quantile((1 + stats.CONFIDENCE) / 2, df)
+        sides = [((max(spread**2 / counted, (half / t) ** 2), df),) for half in halves]
     else:
-        known = noise.prior(_device(row), "processor")
-        spread, df = known.sd, known.df
-        normal = stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
-        own = [(math.log(max(ends) / max(min(ends), 1e-12)) / normal) ** 2 for ends in ((value, low), (high, value))]
-        within = [((variance, math.inf),) for variance in own]
-    below, above = (((spread**2 / runs, df), *more) for more in within)
-    return Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf)
+        known, disturbed = noise.prior(_device(row), "processor"), 0
+        spread, df, normal = known.sd, known.df, stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
+        sides = [((spread**2 / runs, df), ((half / normal) ** 2, math.inf)) for half in halves]
+    below, above = sides
+    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs)
+    return replace(speed, alike=_as_if_disturbed(speed)) if speed.quiet else speed
+
+
+def _as_if_disturbed(speed: Speed) -> Speed:
+    """A speed whose runs count no more than disturbed ones, to be held against one that has such runs alone."""
+    below, above = (tuple((variance / stats.DISTURBED_SHARE, df) for variance, df in side) for side in (speed.below, speed.above))
+    return replace(speed, below=below, above=above)
 
 
 def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str, str]]) -> dict[tuple[str, str], Noise]:

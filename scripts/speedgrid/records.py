@@ -58,6 +58,12 @@ class Record:
         return [row for row in self.rows if row.get("point") is None or row.get("reply") is not None]
 
 
+def of_one_status(runs: Sequence[Record]) -> list[tuple[int, Record]]:
+    """Those of a cell's runs, the first one first, that ended as that did, each with its number: one that failed, or in which the technique
+    was not active, is of something else."""
+    return [(number, record) for number, record in enumerate(runs, 1) if record.status == runs[0].status]
+
+
 def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mapping | None = None) -> None:
     """Write `rows` and `facts` as `table` declares them; columns left out become null, undeclared ones are an error.
 

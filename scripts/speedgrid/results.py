@@ -91,21 +91,28 @@ def _read(path: Path) -> Results:
 
 
 def read_runs(folder: Path, points: Mapping[Key, int | None] = MappingProxyType({})) -> dict[Key, list[Measured]]:
-    """What every process measured, by cell, in the order in which they began. Of a cell that ran at several sizes at the size in `points`,
-    which its figures in the summary are of.
+    """What every process measured, by cell, in the order in which they began, but for those that ended otherwise than the cell's first one.
+    Of a cell that ran at several sizes at the size in `points`, which its figures in the summary are of.
 
     Its rows say which cell a run belongs to. Raises RecordError for a file that cannot be read.
     """
-    found: dict[Key, list[tuple[str, Measured]]] = {}
-    for path in _run_files(folder):
+    found: dict[Key, list[records.Record]] = {}
+    # The shortest name of a cell's files is that of its first run.
+    for path in sorted(_run_files(folder), key=lambda path: len(path.name)):
         record = records.read(path, MEASURE)
-        key = cell_of(record.rows[0])
-        rows = [row for row in record.rows if row["reply"] is not None and row["point"] == points.get(key)]
-        rates = [items_of(row) / row["reply_s"] for row in rows]
+        found.setdefault(cell_of(record.rows[0]), []).append(record)
+    measured = {key: _measured(runs, points.get(key)) for key, runs in found.items()}
+    return {key: runs for key, runs in measured.items() if runs}
+
+
+def _measured(runs: Sequence[records.Record], point: int | None) -> list[Measured]:
+    """What the runs of a cell, the first one first, measured at a size, in the order in which they began."""
+    found: list[tuple[str, Measured]] = []
+    for _, record in records.of_one_status(runs):
+        rates = [items_of(row) / row["reply_s"] for row in record.rows if row["reply"] is not None and row["point"] == point]
         if rates and record.status in MEASURED:
-            measured = Measured.of(rates, bool(record.facts.get("disturbed")))
-            found.setdefault(key, []).append((record.facts.get("started_at") or "", measured))
-    return {key: [one for _, one in sorted(runs, key=lambda run: run[0])] for key, runs in found.items()}
+            found.append((record.facts.get("started_at") or "", Measured.of(rates, bool(record.facts.get("disturbed")))))
+    return [one for _, one in sorted(found, key=lambda run: run[0])]
 
 
 def plan_of(folder: Path) -> dict | None:

@@ -456,6 +456,8 @@ TRUST = (
         "run_s", "double", "s", "Time of a run", "Of a process that measured the cell, loading and warming up included; median", "lower"
     ),
     Column("runs_disturbed", "int64", "", "Disturbed runs", "Those in which the machine was not quiet, which count less", "lower"),
+    Column("runs_failed", "int64", "", "Runs without figures", "Further runs that ended otherwise than the first one", "lower", newer=True),
+    Column("run_failure", "string", "", "Why a run has no figures", "Status and reason of the first of these", newer=True),
     Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s with those of the reply before"),
     Column(
         "replies_worth",

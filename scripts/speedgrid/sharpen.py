@@ -74,11 +74,14 @@ class Question:
 
 def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:
     """What to measure next. `cells` are entries of the plan and `rows` theirs of schema.SUMMARY, in one order; `cells` have `further`, how
-    many further runs they have had, or None where their runs are not `auto`. `questions` are by gpu, experiment and model."""
+    many further runs they have had, or None where their runs are not `auto`. `questions` are by gpu, experiment and model.
+
+    A cell that failed in a further run has no more of them: it would fail again.
+    """
     had = {cell["folder"]: cell["further"] for cell in cells if cell.get("further")}
     pairs = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell.get("further") is not None and row["rate"] is not None]
     left = budget_s - sum(cell["further"] * (row["run_s"] or 0.0) for cell, row in pairs)
-    found = {cell_of(cell): (cell, row) for cell, row in pairs}
+    found = {cell_of(cell): (cell, row) for cell, row in pairs if not row.get("runs_failed")}
     asked = [
         (question, [found[*group, name] for name in (question.technique, question.against)])
         for group, of_group in questions.items()

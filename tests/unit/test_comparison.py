@@ -67,6 +67,24 @@ def test_a_side_that_other_work_disturbed_is_said(tmp_path):
     assert note.startswith(f"the machine was not quiet when {b} was measured: sdpa (other processes used 50% of the CPUs); measure")
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_summary_alone_says_nothing_that_its_replies_do_not(tmp_path, seed):
+    """It has no replies, and so may know less, never more."""
+    rng, sides = np.random.default_rng(seed), []
+    for name in "ab":
+        told = []
+        for technique in ("baseline", "x", "y", "z", "w"):
+            facts = {"disturbed": "other processes used 60 % of the CPUs"} if rng.random() < 0.4 else {}
+            again = tuple(50.0 * np.exp(0.1 * rng.normal(size=rng.integers(0, 3))))
+            spread, replies = rng.choice([0.002, 0.05, 0.4]), int(rng.choice([3, 8, 20]))
+            speed = 50.0 * np.exp(0.4 * rng.normal())
+            told.append(made.Made(technique, technique, speed=speed, spread=spread, replies=replies, again=again, facts=facts))
+        sides.append(results_folder(tmp_path / name, told, seed=seed))
+    whole, alone = outcomes(compared(*sides)), outcomes(compared(*(side / "summary.parquet" for side in sides)))
+    for technique, said in alone.items():
+        assert said in (whole[technique], "unsure"), technique
+
+
 @pytest.mark.parametrize("alone", [False, True], ids=["folders", "summaries"])
 def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone):
     folder = results_folder(tmp_path, OFTEN)

@@ -161,7 +161,7 @@ def test_a_page_in_japanese_of_training_and_of_what_others_published_is_japanese
     study["experiments"] = {"generate": {"workload": "train", "batch_size": 8, "sampling": {}, "published": "s"}}
     others = "study,device,technique,point,column,value,note\ns,GPU X,plain,,latency_mean_s,0.1,\ns,GPU X,fast,,latency_mean_s,0.025,\n"
     parts = replace(quick_parts(), published=others)
-    older = [row | {"rate": row["rate"] * 2} for row in summary]
+    older = [row | {name: row[name] * 2 for name in ("rate", "rate_low", "rate_high")} for row in summary]
     compared = comparison.compare(Results("last-month", older, runs), Results("now", summary, runs))
     html = page.render(parts, study, summary, runs, replies, compared)
     outside = set(compared.notes) | {made.study()["title"]}

@@ -207,6 +207,21 @@ def test_a_question_of_two_fits_both_sides():
     assert sharpen.Question is Question
 
 
+def test_of_what_failed_in_a_further_run_no_more_are_promised(tmp_path):
+    rows, _, replies = tables_of(made.write_group(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)]))
+    (group,) = tables.groups(
+        [row | ({"runs_failed": 1, "run_failure": "oom: no room"} if row["technique"] == "sdpa" else {}) for row in rows], replies
+    )
+    told = answer(group)
+    (point,) = [point.striptags() for point in told.points if "could be as fast" in point]
+    assert point.endswith("A further run failed, so that --sharpen makes no more of these.")
+    warned = [one.striptags() for one in told.warnings]
+    assert "1 of 2 runs of SDPA ended without figures (oom: no room); its figures are those of the others." in warned
+    steps = questions.next_steps(group.records, advise(options(group.records), FASTEST), FASTEST)
+    assert not any("--sharpen" in step for step in steps if step.startswith("SDPA"))
+    assert any(step.startswith("SDPA may be as fast") for step in steps)
+
+
 def test_the_command_that_goes_on_beyond_the_budget_is_one_that_can_be_typed(tmp_path, monkeypatch):
     rows, _, _ = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)])
     grid = [{axis: row[axis] for axis in ("gpu", "experiment", "model", "technique")} | {"folder": row["technique"]} for row in rows]

@@ -63,6 +63,14 @@ def test_what_twenty_runs_would_not_tell_is_left_alone_and_cells_of_a_number_of_
     assert wanted(OPEN, near=sharpen.MOST - 1, fast=sharpen.MOST - 1, far=sharpen.MOST - 1)[1] == {}
 
 
+def test_a_cell_that_failed_in_a_further_run_has_no_more_of_them():
+    group = {"gpu": "local", "experiment": "e", "model": "m"}
+    cells = [group | {"technique": name, "folder": name, "further": 1} for name in ("near", "fast", "far")]
+    rows = [{"rate": 10.0, "run_s": 60.0, "runs_failed": count} for count in (1, 0, None)]
+    found = sharpen.decide(cells, rows, {tuple(group.values()): OPEN}, 1e6)
+    assert found == Further({"near": 1, "fast": 3, "far": 3}), "whether `near` is as fast stays open"
+
+
 pairs = st.tuples(st.sampled_from(list(SECONDS)), st.sampled_from(list(SECONDS))).filter(lambda pair: pair[0] != pair[1])
 
 

@@ -302,6 +302,8 @@ def test_the_mean_of_several_runs_is_that_of_their_means():
     assert pooled.se == pytest.approx(math.sqrt(2) / 2)
     assert pooled.df == pytest.approx(18)
     assert stats.pooled(levels[:1]) is levels[0]
+    alone = stats.level([100.0])
+    assert stats.pooled([alone, levels[0]]).interval() == stats.Estimate(100.0), "of a single value nothing is known"
 
 
 def run_at(value):

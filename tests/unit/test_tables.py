@@ -12,7 +12,7 @@ import pytest
 import records_factory as made
 import report_data
 from speedgrid import noise, records, stats
-from speedgrid.report import collect, tables
+from speedgrid.report import collect, rendering, tables
 from speedgrid.schema import EVALUATE, MEASURE, MEASURED, NOT_RUN, RUNS, STATUSES, SUMMARY
 
 import studies
@@ -154,6 +154,26 @@ def test_a_disturbed_run_counts_less_and_is_counted(tmp_path):
     assert 24 < even["rate"] < row["rate"] < 48
 
 
+def ended(cell: tables.CellRecords, status: str, reason: str) -> records.Record:
+    """The second run of a cell, ended so after its replies."""
+    (second,) = cell.again
+    return records.Record([row | {"status": status, "reason": reason} for row in second.rows], second.facts)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("oom", "CUDA out of memory"), ("not_engaged", "no compiled code ran")])
+def test_a_further_run_that_ended_otherwise_than_the_first_leaves_the_figures_of_the_first_and_is_counted(tmp_path, status, reason):
+    once = summarise(tmp_path / "once", [made.DEFAULT_CELLS[0]])["baseline"]
+    twice = collect.read_cell(made.write_group(tmp_path, [replace(made.DEFAULT_CELLS[0], again=(90.0,))])[0], made.JOBS)
+    (row,) = tables.summary_rows([replace(twice, again=[ended(twice, status, reason)])])
+    assert [row[name] for name in ("status", "rate", "runs", "replies")] == [once[name] for name in ("status", "rate", "runs", "replies")]
+    assert (row["runs_failed"], row["run_failure"]) == (1, f"{status}: {reason}")
+    assert (once["runs_failed"], once["run_failure"]) == (0, None)
+    waiting = replace(twice, again=[records.absent(MEASURE, NOT_RUN, "")])
+    assert tables.summary_rows([waiting])[0]["runs_failed"] == 0, "what no job has come to has not failed"
+    runs = [twice.measure, ended(twice, status, reason)]
+    assert {row["run"] for row in rendering.replies_of(runs)} == {1}, "no chart shows replies that no figure is of"
+
+
 def test_no_interval_says_that_a_rate_might_be_negative(tmp_path):
     row = summarise(tmp_path, [replace(made.DEFAULT_CELLS[0], spread=1.5, replies=3)])["baseline"]
     assert 0 <= row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
@@ -248,6 +268,14 @@ def test_a_single_reply_has_figures_but_no_spread(tmp_path):
     assert row["tokens_per_s"] > 0
     assert row["speedup"] > 0
     assert row["tokens_per_s_low"] is row["speedup_low"] is row["latency_std_s"] is None
+
+
+def test_single_replies_of_several_runs_have_no_interval_either_and_a_page(tmp_path):
+    cells = [replace(cell, replies=1, again=(cell.speed,)) for cell in made.DEFAULT_CELLS[:2]]
+    row = summarise(tmp_path / "table", cells)["sdpa"]
+    assert row["tokens_per_s"] == pytest.approx(50.5, rel=0.1)
+    assert row["tokens_per_s_low"] is row["tokens_per_s_high"] is row["rate_low"] is None
+    assert "token/s" in report_data.page_of(made.write_group(tmp_path / "page", cells), made.study(cells=cells))
 
 
 def test_quality_is_bits_over_all_bytes(default):

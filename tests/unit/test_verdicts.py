@@ -340,6 +340,39 @@ def test_the_price_is_what_it_takes():
     assert stats.further_runs(*apart) is None
 
 
+SPREADS = st.sampled_from((1e-4, 0.02, 0.3))
+
+
+@settings(max_examples=300)
+@given(st.floats(1.001, 1.009) | st.floats(1.0, 1.3), SPREADS, SPREADS, SPREADS, st.integers(1, 3), st.floats(1.0, 12.0))
+def test_what_so_many_further_runs_leave_is_a_verdict(ratio, noise_sd, towards, beyond, runs, df):
+    """However far each of two intervals reaches towards the other, and away from it."""
+
+    def after(value: float, ends: tuple[float, float], more: int) -> stats.Speed:
+        sides = [((noise_sd**2 / (runs + more), 3.0 + more), (end**2 * runs / (runs + more), max(df, 2.0))) for end in ends]
+        return stats.Speed(value, noise_sd, 3.0, runs, runs + more, *sides, 0.0, math.inf)
+
+    def both(more: int) -> tuple[stats.Speed, stats.Speed]:
+        return after(100.0 * ratio, (towards, beyond), more), after(100.0, (beyond, towards), more)
+
+    needed = stats.further_runs(*both(0))
+    if needed is not None:
+        assert stats.between(*both(needed)) != "unsure"
+
+
+def test_four_replies_say_less_than_five_and_more_than_three():
+    rng = np.random.default_rng(3)
+
+    def reach(count: int) -> float:
+        runs = [stats.run(np.exp(0.05 * rng.normal(size=count))) for _ in range(200)]
+        return float(np.median([one.se * stats.t_quantile(0.975, one.df) for one in runs]))
+
+    three, four, five = map(reach, (3, 4, 5))
+    assert five < four < three
+    held = [stats.run(np.exp(0.05 * rng.normal(size=4))) for _ in range(400)]
+    assert np.mean([abs(math.log(one.value)) <= one.se * stats.t_quantile(0.975, one.df) for one in held]) >= 0.94
+
+
 # How often they are right: hosts whose noise from one process to the next is one of these
 
 

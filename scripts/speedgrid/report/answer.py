@@ -295,9 +295,17 @@ def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memo
         points.append(_perhaps_at_a_price(perhaps, best, guide, MOST_NAMED))
     # The headline says what could be as fast as what it names.
     if advice.choice and not advice.open and len(group.engaged) > 1 and not group.seeks_largest:
-        decided = tr_html("Who leads is decided with 95\u00a0% confidence; what else these runs leave open stands below.")
-        points.append(decided if is_open else tr_html("Who leads is decided with 95\u00a0% confidence, and nothing else is open."))
+        points.append(_decided_point(group, is_open))
     return [point for point in points if point]
+
+
+def _decided_point(group: Group, is_open: bool) -> Markup:
+    """What is sure beside who leads. Of two techniques further down nothing is claimed."""
+    if is_open:
+        return tr_html("Who leads is decided with 95\u00a0% confidence; what else these runs leave open stands below.")
+    if group.baseline is None:
+        return tr_html("Who leads is decided with 95\u00a0% confidence.")
+    return tr_html("Who leads is decided with 95\u00a0% confidence, and so is how all others compare with {}.").format(group.baseline.label)
 
 
 def _ranked(group: Group, guide: Guide, advice: Advice) -> Ranked:
@@ -644,7 +652,11 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
-        warnings.append(tr_html("As few as {} replies were counted. Intervals from fewer than ten replies are too narrow.").format(fewest))
+        warnings.append(
+            tr_html("As few as {} replies were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.").format(
+                fewest
+            )
+        )
     return warnings
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from speedgrid import stats
+from speedgrid import records, stats
 from speedgrid.records import Record
 from speedgrid.schema import MEASURED, cell_of, group_of, items_of
 from speedgrid.workload import WORKLOADS
@@ -71,7 +71,13 @@ class CellRecords:
     @cached_property
     def records_with_figures(self) -> list[Record]:
         """Those of its runs that have figures, the cell's own first."""
-        return [record for record in (self.measure, *self.again) if record.status in MEASURED and _finished(record, self.point)]
+        alike = records.of_one_status((self.measure, *self.again))
+        return [record for _, record in alike if record.status in MEASURED and _finished(record, self.point)]
+
+    @property
+    def runs_without_figures(self) -> list[Record]:
+        """Its further runs that ended otherwise than the first, such as for want of memory."""
+        return [record for record in self.again if record.is_there and record.status != self.measure.status]
 
     @cached_property
     def runs(self) -> list["Run"]:

@@ -68,6 +68,12 @@ def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool]:
     return None, False
 
 
+def is_stuck(question: Question, rows: Mapping[str, Mapping]) -> bool:
+    """Whether `runs: auto` makes no further runs for a question, because one of a side has failed; `rows` are by technique."""
+    failed = [rows[name].get("runs_failed") for name in (question.technique, question.against)]
+    return any(not units.is_missing(count) and count > 0 for count in failed)
+
+
 def _count(value: object) -> int | None:
     return None if units.is_missing(value) else int(cast(float, value))
 
@@ -78,7 +84,8 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
     `study_file` is that of the study, empty where it is not known.
     """
     by_name = {row["technique"]: row for row in rows}
-    planned = {frozenset((one.technique, one.against)) for one in of(list(by_name.values()))}
+    asked = [one for one in of(list(by_name.values())) if not is_stuck(one, by_name)]
+    planned = {frozenset((one.technique, one.against)) for one in asked}
     steps = []
     for name in advice.open if ask.goal in BY_SPEED else ():
         row = by_name[name]

@@ -103,8 +103,8 @@ def runs_of(cell: dict, jobs: Mapping[str, Mapping], at: Callable[[str], str] = 
 
 
 def replies_of(runs: Sequence[records.Record]) -> list[dict]:
-    """The replies of a cell's runs, each with the number of its run."""
-    return [row | {"run": number} for number, record in enumerate(runs, 1) for row in record.rows]
+    """The replies of a cell's runs, each with the number of its run; none of a further run that its figures are not of."""
+    return [row | {"run": number} for number, record in records.of_one_status(runs) for row in record.rows]
 
 
 def state_of(runs: Sequence[records.Record]) -> dict:

@@ -192,6 +192,8 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "run_rates": [run.speed.value for run in cell.runs],
         "run_s": stats.percentile(seconds, 0.5) if seconds else None,
         "runs_disturbed": sum(run.speed.disturbed for run in cell.runs),
+        "runs_failed": len(cell.runs_without_figures),
+        "run_failure": next((f"{one.status}: {one.reason}".removesuffix(": ") for one in cell.runs_without_figures), None),
         "rate": typical.value,
         "rate_low": typical.low,
         "rate_high": typical.high,

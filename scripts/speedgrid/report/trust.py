@@ -94,6 +94,7 @@ def warnings(group: Group) -> list[Markup]:
                 " which function and why."
             )
             found.append(words.format(row.label))
+    found += _failed_runs(group)
     found += _far_warnings(group)
     found += _sampling_warning(group)
     found += _memory_warning(group)
@@ -118,6 +119,13 @@ def warnings(group: Group) -> list[Markup]:
                 words = tr_html("{}{} was disturbed while it was measured: {}. A disturbed run counts less.")
             found.append(words.format(row.label, runs, row.disturbed))
     return found
+
+
+def _failed_runs(group: Group) -> list[Markup]:
+    """The cells of which a further run ended otherwise than the first, and that their figures are not of it."""
+    words = tr_html("{} of {} runs of {} ended without figures ({}); its figures are those of the others.")
+    rows = group.measured[group.measured.runs_failed > 0]
+    return [words.format(int(row.runs_failed), int(row.runs + row.runs_failed), row.label, row.run_failure) for row in each(rows)]
 
 
 def uneven_ratios(group: Group) -> list[Markup]:
@@ -177,24 +185,25 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
     verdicts on the baseline. Of a group that has engaged cells, of the study in this file, empty where that is not known."""
     rows = {row["technique"]: row for row in group.records}
-    asked: dict[tuple[Subject, str], list[Question]] = {}
+    asked: dict[tuple[Subject, str, bool], list[Question]] = {}
     for one in questions.of(list(rows.values())):
-        asked.setdefault((one.subject, one.against), []).append(one)
+        asked.setdefault((one.subject, one.against, questions.is_stuck(one, rows)), []).append(one)
     auto = tr_html(
         "<code>{}</code> makes them where <code>runs</code> is <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
     ).format(command.run(study_file, sharpen=True))
     by_hand, again = tr_html("A higher <code>runs</code> in the study makes them."), tr_html("<code>--sharpen</code> makes these, too.")
+    stuck = tr_html("A further run failed, so that <code>--sharpen</code> makes no more of these.")
     points: list[Markup] = []
 
-    def by_command() -> Markup:
+    def by_command(is_stuck: bool) -> Markup:
         """How the runs that `runs: auto` makes come about; in full where no point has said so yet."""
-        return again if auto in Markup(" ").join(points) else auto
+        return stuck if is_stuck else again if auto in Markup(" ").join(points) else auto
 
-    for (subject, against), some in asked.items():
+    for (subject, against, is_stuck), some in asked.items():
         if subject is not Subject.BASELINE:
             said = tr_html("Open: whether {} could be as fast as {}. {}")
             names = _names([rows[one.technique] for one in some])
-            points.append(said.format(names, rows[against]["label"], _price(some, rows, by_command())))
+            points.append(said.format(names, rows[against]["label"], _price(some, rows, by_command(is_stuck))))
     if group.baseline is None:
         return points
     base = group.baseline.technique
@@ -204,7 +213,8 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
     rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
     said = tr_html("Open: faster or slower than {}: {}. {}")
-    for some, how in ((asked.get((Subject.BASELINE, base), []), by_command()), (rest, by_hand)):
+    few = [(asked.get((Subject.BASELINE, base, is_stuck), []), by_command(is_stuck)) for is_stuck in (False, True)]
+    for some, how in (*few, (rest, by_hand)):
         if some:
             ratios = _with_ratios(group.engaged[group.engaged.technique.isin([one.technique for one in some])])
             points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, how)))

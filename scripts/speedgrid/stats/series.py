@@ -26,8 +26,8 @@ class Level:
     effective_n: float
 
     def interval(self, confidence: float = CONFIDENCE) -> Estimate:
-        """The mean and its interval; without an interval for a single value."""
-        if self.n < 2:
+        """The mean and its interval; without an interval for a single value, and for several series of which one is a single value."""
+        if not math.isfinite(self.se):
             return Estimate(self.value)
         half = self.se * t_quantile((1 + confidence) / 2, self.df)
         return Estimate(self.value, self.value - half, self.value + half)

@@ -57,7 +57,8 @@ def run(rates: Sequence[float], disturbed: bool = False) -> Run:
     slowest, fastest = float(sample[0]), float(sample[-1])
     if len(values) < 2:
         return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, disturbed)
-    outer = int(len(values) * _TRIMMED)
+    # Of four the middle half is two values, which say nothing of how far the others are.
+    outer = int(len(values) * _TRIMMED) if len(values) > 4 else 0
     drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
     se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
     return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, disturbed)

@@ -103,8 +103,9 @@ def further_runs(one: Speed, other: Speed, most: int = 20) -> int | None:
             half_interval(_beside(_with_further(near, faster.runs, more), _with_further(far, slower.runs, more)))
             for near, far in ((faster.below, slower.above), (faster.above, slower.below))
         )
+        is_ahead = towards < away and away > math.log1p(NEGLIGIBLE)
         far_apart = max(away + beyond, towards - away)
-        if towards < away or (away <= math.log1p(CLOSE) and far_apart <= math.log1p(NOT_FAR)):
+        if is_ahead or (away <= math.log1p(CLOSE) and far_apart <= math.log1p(NOT_FAR)):
             return more
     return None
 
