@@ -5,16 +5,23 @@ The jobs that measure are stand-ins, which write down speeds that this file name
 """
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import working_copy
 import yaml
-from speedgrid import foreseen, planning
+from speedgrid import commands, foreseen, planning, records, sharpen
 from speedgrid.planning import choice
+from speedgrid.schema import SUMMARY
 
 STAND_IN = """
-import json, sys, zlib
+import json, signal, sys, zlib
 from datetime import datetime, timedelta, UTC
 from pathlib import Path
 import numpy as np
@@ -42,6 +49,9 @@ elif stage == "probe":
     records.write(out, PROBE, [row | {"size": 2**28, "best": 10e9, "median": 9e9}], facts)
 else:
     keys = {name: told[name] for name in ("gpu", "experiment", "model", "technique")}
+    if told.get("run", 1) > 1 and told["technique"] != "baseline" and Path("hold").exists():
+        Path("at-work").touch()
+        signal.pause()
     speed = SPEEDS[told["technique"]] * (1 + 0.02 * (-1) ** told.get("run", 1))
     cell = made.Made(told["technique"], told["technique"], speed=speed)
     if stage == "warmup":
@@ -50,6 +60,8 @@ else:
     else:
         rng = np.random.default_rng(zlib.crc32(str(out).encode()))
         rows = [row | {"status": "ok"} for row in made._replies(cell, keys, rng)]
+        if told.get("run", 1) > 1 and Path("fails").exists() and told["technique"] == Path("fails").read_text():
+            rows = [keys | {"status": "oom", "reason": "out of memory"}]
         records.write(out, MEASURE, rows, facts | made._measured(cell, made.MACHINE, 5_140_000) | here)
 """
 # The last one costs quality, and is far ahead of all.
@@ -143,6 +155,52 @@ def test_what_the_budget_leaves_open_is_said_and_sharpen_goes_on_with_it(project
     assert working_copy.snakemake(project, *asked, SPEEDGRID_SHARPEN="1").returncode == 0
     assert {Path(path).parent.name for path in done(project)} == {"sdpa", "static_cache"}
     assert runs_of(project)["sdpa"] == 1 + left["open"][f"{FOLDER}/sdpa"]
+    assert "Nothing to be done" in "".join(vars(working_copy.snakemake(project, *asked))[name] for name in ("stdout", "stderr"))
+
+
+def test_ctrl_c_among_further_runs_is_one_line_and_the_next_run_goes_on(project):
+    """The command has started itself anew by then, and has jobs of its own."""
+    asked = study(project, budget_minutes=600)
+    (project / "hold").touch()
+    command = [sys.executable, "scripts/terminal.py", "--logger", "speedgrid", "--cores", "1", *asked]
+    with open(project / "said.txt", "w") as said:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        started = {"cwd": project, "stdout": said, "stderr": said, "env": os.environ | {"PATH": path}, "start_new_session": True}
+        process = subprocess.Popen(command, **started)
+        while not (project / "at-work").exists():
+            assert process.poll() is None, (project / "said.txt").read_text()
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(120) == commands.STOPPED
+    lines = (project / "said.txt").read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if "further runs of what is open" in line)
+    (stopped,) = [line for line in lines[at:] if line.startswith("speedgrid: stopped; ")]
+    assert stopped.endswith(
+        "steps are done and kept, and the same command goes on from there; results/report.html will show what was measured"
+    )
+    assert lines[-1] == stopped
+    assert not any("Traceback" in line or "Error" in line for line in lines[at:]), lines[at:]
+    assert runs_of(project) == {"baseline": 2, "sdpa": 1, "static_cache": 1}
+    assert "is open" in (project / "results/report.html").read_text(encoding="utf-8"), "there is a page of what was measured"
+
+    (project / "hold").unlink()
+    done(project)
+    assert working_copy.snakemake(project, *asked).returncode == 0
+    assert {Path(path).parent.name for path in done(project) if "measure" in path} == {"sdpa", "static_cache"}
+    assert "Nothing to be done" in "".join(vars(working_copy.snakemake(project, *asked))[name] for name in ("stdout", "stderr"))
+
+
+def test_a_cell_that_fails_in_a_further_run_keeps_its_figures_says_so_and_is_not_tried_over_and_over(project):
+    asked = study(project, budget_minutes=600)
+    (project / "fails").write_text("sdpa")
+    answer = working_copy.snakemake(project, *asked)
+    assert answer.returncode == 0, answer.stderr
+    assert runs_of(project)["sdpa"] <= 1 + sharpen.AT_A_TIME, "it would fail each time"
+    page = (project / "results/report.html").read_text(encoding="utf-8")
+    assert re.search(r"runs of SDPA[^.]*? ended without figures \(oom: out of memory\); its figures are those of the others", page)
+    rows = {row["technique"]: row for row in records.read(project / "results/summary.parquet", SUMMARY).rows}
+    assert rows["sdpa"]["status"] == "ok"
+    assert rows["sdpa"]["rate"] == pytest.approx(SPEEDS["sdpa"], rel=0.1)
     assert "Nothing to be done" in "".join(vars(working_copy.snakemake(project, *asked))[name] for name in ("stdout", "stderr"))
 
 
