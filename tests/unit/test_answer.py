@@ -13,7 +13,8 @@ from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import tables, trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
-from speedgrid.report.answer import answer, parameters_in_words
+from speedgrid.report.answer import answer
+from speedgrid.report.phrases import parameters_in_words
 from speedgrid.report.tables import groups
 from speedgrid.schema import MEASURE, SUMMARY
 

@@ -13,7 +13,7 @@ from report_data import page_of, quick_parts
 from speedgrid import comparison, planning
 from speedgrid.comparison import Results
 from speedgrid.report import collect, language, page, tables, units
-from speedgrid.report.answer import parameters_in_words
+from speedgrid.report.phrases import parameters_in_words
 from speedgrid.study import StudyError, validate
 from test_work import step, write_cells
 

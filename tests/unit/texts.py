@@ -15,6 +15,7 @@ from speedgrid.report import (
     compared,
     failures,
     figures_table,
+    grown,
     machines,
     markdown,
     overview,
@@ -90,7 +91,7 @@ def of_constants() -> set[str]:
     found |= {*STATUSES.values(), *BOUNDS, *BOUNDS.values(), *advice.GOALS.values(), advice.UNEVEN, *workload.PLURALS, "item"}
     found |= {*workload.PLURALS.values(), "token", "image", "tokens", "images", "items", *speed.ITEMS_A_SECOND.values()}
     found |= {text for one in (*answer.PRICELESS.values(), answer.UNMEASURED) for text in one}
-    found |= {text for one in answer.GROWN.values() for text in one} - {"{}"}
+    found |= {text for one in grown.GROWN.values() for text in one} - {"{}"}
     found |= {*trust.MACHINE_COLUMNS, *overview.PLACES.values(), *overview.KINDS.values(), *overview.PRESETS, excerpts.LABEL}
     found |= {*timeline.KINDS, timeline.OTHER, timeline.BETWEEN, figures_table.NEVER, "faster", "slower", "same", "unsure"}
     found |= {*families.WORDS.values(), *base.STATUS_WORDS.values(), *(words for words, _ in proof.BLOCKS.values())}

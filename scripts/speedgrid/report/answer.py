@@ -15,13 +15,12 @@ from markupsafe import Markup
 from speedgrid import commands, standing
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import trust, units
+from speedgrid.report import grown, phrases, trust, units
 from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, needs, why_unknown
-from speedgrid.report.advised import FITS, Guide, price
+from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
-from speedgrid.report.charts.sizes import LENGTHS
-from speedgrid.report.language import now, tr, tr_html
+from speedgrid.report.language import tr, tr_html
 from speedgrid.report.quality import TASKS
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
@@ -65,46 +64,6 @@ UNMEASURED = Priceless(
 )
 
 
-class Grown(NamedTuple):
-    """What is said where something grows in the workload `largest`: a size, who takes the largest (one, and several), what fits,
-    that memory has room for more, and that the baseline takes as much."""
-
-    size: str
-    takes: str
-    take: str
-    fits: str
-    roomy: str
-    none: str
-
-
-GROWN = {
-    "batch_size": Grown(
-        "{}",
-        "<strong>{}</strong> takes the largest batch: {}",
-        "<strong>{}</strong> take the largest batch: {}",
-        FITS["batch_size"],
-        "{}: memory has room for more; no larger batch was tried.",
-        "Nothing here takes a larger batch than <strong>{}</strong>, the baseline: {}.",
-    ),
-    "sequence": Grown(
-        "{} tokens",
-        "<strong>{}</strong> takes the largest sequence: {}",
-        "<strong>{}</strong> take the largest sequence: {}",
-        FITS["sequence"],
-        "{}: memory has room for more, but the model takes no longer sequence.",
-        "Nothing here takes a larger sequence than <strong>{}</strong>, the baseline: {}.",
-    ),
-    "layers": Grown(
-        "{} layers with {} parameters",
-        "<strong>{}</strong> takes the largest model: {}",
-        "<strong>{}</strong> take the largest model: {}",
-        FITS["layers"],
-        "{}: memory has room for more; no larger model was tried.",
-        "Nothing here takes a larger model than <strong>{}</strong>, the baseline: {}.",
-    ),
-}
-# The width of the interval of a power of the size up to which it is told.
-GROWTH_KNOWN = 1.0
 MOST_NAMED = 3  # techniques of a kind that the sentences with the headline name; the list below has all of them
 FEW = 4  # so many further points stand there without a click
 LENGTHS_DIFFER = 0.05  # by how much mean reply lengths may differ before the page says so
@@ -186,38 +145,33 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
     )
 
 
-def parameters_in_words(count: float) -> str:
-    for size, words in now().numbers:
-        if count >= size:
-            return words.format(units.number(float(count) / size, 2 if count < 10 * size else 3))
-    return f"{count:,.0f}"
-
-
 # The headline and the points under it
 
 
 def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     if group.seeks_largest:
-        return _largest_headline(group)
+        return grown.headline(group)
     engaged, baseline = group.engaged.set_index("technique", drop=False), group.baseline
     if advice.choice is None:
         return tr_html(_priceless(group, guide).none)
     best = engaged.loc[advice.choice]
-    speed = _speed(best, tr("95 % interval "))
+    speed = phrases.speed(best, tr("95 % interval "))
     if len(engaged) == 1:
         return tr_html("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
     of_those = tr_html(_priceless(group, guide).before) if advice.better else Markup("")
     close, unsure = engaged.loc[list(advice.ties)], engaged.loc[list(advice.open)]
     if best.is_baseline:
         as_fast = tr_html("; {} is as fast") if len(close) == 1 else tr_html("; {} are as fast")
-        rest = as_fast.format(_names(close.label)) if len(close) else ""
+        rest = as_fast.format(phrases.names(close.label)) if len(close) else ""
         if len(unsure):
             lead = tr_html("Nothing here is surely faster than <strong>{}</strong>, the baseline: {}{}.")
         else:
             lead = tr_html("Nothing here is faster than <strong>{}</strong>, the baseline: {}{}.")
         return _below(of_those, lead).format(best.label, speed, rest) + _may_be(unsure)
     if len(close):
-        lead = tr_html("{} are the fastest and equally fast: {} has {}").format(_names([best.label, *close.label]), best.label, speed)
+        lead = tr_html("{} are the fastest and equally fast: {} has {}").format(
+            phrases.names([best.label, *close.label]), best.label, speed
+        )
     elif len(unsure):
         lead = tr_html("<strong>{}</strong> leads with {}").format(best.label, speed)
     else:
@@ -235,10 +189,10 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     if best.verdict == "unsure" and baseline.technique in advice.open:
         lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
         told = lead.format(baseline.label, units.number(baseline.rate), best.unit)
-        told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, _ratio(best))
+        told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, phrases.ratio(best))
         return told + _may_be(unsure[~unsure.is_baseline])
     over = tr_html("{}, a speed-up of {} over {} at {} {}/s.")
-    return over.format(lead, _ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
+    return over.format(lead, phrases.ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
 
 
 def _below(of_those: Markup, sentence: Markup) -> Markup:
@@ -255,28 +209,7 @@ def _priceless(group: Group, guide: Guide) -> Priceless:
 
 def _may_be(rows: pd.DataFrame) -> Markup:
     """That what these runs leave open may be as fast as the one that leads."""
-    return tr_html(" Whether {} could be as fast is open.").format(_names(rows.label)) if len(rows) else Markup("")
-
-
-def _largest_headline(group: Group) -> Markup:
-    engaged, baseline = group.engaged, group.baseline
-    grown = GROWN[engaged.grows.iloc[0]]
-    most = engaged[engaged.largest == engaged.largest.max()]
-    size = _size(most.iloc[0])
-    if baseline is not None and most.is_baseline.any():
-        return tr_html(grown.none).format(baseline.label, size)
-    lead = tr_html(grown.takes if len(most) == 1 else grown.take).format(_names(most.label), size)
-    if baseline is None:
-        counts_nowhere = group.measured.is_baseline.any()
-        none = tr_html("{}. The figures of the baseline count nowhere.") if counts_nowhere else tr_html("{}. The baseline has no figures.")
-        return none.format(lead)
-    times = units.number(float(most.largest.iloc[0] / baseline.largest), 2)
-    return tr_html("{}, {} times that of {}, {}.").format(lead, times, baseline.label, _size(baseline))
-
-
-def _size(row) -> str:
-    """The largest size of a cell in words; of a model with its parameters."""
-    return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), parameters_in_words(row.parameters))
+    return tr_html(" Whether {} could be as fast is open.").format(phrases.names(rows.label)) if len(rows) else Markup("")
 
 
 def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memory: Memory, is_open: bool) -> list[Markup]:
@@ -288,7 +221,7 @@ def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memo
     points: list[Markup | None] = []
     if advice.choice and not best.is_baseline and not says and not group.seeks_largest:
         points.append(_quality_point(guide, best))
-    points += [_size_point(group), memory.key]
+    points += [grown.compared(group), memory.key]
     if len(dearer):
         points.append(_faster_at_a_price(dearer, guide, MOST_NAMED))
     elif len(perhaps):
@@ -359,7 +292,7 @@ def _speed_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, me
             behind = units.listed(_with_ratios(slower[::-1], guide, priced=False))
             points.append(tr_html("Slower than {}: {}.").format(baseline.label, behind))
     points += [_texts_point(guide), _phases_point(best, baseline), _pays_point(best), trust.ceiling_point(best), _mfu_point(best)]
-    return [*points, *_loss_points(group), *_series_points(group)]
+    return [*points, *_loss_points(group), *grown.points(group)]
 
 
 def _in_order(rows: pd.DataFrame, guide: Guide, most: int | None = None) -> Markup:
@@ -383,7 +316,7 @@ def _with_ratios(rows: pd.DataFrame, guide: Guide, priced: bool = True) -> list[
     for row in each(rows):
         quality = guide.qualities[row.technique]
         cost = f" {price(quality, short=True)}" if priced and not quality.is_safe else ""
-        ratio = _speed(row) if units.is_missing(row.speedup) else _ratio(row)
+        ratio = phrases.speed(row) if units.is_missing(row.speedup) else phrases.ratio(row)
         told.append(Markup("<strong>{}</strong> {}{}").format(row.label, ratio, cost))
     return told
 
@@ -456,58 +389,6 @@ def _mfu_point(best: pd.Series) -> Markup | None:
     return tr_html("{} reaches {} % of the rate of matrix products that this device was seen to do in the same number format.").format(
         best.label, units.number(100 * float(best.run_mfu), 2)
     )
-
-
-def _size_point(group: Group) -> Markup | None:
-    """Of cells that ran at several sizes: which size is compared."""
-    compared = group.engaged.point.dropna().unique()
-    if group.engaged.loss_last.isna().all():
-        at = tr_html("Speeds and memory are compared at {}, the largest size that all finished.")
-    else:
-        at = tr_html("Speeds, memory and losses are compared at {}, the largest size that all finished.")
-    if len(compared) != 1:
-        return None
-    size = units.number(int(compared[0]))
-    return at.format(tr("{} tokens").format(size) if group.workload in LENGTHS else size)
-
-
-def _series_points(group: Group) -> list[Markup]:
-    """Of cells that ran at several sizes: what came out of the series."""
-    return _largest_points(group) if group.seeks_largest else _growth_points(group)
-
-
-def _largest_points(group: Group) -> list[Markup]:
-    """How large a size each technique takes, and whether memory ended the search."""
-    rows = group.engaged.sort_values("largest", ascending=False)
-    sizes = [Markup("{} {}").format(row.label, _size(row)) for row in each(rows)]
-    grown = GROWN[rows.grows.iloc[0]]
-    points = [tr_html(grown.fits).format(units.listed(sizes))]
-    if len(roomy := rows[rows.ended_by == "model"]):
-        points.append(tr_html(grown.roomy).format(_names(roomy.label)))
-    return points
-
-
-def _growth_points(group: Group) -> list[Markup]:
-    """How the time grows with the size; up to which one, where that is not the same for all."""
-    rows = group.engaged[group.engaged.growth.notna()]
-    if not len(rows):
-        return []
-
-    def reach(row) -> Markup | str:
-        return tr_html(" up to {}").format(units.number(int(row.largest))) if rows.largest.nunique() > 1 else ""
-
-    # A power that may be anything from a fall to a cube says nothing of how the time grows.
-    known = rows[~(rows.growth_high - rows.growth_low > GROWTH_KNOWN)]
-    told = [
-        Markup("{} {}{}").format(row.label, _with_interval(row.growth, row.growth_low, row.growth_high, ""), reach(row))
-        for row in each(known)
-    ]
-    points = [tr_html("Time grows with a power of the size, fitted over all sizes: {}.").format(units.listed(told))] if told else []
-    # What is spent whatever the size pulls that power towards 0, and the largest sizes least.
-    last = [
-        Markup("{} {}{}").format(row.label, units.number(row.growth_last, 2), reach(row)) for row in each(rows[rows.growth_low.notna()])
-    ]
-    return points + ([tr_html("Between the two largest sizes of each alone: {}.").format(units.listed(last))] if last else [])
 
 
 def _as_large(group: Group) -> pd.DataFrame:
@@ -602,12 +483,12 @@ def _excluded(group: Group) -> list[Markup]:
     """The cells that the answer does not count, with the reason."""
     points = []
     for row in each(group.rows[group.rows.status == "not_engaged"]):
-        points.append(tr_html("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
+        points.append(tr_html("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, phrases.sentence(row.reason)))
     for row in each(group.rows[group.rows.status == "ended_early"]):
-        points.append(tr_html("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, _sentence(row.reason)))
+        points.append(tr_html("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, phrases.sentence(row.reason)))
     waiting = group.rows[group.rows.status == NOT_RUN]
     if len(waiting):
-        points.append(tr_html("Not measured yet: {}; <a href='#not-run'>why</a>.").format(_names(waiting.label)))
+        points.append(tr_html("Not measured yet: {}; <a href='#not-run'>why</a>.").format(phrases.names(waiting.label)))
     failed = group.rows[~group.rows.status.isin((*MEASURED, NOT_RUN))]
     if len(failed):
         told = [Markup("{} ({})").format(row.label, tr(STATUSES.get(row.status, row.status))) for row in each(failed)]
@@ -628,7 +509,7 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
                 "<strong>{} has only {} parameters.</strong> Under about {}, the fixed costs of a step (Python, starting kernels, choosing"
                 " the token) tend to outweigh what most techniques speed up, so the ranking says little about a model of 7 billion"
                 " parameters: <a href='#own-model'>measure your own</a>."
-            ).format(group.model, parameters_in_words(parameters), parameters_in_words(least))
+            ).format(group.model, phrases.parameters_in_words(parameters), phrases.parameters_in_words(least))
         )
     written_out = group.measured.dequantized_from.dropna()
     if len(written_out) and written_out.iloc[0]:
@@ -642,12 +523,12 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
         warnings.append(tr_html("Measured on a processor. On a GPU the ranking may be another one."))
     names = group.measured.device_name.dropna().unique()
     if len(names) > 1:
-        warnings.append(tr_html("The cells ran on different devices, so that speeds do not compare: {}.").format(_names(names)))
+        warnings.append(tr_html("The cells ran on different devices, so that speeds do not compare: {}.").format(phrases.names(names)))
     elif hosts:
         words = tr_html(
             "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups."
         )
-        warnings.append(words.format(len(hosts), _names(hosts)))
+        warnings.append(words.format(len(hosts), phrases.names(hosts)))
     warnings += standing_notes(group.records)
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
@@ -690,31 +571,3 @@ def _length_warning(group: Group) -> list[Markup]:
         "Replies differ in length, from {} to {} tokens on average: the techniques did not do the same work. Compare decode speeds."
     )
     return [text.format(units.number(lengths.min()), units.number(lengths.max()))]
-
-
-# Words
-
-
-def _speed(row, what: str = "") -> Markup:
-    return _with_interval(row.rate, row.rate_low, row.rate_high, f" {row.unit}/s", what)
-
-
-def _ratio(row) -> Markup:
-    return _with_interval(row.speedup, row.speedup_low, row.speedup_high, "×")
-
-
-def _with_interval(value: float, low: float | None, high: float | None, unit: str, what: str = "") -> Markup:
-    """The figure, and in brackets its interval with what it is."""
-    text, ends = units.with_interval(value, low, high)
-    interval = Markup(" ({}<span class='whole'>{}</span>)").format(what, ends) if ends else ""
-    return Markup("<span class='whole'>{}{}</span>{}").format(text, unit, interval)
-
-
-def _names(names) -> Markup:
-    return units.listed([Markup("<strong>{}</strong>").format(name) for name in names])
-
-
-def _sentence(reason: str | None) -> Markup:
-    """A reason as a sentence of its own."""
-    text = (reason or tr("No reason was recorded")).strip()
-    return units.coded(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from speedgrid import commands, state
 from speedgrid.ceilings import BOUNDS
-from speedgrid.report import command, questions, units
+from speedgrid.report import command, phrases, questions, units
 from speedgrid.report.advice import UNEVEN, uneven
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
@@ -131,7 +131,7 @@ def _failed_runs(group: Group) -> list[Markup]:
 def uneven_ratios(group: Group) -> list[Markup]:
     """That a speed-up is not the ratio of the speeds beside it, where that is so."""
     rows = uneven(group.records)
-    return [tr_html(UNEVEN).format(_names(rows))] if rows else []
+    return [tr_html(UNEVEN).format(phrases.names(row["label"] for row in rows))] if rows else []
 
 
 def _disturbed_runs(row) -> Markup:
@@ -202,7 +202,7 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     for (subject, against, is_stuck), some in asked.items():
         if subject is not Subject.BASELINE:
             said = tr_html("Open: whether {} could be as fast as {}. {}")
-            names = _names([rows[one.technique] for one in some])
+            names = phrases.names(rows[one.technique]["label"] for one in some)
             points.append(said.format(names, rows[against]["label"], _price(some, rows, by_command(is_stuck))))
     if group.baseline is None:
         return points
@@ -216,19 +216,10 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     few = [(asked.get((Subject.BASELINE, base, is_stuck), []), by_command(is_stuck)) for is_stuck in (False, True)]
     for some, how in (*few, (rest, by_hand)):
         if some:
-            ratios = _with_ratios(group.engaged[group.engaged.technique.isin([one.technique for one in some])])
+            open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
+            ratios = [Markup("{} {}").format(row.label, phrases.ratio(row)) for row in each(open_rows)]
             points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, how)))
     return points
-
-
-def _names(rows: Sequence[Mapping]) -> Markup:
-    return units.listed([Markup("<strong>{}</strong>").format(row["label"]) for row in rows])
-
-
-def _with_ratios(rows) -> list[Markup]:
-    told = [(row.label, *units.with_interval(row.speedup, row.speedup_low, row.speedup_high)) for row in each(rows)]
-    known, alone = Markup("{} {}× (<span class='whole'>{}</span>)"), Markup("{} {}×")
-    return [known.format(label, ratio, ends) if ends else alone.format(label, ratio) for label, ratio, ends in told]
 
 
 def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], how: Markup) -> Markup:
@@ -243,7 +234,7 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], how: Markup) 
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
     said = Markup("{} {}").format(_enough(priced, against, rows), how)
     if never:
-        said += tr_html(" Twenty more runs would not settle {}.").format(_names(never))
+        said += tr_html(" Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never))
     return said
 
 

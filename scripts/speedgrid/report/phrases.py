@@ -1,0 +1,44 @@
+"""Figures with their intervals, and names, as the sentences of the answer have them: Markup in which what comes from outside is escaped."""
+
+from collections.abc import Iterable
+
+from markupsafe import Markup
+
+from speedgrid.report import units
+from speedgrid.report.language import now, tr
+
+
+def parameters_in_words(count: float) -> str:
+    """How many parameters a model has: 135 million."""
+    for size, words in now().numbers:
+        if count >= size:
+            return words.format(units.number(float(count) / size, 2 if count < 10 * size else 3))
+    return f"{count:,.0f}"
+
+
+def speed(row, what: str = "") -> Markup:
+    """The speed of a row of the summary."""
+    return interval(row.rate, row.rate_low, row.rate_high, f" {row.unit}/s", what)
+
+
+def ratio(row) -> Markup:
+    """Its speed-up."""
+    return interval(row.speedup, row.speedup_low, row.speedup_high, "×")
+
+
+def interval(value: float, low: float | None, high: float | None, unit: str, what: str = "") -> Markup:
+    """A figure, and in brackets its interval with what that is."""
+    text, ends = units.with_interval(value, low, high)
+    around = Markup(" ({}<span class='whole'>{}</span>)").format(what, ends) if ends else ""
+    return Markup("<span class='whole'>{}{}</span>{}").format(text, unit, around)
+
+
+def names(labels: Iterable[str]) -> Markup:
+    """The labels of techniques, as a part of a sentence."""
+    return units.listed([Markup("<strong>{}</strong>").format(label) for label in labels])
+
+
+def sentence(reason: str | None) -> Markup:
+    """A reason as a sentence of its own."""
+    text = (reason or tr("No reason was recorded")).strip()
+    return units.coded(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))
