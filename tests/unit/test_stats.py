@@ -165,13 +165,12 @@ def test_a_smaller_effective_sample_bounds_its_percentiles_less_well():
 
 
 def test_outliers_are_counted_by_tukeys_fences():
-    # Quartiles 3.25 and 7.75 without the last two: fences at 1.5 and 3 interquartile ranges.
     values = [*range(1, 11)] * 10
     low, high = np.quantile([*values, 17.0, 40.0, -9.0], [0.25, 0.75])
-    assert high + 1.5 * (high - low) < 17 < high + 3 * (high - low) < 40
-    assert stats.outliers([*values, 17.0, 40.0, -9.0]) == stats.Outliers(slow=2, fast=1, severe=1)
-    assert stats.outliers(values) == stats.Outliers(0, 0, 0)
-    assert stats.outliers([5.0] * 9 + [6.0]) == stats.Outliers(1, 0, 1)
+    assert 10 < high + 1.5 * (high - low) < 17
+    assert stats.outliers([*values, 17.0, 40.0, -9.0]) == stats.Outliers(slow=2, fast=1)
+    assert stats.outliers(values) == stats.Outliers(0, 0)
+    assert stats.outliers([5.0] * 9 + [6.0]) == stats.Outliers(1, 0)
 
 
 # Student's t and the cosine transform

@@ -18,7 +18,7 @@ from speedgrid.stats.series import Level, autocorrelation, level, pooled
 from speedgrid.stats.speeds import DISTURBED_SHARE, Prior, Run, Speed, between_priors, drift, fitted, located, run, shown, speed, with_shown
 from speedgrid.stats.stopping import Precision, stop
 from speedgrid.stats.student import t_quantile
-from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, between, further_runs, leaders, over, surely_faster, verdict
+from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, between, further_runs, leaders, over, verdict
 
 __all__ = [
     "CLOSE",
@@ -57,7 +57,6 @@ __all__ = [
     "shown",
     "speed",
     "stop",
-    "surely_faster",
     "t_quantile",
     "verdict",
     "with_shown",

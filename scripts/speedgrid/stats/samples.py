@@ -41,25 +41,24 @@ def sd(values: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Outliers:
-    """How many values lie outside Tukey's fences; `severe` ones are counted among all of them."""
+    """How many values lie outside Tukey's fences."""
 
     slow: int
     fast: int
-    severe: int
 
 
 def outliers(times: Sequence[float]) -> Outliers:
     """Count the outliers of a sample of times (for rates, `slow` and `fast` change places). They stay in every other figure.
 
-    An outlier lies more than 1.5 interquartile ranges outside the quartiles, a severe one more than 3 (J. W. Tukey, "Exploratory Data
-    Analysis", 1977, section 2D). Of normal values 0.7 % are outliers and 2 in a million are severe.
+    An outlier lies more than 1.5 interquartile ranges outside the quartiles (J. W. Tukey, "Exploratory Data Analysis", 1977, section 2D).
+    Of normal values 0.7 % are outliers.
     """
     sample = as_sample(times)
     low, high = np.quantile(sample, [0.25, 0.75])
     above, below = (sample - high) / ((high - low) or np.inf), (low - sample) / ((high - low) or np.inf)
     if high == low:  # half of the values are equal: all others are outliers
         above, below = np.where(sample > high, np.inf, 0), np.where(sample < low, np.inf, 0)
-    return Outliers(int((above > 1.5).sum()), int((below > 1.5).sum()), int((above > 3).sum() + (below > 3).sum()))
+    return Outliers(int((above > 1.5).sum()), int((below > 1.5).sum()))
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE, seed: int = SEED) -> Estimate:

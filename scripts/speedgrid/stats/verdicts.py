@@ -74,17 +74,13 @@ def between(one: Speed, other: Speed, negligible: float = NEGLIGIBLE) -> Verdict
     return "unsure" if contrary else said
 
 
-def surely_faster(one: Speed, other: Speed) -> bool:
-    return between(one, other) == "faster"
-
-
 def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
     """For each speed what can be said of it against the fastest: `same` for the fastest itself and what is really close to it, `unsure` for
     what may be as fast, `slower` for what is not the fastest: a speed that any other surely beats."""
     first = max(range(len(speeds)), key=lambda index: speeds[index].value)
     found: list[Verdict] = []
     for index, one in enumerate(speeds):
-        beaten = any(surely_faster(other, one) for other in speeds if other is not one)
+        beaten = any(between(other, one) == "faster" for other in speeds if other is not one)
         against = between(one, speeds[first]) if index != first else "same"
         found.append("slower" if beaten and index != first else against)
     return found
