@@ -3,8 +3,9 @@
     python tests/benchmarks/verdicts.py [RESULTS ...] [--repeats 1200]
 
 Run it with the Python of the tests. RESULTS are results folders; their cells that ran more than once are judged run against run, beside the
-recorded ones of tests/data. Three questions: which middle of a run's replies is moved least by stalls; how often 95 % intervals of
-speed-ups hold the truth, equals are called different, and differences are decided; and what a tenth between two cells of a GPU comes to.
+recorded ones of tests/data. The questions: which middle of a run's replies is moved least by stalls; how often 95 % intervals of
+speed-ups hold the truth, equals are called different, and differences are decided, and whether the price of an open one is right; and what
+a tenth between two cells of a GPU comes to.
 """
 
 import argparse
@@ -148,6 +149,35 @@ def hosts(repeats: int) -> None:
                 )
 
 
+def prices(repeats: int) -> None:
+    """Whether an open verdict is decided by as many further runs of both as it is said to take."""
+    rng = np.random.default_rng(11)
+    tried: list[tuple[int, list[bool]]] = []
+    for i in range(repeats):
+        host, ratio = HOSTS[i % len(HOSTS)], float(rng.choice((1.0, 1.03, 1.1, 1.2, 1.4, 2.0)))
+        scatters, stalled = list(SCATTERS.values())[i % 2]
+        sides = [[run(rng, speed, host, scatters[0], stalled) for _ in range(k)] for speed, k in ((1.0, 2), (ratio, 1))]
+        below, above = noise.speeds([("cpu", runs) for runs in sides])
+        needed = stats.further_runs(above, below)
+        if stats.between(above, below) != "unsure" or needed is None:
+            continue
+        decided = []
+        for more in (needed, 2 * needed):
+            further = [
+                runs + [run(rng, speed, host, scatters[0], stalled) for _ in range(more)]
+                for speed, runs in zip((1.0, ratio), sides, strict=True)
+            ]
+            below, above = noise.speeds([("cpu", runs) for runs in further])
+            decided.append(stats.between(above, below) != "unsure")
+        tried.append((needed, decided))
+    print("\nOpen verdicts, two runs of the baseline and one of the technique, after the further runs that are said to decide: decided, %")
+    for least, most in ((1, 1), (2, 3), (4, 7), (8, 20)):
+        of = [decided for needed, decided in tried if least <= needed <= most]
+        if of:
+            first, twice = 100 * np.mean(of, axis=0)
+            print(f"  {least} to {most} runs, {len(of)} pairs: {first:.0f}; after twice as many {twice:.0f}")
+
+
 def with_known_noise(repeats: int) -> None:
     """What no interval can better: one that knows how far apart the medians of the runs of a host are."""
     print("\nDecided by an interval that knows the noise, two runs of the baseline and one of the technique; %")
@@ -224,6 +254,7 @@ def main() -> None:
     arguments = parser.parse_args()
     middles(arguments.repeats)
     hosts(arguments.repeats)
+    prices(arguments.repeats // 4)
     with_known_noise(arguments.repeats)
     on_a_gpu(arguments.repeats)
     by_scatter()

@@ -93,7 +93,9 @@ def test_the_noise_of_a_cell_is_its_own_moderated_by_what_such_cells_have_shown(
     sdpa, known = made.DEFAULT_CELLS[1], noise.prior("cpu", "processor")
     rows = summarise(tmp_path / "calm", [calm, sdpa])
     assert (rows["baseline"]["runs"], rows["sdpa"]["runs"]) == (4, 1)
-    assert rows["baseline"]["noise"] == pytest.approx(known.sd * (3 / 6) ** 0.5, rel=0.01), "its own three degrees say next to none"
+    assert rows["baseline"]["noise"] == pytest.approx(known.sd * (known.df / (known.df + 3)) ** 0.5, rel=0.01), (
+        "its own three degrees say next to none"
+    )
     assert rows["sdpa"]["noise"] == pytest.approx(rows["baseline"]["noise"], rel=0.01), "what the baseline has shown counts for its kind"
     assert rows["baseline"]["noise_runs"] == known.runs + 4
     shaky = replace(calm, again=(30.0, 70.0, 47.0))

@@ -399,6 +399,18 @@ def test_intervals_hold_and_verdicts_are_right_over_hosts_of_every_noise(baselin
     assert np.mean([stats.verdict(one) == "faster" for one in twice]) >= 0.9
 
 
+@pytest.mark.parametrize(("baselines", "techniques"), [(1, 1), (2, 1), (4, 1)])
+def test_equals_are_called_different_in_less_than_5_of_100_over_hosts_of_every_noise(baselines, techniques):
+    rng, false = np.random.default_rng([baselines, techniques]), 0
+    for i in range(1500):
+        runs = [
+            Run(float(value), 1e-4, 11.0, 12, 1e-3, 1e3, 0.01) for value in np.exp(HOSTS[i % 6] * rng.normal(size=baselines + techniques))
+        ]
+        one, other = noise.speeds([("cpu", runs[:baselines]), ("cpu", runs[baselines:])])
+        false += stats.between(one, other) in ("faster", "slower")
+    assert false / 1500 < 0.047
+
+
 def test_a_tenth_between_two_cells_that_hang_on_the_gpu_is_decided_by_a_run_of_each():
     rng = np.random.default_rng(5)
 
