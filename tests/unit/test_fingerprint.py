@@ -250,6 +250,7 @@ CONCERNS = {
     "quality.scores": {"score", "aggregate", "render_report"},
     "quality.tasks": {"build_requests", "score"},
     "report.advice": {"aggregate", "render_report"},
+    "report.cells": {"aggregate"},
     "report.collect": {"aggregate", "render_report"},
     "report.command": {"aggregate", "render_report"},
     "report.tables": {"aggregate", "render_report"},
