@@ -17,7 +17,8 @@ def main() -> None:
         sys.exit(f"speedgrid: {error}")
     with records.replacing(arguments.out) as temporary:
         temporary.write_text(grid.as_json(), encoding="utf-8")
-    say(f"plan: {len(grid.cells)} cells of {grid.study_file}")
+    count = len(grid.cells)
+    say(f"plan: {count:,} cell{'s' * (count != 1)} of {grid.study_file}")
 
 
 def _parse() -> argparse.Namespace:

@@ -258,6 +258,7 @@ CONCERNS = {
     "report.units": {"aggregate", "render_report"},
     "report.language": {"aggregate", "render_report"},
     "report.questions": {"aggregate", "render_report"},
+    "report.cells": {"aggregate"},
     "report.work": {"aggregate"},
 }
 

@@ -15,9 +15,10 @@ from speedgrid.study import StudyError, validate
 import studies
 
 
-def on_machine(cores: int, gpus: int | None, local: bool = True) -> planning.Grid:
-    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time."""
-    study = studies.small() | {"gpus": {"fast": {"device": "cuda"}, "slow": {"device": "cpu"}}}
+def on_machine(cores: int, gpus: int | None, local: bool = True, **slurm: str) -> planning.Grid:
+    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time; `slurm` is where a cluster
+    has the GPU."""
+    study = studies.small() | {"gpus": {"fast": {"device": "cuda", "slurm": {"nodes": "any", **slurm}}, "slow": {"device": "cpu"}}}
     study["experiments"]["generate"]["models"] = ["tiny"]
     resources = {"gpu": SimpleNamespace(value=gpus)} if gpus else {}
     workflow = SimpleNamespace(cores=cores, local_exec=local, global_resources=resources)
@@ -28,6 +29,12 @@ def on_machine(cores: int, gpus: int | None, local: bool = True) -> planning.Gri
 
 def job(gpu: str, technique: str = "bnb_int8") -> SimpleNamespace:
     return SimpleNamespace(gpu=gpu, experiment="generate", model="tiny", technique=technique, dtype="float32")
+
+
+def test_rules_name_the_resources_of_a_cluster_that_a_device_of_the_study_uses_and_no_others():
+    asked = on_machine(8, None, local=False, partition="p", qos="q").stage("measure").resources
+    assert {"slurm_partition", "qos"} == set(asked) & {"slurm_partition", "slurm_account", "gpu_model", "gres", "constraint", "qos"}
+    assert [asked["slurm_partition"](job(gpu), attempt=1) for gpu in ("fast", "slow")] == ["p", None]
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(None, 8), (1, 8), (4, 2), (3, 2), (16, 1)])

@@ -42,6 +42,9 @@ def test_what_is_asked_is_measured_again_on_both_sides_a_few_runs_at_a_time():
 
 def test_the_cheapest_comes_first_and_what_the_budget_has_no_room_for_is_open_with_its_price():
     assert wanted(OPEN, budget_s=150.0) == ({"near": 1, "fast": 1}, {"far": 5, "fast": 4})
+    # Room for either of the two, whichever is asked first.
+    for questions in (OPEN, OPEN[::-1]):
+        assert wanted(questions, budget_s=330.0) == wanted(OPEN, budget_s=150.0)
     assert wanted(OPEN, budget_s=0.0) == ({}, {"near": 1, "far": 5, "fast": 5})
 
 
@@ -109,11 +112,11 @@ def test_decisions_stay_within_the_budget_and_come_to_an_end(questions, budget_s
 
 
 def test_the_file_is_read_as_it_was_written_and_anything_else_says_nothing(tmp_path):
-    further, path = Further({"results/a": 2}, {"results/a": 1, "results/b": 3}), tmp_path / "further.json"
+    further, path = Further({"results/a": 2, "results/c": 1}, {"results/a": 1, "results/b": 3}), tmp_path / "further.json"
     assert Further.read(path) == Further()
     path.write_text(further.as_json(), encoding="utf-8")
     assert Further.read(path) == further
-    assert further.sharpened() == Further({"results/a": 3, "results/b": 3})
+    assert further.sharpened() == Further({"results/a": 3, "results/b": 3, "results/c": 1})
     for text in ("", "[]", '{"wanted": 3}', '{"wanted": {"a": "x"}, "open": {}}'):
         path.write_text(text, encoding="utf-8")
         assert Further.read(path) == Further()
