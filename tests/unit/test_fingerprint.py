@@ -122,6 +122,8 @@ SCRIPTS = {
 CONCERNS = {
     # What the page, and `runs: auto`, tell to type.
     "commands": {"aggregate", "render_report"},
+    # What is near to a name that is mistyped in a command.
+    "validation": {"aggregate", "render_report"},
     # What CUDA takes of a card, and how much of one is counted on.
     "known": {"aggregate", "render_report"},
     # What plans writes the plan and makes no figure.
@@ -152,7 +154,6 @@ CONCERNS = {
             "study",
             "strict_yaml",
             "techniques",
-            "validation",
         )
     },
     # Growth and attention count their operations themselves.
@@ -220,7 +221,7 @@ CONCERNS = {
     "engines.evidence": of_engine("transformers", "pytorch", "attention") | {"quantize autogptq"},
     "engines.gptq": of_engine("transformers") | {"quantize autogptq"},
     "engines.language": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | {"quantize autogptq"} | UNKNOWN_ENGINE,
-    "rotary": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | {"quantize autogptq"} | UNKNOWN_ENGINE,
+    "rotary": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | of("quantize autogptq", "quantize gguf") | UNKNOWN_ENGINE,
     "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
     "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
     "engines.transformers": of_engine("transformers", "onnxruntime", "pytorch", "attention") | {"quantize autogptq"},
@@ -258,7 +259,6 @@ CONCERNS = {
     "report.units": {"aggregate", "render_report"},
     "report.language": {"aggregate", "render_report"},
     "report.questions": {"aggregate", "render_report"},
-    "report.cells": {"aggregate"},
     "report.work": {"aggregate"},
 }
 

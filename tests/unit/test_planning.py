@@ -16,8 +16,8 @@ import studies
 
 
 def on_machine(cores: int, gpus: int | None, local: bool = True, **slurm: str) -> planning.Grid:
-    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time; `slurm` is where a cluster
-    has the GPU."""
+    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time; `slurm` is where a
+    cluster has the GPU."""
     study = studies.small() | {"gpus": {"fast": {"device": "cuda", "slurm": {"nodes": "any", **slurm}}, "slow": {"device": "cpu"}}}
     study["experiments"]["generate"]["models"] = ["tiny"]
     resources = {"gpu": SimpleNamespace(value=gpus)} if gpus else {}
