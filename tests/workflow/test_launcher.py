@@ -112,7 +112,7 @@ def test_help_is_short(root, arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["measure"], "unknown command 'measure'; it may be new, run, prepare, report, compare"),
+        (["measure"], "unknown command 'measure'; allowed are new, run, prepare, report, compare"),
         (["reprot"], "unknown command 'reprot'; did you mean report?"),
         (["report", "-n"], "unrecognized arguments: -n (see ./speedgrid report --help)"),
         (["compare", "a"], "the following arguments are required: B (see ./speedgrid compare --help)"),
@@ -300,9 +300,14 @@ def test_what_is_no_study_or_has_its_option_is_left_to_snakemake(launcher, monke
     launcher.refuse_bare_study(given)
 
 
+@pytest.mark.parametrize("name", ["s3", "s3.yaml", "study/s3.yml"])
+def test_a_study_that_is_not_there_is_answered_by_the_nearest(launcher, name):
+    with pytest.raises(launcher.Mistake, match=rf"^--study {name}: there is no such file; did you mean studies/s3.yaml\?$"):
+        launcher.find_study(name)
+
+
 def test_a_study_that_is_not_there_or_not_a_file(clone):
     is_one_line(speedgrid(clone, "run", "--study", "nowhere/x.yaml"), "nowhere/x.yaml", "there is no such file")
-    is_one_line(speedgrid(clone, "run", "--study", "s3"), "--study s3: there is no such file; did you mean studies/s3.yaml?")
     is_one_line(speedgrid(clone, "run", "--study", "locks"), "--study locks: is not a file")
 
 
