@@ -142,7 +142,9 @@ def test_there_is_a_chart_of_each_kind_for_each_group(html):
 def test_a_comparison_with_other_results_has_a_section(tmp_path, html):
     sides = [made.write_group(tmp_path / side, gpu="H200", seed=seed) for seed, side in enumerate("ab")]
     older, newer = (tables_of(grid) for grid in sides)
-    slowed = [row | {"rate": row["rate"] and 2 * row["rate"]} for row in older[0]]
+    speeds = ("rate", "rate_low", "rate_high")
+    slowed = [row | {name: row[name] and 2 * row[name] for name in speeds} for row in older[0]]
+    slowed = [row | {"run_rates": row["run_rates"] and [2 * rate for rate in row["run_rates"]]} for row in slowed]
     compared = comparison.compare(Results("last-month/" + HOSTILE, slowed, older[1]), Results("now", newer[0], newer[1]))
     found = Page(page.render(quick_parts(), made.study(), *newer, compared))
     assert "Compared with other results" in found.text
