@@ -150,6 +150,12 @@ def trace(code: str, error: str) -> str:
         (-9, "", OutOfMemory, "ran out of memory"),
         (-11, "", Fault, "ended with status -11"),
         (1, trace("out.write(data)", "OSError: [Errno 28] No space left on device"), Fault, "No space left"),
+        (
+            1,
+            trace("return struct.pack(f'{pack_prefix}{fmt}', value)", "struct.error: required argument is not a float"),
+            Unsupported,
+            "wants a number where config.json of the checkpoint has none (required argument is not a float)",
+        ),
     ],
 )
 def test_what_a_failure_of_the_converter_means(status, log, kind, said):

@@ -316,6 +316,9 @@ def why_not_converted(status: int, log: str) -> Exception:
             f"{program} writes an embedding for each token of the tokenizer, which has more than the model: tokens were added to it and the"
             " model was not resized"
         )
+    if found and "struct.pack(" in found.code and "required argument is not" in found.text:
+        # In the head of the file, where what config.json has null for is written as it is.
+        return Unsupported(f"{program} wants a number where config.json of the checkpoint has none ({found.text.strip()})")
     if found and "BPE pre-tokenizer was not recognized" in found.text:
         return Unsupported(f"{program} does not know how this tokenizer cuts text into words (its pre-tokenizer)")
     if found:
