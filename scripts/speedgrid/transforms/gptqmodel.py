@@ -69,6 +69,9 @@ def make(task: Task) -> dict:
     except ValueError as error:
         if "failed to auto-detect module tree" in str(error):
             raise Unsupported("gptqmodel does not know the layers of this model family") from error
+        if "Tokenicer" in str(error):
+            # Which looks for a token to pad with.
+            raise Unsupported("gptqmodel takes no tokenizer without any special token, not even one that ends a text") from error
         raise
     refuse_odd_widths(_linear_layers(wrapper.model, kind), kind, group_size)
     context = getattr(wrapper.model.config.get_text_config(), "max_position_embeddings", None) or settings["sequence"]
