@@ -169,3 +169,22 @@ def test_shapes_that_the_kernels_of_autogptq_do_not_take():
     for shape, group_size in (((96, 96), 64), ((100, 96), -1), ((96, 100), 32)):
         with pytest.raises(Unsupported, match="b has"):
             autogptq.refuse_odd_shapes({"a": (128, 128), "b": shape}, group_size)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Transformers now supports natively BetterTransformer optimizations (SDPA) for the model type qwen2.",
+        "This model already uses BetterTransformer optimizations from Transformers (SDPA).",
+    ],
+)
+def test_a_model_that_has_sdpa_without_bettertransformer_is_a_refusal(said):
+    def refuse(words=said):
+        raise ValueError(words)
+
+    engine = SimpleNamespace(model=SimpleNamespace(to_bettertransformer=refuse), config=SimpleNamespace(model_type="qwen2"))
+    with pytest.raises(Unsupported, match="BetterTransformer refuses qwen2: its attention calls SDPA without it"):
+        legacy.Engine._better_transformer(engine)
+    engine.model.to_bettertransformer = lambda: refuse("another error")
+    with pytest.raises(ValueError, match="another error"):
+        legacy.Engine._better_transformer(engine)

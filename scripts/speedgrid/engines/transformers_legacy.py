@@ -6,6 +6,7 @@ and tokenizer are written the old way. What has no old way is refused.
 """
 
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -152,7 +153,8 @@ class Engine(transformers.Engine):
         try:
             return self.model.to_bettertransformer()
         except ValueError as error:
-            if "natively" not in str(error):
+            # Of some families by name, of the others by the attention that the model has.
+            if not re.search("supports natively|already uses BetterTransformer", str(error)):
                 raise
             why = "its attention calls SDPA without it in transformers 4.40"
         except NotImplementedError:
