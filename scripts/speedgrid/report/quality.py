@@ -199,7 +199,7 @@ def _score(row: Mapping) -> Score:
         verdict = tr("the baseline's, being the same model")
     elif verdict == "no measurable loss":
         resolution = _loss(metric, row["resolution"]).lstrip("+")
-        verdict = tr("no measurable loss (resolution {})").format(resolution.replace("±0.00", tr("under 0.01")))
+        verdict = tr("no measurable loss (resolution {})").format(resolution.replace("±0.00\u00a0%", tr("under 0.01\u00a0%")))
     else:
         verdict = tr(verdict)
     return Score(
