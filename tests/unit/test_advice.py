@@ -589,7 +589,7 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
         "decode-1b": ("Take torch.compile (own loop): 210 ms a reply, 9.3×", random),
         "engines-1b": ("Take torch.compile (own loop): 209 ms a reply, 8.4×", random),
         "compile-prefill-decode": ("Take torch.compile (static cache): 579 ms a reply, 4.3×", random),
-        "engines-8b": ("Take vLLM: 617 ms a reply, 7.9× (5.1–11.7)", random),
+        "engines-8b": ("Take vLLM: 617 ms a reply, 7.9× (5.1–11.8)", random),
         "smollm2-gpu": ("Take vLLM: 98.5 ms a reply, 16× (11–23)", "it computes the same but for rounding"),
         "attention-reach": ("Take SDPA, cuDNN kernel: 6.80 ms a pass, 7.2×", "held to the same operation in float64"),
         "training-gpu": ("Take bfloat16 throughout, compiled: 27.0 ms a step, 2.3×", "its loss went from"),
