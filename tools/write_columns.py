@@ -13,8 +13,8 @@ HEAD = f"""# Columns of the result files
 
 Written by `python tools/write_columns.py` from `scripts/speedgrid/schema.py`; version {SCHEMA_VERSION} of the tables.
 
-All results are Parquet files. All bytes are bytes and all times are seconds; the report picks the unit that reads best. What a row does not
-have is null. *Facts* hold for a whole file and lie in its metadata, as JSON under the key `speedgrid`:
+All results are Parquet files. Sizes are in bytes and times in seconds; the report picks the unit that reads best. A value that a row does
+not have is null. *Facts* hold for a whole file and lie in its metadata, as JSON under the key `speedgrid`:
 
 ```python
 import json, pyarrow.parquet as pq

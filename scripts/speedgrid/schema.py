@@ -1,8 +1,8 @@
 """The result tables, declared once: what every column is called, holds and means.
 
 Writers, aggregation, report and docs/columns.md all read this. A table has rows, and *facts*: columns with one value for the whole file
-(memory, versions, times), kept in the Parquet file's metadata. All bytes are bytes and all times are seconds; the report picks the unit
-that reads best.
+(memory, versions, times), kept in the Parquet file's metadata. Sizes are in bytes and times in seconds; the report picks the unit that
+reads best.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 SCHEMA_VERSION = 5
 
-# What can come of a cell. All but those of MEASURED leave it without figures.
+# How a cell can end. Only those of MEASURED give it figures.
 STATUSES = {
     "ok": "measured",
     "not_engaged": "measured, but the technique that was asked for was not active",
@@ -20,15 +20,15 @@ STATUSES = {
     "missing_dependency": "a package or tool is missing",
     "timeout": "the time budget ran out",
     "not_finite": "what the model computes is no finite number",
-    "wrong_result": "computes something else than the unmodified model, and claims not to",
+    "wrong_result": "computes something else than the unmodified model, although it should compute the same",
     "ended_early": "measured, but the replies ended before there was anything to time",
     "failed": "ended by a bug or by something unknown; the next run tries the cell again",
     "not_run": "no job has come to it yet",
-    "interrupted": "stopped from outside; never a cell's result, the cell is measured again",
+    "interrupted": "stopped from outside; no result: the cell is measured again",
 }
 MEASURED = ("ok", "not_engaged", "ended_early")
 FAILED, NOT_RUN = "failed", "not_run"
-# The test of a score that is the baseline's own: its technique was held to the unmodified model, and was asked nothing of a task.
+# The `test` of a score that is the baseline's own: the technique was proven to compute the same model, and was not asked the tasks.
 SAME_MODEL = "same_model"
 
 
@@ -36,7 +36,7 @@ SAME_MODEL = "same_model"
 class Column:
     """A column: its name, Arrow type, unit (empty for none), label in the report, meaning, and which direction is better.
 
-    `newer`: files of this version of the tables that were written before the column was there have none; it is then None in every row.
+    `newer`: it was added within this SCHEMA_VERSION; in files that were written before, it is None in every row.
     """
 
     name: str
@@ -72,12 +72,12 @@ Row = TypeVar("Row", bound=Mapping)
 
 
 def cell_of(row: Mapping) -> tuple[str, ...]:
-    """The cell that a row, or an entry of the plan, is about, by its names in the order of AXES."""
+    """The cell of a row or of an entry of the plan: its names in the order of AXES."""
     return tuple(row[axis] for axis in AXES)
 
 
 def group_of(row: Mapping) -> tuple[str, str, str]:
-    """The group that a row, or an entry of the plan, is about, by its names in the order of GROUP."""
+    """The group of a row or of an entry of the plan: its names in the order of GROUP."""
     return row["gpu"], row["experiment"], row["model"]
 
 
@@ -90,7 +90,7 @@ def by_group(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 
 def items_of(row: Mapping) -> int:
-    """What a row of MEASURE went through: tokens of a reply; images, tokens or passes of other workloads."""
+    """How many items a row of MEASURE has: tokens of a reply; images, tokens or passes of other workloads."""
     return row["new_tokens"] if row["items"] is None else row["items"]
 
 
@@ -109,12 +109,12 @@ RUN = (
     Column("device_name", "string", "", "Device name", "Name of the GPU as its driver gives it, or of the processor"),
     Column("device_uuid", "string", "", "Device UUID", "Identity of the GPU"),
     Column("device_memory", "int64", "B", "Device memory", "All memory of the device"),
-    Column("compute_capability", "string", "", "Compute capability", "Of the GPU, such as 9.0"),
+    Column("compute_capability", "string", "", "Compute capability", "Compute capability of the GPU, such as 9.0"),
     Column("driver", "string", "", "Driver", "Version of the NVIDIA driver"),
     Column("cuda", "string", "", "CUDA", "Version of CUDA that the engine was built for"),
     Column("env", "string", "", "Environment", "Software stack that the job ran in, a file of envs/"),
     Column("cpu", "string", "", "CPU", "Model of the processor"),
-    Column("cpu_flags", "string", "", "Instruction sets", "Those of AVX2, AVX-512 and AMX that the processor has"),
+    Column("cpu_flags", "string", "", "Instruction sets", "Which of AVX2, AVX-512 and AMX the processor has"),
     Column("cores", "int64", "", "Cores", "Physical cores that the job may use"),
     Column("threads", "int64", "", "Threads", "CPU threads that the engine used"),
     Column("memory", "int64", "B", "Memory", "All memory of the machine"),
@@ -124,13 +124,13 @@ RUN = (
     Column(
         "variables", "string", "", "Variables", "Variables of the environment that change speed or arithmetic, as `NAME=value`", newer=True
     ),
-    Column("git_commit", "string", "", "Commit", "Commit of the project; `+` after it where files differed"),
+    Column("git_commit", "string", "", "Commit", "Commit of speedgrid; `+` after it where files had uncommitted changes"),
     Column(
         "code",
         "string",
         "",
         "Code",
-        "Fingerprint of the project's code that its figures depend on: another one where that code does something else",
+        "Fingerprint of the code that its figures depend on; it changes where that code does something else",
         newer=True,
     ),
     Column(
@@ -138,7 +138,7 @@ RUN = (
         "string",
         "",
         "Recipe",
-        "Hash of what the file of its environment asks for; empty where it ran in the user's own Python",
+        "Hash of what its environment's file asks for; empty where the job ran in the user's own Python",
         newer=True,
     ),
     Column(
@@ -146,23 +146,20 @@ RUN = (
         "string",
         "",
         "Made from",
-        "The records that it started from, as JSON: for each the hash of its weights, or of the file",
+        "Records that the job started from, as JSON: for each the hash of its weights, or of the file",
         newer=True,
     ),
     Column("seed", "int64", "", "Seed", "Seed of the study"),
     Column("job", "string", "", "Job", "The job's specification, as JSON"),
     Column("rss_peak", "int64", "B", "Peak RSS", "Most memory that the job's process held", "lower"),
-    Column(
-        "phases", "list<string>", "", "Phases", "What the job did, one thing after another, such as `loading the checkpoint`", newer=True
-    ),
-    Column("phase_s", "list<double>", "s", "Phase times", "Time of each of them, in the same order", newer=True),
+    Column("phases", "list<string>", "", "Phases", "The phases of the job in their order, such as `loading the checkpoint`", newer=True),
+    Column("phase_s", "list<double>", "s", "Phase times", "Time of each phase, in the same order", newer=True),
     Column(
         "phase_gpu",
         "list<double>",
         "",
         "GPU busy in phases",
-        "Share of each of them in which the GPU ran any kernel, of anybody, by its driver, which is asked twice a second; empty where it"
-        " was not asked",
+        "Share of each phase in which the GPU ran a kernel of any process, as its driver says twice a second; empty where it was not asked",
         newer=True,
     ),
 )
@@ -175,7 +172,7 @@ SIZES = (
     Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
 )
 
-# What it held, likewise.
+# How much memory it held, in both too.
 MEMORY = (
     Column(
         "memory_before",
@@ -189,8 +186,8 @@ MEMORY = (
         "string",
         "",
         "Memory of",
-        "What memory was read from: PyTorch's `allocator` on a GPU, the whole `device` on a GPU for an engine with an allocator of its own,"
-        " or the `process` with those that it started on a CPU",
+        "Whose memory it is: of PyTorch's `allocator` on a GPU; of the whole `device` on a GPU where the engine has an allocator of its"
+        " own; of the `process` and its child processes on a CPU",
     ),
     Column("memory_loaded", "int64", "B", "Memory loaded", "Held after the checkpoint was loaded", "lower"),
     Column(
@@ -205,10 +202,10 @@ MEMORY = (
     Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
 )
 
-# Whether the technique was active, likewise.
+# Whether the technique was active, in both too.
 PROOF = (
     Column("engaged", "bool", "", "Engaged", "Whether the technique was active during the counted replies"),
-    Column("evidence", "string", "", "Evidence", "What was seen of it, as JSON"),
+    Column("evidence", "string", "", "Evidence", "What was observed of it, as JSON"),
 )
 
 # State of the machine during the counted replies, and their energy. Shares are from 0 to 1; empty where the machine does not show it.
@@ -218,23 +215,23 @@ STATE = (
         "double",
         "s",
         "Watched",
-        "Time from before the first counted reply to after the last, over which the machine was watched",
+        "Time over which the machine was watched: from before the first counted reply to after the last",
     ),
     Column("watched_samples", "int64", "", "Readings", "Readings of the gauges in that time"),
     Column("watching_cpu_s", "double", "s", "Cost of watching", "CPU time of the thread that read them", "lower"),
-    Column("sm_clock_min", "int64", "Hz", "Lowest SM clock", "Of the readings"),
+    Column("sm_clock_min", "int64", "Hz", "Lowest SM clock", "Lowest of the readings"),
     Column("sm_clock_median", "int64", "Hz", "SM clock", "Median of the readings"),
-    Column("sm_clock_max", "int64", "Hz", "Highest SM clock", "Of the readings"),
+    Column("sm_clock_max", "int64", "Hz", "Highest SM clock", "Highest of the readings"),
     Column("sm_clock_limit", "int64", "Hz", "SM clock limit", "Highest SM clock of this GPU, as its driver says"),
-    Column("memory_clock_min", "int64", "Hz", "Lowest memory clock", "Of the readings"),
+    Column("memory_clock_min", "int64", "Hz", "Lowest memory clock", "Lowest of the readings"),
     Column("memory_clock_median", "int64", "Hz", "Memory clock", "Median of the readings"),
-    Column("memory_clock_max", "int64", "Hz", "Highest memory clock", "Of the readings"),
+    Column("memory_clock_max", "int64", "Hz", "Highest memory clock", "Highest of the readings"),
     Column("temperature_first", "int64", "°C", "Temperature at first", "Of the GPU, at the first reading"),
     Column("temperature_last", "int64", "°C", "Temperature at last", "Of the GPU, at the last reading"),
-    Column("temperature_max", "int64", "°C", "Highest temperature", "Of the GPU"),
+    Column("temperature_max", "int64", "°C", "Highest temperature", "Highest temperature of the GPU"),
     Column("power_mean", "double", "W", "Power", "Mean of the readings of the GPU board's power"),
-    Column("power_max", "double", "W", "Highest power", "Of the readings"),
-    Column("power_limit", "double", "W", "Power limit", "That the driver enforces"),
+    Column("power_max", "double", "W", "Highest power", "Highest of the readings"),
+    Column("power_limit", "double", "W", "Power limit", "Power limit that the driver enforces"),
     Column(
         "gpu_utilisation",
         "double",
@@ -247,7 +244,7 @@ STATE = (
         "slowed_s", "double", "s", "Slowed", "Time for which heat or the power supply lowered the clock, as the driver counts it", "lower"
     ),
     Column("power_cap_s", "double", "s", "At the power limit", "Time for which the power limit lowered the clock, as the driver counts it"),
-    Column("foreign_gpu_memory", "int64", "B", "Others' GPU memory", "Most that processes of others held on the GPU during the replies"),
+    Column("foreign_gpu_memory", "int64", "B", "Others' GPU memory", "Most GPU memory that other processes held during the replies"),
     Column(
         "idle_gpu_memory",
         "int64",
@@ -258,20 +255,16 @@ STATE = (
     Column(
         "idle_gpu_utilisation", "double", "", "GPU busy before", "Share of the time in which the GPU was busy before the model was loaded"
     ),
-    Column("cpu_clock_min", "int64", "Hz", "Lowest CPU clock", "Of the readings, each of one of the CPUs that the job may use, in turn"),
+    Column("cpu_clock_min", "int64", "Hz", "Lowest CPU clock", "Lowest of the readings, which take the job's CPUs in turn"),
     Column("cpu_clock_median", "int64", "Hz", "CPU clock", "Median of the readings"),
-    Column("cpu_clock_max", "int64", "Hz", "Highest CPU clock", "Of the readings"),
+    Column("cpu_clock_max", "int64", "Hz", "Highest CPU clock", "Highest of the readings"),
     Column("load_max", "double", "", "Highest load", "Load average of one minute, of the whole machine"),
     Column("cpu_used", "double", "", "CPU used", "Share of the job's CPUs that all processes used"),
-    Column(
-        "cpu_foreign", "double", "", "CPU used by others", "Share of the job's CPUs that processes used which are not the job's", "lower"
-    ),
+    Column("cpu_foreign", "double", "", "CPU used by others", "Share of the job's CPUs that other processes used", "lower"),
     Column("cpu_foreign_max", "double", "", "CPU used by others at most", "The same in the worst stretch of ten seconds", "lower"),
     Column("cpu_foreign_s", "double", "s", "CPU time of others", "CPU time that they used", "lower"),
-    Column(
-        "cpu_stolen", "double", "", "CPU stolen", "Share of the CPU time asked for that the host of the virtual machine withheld", "lower"
-    ),
-    Column("cpu_stolen_s", "double", "s", "CPU time stolen", "CPU time that it withheld", "lower"),
+    Column("cpu_stolen", "double", "", "CPU stolen", "Steal time: share of the CPU time asked for that the hypervisor withheld", "lower"),
+    Column("cpu_stolen_s", "double", "s", "CPU time stolen", "CPU time that the hypervisor withheld", "lower"),
     Column(
         "cpu_waited",
         "double",
@@ -289,7 +282,7 @@ STATE = (
         "lower",
     ),
     Column("cpu_heat_events", "int64", "", "CPU slowed by heat", "How often heat slowed one of the job's CPUs", "lower"),
-    Column("involuntary_switches", "int64", "", "Involuntary switches", "How often the process was taken off a CPU", "lower"),
+    Column("involuntary_switches", "int64", "", "Involuntary switches", "Involuntary context switches of the process", "lower"),
     Column(
         "memory_stalled",
         "double",
@@ -305,14 +298,16 @@ STATE = (
         "Throttled",
         "Whether heat, the power supply or a container's CPU limit slowed the run; empty where the machine does not show it",
     ),
-    Column("shared", "bool", "", "Shared", "Whether others used the device enough to matter; empty where the machine does not show it"),
+    Column(
+        "shared", "bool", "", "Shared", "Whether other processes used the device enough to matter; empty where the machine does not show it"
+    ),
     Column("disturbed", "string", "", "Disturbed by", "What throttled it or who shared it, in words"),
-    Column("energy", "double", "J", "Energy", "Of the GPU board, or of the processor packages, over the time watched", "lower"),
-    Column("energy_source", "string", "", "Energy from", "The counter"),
+    Column("energy", "double", "J", "Energy", "Energy of the GPU board, or of the processor packages, over the time watched", "lower"),
+    Column("energy_source", "string", "", "Energy from", "Counter that the energy was read from"),
     Column("energy_valid", "bool", "", "Energy valid", "Whether the energy is that of the replies"),
     Column("energy_reason", "string", "", "Energy reason", "Why it is not, in words"),
     Column("host_energy", "double", "J", "Host energy", "Of the processor packages beside a GPU, over the time watched", "lower"),
-    Column("idle_power", "double", "W", "Idle power", "Of the device before the model was loaded", "lower"),
+    Column("idle_power", "double", "W", "Idle power", "Power of the device before the model was loaded", "lower"),
     Column("idle_power_s", "double", "s", "Idle power over", "Time over which it was watched"),
     Column("idle_power_reason", "string", "", "Idle power reason", "Why there is none, in words"),
     Column("state_unknown", "string", "", "Not shown", "What this machine does not show, with the reasons, as JSON"),
@@ -321,8 +316,8 @@ STATE = (
         "string",
         "",
         "Readings over time",
-        "The gauges one reading after another, as JSON lists of one length, `at` in seconds since the first counted reply; of a long run"
-        " 240 stretches, each with its lowest clocks, its highest temperature, power and load, and every reason for a lower clock",
+        "All readings in their order, as JSON lists of equal length, with `at` in seconds since the first counted reply; a long run is"
+        " merged to 240 stretches, each with its lowest clocks, highest temperature, power and load, and every reason for a lower clock",
         newer=True,
     ),
 )
@@ -361,7 +356,7 @@ CEILINGS = (
     Column(
         "mfu", "double", "", "MFU", "Prefill: share of the device's measured rate of matrix products, from the operations needed", "higher"
     ),
-    Column("prefill_bound", "string", "", "Prefill is bound by", "The same words as of decode"),
+    Column("prefill_bound", "string", "", "Prefill is bound by", "As `decode_bound`, for prefill"),
     Column("prefill_headroom", "double", "×", "Prefill headroom", "How many times faster prefill could still be on this device", "lower"),
     Column("ceiling_reason", "string", "", "Ceiling reason", "Why a cell with figures has no ceiling, in words"),
 )
@@ -379,7 +374,7 @@ WORK = (
         "double",
         "FLOP",
         "Operations",
-        "Operations that a step or pass needs; none that a technique does twice count twice",
+        "Operations that a step or pass needs; what a technique recomputes counts once",
         "lower",
     ),
     Column("flop_per_s", "double", "FLOP/s", "Rate", "Operations that are needed, over the time that a step takes at its speed", "higher"),
@@ -394,7 +389,7 @@ WORK = (
         "double",
         "",
         "Grows at last as",
-        "The same between the two largest sizes that were finished, where what is spent whatever the size weighs least",
+        "The same between the two largest sizes that were finished, where fixed costs weigh least",
         "lower",
     ),
     Column("largest", "int64", "", "Largest that fits", "Largest size that was finished", "higher"),
@@ -419,7 +414,7 @@ PAYS = (
         "double",
         "s",
         "Start-up cost",
-        "Making the checkpoint, import, load, and what the first replies took more than a warm one",
+        "Making the checkpoint, import, load, and what the first replies took beyond the time of warm ones",
         "lower",
     ),
     Column(
@@ -438,7 +433,7 @@ PAYS = (
 
 def _percentile(percent: int, label: str) -> tuple[Column, ...]:
     name = f"latency_p{percent}_s"
-    sure = "End of its distribution-free 95 % interval; empty where so few replies have none"
+    sure = "End of its distribution-free 95 % interval; empty where the replies are too few for one"
     return (
         Column(name, "double", "s", f"p{percent}", f"{label} of the reply time", "lower"),
         Column(f"latency_p{percent}_low_s", "double", "s", "… lower bound", sure, "lower"),
@@ -451,14 +446,19 @@ PERCENTILES = (*_percentile(50, "Median"), *_percentile(95, "95th percentile"), 
 # How sure the figures of a cell are, in the summary.
 TRUST = (
     Column("runs", "int64", "", "Runs", "Processes that measured the cell; its figures are those of all of them"),
-    Column("run_rates", "list<double>", "", "Speed of each run", "Median rate of each of them, the first first", "higher"),
+    Column("run_rates", "list<double>", "", "Speed of each run", "Median rate of each run, in the order of the runs", "higher"),
     Column(
-        "run_s", "double", "s", "Time of a run", "Of a process that measured the cell, loading and warming up included; median", "lower"
+        "run_s",
+        "double",
+        "s",
+        "Time of a run",
+        "Time of a process that measured the cell, loading and warm-up included; median over the runs",
+        "lower",
     ),
-    Column("runs_disturbed", "int64", "", "Disturbed runs", "Those in which the machine was not quiet, which count less", "lower"),
-    Column("runs_failed", "int64", "", "Runs without figures", "Further runs that ended otherwise than the first one", "lower", newer=True),
-    Column("run_failure", "string", "", "Why a run has no figures", "Status and reason of the first of these", newer=True),
-    Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s with those of the reply before"),
+    Column("runs_disturbed", "int64", "", "Disturbed runs", "Runs in which the machine was not quiet; they count less", "lower"),
+    Column("runs_failed", "int64", "", "Runs without figures", "Further runs with another status than the first one", "lower", newer=True),
+    Column("run_failure", "string", "", "Why a run has no figures", "Status and reason of the first such run", newer=True),
+    Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s, at lag 1"),
     Column(
         "replies_worth",
         "double",
@@ -468,18 +468,18 @@ TRUST = (
         "higher",
     ),
     Column("outliers_slow", "int64", "", "Slow outliers", "Replies slower than Tukey's fence; they count in every figure", "lower"),
-    Column("outliers_fast", "int64", "", "Fast outliers", "Replies faster than it; they count in every figure", "lower"),
+    Column("outliers_fast", "int64", "", "Fast outliers", "Replies faster than Tukey's fence; they count in every figure", "lower"),
     Column(
         "noise",
         "double",
         "",
         "Noise between runs",
-        "Standard deviation, as a share, of the speed of one run of this cell from that of the next: from its own runs, those of other"
-        " cells of its kind, and what such cells have shown elsewhere",
+        "Relative standard deviation of the speed between runs of this cell: from its own runs, those of other cells of its kind, and"
+        " recorded runs of such cells elsewhere",
         "lower",
     ),
-    Column("noise_df", "double", "", "Degrees of freedom of the noise", "As many values would pin it down as well", "higher"),
-    Column("noise_runs", "int64", "", "Runs behind the noise", "That it comes from, those recorded elsewhere included", "higher"),
+    Column("noise_df", "double", "", "Degrees of freedom of the noise", "Degrees of freedom of `noise`", "higher"),
+    Column("noise_runs", "int64", "", "Runs behind the noise", "Runs that `noise` comes from, those recorded elsewhere included", "higher"),
     Column("baseline_drift", "double", "", "Drift", "By what share the baseline got faster from its first run to its last"),
     Column("baseline_drift_low", "double", "", "… lower bound", "Lower end of its 95 % interval"),
     Column("baseline_drift_high", "double", "", "… upper bound", "Upper end of its 95 % interval"),
@@ -495,7 +495,7 @@ QUALITY = (
         "double",
         "",
         "Quality resolution",
-        "The smallest loss that the sharpest of bits per byte and the tasks could have shown",
+        "The smallest loss that the most sensitive of bits per byte and the tasks could have shown",
         "lower",
         newer=True,
     ),
@@ -505,14 +505,14 @@ QUALITY = (
         "double",
         "",
         "Worst loss",
-        "The largest of held-out text and tasks that show a loss: the share by which bits per byte or perplexity are more than the"
+        "The largest loss that held-out text or a task shows: the share by which bits per byte or perplexity are more than the"
         " baseline's, or the share of questions lost; empty where a task shows a loss that is no share",
         "lower",
         newer=True,
     ),
-    Column("worst_loss_task", "string", "", "Worst loss in", "The task of it; `held_out` for held-out text", newer=True),
-    Column("worst_loss_metric", "string", "", "Worst loss by", "The metric of it, as in score.parquet", newer=True),
-    Column("worst_loss_score", "double", "", "Score there", "What the technique itself has in that task by that metric", newer=True),
+    Column("worst_loss_task", "string", "", "Worst loss in", "Task of `worst_loss`; `held_out` for held-out text", newer=True),
+    Column("worst_loss_metric", "string", "", "Worst loss by", "Metric of `worst_loss`, as in score.parquet", newer=True),
+    Column("worst_loss_score", "double", "", "Score there", "The technique's own score in that task by that metric", newer=True),
     Column(
         "kl_divergence",
         "double",
@@ -526,7 +526,7 @@ QUALITY = (
         "double",
         "nat",
         "KL divergence allowed",
-        "The most of it that rounding explains, to which a technique that keeps the arithmetic was held; empty for others",
+        "The most of it that rounding explains: the limit for techniques that keep the model's arithmetic; empty for others",
     ),
     Column("top1_agreement", "double", "", "Top-1 agreement", "Share of positions with the same likeliest next token", "higher"),
     Column("accuracy", "double", "", "Accuracy", "Of the first task with choices", "higher"),
@@ -546,7 +546,7 @@ DEQUANTIZED = Column(
     "string",
     "",
     "Dequantized from",
-    "Formats of the GGUF file whose numbers the unmodified model has, written out; empty where it was never quantized",
+    "Formats of the quantized GGUF file that the unmodified model was dequantized from; empty where there is none",
     newer=True,
 )
 
@@ -608,7 +608,7 @@ WARMUP = Table(
 
 MEASURE = Table(
     "measure",
-    "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet: one row a counted reply; the last row of one that stopped says why",
+    "results/{gpu}/{experiment}/{model}/{technique}/measure.parquet: one row a counted reply; where a cell stopped, a last row says why",
     (
         *KEYS,
         *OUTCOME,
@@ -619,8 +619,8 @@ MEASURE = Table(
         Column(
             "batch_size", "int64", "", "Batch", "Sequences that were generated at once, all from the same prompt; or of the step or pass"
         ),
-        Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has, those of all its sequences"),
-        Column("items", "int64", "", "Items", "What a step or pass went through, counted as the fact `unit` says; of a reply its tokens"),
+        Column("new_tokens", "int64", "", "New tokens", "Tokens that the reply really has, over all its sequences"),
+        Column("items", "int64", "", "Items", "Items of a step or pass, of the kind that the fact `unit` names; of a reply its tokens"),
         Column(
             "point",
             "int64",
@@ -628,7 +628,7 @@ MEASURE = Table(
             "At",
             "Size of this step or pass where the cell runs at several; in a row without `reply`: where that series ended",
         ),
-        Column("loss", "double", "nat", "Loss", "Of a training step, before the optimizer's change", "lower"),
+        Column("loss", "double", "nat", "Loss", "Loss of a training step, before the optimizer's update", "lower"),
         Column("flop", "double", "FLOP", "Operations", "Operations that a step or pass needs", "lower"),
         Column(
             "point_memory", "int64", "B", "Peak memory", "Most held during the runs at this size; `memory_source` says of what", "lower"
@@ -638,7 +638,7 @@ MEASURE = Table(
         Column("reply_s", "double", "s", "Reply time", "Time of the whole reply", "lower"),
         Column("device_s", "double", "s", "Reply time by CUDA", "The same by CUDA events; empty where PyTorch drives no GPU", "lower"),
         Column("ttft_s", "double", "s", "TTFT", "Time to the first token: prefill and the choice of one token", "lower"),
-        Column("token_s", "list<double>", "s", "Token times", "When each step was there, for every sequence, since the reply's start"),
+        Column("token_s", "list<double>", "s", "Token times", "When each step was complete for all sequences, since the reply's start"),
         Column("token_ids", "list<list<int64>>", "", "Tokens", "The tokens produced, a list for each sequence"),
         Column("text", "list<string>", "", "Text", "The tokens produced, decoded, a text for each sequence"),
     ),
@@ -652,7 +652,7 @@ MEASURE = Table(
             "string",
             "",
             "Stopped because",
-            "`exact`: as many replies as asked for; `precise`: their interval was narrow enough; `maximum`: it was not by then",
+            "`exact`: as many replies as asked for; `precise`: their interval was narrow enough; `maximum`: the most that are allowed",
         ),
         Column("unit", "string", "", "Counted in", "What items are: `token`, `image` or `pass`"),
         *SIZES,
@@ -675,11 +675,15 @@ MEASURE = Table(
             "Number format of the products of linear layers, where neither `dtype` nor the configuration tells",
         ),
         Column(
-            "weights_read", "int64", "B", "Weights read", "Bytes of weights that a pass reads, without tables of which it takes single rows"
+            "weights_read",
+            "int64",
+            "B",
+            "Weights read",
+            "Bytes of weights that a pass reads, without embedding tables, of which it reads single rows",
         ),
         *STATE,
         REPEATS,
-        Column("repeated_for", "list<string>", "", "Repeated for", "What disturbed each of the runs that do not count"),
+        Column("repeated_for", "list<string>", "", "Repeated for", "What disturbed each series of replies that was counted again"),
         Column("waited_s", "double", "s", "Waited for quiet", "Time spent waiting for a quiet machine before replies were counted again"),
     ),
 )
@@ -698,7 +702,7 @@ PROBE = Table(
             "`copy` and `read` of memory, `cache`: reading what fits in the processor's cache, `gemm`: a matrix product",
         ),
         Column("method", "string", "", "Method", "The function of PyTorch"),
-        Column("dtype", "string", "", "Number format", "Of what is moved or multiplied"),
+        Column("dtype", "string", "", "Number format", "Number format of what is moved or multiplied"),
         Column("size", "int64", "", "Size", "Bytes of the buffer, or width of the square matrices"),
         Column("runs", "int64", "", "Runs", "Counted runs"),
         Column("best", "double", "", "Best", "Of the fastest run: B/s, read and written bytes both counted; or FLOP/s", "higher"),
@@ -723,7 +727,7 @@ REQUESTS = Table(
         Column("kind", "string", "", "Kind", "`loglikelihood`, `loglikelihood_rolling` or `generate_until`, as lm-eval has them"),
         Column("context", "string", "", "Context", "Text before the continuation, or the prompt; empty for rolling likelihoods"),
         Column("continuation", "string", "", "Continuation", "Text that is scored; empty where text is generated"),
-        Column("settings", "string", "", "Settings", "Of generation, as JSON"),
+        Column("settings", "string", "", "Settings", "Settings of generation, as JSON"),
     ),
     RUN,
 )
@@ -749,7 +753,7 @@ REFERENCE = Table(
             "double",
             "nat",
             "Rounding",
-            "Mean divergence of the unmodified model from itself where the output of each of its layers is rounded once more, at random",
+            "Mean KL divergence of the unmodified model from itself with the output of each layer rounded once more, at random",
         ),
     ),
 )
@@ -765,7 +769,7 @@ EVALUATE = Table(
             "string",
             "",
             "Kind",
-            "`document`: held-out text that was scored; `request` of a task; `sequence`: text over which it is held against the reference",
+            "`document`: held-out text that was scored; `request` of a task; `sequence`: text over which it is compared with the reference",
         ),
         Column("document", "string", "", "Document", "Name of the document"),
         Column("task", "string", "", "Task", "Name of the task"),
@@ -786,12 +790,12 @@ EVALUATE = Table(
             "Kullback-Leibler divergence of the reference's next token from the technique's, after each token of a sequence",
             "lower",
         ),
-        Column("agrees", "list<int64>", "", "Agrees", "1 where both find the same next token likeliest, else 0"),
-        Column("covered", "double", "", "Covered", "Probability of the tokens in both lists, by the unmodified model; a mean"),
+        Column("agrees", "list<int64>", "", "Agrees", "1 where technique and reference find the same next token likeliest, else 0"),
+        Column("covered", "double", "", "Covered", "Mean probability, by the unmodified model, of the next tokens that are in both lists"),
     ),
     (
         *RUN,
-        Column("seconds", "double", "s", "Time", "Time of scoring held-out text, load apart", "lower"),
+        Column("seconds", "double", "s", "Time", "Time of scoring held-out text, without loading", "lower"),
         Column("answering_s", "double", "s", "Time of answering", "Time of answering the tasks' requests", "lower"),
         Column("request_rate", "double", "1/s", "Requests per second", "Requests of tasks answered in a second", "higher"),
         Column(
@@ -799,7 +803,7 @@ EVALUATE = Table(
             "bool",
             "",
             "Answers of the baseline",
-            "Whether the tasks were not asked, because the technique says that it keeps the model's arithmetic and was proven to",
+            "Whether the baseline's answers stand for its own: it was proven to keep the model's arithmetic, and was not asked the tasks",
         ),
         Column("not_answered", "string", "", "Not answered", "Tasks that this model cannot be asked, with the reasons, as JSON"),
         Column("distance_s", "double", "s", "Time of comparing", "Time of comparing with the reference", "lower"),
@@ -809,7 +813,7 @@ EVALUATE = Table(
             "double",
             "nat",
             "Divergence allowed",
-            "The most mean divergence that rounding explains, to which a technique that keeps the arithmetic was held; empty for others",
+            "The most mean divergence that rounding explains: the limit for techniques that keep the model's arithmetic; empty for others",
         ),
         Column("text_reason", "string", "", "Text reason", "Why there are no bits per byte of held-out text, in words"),
         Column("checkpoint_sha256", "string", "", "Checkpoint hash", "SHA-256 over the weight files that were loaded"),
@@ -825,7 +829,7 @@ SCORE = Table(
         *KEYS,
         *OUTCOME,
         Column("task", "string", "", "Task", "Name of the task; `held_out` for held-out text"),
-        Column("text", "string", "", "Text", "Of held-out text, its file's name, or `stdlib`", newer=True),
+        Column("text", "string", "", "Text", "File name of held-out text, or `stdlib`; empty for other tasks", newer=True),
         Column("metric", "string", "", "Metric", "As lm-eval names it; or `bits_per_byte`, `kl_divergence`, `top1_agreement`"),
         Column("better", "string", "", "Better", "`higher` or `lower`"),
         Column("value", "double", "", "Value", "The figure"),
@@ -839,7 +843,7 @@ SCORE = Table(
             "string",
             "",
             "Test",
-            "`mcnemar` or `bootstrap`: how it was held against the baseline, item by item; `same_model`: it is the baseline's own score,"
+            "`mcnemar` or `bootstrap`: how it was compared with the baseline, item by item; `same_model`: it is the baseline's own score,"
             " because the technique was proven to compute the same model",
         ),
         Column(
@@ -871,7 +875,7 @@ SUMMARY = Table(
         Column("env", "string", "", "Environment", "Software stack of the technique"),
         Column("lossless", "bool", "", "Lossless", "Whether the technique keeps the model's arithmetic"),
         Column("is_baseline", "bool", "", "Baseline", "Whether speed-ups are taken against this cell"),
-        Column("dtype", "string", "", "Number format", "Of weights and arithmetic"),
+        Column("dtype", "string", "", "Number format", "Number format of weights and arithmetic"),
         Column("device_name", "string", "", "Device name", "Name of the GPU or processor that was measured on"),
         Column("workload", "string", "", "Workload", "What the cell ran"),
         Column("unit", "string", "", "Counted in", "What its items are: `token`, `image` or `pass`"),
@@ -915,7 +919,7 @@ SUMMARY = Table(
         Column("ttft_s", "double", "s", "TTFT", "Median time to the first token", "lower"),
         Column("tpot_s", "double", "s", "TPOT", "Median over the replies of (reply time - TTFT) / (tokens - 1)", "lower"),
         Column(
-            *("time_s", "double", "s", "Time", "Of a reply, step or pass at its speed: its mean tokens, images or passes / speed", "lower"),
+            *("time_s", "double", "s", "Time", "Time of a reply, step or pass at its speed: its mean items / speed", "lower"),
             newer=True,
         ),
         Column("latency_mean_s", "double", "s", "Latency", "Mean reply time; or time of a step or pass", "lower"),
@@ -968,7 +972,7 @@ SUMMARY = Table(
             "list<int64>",
             "",
             "Runs to tell them",
-            "For each of these, in the same order, how many further runs of both would decide; empty where twenty would not",
+            "For each technique of `open_against`, how many further runs of both would decide; empty where twenty would not",
             newer=True,
         ),
         Column(
@@ -1028,8 +1032,8 @@ SUMMARY = Table(
             "string",
             "",
             "Outdated",
-            "What has changed since it was measured: `code` of speedgrid or `environment`, and its figures are shown; keys of the study,"
-            " `weights` or `answers`, and what depends on them is left out; empty where nothing has",
+            "What has changed since it was measured: after `code` of speedgrid or `environment` its figures are still shown; after keys of"
+            " the study, `weights` or `answers` what depends on them is left out; empty where nothing has changed",
         ),
     ),
 )
@@ -1051,7 +1055,7 @@ POINTS = Table(
         ),
         Column("rate_low", "double", "1/s", "… lower bound", "Lower end of its 95 % interval", "higher", newer=True),
         Column("rate_high", "double", "1/s", "… upper bound", "Upper end of its 95 % interval", "higher", newer=True),
-        Column("time_s", "double", "s", "Time", "Of a step, pass or reply at that speed: its items / speed", "lower", newer=True),
+        Column("time_s", "double", "s", "Time", "Time of a step, pass or reply at that speed: its items / speed", "lower", newer=True),
         Column("time_low_s", "double", "s", "… lower bound", "Lower end of its 95 % interval", "lower", newer=True),
         Column("time_high_s", "double", "s", "… upper bound", "Upper end of its 95 % interval", "lower", newer=True),
         Column("latency_mean_s", "double", "s", "Mean time", "Mean time of a step, pass or reply", "lower"),
@@ -1086,7 +1090,7 @@ RUNS = Table(
             "double",
             "s",
             "Wall time",
-            "The job's part of the wall time of the study: jobs beside each other share the time that they have in common",
+            "The job's part of the wall time of the study: jobs that overlap share the time of their overlap",
             newer=True,
         ),
         Column(
