@@ -108,7 +108,7 @@ def chosen(found: dict, wanted: Mapping) -> dict:
 
 
 def edited(sha256: str, file: str) -> list[str]:
-    """That the study is another one by now than that of the results here, or cannot be read; nothing where it is the same, or not known."""
+    """A note where the study was edited since the results here, or cannot be read; none where it is the same, or not known."""
     if not (sha256 and file):
         return []
     try:
@@ -196,7 +196,7 @@ def sizes_as_json(key: tuple[str, str, str], guide: Guide) -> dict:
 
 
 def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
-    """What fits, where that was the question: no goal of `advise` is one of it."""
+    """What fits, of a study that looks for the largest size: the goals of `advise` do not apply to it."""
     gpu, experiment, model = key
     lines = [f"{model} · {experiment} · {gpu}"]
     if not (rows := by_size(guide.rows)):

@@ -18,7 +18,7 @@ from speedgrid.schema import MEASURED, REFERENCE, REQUESTS
 from speedgrid.specification import Evaluate
 from speedgrid.workloads.score import stretches, windows
 
-# Requests that an engine is given together; between them the job says how far it is.
+# Requests that an engine is given at once; after each such batch the job can report its progress.
 AT_ONCE = 512
 
 
@@ -46,7 +46,7 @@ def evaluate(job: stage.Job[Evaluate]) -> str:
             score_documents(job, engine, texts)
         away = compare(job, engine, reference.rows if reference else [])
         hold(job, reference, away)
-        # What was held to the unmodified model is no further from it than rounding explains, and would give the same answers.
+        # A technique that passed `hold` is no further from the unmodified model than rounding explains, and would give the same answers.
         job.facts["answers_of_baseline"] = bool(job.specification.get("may_take_over") and job.facts.get("kl_allowed") is not None)
         if not job.facts["answers_of_baseline"]:
             answer(job, engine, asked)
@@ -65,7 +65,7 @@ class Document:
     name: str
     text: str
     parts: list[tuple[list[int], list[int]]]
-    # What its tokens say.
+    # The text that its tokens decode to.
     read_back: str
 
 
@@ -151,7 +151,7 @@ def likelihood(one: Question, scores) -> dict:
 
 
 def write(engine: Engine, asked: questions.Generation, seed: int) -> dict:
-    """The engine's own `generate`; it ends at the model's end token, and what follows a text that ends it is cut off afterwards."""
+    """The engine's own `generate`, up to the model's end token; the text is cut at the first stop string (`until`) afterwards."""
     settings = {"max_new_tokens": asked.new_tokens, "batch_size": 1, "ignore_eos": False, "sampling": asked.sampling}
     (tokens,) = engine.generate(asked.prompt, settings, seed).token_ids
     ends = engine.language.end_tokens()
@@ -198,8 +198,8 @@ def compare(job: stage.Job[Evaluate], engine: Engine, reference: Sequence[Mappin
 
 
 def hold(job: stage.Job[Evaluate], reference: records.Record | None, distances: Sequence[Distance]) -> None:
-    """Hold a technique that says that it keeps the model's arithmetic to it. Raises WrongResult where it is further from the unmodified
-    model than rounding explains: its figures, speed included, would be those of another model."""
+    """Check a technique that is said to keep the model's arithmetic. Raises WrongResult where it is further from the unmodified model than
+    rounding explains: its figures, speed included, would be those of another model."""
     if reference is None or not distances or not job.specification.get("lossless"):
         return
     dtype, its = job.specification["options"]["dtype"], json.loads(reference.facts["job"])["options"]["dtype"]

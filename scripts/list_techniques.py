@@ -1,4 +1,4 @@
-"""Lists the techniques of the registry with what this machine says to each, the studies, or the cells of one.
+"""Lists the techniques of the registry with whether this machine can run each, the studies, or the cells of one.
 
 ./speedgrid list [--ready | --studies | --cells [--study FILE]]
 """
@@ -102,7 +102,7 @@ def _here(study: Mapping, registry: Mapping, facts: readiness.Facts, where: str)
 
 
 def of_cells(study_file: str) -> Iterator[str]:
-    """Whatever a run of a study may be asked to make, as it is named after `--`: each cell, and the targets that are more than one."""
+    """What can be named after `--` of a run: each cell of the study, and the targets that are more than one file."""
     grid = planning.read_grid(study_file)
     yield f"Cells of {'the default study' if commands.is_default(grid.study_file) else grid.study_file}"
     width = max(len(cell.measures[0]) for cell in grid.cells)

@@ -2,7 +2,7 @@
 
     ./speedgrid lock [STUDY]
 
-What the lock holds already is asked for anew. With a lock, `revision: main` is the same weights in every run.
+Commits that the lock has already are looked up again. With a lock, `revision: main` is the same weights in every run.
 """
 
 from speedgrid import commands, lock, planning, records

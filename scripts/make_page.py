@@ -1,4 +1,4 @@
-"""Make tables and page of what is there by now: of a run that goes on, was stopped, or failed; or one page of several folders of results.
+"""Make tables and page of the results so far, of a run that goes on, was stopped or failed; or one page of several folders of results.
 
     ./speedgrid report [--study FILE]
     ./speedgrid report DIR ... [--out DIR]
@@ -6,7 +6,7 @@
 Snakemake does the first itself, with the Python of its environment for the report, at the end of a run that failed. Cells without a record
 have the status `not_run`. BY_HAND tells Snakemake that the tables are not its own, so that its next run makes them anew.
 
-The second writes nothing beside the results; the launcher names them in an environment variable, whose value no shell reads.
+The second writes nothing beside the results. The launcher passes their folders in an environment variable, which no shell expands.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def main() -> None:
 def of_study(study: Path, is_plan_kept: bool) -> None:
     """The tables and the page of a study in the working folder. Raises StudyError, and RecordError for tables that cannot be read.
 
-    Where the plan is not kept (`is_plan_kept`), that which lies in the folder stays: the run that goes on there makes its tables by it, and
-    the study may have been edited, or be another one.
+    The plan is written beside the tables where `is_plan_kept`. Else the one in the folder stays: a run that goes on there makes its tables
+    by it, and the study may have been edited since, or be another one.
     """
     began = time.time_ns()
     written = planning.read_grid(study).as_json()
@@ -70,7 +70,7 @@ def of_study(study: Path, is_plan_kept: bool) -> None:
 
 
 def keep_plan(written: str) -> None:
-    """Let the plan beside the tables be theirs: `advise`, `compare` and pages of several results read both."""
+    """Write the plan of the tables beside them: `advise`, `compare` and pages of several results read both."""
     path = Path(PLAN)
     if not path.exists() or path.read_text(encoding="utf-8") != written:
         with records.replacing(path) as temporary:
@@ -89,7 +89,7 @@ def of_folders(folders: list[Path], out: Path) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--study", type=Path, help="the study file; without one the folders of SPEEDGRID_TOGETHER")
-    parser.add_argument("--plan", choices=["keep", "leave"], help=f"whether {PLAN} becomes that of the tables; unless a run goes on")
+    parser.add_argument("--plan", choices=["keep", "leave"], help=f"write the plan to {PLAN}, or not (default: not while a run goes on)")
     return parser.parse_args()
 
 

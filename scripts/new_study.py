@@ -43,7 +43,7 @@ from speedgrid.outcomes import Unsupported
 from speedgrid.study import StudyError
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
-# Of a page of the hub.
+# The address of a repository's page on the hub.
 ADDRESS = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+)")
 FORMATS = ("float32", "float16", "bfloat16")
 # A GGUF file with more weights is written out in bfloat16, so that they take half the memory.
@@ -53,7 +53,7 @@ SCHEMA = "rules/schemas/study.schema.yaml"
 AS_PUBLISHED = ("mxfp4",)
 # Minutes of a study that takes long.
 LONG = 45
-# Characters of a README.md in which its head is.
+# Characters of a README.md that are searched for its head, in YAML.
 CARD = 20_000
 
 
@@ -88,7 +88,7 @@ def write(told: argparse.Namespace, source: Source) -> None:
         vram=room_of(told.vram, machine.is_gpu) if told.vram else 0,
         minutes=told.minutes or 0,
         all=told.all,
-        # In training as many as are usual.
+        # 0: as many as are usual in training.
         batch=told.batch or (0 if trains else 1),
         gpu=told.gpu or "",
         techniques=told.techniques or (),
@@ -117,12 +117,12 @@ def write(told: argparse.Namespace, source: Source) -> None:
 
 
 def room_of(vram: float, is_gpu: bool) -> float:
-    """Bytes that a technique can have of a card that is sold with so many GB; on a processor those that were named."""
+    """Bytes that a technique can use of a card that is sold with `vram` GB; on a processor all of them."""
     return known.allocatable(vram) if is_gpu else known.usable(vram)
 
 
 def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness.Facts:
-    """What is known of another machine by the name of its GPU: as this one, but for that, and with nothing made yet. Raises StudyError."""
+    """The facts of another machine, of which only the GPU is known: else as this one, with nothing made yet. Raises StudyError."""
     here = next((one for one in facts.gpus if gpu.lower() in one.name.lower()), None)
     if not vram and here is None:
         raise StudyError(f"--gpu {gpu}: say its memory too, such as --vram 8")
@@ -157,7 +157,7 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
 
 
 def find(told: argparse.Namespace) -> Source:
-    """What the caller names, and what it is to be called. Raises StudyError."""
+    """The model that the caller names, with the name of its study. Raises StudyError."""
     source = named(told)
     if told.name:
         return replace(source, name=drafts.name_of(told.name))
@@ -227,7 +227,7 @@ def of_folder(folder: Path) -> Source:
 
 
 def refuse_kind(what: str, config: Mapping, names: Sequence[str], base: str) -> None:
-    """Raise StudyError for a checkpoint that there is no first study of: a model of another kind, or weights that are quantized already;
+    """Raise StudyError for a checkpoint that `new` writes no study of: a model of another kind, or weights that are quantized already;
     `names` are its files, and `base` is the model that it was made from, where that is known."""
     kind = "encoder" if "modules.json" in names else families.kind_of(config)
     if kind not in (families.TEXT, families.IMAGES):
@@ -291,7 +291,7 @@ def of_files(folder: Path, files: Sequence[Path]) -> Source:
 
 
 def is_one_model(files: Sequence[Source]) -> bool:
-    """Whether GGUF files hold the same model, in as many bits as each has."""
+    """Whether GGUF files hold the same model, whatever the bits of each."""
     shapes = {(one.model.layers, one.model.width, one.model.inner, one.model.heads, one.model.vocabulary) for one in files if one.model}
     return len(shapes) == 1 and all(one.model for one in files)
 
@@ -389,7 +389,7 @@ def here(path: Path) -> str:
 
 
 def format_of(config: Mapping) -> str:
-    """The number format of a model's own, bfloat16 where it names none of ours."""
+    """A model's own number format; bfloat16 where it names none that a study takes."""
     told = config.get("text_config") or config
     found = told.get("dtype") or told.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
     return found if found in FORMATS else "bfloat16"

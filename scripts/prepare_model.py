@@ -29,9 +29,9 @@ def prepare(job: stage.Job[Model]) -> str:
 
 
 def bring_calibration(source: Mapping) -> None:
-    """Calibration data of the hub into its cache, while there may be a network: what quantizes on a GPU may have none.
+    """Download calibration data of the hub into its cache, while there may be a network: a quantize job on a GPU may have none.
 
-    Where they cannot be had, what wants them says so; the model is none the worse.
+    A failure is ignored here: the job that needs the data reports it.
     """
     if "dataset" in source:
         with suppress(Unsupported):

@@ -22,7 +22,7 @@ def reference(job: stage.Job[Reference]) -> str:
         if not pieces:
             raise Unsupported(f"the held-out text has too few tokens for {settings['positions']} positions")
         job.enter("loading the checkpoint")
-        # The engine may have to feed one token more to tell of what follows the last one.
+        # The engine may have to feed one token more to predict what follows the last one.
         engine.load(max(len(piece) for _, piece in pieces) + 1, engine.scored_at_once)
         job.enter("computing next tokens")
         found = engine.next_tokens([piece for _, piece in pieces], COUNT)

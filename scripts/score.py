@@ -40,7 +40,7 @@ def score(job: stage.Job[Score]) -> str:
 
 
 def say_what_is_missing(job: stage.Job[Score], facts: Mapping[str, Mapping]) -> None:
-    """A row for each reason why held-out text has no bits per byte, or no distance: of all techniques where it is that of all."""
+    """A row for each reason why held-out text has no bits per byte, or no distance; one row for all techniques where they share it."""
     for name in ("text_reason", "distance_reason"):
         reasons = {technique: own.get(name) for technique, own in facts.items() if own.get(name) not in (None, "", "not asked for")}
         shared = set(reasons.values()) if len(reasons) == len(facts) and len(set(reasons.values())) == 1 else set()
@@ -69,7 +69,7 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
     figures = {}
     baseline = next((one for one in answered if one.is_baseline), None)
     for one in answered:
-        # Proven to be the baseline's model, it was asked nothing.
+        # A technique that was proven to compute the baseline's model was not asked the tasks.
         answering = baseline if baseline and found[one.technique].facts.get("answers_of_baseline") else one
         reason = json.loads(found[answering.technique].facts["not_answered"] or "{}").get(name)
         answers = {(row["item"], row["request"]): row for row in answering.of("request") if row["task"] == name}

@@ -1,5 +1,5 @@
-"""Runs Snakemake with the logger of this folder in its reach, with its mistakes of the command line in one line, so that what jobs say on
-a terminal appears above its live display, and so that Ctrl-C or SIGTERM ends it with a line.
+"""Runs Snakemake with the logger of this folder: mistakes of the command line are one line, what jobs say on a terminal appears above the
+live display, and Ctrl-C or SIGTERM ends the run with one line.
 
     python scripts/terminal.py [--logger speedgrid] [snakemake arguments ...]
 
@@ -46,7 +46,7 @@ def relayed():
 def stop(number, frame):
     """The first Ctrl-C or SIGTERM: Snakemake ends, and its jobs, which hear of it by themselves only from a terminal or a scheduler."""
     is_first = not live.stop.is_asked
-    live.stop.is_asked = True  # at once: a terminal has told the jobs too, and what they say of it is shown until this stands
+    live.stop.is_asked = True  # at once: a terminal signals the jobs too, and what they say of it is shown until this is set
     live.stop.number = live.stop.number or number
     # A run that has started itself anew (`runs: auto`) stands among its own jobs.
     told = [process for process in supervision.jobs_of(os.getpid()) if process != os.getpid()] if is_first else []
@@ -57,7 +57,7 @@ def stop(number, frame):
 
 
 def let_go():
-    """A reader who has seen enough, such as `head`, is no error."""
+    """A pipe that its reader closes, such as `| head`, is no error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,7 +1,7 @@
 """Cold start of a cell in a fresh process: import, load, first reply. Writes warmup.parquet.
 
-It also fills what lasts on the disk: compiled kernels, and the weights in the page cache. It cannot warm the process of `measure`,
-which warms up again before it counts.
+It also fills caches that outlive the process: compiled kernels on the disk, and the weights in the page cache. It cannot warm the process
+of `measure`, which warms up again before it counts.
 """
 
 from speedgrid import meters, stage

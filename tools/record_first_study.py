@@ -2,9 +2,10 @@
 
     .venv-test/bin/python tools/record_first_study.py CHECKPOINT [--only folder,hub,shape] [--keep FOLDER]
 
-CHECKPOINT is the folder that is recorded as a local one and as a repository of the hub, which a server on loopback is for: the model that
-studies/trained.yaml trains (models/stdlib-llama/checkpoint). Everything runs in a new clone with a home of its own, whose places stand
-nowhere in what is shown; environments of jobs are those that are there. Record on a quiet machine, with all of it committed.
+CHECKPOINT is the model that studies/trained.yaml trains (models/stdlib-llama/checkpoint). It is recorded twice: as a local folder, and as
+a repository of a hub, for which a server on loopback stands. Everything runs in a new clone with a home folder of its own, and no path of
+this machine may be in what is shown; the environments of jobs are those that exist already. Record on a quiet machine, with everything
+committed.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from speedgrid import hardware, this_machine  # noqa: E402
 
 PAGE = ROOT / "docs" / "first-study.md"
 MODEL, REPOSITORY = "my-llama", "someone/my-llama"
-# Of a terminal: colours, places of the cursor, a line that takes another's place.
+# What controls a terminal: colours, moves of the cursor, and lines that a later one overwrites.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|.*\r(?!\n)")
 
 
@@ -95,7 +96,7 @@ def recorded(told: Recording, checkpoint: Path, folder: Path) -> str:
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XDG_CACHE_HOME")}
     environ |= {"HOME": str(home), "UV_CACHE_DIR": str(cache / "uv"), "PIP_CACHE_DIR": str(cache / "pip")}
     environ.setdefault("SNAKEMAKE_CONDA_PREFIX", str(cache / "speedgrid/envs"))
-    # Made before, as the environments of jobs are.
+    # Makes the launcher's environment beforehand; those of jobs exist already.
     subprocess.run([clone / "speedgrid", "list"], env=environ, check=True, capture_output=True)
     lines = []
     with hub.serving({REPOSITORY: checkpoint}) if any(REPOSITORY in one for one in told.commands) else contextlib.nullcontext() as address:

@@ -1,7 +1,7 @@
-"""What MkDocs does for the documentation besides Markdown: the README as its first page, and the pages that the code itself tells.
+"""Hooks of MkDocs for the documentation: the README as its first page, and the pages that are written from the code.
 
-The command line and the keys of a study are written when the site is built, so that nobody can forget to; docs/columns.md and
-docs/techniques.md lie in the repository, too. Links of docs/ that lead out of it become plain text: the site does not have the target.
+The command line and the keys of a study are written whenever the site is built, so that they are never out of date. Links of docs/ that
+lead out of it become plain text: the site does not have their targets.
 """
 
 import re

@@ -55,7 +55,7 @@ def _rows(above: str, part: Mapping, schema: Mapping) -> Iterator[str]:
         default = "required" if key in part.get("required", []) else _default(told)
         yield f"| `{above}{key}` | {_cell(_takes(value, schema))} | {_cell(default)} | {_cell(told.get('description', ''))} |"
         inner = value.get("items", value) if value.get("type") == "array" else value
-        yield from _rows(f"{above}{key}.", inner, schema)  # what is said in another place has a section of its own
+        yield from _rows(f"{above}{key}.", inner, schema)  # what a `$ref` names has a section of its own
 
 
 def _takes(value: Mapping, schema: Mapping) -> str:

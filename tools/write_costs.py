@@ -2,10 +2,10 @@
 
     .venv-test/bin/python tools/write_costs.py two-cores-135m:30=results h200-1b:16=docs/results/h200/decode-1b
 
-Each run has a name for machine and model, the layers of the model, and the folder of its tables. A row is a technique of that run: bytes
-and seconds of a decoding step, the bandwidth that the run's own ceiling was taken from, seconds until its model was loaded, of the first
-reply, and of a later process beside its replies, where runs.parquet is there too. Rows of a name that is there already are replaced. Only
-a run on a quiet machine says anything: one with disturbed replies is refused, unless `--disturbed` is given.
+An argument is NAME:LAYERS=FOLDER: a name for machine and model, the layers of the model, and the folder of the run's tables. A row is a
+technique of that run: bytes and seconds of a decoding step, the bandwidth of the run's own ceiling, seconds until the model was loaded,
+seconds of the first reply, and, where runs.parquet is there, the seconds of a later process besides its replies. Rows of the same name are
+replaced. A run with disturbed replies is refused, unless `--disturbed` is given: only a quiet machine says what a technique costs.
 """
 
 import csv
@@ -51,7 +51,7 @@ def rows_of(name: str, layers: int, folder: Path) -> list[dict]:
 
 
 def again_of(folder: Path):
-    """What a job that measures takes beside its replies, by a row of the summary; a function that gives None where that is not known."""
+    """A function from a row of the summary to the seconds of its measuring job besides the replies; None where they are not known."""
     if not (folder / "runs.parquet").is_file():
         return lambda row: None
     runs = pd.read_parquet(folder / "runs.parquet")

@@ -2,7 +2,7 @@
 
     PYTHON tools/write_families.py [--check]
 
-PYTHON is that of an environment of envs/transformers.yaml. `--check` writes nothing, and exits with 1 where the file is another.
+PYTHON is that of an environment of envs/transformers.yaml. `--check` writes nothing, and exits with 1 where the file is out of date.
 """
 
 import json
@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from speedgrid import families, models
 
 TARGET = Path(families.__file__).with_name("families.json")
-# The mappings of transformers' automatic classes by the kind of model that they are of, the first that has a type: whisper is among the
-# causal language models too, and BERT.
+# The mappings of transformers' auto classes for each kind of model. A type is of the first kind that has it: Whisper and BERT are among the
+# causal language models, too.
 KINDS = {
     "speech": [
         "SPEECH_SEQ_2_SEQ",
@@ -72,7 +72,7 @@ def rendered() -> str:
 
 
 def named(mapping: str) -> Iterable[str]:
-    """The types that one of transformers' automatic classes takes."""
+    """The types that one of transformers' auto classes takes."""
     from transformers.models.auto import modeling_auto
 
     return getattr(modeling_auto, f"MODEL_FOR_{mapping}_MAPPING_NAMES")
@@ -84,7 +84,7 @@ def configurations(kind: str) -> Iterator:
 
     try:
         waiting = [AutoConfig.for_model(kind)]
-    except Exception as error:  # whatever a family wants to be told
+    except Exception as error:  # some types have settings without a default
         print(f"{kind}: {type(error).__name__}: {error}", file=sys.stderr)
         return
     while waiting:

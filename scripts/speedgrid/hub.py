@@ -16,23 +16,23 @@ TIMEOUT_S = 20
 
 
 def endpoint(environ: Mapping = os.environ) -> str:
-    """The hub's address, as it is called."""
+    """The hub's address, with the password that it may hold."""
     return (environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def home(environ: Mapping = os.environ) -> Path:
-    """The folder of the hub's own library."""
+    """The folder of huggingface_hub, the hub's own library."""
     return Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
 
 
 def cache_folder(environ: Mapping = os.environ) -> Path:
-    """Where the hub's own library keeps what it downloads."""
+    """Where huggingface_hub keeps its downloads."""
     return Path(environ.get("HF_HUB_CACHE") or home(environ) / "hub").expanduser()
 
 
 def token(environ: Mapping = os.environ) -> str:
-    """What opens private and gated repositories, from where the hub's own library takes it: HF_TOKEN, or what `hf auth login` has left;
-    empty where there is none."""
+    """The token for private and gated repositories, found as huggingface_hub finds it: HF_TOKEN, or what `hf auth login` saved; empty where
+    there is none."""
     told = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or ""
     if not told:
         with suppress(OSError, UnicodeDecodeError):
@@ -41,7 +41,7 @@ def token(environ: Mapping = os.environ) -> str:
 
 
 def refused(environ: Mapping = os.environ) -> str:
-    """What to say of a repository that the hub does not show to whoever asks."""
+    """What to say of a repository that the hub does not show with the token that there is."""
     if token(environ):
         return "it does not exist, or your token (HF_TOKEN, `hf auth login`) does not open it; a gated one wants its licence accepted there"
     return "it does not exist, or is private or gated: set HF_TOKEN, or log in by `hf auth login`"
@@ -69,7 +69,7 @@ def request(address: str, method: str = "GET") -> urllib.request.Request:
     login, _, host = parts.netloc.rpartition("@")
     made = urllib.request.Request(parts._replace(netloc=host).geturl(), method=method)
     if login:
-        # Not for where the server may send us on.
+        # Not for the server that a redirect leads to.
         made.add_unredirected_header("Authorization", "Basic " + base64.b64encode(unquote(login).encode()).decode())
     return made
 
@@ -87,12 +87,12 @@ def ask(address: str):
 
 @contextmanager
 def opened(address: str) -> Iterator[http.client.HTTPResponse]:
-    """What the hub sends to whoever has the token, which is read no further than somebody asks. Raises OSError, HTTPError among them, and
-    ValueError."""
+    """The hub's response to a request with the token; its body is read only as far as the caller reads it. Raises OSError, HTTPError among
+    them, and ValueError."""
     asked = request(address)
-    # A user and password in the address go first, as with the hub's own library.
+    # A user and password in the address take precedence, as in huggingface_hub.
     if (secret := token()) and not asked.has_header("Authorization"):
-        # Not for where the hub may send us on.
+        # Not for the server that a redirect leads to.
         asked.add_unredirected_header("Authorization", f"Bearer {secret}")
     try:
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:

@@ -1,9 +1,9 @@
 """The page while a run goes on: made anew after a cell, between jobs, and only while nothing is measured.
 
-Making it takes some seconds, which the run then waits for. So that this is SHARE of the run at most, the first comes FIRST_S / SHARE after
-the start, and each other took / SHARE after the one before, which took `took`. And it takes a processor, which would be in the figures of a
-job beside it. So it is made before the next jobs begin and while no other job of the run is under way; on a machine whose GPUs are busy one
-beside the other there may be no such moment, and `./speedgrid report` makes the page when somebody asks.
+Making it takes some seconds, for which the run waits. To keep these below SHARE of the run, the first page is made FIRST_S / SHARE seconds
+after the start, and each further one `took` / SHARE seconds after the last, which took `took`. It also takes processor time, which would
+show in the figures of a job beside it, so it is made only while no job of the run is under way. On a machine whose GPUs are never idle
+together there may be no such moment; `./speedgrid report` makes the page at any time.
 """
 
 import sys
@@ -15,7 +15,7 @@ from speedgrid import planning, records
 from speedgrid.snakemake_seam import Run
 from speedgrid.study import StudyError
 
-# The most of a run that may go into pages; and what the first one is taken to take, in seconds.
+# The largest share of a run that may go into pages, and the seconds that the first one is assumed to take.
 SHARE, FIRST_S = 0.05, 6.0
 
 
@@ -40,7 +40,7 @@ class Page:
         try:
             self.make()
         except StudyError as error:
-            # One that failed at once says nothing of how long a page takes; `took` stays, so that the error is not told after every cell.
+            # A page that failed early says nothing of how long one takes. `took` stays, so that the error is not printed after every cell.
             print(f"speedgrid: {error}", file=sys.stderr)
             self.last = self.clock()
         else:
@@ -53,7 +53,7 @@ class Page:
         return max(times, default=0.0) > self.last
 
     def is_over(self) -> None:
-        """After the last job, which made tables and page itself: those made in between are no reason for the next run to make them anew."""
+        """After the last job: the run has made tables and page itself, so those made in between are no reason to make them anew."""
         if not self.is_by_hand:
             return
         by_hand = Path(planning.BY_HAND)

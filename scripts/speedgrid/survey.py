@@ -66,7 +66,7 @@ def find_facts() -> Facts:
 
 
 def find_python(environ: Mapping) -> tuple[str, str, bool]:
-    """Who makes the environments, and the Python that jobs get: what it is, and whether C code can be built against it."""
+    """What makes the environments (conda or uv), the Python that jobs get, and whether C code can be built against that."""
     conda = shutil.which("conda")
     if conda and not environments.is_frontend(conda):
         return f"{output([conda, '--version'])} ({conda})", "Python 3.11 from conda, with its C headers", True
@@ -114,11 +114,11 @@ def index_address(environ: Mapping) -> str:
 
 
 def default_packages() -> set[str]:
-    """The packages that models of the default study are files of."""
+    """The packages of the index from which the default study takes models."""
     try:
         study, _, _ = planning.read_study(planning.DEFAULT_STUDY, locked=False)
     except StudyError:
-        return set()  # said elsewhere
+        return set()  # reported where the study itself is checked
     return {package for model in study["models"].values() if (package := package_of(model))}
 
 

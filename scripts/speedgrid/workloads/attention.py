@@ -32,7 +32,7 @@ class Work(base.Work[Any]):
     def prepare(self, point: int | None) -> None:
         assert point is not None
         self.length = point
-        # What the size before took is let go first.
+        # Frees the tensors of the size before.
         self.inputs: list = []
         self.upstream = None
         self.inputs = self._random(point, self.settings["batch_size"], 3)

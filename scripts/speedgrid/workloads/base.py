@@ -24,7 +24,7 @@ class Work(ABC, Generic[Result]):
     counts, noun = "items", "pass"
     # Whether a series that was disturbed may be counted again. Not where each run changes the model: the losses would be of later steps.
     repeatable = True
-    # What `look` finds out, as a phase of the job; empty where there is nothing to look at.
+    # The name of the job's phase in which `look` is called; empty where there is nothing to look at.
     looks_at = ""
 
     def __init__(self, engine: Runtime, settings: Settings, seed: int):
@@ -74,8 +74,8 @@ class Work(ABC, Generic[Result]):
         return {"point_memory": held, "flop": self.flop()}
 
     def check_numbers(self, rows: Sequence[Mapping]) -> None:
-        """Raise outcomes.NotFinite where a result of the counted runs, such as a loss, is no finite number: what overflows or diverges is
-        no faster or slower, it is of no use. Called after the counted runs; `rows` are theirs, in their order."""
+        """Raise outcomes.NotFinite where a result of the counted runs, such as a loss, is no finite number: the speed of what overflowed or
+        diverged means nothing. Called after the counted runs; `rows` are theirs, in their order."""
         losses = [row["loss"] for row in rows if row.get("loss") is not None]
         first = next((number for number, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
         if first is not None:
@@ -86,7 +86,7 @@ class Work(ABC, Generic[Result]):
         return ""
 
     def look(self) -> None:
-        """Raise outcomes.Unsupported where the model is none that the workload measures; called in a cold start, after the first runs."""
+        """Raise outcomes.Unsupported for a model that the workload does not measure; called in a cold start, after the first runs."""
 
     @abstractmethod
     def prove(self) -> Proof:
@@ -100,7 +100,7 @@ class Work(ABC, Generic[Result]):
         return None
 
     def flop(self) -> float | None:
-        """Operations that a run at the current size needs, whatever the technique computes twice; None where not known."""
+        """Operations that a run at the current size needs, recomputation left out; None where not known."""
         return None
 
 

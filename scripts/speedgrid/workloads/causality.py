@@ -1,7 +1,6 @@
-"""Does a model see later tokens? One that does is measured and scored as what it is not. NumPy alone.
+"""Whether a model is causal: one that sees later tokens would be measured and scored as what it is not. Needs NumPy alone.
 
-Two sequences begin alike and go on differently. What a causal model expects next is the same in both as long as they are alike, but for
-rounding.
+Two sequences share a prefix and then differ. Over the prefix a causal model predicts the same next tokens for both, up to rounding.
 """
 
 import random
@@ -12,12 +11,12 @@ import numpy as np
 from speedgrid.engines.base import Engine, Likeliest
 from speedgrid.outcomes import Unsupported
 
-# Tokens of the two sequences, of which a quarter is the same; next tokens that are looked at.
+# Tokens of each sequence, of which a quarter is the shared prefix; likeliest next tokens that are compared.
 LENGTH, COUNT = 32, 64
-# How far the later tokens may move what is expected after the earlier ones, as a share of how far they move what is expected after
-# themselves: several units of rounding in the format. (An untrained BERT of two layers is moved by 0.005, a causal model in PyTorch by
-# nothing at all.) Where a product takes its scale or its outliers from all tokens together, as quantized ones do, they move any model:
-# SmolLM2-135M in bitsandbytes' INT8 by 0.08 to 0.19 on seven pairs of sequences, and without its causal mask by 0.44 to 0.97.
+# How much the later tokens may change the predictions over the prefix, as a share of how much they change those after it: several units of
+# rounding in the format. (In an untrained BERT of two layers it is 0.005, in a causal model of PyTorch 0.) Quantized products, which take
+# their scale or outliers from all tokens together, change the predictions of any model: those of SmolLM2-135M in bitsandbytes' INT8 by 0.08
+# to 0.19 on seven pairs of sequences, and without its causal mask by 0.44 to 0.97.
 MOVED = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}
 MOVED_QUANTIZED = 0.3
 LEAST = MOVED["float32"]
@@ -26,7 +25,7 @@ LEAST = MOVED["float32"]
 def check(engine: Engine, room: int) -> None:
     """Raise outcomes.Unsupported where a loaded model is not causal; `room`: tokens of the longest sequence that it was loaded for.
 
-    Nothing is said of an engine that does not give the probabilities of next tokens, or has no room for two.
+    An engine that does not give the probabilities of next tokens, or has no room for two of them, passes.
     """
     language = engine.language
     longest = min(LENGTH, room - 1, language.context())
@@ -42,7 +41,7 @@ def check(engine: Engine, room: int) -> None:
         return
     allowed = MOVED_QUANTIZED if _is_quantized(engine) else MOVED[engine.options["dtype"]]
     if engine.attends_both_ways(one):
-        # Untrained weights move by little what they see, by less than the rounding of a format.
+        # With untrained weights, the tokens that a model sees may change its predictions by less than the rounding of the format.
         allowed = LEAST
     if share > allowed:
         raise Unsupported(
@@ -57,7 +56,7 @@ def _is_quantized(engine: Engine) -> bool:
 
 
 def sequences(vocabulary: int, special: set[int], length: int) -> tuple[int, tuple[list[int], list[int]]]:
-    """The number of tokens at which two sequences are alike, and these; 0 where there is no room for one of each kind."""
+    """The length of the shared prefix, and the two sequences; 0 where there is no room for a shared token and a different one."""
     draw = random.Random(20240331)
     tokens = [token for token in range(min(vocabulary, 10_000)) if token not in special]
     alike = max(1, length // 4) if length > 1 and len(tokens) > 1 else 0
@@ -67,8 +66,8 @@ def sequences(vocabulary: int, special: set[int], length: int) -> tuple[int, tup
 
 
 def moved(one: Likeliest, other: Likeliest, alike: int) -> float:
-    """How far two sequences that are `alike` at first move what is expected there, over how far they move it after that; 0 where nothing
-    moves."""
+    """How much the predictions for two sequences differ over their shared prefix of `alike` tokens, as a share of how much they differ
+    after it; 0 where they are the same over the prefix."""
     apart = [_apart(*position) for position in zip(one.tokens, one.logarithms, other.tokens, other.logarithms, strict=True)]
     earlier, later = (float(np.sqrt(np.mean(np.square(part)))) for part in (apart[:alike], apart[alike:]))
     if not earlier:

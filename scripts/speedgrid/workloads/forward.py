@@ -44,7 +44,7 @@ class Work(base.Work[Any]):
         return train.needed_flop(self.engine, self.settings, training=False)
 
     def check_numbers(self, rows: Sequence[Mapping]) -> None:
-        """Of one more pass, whose logits are read whole; those of the counted ones were let go."""
+        """Check the logits of one more pass, read whole; those of the counted passes were not kept."""
         if not self.run().amax(dim=-1).isfinite().all():
             raise NotFinite(f"the model's outputs are not finite numbers in {self.engine.multiplies_in()}")
 

@@ -8,7 +8,7 @@ from speedgrid.engines.base import Engine, Proof, Reply
 from speedgrid.specification import Settings
 from speedgrid.workloads import base, causality
 
-# Decoding steps of a reply, on average, from which its speed is ranked where replies ended early.
+# Where replies ended early, a speed is ranked from this many decoding steps a reply on, on average.
 FEWEST_STEPS = 4
 
 
@@ -79,8 +79,8 @@ def prompt_of(engine: Engine, settings: Settings, seed: int) -> list[int]:
 
 
 def ended_early(replies: Sequence[Mapping], settings: Settings) -> str:
-    """Why replies, rows of schema.MEASURE, are too short to give a speed; empty where they are not. They may end before all that they were
-    asked for, but a rate from a handful of decoding steps is that of prefill and of what happens once a reply."""
+    """Why replies, rows of schema.MEASURE, are too short to give a speed; empty where they are not. Replies may end early, but a speed from
+    a handful of decoding steps is mostly that of prefill and of what a reply costs once."""
     steps = sum(reply["steps"] for reply in replies) / len(replies)
     if steps == settings["max_new_tokens"] or steps - 1 >= FEWEST_STEPS:
         return ""

@@ -37,7 +37,7 @@ class Work(train.Work):
     def prepare(self, point: int | None) -> None:
         import torch
 
-        # After an error for want of memory nothing of the step that failed may be left.
+        # After an out-of-memory error nothing of the failed step may be left.
         self.batch, self.batches = (), []
         assert point is not None
         if self.asked["grows"] == "layers":
@@ -52,7 +52,7 @@ class Work(train.Work):
         super().prepare(point)
 
     def _take_layers(self, layers: int) -> None:
-        # It holds the weights of the model before.
+        # The optimizer holds the weights of the model before.
         self.optimizer = None
         self.engine.take_layers(layers)
         self.make_optimizer()
@@ -61,6 +61,6 @@ class Work(train.Work):
         return super().columns(loss) | {"batch_size": self.settings["batch_size"]}
 
     def prove(self) -> Proof:
-        # At the smallest size, which has room for what the proof holds beside.
+        # At the smallest size, which leaves room for what the proof needs besides.
         self.prepare(self.step)
         return super().prove()

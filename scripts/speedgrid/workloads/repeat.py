@@ -18,7 +18,7 @@ from speedgrid.stage import Job
 from speedgrid.stats import Precision, stop
 from speedgrid.workloads.base import Work, work_class
 
-# Not those of workload.py, on which what was measured would then depend.
+# Not workload.PLURALS: an edit of workload.py would then have every cell measured again.
 PLURALS = {"pass": "passes", "step": "steps", "reply": "replies"}
 _BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -77,7 +77,7 @@ def _measured(job: Job[Measure], engine: Runtime, work: Work) -> str:
 
     watched = settings if work.repeatable else {**settings, "repeat_disturbed": 0}
     job.facts |= monitor.watched(job.name, job.device, idle.facts, watched, count, job.enter)
-    # Where it is the model that grows, of the largest one that was finished.
+    # Once more: where it is the model that grows, these are of the largest one that was finished.
     job.facts |= engine.sizes()
     job.facts |= {"device_memory_used": memory.device_used(), "memory_reserved": memory.reserved_peak()}
     if engine.fills_memory:
@@ -101,14 +101,14 @@ def _measured(job: Job[Measure], engine: Runtime, work: Work) -> str:
 
 
 def _series(job: Job[Measure], work: Work, memory: meters.MemoryMeter) -> None:
-    """Every size, until the workload has no other. One that does not fit is a row with what was asked for, unless nothing fitted before."""
+    """Every size that the workload gives. One that does not fit is a row with the bytes asked for, or an error where nothing fitted yet."""
     done: list[tuple[int | None, bool]] = []
     while True:
         point = work.next_point(done)
         if done and point is None:
             fitted = [size for size, fits in done if fits][-1]
             if fitted != done[-1][0]:
-                # What proves that the technique was active runs the workload once more, and the last size had no room.
+                # `prove` runs the workload once more, which has no room at the last size.
                 work.prepare(fitted)
             return
         try:
@@ -155,7 +155,7 @@ def _at(job: Job[Measure], work: Work, point: int | None, memory: meters.MemoryM
 def counted(work: Work, device: Device, keep: Callable[[dict], None]) -> str:
     """Give `keep` one row of schema.MEASURE for every counted run, as soon as it is there; return why they ended (stats.stop).
 
-    Runs to a number are that many: `exact`.
+    With a fixed number of replies that is `exact`.
     """
     settings, began = work.settings, time.perf_counter()
     rates: list[float] = []
@@ -207,7 +207,7 @@ def most_replies(settings: Settings) -> int:
 def typical_speed(rows: Sequence[Mapping], counts: str) -> float:
     """The speed of a run, a second, from the column that its replies are counted in: their median, as the page has it (stats.Run).
 
-    Not by stats.run, on which what was measured would then depend: an edit of it would have everything measured again.
+    Not by stats.run: an edit of that would then have every cell measured again.
     """
     return median(row[counts] / row["reply_s"] for row in rows)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-# Tokens of a stretch of text whose surprise stands for itself. How much a technique moves one token says little of the next dozen.
+# Tokens of a stretch of text. Stretches are nearly independent: how a technique changes the score of one token says little of those a dozen
+# tokens later.
 STRETCH = 64
 
 

@@ -74,8 +74,8 @@ class Work(base.Work[Any]):
         return loss
 
     def check_numbers(self, rows: Sequence[Mapping]) -> None:
-        """Raise NotFinite where a loss is no number, or where the gradients overflow however small the loss is scaled: such steps are left
-        out, and their loss, which never changes, looks as if all were well. The scale halves with each."""
+        """Raise NotFinite where a loss is no number, or where the gradients overflow however small the loss is scaled: GradScaler skips
+        such steps and halves the scale with each, and the loss, which then never changes, looks sound."""
         super().check_numbers(rows)
         if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
             raise NotFinite("the gradients overflow in float16 even where the loss is scaled down, so that no step counts: use bfloat16")
@@ -276,7 +276,7 @@ def image_flop(engine: TorchRuntime, side: int) -> tuple[float, float]:
 
 
 def flop_evidence(engine: TorchRuntime, settings: Settings, training: bool, run: Callable[[], object]) -> dict:
-    """Operations that PyTorch itself counts in a run of the uncompiled model, and how many times those that are needed: 1 where nothing is
+    """Operations that PyTorch itself counts in a run of the uncompiled model, and their ratio to those that are needed: 1 where nothing is
     computed twice."""
     from torch.utils.flop_counter import FlopCounterMode
 
