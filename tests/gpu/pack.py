@@ -3,8 +3,8 @@
     python tests/gpu/pack.py STUDY.yaml ... --to FOLDER                                  the project's own environments, for a GPU
     python tests/gpu/pack.py STUDY.yaml ... --to FOLDER --pins PINS ... --python 3.12    one stack, beside what that machine has
 
-Bring FOLDER there (`--part-mb 50` splits what is in it, for ways that are narrow), and run `bash start.sh` in it; what is left after a
-break goes on with the same command. `bash collect.sh` packs the results.
+Copy FOLDER to that machine (`--part-mb 50` splits the bundle, where large files cannot be copied), and run `bash start.sh` in it; the same
+command goes on after a break. `bash collect.sh` packs the results.
 
 With --pins all jobs share one environment on top of the machine's own packages, such as those of a GPU image. PINS are files that name
 packages as name==version, one a line, such as those of envs/ and locks/; of a package in several the first counts. What --have names (a
@@ -144,7 +144,7 @@ def normal(pin: str) -> str:
 def download_environments(names: Sequence[str], folder: Path) -> None:
     """The wheels of Snakemake and of environments, which may differ in their versions of a package: a folder holds them all."""
     download(pins_of(ROOT / "locks" / "run.txt"), PYTHON_OF_JOBS, folder, whole=True)
-    # Each environment has pip; and what builds the packages of which there is only the source, for which pip makes one of its own.
+    # pip is in each environment; setuptools and wheel build packages that have no wheel, in an environment that pip makes for that.
     download(["pip", "setuptools", "wheel"], PYTHON_OF_JOBS, folder, whole=False)
     for name in names:
         if (ROOT / "envs" / f"{name}.post-deploy.sh").is_file():
@@ -171,7 +171,7 @@ def download_sources(names: Sequence[str], folder: Path) -> None:
 
 
 def download(pins: Sequence[str], python: str, folder: Path, whole: bool, built: bool = False) -> None:
-    """Download wheels for that Python on Linux. `whole`: the pins are all that there is to it. `built`: what has no wheel is built here."""
+    """Download wheels for that Python on Linux. `whole`: the pins alone, no dependencies. `built`: what has no wheel is built here."""
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
     base = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:"]
     base += ["--implementation", "cp", "--python-version", python, *platforms, *(["--no-deps"] if whole else [])]

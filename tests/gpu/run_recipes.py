@@ -4,8 +4,8 @@
 
 MODEL_FOLDER is a model with its tokenizer in transformers' format. Without names, all techniques of techniques.yaml whose code is Python
 and needs nothing but a model: those of checkpoints that speedgrid makes, and of attention alone, are left out. Run it with a Python that
-has the packages. With --images the model takes images, and the techniques of training are run on it, as with --passes those of forward
-passes. Exit status 1 where some code fails.
+has the packages. With --images the model takes images and the techniques of training steps are run on it; --passes runs forward passes in
+their place. Exit status 1 where some code fails.
 """
 
 import argparse
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from speedgrid import planning  # noqa: E402
 from speedgrid.report import recipes  # noqa: E402
 
-# What is the reader's in the code of training steps and passes, and of what is calibrated.
+# Variables that the printed code leaves to its reader: batches of training steps and passes, and texts to calibrate with.
 BATCHES = """
 import torch
 device, images = {device!r}, {images}

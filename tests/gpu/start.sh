@@ -63,12 +63,12 @@ fi
 
 run_study() {  # NAME
   local targets=()
-  # Where its outcome is asked for, bash goes on after an error: a full disk would end in a run of half a project.
+  # Called in a condition, where `set -e` does not hold: after an error, such as a full disk, half a project would be run.
   mkdir -p "$here/runs/$1" && cd "$here/runs/$1" && tar xf "$here/project.tar" && cp "$here/studies/$1.yaml" "$1.study.yaml" || return 1
   describe > environment.txt || return 1
   read -ra targets <<< "${TARGETS:-}"
   if [ -e "$here/flat" ]; then
-    # Nobody else runs here (.running), so that a lock which Snakemake left is that of a run which was ended by force.
+    # --nolock: nobody else runs here (.running), so a lock of Snakemake is left by a run that was killed.
     python -m snakemake --cores "$cores" --resources "gpu=${GPUS:-1}" --keep-going --rerun-incomplete --nolock --configfile "$1.study.yaml" \
       -- "${targets[@]:-all}"
   else

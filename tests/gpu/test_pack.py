@@ -103,7 +103,7 @@ def test_of_a_package_in_several_files_the_first_pin_counts():
 
 
 def test_what_is_packed_knows_its_commit(root, tmp_path):
-    """There it lies in no checkout, and records would not say what made them."""
+    """On the GPU machine it is no checkout, so without that records would not say what made them."""
     if not (root / ".git").exists():
         pytest.skip("not a checkout")
     git = ["git", "-C", str(root)]
@@ -231,7 +231,7 @@ def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, t
     done = start("page")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (box / "runs/offline/results/report.html").is_file()
-    # As after the end of the power: Snakemake's own lock is left.
+    # As after a power failure: Snakemake's own lock is left.
     (box / "runs/offline/.snakemake/locks").mkdir(exist_ok=True)
     (box / "runs/offline/.snakemake/locks/0.output.lock").write_text("results/report.html\n")
 
