@@ -66,7 +66,7 @@ KEYS = (
 )
 # What names a cell, in the order of its folders.
 AXES = tuple(column.name for column in KEYS)
-# What names a group: the cells that are held against one another, a baseline among them.
+# What names a group: the cells that are compared with one another, a baseline among them.
 GROUP = AXES[:3]
 Row = TypeVar("Row", bound=Mapping)
 
@@ -389,7 +389,7 @@ WORK = (
         "double",
         "",
         "Grows at last as",
-        "The same between the two largest sizes that were finished, where fixed costs weigh least",
+        "`growth` between the two largest sizes that were finished, where fixed costs weigh least",
         "lower",
     ),
     Column("largest", "int64", "", "Largest that fits", "Largest size that was finished", "higher"),
@@ -529,7 +529,7 @@ QUALITY = (
         "The most of it that rounding explains: the limit for techniques that keep the model's arithmetic; empty for others",
     ),
     Column("top1_agreement", "double", "", "Top-1 agreement", "Share of positions with the same likeliest next token", "higher"),
-    Column("accuracy", "double", "", "Accuracy", "Of the first task with choices", "higher"),
+    Column("accuracy", "double", "", "Accuracy", "Accuracy of the first multiple-choice task", "higher"),
     Column("accuracy_task", "string", "", "Accuracy in", "The name of that task"),
 )
 
@@ -546,7 +546,7 @@ DEQUANTIZED = Column(
     "string",
     "",
     "Dequantized from",
-    "Formats of the quantized GGUF file that the unmodified model was dequantized from; empty where there is none",
+    "Formats of the GGUF file that the unmodified model was dequantized from; empty where it was never quantized",
     newer=True,
 )
 
