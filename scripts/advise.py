@@ -24,6 +24,7 @@ from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
 from speedgrid.report.together import Told, labels, together, without_plan
 from speedgrid.schema import SUMMARY, by_group
+from speedgrid.workload import PLURALS
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
 AXES = {"gpu": "gpu", "task": "experiment", "model": "model"}
@@ -262,7 +263,7 @@ def asked(ask: Ask, guide: Guide) -> str:
     else:
         limits.append(tr("whatever the quality") if ask.loss is None else tr("no measurable loss of quality"))
     if ask.starts:
-        limits.append(tr("{} starts in {} replies").format(f"{ask.starts:g}", f"{STARTS_PER:,}"))
+        limits.append(tr("{} starts in {} {}").format(f"{ask.starts:g}", f"{STARTS_PER:,}", tr(PLURALS[guide.noun])))
     return tr(", ").join(limits)
 
 

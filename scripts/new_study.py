@@ -146,7 +146,7 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
     if wish.minutes and made.seconds > 60 * wish.minutes:
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     if not wish.minutes and made.seconds > 60 * LONG:
-        lines.append("  shorter   with --minutes 20, and --force to write it anew: the techniques that tell most in that time")
+        lines.append("  shorter   --minutes 20 --force writes it anew, with the techniques that tell most in that time")
     if wish.gpu:
         where = " and the model in the same place" if any({"local", "gguf"} & set(one.entry) for one in source.models) else ""
         return [*lines, f"On the machine with the {wish.gpu}, with this file{where}: {commands.program()} run --study {path}"]

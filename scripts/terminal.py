@@ -24,7 +24,8 @@ HAS_OUR_LOGGER = sys.argv[1:3] == ["--logger", "speedgrid"]
 def relay(pipe):
     for line in pipe:
         if not live.stop.is_asked:
-            print(line.rstrip("\n"), file=sys.stderr)  # looked up anew each time: rich replaces it
+            with contextlib.suppress(OSError):  # nobody reads any more; jobs must not wait for room in the pipe
+                print(line.rstrip("\n"), file=sys.stderr)  # looked up anew each time: rich replaces it
 
 
 def relayed():

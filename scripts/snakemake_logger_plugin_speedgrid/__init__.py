@@ -83,7 +83,7 @@ class LogHandler(LogHandlerBase):
             return self._dry_run() if last[0] == "This was a dry-run" else []
         if named := NO_RULE.match(str(record.msg)):
             live.mistakes.append(named[1])
-            return [f"speedgrid: {named[1]} is nothing that a run makes; a study is named by --study, and `run --list` says what is"]
+            return [f"speedgrid: {named[1]} is nothing that a run makes: `run --list` lists what it makes, and a study is named by --study"]
         if event is None and OF_THE_PAGE.match(str(record.msg)):
             return []
         if event in OTHERWISE or (event is None and record.levelno == logging.INFO and CHATTER.match(str(record.msg))):

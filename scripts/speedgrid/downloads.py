@@ -37,7 +37,10 @@ def from_the_hub(repository: str, revision: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (GatedRepoError, RepositoryNotFoundError):
+    except GatedRepoError:
+        how = "accept its licence on the hub, and set HF_TOKEN or log in by `hf auth login`"
+        raise ModelError(f"hub: {repository} is gated: {how}") from None
+    except RepositoryNotFoundError:
         raise ModelError(f"hub: {repository}: {hub.refused()}") from None
     except Exception as error:
         is_the_hubs = isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | HfHubHTTPError | OSError)

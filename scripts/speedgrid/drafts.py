@@ -211,7 +211,7 @@ def as_they_are(source: Source, registry: Mapping, machine: Machine, wish: Wish,
         for one in source.files:
             if too_much := misfit(one, registry, AS_IT_IS, machine, wish):
                 raise ValueError(f"{one.name} {too_much}; take it out of the folder")
-        found = Draft([AS_IT_IS], batch=wish.batch, instead="each file is measured as it is, being of another model", is_near=False)
+        found = Draft([AS_IT_IS], batch=wish.batch, instead="each file is of another model, and is measured as it is", is_near=False)
         return shortened(found, source, registry, machine, wish)
     known = {**registry, **source.forms}
     misfits = {name: misfit(source, known, name, machine, wish) for name in source.forms}

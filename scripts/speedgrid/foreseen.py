@@ -29,10 +29,17 @@ def said(grid) -> list[str]:
         return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
     what = "what is left" if found.cells < len(grid.cells) and not unknown else "what it will take"
-    lines = estimates.lines(found, machine, shutil.disk_usage(Path.cwd()).free)
+    lines = estimates.lines(found, machine, _free())
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
     return [f"speedgrid: {what}, by estimate: {cells} ({estimates.sure(found, machine)})", *(f"  {line}" for line in lines)]
+
+
+def _free() -> int:
+    """Bytes that are free where a study puts files: in the working folder, the environments and the hub's cache; a disk of several once."""
+    places = (Path.cwd(), snakemake_seam.environments_folder(Path.cwd()), hub.cache_folder())
+    there = [next(path for path in (place, *place.parents) if path.exists()) for place in (one.absolute() for one in places)]
+    return sum({path.stat().st_dev: shutil.disk_usage(path).free for path in there}.values())
 
 
 def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:

@@ -43,7 +43,9 @@ def token(environ: Mapping = os.environ) -> str:
 def refused(environ: Mapping = os.environ) -> str:
     """What to say of a repository that the hub does not show with the token that there is."""
     if token(environ):
-        return "it does not exist, or your token (HF_TOKEN, `hf auth login`) does not open it; a gated one wants its licence accepted there"
+        return (
+            "it does not exist, or your token (HF_TOKEN, `hf auth login`) does not open it; if it is gated, accept its licence on the hub"
+        )
     return "it does not exist, or is private or gated: set HF_TOKEN, or log in by `hf auth login`"
 
 

@@ -179,7 +179,7 @@ def refuse_unknown(kind: str, settings: Mapping) -> None:
         near = get_close_matches(name, known, 1, cutoff=0.45)
         raise ModelError(
             f"architecture.{name}: {type(config).__name__} of transformers has no such setting"
-            + (f"; the nearest is {near[0]}" if near else "")
+            + (f"; did you mean {near[0]}?" if near else "")
         )
 
 

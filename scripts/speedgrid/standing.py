@@ -105,8 +105,10 @@ def is_of_another(facts: Mapping, source: str, identity: str, then: str | None =
     """Whether a record was not made from the record `source`, or from another one of that name: `identity` is what that is today, empty
     where that is not known, and `then` what it was, where the record does not say it itself."""
     known = made_from(facts)
-    then = known.get(source) or then
-    return (bool(known) and source not in known) or bool(identity and then and identity != then)
+    if source in known:
+        # What had none then, as a checkpoint that could not be made, is another one now.
+        return bool(identity) and identity != known[source]
+    return bool(known) or bool(identity and then and identity != then)
 
 
 def is_out_of_order(facts: Mapping, before: Mapping) -> bool:

@@ -313,7 +313,7 @@ def test_a_target_that_no_rule_makes_is_one_line(told, monkeypatch):
     monkeypatch.setattr(live, "mistakes", [])
     said = "MissingRuleException:\nNo rule to produce my-study (if you use input functions make sure that they don't raise any exceptions)."
     line = told(said, logging.ERROR)
-    assert line.startswith("speedgrid: my-study is nothing that a run makes; a study is named by --study, and `run --list` says")
+    assert line.startswith("speedgrid: my-study is nothing that a run makes: `run --list` lists what it makes")
     assert line.count("\n") == 1
     assert live.mistakes == ["my-study"]
 

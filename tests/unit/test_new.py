@@ -457,7 +457,7 @@ def test_gguf_files_of_several_models_are_each_a_model(here, tmp_path, capsys):
     assert {name: model["gguf"] for name, model in study["models"].items()} == {"small": "zoo/small.gguf", "large": "zoo/large.gguf"}
     assert study["experiments"]["generate"]["techniques"] == ["gguf_original"]
     assert study["experiments"]["generate"]["evaluate"]["positions"] == 0
-    assert "each file is measured as it is, being of another model" in capsys.readouterr().out
+    assert "each file is of another model, and is measured as it is" in capsys.readouterr().out
 
 
 def test_a_name_that_is_neither_here_nor_at_the_hub_says_both(here, monkeypatch):

@@ -214,9 +214,9 @@ def test_of_what_failed_in_a_further_run_no_more_are_promised(tmp_path):
     )
     told = answer(group)
     (point,) = [point.striptags() for point in told.points if "could be as fast" in point]
-    assert point.endswith("A further run failed, so that --sharpen makes no more of these.")
+    assert point.endswith("A further run failed, so that --sharpen makes no more of these; a higher runs in the study does.")
     warned = [one.striptags() for one in told.warnings]
-    assert "1 of 2 runs of SDPA ended without figures (oom: no room); its figures are those of the others." in warned
+    assert "1 of 2 runs of SDPA ended otherwise than the first (oom: no room), and no figure is of them." in warned
     steps = questions.next_steps(group.records, advise(options(group.records), FASTEST), FASTEST)
     assert not any("--sharpen" in step for step in steps if step.startswith("SDPA"))
     assert any(step.startswith("SDPA may be as fast") for step in steps)

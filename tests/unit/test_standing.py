@@ -75,6 +75,23 @@ def test_of_an_environment_file_what_it_asks_for_counts(tmp_path, text, is_same)
     assert environments.recipe_hash(tmp_path / "none.yaml") == ""
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "is_another"),
+    [
+        ("aaaa", "aaaa", False),
+        ("aaaa", "bbbb", True),
+        ("aaaa", "", False),  # nothing is known of today's
+        # A checkpoint that could not be made has no hash: what inherited its failure stood for ever once it was there.
+        ("", "aaaa", True),
+        ("", "", False),
+    ],
+)
+def test_a_result_of_another_source_than_that_of_today_is_known(then, now, is_another):
+    facts = {"made_from": json.dumps({"quantize.parquet": then})}
+    assert standing.is_of_another(facts, "quantize.parquet", now) == is_another
+    assert standing.is_of_another(facts, "requests.parquet", now)
+
+
 # What is there of a plan
 
 

@@ -111,10 +111,10 @@ def test_settings_of_an_architecture_that_transformers_would_pass_over_are_refus
     said = {row["name"]: row["said"] for row in lines(project, "-c", SETTINGS, told=shapes)}
     refused = {name: said.pop(name) for name in ("typo", "short", "nonsense", "inside")}
     assert set(said.values()) == {""}
-    assert refused["typo"] == "architecture.hiden_size: LlamaConfig of transformers has no such setting; the nearest is hidden_size"
-    assert refused["short"].endswith("the nearest is num_hidden_layers")
+    assert refused["typo"] == "architecture.hiden_size: LlamaConfig of transformers has no such setting; did you mean hidden_size?"
+    assert refused["short"].endswith("did you mean num_hidden_layers?")
     assert refused["nonsense"] == "architecture.foo: LlamaConfig of transformers has no such setting"
-    assert "hiden_size: Gemma3TextConfig of transformers has no such setting; the nearest is hidden_size" in refused["inside"]
+    assert "hiden_size: Gemma3TextConfig of transformers has no such setting; did you mean hidden_size?" in refused["inside"]
 
 
 def test_values_of_an_architecture_that_no_model_can_have_are_one_line(project):

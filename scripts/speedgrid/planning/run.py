@@ -32,7 +32,7 @@ def plan_run(config: Mapping, workflow) -> Grid:
     """Plan the study given with --configfile, else config.yaml. Raises StudyError with one line for whoever wrote it."""
     spare_work()
     grid = read_grid(_asked_for(config, Run(workflow)), workflow)
-    if Run(workflow).is_main and commands.CLUSTER in os.environ:
+    if Run(workflow).is_main and commands.CLUSTER in os.environ and PAGE_ONLY not in os.environ:
         # Here already, before gigabytes of environments are made; without the launcher before the first job (check_machine).
         check_nodes(grid.study, repeated(grid.cells), grid.study_file)
     if Run(workflow).is_main and PAGE_ONLY not in os.environ:

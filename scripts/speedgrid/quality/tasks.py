@@ -46,7 +46,7 @@ def load(told: Task, documents: Sequence[tuple[str, str]]):
     entry = manager.task_index.get(name)
     if entry is None:
         near = difflib.get_close_matches(name, manager.all_subtasks, 3)
-        raise Unsupported(f"lm-eval {harness.version} has no task {name!r}" + (f"; near are {', '.join(near)}" if near else ""))
+        raise Unsupported(f"lm-eval {harness.version} has no task {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
     if name not in manager.all_subtasks:
         raise Unsupported(f"{name} is a group of tasks in lm-eval {harness.version}; name its tasks one by one")
     more: dict = {"num_fewshot": told["fewshot"]} if "fewshot" in told else {}

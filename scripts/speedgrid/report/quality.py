@@ -198,8 +198,7 @@ def _score(row: Mapping) -> Score:
     if row["test"] == SAME_MODEL:
         verdict = tr("the baseline's, being the same model")
     elif verdict == "no measurable loss":
-        resolution = _loss(metric, row["resolution"]).lstrip("+")
-        verdict = tr("no measurable loss (resolution {})").format(resolution.replace("±0.00\u00a0%", tr("under 0.01\u00a0%")))
+        verdict = tr("no measurable loss (resolution {})").format(_resolution(metric, row["resolution"]))
     else:
         verdict = tr(verdict)
     return Score(
@@ -228,6 +227,13 @@ def _loss(metric: str, value: float) -> str:
         points = f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
         return tr("{} points").format(points)
     return f"{value:+.3g}".replace("-", "−")
+
+
+def _resolution(metric: str, value: float) -> str:
+    """The least loss that would have been seen, as `_loss` writes it; one that is below its last digit is told as that."""
+    said = _loss(metric, value).lstrip("+")
+    too_small = {"±0.00\u00a0%": tr("under 0.01\u00a0%"), tr("{} points").format("0.0"): tr("under 0.1 points")}
+    return too_small.get(said, said)
 
 
 def _change(value: float, baseline: float) -> str:

@@ -123,7 +123,7 @@ def warnings(group: Group) -> list[Markup]:
 
 def _failed_runs(group: Group) -> list[Markup]:
     """The cells of which a further run ended otherwise than the first, and that their figures are not of it."""
-    words = tr_html("{} of {} runs of {} ended without figures ({}); its figures are those of the others.")
+    words = tr_html("{} of {} runs of {} ended otherwise than the first ({}), and no figure is of them.")
     rows = group.measured[group.measured.runs_failed > 0]
     return [words.format(int(row.runs_failed), int(row.runs + row.runs_failed), row.label, row.run_failure) for row in each(rows)]
 
@@ -192,7 +192,9 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
         "<code>{}</code> makes them where <code>runs</code> is <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
     ).format(command.run(study_file, sharpen=True))
     by_hand, again = tr_html("A higher <code>runs</code> in the study makes them."), tr_html("<code>--sharpen</code> makes these, too.")
-    stuck = tr_html("A further run failed, so that <code>--sharpen</code> makes no more of these.")
+    stuck = tr_html(
+        "A further run failed, so that <code>--sharpen</code> makes no more of these; a higher <code>runs</code> in the study does."
+    )
     points: list[Markup] = []
 
     def by_command(is_stuck: bool) -> Markup:
