@@ -356,3 +356,17 @@ def test_what_jobs_say_as_they_are_stopped_is_not_shown_and_not_even_while_they_
         terminal.stop(signal.SIGINT, None)
     terminal.relay(["died with <Signals.SIGINT: 2>\n"])
     assert capsys.readouterr().err == "a job: halfway\n"
+
+
+def test_what_jobs_say_is_read_to_its_end_where_nobody_reads_it_any_more(monkeypatch):
+    """After `run 2>&1 | head` nobody emptied the jobs' pipe: once it was full they waited for ever."""
+
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(live, "stop", live.Stop())
+    monkeypatch.setattr(terminal.sys, "stderr", Gone())
+    lines = iter(["a\n", "b\n"])
+    terminal.relay(lines)
+    assert list(lines) == []
