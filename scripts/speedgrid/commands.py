@@ -66,7 +66,7 @@ zsh:   {prog} completion zsh > a folder of your $fpath/_speedgrid
 fish:  {prog} completion fish > ~/.config/fish/completions/speedgrid.fish
 """
 EXIT = """\
-Exit status: 0; 1: a cell failed or became slower, or none was measured; 2: your mistake; 130: Ctrl-C; 143: SIGTERM.
+Exit status: 0; 1: a cell failed or became slower, or none was measured; 2: your mistake; 130/143: stopped.
 `{prog} COMMAND --help` says what a command takes.
 """
 

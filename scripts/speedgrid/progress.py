@@ -4,6 +4,7 @@ The shell line of a job sends everything that libraries print to its log, and ke
 (`3>&2 > {log} 2>&1`). `say` writes to both; a job that is run by hand has no descriptor 3 and just prints.
 """
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -31,7 +32,8 @@ def say(text: str) -> None:
     print(text, flush=True)
     if _HEARD:
         # On a terminal Snakemake's own progress line stands where the cursor is: take its place, it is drawn again below.
-        os.write(PERSON, (("\r\x1b[2K" if _TERMINAL else "") + text + "\n").encode())
+        with contextlib.suppress(OSError):  # whoever waited is gone: what the job has done is kept all the same
+            os.write(PERSON, (("\r\x1b[2K" if _TERMINAL else "") + text + "\n").encode())
 
 
 def logged(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess:
