@@ -23,7 +23,7 @@ from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, guide_of,
 from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
 from speedgrid.report.together import Told, labels, together, without_plan
-from speedgrid.schema import SUMMARY, by_group
+from speedgrid.schema import GROUP, SUMMARY, by_group
 from speedgrid.workload import PLURALS
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
@@ -133,7 +133,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
         return sizes_as_json(key, guide)
     ask = guide.priced(ask)
     advice = guide.advise(ask)
-    told: dict = dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"asked": asdict(ask)}
+    told: dict = dict(zip(GROUP, key, strict=True)) | {"asked": asdict(ask)}
     told |= {"choice": cell_as_json(guide, advice.choice, ask) if advice.choice else None}
     told |= {name: [cell_as_json(guide, one, ask) for one in getattr(advice, name)] for name in ("ties", "open")}
     told["runner_up"] = cell_as_json(guide, advice.runner_up, ask) if advice.runner_up else None
@@ -193,7 +193,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
 def sizes_as_json(key: tuple[str, str, str], guide: Guide) -> dict:
     sizes = [{name: row[name] for name in ("technique", "label", "grows", "largest")} for row in by_size(guide.rows)]
     told = [size | {"code": guide.code(size["technique"]), "command": guide.command(size["technique"])} for size in sizes]
-    return dict(zip(("gpu", "experiment", "model"), key, strict=True)) | {"largest": told, "notes": standing.sentences(guide.rows)}
+    return dict(zip(GROUP, key, strict=True)) | {"largest": told, "notes": standing.sentences(guide.rows)}
 
 
 def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:

@@ -358,7 +358,7 @@ def about(repository: str, commit: str) -> dict:
 
 def configuration(repository: str, commit: str) -> dict:
     """The config.json of a repository, of the hub's cache or of the hub; empty where there is none."""
-    cached = hub.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / commit / "config.json"
+    cached = hub.cached(repository) / "snapshots" / commit / "config.json"
     try:
         found = json.loads(cached.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -235,7 +235,7 @@ def _of_the_hub(repository: str, revision: str, file: str) -> tuple[gguf_header.
 
 def _snapshot(repository: str, revision: str) -> Path:
     """Where the hub's cache has a commit of a repository, if it does."""
-    return hub.cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
+    return hub.cached(repository) / "snapshots" / revision
 
 
 def of_hub(repository: str, revision: str) -> Model | None:

@@ -30,6 +30,11 @@ def cache_folder(environ: Mapping = os.environ) -> Path:
     return Path(environ.get("HF_HUB_CACHE") or home(environ) / "hub").expanduser()
 
 
+def cached(repository: str) -> Path:
+    """Where huggingface_hub keeps what it has of a model's repository: `refs` and `snapshots`."""
+    return cache_folder() / f"models--{repository.replace('/', '--')}"
+
+
 def token(environ: Mapping = os.environ) -> str:
     """The token for private and gated repositories, found as huggingface_hub finds it: HF_TOKEN, or what `hf auth login` saved; empty where
     there is none."""

@@ -96,7 +96,7 @@ def _asked(endpoint: str, repository: str, revision: str) -> str:
 
 def _cached(repository: str, revision: str) -> str:
     try:
-        commit = (hub.cache_folder() / f"models--{repository.replace('/', '--')}" / "refs" / revision).read_text(encoding="utf-8").strip()
+        commit = (hub.cached(repository) / "refs" / revision).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return commit if COMMIT.match(commit) else ""

@@ -26,7 +26,7 @@ from speedgrid.report.advice import (
 )
 from speedgrid.report.language import told_reason, tr
 from speedgrid.report.together import origin
-from speedgrid.schema import STATUSES
+from speedgrid.schema import STATUSES, group_of
 from speedgrid.workload import PLURALS, WORKLOADS
 
 ITEMS_PRICED = 1_000_000
@@ -85,7 +85,7 @@ class Guide:
 
     def command(self, technique: str) -> str:
         """The command that measures a cell again, in a checkout without its results."""
-        target = "/".join(["results", *(self.rows[0][axis] for axis in ("gpu", "experiment", "model")), technique, "measure.parquet"])
+        target = "/".join(["results", *group_of(self.rows[0]), technique, "measure.parquet"])
         return command.run(self.study_file, target)
 
     def code(self, technique: str) -> str:
@@ -189,10 +189,9 @@ def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
 def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guide:
     """The guide of a group, from its rows of schema.SUMMARY, with the names that its own study has, which may be one of several that
     `study` joins (together.py)."""
-    gpu, experiment, model = (rows[0][axis] for axis in ("gpu", "experiment", "model"))
-    own = origin(study, (gpu, experiment, model))
+    own = origin(study, group_of(rows[0]))
     known = {**registry, **own.techniques}
-    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, study.get("prices", {}).get(gpu))
+    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, study.get("prices", {}).get(rows[0]["gpu"]))
 
 
 def seeks_largest(rows: Sequence[Mapping]) -> bool:

@@ -14,6 +14,7 @@ from speedgrid.report.charts.base import MUTED, Figure, Key
 from speedgrid.report.charts.labels import wrapped
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group
+from speedgrid.schema import GROUP
 from speedgrid.stats import Estimate, verdict
 
 AXES = {"gpu": "devices", "model": "models"}
@@ -179,7 +180,7 @@ def _alike(groups: Sequence[Group], axis: str) -> Iterator[list[Group]]:
     found: dict[tuple, list[Group]] = {}
     for group in groups:
         if group.baseline is not None:
-            others = {key: getattr(group, key) for key in ("gpu", "experiment", "model") if key != axis}
+            others = {key: getattr(group, key) for key in GROUP if key != axis}
             found.setdefault((*others.items(), group.baseline.technique, group.unit), []).append(group)
     return (own for own in found.values() if len(own) > 1)
 
