@@ -1,6 +1,6 @@
 """Shows what speedgrid has left on this machine, and removes it: what it made itself, and nothing else.
 
-./speedgrid clean [WHAT ...] [--yes] [--dry-run]
+./speedgrid clean [WHAT ...] [--yes] [-n]
 """
 
 import os
@@ -25,8 +25,18 @@ def main() -> int:
         commands.say("Nothing to remove." if not offered else "Nothing was removed (--dry-run).")
         return 0
     if not told.yes and not sys.stdin.isatty():
-        commands.refuse("nothing was removed, because nobody can be asked here; say --yes, or --dry-run only to look")
+        commands.refuse("nothing was removed, because nobody can be asked here; say --yes, or -n only to look")
+    if told.yes and (spared := [found for found in offered if is_spared(found, told.what)]):
+        commands.say(
+            f"Left, as other clones use it: {', '.join(str(found.folder) for found in spared)}; `clean environments --yes` removes it."
+        )
+        offered = [found for found in offered if found not in spared]
     return max([taken_away(found) for found in offered if told.yes or is_wanted(found)], default=0)
+
+
+def is_spared(found: Found, named: list[str]) -> bool:
+    """Whether a kind stays where nobody is asked and it was not named: another clone may have no network to make it again."""
+    return found.is_shared and found.kind not in named
 
 
 def everything() -> list[Found]:
@@ -41,7 +51,8 @@ def everything() -> list[Found]:
         inventory.logs(here / "logs"),
         inventory.downloads(hub.cache_folder()),
         inventory.job_environments(of_jobs, is_ours=cache in of_jobs.parents),
-        *(inventory.launcher_environments(paths) for paths in (installed, in_clone)),
+        inventory.launcher_environments(installed, is_shared=True),
+        inventory.launcher_environments(in_clone, is_shared=False),
     ]
 
 
@@ -58,8 +69,9 @@ def described(found: Found) -> list[str]:
 
 
 def is_wanted(found: Found) -> bool:
+    used = ", which other clones use, too" if found.is_shared else ""
     try:
-        return input(f"Remove {size(found.bytes)} of {found.kind} in {found.folder}? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"Remove {size(found.bytes)} of {found.kind} in {found.folder}{used}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 

@@ -123,10 +123,10 @@ def room_of(vram: float, is_gpu: bool) -> float:
 
 def elsewhere(facts: readiness.Facts, gpu: str, vram: float | None) -> readiness.Facts:
     """The facts of another machine, of which only the GPU is known: else as this one, with nothing made yet. Raises StudyError."""
-    here = next((one for one in facts.gpus if gpu.lower() in one.name.lower()), None)
-    if not vram and here is None:
+    one_here = next((one for one in facts.gpus if gpu.lower() in one.name.lower()), None)
+    if not vram and one_here is None:
         raise StudyError(f"--gpu {gpu}: say its memory too, such as --vram 8")
-    capability = known.of_name(gpu).capability if here is None else here.compute_capability
+    capability = known.of_name(gpu).capability if one_here is None else one_here.compute_capability
     meant = hardware.Gpu(gpu, "", "", int(known.usable(vram or 0)), capability)
     return replace(facts, gpus=[meant], made=frozenset())
 
@@ -199,9 +199,9 @@ def of_shape(name: str) -> Source:
     model = estimates.of_config(shape["architecture"], shape["dtype"], shape["parameters"])
     entry = {"architecture": shape["architecture"], "dtype": shape["dtype"]}
     said = f"random weights in the shape of {name} ({shape['source']})"
-    known = replace(model, written=model.parameters * model.item)
+    model = replace(model, written=model.parameters * model.item)
     kind = families.kind_of(shape["architecture"])
-    return Source(f"{name}-shape", entry, known, shape["dtype"], is_random=True, told=said, kind=kind, config=shape["architecture"])
+    return Source(f"{name}-shape", entry, model, shape["dtype"], is_random=True, told=said, kind=kind, config=shape["architecture"])
 
 
 def of_folder(folder: Path) -> Source:
@@ -231,10 +231,10 @@ def refuse_kind(what: str, config: Mapping, names: Sequence[str], base: str) -> 
     `names` are its files, and `base` is the model that it was made from, where that is known."""
     kind = "encoder" if "modules.json" in names else families.kind_of(config)
     if kind not in (families.TEXT, families.IMAGES):
-        named = ", ".join(map(str, config.get("architectures") or [config.get("model_type")]))
+        called = ", ".join(map(str, config.get("architectures") or [config.get("model_type")]))
         raise StudyError(
-            f"{what} is {families.KINDS[kind]} ({named}); new writes studies of language models that write with a decoder alone, and of"
-            " classifiers of images"
+            f"{what} is {families.KINDS[kind]} ({called}); new writes studies of language models that write with a decoder alone, and"
+            " of classifiers of images"
         )
     told = config.get("quantization_config")
     try:

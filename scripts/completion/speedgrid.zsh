@@ -55,8 +55,8 @@ _shtab_speedgrid_advise_defaults_added=0
 
 _shtab_speedgrid_clean_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--yes[remove without asking]"
-  "--dry-run[only show files and their sizes]"
+  "--yes[remove without asking\; environments that other clones use only if named]"
+  {-n,--dry-run}"[only show files and their sizes]"
   "(*)::only these\: results, models, logs, environments, downloads:(results models logs environments downloads)"
 )
 

@@ -316,8 +316,8 @@ def _show(parser: argparse.ArgumentParser) -> None:
 
 def _clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", type=_kind, help=f"only these: {', '.join(KINDS)}")
-    parser.add_argument("--yes", action="store_true", help="remove without asking")
-    parser.add_argument("--dry-run", action="store_true", help="only show files and their sizes")
+    parser.add_argument("--yes", action="store_true", help="remove without asking; environments that other clones use only if named")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only show files and their sizes")
 
 
 def _kind(text: str) -> str:

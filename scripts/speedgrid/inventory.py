@@ -35,10 +35,12 @@ STAMP = "made-from"  # of the launcher's environments
 
 @dataclass
 class Found:
-    """A kind of what is there: the folder, what may be removed of it, in this order, and what is left there with the reason."""
+    """A kind of what is there: the folder, what may be removed of it, in this order, and what is left there with the reason; and whether
+    other clones use it, too."""
 
     kind: str
     folder: Path
+    is_shared: bool = False
     own: list[Path] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     names: dict[Path, str] = field(default_factory=dict)
@@ -151,7 +153,7 @@ def _holds(path: Path, text: str | None) -> bool:
 
 def job_environments(folder: Path, is_ours: bool) -> Found:
     """Environments of jobs, each with the files beside it; of a folder that is not speedgrid's alone those of its own recipes."""
-    found = Found("environments", folder)
+    found = Found("environments", folder, is_shared=True)
     groups: dict = {}
     recipes = {path.read_bytes(): name for name, path in environments.files().items()}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -176,9 +178,9 @@ def job_environments(folder: Path, is_ours: bool) -> Found:
     return found
 
 
-def launcher_environments(candidates: list[Path]) -> Found:
-    """Those in which the launcher runs Snakemake and the tests; all of one folder."""
-    found = Found("environments", candidates[0].parent if candidates else Path())
+def launcher_environments(candidates: list[Path], is_shared: bool) -> Found:
+    """Those in which the launcher runs Snakemake and the tests; all of one folder, of a clone or of the cache."""
+    found = Found("environments", candidates[0].parent if candidates else Path(), is_shared)
     for path in candidates:
         if path.is_symlink():
             found.left.append(f"{path}: a link to {os.readlink(path)}, which is not followed")
@@ -237,7 +239,7 @@ def is_being_made(environment: Path) -> bool:
 
 def downloads(folder: Path) -> Found:
     """Models and data sets in the hub's cache, which other programs use as well: none of it is speedgrid's to remove."""
-    found = Found("downloads", folder)
+    found = Found("downloads", folder, is_shared=True)
     for path in sorted(folder.glob("*--*")):
         found.left.append(f"{path.name.replace('--', '/')}: {amounts.size(size(path))}")
     return found

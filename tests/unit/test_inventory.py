@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import clean as script
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from speedgrid import checkpoints, commands, environments, inventory, jobtext, planning, records
 from speedgrid.schema import SUMMARY
 
-NOBODY = "speedgrid: nothing was removed, because nobody can be asked here; say --yes, or --dry-run only to look\n"
+NOBODY = "speedgrid: nothing was removed, because nobody can be asked here; say --yes, or -n only to look\n"
 HASH = "0123456789abcdef" * 2 + "_"
 
 
@@ -114,7 +115,7 @@ def test_a_folder_that_is_a_link_is_not_gone_into(place):
     assert "models/mine: a link that speedgrid did not make" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--dry-run"], ["--yes", "--dry-run"], []])
+@pytest.mark.parametrize("arguments", [["--dry-run"], ["--yes", "--dry-run"], ["-n"], []])
 def test_nothing_goes_where_nobody_said_so(place, arguments):
     before = files()
     done = clean("results", "models", "logs", *arguments)
@@ -180,6 +181,18 @@ def test_environments_of_another_workflow_stay_and_ours_go_with_all_that_lies_be
     assert list(earlier.names.values()) == ["of an earlier version"]
 
 
+def test_environments_that_other_clones_use_go_only_where_they_are_named(tmp_path):
+    """`clean --yes` in one clone left the others without environments, which a machine without a network cannot make again."""
+    environment(tmp_path, (planning.ROOT / "envs" / "report.yaml").read_text())
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / inventory.STAMP).touch()
+    of_jobs = inventory.job_environments(tmp_path, is_ours=False)
+    of_a_clone = inventory.launcher_environments([tmp_path / ".venv"], is_shared=False)
+    assert [bool(found.own) for found in (of_jobs, of_a_clone)] == [True, True]
+    assert [script.is_spared(found, []) for found in (of_jobs, of_a_clone)] == [True, False]
+    assert not script.is_spared(of_jobs, ["environments"])
+
+
 def test_an_environment_stays_that_is_being_made_or_that_a_process_or_a_run_uses(tmp_path):
     made = environment(tmp_path, "")
 
@@ -209,7 +222,7 @@ def test_the_launchers_environments_go_only_with_its_stamp(tmp_path):
     (tmp_path / "made" / inventory.STAMP).touch()
     (tmp_path / "goal" / inventory.STAMP).touch()
     (tmp_path / "link").symlink_to(tmp_path / "goal")
-    found = inventory.launcher_environments([tmp_path / name for name in ("made", "own", "link")])
+    found = inventory.launcher_environments([tmp_path / name for name in ("made", "own", "link")], is_shared=False)
     assert found.own == [tmp_path / "made"]
     assert found.folder == tmp_path, "those of the clone and of the cache were said to lie in /"
     assert len(found.left) == 2
