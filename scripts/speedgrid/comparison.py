@@ -79,9 +79,9 @@ class Measured:
     mean: float
 
     @classmethod
-    def of(cls, rates: Sequence[float], disturbed: bool = False) -> "Measured":
-        """From the rates of its replies, in their order, in items a second."""
-        return cls(stats.run(rates, disturbed), stats.mean(rates))
+    def of(cls, rates: Sequence[float], lost: float = 0.0) -> "Measured":
+        """From the rates of its replies, in their order, in items a second, and what disturbance cost the run at most (disturbance.py)."""
+        return cls(stats.run(rates, lost), stats.mean(rates))
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,9 @@ def _speed_of(row: Mapping) -> Speed:
         spread, df, normal = known.sd, known.df, stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
         sides = [((spread**2 / runs, df), ((half / normal) ** 2, math.inf)) for half in halves]
     below, above = sides
-    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs)
+    # An older summary does not say how much disturbed runs may have lost.
+    lost = math.log(row["disturbed_factor"]) if row.get("disturbed_factor") else math.inf if disturbed else 0.0
+    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs, lost=lost)
     return replace(speed, alike=_as_if_disturbed(speed)) if speed.quiet else speed
 
 

@@ -69,11 +69,11 @@ def left(progress: Progress, now: float) -> str:
 
 @dataclass
 class Fastest:
-    """The speeds that were measured so far, by group (gpu, experiment, model) and technique: of a cell with several runs their
-    geometric mean."""
+    """The speeds that were measured so far, by group (gpu, experiment, model) and technique, and whether the machine was quiet: of a cell
+    with several runs the geometric mean of the quiet ones, of all where none was."""
 
     baselines: frozenset[tuple[str, ...]] = frozenset()  # the cells that speed-ups are taken against
-    speeds: dict[tuple[str, ...], dict[str, tuple[float, str]]] = field(default_factory=lambda: defaultdict(dict))
+    speeds: dict[tuple[str, ...], dict[str, tuple[float, str, bool]]] = field(default_factory=lambda: defaultdict(dict))
     latest: tuple[str, ...] = ()  # the group that was measured last
 
     def add(self, path: str) -> None:
@@ -82,8 +82,10 @@ class Fastest:
             return
         found = [one for run in runs(path) if (one := speed(run))]
         if found:
-            (*group, technique), _, unit = found[-1]
-            self.speeds[tuple(group)][technique] = (statistics.geometric_mean(rate for _, rate, _ in found), unit)
+            (*group, technique), _, unit, _ = found[-1]
+            quiet = [rate for _, rate, _, is_quiet in found if is_quiet]
+            rates = quiet or [rate for _, rate, _, _ in found]
+            self.speeds[tuple(group)][technique] = (statistics.geometric_mean(rates), unit, bool(quiet))
             self.latest = tuple(group)
 
     def __str__(self) -> str:
@@ -91,10 +93,16 @@ class Fastest:
         speeds = self.speeds.get(self.latest, {})
         if len(speeds) < 2:
             return ""
-        technique, (rate, unit) = max(speeds.items(), key=lambda item: item[1][0])
-        base = next((speeds[name][0] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), None)
-        factor = f"{rate / base:.1f}" if base else "1.0"
+        technique, (rate, unit, is_quiet) = max(speeds.items(), key=lambda item: item[1][0])
+        nothing = (rate, unit, is_quiet)
+        base, _, base_is_quiet = next(
+            (speeds[name] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), nothing
+        )
+        factor = f"{rate / base:.1f}"
         over = "" if factor == "1.0" else f", {factor}× the baseline"
+        if is_quiet != base_is_quiet:
+            # How much a busy machine slowed the one is not known.
+            over = f"; {'the baseline' if is_quiet else 'it'} was disturbed"
         figure = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"  # the second would write 1.3e+03
         return f"fastest so far: {technique} ({figure} {unit}{over})"
 
@@ -116,9 +124,9 @@ def _written(path: Path) -> float:
         return 0
 
 
-def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
-    """The cell of a run, its typical speed (the median over its replies) and the unit. None where it has no figures, and where it ran at
-    several sizes: which of them another cell reached is not known yet."""
+def speed(path: str) -> tuple[tuple[str, ...], float, str, bool] | None:
+    """The cell of a run, its typical speed (the median over its replies), the unit, and whether the machine was quiet. None where it has no
+    figures, and where it ran at several sizes: which of them another cell reached is not known yet."""
     from speedgrid import records
     from speedgrid.schema import MEASURE, MEASURED, cell_of, items_of
 
@@ -130,7 +138,7 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str] | None:
     if record.status not in MEASURED or not rows or any(row["point"] is not None for row in record.rows):
         return None
     rate = statistics.median(items_of(row) / row["reply_s"] for row in rows)
-    return cell_of(rows[0]), rate, f"{record.facts['unit'] or 'token'}/s"
+    return cell_of(rows[0]), rate, f"{record.facts['unit'] or 'token'}/s", not record.facts.get("disturbed")
 
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.

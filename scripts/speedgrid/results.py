@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import files, records
+from speedgrid import disturbance, files, records
 from speedgrid.comparison import Key, Measured, Results
 from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY, cell_of, items_of
 
@@ -111,7 +111,7 @@ def _measured(runs: Sequence[records.Record], point: int | None) -> list[Measure
     for _, record in records.of_one_status(runs):
         rates = [items_of(row) / row["reply_s"] for row in record.rows if row["reply"] is not None and row["point"] == point]
         if rates and record.status in MEASURED:
-            found.append((record.facts.get("started_at") or "", Measured.of(rates, bool(record.facts.get("disturbed")))))
+            found.append((record.facts.get("started_at") or "", Measured.of(rates, disturbance.lost(record.facts))))
     return [one for _, one in sorted(found, key=lambda run: run[0])]
 
 

@@ -456,6 +456,16 @@ TRUST = (
         "lower",
     ),
     Column("runs_disturbed", "int64", "", "Disturbed runs", "Runs in which the machine was not quiet; they count less", "lower"),
+    Column(
+        "disturbed_factor",
+        "double",
+        "",
+        "Slowed at most by",
+        "Factor by which disturbance made the speed less than that of a quiet machine, at most, by what was read of the machine: 1 where"
+        " runs were quiet; empty where nothing bounds it",
+        "lower",
+        newer=True,
+    ),
     Column("runs_failed", "int64", "", "Runs without figures", "Further runs with another status than the first one", "lower", newer=True),
     Column("run_failure", "string", "", "Why a run has no figures", "Status and reason of the first such run", newer=True),
     Column("autocorrelation", "double", "", "Autocorrelation", "Of the replies' token/s, at lag 1"),

@@ -62,7 +62,8 @@ class Question:
     """Whether `technique` could be as fast as `against`, another one of its group.
 
     `needed`: how many further runs of each would decide it; None where that is not known (`told` is False) or twenty would not. `subject`
-    says what it is about, and in which order questions are decided.
+    says what it is about, and in which order questions are decided. `alone`: the one of both whose runs decide it, where the other needs
+    none.
     """
 
     technique: str
@@ -70,6 +71,12 @@ class Question:
     needed: int | None
     told: bool = True
     subject: Subject = Subject.LEAD
+    alone: str | None = None
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """What runs again for it."""
+        return (self.technique, self.against) if self.alone is None else (self.alone,)
 
 
 def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:
@@ -83,10 +90,10 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping
     left = budget_s - sum(cell["further"] * (row["run_s"] or 0.0) for cell, row in pairs)
     found = {cell_of(cell): (cell, row) for cell, row in pairs if not row.get("runs_failed")}
     asked = [
-        (question, [found[*group, name] for name in (question.technique, question.against)])
+        (question, [found[*group, name] for name in question.sides])
         for group, of_group in questions.items()
         for question in of_group
-        if question.needed and (*group, question.technique) in found and (*group, question.against) in found
+        if question.needed and all((*group, name) in found for name in question.sides)
     ]
     adds: Counter = Counter()
     too_dear: Counter = Counter()

@@ -1,6 +1,7 @@
 """comparison.py and `compare`: verdicts of cells, what differs around them, exit statuses, and what is not a result."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -123,10 +124,27 @@ def test_quiet_runs_of_one_side_count_no_more_than_disturbed_ones_of_the_other(t
     a = results_folder(tmp_path / "a", [*cells(), made.Made("x", "X", speed=99.0, again=(60.0, 60.5), facts=busy)], seed=1)
     b = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", speed=60.0, again=(60.5,), facts=busy)], seed=2)
     read = [results.read(side) for side in (a, b)]
-    quiet = [replace(read[0].measured[*KEY, "x"][0], run=replace(read[0].measured[*KEY, "x"][0].run, disturbed=False))]
+    quiet = [replace(read[0].measured[*KEY, "x"][0], run=replace(read[0].measured[*KEY, "x"][0].run, disturbed=False, lost=0.0))]
     mixed = replace(read[0], measured=read[0].measured | {(*KEY, "x"): quiet + list(read[0].measured[*KEY, "x"][1:])})
     ratios = [next(c.ratio for c in comparison.compare(one, read[1]).cells if c.technique == "x") for one in (read[0], mixed)]
-    assert ratios[0] == ratios[1]
+    assert ratios[0].value == ratios[1].value
+    assert ratios[1].high is None, "what a busy machine cost B is not known"
+
+
+def test_a_result_of_a_busy_machine_is_no_slower_software(tmp_path):
+    """A was starved of the cores, B had them: B is no 15 times as fast; the other way round nothing became slower."""
+    busy = {"disturbed": "other processes used 88 % of the CPUs", "cpu_foreign": 0.88}
+    starved = results_folder(tmp_path / "a", [*cells(), made.Made("x", "X", speed=1.5, facts=busy)], seed=1)
+    quiet = results_folder(tmp_path / "b", [*cells(), made.Made("x", "X", speed=22.8)], seed=2)
+    for inside in (Path(), Path("summary.parquet")):
+        for sides, ends in (((starved, quiet), (None, 20)), ((quiet, starved), (1 / 20, None))):
+            (change,) = [one for one in compared(*(side / inside for side in sides)).cells if one.technique == "x"]
+            assert change.outcome == "unsure"
+            assert [end is None for end in (change.ratio.low, change.ratio.high)] == [end is None for end in ends]
+            *_, ratio, interval, remark = compared_words.row(change)
+            assert re.match("at (most|least) ", ratio)
+            assert interval == "none"
+            assert f"no quiet run of {'A' if ends[0] is None else 'B'}" in remark
 
 
 def test_a_cell_that_was_measured_again_beside_others_that_were_not_is_compared(tmp_path):

@@ -205,7 +205,8 @@ CONCERNS = {
     "sharpen": {"aggregate", "render_report"},
     "stage": EVERY_MEASUREMENT,
     "standing": {"aggregate", "render_report"},
-    "state": WATCHED | {"render_report"},
+    "state": WATCHED | {"aggregate", "render_report"},
+    "disturbance": {"aggregate", "render_report"},
     # Only names: the modules behind them count one by one, so that what the page alone says of figures has nothing measured again.
     "stats": set(),
     "stats.samples": {"measure transformers auto", "score", "aggregate", "render_report"},

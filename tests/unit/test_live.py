@@ -79,7 +79,7 @@ def test_the_time_left_is_never_negative_and_nothing_is_left_of_what_is_done(tot
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Results by path: (cell, speed, unit)."""
+    """Results by path: (cell, speed, unit, whether the machine was quiet)."""
     found = {}
     monkeypatch.setattr(live, "speed", found.get)
     return found
@@ -87,7 +87,7 @@ def measured(monkeypatch):
 
 def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
     for technique, rate in {"baseline": 10.0, "sdpa": 12.0, "torch_compile": 18.0}.items():
-        measured[f"results/local/e/m/{technique}/measure.parquet"] = (("local", "e", "m", technique), rate, "token/s")
+        measured[f"results/local/e/m/{technique}/measure.parquet"] = (("local", "e", "m", technique), rate, "token/s", True)
     fastest = Fastest(frozenset({("local", "e", "m", "baseline")}))
     said = []
     for path in measured:
@@ -98,12 +98,12 @@ def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
         "fastest so far: sdpa (12 token/s, 1.2× the baseline)",
         "fastest so far: torch_compile (18 token/s, 1.8× the baseline)",
     ]
-    measured["results/local/e/m/torch_compile/measure.parquet"] = (("local", "e", "m", "torch_compile"), 10.3, "token/s")
-    measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 10.4, "token/s")
+    measured["results/local/e/m/torch_compile/measure.parquet"] = (("local", "e", "m", "torch_compile"), 10.3, "token/s", True)
+    measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 10.4, "token/s", True)
     for name in ("torch_compile", "sdpa"):
         fastest.add(f"results/local/e/m/{name}/measure.parquet")
     assert str(fastest) == "fastest so far: sdpa (10.4 token/s)"  # and no 1.0×
-    measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 1302.4, "token/s")
+    measured["results/local/e/m/sdpa/measure.parquet"] = (("local", "e", "m", "sdpa"), 1302.4, "token/s", True)
     fastest.add("results/local/e/m/sdpa/measure.parquet")
     said.append(str(fastest))
     assert said[-1] == "fastest so far: sdpa (1,302 token/s, 130.2× the baseline)"  # and no 1.3e+03
@@ -111,6 +111,34 @@ def test_the_fastest_is_told_over_the_baseline_of_its_group(measured):
     fastest.add("results/local/e/m/sdpa/measure.failed.parquet")
     fastest.add("results/local/e/other/sdpa/measure-2.parquet")  # not there
     assert str(fastest) == said[-1]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "sdpa", "said"),
+    [
+        (False, True, "fastest so far: sdpa (22.8 token/s; the baseline was disturbed)"),
+        (True, False, "fastest so far: sdpa (22.8 token/s; it was disturbed)"),
+        (False, False, "fastest so far: sdpa (22.8 token/s, 15.2× the baseline)"),
+    ],
+)
+def test_a_disturbed_speed_is_no_multiple_of_a_quiet_one(measured, baseline, sdpa, said):
+    """A baseline that had a tenth of the cores made an equal technique 15 times as fast."""
+    fastest = Fastest(frozenset({("g", "e", "m", "baseline")}))
+    for technique, rate, is_quiet in (("baseline", 1.5, baseline), ("sdpa", 22.8, sdpa)):
+        measured[f"results/g/e/m/{technique}/measure.parquet"] = (("g", "e", "m", technique), rate, "token/s", is_quiet)
+        fastest.add(f"results/g/e/m/{technique}/measure.parquet")
+    assert str(fastest) == said
+
+
+def test_the_disturbed_runs_of_a_cell_that_has_quiet_ones_are_left_out(measured, monkeypatch):
+    monkeypatch.setattr(live, "runs", lambda path: [f"{path}-1", f"{path}-2"])
+    measured |= {
+        f"measure.parquet-{n}": (("g", "e", "m", "a"), rate, "token/s", quiet) for n, rate, quiet in ((1, 2.0, False), (2, 9.0, True))
+    }
+    fastest = Fastest()
+    fastest.add("measure.parquet")
+    rate, _, quiet = fastest.speeds["g", "e", "m"]["a"]
+    assert (rate, quiet) == (pytest.approx(9.0), True)
 
 
 def test_a_cell_of_several_runs_is_as_fast_as_their_geometric_mean(tmp_path):
@@ -141,10 +169,10 @@ def test_speeds_of_another_group_are_not_held_against_it(measured):
     fastest = Fastest()
     for model, technique, rate in (("a", "x", 100.0), ("a", "y", 90.0), ("b", "x", 5.0)):
         path = f"results/l/e/{model}/{technique}/measure-2.parquet"
-        measured[path] = (("l", "e", model, technique), rate, "token/s")
+        measured[path] = (("l", "e", model, technique), rate, "token/s", True)
         fastest.add(path)
     assert str(fastest) == ""
-    measured["results/l/e/b/y/measure.parquet"] = (("l", "e", "b", "y"), 6.0, "token/s")
+    measured["results/l/e/b/y/measure.parquet"] = (("l", "e", "b", "y"), 6.0, "token/s", True)
     fastest.add("results/l/e/b/y/measure.parquet")
     assert str(fastest) == "fastest so far: y (6 token/s)"
 
@@ -158,7 +186,7 @@ def record(path, unit, *points):
 
 def test_a_speed_has_its_unit_and_one_over_several_sizes_is_none(tmp_path):
     """Of a search for the largest batch the median over all batches was told, as 3.1× the baseline in items a second."""
-    assert live.speed(record(tmp_path / "a.parquet", "image", None)) == (("g", "e", "m", "t"), 40.0, "image/s")
+    assert live.speed(record(tmp_path / "a.parquet", "image", None)) == (("g", "e", "m", "t"), 40.0, "image/s", True)
     assert live.speed(record(tmp_path / "b.parquet", "token", 32, 64)) is None
     assert live.speed(record(tmp_path / "c.parquet", None, None))[2] == "token/s"  # replies, which name no unit
     assert live.speed(str(tmp_path / "none.parquet")) is None
@@ -257,7 +285,7 @@ def test_the_fastest_is_told_where_it_changed_and_not_with_every_step(told, meas
     lines = []
     for number, rate in enumerate((10.0, 12.0, 12.0)):
         path = f"results/l/e/m/t{number}/measure.parquet"
-        measured[path] = (("l", "e", "m", f"t{number}"), rate, "token/s")
+        measured[path] = (("l", "e", "m", f"t{number}"), rate, "token/s", True)
         lines.append(told("Rule", **{**job(number), "output": [path]}))
         told("Finished", event=LogEvent.JOB_FINISHED, job_id=number)
     lines += [told("Rule", **job(8)), told("Rule", **job(9))]

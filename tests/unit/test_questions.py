@@ -88,6 +88,36 @@ def test_a_summary_of_before_knows_the_price_against_the_fastest_and_the_baselin
     assert questions.of([row | {"open_runs": None} for row in rows]) == questions.of(rows) != []
 
 
+STARVED = {"disturbed": "other processes used 88% of the CPUs", "cpu_foreign": 0.88}
+
+
+def test_a_quiet_run_of_what_was_disturbed_whenever_it_ran_is_asked_first(tmp_path):
+    rows, _, points = told(tmp_path, [replace(BASELINE, speed=1.5, facts=STARVED), replace(SDPA, speed=22.8)])
+    assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD, "baseline")]
+    (point,) = points
+    assert (
+        "Baseline (eager attention) was disturbed whenever it ran, and may be faster than it seems; a run of it on a quiet machine" in point
+    )
+    assert "./speedgrid run --sharpen" in point
+    (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
+    assert step == (
+        "Baseline (eager attention) may be as fast; Baseline (eager attention) was disturbed whenever it ran, and a run of it on a quiet"
+        " machine would tell more: ./speedgrid run --sharpen"
+    )
+    # It ran again, and the machine was busy still: then both run, which are disturbed alike.
+    rows, _, points = told(tmp_path / "again", [replace(BASELINE, speed=1.5, again=(1.6,), facts=STARVED), replace(SDPA, speed=22.8)])
+    assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD)]
+    assert "1 more run of each would tell" in points[0]
+
+
+def test_of_a_technique_that_was_disturbed_a_quiet_run_is_asked_against_a_quiet_baseline(tmp_path):
+    rows, headline, points = told(tmp_path, [AGAIN, replace(COMPILED, speed=20, facts=STARVED)])
+    assert headline.startswith("Nothing here is surely faster than Baseline (eager attention)")
+    assert headline.endswith("Whether torch.compile (static cache) could be as fast is open.")
+    assert questions.of(rows) == [Question("torch_compile", "baseline", 1, True, Subject.LEAD, "torch_compile")]
+    assert "torch.compile (static cache) was disturbed whenever it ran" in points[0]
+
+
 def test_where_a_size_is_asked_for_no_speed_is_in_question(tmp_path):
     rows, _, _ = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)])
     assert questions.of(rows)

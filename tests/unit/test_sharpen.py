@@ -48,6 +48,13 @@ def test_the_cheapest_comes_first_and_what_the_budget_has_no_room_for_is_open_wi
     assert wanted(OPEN, budget_s=0.0) == ({}, {"near": 1, "far": 5, "fast": 5})
 
 
+def test_a_quiet_run_of_what_was_disturbed_is_all_that_its_question_takes():
+    question = Question("near", "base", 1, alone="base")
+    assert wanted([question]) == ({"base": 1}, {})
+    assert wanted([question], budget_s=60.0) == ({"base": 1}, {}), "it costs one side alone"
+    assert wanted([question, Question("far", "fast", 1)], budget_s=160.0) == ({"base": 1}, {"far": 1, "fast": 1})
+
+
 def test_what_the_headline_asks_comes_before_what_costs_quality_however_dear_it_is():
     priced = Question("costly", "quick", 1, subject=Subject.PRICE)
     asked = [priced, Question("far", "fast", 5)]

@@ -216,6 +216,106 @@ def test_what_is_ahead_only_where_quiet_runs_count_for_more_beats_nothing():
     assert stats.leaders([mixed, busy]) == ["same", "unsure"]
 
 
+# Disturbance only slows
+
+
+def run_at(value: float, lost: float = 0.0) -> Run:
+    """A run of ordinary replies that disturbance cost so much at most, as a logarithm."""
+    return Run(value, 0.02, 9.0, 10, value * 0.9, value * 1.1, 0.05, lost > 0, lost)
+
+
+def judged(*cells: list[Run], device: str = "cpu") -> list[stats.Speed]:
+    return noise.speeds([(device, runs) for runs in cells])
+
+
+# With nine tenths of two cores away; and where nothing bounds what others took.
+STARVED = st.sampled_from((2 * math.log(10), math.inf))
+
+
+@given(STARVED)
+def test_against_a_baseline_that_was_starved_nothing_is_faster(lost):
+    """22.8 token/s on a quiet machine against 1.5 where others had the cores: "SDPA leads, 15× (6-30)"; truly both were as fast."""
+    baseline, sdpa = judged([run_at(1.5, lost)], [run_at(22.8)])
+    ratio = stats.over(sdpa, baseline)
+    assert (ratio.low, ratio.is_bound) == (None, True)
+    assert 22.8 / 1.5 < ratio.high < 40
+    assert (stats.between(sdpa, baseline), stats.between(baseline, sdpa)) == ("unsure", "unsure")
+    assert stats.leaders([baseline, sdpa]) == ["unsure", "same"]
+    assert stats.further_runs(sdpa, baseline) == stats.further_runs(baseline, sdpa) == 1
+    assert stats.over(baseline, sdpa).high is None
+    # A quiet run of it decides.
+    baseline, sdpa = judged([run_at(1.5, lost), run_at(22.6), run_at(22.5)], [run_at(22.8)])
+    assert stats.between(sdpa, baseline) != "faster"
+    baseline, sdpa = judged([run_at(1.5, lost), run_at(7.6), run_at(7.5)], [run_at(22.8)])
+    assert stats.between(sdpa, baseline) == "faster"
+
+
+@given(STARVED)
+def test_what_beats_a_quiet_baseline_although_it_was_starved_is_faster(lost):
+    baseline, busy = judged([run_at(10.0), run_at(10.1)], [run_at(25.0, lost)])
+    assert stats.between(busy, baseline) == "faster"
+    assert stats.between(baseline, busy) == "slower"
+    ratio = stats.over(busy, baseline)
+    assert 1 < ratio.low < 2.5
+    assert ratio.high is None
+
+
+def test_what_was_hardly_disturbed_is_still_held_against_quiet_cells():
+    """Others had 6 % of two cores: five times as fast is what everybody sees, and a tenth is not."""
+    lost = -2 * math.log(1 - 0.06)
+    baseline, five, tenth = judged([run_at(10.0, lost), run_at(10.1, lost)], [run_at(50.0)], [run_at(11.0)])
+    assert (stats.between(five, baseline), stats.between(tenth, baseline)) == ("faster", "unsure")
+    noise_alone = stats.over(*judged([run_at(50.0, 1e-9)], [run_at(10.0, 1e-9), run_at(10.1, 1e-9)]))
+    ratio = stats.over(five, baseline)
+    assert ratio.low == pytest.approx(noise_alone.low * (1 - 0.06) ** 2, rel=0.05)
+    assert ratio.high == pytest.approx(noise_alone.high, rel=0.05)
+
+
+def test_cells_that_the_same_loop_disturbed_are_told_apart_and_what_was_starved_is_not():
+    """A loop on one of two cores takes a third of both from what keeps both busy, and half from what keeps one busy."""
+    third, half, starved = (-2 * math.log(1 - share) for share in (1 / 3, 1 / 2, 0.9))
+    for one, other in itertools.product((third, half), repeat=2):
+        slow, fast = judged([run_at(10.0, one), run_at(10.2, one)], [run_at(25.0, other)])
+        assert stats.between(fast, slow) == "faster"
+        assert stats.between(slow, fast) == "slower"
+    slow, fast = judged([run_at(1.5, starved)], [run_at(10.0, third)])
+    assert stats.between(fast, slow) == "unsure"
+    assert stats.over(fast, slow).low is None
+    # The one that lost more, and is ahead: that is the safe direction.
+    assert stats.between(*judged([run_at(30.0, starved)], [run_at(10.0, third)])) == "faster"
+
+
+AMOUNTS = st.floats(0, 5) | st.just(math.inf)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.floats(5, 50), min_size=1, max_size=3), st.floats(5, 50), AMOUNTS, st.floats(0, 1), st.sampled_from(("cpu", "cuda")))
+def test_disturbance_of_the_only_run_of_a_cell_turns_no_verdict_into_a_false_one(others, value, most, share, device):
+    """Whatever it cost the run, up to what was read of the machine: what was not said before is said now in the safe direction alone."""
+    quiet, cell = judged([run_at(one) for one in others], [run_at(value)], device=device)
+    before = stats.between(cell, quiet)
+    cost = share * min(most, 8.0)
+    quiet, cell = judged([run_at(one) for one in others], [run_at(value * math.exp(-cost), most)], device=device)
+    after = stats.between(cell, quiet)
+    assert after in (before, "unsure") or (most == 0), (before, after)
+    assert after != "slower" or before == "slower"
+    assert after != "faster" or before == "faster"
+    assert stats.between(quiet, cell) == {"faster": "slower", "slower": "faster"}.get(after, after)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=6), st.integers(1, 3), st.floats(0.5, 2))
+def test_disturbed_runs_beside_quiet_ones_make_no_equals_different(costs, count, value):
+    """Further runs on a busy machine lower the mean of a cell, and by no more than it is allowed for."""
+    quiet = [run_at(10.0) for _ in range(count)]
+    mixed, other = judged([*quiet, *(run_at(10.0 * math.exp(-cost), cost) for cost in costs if cost)], [run_at(10.0)])
+    assert stats.between(other, mixed) in ("same", "unsure")
+    # Whoever was below it before is below it still, or open.
+    mixed, other = judged([*quiet, *(run_at(10.0 * math.exp(-cost), cost) for cost in costs if cost)], [run_at(10.0 * value)])
+    if stats.between(other, mixed) == "faster":
+        assert value > 1
+
+
 def test_runs_that_are_far_apart_make_no_interval_that_no_reply_came_near():
     prior = Prior(0.1, 3)
     ratio = stats.over(stats.speed(of(46.0), prior), stats.speed(of(3.0, 32.0), prior))
@@ -305,6 +405,10 @@ def test_what_a_cell_between_two_bounds_has_shown_moves_others_as_much_as_it_was
         (1.03, 0.70, 1.50, "unsure"),  # as close, but half as much again is not ruled out
         (1.10, 0.95, 1.27, "unsure"),
         (1.5, None, None, "unsure"),
+        (15.0, None, 20.0, "unsure"),  # bounded on one side alone
+        (1.0, None, 1.01, "unsure"),
+        (0.5, None, 0.8, "slower"),
+        (2.0, 1.3, None, "faster"),
     ],
 )
 def test_verdicts(value, low, high, said):

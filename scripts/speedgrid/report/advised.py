@@ -131,9 +131,10 @@ class Guide:
     def speedup(self, technique: str) -> str:
         """Its speed-up with the interval; empty for the baseline and where there is none."""
         row = self.by_name[technique]
-        if row["is_baseline"] or units.is_missing(row["speedup"]):
+        figure = (row["speedup"], row["speedup_low"], row["speedup_high"])
+        if row["is_baseline"] or units.is_unknown(*figure):
             return ""
-        text, ends = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
+        text, ends = units.with_interval(*figure)
         return f"{text}×{f' ({ends})' if ends else ''}"
 
     def against_baseline(self, technique: str) -> str:

@@ -316,7 +316,8 @@ def _with_ratios(rows: pd.DataFrame, guide: Guide, priced: bool = True) -> list[
     for row in each(rows):
         quality = guide.qualities[row.technique]
         cost = f" {price(quality, short=True)}" if priced and not quality.is_safe else ""
-        ratio = phrases.speed(row) if units.is_missing(row.speedup) else phrases.ratio(row)
+        known = not units.is_unknown(row.speedup, row.speedup_low, row.speedup_high)
+        ratio = phrases.ratio(row) if known else phrases.speed(row)
         told.append(Markup("<strong>{}</strong> {}{}").format(row.label, ratio, cost))
     return told
 
@@ -350,7 +351,8 @@ def _texts_point(guide: Guide) -> Markup | None:
 
 def _phases_point(best: pd.Series, baseline: pd.Series | None) -> Markup | None:
     """What a technique does to the reading of the prompt and to the writing of the reply, where it is not the same."""
-    if baseline is None or best.is_baseline:
+    # What bounds the speed-up alone says no more of its phases.
+    if baseline is None or best.is_baseline or units.is_missing(best.speedup):
         return None
     columns = ("decode_tokens_per_s", "prefill_tokens_per_s")
     known = [name for name in columns if not (units.is_missing(best[name]) or units.is_missing(baseline[name])) and baseline[name] > 0]

@@ -316,7 +316,7 @@ def _figures(row: dict) -> str:
         return row["reason"]
     speed, interval = units.with_interval(row["rate"], row["rate_low"], row["rate_high"])
     text = f"{speed:>7} {row['unit']}/s {f'({interval})' if interval else '':<15}"
-    if units.is_missing(row["speedup"]):
+    if units.is_unknown(row["speedup"], row["speedup_low"], row["speedup_high"]):
         return text
     ratio, around = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
     return f"{text} {ratio:>6}× {f'({around})' if around else ''}"

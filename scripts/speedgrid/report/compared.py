@@ -60,6 +60,9 @@ def _remark(change: Change) -> str:
     others = [name for name in change.differs if name not in ("status", "label")]
     known = [tr("other {}").format(tr(", ").join(others))] if others else []
     known += [tr("B / A counts disturbed runs like quiet ones")] if _is_uneven(change) else []
+    if change.ratio and change.ratio.is_bound:
+        hidden = "A" if change.ratio.low is None else "B"
+        known.append(tr("no quiet run of {}, which may be faster than it seems").format(hidden))
     return "; ".join([*known, *_software(change)])
 
 

@@ -93,6 +93,9 @@ def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
 
 def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
     value = getattr(row, name)
+    if name == "speedup" and units.is_missing(value) and not units.is_unknown(value, row.speedup_low, row.speedup_high):
+        text, _ = units.with_interval(value, row.speedup_low, row.speedup_high)
+        return TableCell(text, row.speedup_high if units.is_missing(row.speedup_low) else row.speedup_low, tr(row.verdict))
     if units.is_missing(value):
         never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
         return TableCell(tr(NEVER) if never else units.MISSING)

@@ -61,7 +61,7 @@ def _row(row, memory: units.Scale, against: float | None) -> list[str]:
     if quality and not row.is_baseline and not units.is_missing(against):
         quality += f" ({units.percent(row.bits_per_byte / against - 1)})"
     peak = "" if units.is_missing(row.memory_peak) else memory.text(row.memory_peak)
-    ratio = "" if units.is_missing(row.speedup) else f"{ratio}×"
+    ratio = "" if units.is_unknown(row.speedup, row.speedup_low, row.speedup_high) else f"{ratio}×"
     return [_text(row.label), f"{speed} {row.unit}/s", around, ratio, ends, verdict, peak, quality]
 
 

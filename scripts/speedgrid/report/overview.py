@@ -146,15 +146,17 @@ def _field(row) -> Field:
     if row.status not in MEASURED or units.is_missing(row.rate):
         return Field(row.status.replace("_", " "), "none", tr(STATUSES.get(row.status, row.status)))
     speed = f"{units.number(row.rate)} {row.unit}/s"
-    if units.is_missing(row.speedup):
+    figure = (row.speedup, row.speedup_low, row.speedup_high)
+    if units.is_unknown(*figure):
         return Field(units.number(row.rate), "off", speed)
-    text, ends = units.with_interval(row.speedup, row.speedup_low, row.speedup_high)
+    text, ends = units.with_interval(*figure)
     said = f"{text}×{f' ({ends})' if ends else ''}, {speed}"
+    shown = text if units.is_missing(row.speedup) else units.number(row.speedup)
     if row.status != "ok":
-        return Field(f"{units.number(row.speedup)}", "off", f"{said}; {row.status.replace('_', ' ')}")
+        return Field(shown, "off", f"{said}; {row.status.replace('_', ' ')}")
     if row.is_baseline:
         return Field("1", "base", f"{tr('the baseline')}, {speed}")
     look = row.verdict or "unsure"
     if look == "faster" and row.speedup >= TWICE:
         look = "twice"
-    return Field(units.number(row.speedup), look, f"{said}, {tr(row.verdict or 'no verdict')}")
+    return Field(shown, look, f"{said}, {tr(row.verdict or 'no verdict')}")

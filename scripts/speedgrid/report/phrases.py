@@ -27,7 +27,7 @@ def ratio(row) -> Markup:
 
 
 def interval(value: float, low: float | None, high: float | None, unit: str, what: str = "") -> Markup:
-    """A figure, and in brackets its interval with what that is."""
+    """A figure, and in brackets its interval with what that is; or the bound that is known of it."""
     text, ends = units.with_interval(value, low, high)
     around = Markup(" ({}<span class='whole'>{}</span>)").format(what, ends) if ends else ""
     return Markup("<span class='whole'>{}{}</span>{}").format(text, unit, around)

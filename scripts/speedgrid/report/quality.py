@@ -140,13 +140,20 @@ def impact_rows(group: Group) -> list[ImpactRow]:
             label=row.label,
             size=_change(row.checkpoint_bytes, baseline.checkpoint_bytes),
             memory=_memory_change(row, baseline),
-            speedup=units.MISSING if units.is_missing(row.speedup) else f"{units.number(row.speedup)}×",
+            speedup=_speedup(row),
             loss=units.MISSING if units.is_missing(row.quality_loss) else units.percent(row.quality_loss),
             verdict=tr(row.quality_verdict or ""),
             expected=EXPECTED.get(row.technique),
         )
         for row in others
     ]
+
+
+def _speedup(row) -> str:
+    """The speed-up, or what bounds it."""
+    known, bound = units.number(row.speedup), units.with_interval(row.speedup, row.speedup_low, row.speedup_high)[0]
+    text = bound if units.is_missing(row.speedup) else known
+    return text if text == units.MISSING else f"{text}×"
 
 
 def _memory_change(row, baseline: pd.Series) -> str:

@@ -51,8 +51,24 @@ def _over_baseline(ranked: Mapping[str, Mapping], asked: Container[frozenset[str
 
 
 def _question(ranked: Mapping[str, Mapping], technique: str, against: str, subject: Subject = Subject.LEAD) -> Question:
-    needed, told = further_runs(ranked[technique], ranked[against])
-    return Question(technique, against, needed, told, subject)
+    if alone := _alone(ranked[technique], ranked[against]):
+        return Question(technique, against, 1, True, subject, alone)
+    return Question(technique, against, *further_runs(ranked[technique], ranked[against]), subject)
+
+
+def _alone(one: Mapping, other: Mapping) -> str | None:
+    """Which of two cells was disturbed whenever it ran where the other was not: a quiet run of it is the cheapest thing that tells more.
+    Once it ran more often than the other, and found no quiet machine, it takes runs of both, which are then disturbed alike."""
+    for row, beside in ((one, other), (other, one)):
+        if was_disturbed(row) and not was_disturbed(beside) and row["runs"] <= beside["runs"]:
+            return row["technique"]
+    return None
+
+
+def was_disturbed(row: Mapping) -> bool:
+    """Whether a cell was disturbed whenever it ran; not known of older results."""
+    disturbed = _count(row.get("runs_disturbed"))
+    return bool(disturbed) and disturbed == _count(row["runs"])
 
 
 def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool]:
@@ -70,7 +86,7 @@ def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool]:
 
 def is_stuck(question: Question, rows: Mapping[str, Mapping]) -> bool:
     """Whether `runs: auto` makes no further runs for a question, because one of a side has failed; `rows` are by technique."""
-    failed = [rows[name].get("runs_failed") for name in (question.technique, question.against)]
+    failed = [rows[name].get("runs_failed") for name in question.sides]
     return any(not units.is_missing(count) and count > 0 for count in failed)
 
 
@@ -96,6 +112,11 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
             continue
         if told and needed is None:
             steps.append(tr("{} may be as fast; twenty more runs of each would not tell").format(row["label"]))
+            continue
+        if alone := _alone(row, choice):
+            said = tr("{0} may be as fast; {1} was disturbed whenever it ran, and a run of it on a quiet machine would tell more: {2}")
+            how = command.run(study_file, sharpen=True) if frozenset((name, advice.choice)) in planned else tr("a higher runs in the study")
+            steps.append(said.format(row["label"], by_name[alone]["label"], how))
             continue
         runs = tr("more runs") if needed is None else tr("1 more run") if needed == 1 else tr("{} more runs").format(needed)
         if frozenset((name, advice.choice)) in planned:

@@ -192,6 +192,7 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "run_rates": [run.speed.value for run in cell.runs],
         "run_s": stats.percentile(seconds, 0.5) if seconds else None,
         "runs_disturbed": sum(run.speed.disturbed for run in cell.runs),
+        "disturbed_factor": math.exp(speed.lost) if math.isfinite(speed.lost) else None,
         "runs_failed": len(cell.runs_without_figures),
         "run_failure": next((f"{one.status}: {one.reason}".removesuffix(": ") for one in cell.runs_without_figures), None),
         "rate": typical.value,
@@ -246,7 +247,7 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     if ratio is None:
         return found
     verdict = stats.between(judged.speed, cast(stats.Speed, judged.baseline))
-    found |= {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
+    found |= {"speedup": None if ratio.is_bound else ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
     return found | {"further_runs": judged.further_runs if verdict == "unsure" else None}
 
 
@@ -277,9 +278,9 @@ def _pays(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) -> d
     if not cell.starts_known:
         return {}
     own = _start(cell, _tokens(baseline or cell), judged.speed)
-    if baseline is None or cell is baseline or judged.baseline is None or not baseline.starts_known:
+    if baseline is None or cell is baseline or judged.ratio is None or judged.ratio.is_bound or not baseline.starts_known:
         return {"once_s": own.once}
-    other, made = _start(baseline, _tokens(baseline), judged.baseline), cell.made_s
+    other, made = _start(baseline, _tokens(baseline), cast(stats.Speed, judged.baseline)), cell.made_s
     value, low, high = ceilings.break_even_interval(own.once, other.once, own.reply, other.reply)
     again = ceilings.break_even(own.once - made, other.once, own.reply.value, other.reply.value)
     return {

@@ -81,8 +81,5 @@ def _times(value: float | None, factor: float) -> float | None:
 
 def _with_ends(row: Mapping, names: tuple[str, str, str], factor: float = 1.0) -> str:
     """A figure with the ends of its interval, where it has one."""
-    value, low, high = (_times(row[name], factor) for name in names)
-    if value is None:
-        return units.MISSING
-    text, ends = units.with_interval(value, low, high)
+    text, ends = units.with_interval(*(_times(row[name], factor) for name in names))
     return f"{text} ({ends})" if ends else text

@@ -185,9 +185,9 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
     verdicts on the baseline. Of a group that has engaged cells, of the study in this file, empty where that is not known."""
     rows = {row["technique"]: row for row in group.records}
-    asked: dict[tuple[Subject, str, bool], list[Question]] = {}
+    asked: dict[tuple[Subject, str, bool, str | None], list[Question]] = {}
     for one in questions.of(list(rows.values())):
-        asked.setdefault((one.subject, one.against, questions.is_stuck(one, rows)), []).append(one)
+        asked.setdefault((one.subject, one.against, questions.is_stuck(one, rows), one.alone), []).append(one)
     auto = tr_html(
         "<code>{}</code> makes them where <code>runs</code> is <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
     ).format(command.run(study_file, sharpen=True))
@@ -201,7 +201,7 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
         """How the runs that `runs: auto` makes come about; in full where no point has said so yet."""
         return stuck if is_stuck else again if auto in Markup(" ").join(points) else auto
 
-    for (subject, against, is_stuck), some in asked.items():
+    for (subject, against, is_stuck, _), some in asked.items():
         if subject is not Subject.BASELINE:
             said = tr_html("Open: whether {} could be as fast as {}. {}")
             names = phrases.names(rows[one.technique]["label"] for one in some)
@@ -215,7 +215,7 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
     rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
     said = tr_html("Open: faster or slower than {}: {}. {}")
-    few = [(asked.get((Subject.BASELINE, base, is_stuck), []), by_command(is_stuck)) for is_stuck in (False, True)]
+    few = [(some, by_command(is_stuck)) for (subject, _, is_stuck, _), some in asked.items() if subject is Subject.BASELINE]
     for some, how in (*few, (rest, by_hand)):
         if some:
             open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
@@ -234,10 +234,18 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], how: Markup) 
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
     if not priced and len(never) == len(asked):
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
-    said = Markup("{} {}").format(_enough(priced, against, rows), how)
+    alone = priced[0].alone
+    said = Markup("{} {}").format(_quiet_run(rows[alone]) if alone else _enough(priced, against, rows), how)
     if never:
         said += tr_html(" Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never))
     return said
+
+
+def _quiet_run(row: Mapping) -> Markup:
+    """That a cell was disturbed whenever it ran, and how long a further run of it takes."""
+    said = tr_html("{} was disturbed whenever it ran, and may be faster than it seems; a run of it on a quiet machine would tell more{}.")
+    took = "" if units.is_missing(row["run_s"]) else tr(", about {}").format(units.duration(row["run_s"]))
+    return said.format(row["label"], took)
 
 
 def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Mapping]) -> Markup:

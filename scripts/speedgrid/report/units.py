@@ -101,13 +101,22 @@ def listed(parts: Sequence[str]) -> Markup:
     return Markup(tr(", ")).join(parts[:-1]) + Markup(tr(" and ")) + parts[-1]
 
 
-def with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
+def is_unknown(value: float | None, low: float | None, high: float | None) -> bool:
+    """Whether neither a figure nor a bound of it is known."""
+    return is_missing(value) and is_missing(low) and is_missing(high)
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 
     The interval's half width is at least one and a half of the last digit, and the value has at most five digits. What is never negative
     has at least two digits, however wide its interval is, so that ratios of what is printed are those that are printed; its lower end has
-    one where it is above 0.
+    one where it is above 0. Where one end alone is known that bound is the text, in the place of the value.
     """
+    if not is_missing(low) and is_missing(high):
+        return tr("at least {}").format(number(low)), ""
+    if is_missing(low) and not is_missing(high):
+        return tr("at most {}").format(number(high)), ""
     if is_missing(value):
         return MISSING, ""
     if is_missing(low) or is_missing(high):

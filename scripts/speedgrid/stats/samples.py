@@ -21,11 +21,17 @@ _DRAWS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the ends of its confidence interval; both are None where the sample cannot give one."""
+    """A figure with the ends of its confidence interval; both are None where the sample cannot give one. Of a ratio one end alone is None
+    where only the other is known (verdicts.over): `value` is then no estimate of it."""
 
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is no more than a bound."""
+        return (self.low is None) != (self.high is None)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -16,8 +16,8 @@ class Run:
     """A process that measured something: its typical speed, and what its replies say of it.
 
     `value` is the median of the replies' rates, `se` the standard error of its logarithm from the replies alone, known with `df` degrees of
-    freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: the machine was not
-    quiet, so that the run counts less.
+    freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: it counts as a run
+    of a machine that was not quiet. `lost`: the logarithm of the factor by which disturbance slowed it at most, 0 on a quiet machine.
     """
 
     value: float
@@ -28,6 +28,7 @@ class Run:
     fastest: float
     scatter: float
     disturbed: bool = False
+    lost: float = 0.0
 
 
 # The mean of the middle half of a series has the standard error of the series with its outer quarters drawn in to the quartiles, times 2
@@ -50,8 +51,9 @@ _TELLS = 2.0
 _MOST_SHARED_DF = 12.0
 
 
-def run(rates: Sequence[float], disturbed: bool = False) -> Run:
-    """A run from the rates of its replies, in their order. Raises ValueError where one is not a positive finite number."""
+def run(rates: Sequence[float], lost: float = 0.0) -> Run:
+    """A run from the rates of its replies, in their order, and what disturbance cost it at most (Run.lost). Raises ValueError where a rate
+    is not a positive finite number."""
     values = np.asarray(rates, dtype=float)
     sample = as_sample(values)
     if sample[0] <= 0:
@@ -60,12 +62,12 @@ def run(rates: Sequence[float], disturbed: bool = False) -> Run:
     scatter = float(high - low) / _QUARTILES / middle
     slowest, fastest = float(sample[0]), float(sample[-1])
     if len(values) < 2:
-        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, disturbed)
+        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, lost > 0, lost)
     # Of four the middle half is two values, which say nothing of how far the others are.
     outer = int(len(values) * _TRIMMED) if len(values) > 4 else 0
     drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
     se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
-    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, disturbed)
+    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, lost > 0, lost)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Speed:
     deviation of a single run's logarithm from one process to the next, known with `df` degrees of freedom from `known_from` runs, those of
     the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
     upper end of its interval. `quiet` is False where all runs were disturbed; `alike` is the speed in which disturbed runs count like quiet
-    ones, for pairs of which one side has disturbed runs alone (None: as it is).
+    ones, for pairs of which one side has disturbed runs alone (None: as it is). `lost`: the logarithm of the factor by which disturbance
+    slowed `value` at most.
     """
 
     value: float
@@ -106,6 +109,7 @@ class Speed:
     usual: float = math.inf  # the noise of such cells everywhere
     quiet: bool = True
     alike: "Speed | None" = None
+    lost: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -155,7 +159,17 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         slowest,
         fastest,
         prior.usual_sd,
+        lost=_lost(runs, centre, shares, prior.sd),
     )
+
+
+def _lost(runs: Sequence[Run], centre: float, shares: Sequence[float], least_sd: float) -> float:
+    """By how much disturbance lowered the common value of runs at most, as logarithms: where quiet runs are among them, by how much it is
+    below theirs; else by the mean of what the runs lost."""
+    quiet = [one for one in runs if not one.lost]
+    if not quiet:
+        return sum(share * one.lost for share, one in zip(shares, runs, strict=True))
+    return max(0.0, _centre(*_typical(quiet), least_sd)[0] - centre) if len(quiet) < len(runs) else 0.0
 
 
 def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:

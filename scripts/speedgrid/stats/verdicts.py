@@ -13,6 +13,9 @@ NEGLIGIBLE = 0.01
 # What is called the same is at most so far apart, with differences of a quarter ruled out.
 CLOSE = 0.05
 NOT_FAR = 0.25
+# Of two cells that were both disturbed whenever they ran, the one may have lost the square of what the other lost, by what was read of the
+# machine, before the difference counts: what others take beside a loop on the same machine differs by so much from technique to technique.
+AS_DISTURBED = 2.0
 
 Verdict = Literal["faster", "slower", "same", "unsure"]
 
@@ -26,9 +29,35 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
     21, 2012), with Welch's degrees of freedom. No end is further out than the slowest reply of one over the fastest of the other, and from
     there what such cells usually differ by from one process to the next, of which the replies of one say nothing.
 
-    Where all runs of one side were disturbed, those of both count alike.
+    Where all runs of one side were disturbed, those of both count alike, and what this side may have lost by that, beyond what the other
+    lost, moves the one end that it hides: a baseline that was measured on a busy machine may be much faster than it seems, and is not
+    slower. An end that this moves far, to where it rules out nothing, is None.
     """
     above, below = _on_par(above, below)
+    ratio = _before_disturbance(above, below, confidence)
+    if ratio.low is None or ratio.high is None:
+        return ratio
+    hidden = {"low": _hidden(below, above), "high": _hidden(above, below)}
+    low, high = ratio.low * math.exp(-hidden["low"]), ratio.high * math.exp(hidden["high"])
+    far = math.log1p(NOT_FAR)
+    return Estimate(
+        ratio.value,
+        None if hidden["low"] > far and low <= 1 else low,
+        None if hidden["high"] > far and high >= 1 else high,
+    )
+
+
+def _hidden(one: Speed, other: Speed) -> float:
+    """By how much `one` may be faster against `other` than they were seen to be, as a logarithm: what it lost to disturbance at most,
+    without what the other lost."""
+    if math.isfinite(other.lost):
+        return max(0.0, one.lost - (other.lost if other.quiet else AS_DISTURBED * other.lost))
+    # Where nothing bounds what both lost they are as disturbed as each other, such as by the same program on the same GPU.
+    return one.lost if other.quiet else 0.0
+
+
+def _before_disturbance(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate:
+    """The ratio of two speeds, and its interval by noise alone."""
     value = above.value / below.value
     if not (above.known and below.known):
         return Estimate(value)
@@ -58,10 +87,11 @@ def verdict(ratio: Estimate, negligible: float = NEGLIGIBLE) -> Verdict:
     `faster` or `slower`: its interval is on one side of 1, and it is further from 1 than `negligible`, a share that matters to nobody.
     `same`: it is no further from 1 than CLOSE, and differences of more than NOT_FAR are ruled out. Else `unsure`: these runs cannot say.
     """
-    if ratio.low is None or ratio.high is None:
+    if ratio.low is None and ratio.high is None:
         return "unsure"
-    away, reach = abs(math.log(ratio.value)), max(ratio.high, 1 / ratio.low)
-    if away > math.log1p(negligible) and not ratio.low <= 1 <= ratio.high:
+    low, high = ratio.low or 0.0, math.inf if ratio.high is None else ratio.high
+    away, reach = abs(math.log(ratio.value)), max(high, 1 / low if low else math.inf)
+    if away > math.log1p(negligible) and not low <= 1 <= high:
         return "faster" if ratio.value > 1 else "slower"
     return "same" if away <= math.log1p(max(CLOSE, negligible)) and reach <= 1 + NOT_FAR else "unsure"
 
@@ -91,8 +121,12 @@ def further_runs(one: Speed, other: Speed, most: int = 20) -> int | None:
 
     As in `over`, each end of the interval of their ratio takes from each speed the variance that points there. So replies that stalled
     now and then, which leave open how slow the faster one is, cost runs.
+
+    Where disturbance alone leaves it open, one run on a quiet machine, of what was disturbed, tells more than any calculation.
     """
     faster, slower = sorted(_on_par(one, other), key=lambda speed: speed.value, reverse=True)
+    if _hidden(slower, faster) and verdict(_before_disturbance(faster, slower)) != "unsure":
+        return 1
     away = math.log(faster.value / slower.value)
     for more in range(1, most + 1):
         towards, beyond = (

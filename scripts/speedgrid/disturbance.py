@@ -1,0 +1,50 @@
+"""How much slower a disturbed run may have been than on a quiet machine, by what was read of the machine meanwhile. Pure.
+
+Disturbance only slows, so that the speed of a disturbed run is the least that a quiet one has. What others took bounds the most: a step of
+a processor waits for the slowest of its threads, each of which waits for a CPU for the share of the time that others took, so that of N
+threads all are there for (1 - share)^N of it. A GPU is fed by one thread.
+"""
+
+import math
+from collections.abc import Mapping
+
+from speedgrid import state
+
+
+def lost(facts: Mapping) -> float:
+    """The logarithm of the factor by which a run was slower than on a quiet machine at most, from its facts of schema.STATE: 0 where the
+    machine was quiet, infinity where nothing that was read bounds it."""
+    if not facts.get("disturbed"):
+        return 0.0
+    left = _of_the_processor(facts) * (_of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts))
+    return -math.log(left) if 0 < left < 1 else math.inf
+
+
+def _is_gpu(facts: Mapping) -> bool:
+    return facts.get("device") == "cuda"
+
+
+def _of_the_processor(facts: Mapping) -> float:
+    """The share of the time in which the processor was there for a run: for all of its threads at once."""
+    threads = 1 if _is_gpu(facts) else facts.get("threads") or facts.get("cores") or math.inf
+    taken = [facts.get(name) or 0.0 for name in ("cpu_foreign", "cpu_stolen")]
+    return math.prod(max(0.0, 1 - share) for share in taken) ** threads * max(0.0, 1 - (facts.get("cpu_limited") or 0.0))
+
+
+def _of_the_gpu(facts: Mapping) -> float:
+    """What was left of the clock of a GPU that was slowed down; nothing where others used it, since how much they did was not read."""
+    if state.others_on_gpu({"foreign_gpu_memory": None, "idle_gpu_memory": None, "idle_gpu_utilisation": None, **facts}, []):
+        return 0.0
+    held = facts.get("foreign_gpu_memory")
+    if held is not None and held > state.FOREIGN_MEMORY:
+        return 0.0
+    return _of_clock(facts.get("sm_clock_median"), facts.get("sm_clock_limit")) if facts.get("throttled") else 1.0
+
+
+def _of_its_clock(facts: Mapping) -> float:
+    """The same of a processor that heat slowed down."""
+    return _of_clock(facts.get("cpu_clock_min"), facts.get("cpu_clock_max")) if facts.get("cpu_heat_events") else 1.0
+
+
+def _of_clock(read: float | None, most: float | None) -> float:
+    return min(1.0, read / most) if read and most else 0.0

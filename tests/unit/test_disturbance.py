@@ -1,0 +1,57 @@
+"""How much a disturbed run lost at most, by what was read of the machine."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from speedgrid import disturbance
+
+BUSY = {"disturbed": "other processes used 50% of the CPUs", "device": "cpu", "threads": 2, "cpu_foreign": 0.5, "shared": True}
+ON_GPU = BUSY | {"device": "cuda", "threads": 16, "idle_gpu_memory": 2**28, "foreign_gpu_memory": 0, "idle_gpu_utilisation": 0.0}
+HOT = ON_GPU | {"cpu_foreign": 0.0, "throttled": True, "shared": False}
+
+
+def test_a_quiet_run_lost_nothing_whatever_was_read():
+    assert disturbance.lost(BUSY | {"disturbed": ""}) == 0
+    assert disturbance.lost({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "factor"),
+    [
+        (BUSY, 4),  # of two threads each waits half of the time
+        (BUSY | {"threads": 1}, 2),
+        (BUSY | {"threads": None, "cores": 3}, 8),
+        (BUSY | {"cpu_foreign": 0.0, "cpu_stolen": 0.1}, 1 / 0.9**2),
+        (BUSY | {"cpu_foreign": None, "cpu_limited": 0.75}, 4),
+        (ON_GPU, 2),  # one thread feeds it
+        (HOT | {"sm_clock_median": 990e6, "sm_clock_limit": 1980e6}, 2),
+        (BUSY | {"cpu_foreign": 0.0, "cpu_heat_events": 3, "cpu_clock_min": 1e9, "cpu_clock_max": 3e9}, 3),
+    ],
+)
+def test_what_was_read_bounds_it(facts, factor):
+    assert disturbance.lost(facts) == pytest.approx(math.log(factor))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"disturbed": "as an older speedgrid says it"},
+        BUSY | {"cpu_foreign": 1.0},
+        BUSY | {"threads": None},
+        BUSY | {"cpu_foreign": 0.0, "cpu_heat_events": 3},
+        HOT,  # no clock was read
+        ON_GPU | {"foreign_gpu_memory": 2**33},
+        ON_GPU | {"idle_gpu_utilisation": 0.4},
+        ON_GPU | {"foreign_gpu_memory": None, "idle_gpu_memory": 2**34},
+    ],
+)
+def test_where_nothing_bounds_it_it_may_be_anything(facts):
+    assert disturbance.lost(facts) == math.inf
+
+
+@given(st.floats(0, 0.999), st.floats(0, 0.999), st.integers(1, 256))
+def test_more_that_others_took_is_more_that_may_be_lost(one, other, threads):
+    less, more = (disturbance.lost(BUSY | {"cpu_foreign": share, "threads": threads}) for share in sorted((one, other)))
+    assert less <= more or less == math.inf
