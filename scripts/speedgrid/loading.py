@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
-from speedgrid import checkpoints, files
+from speedgrid import checkpoints, files, rotary
 from speedgrid.outcomes import MissingDependency, Outcome, OutOfMemory, Unsupported, expected
 
 GENERATION = "generation_config.json"
@@ -51,8 +51,8 @@ WRAPPERS = {
 }
 # What PyTorch says of sizes that do not fit.
 UNFIT = re.compile(
-    r"size of tensor|shapes? cannot be|shape .* is invalid|must match|mat1 and mat2|out of range|expanded size|same number of"
-    r"|should be (the same|equal)|inconsistent tensor size|dimension",
+    r"size of tensor|expected input with shape|shapes? cannot be|shape .* is invalid|must match|mat1 and mat2|out of range|expanded size"
+    r"|same number of|should be (the same|equal)|inconsistent tensor size|dimension",
     re.IGNORECASE,
 )
 # How a weight is called where its format packs several numbers into one.
@@ -74,7 +74,7 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False):
             " installed, AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes the tokenizer.json that needs none"
         )
     # Where the package mistral-common is installed, Mistral's own tokenizer would take the place of the one that all other engines read.
-    how = {"mistral_format": False} if int(_version().partition(".")[0]) >= 5 else {}
+    how = {"mistral_format": False} if int(version().partition(".")[0]) >= 5 else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code, **how)
         _go_by_file(tokenizer, folder / "tokenizer.json")
@@ -82,6 +82,8 @@ def read_tokenizer(folder: Path, trust_remote_code: bool = False):
     except MemoryError:
         raise
     except Exception as error:  # tokenizers raises no narrower class for a file that it cannot read
+        if (folder / "config.json").is_file():
+            read_config(folder, trust_remote_code)  # which transformers reads first, and which may be what is wrong
         raise _refusal(error, folder) or Unsupported(f"the tokenizer of the checkpoint cannot be read: {line(error)}") from error
 
 
@@ -118,14 +120,33 @@ def read_config(folder: Path, trust_remote_code: bool = False):
     for name, value in AS_CALLED.items():
         if getattr(config, name, value) != value:
             setattr(config, name, value)
+    # Nor does the attention that they had, whose package need not be here.
+    config._attn_implementation = None
+    if getattr(config, "quantization_config", None) == {}:
+        # As after merging: nothing is quantized, and transformers asks an empty one for its method.
+        del config.quantization_config
+    refuse_texts(config.to_dict(), usual_settings(config))
     return config
+
+
+def refuse_texts(config: Mapping, usual: Mapping) -> None:
+    """Raise Unsupported for a configuration that has a text where a number belongs, as `"rope_theta": "10000"`, which ends a pass of the
+    model wherever it meets a number. `usual` are the settings that the family has by default."""
+    told = rotary.of_text(config)
+    found = [(name, told.get(name)) for name, value in usual.items() if type(value) in (int, float)]
+    found += [(name, value) for rope in rotary.ropes(config) for name, value in rope.items() if re.fullmatch(r"-?\d[\d.e+-]*", str(value))]
+    for name, value in found:
+        if isinstance(value, str):
+            raise Unsupported(f"config.json has the text {value!r} for `{name}`, where a number belongs")
 
 
 def usual_settings(config) -> dict:
     """The settings of a language model that its family has by default, which are those of its published models; empty for a family whose
     code is not that of transformers."""
-    kind = type(config.get_text_config())
-    return kind().to_dict() if kind.__module__.startswith("transformers.models.") else {}
+    # transformers 4.40 has no word for the part of a configuration that is the language model's, and no model of several parts here.
+    kind = type(config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config)
+    has_defaults = kind.__module__.startswith("transformers.models.") and not getattr(kind, "has_no_defaults_at_init", False)
+    return kind().to_dict() if has_defaults else {}
 
 
 def read_model(folder: Path, auto=None, *, config=None, trust_remote_code: bool = False, **how):
@@ -465,7 +486,7 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
         raise error
     said, kind = str(error), files.json_object(folder / "config.json").get("model_type")
     if "does not recognize this architecture" in said:
-        return Unsupported(f"transformers {_version()} does not know the model type {kind} of config.json")
+        return Unsupported(f"transformers {version()} does not know the model type {kind} of config.json")
     if "Should have a `model_type` key" in said:
         return Unsupported("config.json of the checkpoint names no `model_type`, or none that transformers knows")
     if "Unrecognized configuration class" in said:
@@ -517,7 +538,8 @@ def _shape(shape: Iterable[int]) -> str:
     return " × ".join(map(str, shape)) or "a single number"
 
 
-def _version() -> str:
+def version() -> str:
+    """That of transformers in this environment."""
     from transformers import __version__
 
     return __version__

@@ -274,6 +274,7 @@ SHAPES = {
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
     },
+    "normed_heads": {**architectures.PLAIN, "hidden_size": 128, "model_type": "phi", "qk_layernorm": True},
 }
 # What is another model than the one that it is made from.
 OTHERS = ("tied", "resized", "fp8")

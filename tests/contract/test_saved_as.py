@@ -62,6 +62,8 @@ REFUSED = {
     **{("no_caps", technique): "`attn_logit_softcapping`, and config.json has null" for technique in ("gguf_f16", "gguf_q8_0")},
     **{(shape, "baseline_torch22"): "does not have rotary embeddings of the kind yarn" for shape in ("yarn", "yarn_scaled")},
     ("no_caps", "baseline_torch22"): "does not know the model type gemma2",
+    ("normed_heads", "baseline_torch22"): "does not run this phi: a pass ends with",
+    **{("normed_heads", technique): "Can not map tensor" for technique in ("gguf_f16", "gguf_q8_0")},
     ("no_end", "gptq_int4"): "gptqmodel takes no tokenizer without any special token",
     ("fp8", "baseline_torch22"): "Unknown quantization type, got fp8",
     ("fp8", "vllm_eager"): "not supported for quantization method",

@@ -258,6 +258,46 @@ def test_what_config_json_has_wrong_is_named_with_its_key_and_what_to_do(tmp_pat
         raise AssertionError("ours")
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": "10000"}}, "'10000' for `rope_theta`"),
+        ({"rope_scaling": {"type": "linear", "factor": "2.5e0"}, "rope_theta": 1e4}, "'2.5e0' for `factor`"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_theta": "1e6"}, "sliding_attention": {"rope_theta": 1e4}}},
+            "'1e6' for `rope_theta`",
+        ),
+        ({"rms_norm_eps": "1e-05"}, "'1e-05' for `rms_norm_eps`"),
+        ({"text_config": {"rms_norm_eps": 1e-5, "num_hidden_layers": "2"}}, "'2' for `num_hidden_layers`"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 10000, "rms_norm_eps": 1e-5}, ""),
+        ({"rope_parameters": None, "num_hidden_layers": None, "hidden_act": "silu", "pad_token_id": "3"}, ""),
+    ],
+)
+def test_a_text_where_a_number_belongs_is_named_with_its_key(config, said):
+    """One for `rope_theta`, which transformers does not check, was a traceback of every cell of the model."""
+    usual = {"rms_norm_eps": 1e-6, "num_hidden_layers": 32, "hidden_act": "silu", "pad_token_id": None, "use_cache": True}
+    if not said:
+        loading.refuse_texts(config, usual)
+        return
+    with pytest.raises(Unsupported, match=re.escape(f"config.json has the text {said}, where a number belongs")):
+        loading.refuse_texts(config, usual)
+
+
+def test_what_is_wrong_in_config_json_is_not_said_of_the_tokenizer(tmp_path, monkeypatch):
+    """transformers reads config.json for the tokenizer, too, so that its error looked like one of the tokenizer."""
+
+    def fail(folder, **how):
+        raise ValueError("Validation error for field 'rms_norm_eps'")
+
+    auto = SimpleNamespace(from_pretrained=fail)
+    modules = SimpleNamespace(AutoTokenizer=auto, AutoConfig=auto, __version__="5.23.0")
+    monkeypatch.setitem(__import__("sys").modules, "transformers", modules)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(Unsupported, match=r"^config\.json of the checkpoint cannot be read: Validation error"):
+        loading.read_tokenizer(tmp_path)
+
+
 def test_a_tokenizer_keeps_to_the_rules_of_its_file(tmp_path, monkeypatch):
     """transformers 5 takes those of the class that tokenizer_config.json or the family names; a tokenizer without a class is as it is."""
     (tmp_path / "tokenizer.json").write_text("{}")

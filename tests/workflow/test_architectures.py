@@ -88,7 +88,7 @@ def test_a_checkpoint_is_read_whole_or_refused_with_the_name_of_the_weight(proje
     found = {(row["checkpoint"], row["reader"]): row for row in rows}
     whole = {name for name, reader in found if reader == "engine" and found[name, reader]["status"] == "ok"}
     complete = {"whole", "base_model", "tied", "buffers", "head_beside", "attention", "outputs", "just_enough", "wishes", "in_64_bits"}
-    complete |= {"tokens"}
+    complete |= {"tokens", "attention_of_a_package", "not_quantized"}
     assert whole == complete | {"sentencepiece", "tiktoken"}
     for (name, _), row in found.items():
         if name in whole:

@@ -127,7 +127,7 @@ class Engine(base.Engine):
         torch.manual_seed(seed)
         self.device.synchronize()
         clock.start()
-        with self._static_cache_refused(), self._attention_kernels():
+        with self._unfit_refused(), self._attention_kernels():
             output = self.compiled.generate(ids, attention_mask=mask, generation_config=config, streamer=clock, **watch)
             self.device.synchronize()
             seconds = clock.seconds()
@@ -140,17 +140,22 @@ class Engine(base.Engine):
         return base.Reply([until_end(row, ends) for row in output[:, len(prompt) :].tolist()], clock.token_s, seconds)
 
     @contextmanager
-    def _static_cache_refused(self) -> Iterator[None]:
-        """Turn the error of a pass into Unsupported where a KV cache of fixed length was asked for, and the code of the model makes
-        something as long as the tokens so far, such as the biases of ALiBi."""
+    def _unfit_refused(self) -> Iterator[None]:
+        """Turn the error of a pass into Unsupported where sizes do not fit that the code of the model chose: where a KV cache of fixed
+        length was asked for, and that code makes something as long as the tokens so far, such as the biases of ALiBi; and where a pass of
+        the model ends so by itself, with nothing that was asked for."""
         try:
             yield
         except (RuntimeError, ValueError) as error:
+            unfit, kind, said = loading.UNFIT.search(str(error)), self.config.model_type, loading.line(error)
+            with self._uncompiled(True):
+                alone = not unfit or runs(self.model)
+            if not alone:
+                raise Unsupported(f"transformers {loading.version()} does not run this {kind}: a pass ends with {said!r}") from error
             asked = self.options.get("cache") == "static" or self.options.get("compile") in ("static_cache", "loop")
             # To a static cache belongs a mask of four dimensions, of which such code takes two.
-            if not asked or not (loading.UNFIT.search(str(error)) or "values to unpack" in str(error)):
+            if not asked or not (unfit or "values to unpack" in str(error)):
                 raise
-            kind, said = self.config.model_type, loading.line(error)
             raise Unsupported(f"transformers does not run this {kind} with a static KV cache: a pass ends with {said!r}") from error
 
     def watch_numbers(self) -> dict:
@@ -222,7 +227,7 @@ class Engine(base.Engine):
         apart = rows_are_apart(self.model, self.options)
         rows = rows_at_once(longest, self.language.text_config.vocab_size, self.device.is_gpu) if apart else 1
         found: list = [None] * len(sequences)
-        with torch.inference_mode(), self._attention_kernels(), self._uncompiled(as_it_is):
+        with torch.inference_mode(), self._unfit_refused(), self._attention_kernels(), self._uncompiled(as_it_is):
             for places in batches([longest if pads else len(sequence) for sequence in sequences], rows):
                 padded = [[*sequences[place], *[0] * (longest - len(sequences[place]))] if pads else sequences[place] for place in places]
                 padded += [[0] * longest] * (rows - len(places)) if pads else []
@@ -370,6 +375,18 @@ class Engine(base.Engine):
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
+
+
+def runs(model) -> bool:
+    """Whether two tokens go through a model without a cache: whether the sizes of its parts fit each other."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device), use_cache=False)
+    except (RuntimeError, ValueError) as error:
+        return not loading.UNFIT.search(str(error))
+    return True
 
 
 def keeps_cache(model) -> bool:

@@ -51,7 +51,7 @@ class Engine(transformers.Engine):
         self.device.synchronize()
         tokens = Tokens(steps, settings["batch_size"], ends, self.device.is_gpu)
         with torch.no_grad(), self._attention_kernels():
-            with self._static_cache_refused():
+            with self._unfit_refused():
                 token = self._first_token(ids, sampling)
             tokens.put(token)
             while not tokens.ended():
