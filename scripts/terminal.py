@@ -10,6 +10,7 @@ after such a signal each job that ends with the run would say so in a block of i
 
 import atexit
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -66,6 +67,16 @@ def let_go():
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def go_on():
+    """What the launcher has left to do after this command, in the place of this process."""
+    told = os.environ.pop(commands.AFTERWARDS, "")
+    if told:
+        let_go()
+        folder, *command = json.loads(told)
+        os.chdir(folder)
+        os.execv(command[0], command)
+
+
 def run():
     atexit.register(let_go)  # after all else that is said at the end
     snakemake_seam.skip_the_note_of_profiles()
@@ -81,6 +92,8 @@ def run():
         if live.mistakes and not live.stop.is_asked:
             sys.exit(commands.MISTAKE)
         if not live.stop.is_asked:
+            if isinstance(end, SystemExit) and not end.code:
+                go_on()
             raise
         if not live.stop.is_told:
             print(live.stop.told(), file=sys.stderr)

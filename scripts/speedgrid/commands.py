@@ -34,6 +34,7 @@ IN_A_CLONE = f"./{NAME}"
 # Environment variables that tell every process how it was started, so that what it prints works there, as text for a shell: the launcher,
 # and Snakemake, where that was started without the launcher and in another folder than the project's.
 LAUNCHER, SNAKEMAKE = "SPEEDGRID_COMMAND", "SPEEDGRID_SNAKEMAKE"
+AFTERWARDS = "SPEEDGRID_AFTERWARDS"  # set by the launcher: a folder and a command, in JSON, that a Snakemake which ends well becomes
 CLUSTER = "SPEEDGRID_CLUSTER"  # set by the launcher where jobs go to a cluster
 STUDY_HERE = "{study}"  # where in the latter the study goes; a module of another workflow has its own
 DEFAULT = ("config.yaml", "./config.yaml")  # the study that is meant where none is named

@@ -1,6 +1,7 @@
 """The launcher `speedgrid`, run for real in a copy of the repository whose path has spaces."""
 
 import ast
+import contextlib
 import importlib.machinery
 import importlib.util
 import os
@@ -8,6 +9,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -842,6 +844,60 @@ def test_a_run_that_is_stopped_ends_with_one_line(clone, signals, number, status
         os.close(reading)
     lines = said.decode().splitlines()
     assert lines == ["speedgrid: stopped; 0 of 1 steps are done and kept, and the same command goes on from there"], lines
+
+
+PREPARED = f"""
+import os
+os.environ["{supervision.WANTED_BY}"] = str(os.getpid())
+
+rule prepare:
+    output: "prepared.txt"
+    log: "prepared.log"
+    conda: "envs/for-the-test.yaml"
+    shell: "echo downloaded > {{output}}"
+"""
+
+
+@pytest.mark.slow
+def test_a_sigterm_stops_prepare_while_it_makes_environments(clone, tmp_path):
+    """It ended the launcher alone, and Snakemake went on with nobody to wait for it."""
+    text, pins = (clone / "Snakefile").read_text(), {"pip": ["a-package-of-nobody==1.0"]}
+    (clone / "Snakefile").write_text(text + PREPARED)
+    (clone / "envs/for-the-test.yaml").write_text(yaml.safe_dump({"dependencies": [f"python={sys.version_info[0]}.11", "pip", pins]}))
+    index = socket.create_server(("127.0.0.1", 0))  # takes connections, and never answers
+    index.settimeout(120)
+    address = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+    more = {"PIP_INDEX_URL": address, "PIP_NO_CACHE_DIR": "1", "SNAKEMAKE_CONDA_PREFIX": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, clone / "speedgrid", "prepare", "--uv-envs"]
+    process = subprocess.Popen(command, cwd=clone, env=environment(**more), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        asked, _ = index.accept()
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 143, said
+        assert said.splitlines()[-1].startswith("speedgrid: stopped"), said
+        asked.settimeout(60)
+        while asked.recv(65536):
+            pass  # until who asked is gone, too
+    finally:
+        (clone / "Snakefile").write_text(text)
+        (clone / "envs/for-the-test.yaml").unlink()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        index.close()
+
+
+@pytest.mark.slow
+def test_prepare_goes_on_from_environments_to_downloads_where_it_was_started(clone, tmp_path):
+    text = (clone / "Snakefile").read_text()
+    (clone / "Snakefile").write_text(text + PREPARED.replace('    conda: "envs/for-the-test.yaml"\n', ""))
+    try:
+        (tmp_path / "mine.yaml").write_text("study: mine\n")
+        done = speedgrid(clone, "prepare", "--uv-envs", "--study", "mine.yaml", cwd=tmp_path)
+    finally:
+        (clone / "Snakefile").write_text(text)
+    assert done.returncode == 0, done.stderr
+    assert (clone / "prepared.txt").read_text() == "downloaded\n"
 
 
 @pytest.mark.slow
