@@ -19,11 +19,16 @@ ROLES_OF_TOKENS = ("bos_token_id", "cls_token_id", "eos_token_id", "mask_token_i
 _OF_NEOX = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
 NAMES_IN_TRANSFORMERS_4 = {"gpt_neox": _OF_NEOX, "gpt_neox_japanese": _OF_NEOX}
 
+# What says how somebody computed a model, and nothing of the model: the attention, and a quantization that is none.
+OF_OTHERS = ("_attn_implementation", "attn_implementation", "_attn_implementation_autoset", "_flash_attn_2_enabled")
+
 
 def in_words_of_transformers_4(config: Mapping) -> dict:
-    """A configuration whose rotary embeddings are told as transformers 4 has them in most families, as it has them in its own."""
+    """A configuration whose rotary embeddings are told as transformers 4 has them in most families, as it has them in its own; without
+    what says nothing of the model, which it would obey."""
     names = NAMES_IN_TRANSFORMERS_4.get(str(config.get("model_type")), {})
-    return {names.get(name, name): value for name, value in config.items()}
+    left_out = {*OF_OTHERS, *(["quantization_config"] if config.get("quantization_config") == {} else [])}
+    return {names.get(name, name): value for name, value in config.items() if name not in left_out}
 
 
 def says_nothing(name: str, config: Mapping) -> bool:

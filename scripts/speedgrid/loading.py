@@ -6,6 +6,7 @@ would be those of another model. Every engine and transform that reads a model w
 
 import re
 import shutil
+import traceback
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -407,6 +408,12 @@ def require_whole(model, report: Mapping) -> None:
     if names := sorted(name for name in report["missing_keys"] if not name.endswith("num_batches_tracked")):
         why = _of_a_wrapper(report["unexpected_keys"])
         raise Unsupported(f"the checkpoint lacks weights that {kind} has, such as {names[0]} ({len(names)} missing){why}")
+    # transformers 4.57 gives their names alone.
+    if named := sorted(name for name in report["mismatched_keys"] if isinstance(name, str)):
+        raise Unsupported(
+            f"config.json does not fit the weights: {named[0]} has another shape in the checkpoint than by the configuration ({len(named)}"
+            " such weights)"
+        )
     if report["mismatched_keys"]:
         name, held, wanted = min(report["mismatched_keys"])
         if empty := [name for name, held, _ in report["mismatched_keys"] if not prod(held)]:
@@ -512,9 +519,19 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
         )
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
         return MissingDependency(line(error))
+    if _is_of_a_constructor(error) and expected(error) is None:
+        return Unsupported(f"transformers {version()} makes no {kind} of what config.json says: {line(error)}")
     if named := re.search(r"`?(\w+)`? is required to read", said):
         return MissingDependency(f"the tokenizer needs the Python package {named.group(1)}, which is not installed in this environment")
     return None
+
+
+def _is_of_a_constructor(error: Exception) -> bool:
+    """Whether an error came up while a part of a model of transformers was made, as of a value in config.json that is none for it."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "__init__" and str(frame.f_globals.get("__name__")).startswith("transformers.models.") for frame in frames
+    )
 
 
 def _key_of(value: object, told: Mapping) -> str:

@@ -23,8 +23,8 @@ LIBRARIES = (
 )
 SAYS_NO = re.compile(
     r"(does|do|is|are|was|has)(n't| not)( yet)? (currently )?(support|implement|recogni[sz]e|compatible|available for)"
-    r"|not (yet |currently )?(supported|implemented)|unsupported|only (supports?|supported|works|possible|be called on)|no support for"
-    r"|unrecogni[sz]ed (configuration|model)|no (available|suitable|viable) (kernel|backend)"
+    r"|not (yet |currently )?(supported|implemented)|unsupported|only (supports?|supported|works|possible|available|be called on)"
+    r"|no support for|unrecogni[sz]ed (configuration|model)|no (available|suitable|viable) (kernel|backend)"
     r"|unknown (model architecture|quantization type)",
     re.IGNORECASE,
 )

@@ -93,6 +93,17 @@ def test_merges_of_tokens_with_a_space_are_refused():
         legacy.tokenizer_the_old_way({"model": {"type": "BPE", "merges": [["a ", "b"]]}}, {})
 
 
+def test_of_the_settings_of_generation_the_end_of_a_reply_alone_is_read(tmp_path):
+    """transformers 4.40 reads them all while it loads a model, and ends at some."""
+    folder, links = tmp_path / "checkpoint", tmp_path / "links"
+    folder.mkdir()
+    links.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3], "assistant_model": "x", "top_p": None}))
+    assert legacy.written_the_old_way(folder, links) == links
+    assert json.loads((links / "generation_config.json").read_text()) == {"eos_token_id": [2, 3]}
+
+
 def test_only_a_checkpoint_that_needs_it_is_read_through_links(tmp_path):
     folder, links = tmp_path / "checkpoint", tmp_path / "links"
     folder.mkdir()
@@ -101,6 +112,8 @@ def test_only_a_checkpoint_that_needs_it_is_read_through_links(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     assert legacy.written_the_old_way(folder, links) == folder
     assert not list(links.iterdir())
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    assert legacy.written_the_old_way(folder, links) == folder
     (folder / "config.json").write_text(json.dumps(LLAMA))
     assert legacy.written_the_old_way(folder, links) == links
     assert (links / "model.safetensors").read_bytes() == b"weights"

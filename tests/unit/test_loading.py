@@ -145,6 +145,31 @@ def test_missing_and_odd_weights_are_refused_by_name():
     loading.require_whole(model_with(MODULES), {**NO_KEYS, "missing_keys": {"bn.num_batches_tracked"}})
 
 
+def test_a_weight_of_another_shape_is_named_by_an_older_transformers_too():
+    """4.57 gives names without shapes, at which the ONNX export ended in an error."""
+    with pytest.raises(Unsupported, match=r"does not fit the weights: a\.weight has another shape .* \(2 such weights\)"):
+        loading.require_whole(model_with(MODULES), {**NO_KEYS, "mismatched_keys": ["b.weight", "a.weight"]})
+
+
+def test_what_ends_the_constructor_of_a_model_is_what_config_json_says(tmp_path, monkeypatch):
+    """transformers 4 checks no value: a number of layers of 2.0 was a traceback."""
+    monkeypatch.setitem(__import__("sys").modules, "transformers", SimpleNamespace(__version__="4.40.2"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    code = "class Model:\n    def __init__(self, layers):\n        range(layers)\n    def forward(self):\n        range(2.0)"
+
+    def model_of(package: str):
+        there: dict = {"__name__": f"{package}.llama.modeling_llama"}
+        exec(code, there)
+        return there["Model"]
+
+    with pytest.raises(Unsupported, match=r"makes no llama of what config\.json says: .*'float' object"), loading.refusals(tmp_path):
+        model_of("transformers.models")(2.0)
+    with pytest.raises(TypeError), loading.refusals(tmp_path):
+        model_of("transformers.models")(2).forward()
+    with pytest.raises(TypeError), loading.refusals(tmp_path):
+        model_of("speedgrid.models")(2.0)
+
+
 @pytest.mark.parametrize(
     ("prefix", "wrapper"),
     [("_orig_mod.", "torch.compile"), ("module.", "DistributedDataParallel or DeepSpeed"), ("base_model.model.", "peft")],

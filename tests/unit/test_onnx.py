@@ -54,6 +54,23 @@ def test_configurations_of_transformers_4_are_left_alone():
     assert config_for_transformers_4(told, KNOWN) == told
 
 
+@pytest.mark.parametrize("version", [{}, {"transformers_version": "4.57.0.dev0"}])
+def test_rope_theta_is_not_lost_where_the_version_is_none_of_5(version):
+    """It was 10,000 in the graph of a checkpoint whose config.json names no version, or one on its way to 5."""
+    own = {name: value for name, value in LLAMA.items() if name != "transformers_version"} | version
+    told = {**own, "rope_parameters": {"rope_type": "default", "rope_theta": 7e5}}
+    assert config_for_transformers_4(told, KNOWN) == {**own, "rope_theta": 7e5}
+
+
+def test_what_says_nothing_of_the_model_is_not_said_to_transformers_4():
+    """It looked for the package of that attention, and asked the empty quantization for its method."""
+    told = {**LLAMA, "_attn_implementation": "flash_attention_2", "attn_implementation": "flash_attention_2", "quantization_config": {}}
+    assert config_for_transformers_4(told, KNOWN) == LLAMA
+    assert "_attn_implementation" not in legacy.config_the_old_way(told)
+    assert "quantization_config" not in legacy.config_the_old_way(told)
+    assert legacy.config_the_old_way({**told, "quantization_config": {"bits": 4}})["quantization_config"] == {"bits": 4}
+
+
 def test_configurations_without_a_version_are_left_alone():
     assert config_for_transformers_4({"model_type": "gpt2"}, KNOWN) == {"model_type": "gpt2"}
 

@@ -68,19 +68,27 @@ class Engine(transformers.Engine):
         window = getattr(self.config, "sliding_window", None) if getattr(self.config, "use_sliding_window", True) else None
         if window and room > window:
             raise Unsupported(f"transformers 4.40 does not keep to a sliding window of {window} tokens; this needs room for {room}")
+        loading.refuse_files(self.checkpoint, self.config)
+        if loading.quantization(self._quantization()).startswith("gptq") and not self.device.is_gpu:
+            raise Unsupported("AutoGPTQ loads its weights onto an NVIDIA GPU alone")
         told = {"attn_implementation": attention} if attention else {}
-        with loading.refusals(self.checkpoint, attention or ""):
-            self.model, found = AutoModelForCausalLM.from_pretrained(
-                self.checkpoint,
-                torch_dtype=getattr(torch, self.options["dtype"]),
-                device_map={"": self.device.kind},
-                use_safetensors=True,
-                trust_remote_code=self.trust_remote_code,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **told,
-            )
+        try:
+            with loading.refusals(self.checkpoint, attention or ""):
+                self.model, found = AutoModelForCausalLM.from_pretrained(
+                    self.checkpoint,
+                    torch_dtype=getattr(torch, self.options["dtype"]),
+                    device_map={"": self.device.kind},
+                    use_safetensors=True,
+                    trust_remote_code=self.trust_remote_code,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    **told,
+                )
+        except NotImplementedError:
+            # It copies a weight of another shape out of a place where it put none.
+            loading.refuse_other_weights(self.checkpoint, self.config, "transformers 4.40")
+            raise
         if not self._quantization():
             loading.require_whole(self.model, found)
             if left := found["unexpected_keys"]:
@@ -192,7 +200,10 @@ def written_the_old_way(folder: Path, links: Path) -> Path:
     """`folder` itself where transformers 4.40 reads it rightly, else `links`, a folder of links to its files in which the configuration
     and tokenizer are written anew. Raises Unsupported where something in them has no old way.
     """
-    new = {}
+    new: dict[str, dict] = {}
+    if len(told := files.json_object(folder / loading.GENERATION)) > 1:
+        # Where a reply ends is all that counts; of the rest it refuses some.
+        new[loading.GENERATION] = {"eos_token_id": told["eos_token_id"]} if "eos_token_id" in told else {}
     config = files.json_object(folder / "config.json")
     if (old_config := config_the_old_way(config)) != config:
         new["config.json"] = old_config

@@ -98,13 +98,13 @@ def problem(settings: Mapping, dtype: str) -> str:
 
 
 def config_for_transformers_4(config: Mapping, known: set[str]) -> dict:
-    """A config.json as transformers 4 reads it; unchanged where an earlier release than 5 wrote it.
+    """A config.json as transformers 4 reads it; in its own words where an earlier release than 5 wrote it.
 
     `known`: the settings that transformers 4 has for this kind of model. Raises Unsupported for what it would pass over, so that the
     model would be another.
     """
-    if not str(config.get("transformers_version", "")).partition(".")[0].isdigit() or _major(config) < 5:
-        return dict(config)
+    if _major(config) < 5 and "rope_parameters" not in config:
+        return in_words_of_transformers_4(config)
     old = dict(config)
     rope = dict(old.pop("rope_parameters", None) or {})
     kind = rope.get("rope_type", "default")
@@ -141,7 +141,9 @@ def tokenizer_for_transformers_4(settings: Mapping) -> dict:
 
 
 def _major(config: Mapping) -> int:
-    return int(str(config["transformers_version"]).partition(".")[0])
+    """The release of transformers that wrote a config.json, 0 where it does not say; what was on its way to 5 called itself 4."""
+    said = str(config.get("transformers_version", "")).partition(".")[0]
+    return int(said) if said.isdigit() else 0
 
 
 def _load(task: Task):
@@ -159,6 +161,7 @@ def _load(task: Task):
     _check_exporter(kind.model_type)
     config = kind.from_dict(config_for_transformers_4(said, {*kind().to_dict(), *kind.attribute_map}))
     refuse_changing_rope(config.to_dict())
+    loading.refuse_files(task.source, config)
     with loading.refusals(task.source, "eager"):
         model, found = AutoModelForCausalLM.from_pretrained(
             task.source,
