@@ -60,6 +60,8 @@ MODULES = "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
 # Code that is run in a process of its own.
 IMPORTED_IN_TEXT = re.compile(rf"(?:from|import)\s+({PACKAGE}(?:\.\w+)+)")
+# The same of modules that stand behind the name of the package.
+IMPORTED_FROM_IT = re.compile(rf"from\s+{PACKAGE}\s+import\s+([^;\n]+)")
 # A script, which is started by its file.
 SCRIPT_IN_TEXT = re.compile(r"(?:.*/)?(\w+)\.py")
 DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -322,7 +324,7 @@ class _Reading:
                 raise Unreadable(f"{self.at}:{node.lineno}: a package as a value; which of {node.id} is used cannot be followed")
             self._refer(node.id)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            for text in [node.value] if NAMED_IN_TEXT.fullmatch(node.value) else IMPORTED_IN_TEXT.findall(node.value):
+            for text in [node.value] if NAMED_IN_TEXT.fullmatch(node.value) else _imported_in(node.value):
                 self._refer_in_text(text)
             script = SCRIPT_IN_TEXT.fullmatch(node.value)
             if script and self.code.path(script[1]):
@@ -346,6 +348,12 @@ class _Reading:
             if self.code.path(".".join(names[:end])):
                 self.refers.add((".".join(names[:end]), WHOLE))
                 return
+
+
+def _imported_in(code: str) -> list[str]:
+    """The modules of the project that code in a text imports, and names behind them."""
+    behind = [name for names in IMPORTED_FROM_IT.findall(code) for name in re.findall(r"\w+", names)]
+    return IMPORTED_IN_TEXT.findall(code) + [f"{PACKAGE}.{name}" for name in behind]
 
 
 def _body(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[ast.stmt]:

@@ -18,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -29,6 +29,7 @@ from speedgrid import commands, environments
 UNTRIED = 10
 # Snakemake's own limit of jobs that begin in so many seconds.
 DEFAULT_RATE = (100, 1)
+RULES = commands.ROOT / "rules"
 # Where Snakemake keeps its lock of a working folder, and its environments where SNAKEMAKE_CONDA_PREFIX names no other place.
 LOCKS, ENVIRONMENTS = ".snakemake/locks", ".snakemake/conda"
 # After it, what conda said, in the error of an environment that could not be made.
@@ -101,9 +102,7 @@ class Run:
 
     def comes_to(self, *rules: str) -> bool:
         """Whether jobs of one of these rules are a part of it, done already or not."""
-        # With a name before it where these rules are a module of another workflow.
-        ends = tuple(f"_{rule}" for rule in rules)
-        return any(job.rule.name in rules or job.rule.name.endswith(ends) for job in self._workflow.dag.jobs)
+        return next(self._jobs_of(*rules), None) is not None
 
     @property
     def uses_environments(self) -> bool:
@@ -149,12 +148,17 @@ class Run:
 
     def python_of(self, rule: str) -> Path | None:
         """The Python that the jobs of a rule run in, which may not have been made yet; None where the run was not to come to the rule."""
-        # With a name before it where these rules are a module of another workflow, whose own rules may end so too.
-        jobs = (job for job in self._workflow.dag.jobs if job.rule.name == rule or job.rule.name.endswith(f"_{rule}"))
-        job = next((job for job in jobs if str(job.rule.snakefile).endswith("rules/report.smk")), None)
+        job = next(self._jobs_of(rule), None)
         if job is None:
             return None
         return Path(job.conda_env.address, "bin", "python") if self.uses_environments else Path(shutil.which("python") or "python")
+
+    def _jobs_of(self, *rules: str) -> Iterator:
+        """The jobs of these rules of ours. As a module of another workflow they have a name before their own, and a rule of that workflow
+        may end so, too."""
+        ends = tuple(f"_{rule}" for rule in rules)
+        named = (job for job in self._workflow.dag.jobs if job.rule.name in rules or job.rule.name.endswith(ends))
+        return (job for job in named if Path(str(job.rule.snakefile)).resolve().parent == RULES)
 
 
 def is_locked(folder: Path) -> bool:

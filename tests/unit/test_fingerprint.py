@@ -574,6 +574,7 @@ A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n   
             set(),
         ),
         ("run(['python', '-c', 'from speedgrid.a import g; g()'])", {"f", "g", "h", "C", "VALUE"}),
+        ("run(['python', '-c', 'import os; from speedgrid import b, a as c; c.g()'])", {"f", "g", "h", "C", "VALUE"}),
         ("from speedgrid.a import g\nif __name__ == '__main__':\n    g()", {"g"}),
         ("from speedgrid.a import g\ndef kept(made=note(g)): pass", {"g"}),
         ("from speedgrid.a import g\ndef kept(made=lambda: g()): pass", set()),

@@ -40,6 +40,10 @@ rule mine:
     input: "results/summary.parquet"
     output: "mine.txt"
     shell: "wc -c {{input}} > {{output}}"
+
+rule my_report:
+    output: "mine.html"
+    shell: "touch {{output}}"
 """
 
 
@@ -115,18 +119,24 @@ def test_a_text_is_looked_for_where_the_user_is_and_then_in_the_project(project,
         (project / "held out.txt").unlink()
 
 
-def test_a_module_of_another_workflow(project, here):
+@pytest.mark.parametrize(("names", "whole"), [("*", "all"), ("sg_*", "sg_all")])
+def test_a_module_of_another_workflow(project, here, names, whole):
     before = files_in(project)
     config = {"study_file": "mine.yaml"}
-    (here / "Snakefile").write_text(MODULE.format(snakefile=str(project / "Snakefile"), config=config))
-    done = working_copy.snakemake(here, "all", "mine")
+    snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config=config)
+    (here / "Snakefile").write_text(snakefile.replace("use rule * from speedgrid", f"use rule * from speedgrid as {names}"))
+    done = working_copy.snakemake(here, whole, "mine")
     is_told_to_be_without_figures(done)
     is_whole(here)
     assert "./speedgrid doctor" not in (here / "results/report.html").read_text(encoding="utf-8")
     assert (here / "mine.txt").read_text().endswith("results/summary.parquet\n")
     assert (here / "started.txt").exists()
     assert files_in(project) == before
-    assert working_copy.planned_jobs(working_copy.snakemake(here, "-n", "all", "mine")) == {}
+    assert working_copy.planned_jobs(working_copy.snakemake(here, "-n", whole, "mine")) == {}
+    # A rule of its own whose name ends as one of ours is none of ours.
+    own = working_copy.snakemake(here, "-f", "my_report")
+    assert own.returncode == 0, own.stderr
+    assert "nothing was measured" not in own.stdout + own.stderr
 
 
 def test_a_module_with_a_prefix_is_refused_in_one_line(project, here):
