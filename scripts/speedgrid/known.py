@@ -71,10 +71,8 @@ SOME_GPU = Sheet(0.6e12, 30e12, 120e12, "8.0", is_guessed=True)
 CPU_READS, CORE_RATE = 45e9, 100e9
 # What the driver, the CUDA context and others hold of a GPU's memory, so that it is not there for a cell.
 GPU_TAKEN = 0.9e9
-# What cards are sold by as a GB.
-GIB = 2**30
-# What is counted on of it: of a card that is not here. That is 7 % less, of which the driver and a desktop hold some, and memory that
-# checks itself (ECC in GDDR: T4, L4, L40S) a sixteenth.
+# What is counted on of each GB of a card that is not here. Cards are sold by 2**30 bytes; the 7 % between are what the driver and a
+# desktop hold, or what memory that checks itself takes (ECC in GDDR: T4, L4, L40S), a sixteenth.
 GB = 10**9
 # What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule.
 CUDA_CONTEXT = 2**29

@@ -150,6 +150,7 @@ CONCERNS = {
             "readiness",
             "site",
             "survey",
+            "snakemake_options",
             "snakemake_seam",
             "study",
             "strict_yaml",

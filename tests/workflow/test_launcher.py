@@ -19,7 +19,7 @@ import pyte
 import pytest
 import yaml
 from pip_settings import uv_environment
-from speedgrid import commands, environments, supervision
+from speedgrid import commands, environments, snakemake_options, supervision
 
 SNAKEFILE = r"""
 rule all:
@@ -262,9 +262,9 @@ def test_what_is_added_for_snakemake(launcher, monkeypatch, given, added):
         (["--dry-run", "--printshellcmds"], False),
     ],
 )
-def test_a_dry_run_that_prints_commands_is_shown_by_snakemake(launcher, given, shows):
+def test_a_dry_run_that_prints_commands_is_shown_by_snakemake(given, shows):
     """Commands stood apart from the steps that they are of, with `Shell command: None` for those of none."""
-    assert launcher.shows_steps(given) == shows
+    assert snakemake_options.shows_steps(given) == shows
 
 
 def test_what_follows_two_dashes_is_a_target(launcher):
@@ -341,12 +341,12 @@ def test_a_study_that_cannot_be_read(clone, tmp_path, content, answer):
     assert not (clone / "ran.txt").exists()
 
 
-def test_every_file_that_snakemake_would_read_as_a_study_is_read_first(launcher):
+def test_every_file_that_snakemake_would_read_as_a_study_is_read_first():
     one = ["--configfile", "a.yaml", "b.yaml", "-n", "target"]
-    assert launcher.config_files(one) == ["a.yaml", "b.yaml"]
-    assert launcher.config_files(["-p", "--configfiles=a.yaml", "--cores", "2"]) == ["a.yaml"]
-    assert launcher.config_files(["--configf", "a.yaml", "--config", "seed=1", "--", "b.yaml"]) == ["a.yaml"]
-    assert launcher.config_files(["--config", "seed=1", "target"]) == []
+    assert snakemake_options.config_files(one) == ["a.yaml", "b.yaml"]
+    assert snakemake_options.config_files(["-p", "--configfiles=a.yaml", "--cores", "2"]) == ["a.yaml"]
+    assert snakemake_options.config_files(["--configf", "a.yaml", "--config", "seed=1", "--", "b.yaml"]) == ["a.yaml"]
+    assert snakemake_options.config_files(["--config", "seed=1", "target"]) == []
 
 
 def test_a_study_for_snakemake_that_is_not_there(clone):

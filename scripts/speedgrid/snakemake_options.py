@@ -1,0 +1,83 @@
+"""What a command line for Snakemake asks for, as far as the launcher must know: it passes on what is not its own, untouched."""
+
+import os
+import re
+from collections.abc import Iterator
+
+# Options that ask something and run nothing.
+QUESTIONS = (
+    *("--help", "-h", "--version", "-v", "--lint", "--list-rules", "--list", "-l", "--summary", "-S", "--detailed-summary", "-D"),
+    *("--dag", "--d3dag", "--rulegraph", "--filegraph", "--report", "--unlock"),
+)
+
+
+def given(arguments: list[str], *options: str) -> bool:
+    """Whether one of these options is there, with its value behind it or after `=`."""
+    return any(a == o or a.startswith(o + "=") for a in arguments for o in options)
+
+
+def values_of(arguments: list[str], option: str) -> Iterator[str]:
+    """What an option is given, each time."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if argument == option:
+            yield following
+        elif argument.startswith(option + "="):
+            yield argument.removeprefix(option + "=")
+
+
+def is_dry_run(arguments: list[str]) -> bool:
+    return given(arguments, "--dry-run", "--dryrun") or any(re.fullmatch(r"-[pkF]*n[npkF]*", a) for a in arguments)
+
+
+def only_asks(arguments: list[str]) -> bool:
+    """Whether Snakemake is asked for something that may be asked while a run is going on."""
+    return is_dry_run(arguments) or given(arguments, *QUESTIONS)
+
+
+def shows_steps(arguments: list[str]) -> bool:
+    """Whether one line a step is shown, and a status on a terminal, in place of Snakemake's messages: unless these are asked for, or the
+    commands of a dry run (`-np`), which Snakemake shows with each job."""
+    if is_dry_run(arguments) and (given(arguments, "--printshellcmds") or any(re.fullmatch(r"-[nkF]*p[npkF]*", a) for a in arguments)):
+        return False
+    return not given(arguments, *QUESTIONS, "--logger", "--verbose", "--quiet", "-q", "--debug-dag")
+
+
+def shows_or_keeps(option: str) -> bool:
+    """Whether it is one of the options of Snakemake without a value that are often given."""
+    return is_dry_run([option]) or option in ("-p", "-k", "-F", "--keep-going", "--forceall", "--printshellcmds", "--rerun-incomplete")
+
+
+def chooses_cores(arguments: list[str]) -> bool:
+    """Whether it says how many jobs run at a time, or leaves that to a profile."""
+    short = r"-[npkF]*[cj]([0-9]+|all|unlimited)?"
+    return (
+        given(arguments, "--cores", "--jobs", "--executor", "-e", "--profile", "--workflow-profile")
+        or any(re.fullmatch(short, a) for a in arguments)
+        or "SNAKEMAKE_PROFILE" in os.environ
+    )
+
+
+def chooses_deployment(arguments: list[str]) -> bool:
+    """Whether it says what environments are made with."""
+    long = ("--software-deployment-method", "--deployment-method", "--deployment", "--sdm")
+    use = ("--use-conda", "--use-apptainer", "--use-singularity", "--use-envmodules")
+    return given(arguments, *long, *use)
+
+
+def config_files(arguments: list[str]) -> list[str]:
+    """The files of Snakemake's --configfile: all that follow it up to the next option. Snakemake takes its beginning for it, too."""
+    option = ""
+    files: list[str] = []
+    for argument in arguments:
+        if argument == "--":
+            break
+        if argument.startswith("-"):
+            option, _, value = argument.partition("=")
+            files += [value] if _is_config_file(option) and value else []
+        elif _is_config_file(option):
+            files.append(argument)
+    return files
+
+
+def _is_config_file(option: str) -> bool:
+    return option.startswith("--configf") and "--configfiles".startswith(option)
