@@ -187,9 +187,10 @@ def named(told: argparse.Namespace) -> Source:
     try:
         return of_hub(told.model, told.revision, told.file)
     except StudyError as error:
-        if "/" in told.model:
-            raise
-        raise StudyError(f"{told.model} is no file or folder here, and as a repository of the hub: {error}") from None
+        found = "" if "/" in told.model else f"{told.model} is no file or folder here, and as a repository of the hub: "
+        shape = drafts.name_of(told.model)
+        instead = f"; --shape {shape} measures random weights in its shape, without the hub" if shape in estimates.shapes() else ""
+        raise StudyError(f"{found}{error}{instead}") from None
 
 
 def of_shape(name: str) -> Source:

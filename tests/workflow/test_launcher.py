@@ -846,6 +846,21 @@ def test_a_run_that_is_stopped_ends_with_one_line(clone, signals, number, status
     assert lines == ["speedgrid: stopped; 0 of 1 steps are done and kept, and the same command goes on from there"], lines
 
 
+def test_a_sigterm_stops_what_the_launcher_waits_for(small, tmp_path):
+    """It ended the launcher alone: pytest, or pip while it set up, went on."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/uv").write_text(f"#!/bin/sh\necho $$ >&2\nexec {shutil.which('sleep')} 300\n")
+    (tmp_path / "bin/uv").chmod(0o755)
+    more = environment(PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    process = subprocess.Popen([sys.executable, small / "speedgrid", "run"], cwd=small, env=more, stderr=subprocess.PIPE, text=True)
+    assert "setting up .venv" in process.stderr.readline()
+    waits = int(process.stderr.readline())
+    process.terminate()
+    assert (process.wait(60), process.stderr.read()) == (143, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(waits, 0)
+
+
 PREPARED = f"""
 import os
 os.environ["{supervision.WANTED_BY}"] = str(os.getpid())
