@@ -112,10 +112,10 @@ def test_a_gguf_file_of_the_hub_is_estimated_by_its_head_which_alone_is_read(her
 def test_without_the_hub_the_commit_of_its_cache_is_taken_and_else_it_is_one_line(here, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    with pytest.raises(StudyError, match="HF_HUB_OFFLINE is set, and the cache of the hub does not know it$"):
+    with pytest.raises(StudyError, match=r"HF_HUB_OFFLINE is set, and the cache of the hub does not know it$"):
         new(told("someone/model"))
     # The README's first command, where there is no hub.
-    with pytest.raises(StudyError, match="; --shape llama-3.2-3b measures random weights in its shape, without the hub$"):
+    with pytest.raises(StudyError, match=r"; --shape llama-3\.2-3b measures random weights in its shape, without the hub$"):
         new(told("meta-llama/Llama-3.2-3B"))
     cached = tmp_path / "home/hub/models--someone--model"
     (cached / "refs").mkdir(parents=True)
