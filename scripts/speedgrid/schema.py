@@ -6,7 +6,7 @@ reads best.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 SCHEMA_VERSION = 5
@@ -172,7 +172,7 @@ SIZES = (
     Column("checkpoint_bytes", "int64", "B", "Checkpoint", "Bytes of the weight files", "lower"),
 )
 
-# How much memory it held, in both too.
+# How much memory it held.
 MEMORY = (
     Column(
         "memory_before",
@@ -200,6 +200,14 @@ MEMORY = (
     ),
     Column("memory_reserved", "int64", "B", "Reserved memory", "Most reserved on the device by PyTorch's allocator", "lower"),
     Column("memory_load_peak", "int64", "B", "Peak memory of loading", "Most held while the checkpoint was loaded and warmed up", "lower"),
+)
+
+# In the summary the peak is of the whole process, since a card must hold all of it.
+SUMMARY_MEMORY = tuple(
+    replace(column, meaning="Most held while loading, warming up and replying; `memory_source` says of what")
+    if column.name == "memory_peak"
+    else column
+    for column in MEMORY
 )
 
 # Whether the technique was active, in both too.
@@ -997,7 +1005,7 @@ SUMMARY = Table(
             "further_runs_fastest", "int64", "", "Runs to a standing", "Further runs of it and of the fastest that would decide it", "lower"
         ),
         *SIZES,
-        *MEMORY,
+        *SUMMARY_MEMORY,
         Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device, cold", "lower"),
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_data import group_of
 from speedgrid import planning
-from speedgrid.report import charts
+from speedgrid.report import cards, charts
 from speedgrid.report.charts import base, energy, families, labels, latency, lines, memory, phases, reading, runs, speed, starts
+from speedgrid.report.tables import groups
 from speedgrid.schema import SUMMARY
 
 NAMES = ["speed", "speedup", "phases", "ceiling", "latency", "memory", "cold-start", "quality", "pays", "ecdf", "replies"]
@@ -98,6 +99,21 @@ def test_memory_is_stacked_up_to_its_peak(figures):
     parts = [row for row in data_of(figures["memory"][1]) if row.get("name") == "SDPA" and "part" in row]
     assert [round(row["stop"] - row["start"]) for row in parts] == [610, 120, 170]
     assert all(a["stop"] == b["start"] for a, b in pairwise(parts))
+
+
+def test_what_loading_took_is_the_peak_in_every_chart_and_table(tmp_path):
+    """A card must hold what a cell needs to load, too: the answer named that, and the charts beside it the peak of the replies."""
+    loading = {"facts": {"memory_load_peak": 1500 * made.MIB}}
+    cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], **loading), *made.DEFAULT_CELLS[2:]]
+    group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    drawn = {figure.name: data_of(figure.chart.to_dict()) for figure in charts.figures(group)}
+    assert [row["stop"] for row in drawn["memory"] if row.get("name") == "SDPA" and "part" in row][-1] == pytest.approx(1500 / 1024)
+    (part,) = [row["figure"] for row in drawn["phases"] if row.get("name") == "SDPA" and row.get("part") == "peak memory"]
+    (mark,) = {row["memory_text"] for row in drawn["quality"] if row.get("name") == "SDPA" and "memory_text" in row}
+    assert part == mark == "1.46 GiB"
+    assert {row["memory_peak"] for row in group.records if row["technique"] == "sdpa"} == {1500 * made.MIB}
+    older = [row | {"memory_peak": 900 * made.MIB} for row in group.records]
+    assert {row["memory_peak"] for row in next(groups(older, ())).records if row["technique"] == "sdpa"} == {1500 * made.MIB}
 
 
 def test_memory_that_a_process_gave_back_makes_no_negative_part(tmp_path):
@@ -290,6 +306,27 @@ def test_cards_have_lines_where_memory_is_that_of_a_gpu(tmp_path, figures):
     assert "48 GB" not in drawn
     assert "Dashed" in figure.caption
     assert not [row for row in data_of(figures["memory"][1]) if "card" in row]
+
+
+def test_a_card_holds_by_the_chart_what_it_holds_by_the_table_whoever_told_the_memory(tmp_path):
+    """7.2 GiB by the driver fit a card of 8 GB, and ended beyond its line, which was that of PyTorch's figures."""
+    driver = {"facts": {"memory_source": "device"}}
+    told = [made.Made("vllm", "vLLM", "engine", peak=7.2 * 1024, **driver), made.Made("large", "Large", peak=7.3 * 1024)]
+    for cells in (told, told[:1], [replace(made.DEFAULT_CELLS[0], peak=6.9 * 1024), told[1]]):
+        group = group_of(tmp_path / str(len(cells)) / cells[-1].technique, cells, machine=made.GPU_MACHINE)
+        figure = memory.memory_figure(group)
+        rows = data_of(figure.chart.to_dict(validate=True))
+        (line,) = [row["card"] for row in rows if row.get("size") == "8 GB"]
+        ends = {row["name"]: row["peak"] for row in rows if "peak" in row and "state" in row}
+        fits = {need.label: cards.says(need, 8) for need in cards.needs(group, None)}
+        assert {name: end <= line for name, end in ends.items()} == {name: said != cards.NOT for name, said in fits.items()}
+        assert ("for CUDA itself" in [key.words for key in figure.legend]) == (cells is told)
+        assert ("0.5\u00a0GiB for CUDA itself is added" in figure.caption) == (cells is told)
+    assert "CUDA itself" in {
+        row["part"]
+        for row in data_of(memory.memory(group_of(tmp_path / "parts", told, machine=made.GPU_MACHINE).rows).to_dict())
+        if "part" in row
+    }
 
 
 def test_the_lines_cross_1_where_a_technique_pays_off(figures):

@@ -15,6 +15,7 @@ from speedgrid.quality.paired import NEGLIGIBLE
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
 from speedgrid.report.language import tr
+from speedgrid.report.tables import held
 from speedgrid.schema import MEASURED, STATUSES
 from speedgrid.workload import WORKLOADS
 
@@ -280,12 +281,6 @@ def needs(row: Mapping) -> int | None:
     itself takes as a rule. So cells are held against one another whatever their memory was read from."""
     most = held(row)
     return None if most is None else most + CUDA_CONTEXT if row["memory_source"] == "allocator" else most
-
-
-def held(row: Mapping) -> int | None:
-    """The most bytes that a cell held, while it loaded or replied."""
-    peak = _known(row["memory_peak"])
-    return None if peak is None else int(max(peak, _known(row["memory_load_peak"]) or 0))
 
 
 def closeness(rows: Sequence[Mapping]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]]:

@@ -16,13 +16,13 @@ from speedgrid import commands, standing
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import grown, phrases, trust, units
-from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, held, needs, why_unknown
+from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, needs, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.quality import TASKS
-from speedgrid.report.tables import Group, each
+from speedgrid.report.tables import Group, each, held
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 from speedgrid.workload import WORKLOADS
 

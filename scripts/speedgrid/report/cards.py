@@ -7,7 +7,7 @@ from typing import cast
 from speedgrid.known import usable
 from speedgrid.report import advice, units
 from speedgrid.report.language import tr
-from speedgrid.report.tables import Group
+from speedgrid.report.tables import Group, held
 from speedgrid.schema import MEASURED, group_of
 
 # Sizes that cards are sold with, in GB.
@@ -42,7 +42,7 @@ def needs(group: Group, device_memory: float | None) -> list[Need]:
         if row["status"] == "oom":
             found.append(Need(row["label"], None, None, device_memory))
         elif row["status"] in MEASURED and row["memory_source"] in ("allocator", "device") and least is not None:
-            beside = least - cast(int, advice.held(row))
+            beside = least - cast(int, held(row))
             reserved = 0 if units.is_missing(row["memory_reserved"]) else row["memory_reserved"]
             found.append(Need(row["label"], least, max(least, reserved + beside)))
     return found

@@ -21,7 +21,7 @@ from speedgrid import ceilings, noise, stats
 from speedgrid.quality.paired import overall
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.records import Record
-from speedgrid.report import work
+from speedgrid.report import units, work
 from speedgrid.report.cells import CellRecords
 from speedgrid.schema import AXES, GROUP, MEASURED, RUN, STATE_SHOWN, SUMMARY, by_group, items_of
 from speedgrid.workload import WORKLOADS
@@ -131,6 +131,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= _speed(cell, judged.speed) if cell.is_generation else _rates(cell, judged.speed)
         row |= _verdicts(cell, baseline, judged)
         row |= {name: cell.measure.facts.get(name) for name in (*FIGURE_FACTS, *STATE_SHOWN, "repeats")}
+        row["memory_peak"] = held(row)
         row["disturbed"] = next((said for record in cell.records_with_figures if (said := record.facts.get("disturbed"))), row["disturbed"])
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.made_s if cell.checkpoint and not math.isnan(cell.made_s) else None
@@ -140,6 +141,13 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= _ceilings(cell, row)
         row |= _pays(cell, baseline, judged)
     return row
+
+
+def held(row: Mapping) -> int | None:
+    """The most bytes that a cell held, while it loaded, warmed up or replied: what a card must have room for. In summaries of today it is
+    `memory_peak`, which in older ones was that of the replies alone."""
+    peak, loading = (None if units.is_missing(row[name]) else int(row[name]) for name in ("memory_peak", "memory_load_peak"))
+    return None if peak is None else max(peak, loading or 0)
 
 
 def reply_figures(reply: Mapping) -> dict:
@@ -500,6 +508,7 @@ def groups(summary: Sequence[Mapping], replies: Sequence[Mapping], states: Mappi
     kinds = {"int64": float, "double": float}
     columns = {c.name: [row[c.name] for row in summary] for c in SUMMARY.columns}
     columns |= {c.name: ["" if value is None else value for value in columns[c.name]] for c in SUMMARY.columns if c.type == "string"}
+    columns["memory_peak"] = [held(row) for row in summary]
     rows = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     rows = rows.astype({c.name: kinds[c.type] for c in SUMMARY.columns if c.type in kinds} | {"is_baseline": bool}).copy()
     finished = by_group(reply for reply in replies if reply["reply"] is not None)

@@ -1,23 +1,24 @@
 """Peak memory, with the cards that it fits on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import altair as alt
 import pandas as pd
 
-from speedgrid.known import allocatable
+from speedgrid.known import allocatable, usable
 from speedgrid.report import advice, cards, units
 from speedgrid.report.charts import base
-from speedgrid.report.charts.base import MUTED, Figure, Key
+from speedgrid.report.charts.base import MUTED, OFF_INK, Figure, Key
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.workload import PLURALS
 
-MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved")
+MEMORY = ("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak")
 SOURCED = ("memory_source", "memory_peak", "memory_load_peak")  # what `comparable` takes
 LABEL_SHARE = 0.21  # of a phone's axis, which the name of a card takes with room beside it
 NEXT_CARD = 1.5  # the axis goes on to the next larger card where that is at most so many times the largest peak
-PARTS = ("held before the load", "loaded model", "more while replying")
+PARTS = ("held before the load", "loaded model", "more at the peak", "CUDA itself")
+INKS = (*base.PART_INKS, OFF_INK)
 
 
 def comparable(rows: pd.DataFrame) -> pd.Series:
@@ -46,55 +47,59 @@ def memory_figure(group: Group) -> Figure | None:
     """Peak memory in its parts."""
     if group.measured.memory_peak.isna().all():
         return None
-    noun = PLURALS[group.noun]
-    more = tr("more while replying") if noun == "replies" else tr("more in the {}").format(tr(noun))
-    legend = [Key("--chart-load", tr("the loaded model")), Key("--chart-measured", more)]
+    legend = [Key("--chart-load", tr("the loaded model")), Key("--chart-measured", tr("more at the peak"))]
+    if _has_two_sources(group.rows):
+        legend.append(Key("--chart-off", tr("for CUDA itself")))
     if (group.measured.memory_before > 0).any():
         legend.insert(0, Key("--chart-before", tr("held before the model was loaded")))
     if group.measured.memory_reserved.notna().any():
         legend.append(Key("--muted", tr("reserved by the allocator (thin line)")))
-    lines = (
-        tr(" Dashed lines are what cards of these sizes can use at least, without what CUDA takes for itself.")
-        if _shown(group.rows)
-        else ""
-    )
+    without = tr(" Dashed lines are what cards of these sizes can use at least, without what CUDA takes for itself.")
+    whole = tr(" Dashed lines are what cards of these sizes can use at least.")
+    lines = (without if _room(group.rows) is allocatable else whole) if _shown(group.rows) else ""
+    most = comparable(group.measured) / 2**20
     return Figure(
         "memory",
         tr("Peak memory"),
-        tr("Less is better. The most that was held during the counted {}: allocated on a GPU, resident in the process on a CPU.{}").format(
-            tr(noun), lines
-        ),
+        tr(
+            "Less is better. The most that was held while loading and in the {}: allocated on a GPU, resident in the process on a CPU.{}"
+        ).format(tr(PLURALS[group.noun]), two_sources(group.rows) + lines),
         memory(group.rows),
         legend,
-        base.in_words(group.measured.assign(memory_peak=group.measured.memory_peak / 2**20), "memory_peak", " MiB"),
+        base.in_words(group.measured.assign(memory_peak=most), "memory_peak", " MiB"),
         (*base.ROW_COLUMNS, *MEMORY),
     )
 
 
 def memory(rows: pd.DataFrame) -> alt.LayerChart:
-    """Peak memory, in the parts that were held before the load, by the loaded model, and on top of it while replying."""
+    """Peak memory, in the parts that were held before the load, by the loaded model, and on top of both at the peak; where PyTorch told
+    some peaks and the driver the others, with what CUDA itself takes beside the former."""
     table = base.prepare(rows, MEMORY)
-    unit = units.scale("B", [*table.memory_peak, *table.memory_reserved])
+    names = PARTS if _has_two_sources(rows) else PARTS[:-1]
+    table["end"] = comparable(table)
+    beside = table.end - table.memory_peak
+    table["reserved"] = table.memory_reserved.astype(float) + beside
+    unit = units.scale("B", [*table.end, *table.reserved])
     parts = []
     for row in each(table):
         if not units.is_missing(row.memory_peak):
             # A process may have given memory back since it loaded: no part goes beyond the peak or below nothing.
             before = min(row.memory_before or 0, row.memory_peak) if not units.is_missing(row.memory_before) else 0
             loaded = min(max(row.memory_loaded, before), row.memory_peak) if not units.is_missing(row.memory_loaded) else before
-            parts += base.stacked(row, unit, [0, before, loaded, row.memory_peak], PARTS)
-    table["text"] = [units.number(unit(value)) for value in table.memory_peak]
-    table["peak"], table["reserved"] = table.memory_peak / unit.size, table.memory_reserved.astype(float) / unit.size
+            parts += base.stacked(row, unit, [0, before, loaded, row.memory_peak, row.end][: len(names) + 1], names)
+    table["text"] = [units.number(unit(value)) for value in table.end]
+    table["peak"], table["reserved"] = table.end / unit.size, table.reserved / unit.size
     table["end"] = table[["peak", "reserved"]].max(axis=1)
     table = table.drop(columns=list(MEMORY))
-    shown = _shown(rows)
-    room = {size: allocatable(size) for size in shown}
+    shown, of_card = _shown(rows), _room(rows)
+    room = {size: of_card(size) for size in shown}
     ends = [base.largest(table.end), *(room[size] / unit.size for size in shown)]
     scale = alt.Scale(domain=[0, max(ends)], nice=False)
     x = alt.X("start:Q", title=tr("memory ({})").format(unit.unit), scale=scale, axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.peak)").encode(y=base.rows_axis(table))
     reserved = base.tooltip(reserved=tr("reserved ({})").format(unit.unit))
     layers = [
-        base.bars(parts, PARTS, x, table),
+        base.bars(parts, names, x, table, inks=INKS[: len(names)]),
         rowed.transform_filter("datum.reserved > datum.peak")
         .mark_rule(strokeWidth=1.5, color=MUTED)
         .encode(x=alt.X("peak:Q"), x2=alt.X2("reserved:Q")),
@@ -105,13 +110,21 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     return base.finished(*([_cards(shown, room, unit)] if shown else []), *layers, table=table)
 
 
+def _room(rows: pd.DataFrame) -> Callable[[float], float]:
+    """What of a card the memory of a group is held against: all that can be used of it, or, where all is what PyTorch gave out, that
+    without what CUDA itself takes."""
+    return allocatable if set(rows[rows.memory_peak.notna()].memory_source) == {"allocator"} else usable
+
+
 def _shown(rows: pd.DataFrame) -> list[int]:
     """The cards that have a line: those up to the largest peak, and the next one where it is near; none without memory of a GPU."""
-    on_gpu = rows[rows.memory_source.isin(["allocator", "device"])]
-    most = on_gpu[["memory_peak", "memory_reserved"]].max(axis=None)
-    if units.is_missing(most):
+    on_gpu = rows[rows.memory_source.isin(["allocator", "device"]) & rows.memory_peak.notna()]
+    needed = comparable(on_gpu)
+    most = max(needed.max(), (on_gpu.memory_reserved.fillna(0) + needed - on_gpu.memory_peak).max()) if len(on_gpu) else None
+    if most is None:
         return []
-    room = {size: allocatable(size) for size in cards.SOLD}
+    of_card = _room(rows)
+    room = {size: of_card(size) for size in cards.SOLD}
     reached = [size for size in cards.SOLD if room[size] <= most]
     nearest = [size for size in cards.SOLD if most < room[size] <= most * NEXT_CARD]
     return [*reached, *nearest[:1]]
