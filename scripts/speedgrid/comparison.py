@@ -5,6 +5,7 @@ Speeds are compared as they are, not as speed-ups over each result's own baselin
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -56,6 +57,11 @@ SURROUNDINGS = (
     *("study", "study_sha256", "git_commit", "seed", "host", "device_name", "device_memory", "compute_capability", "driver", "cuda"),
     *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "variables"),
 )
+
+
+def package_name(requirement: str) -> str:
+    """The name of the package of a requirement, such as `Foo.bar[extra]==1`, as indexes spell it: `foo-bar` (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[; ]", requirement.strip(), maxsplit=1)[0]).lower()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import drivers, environments, hardware, hub, planning, snakemake_seam, this_machine
+from speedgrid.comparison import package_name
 from speedgrid.readiness import Facts, package_of
 from speedgrid.study import StudyError
 
@@ -124,8 +125,7 @@ def default_packages() -> set[str]:
 
 def has_package(package: str, environ: Mapping) -> bool:
     """Whether an index or a folder of wheels that pip and uv use has a package, `name==version`; yes where it cannot be asked."""
-    name, _, version = package.partition("==")
-    name = re.sub(r"[-_.]+", "-", name).lower()
+    name, version = package_name(package), package.partition("==")[2]
     wheel = f"{name.replace('-', '_')}-{version}-"
     folders = [Path(place) for place in (environ.get("UV_FIND_LINKS") or "").split(",") if place and "://" not in place]
     if any(path for folder in folders for path in folder.glob(f"{wheel}*.whl")):

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import planning, study  # noqa: E402
+from speedgrid.comparison import package_name  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 # Wheels for older systems run on newer ones, so that the oldest that a package was built for is as good as the newest.
@@ -118,7 +119,7 @@ def united(lists: Iterable[Sequence[str]]) -> list[str]:
     found: dict[str, str] = {}
     for pins in lists:
         for pin in pins:
-            found.setdefault(normal(pin), pin)
+            found.setdefault(package_name(pin), pin)
     return list(found.values())
 
 
@@ -129,13 +130,8 @@ def uncommitted() -> list[str]:
 
 
 def without(pins: Sequence[str], have: Path | None) -> list[str]:
-    there = {normal(line) for line in have.read_text(encoding="utf-8").splitlines() if line.strip()} if have else set()
-    return [pin for pin in pins if normal(pin) not in there]
-
-
-def normal(pin: str) -> str:
-    """The name of a requirement, as the index spells it."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[; ]", pin.strip(), maxsplit=1)[0]).lower()
+    there = {package_name(line) for line in have.read_text(encoding="utf-8").splitlines() if line.strip()} if have else set()
+    return [pin for pin in pins if package_name(pin) not in there]
 
 
 # Downloading
@@ -153,7 +149,7 @@ def download_environments(names: Sequence[str], folder: Path) -> None:
         pins = pins_of(ROOT / "envs" / f"{name}.yaml")
         download(pins, PYTHON_OF_JOBS, folder, whole=True)
         # CUDA's libraries are left to torch, whose wheel names them.
-        download([pin for pin in pins if normal(pin) == "torch"], PYTHON_OF_JOBS, folder, whole=False)
+        download([pin for pin in pins if package_name(pin) == "torch"], PYTHON_OF_JOBS, folder, whole=False)
 
 
 def download_sources(names: Sequence[str], folder: Path) -> None:
@@ -181,17 +177,17 @@ def download(pins: Sequence[str], python: str, folder: Path, whole: bool, built:
         if done.returncode == 0:
             return
         bad = re.search(r"No matching distribution found for ([^\s;]+)", done.stderr)
-        if not bad or not any(normal(pin) == normal(bad[1]) for pin in left):
+        if not bad or not any(package_name(pin) == package_name(bad[1]) for pin in left):
             raise Refusal(f"pip cannot download: {' '.join(done.stderr.split())[-500:]}")
         get_without_wheel(bad[1], python, folder, built)
-        left = [pin for pin in left if normal(pin) != normal(bad[1])]
+        left = [pin for pin in left if package_name(pin) != package_name(bad[1])]
 
 
 def get_without_wheel(pin: str, python: str, folder: Path, built: bool) -> None:
     """A package of which there is only the source: built here, or brought as it is, so that its hash is that of the lock."""
     interpreter = python_of(python) if built else sys.executable
     with tempfile.TemporaryDirectory() as scratch:
-        made = ["wheel", "--wheel-dir", scratch] if built else ["download", "--no-binary", normal(pin), "--dest", scratch]
+        made = ["wheel", "--wheel-dir", scratch] if built else ["download", "--no-binary", package_name(pin), "--dest", scratch]
         if subprocess.run([interpreter, "-m", "pip", *made, "--quiet", "--no-deps", pin], capture_output=True).returncode != 0:
             raise Refusal(f"{pin}: has no wheel for Python {python} on Linux and cannot be built here; take it out of the pins")
         [found] = Path(scratch).iterdir()

@@ -210,7 +210,7 @@ def test_a_packed_study_runs_without_a_network_and_goes_on_after_a_break(root, t
     # A machine as GPU images are: its Python is a virtual environment, and PyTorch is there.
     machine = tmp_path / "machine"
     subprocess.run([f"{sys.base_prefix}/bin/python{version}", "-m", "venv", machine], check=True)
-    torch = next(pin for pin in pack.pins_of(files[0]) if pack.normal(pin) == "torch")
+    torch = next(pin for pin in pack.pins_of(files[0]) if pack.package_name(pin) == "torch")
     subprocess.run([machine / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", torch], check=True)
     python = machine / "bin"
     environ = {"PATH": f"{python}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}

@@ -8,7 +8,7 @@ import records_factory as made
 from markupsafe import Markup
 from report_data import group_of, quick_parts
 from speedgrid import records
-from speedgrid.report import catalogues, charts, language, markdown, page, pictures, rendering
+from speedgrid.report import catalogues, charts, embedding, language, markdown, page, pictures, rendering
 from speedgrid.report.answer import answer
 from speedgrid.report.units import percent
 from speedgrid.schema import POINTS, RUNS, SUMMARY
@@ -60,7 +60,7 @@ def test_a_picture_has_the_papers_colours_and_its_title(group):
     colours = pictures.inks(quick_parts().style)
     assert colours["--ink"].startswith("#")
     for figure in charts.figures(group):
-        text = pictures.drawable(figure, colours)
+        text = pictures.drawable(figure, embedding.specification(figure.chart), colours)
         assert "var(--" not in text
         spec = json.loads(text)
         assert spec["title"]["text"] == figure.title
@@ -71,14 +71,15 @@ def test_pictures_are_svg_files_and_replace_those_of_before(tmp_path, group):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "of-older.svg").write_text("")  # of a run before
     section = page.Section("of-a", group, "a", None, figures=[(figure, f"of-a-{figure.name}") for figure in charts.figures(group)[:2]])
-    rendering.draw([section], quick_parts().style, tmp_path / "figures")
+    drawn = {name: embedding.specification(figure.chart) for figure, name in section.figures}
+    rendering.draw([section], drawn, quick_parts().style, tmp_path / "figures")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["of-a-speed.svg", "of-a-speedup.svg"]
     assert (tmp_path / "figures" / "of-a-speed.svg").read_text(encoding="utf-8").startswith("<svg")
     # A second time, and where somebody has put a picture of his own there.
-    rendering.draw([section], quick_parts().style, tmp_path / "figures")
+    rendering.draw([section], drawn, quick_parts().style, tmp_path / "figures")
     (tmp_path / "figures" / "paper.svg").write_text("mine")
     with pytest.raises(records.RecordError, match=r"figures: holds paper\.svg, which speedgrid did not write, so it is not removed"):
-        rendering.draw([section], quick_parts().style, tmp_path / "figures")
+        rendering.draw([section], drawn, quick_parts().style, tmp_path / "figures")
     assert (tmp_path / "figures" / "paper.svg").read_text() == "mine"
 
 

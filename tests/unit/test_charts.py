@@ -427,11 +427,17 @@ def test_the_published_pace_of_speech_is_had_again():
     [
         ("今日は良い天気ですね。このあとの予定は何でしょうか、散歩に行きましょう。" * 10, reading.JAPANESE),
         ("The weather is fine today, so we went for a walk along the river. " * 10, reading.WORDS),
+        (
+            "1. **Go for a walk**: enjoy the sun, and get some air (30 minutes do).\n2. **Call a friend**: it's been a while!\n\n" * 5,
+            reading.WORDS,
+        ),
+        ("1. **散歩に行く**：近くの公園を歩いてみましょう。\n2. **買い物**：新しい服を見に行くのもいいですね！\n\n" * 10, reading.JAPANESE),
+        ("1 2.5 3.75 4.125, total 10.375 of 12 parts\n" * 30, None),
         ("def f(self, x):\n    return self.items[x](*a, **{'k': [1, 2]}) + 0x1f\n" * 10, None),
         ("short", None),
         ("", None),
     ],
-    ids=["Japanese", "English", "code", "short", "nothing"],
+    ids=["Japanese", "English", "a list", "a list in Japanese", "numbers", "code", "short", "nothing"],
 )
 def test_people_read_prose(text, pace):
     assert reading.pace([text]) == pace

@@ -6,7 +6,7 @@ import pytest
 import records_factory as made
 from hypothesis import given
 from hypothesis import strategies as st
-from report_data import tables_of
+from report_data import group_of, tables_of
 from speedgrid.report import figures_table, overview, tables, training
 
 
@@ -40,7 +40,7 @@ def test_the_anchor_of_a_group_does_not_depend_on_the_others():
 
 
 def test_the_matrix_has_every_cell_and_says_what_each_comes_to(groups):
-    (matrix,) = overview.matrices(list(zip(groups, ("a", "b"), strict=True)))
+    (matrix,) = overview.matrices(list(zip(groups, ("a", "b"), ("sdpa", None), strict=True)))
     assert matrix.labels == [cell.label for cell in made.DEFAULT_CELLS]
     assert [(anchor, name) for anchor, name, _ in matrix.rows] == [("a", "one"), ("b", "two")]
     fields = dict(zip(matrix.labels, matrix.rows[0][2], strict=True))
@@ -51,10 +51,26 @@ def test_the_matrix_has_every_cell_and_says_what_each_comes_to(groups):
     row = groups[0].rows.set_index("label").loc["torch.compile (static cache)"]
     assert fields["torch.compile (static cache)"].text == f"{row.speedup:.2f}"
     assert fields["torch.compile (static cache)"].look == row.verdict
+    assert fields["SDPA"].look.endswith(" leads")
+    assert not any(field.look.endswith(" leads") for field in matrix.rows[1][2])
+
+
+def test_the_matrix_marks_what_has_a_price_in_quality_and_the_first_screen_counts_who_leads(tmp_path):
+    """The table that leads into a large study showed a model pruned to nothing in the strongest green."""
+    lossy = made.Made("pruned", "Pruned", "other-model", speed=200, lossless=False, bits_per_byte=5.2)
+    group = group_of(tmp_path, [*made.DEFAULT_CELLS[:2], lossy])
+    (matrix,) = overview.matrices([(group, "a", "sdpa"), (group, "b", None)])
+    fields = dict(zip(matrix.labels, matrix.rows[0][2], strict=True))
+    assert fields["Pruned"].text.endswith("*")
+    assert "for +174\u00a0% bits per byte" in fields["Pruned"].words
+    assert not fields["SDPA"].text.endswith("*")
+    assert overview.leaders([(group, None)]) is None
+    counted = overview.leaders([(group, "sdpa"), (group, "sdpa"), (group, "baseline"), (group, None)]).striptags()
+    assert counted.endswith("keeps the model's quality: SDPA 2, Baseline (eager attention) 1 and without an answer 1.")
 
 
 def test_one_group_has_no_matrix_and_no_filter_by_place(groups):
-    assert overview.matrices([(groups[0], "a")]) == []
+    assert overview.matrices([(groups[0], "a", None)]) == []
     assert not {"gpu", "model", "experiment"} & {name for name, _, _ in overview.filters(groups[:1])}
 
 

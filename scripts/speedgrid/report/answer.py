@@ -81,6 +81,7 @@ class Answer:
     doubts: list[Markup]
     warnings: list[Markup]
     proof: Figure | None = None
+    choice: str | None = None  # the technique that the headline advises
 
     @property
     def points(self) -> list[Markup]:
@@ -141,7 +142,9 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
     found = [point for point in (*_speed_points(group, guide, advice, ranked, memory), *_excluded(group)) if point and point not in key]
     doubts = [point for point in (*open_points, trust.noise_sentence(group)) if point]
     return Answer(
-        _headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts), proof_figure(group, guide.qualities)
+        *(_headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts)),
+        proof=proof_figure(group, guide.qualities),
+        choice=None if group.seeks_largest else advice.choice,
     )
 
 

@@ -70,14 +70,15 @@ class Gathered:
 
 def gather(plan: Mapping) -> Gathered:
     """Read every record of a plan that is there."""
-    unreadable: dict[str, None] = {}
-    shared: dict[str, records.Record] = {}
-    today = standing.Today.of_plan(plan)
-    cells = work.at_common_points([read_cell(cell, plan["jobs"], unreadable, shared, today) for cell in plan["cells"]])
-    speeds = work.speeds_by_size(cells)
-    study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
-    runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
-    return Gathered(tables.summary_rows(cells, speeds), work.point_rows(cells, speeds), runs, list(unreadable), not_in_plan(plan))
+    with tables.in_bulk():
+        unreadable: dict[str, None] = {}
+        shared: dict[str, records.Record] = {}
+        today = standing.Today.of_plan(plan)
+        cells = work.at_common_points([read_cell(cell, plan["jobs"], unreadable, shared, today) for cell in plan["cells"]])
+        speeds = work.speeds_by_size(cells)
+        study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
+        runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
+        return Gathered(tables.summary_rows(cells, speeds), work.point_rows(cells, speeds), runs, list(unreadable), not_in_plan(plan))
 
 
 def not_in_plan(plan: Mapping, at: Callable[[str], str] = str) -> list[str]:

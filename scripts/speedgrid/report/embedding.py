@@ -46,7 +46,9 @@ def specification(chart: alt.TopLevelMixin) -> dict:
     with _transformer(keep):
         spec = chart.to_dict(validate=False)
         spec = spec if now() is ENGLISH else _told(spec)
-    words = set(_words(spec))
+    texts: set[str] = set()
+    _gather_texts(spec, texts)
+    words = {*texts, *_WORD.findall("\n".join(texts))}
     return spec | {"datasets": {name: _columns(table, words) for name, table in tables.items()}}
 
 
@@ -73,17 +75,13 @@ def _transformer(keep) -> Iterator[None]:
         yield
 
 
-def _words(value: object) -> Iterator[str]:
-    """Every word in every text of a specification. Fields, expressions and transforms name columns, and nothing else can."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _words(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _words(inner)
-    elif isinstance(value, str):
-        yield value
-        yield from _WORD.findall(value)
+def _gather_texts(value: object, found: set[str]) -> None:
+    """Every text of a specification. Fields, expressions and transforms name columns in them, and nothing else can."""
+    if isinstance(value, str):
+        found.add(value)
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _gather_texts(inner, found)
 
 
 def _columns(table: pd.DataFrame, words: set[str]) -> dict:

@@ -1,10 +1,9 @@
 """The machine and the software that results were measured with, from the rows of schema.RUNS. Pure."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from speedgrid.comparison import MAIN_PACKAGES
+from speedgrid.comparison import MAIN_PACKAGES, package_name
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.schema import by_group, cell_of
@@ -72,12 +71,8 @@ def environments(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> list[di
 
 
 def _main_packages(packages: Iterable[str]) -> list[str]:
-    versions = {_normal(package.partition("==")[0]): package for package in packages}
+    versions = {package_name(package): package for package in packages}
     return [versions[name] for name in MAIN_PACKAGES if name in versions]
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def time_span(runs: Sequence[Mapping]) -> str:

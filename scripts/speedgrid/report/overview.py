@@ -1,17 +1,24 @@
 """What leads through a page of many cells: anchors, filters, choices of columns, and the matrix of speed-ups. Pure."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from speedgrid.report import units
+from speedgrid.report.advice import Quality, qualities
+from speedgrid.report.advised import price
 from speedgrid.report.charts import families
-from speedgrid.report.language import tr
+from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import GROUP, MEASURED, STATUSES
 
 UNFOLDED = 3  # so many groups are all open at once; of more each is folded away
 MOST_ANSWERS = 12  # groups that are folded away whose answers are on the first screen, a sentence each; of more the matrix leads to them
+PRICED = "*"
+MOST_LEADERS = 5  # techniques that the first screen names of those that lead somewhere
 TWICE = 2.0  # from this speed-up on a cell of the matrix is coloured stronger
 
 # What cells can be filtered by: where they belong, and what their technique is.
@@ -54,7 +61,8 @@ NOT_AT_FIRST = {"replies": ("latency_p50_s",), "work": ("latency_p95_s",)}
 
 @dataclass(frozen=True)
 class Field:
-    """A cell of the matrix: its text, how it is coloured, and what it says in full; empty where a group has no such technique."""
+    """A cell of the matrix: its text, how it is coloured, and what it says in full. What does not keep the model's quality, or is not known
+    to, has PRICED after its figure; the one that the answer advises is framed."""
 
     text: str
     look: str
@@ -123,40 +131,59 @@ def filters(groups: Sequence[Group]) -> list[tuple[str, str, dict[str, str]]]:
     ]
 
 
-def matrices(groups: Sequence[tuple[Group, str]]) -> list[Matrix]:
-    """A matrix for each experiment of several groups, in the order of the plan; `groups` come with their anchors."""
-    experiments: dict[str, list[tuple[Group, str]]] = {}
-    for group, anchor in groups:
-        experiments.setdefault(group.experiment, []).append((group, anchor))
+def leaders(choices: Sequence[tuple[Group, str | None]]) -> Markup | None:
+    """How often each technique is the one that the answer of a group advises; None where none is anywhere. The groups come with the
+    technique that is advised."""
+    labels = [dict(zip(group.rows.technique, group.rows.label, strict=True))[choice] for group, choice in choices if choice]
+    counted = Counter(labels).most_common()
+    if not counted:
+        return None
+    told = [Markup("<strong>{}</strong> {}").format(label, count) for label, count in counted[:MOST_LEADERS]]
+    if left := counted[MOST_LEADERS:]:
+        told.append(tr_html("{} others {}").format(len(left), sum(count for _, count in left)))
+    if without := len(choices) - len(labels):
+        told.append(tr_html("without an answer {}").format(without))
+    return tr_html("How many times each is the fastest that keeps the model's quality: {}.").format(units.listed(told))
+
+
+def matrices(groups: Sequence[tuple[Group, str, str | None]]) -> list[Matrix]:
+    """A matrix for each experiment of several groups, in the order of the plan; `groups` come with their anchors and with the technique
+    that their answer advises, if any."""
+    experiments: dict[str, list[tuple[Group, str, str | None]]] = {}
+    for one in groups:
+        experiments.setdefault(one[0].experiment, []).append(one)
     return [_matrix(name, own) for name, own in experiments.items() if len(groups) > 1]
 
 
-def _matrix(experiment: str, groups: Sequence[tuple[Group, str]]) -> Matrix:
-    labels = list(dict.fromkeys(label for group, _ in groups for label in group.rows.label))
-    several = [axis for axis in GROUP if axis != "experiment" and len({getattr(group, axis) for group, _ in groups}) > 1]
+def _matrix(experiment: str, groups: Sequence[tuple[Group, str, str | None]]) -> Matrix:
+    labels = list(dict.fromkeys(label for group, _, _ in groups for label in group.rows.label))
+    several = [axis for axis in GROUP if axis != "experiment" and len({getattr(group, axis) for group, _, _ in groups}) > 1]
     rows = []
-    for group, anchor in groups:
-        fields = {row.label: _field(row) for row in each(group.rows)}
+    for group, anchor, choice in groups:
+        known = qualities(group.records)
+        fields = {row.label: _field(row, known.get(row.technique), row.technique == choice) for row in each(group.rows)}
         name = " · ".join(getattr(group, axis) for axis in reversed(several)) or group.model
         rows.append((anchor, name, [fields.get(label) for label in labels]))
     return Matrix(experiment, labels, rows)
 
 
-def _field(row) -> Field:
+def _field(row, quality: Quality | None, leads: bool) -> Field:
     if row.status not in MEASURED or units.is_missing(row.rate):
         return Field(row.status.replace("_", " "), "none", tr(STATUSES.get(row.status, row.status)))
     speed = f"{units.number(row.rate)} {row.unit}/s"
+    mark, cost = (PRICED, f" {price(quality, short=True)}") if quality and not quality.is_safe else ("", "")
+    frame = " leads" if leads else ""
     figure = (row.speedup, row.speedup_low, row.speedup_high)
     if units.is_unknown(*figure):
-        return Field(units.number(row.rate), "off", speed)
+        return Field(units.number(row.rate) + mark, "off" + frame, speed + cost)
     text, ends = units.with_interval(*figure)
-    said = f"{text}×{f' ({ends})' if ends else ''}, {speed}"
+    said = f"{text}×{f' ({ends})' if ends else ''}{cost}, {speed}"
     shown = text if units.is_missing(row.speedup) else units.number(row.speedup)
     if row.status != "ok":
         return Field(shown, "off", f"{said}; {row.status.replace('_', ' ')}")
     if row.is_baseline:
-        return Field("1", "base", f"{tr('the baseline')}, {speed}")
+        return Field("1", "base" + frame, f"{tr('the baseline')}, {speed}")
     look = row.verdict or "unsure"
     if look == "faster" and row.speedup >= TWICE:
         look = "twice"
-    return Field(shown, look, f"{said}, {tr(row.verdict or 'no verdict')}")
+    return Field(shown + mark, look + frame, f"{said}, {tr(row.verdict or 'no verdict')}")

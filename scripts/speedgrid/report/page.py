@@ -32,6 +32,7 @@ from speedgrid.report import (
     machines,
     overview,
     pending,
+    pictures,
     published,
     quality,
     timeline,
@@ -41,7 +42,7 @@ from speedgrid.report import (
     units,
 )
 from speedgrid.report import compared as compared_words
-from speedgrid.report.answer import answer, standing_notes
+from speedgrid.report.answer import Answer, answer, standing_notes
 from speedgrid.report.charts import base, devices
 from speedgrid.report.figures_table import MEANINGS, ResultTable, columns_shown, result_table, safe_href, sort_key, told_meaning
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, told_reason, tr, tr_html
@@ -79,7 +80,7 @@ class Section:
     anchor: str
     group: Group
     title: str
-    answer: object
+    answer: Answer
     proof: tuple[base.Figure, str] | None = None
     figures: list[tuple[base.Figure, str]] = field(default_factory=list)
     table: ResultTable | None = None
@@ -190,9 +191,11 @@ def build(
     named = [{**row, "label": labels[cell_of(row)]} for row in summary]
     return {
         "charts": embedding.joined(specifications),
+        "drawn": {name: specifications[name] for name in [name for section in sections for _, name in section.figures][: pictures.MOST]},
         "index": overview.index(found, shown),
         "filters": overview.filters(found),
-        "matrices": overview.matrices(list(zip(found, (section.anchor for section in sections), strict=True))),
+        "matrices": overview.matrices([(section.group, section.anchor, section.answer.choice) for section in sections]),
+        "leaders": overview.leaders([(section.group, section.answer.choice) for section in sections]),
         "presets": overview.presets(shown),
         "column_labels": {name: tr(MEANINGS[name].label) for names in shown.values() for name in names},
         "column_styles": Markup(overview.column_styles(shown)),  # names of columns alone

@@ -18,11 +18,11 @@ def inks(style: str) -> dict[str, str]:
     return dict(re.findall(r"(--[\w-]+):\s*([^;]+);", light.group(1))) if light else {}
 
 
-def drawable(figure, colours: Mapping[str, str]) -> str:
-    """The JSON of a figure (charts.Figure) for a renderer that has no page: with rows, width, title and colours of its own."""
-    spec = embedding.specification(figure.chart)
-    spec["datasets"] = {name: embedding.rows(columns) for name, columns in spec["datasets"].items()}
+def drawable(figure, specification: Mapping, colours: Mapping[str, str]) -> str:
+    """The JSON of a figure (charts.Figure) with its specification (embedding.py) for a renderer that has no page: with rows, width, title
+    and colours of its own."""
+    datasets = {name: embedding.rows(columns) for name, columns in specification["datasets"].items()}
     title = {"text": figure.title, "subtitle": textwrap.wrap(figure.caption, LINE), "anchor": "start", "offset": 14, "fontSize": 16}
-    spec |= {"width": WIDTH, "title": title, "background": "white", "padding": 16}
+    spec = {**specification, "datasets": datasets, "width": WIDTH, "title": title, "background": "white", "padding": 16}
     text = json.dumps(spec, allow_nan=False)
     return re.sub(r"var\((--[\w-]+)\)", lambda found: colours.get(found.group(1), "#000000"), text)

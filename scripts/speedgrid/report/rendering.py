@@ -14,6 +14,7 @@ from speedgrid import checkpoints, commands, comparison, files, records, results
 from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import catalogues, collect, language, markdown, page, pictures
+from speedgrid.report.tables import in_bulk
 from speedgrid.report.together import Told, without_plan
 from speedgrid.schema import NOT_RUN, POINTS, RUNS, STATE, SUMMARY, cell_of
 
@@ -35,20 +36,21 @@ def read(plan: Mapping, summary: Path, points: Path, runs: Path, at: Callable[[s
 
 def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dict], at: Callable[[str], str]) -> Told:
     """The same of the rows of the tables."""
-    jobs = plan["jobs"]
-    # What is there of a cell that the summary counts as not measured is of something else than the study has now.
-    waiting = {cell_of(row) for row in summary if row["status"] == NOT_RUN}
-    of_cells = [(cell_of(cell), runs_of(cell, jobs, at)) for cell in plan["cells"] if cell_of(cell) not in waiting]
-    paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
-    return Told(
-        {**plan["study"], "others": collect.not_in_plan(plan, at)},
-        summary,
-        runs,
-        [row for _, own in of_cells for row in replies_of(own)],
-        points,
-        [row for path in paths for row in collect.find_score(path, jobs, {}, at).rows if cell_of(row) not in waiting],
-        {key: state for key, own in of_cells if (state := state_of(own))},
-    )
+    with in_bulk():
+        jobs = plan["jobs"]
+        # What is there of a cell that the summary counts as not measured is of something else than the study has now.
+        waiting = {cell_of(row) for row in summary if row["status"] == NOT_RUN}
+        of_cells = [(cell_of(cell), runs_of(cell, jobs, at)) for cell in plan["cells"] if cell_of(cell) not in waiting]
+        paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
+        return Told(
+            {**plan["study"], "others": collect.not_in_plan(plan, at)},
+            summary,
+            runs,
+            [row for _, own in of_cells for row in replies_of(own)],
+            points,
+            [row for path in paths for row in collect.find_score(path, jobs, {}, at).rows if cell_of(row) not in waiting],
+            {key: state for key, own in of_cells if (state := state_of(own))},
+        )
 
 
 def read_folder(path: Path) -> Told:
@@ -67,31 +69,32 @@ def read_folder(path: Path) -> Told:
 
 def write(told: Told, out: Path, compared: comparison.Comparison | None = None) -> None:
     """Write the page, and what lies beside it. Raises RecordError where a folder of charts holds what speedgrid did not write."""
-    parts = read_parts()
-    with language.spoken(parts.language(told.study)):
-        rows = (told.summary, told.runs, told.replies, compared, told.points, told.scores, told.states)
-        contents = page.contents(parts, told.study, *rows)
-        html = page.written(parts, contents)
-        # The page last: where it is there, so is what stands beside it.
-        draw(contents["sections"], parts.style, out.with_name("figures"))
-        headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
-        text = markdown.summary(told.study, headlines, contents["commits"], contents["device_names"])
-    for path, content in ((out.with_name("summary.md"), text), (out, html)):
-        with records.replacing(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    measured = sum(row["rate"] is not None for row in told.summary)
-    say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(told.summary)} cells with figures")
+    with in_bulk():
+        parts = read_parts()
+        with language.spoken(parts.language(told.study)):
+            rows = (told.summary, told.runs, told.replies, compared, told.points, told.scores, told.states)
+            contents = page.contents(parts, told.study, *rows)
+            html = page.written(parts, contents)
+            # The page last: where it is there, so is what stands beside it.
+            draw(contents["sections"], contents["drawn"], parts.style, out.with_name("figures"))
+            headlines = [(section.group, section.answer.headline) for section in contents["sections"]]
+            text = markdown.summary(told.study, headlines, contents["commits"], contents["device_names"])
+        for path, content in ((out.with_name("summary.md"), text), (out, html)):
+            with records.replacing(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+        measured = sum(row["rate"] is not None for row in told.summary)
+        say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(told.summary)} cells with figures")
 
 
-def draw(sections: Sequence[page.Section], style: str, folder: Path) -> None:
-    """Write the charts of the first sections into a folder of their own, in which nothing else stays. Raises RecordError where it holds
-    something that speedgrid did not write."""
+def draw(sections: Sequence[page.Section], specifications: Mapping[str, dict], style: str, folder: Path) -> None:
+    """Write the charts of the first sections, those that have a specification here, into a folder of their own, in which nothing else
+    stays. Raises RecordError where it holds something that speedgrid did not write."""
     colours = pictures.inks(style)
     checkpoints.adopt_figures(folder)
     try:
         with checkpoints.replacing(folder) as fresh:
-            for figure, name in [pair for section in sections for pair in section.figures][: pictures.MOST]:
-                svg = vl_convert.vegalite_to_svg(pictures.drawable(figure, colours), vl_version=vega_lite())
+            for figure, name in [pair for section in sections for pair in section.figures if pair[1] in specifications]:
+                svg = vl_convert.vegalite_to_svg(pictures.drawable(figure, specifications[name], colours), vl_version=vega_lite())
                 (fresh / f"{name}.svg").write_text(svg, encoding="utf-8")
     except ModelError as error:
         raise records.RecordError(str(error)) from None

@@ -5,6 +5,8 @@ cell's speed is the geometric mean of its runs': bars, tables, verdicts and spee
 which the studies that speedgrid reproduces publish, stands beside it. (The rate of all tokens over all time would weigh long replies more.)
 """
 
+import contextlib
+import gc
 import json
 import math
 from collections import namedtuple
@@ -422,6 +424,21 @@ def _gpu_of_phases(facts: Mapping) -> list[float | None] | None:
 # What the report reads
 
 
+@contextlib.contextmanager
+def in_bulk() -> Iterator[None]:
+    """For work on all results of a study at once, which takes a tenth less processor time so. The garbage collector would look at the rows
+    of all replies again and again and find next to nothing; and texts in the tables of pandas are Python's own, from which a row is made
+    many times as fast as from Arrow's."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with pd.option_context("mode.string_storage", "python"):
+            yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 @dataclass(frozen=True)
 class Group:
     """What is compared with one another: the cells of one gpu, experiment and model, and their finished replies.
@@ -475,7 +492,8 @@ class Group:
     @cached_property
     def records(self) -> list[dict]:
         """Its rows as mappings, made once: that takes longer than most of what is done with them."""
-        return cast(list[dict], self.rows.to_dict("records"))
+        names = list(self.rows.columns)
+        return [dict(zip(names, row, strict=True)) for row in self.rows.to_numpy(dtype=object).tolist()]
 
     @cached_property
     def measured(self) -> pd.DataFrame:

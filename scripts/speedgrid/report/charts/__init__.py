@@ -31,7 +31,8 @@ def figures(group: Group, points: Sequence[Mapping] = ()) -> list[Figure]:
         found = [*(make(group, points) for make in OF_SIZES), starts.cold_figure(group)]
     else:
         # What no job has come to is named once, where the speeds are.
-        come_to = replace(group, rows=group.rows[group.rows.status != NOT_RUN])
+        waiting = group.rows.status == NOT_RUN
+        come_to = replace(group, rows=group.rows[~waiting]) if waiting.any() else group
         made = OF_REPLIES if group.is_generation else OF_STEPS
         found = [make(group if make is speed.speed_figure else come_to) for make in made]
     return [figure for figure in found if figure]

@@ -9,9 +9,11 @@ import pandas as pd
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.report import units
 from speedgrid.report.advice import closeness
-from speedgrid.report.charts.memory import comparable
+from speedgrid.report.charts.memory import SOURCED, comparable
 from speedgrid.report.tables import each
 
+CLOSENESS = ("standing", "verdict", "same_as", "open_against")  # what advice.closeness takes beside
+COLUMNS = ("technique", "status", "is_baseline", "rate", "rate_low", "rate_high", "bits_per_byte", "quality_verdict", *SOURCED, *CLOSENESS)
 SAME_MEMORY = 1.02  # peaks within about 2 % are no reason to take the one or the other
 
 
@@ -34,7 +36,7 @@ class Standing:
 
 def standings(rows: pd.DataFrame) -> list[Standing]:
     """Of the cells of a group that count: engaged, with a speed and a quality."""
-    there = rows.assign(memory=comparable(rows))
+    there = rows[list(COLUMNS)].assign(memory=comparable(rows))
     there = there[(there.status == "ok") & there.rate.notna() & there.bits_per_byte.notna()]
     baseline = there[there.is_baseline]
     close = closeness(there.to_dict("records"))

@@ -33,17 +33,16 @@ def phases_figure(group: Group) -> Figure | None:
         tr("Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline.")
         + memories.two_sources(group.rows)
         + (tr(" Lines hold the middle half of the replies.") if table.low.notna().any() else ""),
-        phases(group.rows, group.replies),
+        phases(group.rows, table),
         [Key("--muted", name, mark) for name, mark in there],
         words,
         (*base.ROW_COLUMNS, *PHASES[:2], *memories.SOURCED),
     )
 
 
-def phases(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
-    """Three marks in the row of each technique, on a logarithmic axis around the baseline's 1."""
+def phases(rows: pd.DataFrame, told: pd.DataFrame) -> alt.LayerChart:
+    """Three marks in the row of each technique, on a logarithmic axis around the baseline's 1; `told` is that of `_table`."""
     table = base.prepare(rows)
-    told = _table(rows, replies)
     ends = pd.concat([told.ratio, told.low, told.high, pd.Series([1.0])]).dropna()
     room = max((ends.max() / ends.min()) ** 0.05, 1.02)
     domain = [float(ends.min() / room), float(ends.max() * room)]
@@ -67,7 +66,8 @@ def phases(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
 
 def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
     """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies."""
-    table = base.prepare(rows.assign(memory=memories.comparable(rows)), PHASES)
+    needed = rows[[*base.ROW_COLUMNS, *PHASES[:-1]]].assign(memory=memories.comparable(rows))
+    table = base.prepare(needed, PHASES)
     columns = ["name", "row", "state", "kind", "part", "down", "ratio", "low", "high", "text", "figure"]
     baseline = table[table.state == families.BASELINE]
     if baseline.empty:

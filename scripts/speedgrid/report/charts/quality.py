@@ -1,5 +1,7 @@
 """Quality against speed and memory."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
@@ -11,6 +13,7 @@ from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory")
+COLUMNS = tuple(dict.fromkeys((*base.ROW_COLUMNS, *QUALITY[:-1], *memories.SOURCED, *pareto.CLOSENESS, "quality_meaningful")))
 SMALLEST, LARGEST = 50, 240  # areas of marks in square pixels
 BEATEN = 0.4  # opacity of what another beats
 
@@ -42,7 +45,7 @@ def quality_figure(group: Group) -> Figure | None:
             "Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed.{} What"
             " another technique beats in one of these and equals in the others is pale; the dashed line joins the best.{}"
         ).format(sizes + memories.two_sources(group.rows), without),
-        quality(group.rows),
+        quality(there, standings, min(len(group.rows), 14)),
         base.legend(group),
         said + base.in_words(there, "bits_per_byte", " bit/B"),
         (*base.ROW_COLUMNS, *QUALITY[:-1], *memories.SOURCED),
@@ -51,22 +54,20 @@ def quality_figure(group: Group) -> Figure | None:
 
 def scored(rows: pd.DataFrame) -> pd.DataFrame:
     """Cells that have a speed and a quality that means something, with `memory` that stands beside that of the others."""
-    rows = rows.assign(memory=memories.comparable(rows))
+    rows = rows[list(COLUMNS)].assign(memory=memories.comparable(rows))
     return rows[rows.rate.notna() & rows.bits_per_byte.notna() & (rows.quality_meaningful != False)]  # noqa: E712
 
 
-def quality(rows: pd.DataFrame) -> alt.LayerChart:
+def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: int) -> alt.LayerChart:
     """Bits per byte against token/s, marks as large as peak memory; what another technique beats is pale. Labels stand where none covers
-    another or a point, at any width of the page."""
-    there = scored(rows)
-    standings = pareto.standings(there)
+    another or a point, at any width of the page. `there` are the `scored` cells, `rows` for how many rows it is to be high."""
     beaten = pareto.beaten(standings)
     table = base.prepare(there, QUALITY).reset_index(drop=True)
     names = dict(zip(table.technique, table.name, strict=True))
     table["beaten"] = [technique in beaten for technique in table.technique]
     table["by"] = [names[beaten[technique]] if technique in beaten else "none" for technique in table.technique]
     table["area"] = (SMALLEST + (LARGEST - SMALLEST) * table.memory / base.largest(table.memory)).fillna(SMALLEST)
-    height = max(300, ROW * min(len(rows), 14))  # as high as the charts beside it
+    height = max(300, ROW * rows)  # as high as the charts beside it
     x_domain = [0, base.largest(table.rate_high.fillna(table.rate)) * 1.08]
     low, high = table.bits_per_byte.min(), table.bits_per_byte.max()
     room = max((high - low) * 0.25, high * 0.005)

@@ -80,17 +80,16 @@ def pays_figure(group: Group) -> Figure | None:
             " with making the checkpoint, loading and compiling. Where a line crosses 1 the technique has paid for its start; the bar"
             " there is the 95\u00a0% interval. Both axes are logarithmic."
         ),
-        pays(group.rows),
+        pays(there),
         base.legend(group, set(there.name)),
         "; ".join(f"{row.name} {_pays_words(row)}" for row in each(there) if row.state != families.BASELINE),
         (*base.ROW_COLUMNS, *PAYS),
     )
 
 
-def pays(rows: pd.DataFrame) -> alt.LayerChart:
-    """Total time over the baseline's, from 1 request to thrice the last crossing, for the techniques that are engaged."""
-    there = _lines(rows)
-    baseline = there[there.state == families.BASELINE].iloc[0]
+def pays(there: pd.DataFrame) -> alt.LayerChart:
+    """Total time over the baseline's, from 1 request to thrice the last crossing, for the techniques of `_lines`."""
+    baseline = next(each(there[there.state == families.BASELINE]))
     crossings = there[there.break_even_replies > 0]
     most = 10 ** math.ceil(math.log10(3 * max([30.0, *crossings.break_even_replies])))
     counts = sorted({round(10 ** (step / 8)) for step in range(8 * round(math.log10(most)) + 1)})
@@ -143,7 +142,7 @@ def _lines(rows: pd.DataFrame) -> pd.DataFrame:
     return lines.chosen(table)
 
 
-def _over(row, baseline: pd.Series, count: int) -> float:
+def _over(row, baseline, count: int) -> float:
     return (row.once_s + count * row.reply_s) / (baseline.once_s + count * baseline.reply_s)
 
 
