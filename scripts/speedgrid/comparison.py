@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from speedgrid import noise, stats
+from speedgrid import disturbance, noise, stats
 from speedgrid.schema import AXES, MEASURED, NOT_RUN, by_group, cell_of
 from speedgrid.standing import flat, sentences
 from speedgrid.stats import Estimate, Run, Speed
@@ -85,9 +85,9 @@ class Measured:
     mean: float
 
     @classmethod
-    def of(cls, rates: Sequence[float], lost: float = 0.0) -> "Measured":
+    def of(cls, rates: Sequence[float], lost: float = 0.0, alike: float = math.inf) -> "Measured":
         """From the rates of its replies, in their order, in items a second, and what disturbance cost the run at most (disturbance.py)."""
-        return cls(stats.run(rates, lost), stats.mean(rates))
+        return cls(stats.run(rates, lost, alike), stats.mean(rates))
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,9 @@ def _speed_of(row: Mapping) -> Speed:
     below, above = sides
     # An older summary does not say how much disturbed runs may have lost.
     lost = math.log(row["disturbed_factor"]) if row.get("disturbed_factor") else math.inf if disturbed else 0.0
-    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs, lost=lost)
+    # Nor does any say how many threads there were, of which that hangs what others lost like it: one, at least.
+    spared = min(stats.AS_DISTURBED * lost, -math.log1p(-disturbance.ALIKE))
+    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs, lost=lost, spared=spared)
     return replace(speed, alike=_as_if_disturbed(speed)) if speed.quiet else speed
 
 

@@ -7,28 +7,42 @@ threads all are there for (1 - share)^N of it. A GPU is fed by one thread.
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from speedgrid import state
 
+# A cell beside one from which others took up to this share lost as much; what is left to one from which they took more varies widely.
+ALIKE = 0.5
 
-def lost(facts: Mapping) -> float:
-    """The logarithm of the factor by which a run was slower than on a quiet machine at most, from its facts of schema.STATE: 0 where the
-    machine was quiet, infinity where nothing that was read bounds it."""
+
+class Lost(NamedTuple):
+    """Logarithms of factors by which a run was slower than on a quiet machine: at `most`, and what of it, at most, others that ran on the
+    same busy machine lost, too. 0 where the machine was quiet; infinity where nothing that was read bounds it."""
+
+    most: float = 0.0
+    alike: float = math.inf
+
+
+def lost(facts: Mapping) -> Lost:
+    """What disturbance cost a run at most, from its facts of schema.STATE."""
     if not facts.get("disturbed"):
-        return 0.0
+        return Lost()
     left = _of_the_processor(facts) * (_of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts))
-    return -math.log(left) if 0 < left < 1 else math.inf
+    return Lost(-math.log(left), -math.log1p(-ALIKE) * _threads(facts)) if 0 < left < 1 else Lost(math.inf)
 
 
 def _is_gpu(facts: Mapping) -> bool:
     return facts.get("device") == "cuda"
 
 
+def _threads(facts: Mapping) -> float:
+    return 1 if _is_gpu(facts) else facts.get("threads") or facts.get("cores") or math.inf
+
+
 def _of_the_processor(facts: Mapping) -> float:
     """The share of the time in which the processor was there for a run: for all of its threads at once."""
-    threads = 1 if _is_gpu(facts) else facts.get("threads") or facts.get("cores") or math.inf
     taken = [facts.get(name) or 0.0 for name in ("cpu_foreign", "cpu_stolen")]
-    return math.prod(max(0.0, 1 - share) for share in taken) ** threads * max(0.0, 1 - (facts.get("cpu_limited") or 0.0))
+    return math.prod(max(0.0, 1 - share) for share in taken) ** _threads(facts) * max(0.0, 1 - (facts.get("cpu_limited") or 0.0))
 
 
 def _of_the_gpu(facts: Mapping) -> float:

@@ -100,9 +100,10 @@ class Fastest:
         )
         factor = f"{rate / base:.1f}"
         over = "" if factor == "1.0" else f", {factor}× the baseline"
-        if is_quiet != base_is_quiet:
-            # How much a busy machine slowed the one is not known.
-            over = f"; {'the baseline' if is_quiet else 'it'} was disturbed"
+        if not (is_quiet and base_is_quiet) and factor != "1.0":
+            # How much a busy machine slowed them is not known here.
+            who = "the baseline" if is_quiet else "it" if base_is_quiet else "both"
+            over = f"; {who} {'were' if who == 'both' else 'was'} disturbed"
         figure = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"  # the second would write 1.3e+03
         return f"fastest so far: {technique} ({figure} {unit}{over})"
 

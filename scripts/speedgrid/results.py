@@ -111,7 +111,7 @@ def _measured(runs: Sequence[records.Record], point: int | None) -> list[Measure
     for _, record in records.of_one_status(runs):
         rates = [items_of(row) / row["reply_s"] for row in record.rows if row["reply"] is not None and row["point"] == point]
         if rates and record.status in MEASURED:
-            found.append((record.facts.get("started_at") or "", Measured.of(rates, disturbance.lost(record.facts))))
+            found.append((record.facts.get("started_at") or "", Measured.of(rates, *disturbance.lost(record.facts))))
     return [one for _, one in sorted(found, key=lambda run: run[0])]
 
 

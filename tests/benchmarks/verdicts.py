@@ -12,6 +12,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -196,6 +197,51 @@ def with_known_noise(repeats: int) -> None:
             print(f"  {name}, {ratio:g}×: {100 * np.mean(decided):.1f}")
 
 
+def on_busy_machines(repeats: int) -> None:
+    """Two cells of a machine of two cores, of whose time others took shares while they ran, which cost each cell none to all of what these
+    shares bound; equals and what is twice as fast. With the shares known, and as if nobody knew how much was lost."""
+    print("\nOthers took shares of two cores: equals called different, 2× decided, 2× called slower; without an allowance for it; %")
+    cases = {
+        "a baseline that was starved, a quiet technique": ((0.7, 0.95), (0.0, 0.0)),
+        "a quiet baseline, a technique that was starved": ((0.0, 0.0), (0.7, 0.95)),
+        "a baseline that was hardly disturbed, a quiet technique": ((0.05, 0.08), (0.0, 0.0)),
+        "both beside the same loop": ((1 / 3, 1 / 2), (1 / 3, 1 / 2)),
+        "both beside work that comes and goes": ((0.05, 0.95), (0.05, 0.95)),
+    }
+    for name, taken in cases.items():
+        rng = np.random.default_rng(17)
+        said: dict[tuple[float, bool], list[str]] = {(ratio, is_known): [] for ratio in (1.0, 2.0) for is_known in (True, False)}
+        together = name == "both beside the same loop"
+        for i in range(repeats):
+            host, ratio = HOSTS[i % len(HOSTS)], (1.0, 2.0)[i // len(HOSTS) % 2]
+            cost, sides = rng.random(), []
+            for speed, count, (least, most) in ((1.0, 2, taken[0]), (ratio, 1, taken[1])):
+                shares = [rng.uniform(least, most) for _ in range(count)]
+                bounds = [-2 * np.log1p(-share) for share in shares]
+                # What one loop costs is alike for all cells beside it.
+                costs = [bound * (np.clip(cost + 0.1 * rng.normal(), 0, 1) if together else rng.random()) for bound in bounds]
+                sides.append(
+                    [
+                        (replies(rng, speed * np.exp(-lost), host, 0.1, False).tolist(), bound)
+                        for lost, bound in zip(costs, bounds, strict=True)
+                    ]
+                )
+            for is_known in (True, False):
+                # What lost an unknown amount on both sides is held against one another as it is.
+                runs = [
+                    [replace(stats.run(rates, bound, 2 * np.log(2)), lost=bound if is_known else 0.0) for rates, bound in side]
+                    for side in sides
+                ]
+                below, above = noise.speeds([("cpu", own) for own in runs])
+                said[ratio, is_known].append(stats.between(above, below))
+        told = []
+        for is_known in (True, False):
+            alike, twice = ([one in ("faster", "slower") for one in said[ratio, is_known]] for ratio in (1.0, 2.0))
+            wrong = [one == "slower" for one in said[2.0, is_known]]
+            told.append(" ".join(f"{100 * np.mean(share):5.1f}" for share in (alike, twice, wrong)))
+        print(f"  {name:58} {told[0]}  |  {told[1]}", flush=True)
+
+
 def on_a_gpu(repeats: int) -> None:
     print("\nTwo cells that wait for the GPU, a run of each, runs 0.5 % apart: verdicts, %")
     for ratio in (1.0, 1.02, 1.05, 1.1):
@@ -256,6 +302,7 @@ def main() -> None:
     hosts(arguments.repeats)
     prices(arguments.repeats // 4)
     with_known_noise(arguments.repeats)
+    on_busy_machines(arguments.repeats)
     on_a_gpu(arguments.repeats)
     by_scatter()
     run_against_run([*recorded(), *(cell for folder in arguments.results for cell in of_results(folder))])

@@ -10,10 +10,11 @@ from report_data import group_of, tables_of
 from speedgrid import planning, records
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import figures_table, markdown, tables, trust
+from speedgrid.report import advised, figures_table, markdown, tables, trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer
+from speedgrid.report.charts import phases as phases_chart
 from speedgrid.report.charts import speed as speed_chart
 from speedgrid.report.phrases import parameters_in_words
 from speedgrid.report.tables import groups
@@ -547,8 +548,25 @@ def test_a_baseline_that_was_starved_makes_no_speedup_of_15(tmp_path):
         words,
     )
     everything = f"{headline} {words} {told.proof.words if told.proof else ''} {page_text(summary, replies)}"
+    parts = phases_chart._table(group.rows, group.replies)
+    assert list(parts[parts.name == "SDPA"].part) == ["peak memory"]
     assert not re.search(r"(?<!most )\b1[45]\.?\d*×", everything)
     assert "as fast as Baseline" not in everything.replace("as fast as Baseline (eager attention) in", "")
+
+
+def test_a_bound_is_explained_beside_it_everywhere(tmp_path):
+    summary, _, replies = tables_of(made.write_group(tmp_path, [replace(BASELINE, speed=1.5, facts=STARVED), ALONE]))
+    (group,) = tables.groups(summary, replies)
+    said = "Of the speed-up of SDPA a bound alone is known: one side was disturbed whenever it ran, and may be faster than it seems."
+    assert said in [warning.striptags() for warning in answer(group).warnings]
+    assert said in markdown.summary(made.study(), [(group, "")], [], [])
+    assert said in advised.uneven_ratios(summary)
+
+
+def test_of_what_was_disturbed_whenever_it_ran_nobody_says_how_much_faster_the_device_would_allow_it_to_be(tmp_path):
+    quiet, busy = (said(tmp_path / name, [replace(SDPA, facts=facts)])[1] for name, facts in (("a", {}), ("b", STARVED)))
+    assert "of the speed that this device allows" in quiet
+    assert "of the speed that this device allows" not in busy
 
 
 def page_text(summary, replies) -> str:

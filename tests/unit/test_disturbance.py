@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import disturbance
+from speedgrid import disturbance, stats
 
 BUSY = {"disturbed": "other processes used 50% of the CPUs", "device": "cpu", "threads": 2, "cpu_foreign": 0.5, "shared": True}
 ON_GPU = BUSY | {"device": "cuda", "threads": 16, "idle_gpu_memory": 2**28, "foreign_gpu_memory": 0, "idle_gpu_utilisation": 0.0}
@@ -13,8 +13,8 @@ HOT = ON_GPU | {"cpu_foreign": 0.0, "throttled": True, "shared": False}
 
 
 def test_a_quiet_run_lost_nothing_whatever_was_read():
-    assert disturbance.lost(BUSY | {"disturbed": ""}) == 0
-    assert disturbance.lost({}) == 0
+    assert disturbance.lost(BUSY | {"disturbed": ""}).most == 0
+    assert disturbance.lost({}).most == 0
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_quiet_run_lost_nothing_whatever_was_read():
     ],
 )
 def test_what_was_read_bounds_it(facts, factor):
-    assert disturbance.lost(facts) == pytest.approx(math.log(factor))
+    assert disturbance.lost(facts).most == pytest.approx(math.log(factor))
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,24 @@ def test_what_was_read_bounds_it(facts, factor):
     ],
 )
 def test_where_nothing_bounds_it_it_may_be_anything(facts):
-    assert disturbance.lost(facts) == math.inf
+    assert disturbance.lost(facts).most == math.inf
 
 
 @given(st.floats(0, 0.999), st.floats(0, 0.999), st.integers(1, 256))
 def test_more_that_others_took_is_more_that_may_be_lost(one, other, threads):
-    less, more = (disturbance.lost(BUSY | {"cpu_foreign": share, "threads": threads}) for share in sorted((one, other)))
+    less, more = (disturbance.lost(BUSY | {"cpu_foreign": share, "threads": threads}).most for share in sorted((one, other)))
     assert less <= more or less == math.inf
+
+
+def test_what_cells_beside_one_another_lost_alike_is_what_half_of_the_processors_make():
+    assert disturbance.lost(BUSY).alike == pytest.approx(math.log(4))
+    assert disturbance.lost(BUSY | {"cpu_foreign": 0.9}).alike == pytest.approx(math.log(4))
+    assert disturbance.lost(BUSY | {"threads": 16}).alike == pytest.approx(16 * math.log(2))
+    assert disturbance.lost(ON_GPU).alike == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("replies", [[5.0], [5.0, 5.1, 5.2]])
+def test_a_run_knows_what_it_lost(replies):
+    run = stats.run(replies, *disturbance.lost(BUSY | {"cpu_foreign": 0.9}))
+    assert (run.disturbed, run.lost, run.alike) == (True, pytest.approx(math.log(100)), pytest.approx(math.log(4)))
+    assert not stats.run(replies, *disturbance.lost({})).disturbed

@@ -220,8 +220,8 @@ def test_what_is_ahead_only_where_quiet_runs_count_for_more_beats_nothing():
 
 
 def run_at(value: float, lost: float = 0.0) -> Run:
-    """A run of ordinary replies that disturbance cost so much at most, as a logarithm."""
-    return Run(value, 0.02, 9.0, 10, value * 0.9, value * 1.1, 0.05, lost > 0, lost)
+    """A run on two cores, of ordinary replies, that disturbance cost so much at most, as a logarithm."""
+    return Run(value, 0.02, 9.0, 10, value * 0.9, value * 1.1, 0.05, lost > 0, lost, 2 * math.log(2))
 
 
 def judged(*cells: list[Run], device: str = "cpu") -> list[stats.Speed]:
@@ -281,6 +281,9 @@ def test_cells_that_the_same_loop_disturbed_are_told_apart_and_what_was_starved_
     slow, fast = judged([run_at(1.5, starved)], [run_at(10.0, third)])
     assert stats.between(fast, slow) == "unsure"
     assert stats.over(fast, slow).low is None
+    # From both others took nine tenths: of what little is left one may have twice what the other has, or ten times.
+    slow, fast = judged([run_at(1.5, starved)], [run_at(10.0, starved)])
+    assert stats.between(fast, slow) == "unsure"
     # The one that lost more, and is ahead: that is the safe direction.
     assert stats.between(*judged([run_at(30.0, starved)], [run_at(10.0, third)])) == "faster"
 

@@ -88,7 +88,16 @@ def of_constants() -> set[str]:
     columns = [column for column in SUMMARY.columns if column.name in shown]
     found = {column.label for column in columns} | {figures_table.told_meaning(column.meaning) for column in columns}
     found |= {column.label for column in RUN if column.name in machines.MACHINE}
-    found |= {*STATUSES.values(), *BOUNDS, *BOUNDS.values(), *advice.GOALS.values(), advice.UNEVEN, *workload.PLURALS, "item"}
+    found |= {
+        *STATUSES.values(),
+        *BOUNDS,
+        *BOUNDS.values(),
+        *advice.GOALS.values(),
+        advice.UNEVEN,
+        advice.BOUNDED,
+        *workload.PLURALS,
+        "item",
+    }
     found |= {*workload.PLURALS.values(), "token", "image", "tokens", "images", "items", *speed.ITEMS_A_SECOND.values()}
     found |= {text for one in (*answer.PRICELESS.values(), answer.UNMEASURED) for text in one}
     found |= {text for one in grown.GROWN.values() for text in one} - {"{}"}

@@ -42,6 +42,9 @@ UNEVEN = (
     " ratio of the speeds that stand beside it."
 )
 
+# Of cells of whose speed-up a bound alone is known (stats.over).
+BOUNDED = "Of the speed-up of {} a bound alone is known: one side was disturbed whenever it ran, and may be faster than it seems."
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -242,6 +245,18 @@ def uneven(rows: Sequence[Mapping]) -> list[Mapping]:
     base = next((row for row in rows if row["is_baseline"] and is_ranked(row)), None)
     known = [row for row in rows if base and is_ranked(row) and _known(row["speedup"]) is not None]
     return [row for row in known if base and abs(row["speedup"] * base["rate"] / row["rate"] - 1) > RATIOS_DIFFER]
+
+
+def bounded(rows: Sequence[Mapping]) -> list[Mapping]:
+    """The cells of a group of which BOUNDED has to be said."""
+    ends = ("speedup_low", "speedup_high")
+    return [row for row in rows if is_ranked(row) and _known(row["speedup"]) is None and any(_known(row[end]) is not None for end in ends)]
+
+
+def ratio_notes(rows: Sequence[Mapping]) -> list[tuple[str, list[str]]]:
+    """What has to be said of speed-ups of a group that are not the ratio of the speeds beside them: texts, each with the labels of whom."""
+    told = ((UNEVEN, uneven(rows)), (BOUNDED, bounded(rows)))
+    return [(text, [row["label"] for row in found]) for text, found in told if found]
 
 
 def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[str, ...], bool]) -> Option:

@@ -10,7 +10,6 @@ from speedgrid.report.advice import (
     BY_SPEED,
     CARDS_GB,
     GOALS,
-    UNEVEN,
     Advice,
     Ask,
     Option,
@@ -21,8 +20,8 @@ from speedgrid.report.advice import (
     needs,
     options,
     qualities,
+    ratio_notes,
     start,
-    uneven,
 )
 from speedgrid.report.language import told_reason, tr
 from speedgrid.report.together import origin
@@ -183,8 +182,7 @@ class Guide:
 
 def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
     """What has to be said of speed-ups that are not the ratio of the speeds beside them; nothing where there are none."""
-    labels = [row["label"] for row in uneven(rows)]
-    return [tr(UNEVEN).format(tr(", ").join(labels))] if labels else []
+    return [tr(text).format(tr(", ").join(labels)) for text, labels in ratio_notes(rows)]
 
 
 def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guide:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from speedgrid import commands, standing
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import grown, phrases, trust, units
+from speedgrid.report import grown, phrases, questions, trust, units
 from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, needs, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
@@ -384,7 +384,7 @@ def _pays_point(best: pd.Series) -> Markup | None:
 
 def _mfu_point(best: pd.Series) -> Markup | None:
     """What of the device's arithmetic a training step or a pass used."""
-    if units.is_missing(best.run_mfu):
+    if units.is_missing(best.run_mfu) or questions.was_disturbed(best):
         return None
     if best.run_mfu > 1:
         return tr_html(

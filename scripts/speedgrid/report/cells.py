@@ -135,7 +135,7 @@ class Run:
         rates = [items_of(reply) / reply["reply_s"] for reply in _finished(record, point)]
         began, ended = datetime.fromisoformat(record.facts["started_at"]), record.facts.get("ended_at")
         seconds = (datetime.fromisoformat(ended) - began).total_seconds() if ended else None
-        return cls(began.timestamp(), seconds, stats.run(rates, disturbance.lost(record.facts)), stats.level(rates))
+        return cls(began.timestamp(), seconds, stats.run(rates, *disturbance.lost(record.facts)), stats.level(rates))
 
 
 def _finished(record: Record, point: int | None = None) -> list[dict]:

@@ -248,8 +248,9 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
         found |= {"same_as": list(judged.same), "open_against": list(judged.open), "open_runs": list(judged.open.values())}
     if baseline is None:
         return found
-    speeds, times = [run.speed for run in baseline.runs], [run.at for run in baseline.runs]
-    if drift := stats.drift(speeds, times):
+    # What disturbed a run is not what drifts.
+    quiet = [run for run in baseline.runs if not run.speed.disturbed]
+    if drift := stats.drift([run.speed for run in quiet], [run.at for run in quiet]):
         found |= {"baseline_drift": drift.value, "baseline_drift_low": drift.low, "baseline_drift_high": drift.high}
     if cell is baseline:
         return found | {"speedup": 1.0}

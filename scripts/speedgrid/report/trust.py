@@ -13,7 +13,7 @@ from markupsafe import Markup
 from speedgrid import commands, state
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import command, phrases, questions, units
-from speedgrid.report.advice import UNEVEN, uneven
+from speedgrid.report.advice import ratio_notes
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
 from speedgrid.sharpen import Question, Subject
@@ -129,9 +129,8 @@ def _failed_runs(group: Group) -> list[Markup]:
 
 
 def uneven_ratios(group: Group) -> list[Markup]:
-    """That a speed-up is not the ratio of the speeds beside it, where that is so."""
-    rows = uneven(group.records)
-    return [tr_html(UNEVEN).format(phrases.names(row["label"] for row in rows))] if rows else []
+    """That a speed-up is not the ratio of the speeds beside it, or a bound alone, where that is so."""
+    return [tr_html(text).format(phrases.names(labels)) for text, labels in ratio_notes(group.records)]
 
 
 def _disturbed_runs(row) -> Markup:
@@ -267,7 +266,8 @@ def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Map
 
 def ceiling_point(row) -> Markup | None:
     """How close a technique came to what its device allows in decode."""
-    if units.is_missing(row.decode_headroom):
+    # Of what was disturbed whenever it ran it says how busy the machine was.
+    if units.is_missing(row.decode_headroom) or questions.was_disturbed(row):
         return None
     share = units.number(100 / float(row.decode_headroom), 2)
     if row.decode_bound == "beyond":

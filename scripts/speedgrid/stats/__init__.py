@@ -15,12 +15,27 @@ No module has the name of a function here: `stats.NAME` is one thing (fingerprin
 from speedgrid.stats.percentiles import percentile, percentile_interval, percentile_needs, percentile_supported
 from speedgrid.stats.samples import CONFIDENCE, Estimate, Outliers, mean, mean_interval, outliers, sd
 from speedgrid.stats.series import Level, autocorrelation, level, pooled
-from speedgrid.stats.speeds import DISTURBED_SHARE, Prior, Run, Speed, between_priors, drift, fitted, located, run, shown, speed, with_shown
+from speedgrid.stats.speeds import (
+    AS_DISTURBED,
+    DISTURBED_SHARE,
+    Prior,
+    Run,
+    Speed,
+    between_priors,
+    drift,
+    fitted,
+    located,
+    run,
+    shown,
+    speed,
+    with_shown,
+)
 from speedgrid.stats.stopping import Precision, stop
 from speedgrid.stats.student import t_quantile
 from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, between, further_runs, leaders, over, verdict
 
 __all__ = [
+    "AS_DISTURBED",
     "CLOSE",
     "CONFIDENCE",
     "DISTURBED_SHARE",

@@ -17,7 +17,8 @@ class Run:
 
     `value` is the median of the replies' rates, `se` the standard error of its logarithm from the replies alone, known with `df` degrees of
     freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: it counts as a run
-    of a machine that was not quiet. `lost`: the logarithm of the factor by which disturbance slowed it at most, 0 on a quiet machine.
+    of a machine that was not quiet. `lost`: the logarithm of the factor by which disturbance slowed it at most, 0 on a quiet machine;
+    `alike`: what of that others on the same busy machine lost, too, at most.
     """
 
     value: float
@@ -29,6 +30,7 @@ class Run:
     scatter: float
     disturbed: bool = False
     lost: float = 0.0
+    alike: float = math.inf
 
 
 # The mean of the middle half of a series has the standard error of the series with its outer quarters drawn in to the quartiles, times 2
@@ -40,6 +42,9 @@ _MEDIAN_OVER_TRIMMED = 1.08
 _QUARTILES = 1.349
 # A disturbed run counts as a quarter of a quiet one: as if its noise had twice the deviation.
 DISTURBED_SHARE = 0.25
+# Of two cells that were disturbed whenever they ran the one may have lost the square of what the other lost, up to Run.alike, before the
+# difference counts: what others take beside the same loop differs by so much from technique to technique.
+AS_DISTURBED = 2.0
 # A run that is further from the middle of its cell's runs than this many deviations pulls no more than one that is just so far
 # (P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964).
 _PULLS = 1.5
@@ -51,8 +56,8 @@ _TELLS = 2.0
 _MOST_SHARED_DF = 12.0
 
 
-def run(rates: Sequence[float], lost: float = 0.0) -> Run:
-    """A run from the rates of its replies, in their order, and what disturbance cost it at most (Run.lost). Raises ValueError where a rate
+def run(rates: Sequence[float], lost: float = 0.0, alike: float = math.inf) -> Run:
+    """A run from the rates of its replies, in their order, and what disturbance cost it at most (see Run). Raises ValueError where a rate
     is not a positive finite number."""
     values = np.asarray(rates, dtype=float)
     sample = as_sample(values)
@@ -62,12 +67,12 @@ def run(rates: Sequence[float], lost: float = 0.0) -> Run:
     scatter = float(high - low) / _QUARTILES / middle
     slowest, fastest = float(sample[0]), float(sample[-1])
     if len(values) < 2:
-        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, lost > 0, lost)
+        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, lost > 0, lost, alike)
     # Of four the middle half is two values, which say nothing of how far the others are.
     outer = int(len(values) * _TRIMMED) if len(values) > 4 else 0
     drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
     se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
-    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, lost > 0, lost)
+    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, lost > 0, lost, alike)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Speed:
     the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
     upper end of its interval. `quiet` is False where all runs were disturbed; `alike` is the speed in which disturbed runs count like quiet
     ones, for pairs of which one side has disturbed runs alone (None: as it is). `lost`: the logarithm of the factor by which disturbance
-    slowed `value` at most.
+    slowed `value` at most; `spared` what another cell that was disturbed whenever it ran may have lost before that tells the two apart.
     """
 
     value: float
@@ -110,6 +115,7 @@ class Speed:
     quiet: bool = True
     alike: "Speed | None" = None
     lost: float = 0.0
+    spared: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -160,6 +166,7 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         fastest,
         prior.usual_sd,
         lost=_lost(runs, centre, shares, prior.sd),
+        spared=sum(share * min(AS_DISTURBED * one.lost, one.alike) for share, one in zip(shares, runs, strict=True)),
     )
 
 

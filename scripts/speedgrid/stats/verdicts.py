@@ -13,9 +13,6 @@ NEGLIGIBLE = 0.01
 # What is called the same is at most so far apart, with differences of a quarter ruled out.
 CLOSE = 0.05
 NOT_FAR = 0.25
-# Of two cells that were both disturbed whenever they ran, the one may have lost the square of what the other lost, by what was read of the
-# machine, before the difference counts: what others take beside a loop on the same machine differs by so much from technique to technique.
-AS_DISTURBED = 2.0
 
 Verdict = Literal["faster", "slower", "same", "unsure"]
 
@@ -49,9 +46,9 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
 
 def _hidden(one: Speed, other: Speed) -> float:
     """By how much `one` may be faster against `other` than they were seen to be, as a logarithm: what it lost to disturbance at most,
-    without what the other lost."""
+    without what the other lost like it."""
     if math.isfinite(other.lost):
-        return max(0.0, one.lost - (other.lost if other.quiet else AS_DISTURBED * other.lost))
+        return max(0.0, one.lost - (other.lost if other.quiet else other.spared))
     # Where nothing bounds what both lost they are as disturbed as each other, such as by the same program on the same GPU.
     return one.lost if other.quiet else 0.0
 

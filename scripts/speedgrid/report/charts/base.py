@@ -128,6 +128,21 @@ def notes(table: pd.DataFrame) -> alt.Chart:
     return note.encode(x=alt.XValue(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
 
+def bounded(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of whose speed-up a bound alone is known."""
+    return rows[rows.speedup.isna() & (rows.speedup_low.notna() | rows.speedup_high.notna())]
+
+
+def words(table: pd.DataFrame, said: pd.Series) -> alt.Chart:
+    """In some rows of a table words in the place of a mark, by the row's index."""
+    told = table.loc[said.index, ["row", "name"]].assign(said=said)
+    return (
+        alt.Chart(told)
+        .mark_text(align="left", dx=2, fontStyle="italic", color=MUTED)
+        .encode(x=alt.XValue(0), y=rows_axis(table), text=alt.Text("said:N"))
+    )
+
+
 def finished(*layers: alt.Chart | alt.LayerChart, table: pd.DataFrame) -> alt.LayerChart:
     """A chart of rows from its layers."""
     return as_page(layered(*layers, resolve=alt.Resolve(scale={"color": "independent"})), ROW * len(table))

@@ -105,10 +105,13 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
 
 
 def speedup(rows: pd.DataFrame) -> alt.LayerChart:
-    """Speed-up with its 95 % interval on a logarithmic axis, where twice and half as fast are equally far from 1; rings mark ties."""
+    """Speed-up with its 95 % interval on a logarithmic axis, where twice and half as fast are equally far from 1; rings mark ties, and what
+    is no more than a bound is said in words."""
     table = base.prepare(rows, SPEEDUP)
     table["text"] = [units.number(value) + "×" for value in table.speedup]
     table["interval"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×") for row in each(table)]
+    bounded = base.bounded(table)
+    table.loc[bounded.index, ["speedup_low", "speedup_high"]] = None
     table["end"] = table.speedup_high.fillna(table.speedup)
     tied = (table.standing == "same").any()
     table["ties"] = tied & table.standing.isin(("first", "same"))
@@ -129,6 +132,7 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
         rowed.mark_point(filled=True, size=100).encode(x=x, color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
         rowed.mark_text(align="left", dx=12, fontWeight=600).encode(x=alt.X("end:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
+        base.words(table, bounded.interval),
         table=table,
     )
 
