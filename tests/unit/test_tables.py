@@ -244,6 +244,17 @@ def test_a_technique_that_was_not_active_keeps_its_figures(default):
     assert row["speedup"] == pytest.approx(1, abs=0.05)
 
 
+def test_what_disturbed_a_run_of_the_baseline_is_no_drift(tmp_path):
+    grid = collect.read_cell(
+        made.write_group(tmp_path, [replace(made.DEFAULT_CELLS[0], spread=0.001, again=(48.0, 48.1, 48.0, 6.0))])[0], made.JOBS
+    )
+    *quiet, last = grid.again
+    busy = records.Record(last.rows, last.facts | {"disturbed": "other processes used 88 % of the CPUs", "cpu_foreign": 0.88})
+    drifts = [tables.summary_rows([replace(grid, again=again)])[0]["baseline_drift"] for again in ([*quiet, busy], quiet, grid.again)]
+    assert drifts[0] == drifts[1]
+    assert abs(drifts[1]) < 0.05 < abs(drifts[2])
+
+
 def test_a_cell_that_was_disturbed_or_not_engaged_changes_no_verdict_of_others(tmp_path):
     quiet = [made.Made("baseline", "B", speed=48.0, again=(48.5, 47.6)), made.Made("sdpa", "SDPA", speed=60.0, again=(60.5, 59.4))]
     busy = made.Made("bf16", "bfloat16", speed=20.0, facts={"disturbed": "another program used the processor"})
