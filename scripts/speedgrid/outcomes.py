@@ -29,7 +29,9 @@ SAYS_NO = re.compile(
     re.IGNORECASE,
 )
 SAYS_MISSING = re.compile(
-    r"(pip|conda) install|not (found|installed) in your environment|(is|are) required to|(is|are|seems? to be) not installed", re.IGNORECASE
+    r"(pip|conda) install|not (found|installed) in your environment|(is|are) required to|(is|are|seems? to be) not installed"
+    r"|requires .{1,80} to be installed",
+    re.IGNORECASE,
 )
 # What PyTorch says of a product of two number formats.
 MIXED_FORMATS = re.compile(r"expected scalar type \w+ but found|(to|must) have the same dtype")

@@ -182,6 +182,12 @@ def test_what_a_program_says_that_it_does_not_do_is_unsupported(file, code, erro
             "vLLM: tilelang is required for mhc but is not installed",
         ),
         (
+            "raise ImportError(",
+            "ImportError: gptqmodel requires optimum version `1.24.0` or higher to be installed.",
+            MissingDependency,
+            "vLLM: gptqmodel requires optimum version `1.24.0` or higher to be installed",
+        ),
+        (
             "raise RuntimeError(",
             "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set triton.knobs.build.impl.",
             MissingDependency,
