@@ -520,7 +520,8 @@ def test_what_is_ahead_only_because_its_quiet_runs_count_for_more_does_not_lead_
     summary, _, replies = tables_of(grid)
     assert [(row["standing"], row["verdict"]) for row in summary] == [("unsure", None), ("first", "unsure")]
     assert (summary[1]["speedup"], summary[1]["speedup_low"]) == (None, None)
-    assert summary[1]["speedup_high"] < 1
+    # Its quiet runs had 80, and the baseline 66 at least.
+    assert 80 / 66 < summary[1]["speedup_high"] < 1.5
     (group,) = tables.groups(summary, replies)
     assert answer(group).headline.striptags().startswith("Nothing here is surely faster than Baseline (eager attention) at 66")
 

@@ -260,6 +260,18 @@ def test_what_beats_a_quiet_baseline_although_it_was_starved_is_faster(lost):
     assert ratio.high is None
 
 
+@given(STARVED)
+def test_what_had_quiet_runs_may_be_as_fast_as_they_were_against_a_cell_that_had_none(lost):
+    """Quiet runs of 80, others of 60 beside other work, and a cell of 66 beside it: the first may be 1.2 times as fast, if what disturbed
+    the second cost it nothing."""
+    mixed, busy = judged([run_at(80.0)] * 6 + [run_at(60.0, lost)] * 20, [run_at(66.0, lost)] * 20)
+    ratio = stats.over(mixed, busy)
+    assert ratio.low is None
+    assert 80 / 66 < ratio.high < 1.5
+    assert stats.over(busy, mixed).low == pytest.approx(1 / ratio.high)
+    assert stats.between(mixed, busy) == "unsure"
+
+
 def test_what_was_hardly_disturbed_is_still_held_against_quiet_cells():
     """Others had 6 % of two cores: five times as fast is what everybody sees, and a tenth is not."""
     lost = -2 * math.log(1 - 0.06)

@@ -39,14 +39,21 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
     far = math.log1p(NOT_FAR)
     return Estimate(
         ratio.value,
-        None if hidden["low"] > far and low <= 1 else low,
-        None if hidden["high"] > far and high >= 1 else high,
+        None if hidden["low"] > far and low <= 1 and not _is_shown(below, above) else low,
+        None if hidden["high"] > far and high >= 1 and not _is_shown(above, below) else high,
     )
+
+
+def _is_shown(one: Speed, other: Speed) -> bool:
+    """Whether what `one` lost is what its own quiet runs show, held against a cell that has none and may have lost nothing."""
+    return one.quiet and not other.quiet
 
 
 def _hidden(one: Speed, other: Speed) -> float:
     """By how much `one` may be faster against `other` than they were seen to be, as a logarithm: what it lost to disturbance at most,
     without what the other lost like it."""
+    if _is_shown(one, other):
+        return one.lost
     if math.isfinite(other.lost):
         return max(0.0, one.lost - (other.lost if other.quiet else other.spared))
     # Where nothing bounds what both lost they are as disturbed as each other, such as by the same program on the same GPU.
