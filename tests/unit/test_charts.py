@@ -388,6 +388,17 @@ def test_shares_of_replies_rise_to_all_of_them_and_percentiles_have_their_interv
         assert nearest["time"] == pytest.approx(bound["time"], rel=0.02)
 
 
+def test_a_percentile_of_few_replies_is_told_and_not_the_one_bound_that_they_give_it(tmp_path):
+    group = group_of(tmp_path, [replace(made.DEFAULT_CELLS[0], replies=5)])
+    rows = group.rows.assign(latency_p50_s=2.0, latency_p50_low_s=None, latency_p50_high_s=2.5)
+    texts = {
+        row["percentile"]: row["text"]
+        for row in data_of(latency.ecdf_figure(replace(group, rows=rows)).chart.to_dict())
+        if "percentile" in row
+    }
+    assert texts["50 %"].startswith("2.00 ")
+
+
 def test_energy_has_a_chart_where_it_is_known(tmp_path):
     assert energy.energy_figure(group_of(tmp_path / "none")) is None
     group = group_of(tmp_path / "some", made.DEFAULT_CELLS[:2])

@@ -75,6 +75,10 @@ def test_scale_keeps_the_value(value):
         ((9000.0, 40.0, 18000.0), ("9,000", "40–18,000")),
         ((0.0000012, -0.05, 0.05), ("0.00", "−0.05–0.05")),
         ((None, None, None), ("–", "")),
+        ((None, 1.3, None), ("at least 1.30", "")),
+        ((None, None, 30.4), ("at most 30.4", "")),
+        ((10.2, None, 10.5), ("10.2", "")),
+        ((10.2, 9.9, None), ("10.2", "")),
     ],
 )
 def test_an_interval_and_its_value_are_written_to_one_precision(estimate, texts):

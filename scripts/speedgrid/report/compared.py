@@ -19,7 +19,7 @@ def row(change: Change) -> tuple[str, ...]:
     speeds = [_speed(one) for one in (change.before, change.after)]
     ratio, interval = "", ""
     if change.ratio:
-        ratio, ends = units.with_interval(change.ratio.value, change.ratio.low, change.ratio.high)
+        ratio, ends = units.with_interval(None if change.ratio.is_bound else change.ratio.value, change.ratio.low, change.ratio.high)
         interval = ends or tr("none")
     return (tr(change.outcome), name, *speeds, ratio, interval, _remark(change))
 

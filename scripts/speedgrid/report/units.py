@@ -111,14 +111,12 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 
     The interval's half width is at least one and a half of the last digit, and the value has at most five digits. What is never negative
     has at least two digits, however wide its interval is, so that ratios of what is printed are those that are printed; its lower end has
-    one where it is above 0. Where one end alone is known that bound is the text, in the place of the value.
+    one where it is above 0. Where one end is known and the value is not, that bound is the text.
     """
-    if not is_missing(low) and is_missing(high):
-        return tr("at least {}").format(number(low)), ""
-    if is_missing(low) and not is_missing(high):
-        return tr("at most {}").format(number(high)), ""
     if is_missing(value):
-        return MISSING, ""
+        if not is_missing(low):
+            return tr("at least {}").format(number(low)), ""
+        return (MISSING if is_missing(high) else tr("at most {}").format(number(high))), ""
     if is_missing(low) or is_missing(high):
         return number(value), ""
     most = 4 - math.floor(math.log10(abs(value))) if value else 2
