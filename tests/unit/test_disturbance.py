@@ -45,6 +45,8 @@ def test_what_was_read_bounds_it(facts, factor):
         ON_GPU | {"foreign_gpu_memory": 2**33},
         ON_GPU | {"idle_gpu_utilisation": 0.4},
         ON_GPU | {"foreign_gpu_memory": None, "idle_gpu_memory": 2**34},
+        # A process of the GPU whose memory the driver does not tell, beside what others always take of the processor.
+        ON_GPU | {"foreign_gpu_memory": None, "cpu_foreign": 0.002},
     ],
 )
 def test_where_nothing_bounds_it_it_may_be_anything(facts):
