@@ -19,7 +19,7 @@ ROLES_OF_TOKENS = ("bos_token_id", "cls_token_id", "eos_token_id", "mask_token_i
 _OF_NEOX = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
 NAMES_IN_TRANSFORMERS_4 = {"gpt_neox": _OF_NEOX, "gpt_neox_japanese": _OF_NEOX}
 
-# What says how somebody computed a model, and nothing of the model: the attention, and a quantization that is none.
+# What says how somebody computed attention, and nothing of the model.
 OF_OTHERS = ("_attn_implementation", "attn_implementation", "_attn_implementation_autoset", "_flash_attn_2_enabled")
 
 

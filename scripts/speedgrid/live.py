@@ -94,9 +94,9 @@ class Fastest:
         if len(speeds) < 2:
             return ""
         technique, (rate, unit, is_quiet) = max(speeds.items(), key=lambda item: item[1][0])
-        nothing = (rate, unit, is_quiet)
+        itself = (rate, unit, is_quiet)  # where the baseline is not measured yet
         base, _, base_is_quiet = next(
-            (speeds[name] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), nothing
+            (speeds[name] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), itself
         )
         factor = f"{rate / base:.1f}"
         over = "" if factor == "1.0" else f", {factor}× the baseline"
