@@ -28,7 +28,8 @@ def main() -> int:
         commands.refuse("nothing was removed, because nobody can be asked here; say --yes, or -n only to look")
     if told.yes and (spared := [found for found in offered if is_spared(found, told.what)]):
         commands.say(
-            f"Left, as other clones use it: {', '.join(str(found.folder) for found in spared)}; `clean environments --yes` removes it."
+            f"Left, because other clones use them: {', '.join(str(found.folder) for found in spared)};"
+            f" {commands.program()} clean environments --yes removes them, too."
         )
         offered = [found for found in offered if found not in spared]
     return max([taken_away(found) for found in offered if told.yes or is_wanted(found)], default=0)
