@@ -50,8 +50,9 @@ def _of_the_gpu(facts: Mapping) -> float:
     if state.others_on_gpu({"foreign_gpu_memory": None, "idle_gpu_memory": None, "idle_gpu_utilisation": None, **facts}, []):
         return 0.0
     held = facts.get("foreign_gpu_memory")
-    # Where the memory of others was not told, what shared the machine may have been one of them.
-    if facts.get("shared") if held is None else held > state.FOREIGN_MEMORY:
+    # Where the memory of others was not told, what shared the machine was on the GPU, unless it is seen on the processor.
+    unseen = facts.get("shared") and (facts.get("cpu_foreign") or 0.0) <= state.FOREIGN_CPU
+    if unseen if held is None else held > state.FOREIGN_MEMORY:
         return 0.0
     return _of_clock(facts.get("sm_clock_median"), facts.get("sm_clock_limit")) if facts.get("throttled") else 1.0
 

@@ -26,6 +26,7 @@ def test_a_quiet_run_lost_nothing_whatever_was_read():
         (BUSY | {"cpu_foreign": 0.0, "cpu_stolen": 0.1}, 1 / 0.9**2),
         (BUSY | {"cpu_foreign": None, "cpu_limited": 0.75}, 4),
         (ON_GPU, 2),  # one thread feeds it
+        (ON_GPU | {"foreign_gpu_memory": None}, 2),  # whatever the driver tells, others were seen on the processor
         (HOT | {"sm_clock_median": 990e6, "sm_clock_limit": 1980e6}, 2),
         (BUSY | {"cpu_foreign": 0.0, "cpu_heat_events": 3, "cpu_clock_min": 1e9, "cpu_clock_max": 3e9}, 3),
     ],
