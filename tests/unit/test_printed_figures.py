@@ -134,7 +134,7 @@ def of_charts(one: Study) -> Iterator[Printed]:
 
 
 def of_matrix(one: Study) -> Iterator[Printed]:
-    (matrix,) = overview.matrices([(one.group, "a"), (one.group, "b")])
+    (matrix,) = overview.matrices([(one.group, "a", None), (one.group, "b", None)])
     for label, told in zip(matrix.labels, matrix.rows[0][2], strict=True):
         ratio = re.match(rf"({NUMBER})×", told.words)
         yield Printed(named(label), re.search(rf"({NUMBER}) token/s", told.words)[1], ratio=ratio[1] if ratio else "")
