@@ -40,6 +40,9 @@ OTHERWISE = (
     *(LogEvent.WORKFLOW_STARTED, LogEvent.GROUP_INFO, LogEvent.RULEGRAPH),
 )
 
+# Ctrl-C on a terminal ends jobs in the moment in which this process hears of it. What is said of the end of a job waits until it has.
+HEARD_S = 0.2
+
 
 class LogHandler(LogHandlerBase):
     """Receives all that Snakemake logs, in a thread of its own."""
@@ -53,6 +56,8 @@ class LogHandler(LogHandlerBase):
             self.status = Status(self)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR and not live.stop.is_asked:
+            time.sleep(HEARD_S)
         try:
             for line in self._lines(record):
                 print(line, file=sys.stderr, flush=True)

@@ -40,8 +40,9 @@ CHANGES = ("slower", "status", "faster", "other size", "disappeared", "appeared"
 IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpoint_sha256", "point")
 # Those of them that are of the work, and not of where it was done.
 OF_THE_WORK = ("engine", "dtype", "checkpoint_sha256", "point")
-# Columns of the summary and of schema.RUNS that two runs do not have in common.
-OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "memory_peak", "energy")
+# Columns of the summary and of schema.RUNS that two runs do not have in common. Peak memory is none: summaries of an older speedgrid leave
+# loading out of it.
+OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
 # Of the installed packages those that decide how fast something is.
 MAIN_PACKAGES = (

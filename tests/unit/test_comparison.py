@@ -107,6 +107,13 @@ def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone)
     )
 
 
+def test_a_summary_of_an_older_speedgrid_is_of_the_same_runs_though_its_peaks_leave_loading_out(tmp_path):
+    old, new = (results_folder(tmp_path / name, OFTEN) / "summary.parquet" for name in "ab")
+    rows = records.read(new, SUMMARY).rows
+    records.write(new, SUMMARY, [row | {"memory_peak": row["memory_peak"] and 2 * row["memory_peak"]} for row in rows])
+    assert compared(old, new).nothing_new
+
+
 def test_a_cell_that_was_disturbed_or_not_engaged_changes_no_verdict_of_others(tmp_path):
     a, b = results_folder(tmp_path / "a", cells(x=60), seed=1), results_folder(tmp_path / "b", cells(x=50), seed=2)
     alone = compared(a, b)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -315,6 +316,13 @@ def test_a_job_that_failed_is_told_with_its_log(told, tmp_path):
     text = told("Error in rule", logging.ERROR, **{**job(4, log=[str(tmp_path / "x.log")]), "event": LogEvent.JOB_ERROR})
     assert "Error in rule measure:" in text
     assert "Boom" in text
+
+
+def test_the_end_of_a_job_is_told_when_it_is_known_whether_the_run_is_stopped(told, monkeypatch):
+    """A terminal's Ctrl-C ended the job in the moment in which this process heard of it, and the job's end was told first."""
+    monkeypatch.setattr(live, "stop", live.Stop())
+    monkeypatch.setattr(time, "sleep", lambda _: setattr(live.stop, "is_asked", True))
+    assert told("RuleException:\nCalledProcessError", logging.ERROR).startswith("speedgrid: stopped; ")
 
 
 def test_a_run_that_is_stopped_is_one_line_and_snakemakes_blocks_are_none(told, monkeypatch):

@@ -707,7 +707,8 @@ def tested(root, tmp_path_factory):
     folder = copy_of(root, tmp_path_factory.mktemp("tested"))
     shutil.rmtree(folder / "scripts")
     (folder / "scripts" / "speedgrid").mkdir(parents=True)
-    for name in ("commands", "environments", "records", "schema", "snakemake_options", "validation"):  # what the launcher imports at its start
+    # What the launcher imports at its start.
+    for name in ("commands", "environments", "records", "schema", "snakemake_options", "validation"):
         shutil.copy(root / "scripts" / "speedgrid" / f"{name}.py", folder / "scripts" / "speedgrid")
     (folder / "rules").mkdir()
     (folder / "tests").mkdir()
