@@ -249,8 +249,7 @@ def uneven(rows: Sequence[Mapping]) -> list[Mapping]:
 
 def bounded(rows: Sequence[Mapping]) -> list[Mapping]:
     """The cells of a group of which BOUNDED has to be said."""
-    ends = ("speedup_low", "speedup_high")
-    return [row for row in rows if is_ranked(row) and _known(row["speedup"]) is None and any(_known(row[end]) is not None for end in ends)]
+    return [row for row in rows if is_ranked(row) and units.is_bound(row["speedup"], row["speedup_low"], row["speedup_high"])]
 
 
 def ratio_notes(rows: Sequence[Mapping]) -> list[tuple[str, list[str]]]:

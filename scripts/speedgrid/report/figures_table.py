@@ -93,7 +93,7 @@ def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
 
 def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
     value = getattr(row, name)
-    if name == "speedup" and units.is_missing(value) and not units.is_unknown(value, row.speedup_low, row.speedup_high):
+    if name == "speedup" and units.is_bound(value, row.speedup_low, row.speedup_high):
         text, _ = units.with_interval(value, row.speedup_low, row.speedup_high)
         return TableCell(text, row.speedup_high if units.is_missing(row.speedup_low) else row.speedup_low, tr(row.verdict))
     if units.is_missing(value):

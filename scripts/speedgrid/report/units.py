@@ -106,6 +106,11 @@ def is_unknown(value: float | None, low: float | None, high: float | None) -> bo
     return is_missing(value) and is_missing(low) and is_missing(high)
 
 
+def is_bound(value: float | None, low: float | None, high: float | None) -> bool:
+    """Whether a bound of a figure is known, and the figure is not."""
+    return is_missing(value) and not is_unknown(value, low, high)
+
+
 def with_interval(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 

@@ -130,7 +130,7 @@ def notes(table: pd.DataFrame) -> alt.Chart:
 
 def bounded(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of whose speed-up a bound alone is known."""
-    return rows[rows.speedup.isna() & (rows.speedup_low.notna() | rows.speedup_high.notna())]
+    return rows[[units.is_bound(row.speedup, row.speedup_low, row.speedup_high) for row in each(rows)]]
 
 
 def words(table: pd.DataFrame, said: pd.Series) -> alt.Chart:
