@@ -5,13 +5,13 @@ Speeds are compared as they are, not as speed-ups over each result's own baselin
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from speedgrid import disturbance, noise, stats
+from speedgrid.packages import MAIN_PACKAGES
 from speedgrid.schema import AXES, MEASURED, NOT_RUN, by_group, cell_of
 from speedgrid.standing import flat, sentences
 from speedgrid.stats import Estimate, Run, Speed
@@ -44,11 +44,6 @@ OF_THE_WORK = ("engine", "dtype", "checkpoint_sha256", "point")
 # loading out of it.
 OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
-# Of the installed packages those that decide how fast something is.
-MAIN_PACKAGES = (
-    *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes", "triton", "numpy"),
-    *("vllm", "flash-attn", "llama-cpp-python", "onnxruntime", "optimum", "autoawq", "gptqmodel", "auto-gptq", "torchao"),
-)
 # What else of schema.RUNS is software, as a cell's remark calls it.
 SOFTWARE = {"driver": "driver", "cuda": "CUDA", "python": "Python", "git_commit": "speedgrid"}
 # What a cell names of what differs, in this order; the others are counted.
@@ -58,11 +53,6 @@ SURROUNDINGS = (
     *("study", "study_sha256", "git_commit", "seed", "host", "device_name", "device_memory", "compute_capability", "driver", "cuda"),
     *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "variables"),
 )
-
-
-def package_name(requirement: str) -> str:
-    """The name of the package of a requirement, such as `Foo.bar[extra]==1`, as indexes spell it: `foo-bar` (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[=<>!~\[; ]", requirement.strip(), maxsplit=1)[0]).lower()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import drivers, environments, hardware, hub, planning, snakemake_seam, this_machine
-from speedgrid.comparison import package_name
+from speedgrid.packages import package_name
 from speedgrid.readiness import Facts, package_of
 from speedgrid.study import StudyError
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import planning, study  # noqa: E402
-from speedgrid.comparison import package_name  # noqa: E402
+from speedgrid.packages import package_name  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 # Wheels for older systems run on newer ones, so that the oldest that a package was built for is as good as the newest.

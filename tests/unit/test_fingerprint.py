@@ -174,6 +174,7 @@ CONCERNS = {
     "inputs": set(),
     "comparison": {"render_report"},
     "amounts": {"render_report"},
+    "packages": {"render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
     "environments": set(),
     "jobtext": set(),

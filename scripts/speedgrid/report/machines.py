@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from speedgrid.comparison import MAIN_PACKAGES, package_name
+from speedgrid.packages import MAIN_PACKAGES, package_name
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.schema import by_group, cell_of
