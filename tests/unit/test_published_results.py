@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 from speedgrid import planning, records
+from speedgrid.report.tables import held
 from speedgrid.schema import AXES, MEASURED, POINTS, RUNS, SUMMARY
 
 RESULTS = planning.ROOT / "docs" / "results"
@@ -115,6 +116,17 @@ def test_what_a_result_ran_on_is_of_the_same_runs(folder):
             where = f"{folder}/runs.parquet is of other runs than summary.parquet: {row['technique']}"
             assert (len(own), median(took or [0.0])) == (row["runs"], pytest.approx(row["run_s"])), where
             assert all(run["packages"] for run in own)
+
+
+def test_the_peaks_that_loading_would_raise_are_those_that_the_readme_tells_of():
+    """Its tables and pages have those of the counted replies (CHANGELOG, `memory_peak`)."""
+    rows = [row for folder in FOLDERS for row in records.read(folder / "summary.parquet", SUMMARY).rows if row["memory_peak"]]
+    raised = sorted(
+        (f"{held(row) / 2**30:.2f}", f"{row['memory_peak'] / 2**30:.2f}") for row in rows if held(row) - row["memory_peak"] > 0.011 * 2**30
+    )
+    told = (RESULTS / "README.md").read_text(encoding="utf-8").partition("Of these runs that is ")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"([\d.]+) in the place of ([\d.]+)", told)) == raised
+    assert raised
 
 
 def test_the_readme_shows_the_figures_of_the_published_table():
