@@ -139,7 +139,7 @@ function tablesOf(box) {
     const heads = Object.keys(rows[0]).filter((name) => !PLACING.test(name));
     const list = heads.find((name) => Array.isArray(rows[0][name]));  // of replies, each of which gets a line
     const lines = rows.flatMap((row) => (list ? row[list].map((value) => ({ ...row, [list]: value })) : [row]));
-    return [heads.map((name) => titles[name] ?? name), ...lines.map((row) => heads.map((name) => row[name]))];
+    return [heads.map((name) => titles[name] ?? index.heads[name] ?? name), ...lines.map((row) => heads.map((name) => row[name]))];
   }).filter(([heads]) => heads.length > 1);
 }
 

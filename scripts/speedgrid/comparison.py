@@ -21,6 +21,19 @@ Key = tuple[str, ...]
 
 # Cells that a note names.
 NAMED = 6
+# What has to be said beside the cells, with places for names and numbers: the page says it in its language.
+WAITING = "{} of {} cells of {} not measured yet"
+NOT_QUIET = "the machine was not quiet when {} was measured: {}; measure these again before you believe them"
+NONE_IN_BOTH = "no cell is in both: A has {}, B has {}; cells are compared where all four names are the same"
+WITHOUT_RUNS = "{} has no runs.parquet, so that what differs in machine, software and settings is not known"
+BETWEEN_RUNS = "intervals have the noise from one run to the next in them, not what changes from one day to another"
+SAME_RUNS = (
+    "A and B hold the very same runs in {} of {} cells, of which nothing is said; to measure anew, move the results away (mv results older)"
+    " before the run"
+)
+OTHER_REPLIES = "{}: the replies of {} cells are not those of summary.parquet, which is compared alone; run it again"
+ON_OTHER_SOFTWARE = "of {} cells that are faster or slower, {} ran on other software, named beside each, and {} on the same"
+NOTES = (WAITING, NOT_QUIET, NONE_IN_BOTH, WITHOUT_RUNS, BETWEEN_RUNS, SAME_RUNS, OTHER_REPLIES, ON_OTHER_SOFTWARE)
 # What can come of a cell, the most pressing first.
 OUTCOMES = {
     "slower": "slower than in A",
@@ -181,7 +194,7 @@ def _disturbed(name: str, rows: Sequence[Mapping]) -> list[str]:
         return []
     cells = ", ".join(row["technique"] for row in found[:NAMED]) + (f" and {len(found) - NAMED:,} more" if len(found) > NAMED else "")
     why = next((f" ({row['disturbed']})" for row in found if row.get("disturbed")), "")
-    return [f"the machine was not quiet when {name} was measured: {cells}{why}; measure these again before you believe them"]
+    return [NOT_QUIET.format(name, cells + why)]
 
 
 def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Comparison:
@@ -191,7 +204,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     rows = [{cell_of(row): row for row in side.summary if row["status"] != NOT_RUN} for side in (a, b)]
     for side, there in zip((a, b), rows, strict=True):
         if waiting := len(side.summary) - len(there):
-            notes.append(f"{waiting:,} of {len(side.summary):,} cells of {side.name} not measured yet")
+            notes.append(WAITING.format(f"{waiting:,}", f"{len(side.summary):,}", side.name))
         notes += _disturbed(side.name, list(there.values()))
         notes += [f"{side.name}: {said.removesuffix('.')}" for said in sentences(side.summary)]
     speeds = [_speeds(side, notes) for side in (a, b)]
@@ -207,20 +220,16 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     both = rows[0].keys() & rows[1].keys()
     if not both:
         has = ["/".join(next(iter(side), ("no cell",))) for side in rows]
-        notes.append(f"no cell is in both: A has {has[0]}, B has {has[1]}; cells are compared where all four names are the same")
+        notes.append(NONE_IN_BOTH.format(*has))
     for side in (a, b):
         if not side.runs:
-            notes.append(f"{side.name} has no runs.parquet, so that what differs in machine, software and settings is not known")
+            notes.append(WITHOUT_RUNS.format(side.name))
     if seen:
-        notes.append("intervals have the noise from one run to the next in them, not what changes from one day to another")
+        notes.append(BETWEEN_RUNS)
     measured = [change for change in cells if change.before and change.after]
     notes += _by_software(cells)
     if count := sum(change.outcome == "same run" for change in cells):
-        which = "all" if count == len(measured) else f"{count} of {len(measured)}"
-        notes.append(
-            f"A and B hold the very same runs of {which} cells, so that nothing is said of these;"
-            " to measure anew, move the results away (mv results older) before the run"
-        )
+        notes.append(SAME_RUNS.format(count, len(measured)))
     order = list(OUTCOMES)
     cells.sort(key=lambda change: order.index(change.outcome))
     differences = [*_identities(cells, rows), *_differences(a.runs, b.runs, both)] if both else []
@@ -246,8 +255,7 @@ def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
                 speed, stale = None, stale + 1
             found[key] = speed or _speed_of(row)
     if stale:
-        of = f"{stale} cells" if stale > 1 else "1 cell"
-        notes.append(f"{side.name}: the replies of {of} are not those of summary.parquet, which is compared alone; run it again")
+        notes.append(OTHER_REPLIES.format(side.name, stale))
     return found
 
 
@@ -387,7 +395,7 @@ def _by_software(cells: Sequence[Change]) -> list[str]:
         return []
     other = sum(bool(change.software) for change in told)
     same = len(told) - other
-    return [f"of {len(told)} cells that are faster or slower, {other} ran on other software, named beside each, and {same} on the same"]
+    return [ON_OTHER_SOFTWARE.format(len(told), other, same)]
 
 
 # What differs around them

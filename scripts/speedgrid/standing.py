@@ -130,13 +130,12 @@ def left_out(keys: Sequence[str]) -> str:
     return LEFT_OUT.format(named(keys))
 
 
-def taken_apart(reason: str) -> tuple[str, tuple[str, ...]]:
-    """The text of REASONS that a reason was made of, and what was put into it, so that it can be translated; where it was made of none, the
-    reason and nothing."""
-    for text in REASONS:
-        if found := re.fullmatch(re.escape(text).replace(re.escape("{}"), "(.*)"), reason):
+def taken_apart(said: str, texts: Sequence[str] = REASONS) -> tuple[str, tuple[str, ...]] | None:
+    """Which of these texts something was made of, and what was put into it, so that it can be translated; None where of none."""
+    for text in texts:
+        if found := re.fullmatch(re.escape(text).replace(re.escape("{}"), "(.*)"), said):
             return text, found.groups()
-    return reason, ()
+    return None
 
 
 def not_in_plan(names: Sequence[str]) -> tuple[str, tuple]:

@@ -100,7 +100,7 @@ def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone)
     assert found.nothing_new
     assert not any(change.ratio for change in found.cells)
     (note,) = [note for note in found.notes if "very same runs" in note]
-    assert note.startswith("A and B hold the very same runs of all cells, so that nothing is said of these; to measure anew, move")
+    assert note.startswith("A and B hold the very same runs in 7 of 7 cells, of which nothing is said; to measure anew, move")
     assert [run(*sides, "--fail-on", fail_on).returncode for fail_on in ("never", "slower", "changed")] == [0, 2, 2]
     assert run(*sides, "--fail-on", "slower").stderr == (
         "speedgrid: --fail-on slower: A and B are the very same runs; nothing was measured in between\n"
@@ -160,7 +160,7 @@ def test_a_cell_that_was_measured_again_beside_others_that_were_not_is_compared(
     found = compared(a, b)
     assert outcomes(found) == {"x": "slower", "baseline": "same run"}
     assert not found.nothing_new
-    assert [note for note in found.notes if note.startswith("A and B hold the very same runs of 1 of 2 cells")]
+    assert [note for note in found.notes if note.startswith("A and B hold the very same runs in 1 of 2 cells")]
     assert [change.technique for change in found.failures("slower")] == ["x"]
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import jinja2
+import yaml
 from speedgrid import comparison, planning, standing, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.quality import excerpts
@@ -109,7 +110,11 @@ def of_constants() -> set[str]:
     found |= {*failures.TO_DO.values(), *quality.NAMES.values(), *quality.TASKS.values(), "loss", "gain", "no measurable loss"}
     found |= {figures_table.IMPOSSIBLE, *markdown.HEADS, *published.NAMES.values(), *compared.HEADER, *comparison.OUTCOMES}
     found |= {*sizes.GROWS.values(), *sizes.LENGTHS.values(), *memory.PARTS, *starts.STEPS, *starts.FIRST.values(), *starts.ONCE}
+    found |= {*comparison.NOTES, *overview.HEADS.values(), *(name.replace("_", " ") for name in STATUSES if name != "ok")}
     found |= {standing.OLDER, standing.OTHER, standing.NOT_IN_PLAN, standing.STUDY_EDITED, standing.STUDY_UNREAD, *standing.REASONS}
+    found |= {words for one in quality.EXPECTED.values() for words in (one.name, one.speedup)}
+    registry = yaml.safe_load((planning.ROOT / "techniques.yaml").read_text(encoding="utf-8"))
+    found |= {technique["summary"] for technique in registry.values()}
     return found | {"fits", "tight", "too large", "not known", "characters", "words", "size", "no verdict", proof.UNCHANGED}
 
 

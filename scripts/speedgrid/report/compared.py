@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from speedgrid.comparison import TELLING, Change, Comparison, Difference
+from speedgrid import standing
+from speedgrid.comparison import NOTES, TELLING, Change, Comparison, Difference
 from speedgrid.report import units
 from speedgrid.report.advice import RATIOS_DIFFER
-from speedgrid.report.language import tr
+from speedgrid.report.language import told_anew, tr
 from speedgrid.stats import Estimate
 
 HEADER = ("", "cell", "A, per s", "B, per s", "B / A", "95 % interval", "")
 LONGEST_VALUE = 60  # characters of a value that differs
+OF_A_SIDE = (standing.OLDER, standing.OTHER)
 NAMED = 3  # packages of another version that a cell names
 
 
@@ -45,6 +47,14 @@ def told(found: Sequence[Difference]) -> list[tuple[str, ...]]:
     """The same of such differences."""
     cells = tr("{count} cells")
     return [(d.what, _cut(d.before), _cut(d.after), cells.format(count=d.cells) if d.cells else "") for d in found]
+
+
+def note(said: str) -> str:
+    """A note of the comparison, in the language that is spoken; what it says of the cells of a side has its name before it."""
+    side, _, about = said.partition(": ")
+    if standing.taken_apart(f"{about}.", OF_A_SIDE):
+        return f"{side}: {told_anew(f'{about}.', OF_A_SIDE).removesuffix('.').removesuffix('。')}"
+    return told_anew(said, NOTES)
 
 
 def _remark(change: Change) -> str:

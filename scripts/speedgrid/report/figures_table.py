@@ -86,7 +86,7 @@ def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
         reason=told_reason(row.reason or ""),
         disturbed=row.disturbed or "",
         reference=safe_href(entry.get("reference")),
-        summary=entry.get("summary", ""),
+        summary=tr(entry.get("summary", "")).replace("`", ""),  # a tooltip has no typeface for code
         cells=[_table_cell(row, name, scales[name], baseline) for name in columns],
     )
 
@@ -110,7 +110,7 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
     if name == "run_mfu":
         return TableCell(f"{units.number(100 * value, 2)} %", value, tr(IMPOSSIBLE) if value > 1 else "")
     if name in SHARES:
-        return TableCell(f"{units.number(100 * value, 2)} %", value, getattr(row, SHARES[name]))
+        return TableCell(f"{units.number(100 * value, 2)} %", value, tr(getattr(row, SHARES[name]) or ""))
     if name in QUALITY_SHARES:
         return TableCell(quality.figure(QUALITY_SHARES[name], value), value)
     if name in PERCENTILES:

@@ -58,8 +58,13 @@ def tr(text: str) -> str:
 
 def told_reason(reason: str) -> str:
     """Why there is no figure: what the report says itself is translated, and what a job wrote stays as it is."""
-    text, values = standing.taken_apart(reason)
-    return tr(text).format(*values) if values else reason
+    return told_anew(reason, standing.REASONS)
+
+
+def told_anew(said: str, texts: Sequence[str]) -> str:
+    """What was made of one of these texts, in the language that is spoken; as it is where it was made of none."""
+    found = standing.taken_apart(said, texts)
+    return tr(found[0]).format(*found[1]) if found else said
 
 
 def tr_html(text: str, **values: object) -> Markup:

@@ -58,6 +58,19 @@ PRESETS = {
 # Of the standard columns those that tables of replies do not show unless asked.
 NOT_AT_FIRST = {"replies": ("latency_p50_s",), "work": ("latency_p95_s",)}
 
+# What columns of the data of charts are called that no axis and no tooltip has a name for.
+HEADS = {
+    **dict.fromkeys(("low", "rate_low", "speedup_low", "break_even_replies_low"), "from"),
+    **dict.fromkeys(("high", "rate_high", "speedup_high", "break_even_replies_high"), "to"),
+    "stop": "ends at",
+    "value": "value",
+    "kept": "keeps the quality",
+    "supported": "enough for the 95th percentile",
+    "peak": "at the peak",
+    "beaten": "beaten",
+    "break_even_replies": "pays after",
+}
+
 
 @dataclass(frozen=True)
 class Field:
@@ -90,7 +103,8 @@ def anchors(groups: Sequence[Group]) -> list[str]:
 
 
 def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict:
-    """What the page's script must know: of each technique, by its label, what it can be filtered by; and the presets of columns."""
+    """What the page's script must know: of each technique, by its label, what it can be filtered by; the presets of columns; and
+    what columns of the data of charts are called that no axis and no tooltip has a name for."""
     techniques: dict[str, dict] = {}
     for group in groups:
         for row in each(group.rows):
@@ -98,7 +112,7 @@ def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict
             for kind in KINDS:
                 if (value := getattr(row, kind)) and value not in known[kind]:
                     known[kind].append(value)
-    return {"techniques": techniques, "presets": presets(columns)}
+    return {"techniques": techniques, "presets": presets(columns), "heads": {name: tr(head) for name, head in HEADS.items()}}
 
 
 def presets(columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -169,7 +183,7 @@ def _matrix(experiment: str, groups: Sequence[tuple[Group, str, str | None]]) ->
 
 def _field(row, quality: Quality | None, leads: bool) -> Field:
     if row.status not in MEASURED or units.is_missing(row.rate):
-        return Field(row.status.replace("_", " "), "none", tr(STATUSES.get(row.status, row.status)))
+        return Field(tr(row.status.replace("_", " ")), "none", tr(STATUSES.get(row.status, row.status)))
     speed = f"{units.number(row.rate)} {row.unit}/s"
     mark, cost = (PRICED, f" {price(quality, short=True)}") if quality and not quality.is_safe else ("", "")
     frame = " leads" if leads else ""
@@ -180,7 +194,7 @@ def _field(row, quality: Quality | None, leads: bool) -> Field:
     said = f"{text}×{f' ({ends})' if ends else ''}{cost}, {speed}"
     shown = text if units.is_missing(row.speedup) else units.number(row.speedup)
     if row.status != "ok":
-        return Field(shown, "off", f"{said}; {row.status.replace('_', ' ')}")
+        return Field(shown, "off", f"{said}; {tr(row.status.replace('_', ' '))}")
     if row.is_baseline:
         return Field("1", "base" + frame, f"{tr('the baseline')}, {speed}")
     look = row.verdict or "unsure"

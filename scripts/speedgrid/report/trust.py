@@ -336,10 +336,10 @@ def evidence_words(evidence: str) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or tr("none")
     if isinstance(value, list):
-        return ", ".join(map(_plain, value)) or "none"
-    return "not known" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        return ", ".join(map(_plain, value)) or tr("none")
+    return tr("not known") if value is None else tr("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _share(value: float) -> str:

@@ -131,7 +131,7 @@ def chart(sides: Sides) -> alt.LayerChart:
     shapes = [families.SHAPES[MARKS[number % len(MARKS)]] for number in range(len(sides.names))]
     shape = alt.Shape("side:N", scale=alt.Scale(domain=sides.names, range=shapes), legend=None)
     color, down = base.color(table), alt.ExprRef("datum.down")
-    names = {"text": "speed-up, 95 % interval", "differs": "differs"}
+    names = {"text": "speed-up, 95 % interval", "differs": "Different"}
     tooltip = [*base.tooltip(**names), alt.Tooltip("side:N", title="on" if sides.axis == "gpu" else "model")]
     one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x=alt.X("one:Q"))
     placed = alt.Chart(table).encode(y=y, color=color)

@@ -32,20 +32,20 @@ def latency_figure(group: Group) -> Figure | None:
             "Less is better. The thick line holds the middle half of the {}, the gap is the median and the small bar the 95th"
             " percentile, hollow where there are too few {} to state it. The axis need not start at 0."
         ).format(tr(PLURALS[noun]), tr(PLURALS[noun])),
-        latency(group.rows, group.replies),
+        latency(group.rows, group.replies, noun),
         base.legend(group),
-        base.in_words(milliseconds, "latency_p50_s", " ms median"),
+        base.in_words(milliseconds, "latency_p50_s", " ms " + tr("median")),
         (*base.ROW_COLUMNS, *LATENCY),
     )
 
 
-def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
+def latency(rows: pd.DataFrame, replies: pd.DataFrame, noun: str = "reply") -> alt.LayerChart:
     """Reply times: single replies, middle half, median and 95th percentile."""
     table = base.prepare(rows, LATENCY)
     unit = units.scale("s", table.latency_p95_s)
     measured = table[table.state != "failed"]
     times = {row.name: own / unit.size for row in each(measured) if len(own := replies[replies.technique == row.technique].reply_s)}
-    boxes = pd.DataFrame([_box(name, own, unit) for name, own in times.items()], columns=list(_BOX))
+    boxes = pd.DataFrame([_box(name, own, unit, noun) for name, own in times.items()], columns=list(_BOX))
     table = table.merge(boxes, on="name", how="left")
     dots = base.dots(table, replies.assign(time=replies.reply_s / unit.size), "time")
     ends = [*(value for own in dots.time for value in own), *table.p95.dropna()]
@@ -53,7 +53,7 @@ def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     scale = alt.Scale(domain=[max(0, min(ends) - room), max(ends) + room], nice=False)
     x = alt.X("p50:Q", title=tr("time ({})").format(unit.unit), scale=scale, axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.p50)").encode(y=base.rows_axis(table))
-    tooltip = base.tooltip(median="median", middle="middle half", tail="95th percentile", replies="replies", outcome="status")
+    tooltip = base.tooltip(median="median", middle="middle half", tail="95th percentile", replies=PLURALS[noun], outcome="status")
     color = base.color(table)
     p95 = rowed.mark_point(shape="stroke", angle=90, size=160, strokeWidth=3).encode(
         x=alt.X("p95:Q"), opacity=base.opacity(), tooltip=tooltip
@@ -73,11 +73,11 @@ def latency(rows: pd.DataFrame, replies: pd.DataFrame) -> alt.LayerChart:
     )
 
 
-def _box(name: str, times: pd.Series, unit: units.Scale) -> tuple:
+def _box(name: str, times: pd.Series, unit: units.Scale, noun: str) -> tuple:
     values = list(times)
     p25, p50, p75, p95 = (stats.percentile(values, q) for q in (0.25, 0.5, 0.75, 0.95))
     supported = stats.percentile_supported(len(values), 0.95)
-    needed = "" if supported else f" (not supported: needs {stats.percentile_needs(0.95)} replies)"
+    needed = "" if supported else tr(" (not supported: needs {} {})").format(stats.percentile_needs(0.95), tr(PLURALS[noun]))
     low, middle, high, tail = map(units.number, (p25, p50, p75, p95))
     texts = (f"{middle} {unit.unit}", f"{low}–{high} {unit.unit}", f"{tail} {unit.unit}{needed}")
     return (name, p25, p50, p75, p95, supported, *texts)

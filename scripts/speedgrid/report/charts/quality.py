@@ -65,7 +65,7 @@ def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: int
     table = base.prepare(there, QUALITY).reset_index(drop=True)
     names = dict(zip(table.technique, table.name, strict=True))
     table["beaten"] = [technique in beaten for technique in table.technique]
-    table["by"] = [names[beaten[technique]] if technique in beaten else "none" for technique in table.technique]
+    table["by"] = [names[beaten[technique]] if technique in beaten else tr("none") for technique in table.technique]
     table["area"] = (SMALLEST + (LARGEST - SMALLEST) * table.memory / base.largest(table.memory)).fillna(SMALLEST)
     height = max(300, ROW * rows)  # as high as the charts beside it
     x_domain = [0, base.largest(table.rate_high.fillna(table.rate)) * 1.08]

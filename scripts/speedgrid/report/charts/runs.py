@@ -9,6 +9,7 @@ from speedgrid.report.charts import base, families, lines, watched
 from speedgrid.report.charts.base import MUTED, Figure
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
+from speedgrid.workload import PLURALS
 
 RUNS = ("run_rates", "noise", "baseline_drift", "baseline_drift_low", "baseline_drift_high")
 HEIGHT = 260
@@ -26,7 +27,7 @@ def runs_figure(group: Group) -> Figure | None:
     drift = ""
     if baseline is not None and not units.is_missing(baseline.baseline_drift):
         low, high = baseline.baseline_drift_low, baseline.baseline_drift_high
-        ends = "" if units.is_missing(low) else f" ({units.percent(low)} to {units.percent(high)})"
+        ends = "" if units.is_missing(low) else f" ({tr('{} to {}').format(units.percent(low), units.percent(high))})"
         drift = tr(" From first to last the baseline drifted by {}{}.").format(units.percent(baseline.baseline_drift), ends)
     words = "; ".join(f"{name}: {', '.join(own.text)}" for name, own in table.groupby("name", sort=False))
     return Figure(
@@ -99,14 +100,18 @@ def replies_figure(group: Group) -> Figure | None:
         "replies",
         tr("Speed over time"),
         tr(
-            "Replies by when they began, over their median: of the baseline, the fastest, what was disturbed, and what changed most from"
-            " first to last. A line that falls is a machine that slows down (heat, power, others).{}{}"
-        ).format(said, _watched_words(group, read)),
+            "Speeds of {} by when they began, over their median: of the baseline, the fastest, what was disturbed, and what changed most"
+            " from first to last. A line that falls is a machine that slows down (heat, power, others).{}{}"
+        ).format(tr(PLURALS[group.noun]), said, _watched_words(group, read)),
         _over_time(table, read),
         [*base.legend(group, set(table.name)), *watched.keys(read)],
-        "; ".join(f"{name}: {units.number(own.share.min())} to {units.number(own.share.max())} %" for name, own in table.groupby("name")),
+        "; ".join(f"{name}: {tr('{} to {}').format(*_ends(own.share))} %" for name, own in table.groupby("name")),
         (*base.ROW_COLUMNS, "disturbed"),
     )
+
+
+def _ends(shares: pd.Series) -> list[str]:
+    return [units.number(shares.min()), units.number(shares.max())]
 
 
 def _watched_words(group: Group, read: pd.DataFrame) -> str:

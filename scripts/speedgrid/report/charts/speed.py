@@ -34,7 +34,7 @@ def speed_figure(group: Group) -> Figure:
         tr("More is better. Bars are typical speeds, of the median {}{}; the line is the 95\u00a0% interval{}.").format(
             tr(noun), prefill, dots
         ),
-        speed(group.rows, group.replies, unit),
+        speed(group.rows, group.replies, unit, group.noun),
         base.legend(group),
         base.in_words(measured, "rate", f" {unit}"),
         (*base.ROW_COLUMNS, *SPEED),
@@ -72,7 +72,7 @@ def ceiling_figure(group: Group) -> Figure | None:
         tr(
             "The share of the speed that the device allows for the bytes and operations a token needs, as measured there. Short bars"
             " have room for better software. {}"
-        ).format(" ".join(f"{bound.capitalize()}: {tr('{}.').format(tr(BOUNDS[bound]))}" for bound in bounds)),
+        ).format(" ".join(f"{tr(bound).capitalize()}: {tr('{}.').format(tr(BOUNDS[bound]))}" for bound in bounds)),
         ceiling(group.rows),
         base.legend(group),
         base.in_words(known.assign(share=100 / known.decode_headroom), "share", " %"),
@@ -80,7 +80,7 @@ def ceiling_figure(group: Group) -> Figure | None:
     )
 
 
-def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> alt.LayerChart:
+def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s", noun: str = "reply") -> alt.LayerChart:
     """Typical speed with its 95 % interval, over the single replies, steps or passes."""
     table = base.prepare(rows, SPEED)
     table["text"] = [units.number(value) for value in table.rate]
@@ -90,7 +90,7 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s") -> a
     table["interval"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     domain = [0, base.largest(table.end)]
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=domain, nice=False), axis=base.ticks())
-    tooltip = base.tooltip(interval=tr("{}, 95 % interval").format(unit), replies="replies", outcome="status")
+    tooltip = base.tooltip(interval=tr("{}, 95 % interval").format(unit), replies=PLURALS[noun], outcome="status")
     rowed = alt.Chart(table).transform_filter("isValid(datum.rate)").encode(y=base.rows_axis(table))
     color, shape = base.color(table), base.shape(table)
     return base.finished(
@@ -110,6 +110,7 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     table = base.prepare(rows, SPEEDUP)
     table["text"] = [units.number(value) + "×" for value in table.speedup]
     table["interval"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×") for row in each(table)]
+    table["verdict"] = [tr(said) if said else said for said in table.verdict]
     bounded = base.bounded(table)
     table.loc[bounded.index, ["speedup_low", "speedup_high"]] = None
     table["end"] = table.speedup_high.fillna(table.speedup)
@@ -145,7 +146,9 @@ def ceiling(rows: pd.DataFrame) -> alt.LayerChart:
     known = table.share.notna()
     beyond = table.decode_bound == "beyond"
     table["text"] = [
-        (f"{units.number(100 * share, 2)} % · {bound}" if bound != "beyond" else tr("beyond one reading of the weights")) if there else ""
+        (f"{units.number(100 * share, 2)} % · {tr(bound)}" if bound != "beyond" else tr("beyond one reading of the weights"))
+        if there
+        else ""
         for share, bound, there in zip(table.share, table.decode_bound, known, strict=True)
     ]
     table["share"] = table.share.where(~beyond, table.share.clip(upper=1.0))
