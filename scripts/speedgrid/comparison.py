@@ -1,23 +1,18 @@
-"""Two results of the same grid, cell by cell: which got faster or slower, which came and went, and what differs around them. Pure.
+"""Two results of the same grid, cell by cell: which got faster or slower, and which came and went. Pure.
 
 Speeds are compared as they are, not as speed-ups over each result's own baseline: a machine that became slower altogether shows.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
-from speedgrid import disturbance, noise, stats
-from speedgrid.packages import MAIN_PACKAGES
+from speedgrid import differences, disturbance, noise, stats
+from speedgrid.differences import Difference, Key
 from speedgrid.schema import AXES, MEASURED, NOT_RUN, by_group, cell_of
-from speedgrid.standing import flat, sentences
+from speedgrid.standing import sentences
 from speedgrid.stats import Estimate, Run, Speed
-from speedgrid.workload import AFTER_WARMUP
-
-Key = tuple[str, ...]
 
 # Cells that a note names.
 NAMED = 6
@@ -49,23 +44,10 @@ OUTCOMES = {
 }
 CHANGES = ("slower", "status", "faster", "other size", "disappeared", "appeared")
 
-# Columns of the summary that say what a cell was; a difference makes its two speeds those of two things.
-IDENTITY = ("status", "label", "engine", "env", "dtype", "device_name", "checkpoint_sha256", "point")
-# Those of them that are of the work, and not of where it was done.
-OF_THE_WORK = ("engine", "dtype", "checkpoint_sha256", "point")
 # Columns of the summary and of schema.RUNS that two runs do not have in common. Peak memory is none: summaries of an older speedgrid leave
 # loading out of it.
 OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
-# What else of schema.RUNS is software, as a cell's remark calls it.
-SOFTWARE = {"driver": "driver", "cuda": "CUDA", "python": "Python", "git_commit": "speedgrid"}
-# What a cell names of what differs, in this order; the others are counted.
-TELLING = (*MAIN_PACKAGES, *SOFTWARE.values())
-# Columns of schema.RUNS that say what it ran on.
-SURROUNDINGS = (
-    *("study", "study_sha256", "git_commit", "seed", "host", "device_name", "device_memory", "compute_capability", "driver", "cuda"),
-    *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "variables"),
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +100,7 @@ class Change:
     after: Estimate | None = None
     ratio: Estimate | None = None
     sizes: tuple[int, int] | None = None  # of the figures of both sides, where these are not the same
-    differs: tuple[str, ...] = ()  # of IDENTITY
+    differs: tuple[str, ...] = ()  # of differences.IDENTITY
     # What of the software has another version, as "torch 2.11.0 → 2.13.0", the most telling first; None where a side does not say what it
     # ran on. And how many packages only one side had: an engine of another cell, such as one environment for all has them.
     software: tuple[str, ...] | None = None
@@ -133,16 +115,6 @@ class Change:
     def lost(self) -> bool:
         """Whether it worked before and does not any more."""
         return self.status_before == "ok" and self.status_after not in ("ok", None)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What differs around the cells: `what`, its values on both sides, and in how many cells (0 where that means nothing)."""
-
-    what: str
-    before: str
-    after: str
-    cells: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,12 +183,13 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     kinds = {key: (key[0], row["workload"]) for side in rows for key, row in side.items()}
     seen = _noise(speeds, kinds)
     same = _same_runs(rows, (a.runs, b.runs))
-    software = _software((a.runs, b.runs))
+    software = differences.of_software((a.runs, b.runs))
     (before, after), (old, new) = rows, speeds
-    cells = [
-        replace(_change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same), **software.get(key, {}))
-        for key in {**before, **after}
-    ]
+    cells = []
+    for key in {**before, **after}:
+        change = _change(key, before.get(key), after.get(key), old.get(key), new.get(key), negligible, key in same)
+        versions, alone = software.get(key, (None, 0))
+        cells.append(replace(change, software=versions, packages_alone=alone))
     both = rows[0].keys() & rows[1].keys()
     if not both:
         has = ["/".join(next(iter(side), ("no cell",))) for side in rows]
@@ -232,9 +205,10 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
         notes.append(SAME_RUNS.format(count, len(measured)))
     order = list(OUTCOMES)
     cells.sort(key=lambda change: order.index(change.outcome))
-    differences = [*_identities(cells, rows), *_differences(a.runs, b.runs, both)] if both else []
+    differs = {change.cell: change.differs for change in cells}
+    around = [*differences.of_cells(differs, rows), *differences.of_surroundings(a.runs, b.runs, both)] if both else []
     # Of two sides of one name, such as a result and itself, each has the same to say.
-    return Comparison(a.name, b.name, seen, cells, differences, list(dict.fromkeys(notes)))
+    return Comparison(a.name, b.name, seen, cells, around, list(dict.fromkeys(notes)))
 
 
 # Cells
@@ -352,7 +326,7 @@ def _change(
     known["reason"] = (last["reason"] or "") if last else ""
     if before is None or after is None:
         return Change(**known, outcome="appeared" if before is None else "disappeared")
-    known["differs"] = tuple(name for name in IDENTITY if before.get(name) != after.get(name))
+    known["differs"] = differences.between(before, after)
     if is_same_run:
         return Change(**known, outcome="same run")
     size, other = before.get("point"), after.get("point")
@@ -364,30 +338,6 @@ def _change(
     return Change(**known, ratio=ratio, outcome=stats.between(new, old, negligible) if new and old else "no figures")
 
 
-def _software(runs: Sequence[Sequence[Mapping]]) -> dict[Key, dict[str, Any]]:
-    """What of the software differs for each cell that both sides say what it ran on: `software` and `packages_alone` of its Change."""
-    sides = [{cell_of(run): _versions(run) for run in side if run["stage"] == "measure"} for side in runs]
-    found = {}
-    for key in sides[0].keys() & sides[1].keys():
-        before, after = (side[key] for side in sides)
-        both = sorted(before.keys() & after.keys(), key=lambda name: (TELLING.index(name) if name in TELLING else len(TELLING), name))
-        changed = tuple(f"{name} {before[name]} → {after[name]}" for name in both if before[name] != after[name])
-        found[key] = {"software": changed, "packages_alone": len(before.keys() ^ after.keys())}
-    return found
-
-
-def _versions(run: Mapping) -> dict[str, str]:
-    """The version of everything that a job ran with."""
-    packages = (package.partition("==") for package in run["packages"] or ())
-    told = {label: _short(str(run[name])) for name, label in SOFTWARE.items() if run.get(name)}
-    return {name: version for name, _, version in packages} | told
-
-
-def _short(version: str) -> str:
-    """A version, or the first digits of a commit with the mark of one that was edited since."""
-    return version[:12] + "+" * (len(version) > 12 and version.endswith("+"))
-
-
 def _by_software(cells: Sequence[Change]) -> list[str]:
     """How many of the cells that are faster or slower ran on other software, which is the first thing to look at."""
     told = [change for change in cells if change.outcome in ("slower", "faster") and change.software is not None]
@@ -396,107 +346,6 @@ def _by_software(cells: Sequence[Change]) -> list[str]:
     other = sum(bool(change.software) for change in told)
     same = len(told) - other
     return [ON_OTHER_SOFTWARE.format(len(told), other, same)]
-
-
-# What differs around them
-
-
-def _identities(cells: Iterable[Change], rows: Sequence[Mapping[Key, Mapping]]) -> list[Difference]:
-    """What differs in the cells themselves, their status apart, which each cell shows."""
-    found: Counter = Counter()
-    for change in cells:
-        for name in change.differs:
-            if name not in ("status", "device_name"):
-                found[(name, *(_shown(side[change.cell].get(name)) for side in rows))] += 1
-    return [Difference(name, before, after, cells=count) for (name, before, after), count in found.items()]
-
-
-def _differences(a: Sequence[Mapping], b: Sequence[Mapping], both: Iterable[Key]) -> list[Difference]:
-    """Machine, versions and specifications of the jobs of both sides, where they are not the same."""
-    both = set(both)
-    sides = [[run for run in runs if cell_of(run) in both and run["stage"] == "measure"] for runs in (a, b)]
-    if not all(sides):
-        return []
-    found = []
-    for name in SURROUNDINGS:
-        values = [sorted({_shown(run.get(name)) for run in side}) for side in sides]
-        if values[0] != values[1]:
-            before, after = (", ".join(value) for value in values)
-            found.append(Difference(name, before, after))
-    return found + _packages(sides) + _settings(sides)
-
-
-def around(a: Sequence[Sequence[Mapping]], b: Sequence[Sequence[Mapping]]) -> list[Difference]:
-    """What differs in the cells, machine, software and settings between one group on two devices; rows of schema.SUMMARY and of
-    schema.RUNS of each."""
-    (before, one), (after, other) = ([[{**row, "gpu": ""} for row in rows] for rows in side] for side in (a, b))
-    cells = _cells_that_differ({cell_of(row): row for row in before}, {cell_of(row): row for row in after})
-    found = _differences(one, other, set(map(cell_of, one)) & set(map(cell_of, other)))
-    named = {one.what for one in cells} | {"study", "study_sha256", "gpu"}
-    return cells + [one for one in found if one.what not in named and not one.what.startswith("device.")]
-
-
-def _cells_that_differ(before: Mapping[Key, Mapping], after: Mapping[Key, Mapping]) -> list[Difference]:
-    """What is known of the cells of both and differs. Of checkpoints that of the baseline, which is the model: one that is quantized on
-    each of two machines may not come out the same."""
-
-    def is_told(name: str, key: Key) -> bool:
-        return bool(before[key].get(name) and after[key].get(name)) and (name != "checkpoint_sha256" or before[key]["is_baseline"])
-
-    changes = [_change(key, before[key], after[key], None, None, 0, False) for key in before if key in after]
-    told = [replace(one, differs=tuple(name for name in one.differs if is_told(name, one.cell))) for one in changes]
-    return _identities(told, (before, after))
-
-
-def is_of_the_work(difference: Difference) -> bool:
-    """Whether it is a setting of what is done and not of how often, or what it is done with: two speeds are then those of two things."""
-    kind, _, name = difference.what.partition(".")
-    return difference.what in OF_THE_WORK or (kind in ("settings", "options") and name not in AFTER_WARMUP)
-
-
-def _packages(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
-    """Packages of another version, by the environment that they are in: each of the main ones, and all others together."""
-    installed: list[dict[str, dict[str, str]]] = [{}, {}]
-    for side, environments in zip(sides, installed, strict=True):
-        for run in side:
-            versions = (package.partition("==") for package in run["packages"] or ())
-            environments.setdefault(run["env"] or "", {}).update({name: version for name, _, version in versions})
-    both = sorted(installed[0].keys() & installed[1].keys())
-    # One difference of several environments is told once.
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for env in both:
-        before, after = (environments[env] for environments in installed)
-        changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
-        for name in changed:
-            if name in MAIN_PACKAGES:
-                found.setdefault((name, before.get(name, "not there"), after.get(name, "not there")), []).append(env)
-        rest = [name for name in changed if name not in MAIN_PACKAGES]
-        if rest:
-            old, new = (", ".join(f"{name} {side.get(name, 'not there')}" for name in rest) for side in (before, after))
-            found.setdefault((f"{len(rest)} other packages" if len(rest) > 1 else "1 other package", old, new), []).append(env)
-    ordered = sorted(found.items(), key=lambda one: one[0][0] not in MAIN_PACKAGES)
-    return [Difference(f"{_environments(envs, both)}: {name}", before, after) for (name, before, after), envs in ordered]
-
-
-def _environments(envs: Sequence[str], both: Sequence[str]) -> str:
-    return "all environments" if len(envs) == len(both) > 1 else ", ".join(envs)
-
-
-def _settings(sides: Sequence[Sequence[Mapping]]) -> list[Difference]:
-    """The specifications of the jobs, by place in their JSON, each value with the number of cells that it holds for."""
-    told = [{cell_of(run): flat(json.loads(run["job"] or "{}")) for run in side} for side in sides]
-    found: Counter = Counter()
-    for key in told[0].keys() & told[1].keys():
-        before, after = (side[key] for side in told)
-        for name in before.keys() | after.keys():
-            values = [_shown(side.get(name)) for side in (before, after)]
-            if values[0] != values[1] and name not in ("env", "seed", "threads", "run"):
-                found[(name, *values)] += 1
-    return [Difference(name, before, after, cells=count) for (name, before, after), count in sorted(found.items())]
-
-
-def _shown(value: object) -> str:
-    return "–" if value in (None, "") else str(value)
 
 
 def _finite(value: object) -> object:

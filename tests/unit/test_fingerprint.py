@@ -173,6 +173,7 @@ CONCERNS = {
     "files": EVERY_MEASUREMENT | {"render_report", "aggregate"},
     "inputs": set(),
     "comparison": {"render_report"},
+    "differences": {"render_report"},
     "amounts": {"render_report"},
     "packages": {"render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),

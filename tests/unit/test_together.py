@@ -15,7 +15,7 @@ import records_factory as made
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts, tables_of
-from speedgrid import comparison, records
+from speedgrid import differences, records
 from speedgrid.report import page, rendering, together
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
@@ -144,12 +144,12 @@ def test_work_that_was_not_the_same_is_said(two):
         return [run | {"job": json.dumps({"settings": settings, "gpu": "x"})} for run in rendering.read_folder(two[0]).runs]
 
     short, long = with_settings({"prompt_tokens": 128, "replies": 10}), with_settings({"prompt_tokens": 1024, "replies": 30})
-    found = comparison.around(([], short), ([], long))
+    found = differences.around(([], short), ([], long))
     assert [(one.what, one.before, one.after) for one in found] == [
         ("settings.prompt_tokens", "128", "1024"),
         ("settings.replies", "10", "30"),
     ]
-    assert [comparison.is_of_the_work(one) for one in found] == [True, False]
+    assert [differences.is_of_the_work(one) for one in found] == [True, False]
 
 
 def contents_of(told: together.Told, parts: page.Parts | None = None) -> dict:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from speedgrid import standing
-from speedgrid.comparison import NOTES, TELLING, Change, Comparison, Difference
+from speedgrid.comparison import NOTES, Change, Comparison
+from speedgrid.differences import TELLING, Difference
 from speedgrid.report import units
 from speedgrid.report.advice import RATIOS_DIFFER
 from speedgrid.report.language import told_anew, tr

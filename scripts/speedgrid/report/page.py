@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import jinja2
 from markupsafe import Markup
 
-from speedgrid import commands, comparison, standing, stats, workload
+from speedgrid import commands, differences, standing, stats, workload
 from speedgrid.ceilings import BOUNDS
 from speedgrid.comparison import Change, Comparison
 from speedgrid.report import (
@@ -327,8 +327,8 @@ def _beside(
     if sides.axis != "gpu":
         return told | {"around": [], "work": []}
     first, *others = ((name, measured[group]) for name, group in zip(sides.names, sides.groups, strict=True))
-    around = [(first[0], name, comparison.around(first[1], own)) for name, own in others]
-    differ = [(a, b, [one for one in found if comparison.is_of_the_work(one)]) for a, b, found in around]
+    around = [(first[0], name, differences.around(first[1], own)) for name, own in others]
+    differ = [(a, b, [one for one in found if differences.is_of_the_work(one)]) for a, b, found in around]
     work = [(what, a, before, b, after) for a, b, found in differ for what, before, after, _ in compared_words.told(found)]
     return told | {"work": work, "around": [(a, b, compared_words.told(found)) for a, b, found in around if found]}
 
