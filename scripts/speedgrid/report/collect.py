@@ -13,6 +13,7 @@ from pathlib import Path
 from speedgrid import checkpoints, records, sharpen, standing
 from speedgrid.progress import say
 from speedgrid.report import command, questions, tables, timeline, units, work
+from speedgrid.report.bulk import in_bulk
 from speedgrid.report.cells import CellRecords
 from speedgrid.schema import (
     CHECKPOINT,
@@ -70,7 +71,7 @@ class Gathered:
 
 def gather(plan: Mapping) -> Gathered:
     """Read every record of a plan that is there."""
-    with tables.in_bulk():
+    with in_bulk():
         unreadable: dict[str, None] = {}
         shared: dict[str, records.Record] = {}
         today = standing.Today.of_plan(plan)

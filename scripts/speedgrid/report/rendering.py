@@ -14,7 +14,7 @@ from speedgrid import checkpoints, commands, comparison, files, records, results
 from speedgrid.outcomes import ModelError
 from speedgrid.progress import say
 from speedgrid.report import catalogues, collect, language, markdown, page, pictures
-from speedgrid.report.tables import in_bulk
+from speedgrid.report.bulk import in_bulk
 from speedgrid.report.together import Told, without_plan
 from speedgrid.schema import NOT_RUN, POINTS, RUNS, STATE, SUMMARY, cell_of
 

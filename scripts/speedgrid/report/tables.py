@@ -5,8 +5,6 @@ cell's speed is the geometric mean of its runs': bars, tables, verdicts and spee
 which the studies that speedgrid reproduces publish, stands beside it. (The rate of all tokens over all time would weigh long replies more.)
 """
 
-import contextlib
-import gc
 import json
 import math
 from collections import namedtuple
@@ -423,21 +421,6 @@ def _gpu_of_phases(facts: Mapping) -> list[float | None] | None:
 
 
 # What the report reads
-
-
-@contextlib.contextmanager
-def in_bulk() -> Iterator[None]:
-    """For work on all results of a study at once, which takes a tenth less processor time so. The garbage collector would look at the rows
-    of all replies again and again and find next to nothing; and texts in the tables of pandas are Python's own, from which a row is made
-    many times as fast as from Arrow's."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        with pd.option_context("mode.string_storage", "python"):
-            yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @dataclass(frozen=True)
