@@ -4,7 +4,7 @@ of a classifier of images, whose passes are measured too. Pure."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from speedgrid import drafts, estimates, families, known, validation, workload
+from speedgrid import draft_text, drafts, estimates, families, known, validation, workload
 from speedgrid.drafts import Draft, Source, Wish
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
@@ -175,7 +175,7 @@ def _takes_s(found: StepDraft, model: Model | None, registry: Mapping, machine: 
 
 def text(source: Source, found: StepDraft, registry: Mapping, wish: Wish, schema: str) -> str:
     """The study as YAML, with comments; `schema` is the path of its schema for editors."""
-    lines = drafts.head(source, wish, schema, f"Training of {source.name.removesuffix('-training')}")
+    lines = draft_text.head(source, wish, schema, f"Training of {source.name.removesuffix('-training')}")
     lines += ["experiments:", *_lines(TRAIN, source, found, found.techniques, registry)]
     if found.passes:
         lines += ["  # The same without gradients.", *_lines(PASSES, source, found, found.passes, registry)]
@@ -183,9 +183,9 @@ def text(source: Source, found: StepDraft, registry: Mapping, wish: Wish, schema
 
 
 def _lines(kind: str, source: Source, found: StepDraft, techniques: Sequence[str], registry: Mapping) -> list[str]:
-    lines = [f"  {kind}:", f"    workload: {kind}", f"    models: [{drafts.plain(source.name)}]", "    techniques:"]
-    lines += drafts.listed(techniques, registry)
-    lines += drafts.left_out(found) if workload.WORKLOADS[kind].trains else []
+    lines = [f"  {kind}:", f"    workload: {kind}", f"    models: [{draft_text.plain(source.name)}]", "    techniques:"]
+    lines += draft_text.listed(techniques, registry)
+    lines += draft_text.left_out(found) if workload.WORKLOADS[kind].trains else []
     lines += [f"    baseline: {techniques[0]}"]
     lines += [f"    {key}: {value}" for key, value in _experiment(found, kind).items() if key in found.keys]
     one = workload.WORKLOADS[kind].noun

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import drafts, estimates, planning
+from speedgrid import draft_text, drafts, estimates, planning
 from speedgrid.drafts import Source, Wish
 from speedgrid.estimates import Machine
 
@@ -74,7 +74,7 @@ def test_where_the_model_does_not_fit_the_nearest_to_it_that_does_is_the_baselin
     # Which of the quantizations to take is then the question.
     assert sum(REGISTRY[name]["family"] == "quantization" for name in made.techniques) > 2 or not made.instead
     path = tmp_path / "study.yaml"
-    path.write_text(drafts.text(source("llama-3.1-8b"), made, REGISTRY, wish, "x"), encoding="utf-8")
+    path.write_text(draft_text.text(source("llama-3.1-8b"), made, REGISTRY, wish, "x"), encoding="utf-8")
     cells = planning.read_grid(path).cells
     assert [cell.technique for cell in cells if cell.is_baseline] == [baseline]
     # Nothing loads the model that does not fit, to hold others against it.
@@ -105,7 +105,7 @@ def test_a_batch_is_in_the_study_and_in_its_memory(tmp_path):
     wish = Wish(batch=8)
     made = drafts.draft(source(), REGISTRY, GPU, wish, everything)
     path = tmp_path / "study.yaml"
-    path.write_text(drafts.text(source(), made, REGISTRY, wish, "x"), encoding="utf-8")
+    path.write_text(draft_text.text(source(), made, REGISTRY, wish, "x"), encoding="utf-8")
     assert {cell.settings["batch_size"] for cell in planning.read_grid(path).cells} == {8}
     tight = Machine(True, 3.7e9)
     assert drafts.draft(source(), REGISTRY, tight, Wish(), everything).instead == ""
@@ -171,7 +171,7 @@ def test_what_is_written_can_be_planned(tmp_path, case, wish):
     one = CASES[case]
     made = drafts.draft(one, REGISTRY, CPU, wish, nothing)
     path = tmp_path / "mine.yaml"
-    path.write_text(drafts.text(one, made, REGISTRY, wish, f"{studies.ROOT}/rules/schemas/study.schema.yaml"), encoding="utf-8")
+    path.write_text(draft_text.text(one, made, REGISTRY, wish, f"{studies.ROOT}/rules/schemas/study.schema.yaml"), encoding="utf-8")
     grid = planning.read_grid(path)
     assert [cell.technique for cell in grid.cells] == made.techniques
     assert grid.study["models"][one.name].get("hub", "some/model") == "some/model"
@@ -187,13 +187,13 @@ def test_the_configuration_of_a_shape_is_read_as_it_was_written(tmp_path, name):
     told = estimates.shapes()[name]
     one = source(name, entry={"architecture": told["architecture"], "dtype": told["dtype"]}, is_random=True)
     path = tmp_path / "mine.yaml"
-    path.write_text(drafts.text(one, drafts.Draft(["baseline"]), REGISTRY, Wish(), "x"), encoding="utf-8")
+    path.write_text(draft_text.text(one, drafts.Draft(["baseline"]), REGISTRY, Wish(), "x"), encoding="utf-8")
     assert planning.read_study(path)[0]["models"][one.name]["architecture"] == told["architecture"]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_number_is_read_as_a_number(value):
-    assert yaml.safe_load(drafts.quoted({"x": [value]})) == {"x": [value]}
+    assert yaml.safe_load(draft_text.quoted({"x": [value]})) == {"x": [value]}
 
 
 @given(st.text(max_size=90))

@@ -131,6 +131,7 @@ CONCERNS = {
         name: set()
         for name in (
             "drafts",
+            "draft_text",
             "training_drafts",
             "families",
             "dialogue",
@@ -149,6 +150,7 @@ CONCERNS = {
             "planning",
             "readiness",
             "site",
+            "sources",
             "survey",
             "snakemake_options",
             "snakemake_seam",
@@ -256,6 +258,7 @@ CONCERNS = {
     "quality.scores": {"score", "aggregate", "render_report"},
     "quality.tasks": {"build_requests", "score"},
     "report.advice": {"aggregate", "render_report"},
+    "report.bulk": {"aggregate", "render_report"},
     "report.cells": {"aggregate"},
     "report.collect": {"aggregate", "render_report"},
     "report.command": {"aggregate", "render_report"},

@@ -11,7 +11,7 @@ import hub
 import new_study
 import pytest
 import test_gguf_header as gguf_head
-from speedgrid import commands, lock, planning, readiness, survey
+from speedgrid import commands, lock, planning, readiness, sources, survey
 from speedgrid.study import StudyError
 
 import studies
@@ -38,7 +38,7 @@ def told(*arguments: str) -> argparse.Namespace:
 
 
 def new(arguments: argparse.Namespace) -> None:
-    new_study.write(arguments, new_study.find(arguments))
+    new_study.write(arguments, sources.find(arguments))
 
 
 def repository(folder, **more):
@@ -101,7 +101,7 @@ def test_a_gguf_file_of_the_hub_is_estimated_by_its_head_which_alone_is_read(her
     folder = repository(tmp_path / "repository", a__gguf=head + b"\0" * 1_000_000)
     with hub.serving({"someone/quantized": folder}) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        source = new_study.find(told("someone/quantized"))
+        source = sources.find(told("someone/quantized"))
         assert (source.model.layers, source.model.kv_width, source.model.parameters) == (30, 192, 576 * (49152 + 180_000))
         assert source.model.download == source.model.gguf_bytes == len(head) + 1_000_000
         assert source.dtype == "float32"  # small enough to be written out whole
@@ -267,7 +267,7 @@ def test_a_model_of_another_kind_or_that_is_quantized_is_refused_with_what_to_do
 )
 def test_the_model_that_a_folder_was_made_from_is_read_off_the_head_of_its_card(tmp_path, head, base):
     (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# It\n")
-    assert new_study.base_of(tmp_path) == base
+    assert sources.base_of(tmp_path) == base
 
 
 def test_weights_are_whole_or_quantized_as_they_are_for_the_jobs(here, tmp_path):
