@@ -15,7 +15,7 @@ def quantize(job: stage.Job[Quantize]) -> str:
     memory = meters.MemoryMeter(job.device)
     memory.forget_peak()
     clock = meters.Stopwatch(job.device)
-    with checkpoints.replacing(job.out.parent / "checkpoint") as fresh:
+    with checkpoints.replacing(job.out.parent / "checkpoint") as fresh, checkpoints.blamed_if_not_finite(job.checkpoint):
         more = transform(method)(
             Task(
                 source=job.checkpoint,

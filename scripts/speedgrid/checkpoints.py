@@ -4,6 +4,7 @@ Beside each folder or link that is made here lies its mark, `.NAME.speedgrid`, w
 that its mark does not tell of, belongs to somebody else: it is never removed.
 """
 
+import codecs
 import hashlib
 import json
 import os
@@ -15,13 +16,15 @@ from math import prod
 from pathlib import Path
 
 from speedgrid import files, records
-from speedgrid.outcomes import ModelError, Unsupported
+from speedgrid.outcomes import ModelError, NotFinite, Unsupported, expected
 from speedgrid.schema import MODEL, Table
 
 # The formats of weights, each with its files; ONNX keeps large weights in a file beside the graph.
 FORMATS = (("*.safetensors",), ("*.gguf",), ("*.onnx", "*.onnx_data", "*.onnx.data"))
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+# What loaders read beside weights, each a JSON object.
+JSON_OBJECTS = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "vocab.json")
 # Bits of a number in each format that the package safetensors reads.
 BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
@@ -33,12 +36,18 @@ BITS = {
 }
 # Those that weights are in which are not quantized.
 UNQUANTIZED = ("F16", "BF16", "F32", "F64")
+# Of numbers in these formats the bytes of each, and the bits that are all set in what is no finite number.
+EXPONENTS = {"F16": (2, 0x7C00), "BF16": (2, 0x7F80), "F32": (4, 0x7F800000), "F64": (8, 0x7FF0000000000000)}
+# So many bytes of weights are looked at together.
+LOOKED_AT = 2**26
 # What the package safetensors takes for the head of a file, and no more.
 LONGEST_HEAD = 100_000_000
 # What Snakemake leaves in a folder that is the output of a rule.
 SNAKEMAKES = ".snakemake_timestamp"
 # How a pointer of Git LFS begins, which Git leaves in the place of a large file.
 LFS = b"version https://git-lfs"
+# How a text begins that was saved with a byte order mark.
+MARKS = {"UTF-8": codecs.BOM_UTF8, "UTF-16": codecs.BOM_UTF16_LE, "UTF-16, big-endian": codecs.BOM_UTF16_BE}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Files of a checkpoint that make it what it is, by their ends; those that hold weights, of which the ones of its format count alone; and by
 # their names those that no loader reads: what people, trainers and file managers leave beside it.
@@ -218,10 +227,10 @@ def check(folder: Path) -> None:
 
     Every engine and transform would say it in words of its own, or not at all: transformers makes up the weights of a missing file.
     """
-    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+    for name in JSON_OBJECTS:
         _refuse_pointer(folder / name)
         if (folder / name).is_file() and not isinstance(_json(folder / name), dict):
-            raise Unsupported(f"{name} of the checkpoint is damaged: it is no JSON object")
+            raise Unsupported(f"{name} of the checkpoint is damaged: {_why_no_object(folder / name)}")
     if (folder / ADAPTER).is_file():
         raise Unsupported(
             f"the checkpoint has an adapter ({ADAPTER}) beside its weights, which would be left out; merge it into them"
@@ -300,6 +309,42 @@ def content(path: Path, name: str) -> tuple:
             digest.update(part)
             left -= len(part)
     return entry["dtype"], tuple(entry["shape"]), digest.hexdigest()
+
+
+@contextmanager
+def blamed_if_not_finite(folder: Path) -> Iterator[None]:
+    """Where work on a checkpoint ends in what nobody expected, and its weights hold what is no finite number, raise NotFinite with the name
+    of one: each library says of it what comes of it there, or nothing."""
+    try:
+        yield
+    except Exception as error:
+        if expected(error) is None and (name := not_finite(folder)):
+            raise NotFinite(
+                f"{name} of the checkpoint holds what is no finite number (NaN or infinite): its weights are damaged"
+            ) from error
+        raise
+
+
+def not_finite(folder: Path) -> str:
+    """The first of a checkpoint's weights that holds NaN or an infinite number; empty where none does. It reads all of them."""
+    import numpy
+
+    for path in weight_files(folder):
+        if path.suffix != ".safetensors":
+            continue
+        with open(path, "rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            for name, entry in tensors(path).items():
+                begin, end = entry["data_offsets"]
+                size, bits = EXPONENTS.get(entry["dtype"], (0, 0))
+                file.seek(start + begin)
+                left = end - begin if size else 0
+                while left and (part := file.read(min(left, LOOKED_AT))):
+                    found = numpy.frombuffer(part, f"<u{size}")
+                    if ((found & found.dtype.type(bits)) == bits).any():
+                        return name
+                    left -= len(part)
+    return ""
 
 
 def tensors(path: Path) -> dict[str, dict]:
@@ -481,6 +526,14 @@ def _contents(folder: Path) -> dict[str, str]:
 def _mark(folder: Path, made: dict) -> None:
     with records.replacing(mark(folder)) as temporary:
         temporary.write_text(json.dumps({"made_by": "speedgrid", **made}, ensure_ascii=False), encoding="utf-8")
+
+
+def _why_no_object(path: Path) -> str:
+    """Why a file is no JSON object, where an editor has put before it what text has and JSON has not."""
+    with open(path, "rb") as file:
+        start = file.read(3)
+    mark = next((name for name, mark in MARKS.items() if start.startswith(mark)), "")
+    return f"it begins with the byte order mark of {mark}; save it as UTF-8 without one" if mark else "it is no JSON object"
 
 
 def _json(path: Path) -> object:

@@ -43,12 +43,12 @@ def all_held_out(source: str) -> list[tuple[str, str]]:
 
 
 def text_file(path: Path, max_bytes: int) -> list[tuple[str, str]]:
-    """A UTF-8 text file as one document, cut after `max_bytes`; what comes long after them is not read. Raises UnicodeDecodeError and
-    OSError."""
+    """A UTF-8 text file as one document, without the byte order mark that an editor may have put before it, cut after `max_bytes`; what
+    comes long after them is not read. Raises UnicodeDecodeError and OSError."""
     with open(path, "rb") as file:
         raw = file.read(2 * max_bytes)  # line ends of two bytes become one
         whole = not file.read(1)
-    text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=whole)
+    text = codecs.getincrementaldecoder("utf-8-sig")().decode(raw, final=whole)
     return [(path.name, _cut(text.replace("\r\n", "\n").replace("\r", "\n"), max_bytes))]
 
 

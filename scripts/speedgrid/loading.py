@@ -504,6 +504,12 @@ def _refusal(error: Exception, folder: Path, attention: str = "") -> Outcome | N
         lacking = gap(name for path in checkpoints.weight_files(folder) for name in checkpoints.tensors(path))
         why = f"{lacking} is missing" if lacking else "the log says which do not fit"
         return Unsupported(f"transformers cannot put the weights of the checkpoint together: {why}")
+    if "state dictionary of the model you are trying to load is corrupted" in said:
+        # transformers 4: it knows the weights of a whole model, and those of its base alone.
+        return Unsupported(
+            f"names of weights lack the part that transformers {version()} expects before them, in a checkpoint with an output layer; read"
+            " it with transformers 5, and save it anew"
+        )
     if "Padding_idx must be within" in said:
         return Unsupported(
             "config.json names a token for padding (`pad_token_id`) that the model has no embedding of, so that transformers makes no model"

@@ -404,6 +404,8 @@ STUDY = {
             "techniques": ["baseline", "torchao_int8", *EITHER],
             "prompt_tokens": 16,
             "max_new_tokens": 4,
+            "baseline_runs": 1,
+            "repeat_disturbed": 0,
             "replies": 2,
             "evaluate": False,
         }

@@ -10,7 +10,7 @@ from report_data import group_of, tables_of
 from speedgrid import planning, records
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import advised, figures_table, markdown, tables, trust
+from speedgrid.report import advised, figures_table, machines, markdown, tables, trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import answer
@@ -202,6 +202,20 @@ def test_a_technique_that_is_compiled_in_part_is_said_to_be(tmp_path):
     cells = [replace(cell, facts={"evidence": json.dumps({"functions_given_up": parts})}) for cell, parts in ((SDPA, 2), (COMPILED, 0))]
     _, _, warnings = said(tmp_path, [BASELINE, *cells])
     assert warnings.count("torch.compile gave up") == warnings.count("torch.compile gave up a part of SDPA,") == 1
+
+
+def test_variables_of_the_environment_in_which_runs_differ_are_named(tmp_path):
+    def run(technique, *variables):
+        return {"technique": technique, "variables": ", ".join(variables)}
+
+    same = [run("baseline", "OMP_PROC_BIND=1"), run("sdpa", "OMP_PROC_BIND=1")]
+    assert machines.differing(same) == machines.differing([]) == {}
+    differ = [*same, run("sdpa", "OMP_PROC_BIND=1", "TORCHDYNAMO_DISABLE=1"), {"technique": "older", "variables": None}]
+    assert machines.differing(differ) == {"OMP_PROC_BIND=1": ["baseline", "sdpa"], "TORCHDYNAMO_DISABLE=1": ["sdpa"]}
+    group = group_of(tmp_path, [BASELINE, SDPA])
+    assert "Variables of the environment" not in str(answer(group).warnings)
+    told = " ".join(text.striptags() for text in answer(group, variables={"TORCHDYNAMO_DISABLE=1": ["sdpa"]}).warnings)
+    assert "were set in some runs and not in others, and may be what differs between them: TORCHDYNAMO_DISABLE=1 (SDPA)." in told
 
 
 def test_what_a_quantization_left_out_is_said(tmp_path):

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speedgrid import checkpoints, files, models, notes, records
-from speedgrid.outcomes import ModelError, Unsupported
+from speedgrid.outcomes import ModelError, NotFinite, Unsupported
 from speedgrid.schema import CHECKPOINT, MODEL
 
 
@@ -442,3 +443,22 @@ def test_weights_that_are_gone_from_where_links_lead_are_said_in_words(tmp_path)
     assert checkpoints.changed(folder, *before) == ""
     (tmp_path / "blob").unlink()
     assert checkpoints.changed(folder, *before) == f"cannot be read ({folder / 'model.safetensors'}: No such file or directory)"
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "F32", "F64"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", ""])
+def test_what_ends_in_the_dark_over_weights_that_are_no_numbers_is_said_to_be_theirs(tmp_path, monkeypatch, kind, number):
+    numbers = numpy.array([0.0, -1.5, 60000.0, float(number or 1), 1e-7], dtype={"F16": "<f2", "F64": "<f8"}.get(kind, "<f4"))
+    held = (numbers.view("<u4") >> 16).astype("<u2").tobytes() if kind == "BF16" else numbers.tobytes()
+    ids = b"\xff" * 8
+    told = {"ids": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}}
+    told["weight"] = {"dtype": kind, "shape": [len(numbers)], "data_offsets": [8, 8 + len(held)]}
+    head = json.dumps(told).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + ids + held)
+    monkeypatch.setattr(checkpoints, "LOOKED_AT", 16)
+    assert checkpoints.not_finite(tmp_path) == ("weight" if number else "")
+    with pytest.raises(NotFinite if number else ZeroDivisionError), checkpoints.blamed_if_not_finite(tmp_path):
+        1 / 0  # noqa: B018
+    # What a library says in words stays as it is.
+    with pytest.raises(Unsupported), checkpoints.blamed_if_not_finite(tmp_path):
+        raise Unsupported("no such layer")

@@ -32,6 +32,12 @@ def test_a_text_file_is_cut_between_characters(tmp_path):
     assert (name, text) == ("t.txt", "日本")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("ein Text", encoding="utf-8-sig")
+    assert corpus.text_file(path, 100) == [("t.txt", "ein Text")]
+
+
 def test_calibration_text_is_training_text_or_a_file(tmp_path):
     held_out = {text for _, text in corpus.held_out_text(100_000)}
     assert not held_out & set(corpus.calibration_text({"text": "stdlib"}))

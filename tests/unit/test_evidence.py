@@ -7,6 +7,7 @@ import pytest
 from speedgrid.engines import evidence
 from speedgrid.engines.gptq import why_no_kernel
 from speedgrid.engines.transformers import not_as_asked
+from speedgrid.engines.vllm import not_as_asked as vllm_not_as_asked
 
 PROMPT = 24
 SHORT = {"first_step_positions": PROMPT, "last_step_positions": 1, "cache": "DynamicCache", "sdpa_kernels": {}}
@@ -52,6 +53,30 @@ def test_what_was_asked_for_and_seen_is_engaged(seen, options):
 )
 def test_what_was_asked_for_and_not_seen_is_told(seen, options, reason):
     assert reason in not_as_asked(seen, options, PROMPT)
+
+
+@pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
+def test_a_variable_that_keeps_torch_compile_from_compiling_is_the_reason(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    said = f"{name}=1 is set in the environment"
+    assert evidence.not_compiled({"compiled_graphs": 0}) == f"no compiled code ran: {said}"
+    assert not_as_asked(EAGER | {"compiled_graphs": 0}, {"attention": "eager"}, PROMPT) == f"no compiled code ran: {said}"
+    # With another value than 1 PyTorch compiles.
+    assert evidence.not_compiled({"compiled_graphs": 2}) == ""
+    vllm = {"layers": {}, "prefix_caching": False, "cached_prompt_tokens": 0, "enforce_eager": False, "cuda_graphs": "NONE"}
+    assert said in vllm_not_as_asked(vllm, "", False, False)
+    assert vllm_not_as_asked(vllm | {"enforce_eager": True}, "", True, False) == ""
+
+
+def test_graphs_that_a_variable_hands_to_another_backend_are_not_what_was_asked_for(monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_OVERRIDE_BACKENDS", ">=0:eager")
+    assert evidence.not_compiled({"compiled_graphs": 2}) == "TORCH_COMPILE_OVERRIDE_BACKENDS=>=0:eager is set in the environment"
+
+
+def test_where_nothing_was_compiled_and_no_variable_says_why_what_ran_is_told():
+    assert evidence.not_compiled({"compiled_graphs": 0}) == "no compiled code ran"
+    assert evidence.not_compiled({"compiled_graphs": 0}, "the module") == "no compiled code ran: the module"
+    assert evidence.not_compiled({"compiled_graphs": 1}, "the module") == ""
 
 
 def test_a_kernel_of_gptqmodel_that_could_not_be_built_says_what_it_lacked_and_what_needs_no_compiler():

@@ -224,7 +224,7 @@ CONCERNS = {
     "supervision": EVERY_MEASUREMENT,
     "engines": EVERY_MEASUREMENT,
     "engines.base": of_engine(*ENGINES) | {"quantize autogptq"} | UNKNOWN_ENGINE,
-    "engines.evidence": of_engine("transformers", "pytorch", "attention") | {"quantize autogptq"},
+    "engines.evidence": of_engine("transformers", "vllm", "pytorch", "attention") | {"quantize autogptq"},
     "engines.gptq": of_engine("transformers") | {"quantize autogptq"},
     "engines.language": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | {"quantize autogptq"} | UNKNOWN_ENGINE,
     # What is read of a configuration must be numbers where its rotary embeddings have some.

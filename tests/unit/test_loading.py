@@ -272,11 +272,16 @@ def test_a_value_that_transformers_does_not_know_is_named_with_its_key(tmp_path)
             "a token for padding (`pad_token_id`) that the model has no embedding",
         ),
         (AttributeError("module 'torch' has no attribute 'auto'"), "config.json has 'auto' for `torch_dtype`, which is no number format"),
+        (
+            ValueError("The state dictionary of the model you are trying to load is corrupted. Are you sure it was properly saved?"),
+            "read it with transformers 5, and save it anew",
+        ),
     ],
 )
-def test_what_config_json_has_wrong_is_named_with_its_key_and_what_to_do(tmp_path, error, said):
+def test_what_a_checkpoint_has_wrong_is_named_with_what_to_do(tmp_path, monkeypatch, error, said):
     """An added token for padding that the model was not resized for was a traceback."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "torch_dtype": "auto"}))
+    monkeypatch.setattr(loading, "version", lambda: "4.40.2")
     with pytest.raises(Unsupported, match=re.escape(said)), loading.refusals(tmp_path):
         raise error
     with pytest.raises(AssertionError, match="ours"), loading.refusals(tmp_path):

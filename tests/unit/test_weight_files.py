@@ -203,3 +203,17 @@ def test_the_framework_of_a_file_is_what_its_metadata_say(tmp_path):
     for metadata, said in (({"format": "pt"}, "pt"), ({"format": "tf"}, "tf"), ({"step": "5"}, ""), ({}, ""), (None, None)):
         head(tmp_path / checkpoints.WHOLE, {"a": WHOLE} | ({} if metadata is None else {"__metadata__": metadata}))
         assert checkpoints.framework(tmp_path / checkpoints.WHOLE) == said
+
+
+@pytest.mark.parametrize("name", checkpoints.JSON_OBJECTS)
+@pytest.mark.parametrize(("encoding", "called"), [("utf-8-sig", "UTF-8"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16, big-endian")])
+def test_a_byte_order_mark_is_named_where_it_keeps_a_file_from_being_read(tmp_path, name, encoding, called):
+    weights(tmp_path / checkpoints.WHOLE, a=3)
+    mark = "" if encoding == "utf-8-sig" else "\ufeff"
+    (tmp_path / name).write_text(f'{mark}{{"eos_token_id": 2}}', encoding=encoding)
+    with pytest.raises(
+        Unsupported, match=rf"^{name} of the checkpoint is damaged: it begins with the byte order mark of {called}; save it"
+    ):
+        checkpoints.check(tmp_path)
+    (tmp_path / name).write_text('{"eos_token_id": 2}', encoding="utf-8")
+    checkpoints.check(tmp_path)

@@ -49,6 +49,11 @@ class Engine(base.Runtime):
         if self.options.get("compile"):
             self.attend = torch.compile(self.attend, mode=self.options.get("compile_mode"))
 
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes the kernel, or a part of it."""
+        return "compile" in self.options or self.options["attention"] == "flex_attention"
+
     def kernels(self):
         """The context that holds SDPA to the one kernel of the technique."""
         if "sdpa_kernel" not in self.options:

@@ -1,5 +1,6 @@
 """What PyTorch itself says of a reply: the kernels that ran, whether CUDA graphs were replayed, what was compiled and when."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,9 @@ GRAPH_LAUNCHES = ("cudaGraphLaunch", "cuGraphLaunch")
 DEVICE_TIMES = ("self_device_time_total", "self_cuda_time_total")
 # How torch.compile words that it gives a function up: in PyTorch 2.11 and 2.13, and in 2.1.
 GIVEN_UP = re.compile("recompile limit exceeded|cache_size_limit reached")
+# Variables of the environment with which torch.compile leaves everything as it is, and with one of which it hands its graphs to others.
+SWITCHED_OFF = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
+HANDED_ON = "TORCH_COMPILE_OVERRIDE_BACKENDS"
 # So many of the kernels that took most of the time are kept, and so many characters of their names, which templates make long.
 MOST, NAME = 5, 80
 
@@ -92,6 +96,22 @@ def compiled() -> dict[str, int]:
         "graph_breaks": sum(counters["graph_break"].values()),
         "functions_given_up": sum(count for words, count in counters["unimplemented"].items() if GIVEN_UP.search(words)),
     }
+
+
+def not_compiled(seen: Mapping[str, int], called: str = "") -> str:
+    """Why what `compiled` has seen is not what was asked of torch.compile; empty where it is. `called`: what ran in its place."""
+    if not seen["compiled_graphs"]:
+        return f"no compiled code ran: {variable_against_compiling() or called}".removesuffix(": ")
+    return _set_to(HANDED_ON)
+
+
+def variable_against_compiling() -> str:
+    """The variable of the environment that keeps torch.compile from what it is asked for, in words; empty where none is set."""
+    return next(filter(None, map(_set_to, (*SWITCHED_OFF, HANDED_ON))), "")
+
+
+def _set_to(name: str) -> str:
+    return f"{name}={os.environ[name]} is set in the environment" if os.environ.get(name) else ""
 
 
 class Compiled:

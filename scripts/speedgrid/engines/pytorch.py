@@ -205,8 +205,8 @@ class Engine(base.TorchRuntime):
                 return base.Proof(False, "asked for checkpointing, and no layer was run a second time", seen)
         if self.options.get("compile"):
             seen |= evidence.compiled()
-            if not seen["compiled_graphs"]:
-                return base.Proof(False, "no compiled code ran", seen)
+            if reason := evidence.not_compiled(seen):
+                return base.Proof(False, reason, seen)
         return base.Proof(True, "", seen)
 
     def _four_bits(self):

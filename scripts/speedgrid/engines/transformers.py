@@ -17,6 +17,8 @@ SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", 
 # The last tokens of a reply that are looked at for numbers that are not finite.
 CHECKED = 64
 # Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
+# What ran where torch.compile was told to take a module.
+CALLED = "`generate` called the original module"
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 
@@ -418,8 +420,8 @@ def not_as_asked(seen: Mapping, options: Mapping, prompt_tokens: int) -> str:
         return "the checkpoint says that it is quantized, and no quantized layer was loaded"
     if asked and seen["attention"] != asked:
         return f"asked for {asked} attention and got {seen['attention']}"
-    if seen.get("compiled_graphs") == 0:
-        return "no compiled code ran: `generate` called the original module"
+    if "compiled_graphs" in seen and (reason := evidence.not_compiled(seen, CALLED)):
+        return reason
     if seen.get("passes_with_guesses") == 0:
         return "no run of tokens came twice in prompt and reply, so nothing could be guessed"
     if seen.get("first_step_positions", prompt_tokens) != prompt_tokens:

@@ -141,9 +141,7 @@ class Engine(transformers.Engine):
             return reason
         if kernel == "flash" and not self.device.is_gpu:
             return "FlashAttention is a kernel for NVIDIA GPUs; on this CPU, PyTorch ran a fused kernel of its own"
-        if seen.get("compiled_graphs") == 0:
-            return "no compiled code ran: `generate` called the original module"
-        return ""
+        return evidence.not_compiled(seen, transformers.CALLED) if "compiled_graphs" in seen else ""
 
     def _refuse_wrong_mask(self) -> None:
         """Raise Unsupported for eager attention without a KV cache in the models that are told `cache_position` (Llama, Gemma and others).

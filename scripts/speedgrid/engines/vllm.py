@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from speedgrid import checkpoints, drivers, files, loading, raised, supervision, this_machine
-from speedgrid.engines import base, quantized
+from speedgrid.engines import base, evidence, quantized
 from speedgrid.outcomes import Fault, Outcome, OutOfMemory, Unsupported
 
 ENVIRONMENT = {
@@ -454,6 +454,8 @@ def not_as_asked(seen: Mapping, quantized: str, eager: bool, on_gpu: bool) -> st
         return "the prompt was taken from vLLM's prefix cache instead of being computed"
     if seen["enforce_eager"] != eager:
         return "asked for vLLM {} compilation and got the other".format("without" if eager else "with")
+    if not eager and (reason := evidence.variable_against_compiling()):
+        return f"asked for vLLM with compilation, and {reason}"
     if on_gpu and not eager and seen["cuda_graphs"] == "NONE":
         return "vLLM runs without CUDA graphs"
     return ""

@@ -7,6 +7,7 @@ their names escaped.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import pandas as pd
@@ -121,9 +122,16 @@ class Ranked:
     same: Sequence[str]
 
 
-def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[str] = (), study_file: str = commands.DEFAULT[0]) -> Answer:
+def answer(
+    group: Group,
+    devices: frozenset[str] = frozenset(),
+    hosts: Sequence[str] = (),
+    study_file: str = commands.DEFAULT[0],
+    variables: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`, `hosts` the names of the machines, where
-    there may be several, and `study_file` that of its study, empty where it is not known."""
+    there may be several, `study_file` that of its study, empty where it is not known, and `variables` those of the environment in which its
+    runs differ (machines.differing)."""
     if group.engaged.empty:
         waits = (group.rows.status == NOT_RUN).any()
         nothing = (
@@ -142,7 +150,7 @@ def answer(group: Group, devices: frozenset[str] = frozenset(), hosts: Sequence[
     found = [point for point in (*_speed_points(group, guide, advice, ranked, memory), *_excluded(group)) if point and point not in key]
     doubts = [point for point in (*open_points, trust.noise_sentence(group)) if point]
     return Answer(
-        *(_headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts)),
+        *(_headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts, variables)),
         proof=proof_figure(group, guide.qualities),
         choice=None if group.seeks_largest else advice.choice,
     )
@@ -504,7 +512,7 @@ def _excluded(group: Group) -> list[Markup]:
 # The warnings
 
 
-def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> list[Markup]:
+def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], variables: Mapping[str, Sequence[str]]) -> list[Markup]:
     warnings = []
     parameters = group.measured.parameters.max()
     least = OVERHEAD_BOUND_ON_CPU if devices == {"cpu"} else OVERHEAD_BOUND_PARAMETERS
@@ -534,6 +542,7 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
             "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups."
         )
         warnings.append(words.format(len(hosts), phrases.names(hosts)))
+    warnings += _variables_warning(group, variables)
     warnings += standing_notes(group.records)
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
@@ -544,6 +553,22 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str]) -> li
             )
         )
     return warnings
+
+
+def _variables_warning(group: Group, variables: Mapping[str, Sequence[str]]) -> list[Markup]:
+    """That not all runs had the same variables of the environment, and which of them had what."""
+    if not variables:
+        return []
+    labels = dict(zip(group.rows.technique, group.rows.label, strict=True))
+    told = [
+        Markup("<code>{}</code> ({})").format(variable, phrases.names(labels.get(name, name) for name in names))
+        for variable, names in variables.items()
+    ]
+    words = tr_html(
+        "Variables of the environment that change speed or arithmetic were set in some runs and not in others, and may be what differs"
+        " between them: {}."
+    )
+    return [words.format(units.listed(told))]
 
 
 def standing_notes(rows: Sequence[Mapping]) -> list[Markup]:

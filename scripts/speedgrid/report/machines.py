@@ -35,6 +35,15 @@ def hosts(runs: Sequence[Mapping]) -> list[str]:
     return names if len(names) > 1 and not is_one_gpu else []
 
 
+def differing(runs: Sequence[Mapping]) -> dict[str, list[str]]:
+    """The variables of the environment that some of the runs had and others had not, as `NAME=value`, each with the techniques of those
+    that had it: what of the environment makes a part of a difference between them."""
+    seen = [(run["technique"], set(filter(None, (run["variables"] or "").split(", ")))) for run in runs]
+    told = sorted({one for _, own in seen for one in own})
+    having = {one: [technique for technique, own in seen if one in own] for one in told}
+    return {one: list(dict.fromkeys(names)) for one, names in having.items() if len(names) < len(seen)}
+
+
 def pooled(runs: Sequence[Mapping]) -> dict[str, list[str]]:
     """The names of the machines behind each device, where its groups were measured on several: two of one kind in two folders of results
     are one device, if no group is in both (together.names). A group that was itself measured on several says so in its warnings."""

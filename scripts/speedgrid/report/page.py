@@ -294,7 +294,8 @@ def _section(
     made = charts.figures(group, points)
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
     origin = together.origin(study, group.key)
-    told = answer(group, frozenset(run["device"] for run in runs), machines.hosts(runs), origin.study_file)
+    ran_on = frozenset(run["device"] for run in runs)
+    told = answer(group, ran_on, machines.hosts(runs), origin.study_file, machines.differing(runs))
     proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
     specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
     settings = origin.settings

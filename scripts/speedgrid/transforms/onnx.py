@@ -15,7 +15,7 @@ from speedgrid import checkpoints, files, loading, this_machine
 from speedgrid.architectures import in_words_of_transformers_4, says_nothing
 from speedgrid.engines import onnxruntime as engine
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
-from speedgrid.outcomes import Unsupported
+from speedgrid.outcomes import NotFinite, Unsupported
 from speedgrid.transforms import Task
 
 # Files beside the weights, by their ending, and those of them that transformers 4 needs in words of its own.
@@ -227,6 +227,10 @@ def _check(model, folder: Path, task: Task) -> None:
     graph = engine.open_model(folder, task.device, task.threads, config=model.config)
     with torch.inference_mode():
         wanted = torch.log_softmax(model(input_ids=ids).logits.float(), dim=-1)
+        if wanted.isnan().any():
+            raise NotFinite(
+                f"the model's outputs are not finite numbers in {task.dtype}; where float32 has the same, its weights are damaged"
+            )
         found, past = [], None
         for start, end in ((0, prompt), *((at, at + 1) for at in range(prompt, length))):
             mask = torch.ones_like(ids[:, :end])

@@ -68,7 +68,11 @@ class Work(base.Work[Any]):
         seen |= evidence.profiled(self.run, self.engine.device.is_gpu)
         options = self.engine.options
         # Compiled code may hold attention that is no call of SDPA any more.
-        reason = "" if options.get("compile") else evidence.attention_not_as_asked(options["attention"], options.get("sdpa_kernel"), seen)
+        if self.engine.compiles:
+            seen |= evidence.compiled()
+            reason = evidence.not_compiled(seen)
+        else:
+            reason = evidence.attention_not_as_asked(options["attention"], options.get("sdpa_kernel"), seen)
         return Proof(not reason, reason, seen)
 
     def _errors(self) -> dict[str, float]:
