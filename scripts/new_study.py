@@ -34,7 +34,7 @@ LONG = 45
 def main() -> None:
     told = commands.one("new", commands.program()).parse_args()
     try:
-        if sys.stdin.isatty() and sys.stdout.isatty() and not told.yes:
+        if dialogue.is_possible() and not told.yes:
             write(told, dialogue.ask(told, sources.find))
         else:
             write(told, sources.find(told))
@@ -58,7 +58,7 @@ def write(told: argparse.Namespace, source: Source) -> None:
     facts = elsewhere(survey.find_facts(), told.gpu, told.vram) if told.gpu else survey.find_facts()
     machine = foreseen.machine(bool(facts.gpus), () if told.gpu else facts.makeable, told.gpu or "")
     wish = Wish(
-        goal=told.goal or drafts.GOALS[0],
+        goal=told.goal or Wish.goal,
         vram=room_of(told.vram, machine.is_gpu) if told.vram else 0,
         minutes=told.minutes or 0,
         all=told.all,

@@ -1,109 +1,79 @@
-"""What `speedgrid new` asks a person at a terminal for what was not said. A wrong answer is explained and asked again; Enter takes what
-stands in brackets. KeyboardInterrupt and EOFError go to the caller.
-
-The loop of question, answer and check is that of rich; the line itself is read by `input`, which has the editing of readline.
+"""What `speedgrid new` asks a person at a terminal for what was not said. A wrong answer is explained and asked again.
+KeyboardInterrupt and EOFError go to the caller.
 """
 
 import argparse
-import contextlib
-import glob
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from speedgrid import commands, drafts, estimates, training_drafts, validation
+from speedgrid import commands, drafts, estimates, training_drafts
 from speedgrid.drafts import Source
 from speedgrid.study import StudyError
 
 # Where the person is, whose relative paths begin there; the launcher has gone to the folder of the studies.
 CALLED_FROM = "SPEEDGRID_CALLED_FROM"
-WHAT = "Model: a repository of the hub, a folder, a GGUF file, or a shape such as llama-3.2-1b"
+MODEL = "Model (name on the hub, folder, GGUF file, or a shape such as gpt2):"
+GOAL, MINUTES = "Goal:", "Minutes that it may take, by estimate (nothing: no limit):"
+
+
+def is_possible() -> bool:
+    """Whether there is a person at a terminal that can show questions."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def ask(told: argparse.Namespace, find: Callable[[argparse.Namespace], Source]) -> Source:
     """Ask for what the arguments leave out, and find the model; `find` raises StudyError where there is none. Where the arguments name
     such a model, nothing is asked: it is the caller's mistake."""
-    _complete_paths()
-    source = find(told) if told.model or told.shape else _ask(WHAT, lambda answer: _model(answer, told, find))
+    import questionary
+
+    source = find(told) if told.model or told.shape else _understood(MODEL, lambda answer: find(_named(told, answer)), completer=_names())
     path = Path("studies") / f"{source.name}.yaml"
     if path.exists() and not told.force:
-        told.force = _ask(f"{path} is there already; write it anew? yes or no", _is_yes, "no")
+        told.force = questionary.confirm(f"{path} is there already; write it anew?", default=False).unsafe_ask()
         if not told.force:
             raise StudyError(f"{path} stays as it is; --name NAME writes another one")
     if told.goal is None and not training_drafts.is_meant(told.workload, source):
-        told.goal = _ask(f"Goal: {', '.join(drafts.GOALS)}", lambda answer: _one_of(answer, drafts.GOALS), drafts.GOALS[0])
+        choices = [questionary.Choice(f"{name}: {what}", name) for name, what in drafts.GOALS.items()]
+        told.goal = questionary.select(GOAL, choices).unsafe_ask()
     if told.minutes is None:
-        told.minutes = _ask("Minutes that it may take, by estimate", _minutes, "no limit")
+        told.minutes = _understood(MINUTES, lambda answer: commands.positive(answer) if answer else None)
     return source
 
 
-def _ask(question: str, understand: Callable[[str], object], default: str | None = None):
-    """What an answer means; `understand` raises ValueError with what is wrong with it."""
-    from rich.prompt import InvalidResponse, PromptBase
-    from rich.text import Text
+def _understood(question: str, understand: Callable[[str], Any], **more: Any) -> Any:
+    """What an answer means; one that is wrong stands there again to be corrected. It is understood after the question and not within it, so
+    that Ctrl-C ends a wait for the hub, too."""
+    import questionary
 
-    class Question(PromptBase):
-        response_type = str
-
-        @classmethod
-        def get_input(cls, console, prompt, password, stream=None):
-            # Said by `input` and not before it, or readline would draw the line over the question.
-            return input(prompt.plain)
-
-        def render_default(self, default):
-            return Text(f"[{default}]")
-
-        def process_response(self, value: str):
-            try:
-                return understand(value.strip())
-            except (StudyError, argparse.ArgumentTypeError, ValueError) as error:
-                raise InvalidResponse(Text(str(error))) from None
-
-    answer = Question(Text(question))(default=... if default is None else default)
-    return understand(answer) if isinstance(answer, str) and answer == default else answer
+    answer = ""
+    while True:
+        answer = questionary.text(question, answer, complete_while_typing=False, **more).unsafe_ask().strip()
+        try:
+            return understand(answer)
+        except (StudyError, argparse.ArgumentTypeError) as error:
+            print(f"  {error}")
 
 
-def _model(answer: str, told: argparse.Namespace, find: Callable[[argparse.Namespace], Source]) -> Source:
-    if not answer:
-        raise ValueError("name a model, or leave with Ctrl-C")
+def _named(told: argparse.Namespace, answer: str) -> argparse.Namespace:
+    """The arguments with the model that an answer names."""
     answer = answer.strip("'\"")
-    here = Path(os.environ.get(CALLED_FROM, ".")) / Path(answer).expanduser()
-    told.model = told.shape = None
-    if here.exists():
-        told.model = str(here)
-    elif answer in estimates.shapes():
-        told.shape = answer
-    else:
-        told.model = answer
-    return find(told)
+    if not answer:
+        raise StudyError("name a model, or leave with Ctrl-C")
+    path = _here() / Path(answer).expanduser()
+    told.shape = answer if answer in estimates.shapes() and not path.exists() else None
+    told.model = None if told.shape else str(path) if path.exists() else answer
+    return told
 
 
-def _one_of(answer: str, allowed: tuple[str, ...]) -> str:
-    found = [one for one in allowed if answer and one.startswith(answer.lower())]
-    if len(found) != 1:
-        raise ValueError(f"{answer!r} is none of them; {validation.unknown(answer, allowed)}")
-    return found[0]
+def _here() -> Path:
+    return Path(os.environ.get(CALLED_FROM, "."))
 
 
-def _is_yes(answer: str) -> bool:
-    return _one_of(answer, ("yes", "no")) == "yes"
+def _names() -> Any:
+    """What Tab completes: paths, and names of shapes."""
+    from prompt_toolkit.completion import PathCompleter, WordCompleter, merge_completers
 
-
-def _minutes(answer: str) -> float | None:
-    return None if answer == "no limit" else commands.positive(answer)
-
-
-def _complete_paths() -> None:
-    """Let arrow keys edit a line and Tab complete paths and names of shapes, where Python has readline."""
-    with contextlib.suppress(ImportError):
-        import readline
-
-        def complete(text: str, state: int) -> str | None:
-            paths = glob.glob(glob.escape(os.path.expanduser(text)) + "*", root_dir=os.environ.get(CALLED_FROM))
-            found = [path + "/" * os.path.isdir(os.path.join(os.environ.get(CALLED_FROM, ""), path)) for path in paths]
-            found += [name for name in estimates.shapes() if text and name.startswith(text)]
-            return sorted(found)[state] if state < len(found) else None
-
-        readline.set_completer(complete)
-        readline.set_completer_delims("")
-        readline.parse_and_bind("tab: complete")
+    return merge_completers([PathCompleter(expanduser=True, get_paths=lambda: [str(_here())]), WordCompleter(list(estimates.shapes()))])

@@ -7,7 +7,12 @@ from speedgrid import amounts, estimates, families, validation, workload
 from speedgrid.engines import engine_class
 from speedgrid.estimates import Machine, Model, Work
 
-GOALS = ("speed", "memory", "quality")
+# What a study can be for, each with what it then measures.
+GOALS = {
+    "speed": "one technique of each family, the fastest ones",
+    "memory": "every quantization that fits, besides",
+    "quality": "nothing that changes the weights; every number format and attention",
+}
 # What is measured first, of each family the first that runs here and fits; for a goal other families come before. A technique that is not
 # named here is taken only by `--all`: those that need another baseline, or stand for what not to do.
 FIRST = (

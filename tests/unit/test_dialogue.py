@@ -5,6 +5,8 @@ import pty
 import select
 import signal
 import sys
+import termios
+from collections import Counter
 from pathlib import Path
 
 import hub
@@ -17,6 +19,7 @@ import studies
 # The script on a machine with everything but a GPU, with no look for one.
 PROGRAM = """
 import sys
+import termios
 sys.path[:0] = [{scripts!r}]
 import new_study
 from speedgrid import readiness, survey
@@ -24,8 +27,8 @@ survey.find_facts = lambda: readiness.Facts(compiler="g++", index_reachable=True
     makeable=frozenset({envs!r}))
 new_study.main()
 """
-MODEL, GOAL, MINUTES, ANEW = "llama-3.2-1b: ", "[speed]: ", "[no limit]: ", "[no]: "
-UP, LEFT, BACKSPACE, INTERRUPT, END = "\x1b[A", "\x1b[D", "\x7f", "\x03", "\x04"
+ANEW = "write it anew?"
+UP, DOWN, LEFT, TAB, BACKSPACE, INTERRUPT, END, ENTER = "\x1b[A", "\x1b[B", "\x1b[D", "\t", "\x7f", "\x03", "\x04", "\r"
 PATIENCE_S = 120
 
 
@@ -38,16 +41,19 @@ class Terminal:
         self.process, self.handle = pty.fork()
         if self.process == 0:
             os.chdir(folder)
+            termios.tcsetwinsize(0, (60, 100))
             # What runs in the background, as tests may, hands on that Ctrl-C is ignored.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            told = {"TERM": "xterm", "COLUMNS": "100", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder)} | environ
+            told = {"TERM": "xterm", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(folder)} | environ
             os.execve(sys.executable, [sys.executable, "-c", code, *arguments], os.environ | told)
-        self.screen = pyte.HistoryScreen(100, 60, history=1000)
-        self.stream, self.said = pyte.ByteStream(self.screen), b""
+        self.screen = pyte.Screen(100, 60)
+        # Terminals say where their cursor is.
+        self.screen.write_process_input = lambda data: os.write(self.handle, data.encode())
+        self.stream, self.said, self.asked = pyte.ByteStream(self.screen), b"", Counter[str]()
 
     def _read(self) -> bool:
         """Take what the program writes; whether it lives."""
-        assert select.select([self.handle], [], [], PATIENCE_S)[0], f"it says nothing more: {self.said.decode()}"
+        assert select.select([self.handle], [], [], PATIENCE_S)[0], f"it says nothing more: {self.shown()}"
         try:
             more = os.read(self.handle, 1 << 16)
         except OSError:  # the other end is closed
@@ -56,16 +62,21 @@ class Terminal:
         self.said += more
         return bool(more)
 
+    def shown(self) -> str:
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+
+    def sees(self, text: str, times: int = 1) -> None:
+        while self.shown().count(text) < times:
+            assert self._read(), f"it ended and had not said {text}: {self.shown()}"
+
     def answers(self, question: str, keys: str) -> None:
-        """Wait for a question on the line of the cursor, and type."""
-        while not self.screen.display[self.screen.cursor.y].rstrip().endswith(question.rstrip()):
-            assert self._read(), f"it ended before it asked {question}: {self.said.decode()}"
+        """Wait until a question is asked, once more than before, and type."""
+        self.asked[question] += 1
+        self.sees(question, self.asked[question])
+        self.types(keys)
+
+    def types(self, keys: str) -> None:
         os.write(self.handle, keys.encode())
-        if not keys.endswith("\n"):
-            return
-        line = self.screen.cursor.y
-        while self.screen.cursor.y == line and self._read():
-            pass
 
     def ends(self) -> tuple[int, str]:
         """The exit status, and all that is on the screen."""
@@ -73,7 +84,7 @@ class Terminal:
             pass
         os.close(self.handle)
         _, status = os.waitpid(self.process, 0)
-        return os.waitstatus_to_exitcode(status), "\n".join(line.rstrip() for line in self.screen.display).rstrip()
+        return os.waitstatus_to_exitcode(status), self.shown()
 
 
 def experiment(name: str) -> dict:
@@ -82,19 +93,18 @@ def experiment(name: str) -> dict:
 
 def test_wrong_answers_are_explained_and_asked_again(tmp_path, monkeypatch):
     at = Terminal(tmp_path)
-    at.answers(MODEL, "\n")
-    at.answers(MODEL, "no/such/place\n")
-    at.answers(MODEL, "gpt2\n")
-    at.answers(GOAL, "spede\n")
-    at.answers(GOAL, "mem\n")
-    at.answers(MINUTES, "soon\n")
-    at.answers(MINUTES, "-5\n")
-    at.answers(MINUTES, "\n")
+    at.answers(dialogue.MODEL, ENTER)
+    at.answers(dialogue.MODEL, f"no/such/place{ENTER}")
+    # What was not found is there to be corrected.
+    at.answers(dialogue.MODEL, f"{BACKSPACE * 13}gpt2{ENTER}")
+    at.answers(dialogue.GOAL, f"{DOWN}{ENTER}")
+    at.answers(dialogue.MINUTES, f"soon{ENTER}")
+    at.answers(dialogue.MINUTES, f"{BACKSPACE * 4}-5{ENTER}")
+    at.answers(dialogue.MINUTES, f"{BACKSPACE * 2}{ENTER}")
     status, screen = at.ends()
     assert status == 0, screen
     assert "name a model, or leave with Ctrl-C" in screen
     assert "no/such/place: there is no such file or folder, and it is no name of a repository of the hub" in screen
-    assert "'spede' is none of them; did you mean speed" in screen
     assert "'soon' is no number" in screen
     assert "'-5' is not a number above 0" in screen
     monkeypatch.chdir(tmp_path)
@@ -105,40 +115,60 @@ def test_wrong_answers_are_explained_and_asked_again(tmp_path, monkeypatch):
 def test_a_repository_that_there_is_not_and_a_hub_that_cannot_be_reached_are_asked_again(tmp_path):
     with hub.serving({}) as address:
         at = Terminal(tmp_path, HF_ENDPOINT=address)
-        at.answers(MODEL, "someone/nothing\n")
-        at.answers(MODEL, INTERRUPT)
+        at.answers(dialogue.MODEL, f"someone/nothing{ENTER}")
+        at.answers(dialogue.MODEL, INTERRUPT)
         status, screen = at.ends()
     assert (status, "someone/nothing at main: there is no such repository or revision" in screen) == (130, True), screen
     at = Terminal(tmp_path)
-    at.answers(MODEL, "someone/nothing\n")
-    at.answers(MODEL, "gpt2\n")
-    at.answers(GOAL, "\n")
-    at.answers(MINUTES, "\n")
+    at.answers(dialogue.MODEL, f"someone/nothing{ENTER}")
+    at.answers(dialogue.MODEL, f"{BACKSPACE * 15}gpt2{ENTER}")
+    at.answers(dialogue.GOAL, ENTER)
+    at.answers(dialogue.MINUTES, ENTER)
     status, screen = at.ends()
     assert status == 0, screen
     assert "the hub cannot be reached (http://127.0.0.1:9" in screen
 
 
-@pytest.mark.parametrize(("key", "status", "said"), [(INTERRUPT, 130, "stopped; nothing was written"), (END, 2, "nothing was answered")])
-def test_who_leaves_is_told_that_nothing_was_written(tmp_path, key, status, said):
-    at = Terminal(tmp_path)
-    at.answers(MODEL, "gpt2\n")
-    at.answers(GOAL, key)
+@pytest.mark.parametrize(
+    ("question", "key", "status", "said"),
+    [
+        ("MODEL", INTERRUPT, 130, "stopped; nothing was written"),
+        ("GOAL", INTERRUPT, 130, "stopped; nothing was written"),
+        ("MINUTES", INTERRUPT, 130, "stopped; nothing was written"),
+        ("MINUTES", END, 2, "nothing was answered"),
+    ],
+)
+def test_who_leaves_is_told_so_in_one_line(tmp_path, question, key, status, said):
+    at, answers = Terminal(tmp_path), {"MODEL": f"gpt2{ENTER}", "GOAL": ENTER, "MINUTES": ENTER}
+    for name, keys in answers.items():
+        at.answers(getattr(dialogue, name), key if name == question else keys)
+        if name == question:
+            break
     found, screen = at.ends()
     assert found == status
-    assert screen.splitlines()[-1].startswith(f"speedgrid: {said}")
+    last = screen.splitlines()[-1]
+    assert last.startswith(f"speedgrid: {said}")
+    assert "Cancelled" not in screen
     assert not (tmp_path / "studies").exists()
 
 
-def test_keys_edit_the_line_and_the_question_stays(tmp_path):
+def test_keys_edit_the_line_choose_and_complete(tmp_path, monkeypatch):
     at = Terminal(tmp_path)
-    at.answers(MODEL, f"pt3{BACKSPACE}2{LEFT * 3}g\n")
-    at.answers(GOAL, f"{UP}{BACKSPACE * 9}\n")
-    at.answers(MINUTES, "\n")
+    at.answers(dialogue.MODEL, f"pt3{BACKSPACE}2{LEFT * 3}g{ENTER}")
+    at.answers(dialogue.GOAL, f"{DOWN * 2}{UP}{ENTER}")
+    at.answers(dialogue.MINUTES, ENTER)
     status, screen = at.ends()
     assert status == 0, screen
-    assert f"{dialogue.WHAT}: gpt2" in screen
-    assert "Goal: speed, memory, quality [speed]:" in screen
+    assert f"{dialogue.MODEL} gpt2" in screen
+    assert f"{dialogue.GOAL} memory" in screen
+    (tmp_path / "a-file.gguf").write_bytes(b"no model")
+    at = Terminal(tmp_path)
+    at.answers(dialogue.MODEL, f"a-f{TAB}")
+    at.sees("a-file.gguf")
+    at.types(ENTER)
+    at.sees("a-file.gguf is no GGUF file, or damaged")
+    at.answers(dialogue.MODEL, INTERRUPT)
+    assert at.ends()[0] == 130
 
 
 def test_a_study_that_is_there_is_written_anew_only_with_a_yes(tmp_path):
@@ -146,14 +176,13 @@ def test_a_study_that_is_there_is_written_anew_only_with_a_yes(tmp_path):
     path.parent.mkdir()
     path.write_text("mine\n")
     at = Terminal(tmp_path)
-    at.answers(MODEL, "gpt2\n")
-    at.answers(ANEW, "perhaps\n")
-    at.answers(ANEW, "\n")
+    at.answers(dialogue.MODEL, f"gpt2{ENTER}")
+    at.answers(ANEW, ENTER)
     status, screen = at.ends()
     assert (status, path.read_text()) == (2, "mine\n")
     assert "studies/gpt2-shape.yaml stays as it is; --name NAME writes another one" in screen
     at = Terminal(tmp_path, "--shape", "gpt2", "--minutes", "20", "--goal", "speed")
-    at.answers(ANEW, "y\n")
+    at.answers(ANEW, "y")
     status, screen = at.ends()
     assert status == 0, screen
     assert path.read_text().startswith("# yaml-language-server")
@@ -165,7 +194,13 @@ def test_a_relative_path_is_from_where_the_person_is(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "mine").mkdir()
     at = Terminal(tmp_path, SPEEDGRID_CALLED_FROM=str(elsewhere))
-    at.answers(MODEL, "mine\n")
-    at.answers(MODEL, END)
+    at.answers(dialogue.MODEL, f"mine{ENTER}")
+    at.answers(dialogue.MODEL, f"{BACKSPACE * 4}{END}")
     _, screen = at.ends()
     assert "whereIam/mineisnotafolderwithacheckpoint(noconfig.json)" in "".join(screen.split())  # of any width
+
+
+def test_a_terminal_that_cannot_show_questions_is_asked_none(tmp_path):
+    status, screen = Terminal(tmp_path, "--shape", "gpt2", TERM="dumb").ends()
+    assert status == 0, screen
+    assert dialogue.GOAL not in screen
