@@ -119,7 +119,7 @@ def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> li
     if not isinstance(technique, Mapping) or not isinstance(technique.get("env"), str | Mapping):
         return ["a correct entry in techniques.yaml: a mapping with at least 'env'"]
     if technique.get("unavailable"):
-        return [f"what cannot be had today: {technique['unavailable']}"]
+        return [f"something that is not available: {technique['unavailable']}"]
     requires = technique.get("requires") or []
     if "cuda" in requires and not facts.gpus:
         return lacking_hardware(technique, facts)

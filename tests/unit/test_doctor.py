@@ -63,7 +63,7 @@ def test_a_laptop_without_a_gpu():
     assert found["on_gpu"] == "needs an NVIDIA GPU"
     assert found["fp8"] == "needs an NVIDIA GPU"
     assert found["either"] == "ready (the first run makes the environment 'report')"
-    assert found["nowhere"] == "needs what cannot be had today: nobody builds it"
+    assert found["nowhere"] == "needs something that is not available: nobody builds it"
     assert found["elsewhere"] == "needs the file envs/vllm.yaml"
     assert found["broken"].startswith("needs a correct entry in techniques.yaml")
 
@@ -169,7 +169,7 @@ def test_every_technique_of_the_registry_is_judged(root):
     rows = technique_rows(registry, replace(LAPTOP, gpus=[H200], makeable=envs))
     assert [name for name, _ in rows] == list(registry)
     for name, text in rows:
-        assert text.startswith("needs what cannot be had today" if "unavailable" in registry[name] else "ready")
+        assert text.startswith("needs something that is not available" if "unavailable" in registry[name] else "ready")
 
 
 def test_passwords_are_not_shown():

@@ -631,6 +631,20 @@ def test_it_is_made_again_when_the_lock_changes_and_only_then(small):
 
 
 @pytest.mark.needs("network")
+def test_it_is_made_again_while_it_is_activated(small):
+    """It was removed with the Python and the uv that were to make it."""
+    speedgrid(small, "run", "--version")
+    with open(small / "locks" / "run.txt", "a") as lock:
+        lock.write("# changed\n")
+    bin = small / ".venv" / "bin"
+    shutil.copy("/bin/false", bin / "uv")
+    environ = environment(PATH=f"{bin}:{os.environ['PATH']}")
+    done = subprocess.run([bin / "python", small / "speedgrid", "run", "--version"], cwd=small, env=environ, capture_output=True, text=True)
+    assert "setting up" in done.stderr
+    assert imports_idna(small), done.stderr
+
+
+@pytest.mark.needs("network")
 def test_it_is_made_again_when_its_python_is_gone(small):
     speedgrid(small, "run", "--version")
     python = small / ".venv" / "bin" / "python"
