@@ -415,6 +415,18 @@ def test_a_training_loss_that_did_not_move_is_a_price(tmp_path):
     assert advise(options(rows), Ask()).choice == "sdpa"
 
 
+def test_what_adapters_learn_beside_random_weights_is_no_loss_of_quality(tmp_path):
+    """LoRA on random weights was called a loss of quality: its loss ends where the weights that it does not train hold it."""
+    rows = guide_of(tmp_path, [BASELINE, SDPA, COMPILED], quality_meaningful=False).rows
+    losses = ((6.1, 2.68), (9.56, 4.74), (6.1, 4.6))
+    rows = [row | {"workload": "train", "loss_first": first, "loss_last": last} for row, (first, last) in zip(rows, losses, strict=True)]
+    rows[1] = rows[1] | {"trainable_parameters": rows[0]["trainable_parameters"] // 100}
+    found = qualities(rows)
+    assert [one.kind for one in found.values()] == ["baseline", "unknown", "loss"]
+    assert found["sdpa"].words == "not known: what it trains stands beside random weights, and cannot make up for them"
+    assert qualities([row | {"quality_meaningful": True} for row in rows])["sdpa"].kind == "loss"
+
+
 @pytest.mark.parametrize(
     ("losses", "kind"),
     [((3.05, 1.90), "loss"), ((3.05, 0.000332), "kept"), ((0.5, 0.00003), "kept"), ((1.2, 0.11), "kept"), ((1.2, 0.13), "loss")],

@@ -399,6 +399,10 @@ def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
     """Where the loss went, against where that of the baseline went in the same steps."""
     if baseline is None or _known(baseline["loss_first"]) is None:
         return None
+    if is_beside_random_weights(row, baseline):
+        return Quality(
+            "unknown", None, tr("not known: {}").format(tr("what it trains stands beside random weights, and cannot make up for them"))
+        )
     if _known(row["loss_last"]) is None or _known(row["loss_first"]) is None:
         return Quality("loss", None, tr("its loss is no finite number in the end"))
     if _known(baseline["loss_last"]) is None or _known(row["point"]) != _known(baseline["point"]):
@@ -416,6 +420,17 @@ def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
     return Quality("kept", 0.0, said)
 
 
+def is_beside_random_weights(row: Mapping, baseline: Mapping) -> bool:
+    """Whether a cell trains less of a model of random weights than its baseline does. Its loss ends higher, as the rest stays random, which
+    says nothing of what the same adapters learn beside weights that were trained."""
+    own, whole = _known(row["trainable_parameters"]), _known(baseline["trainable_parameters"])
+    return _are_random(row) and own is not None and whole is not None and own < whole
+
+
+def _are_random(row: Mapping) -> bool:
+    return row["quality_meaningful"] is False or row["quality_meaningful"] == 0
+
+
 def _unmeasured(row: Mapping, known: bool) -> Quality:
     """`known`: whether the quality of any other technique of the group was measured."""
     why = why_unknown(row)
@@ -430,7 +445,7 @@ def why_unknown(row: Mapping) -> str:
     told = WORKLOADS[row["workload"]].quality
     if told != "evaluated":
         return tr("the baseline's loss tells nothing") if told == "loss" else tr("nothing in this workload tells")
-    if row["quality_meaningful"] is False or row["quality_meaningful"] == 0:
+    if _are_random(row):
         return tr("the model's weights are random")
     reason = row["quality_reason"] or tr(STATUSES.get(row["quality_status"] or "", ""))
     return {"not asked for": tr("the study does not ask for it"), "": tr("no job has scored it")}.get(reason, reason)

@@ -17,7 +17,7 @@ from speedgrid import commands, standing
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import grown, phrases, questions, trust, units
-from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, needs, why_unknown
+from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, is_beside_random_weights, needs, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -423,6 +423,7 @@ def _loss_points(group: Group) -> list[Markup]:
         return points
     fell = baseline.loss_first - baseline.loss_last
     behind = rows[rows.loss_last - baseline.loss_last > LOSS_BEHIND * fell]
+    behind = behind.loc[[not is_beside_random_weights(row, baseline) for row in behind.to_dict("records")]]
     told = [tr_html("{} from {} to {}").format(r.label, *map(units.number, (r.loss_first, r.loss_last))) for r in each(behind)]
     if told:
         own = tuple(map(units.number, (baseline.loss_first, baseline.loss_last)))
