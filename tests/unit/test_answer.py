@@ -18,7 +18,7 @@ from speedgrid.report.charts import phases as phases_chart
 from speedgrid.report.charts import speed as speed_chart
 from speedgrid.report.phrases import parameters_in_words
 from speedgrid.report.tables import groups
-from speedgrid.schema import MEASURE, SUMMARY
+from speedgrid.schema import MEASURE, NOT_RUN, SUMMARY
 
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE = made.DEFAULT_CELLS[:5]
 
@@ -32,7 +32,8 @@ def said(tmp_path, cells, devices=("cpu",), **options):
 
 def test_the_fastest_is_named_with_its_speed_speedup_and_intervals(tmp_path):
     headline, points, _ = said(tmp_path, made.DEFAULT_CELLS)
-    assert headline.startswith("torch.compile (static cache) is the fastest: 9")
+    # What bfloat16 costs is known, and that it is no faster is not.
+    assert headline.startswith("Without a measurable loss of quality, torch.compile (static cache) is the fastest: 9")
     assert "95 % interval" in headline
     assert "a speed-up of 1.9" in headline
     assert "over Baseline (eager attention)" in headline
@@ -395,9 +396,25 @@ def test_replies_of_different_length_are_warned_of(tmp_path):
     assert "from 64.0 to 128 tokens" in warnings
 
 
+def test_who_leads_is_not_said_to_be_decided_beside_what_is_not_measured_yet(tmp_path):
+    summary, _, replies = tables_of(made.write_group(tmp_path, [AGAIN, often(COMPILED), SDPA]))
+    summary[-1] |= {"status": NOT_RUN, "rate": None, "speedup": None}
+    (group,) = tables.groups(summary, replies)
+    told = [point.striptags().replace("\u00a0", " ") for point in answer(group).key]
+    assert told[-1] == "Who leads of what is measured is decided with 95 % confidence; not measured yet: 1."
+
+
+def test_what_costs_quality_and_may_be_as_fast_is_no_part_of_who_leads(tmp_path):
+    """It was "the fastest", and below stood that it was open whether bfloat16 could be as fast."""
+    headline, points, _ = said(tmp_path, made.DEFAULT_CELLS)
+    assert "Open: whether bfloat16 could be as fast as torch.compile (static cache)" in points
+    assert headline.startswith("Without a measurable loss of quality, ")
+
+
 def test_parameters_in_words():
-    assert [parameters_in_words(count) for count in (5_140_000, 1_300_000_000, 70_600_000_000, 900)] == [
+    assert [parameters_in_words(count) for count in (5_140_000, 20_000_000, 1_300_000_000, 70_600_000_000, 900)] == [
         "5.1 million",
+        "20 million",
         "1.3 billion",
         "70.6 billion",
         "900",

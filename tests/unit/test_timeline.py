@@ -110,6 +110,11 @@ def test_a_gpu_is_not_said_to_be_busy_where_its_driver_was_not_asked():
     assert "Kernels ran for 40\u00a0% of the time" in timeline.gpu_words(whole)
 
 
+def test_jobs_of_one_gpu_that_overlap_say_nothing_of_it():
+    """The page said that a job had it for 3400 % of the time."""
+    assert timeline.gpu_words([on_gpu(0, 10, None, counting=1), on_gpu(0, 10, None, counting=1)]) is None
+
+
 def test_jobs_without_a_gpu_say_nothing_of_one():
     assert timeline.gpu_time([job(0, 10, counting=1)]) is timeline.gpu_words([]) is None
     # A job that was killed had a GPU, and nobody knows for what.

@@ -169,7 +169,7 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     speed = phrases.speed(best, tr("95 % interval "))
     if len(engaged) == 1:
         return tr_html("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
-    of_those = tr_html(_priceless(group, guide).before) if advice.better else Markup("")
+    of_those = tr_html(_priceless(group, guide).before) if _has_priced_rivals(guide, advice) else Markup("")
     close, unsure = engaged.loc[list(advice.ties)], engaged.loc[list(advice.open)]
     if best.is_baseline:
         as_fast = tr_html("; {} is as fast") if len(close) == 1 else tr_html("; {} are as fast")
@@ -211,6 +211,13 @@ def _below(of_those: Markup, sentence: Markup) -> Markup:
     return of_those + Markup(sentence[:1].lower() + sentence[1:]) if of_those else sentence
 
 
+def _has_priced_rivals(guide: Guide, advice: Advice) -> bool:
+    """Whether something that costs quality, or may, is faster than what the headline names, or may be: that leads the others alone."""
+    if advice.better or advice.choice is None:
+        return bool(advice.better)
+    return any(not guide.qualities[name].is_safe for name in guide.option(advice.choice).open)
+
+
 def _priceless(group: Group, guide: Guide) -> Priceless:
     """What holds of the techniques that have no price in quality."""
     known = any(quality.kind in ("kept", "loss") for quality in guide.qualities.values())
@@ -228,7 +235,7 @@ def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memo
     the answer is; `is_open`: whether these runs leave anything open."""
     best, dearer, perhaps = ranked.best, ranked.dearer, ranked.perhaps
     # Where something has a price, the headline says that what it names has none.
-    says = bool(advice.better) and guide.qualities[best.technique].kind == "kept"
+    says = _has_priced_rivals(guide, advice) and guide.qualities[best.technique].kind == "kept"
     points: list[Markup | None] = []
     if advice.choice and not best.is_baseline and not says and not group.seeks_largest:
         points.append(_quality_point(guide, best))
@@ -244,7 +251,10 @@ def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memo
 
 
 def _decided_point(group: Group, is_open: bool) -> Markup:
-    """What is sure beside who leads. Of two techniques further down nothing is claimed."""
+    """What is sure beside who leads. Of two techniques further down nothing is claimed, and nothing of what may come yet."""
+    if waiting := int((group.rows.status == NOT_RUN).sum()):
+        said = tr_html("Who leads of what is measured is decided with 95\u00a0% confidence; <a href='#not-run'>not measured yet</a>: {}.")
+        return said.format(waiting)
     if is_open:
         return tr_html("Who leads is decided with 95\u00a0% confidence; what else these runs leave open stands below.")
     if group.baseline is None:

@@ -10,10 +10,12 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import altair as alt
 import pandas as pd
+from altair.utils import schemapi
 from altair.utils.schemapi import debug_mode
 
 from speedgrid.report.language import ENGLISH, now, tr
@@ -43,7 +45,7 @@ def specification(chart: alt.TopLevelMixin) -> dict:
         tables[name] = data
         return {"name": name}
 
-    with _transformer(keep):
+    with _transformer(keep), _of_one_kind():
         spec = chart.to_dict(validate=False)
         spec = spec if now() is ENGLISH else _told(spec)
     texts: set[str] = set()
@@ -73,6 +75,18 @@ def _transformer(keep) -> Iterator[None]:
     alt.data_transformers.register("speedgrid", keep)
     with alt.data_transformers.enable("speedgrid"):
         yield
+
+
+@contextlib.contextmanager
+def _of_one_kind() -> Iterator[None]:
+    """All in our charts that Altair has to write down is of its SchemaBase. Of every text and number it also asks whether it is what its
+    protocol SchemaLike describes, which takes a third of the time of writing a chart."""
+    known = schemapi.SchemaLike
+    schemapi.SchemaLike = schemapi.SchemaBase  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        schemapi.SchemaLike = known  # type: ignore[misc]
 
 
 def _gather_texts(value: object, found: set[str]) -> None:
@@ -128,16 +142,21 @@ class Parts:
     def __init__(self):
         self._numbers: dict[tuple, int] = {}
         self._keys: list[tuple] = []
+        self._texts: dict[tuple, str] = {}  # of single values, most of which come over and over
 
     def add(self, value: object) -> int:
         """The number of a value: that of an equal one, where there is one."""
         key: tuple
         if isinstance(value, dict):
             key = ("dict", *((name, self.add(inner)) for name, inner in value.items()))
-        elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
-            key = ("list", *map(self.add, value))
+        elif isinstance(value, list):
+            nested = any(isinstance(inner, dict | list) for inner in value)
+            key = ("list", *map(self.add, value)) if nested else ("text", _json(value))
         else:
-            key = ("text", json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")))
+            single = (type(value), value)
+            if (text := self._texts.get(single)) is None:
+                text = self._texts[single] = _json(value)
+            key = ("text", text)
         number = self._numbers.setdefault(key, len(self._keys))
         if number == len(self._keys):
             self._keys.append(key)
@@ -163,6 +182,15 @@ class Parts:
         return f'{{"parts":[{",".join(parts)}],"charts":{{{charts}}}}}'
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+@cache
+def _quoted(name: str) -> str:
+    return json.dumps(name)
+
+
 def _inner(key: tuple) -> list[int]:
     if key[0] == "text":
         return []
@@ -174,7 +202,7 @@ def _written(key: tuple, texts: list[str]) -> str:
         return key[1]
     if key[0] == "list":
         return f"[{','.join(texts[number] for number in key[1:])}]"
-    return f"{{{','.join(f'{json.dumps(name)}:{texts[number]}' for name, number in key[1:])}}}"
+    return f"{{{','.join(f'{_quoted(name)}:{texts[number]}' for name, number in key[1:])}}}"
 
 
 def whole(value: object, parts: list) -> object:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from speedgrid import stats
 from speedgrid.report import quality, training, units
-from speedgrid.report.charts import base, money
+from speedgrid.report.charts import base, memory, money
 from speedgrid.report.language import told_reason, tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import SUMMARY
@@ -74,7 +74,8 @@ def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> R
         scales["rate"] = units.Scale(f"{group.unit}/s")
     headers = [{"name": name, "label": tr(MEANINGS[name].label), "unit": scales[name].unit} for name in columns]
     table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
-    return ResultTable(headers, table, _percentile_notes(rows, columns))
+    notes = [*_percentile_notes(rows, columns), memory.as_told(rows) if "memory_peak" in columns else ""]
+    return ResultTable(headers, table, [note for note in notes if note])
 
 
 def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:

@@ -192,12 +192,11 @@ def _field(row, quality: Quality | None, leads: bool) -> Field:
         return Field(units.number(row.rate) + mark, "off" + frame, speed + cost)
     text, ends = units.with_interval(*figure)
     said = f"{text}×{f' ({ends})' if ends else ''}{cost}, {speed}"
-    shown = text if units.is_missing(row.speedup) else units.number(row.speedup)
     if row.status != "ok":
-        return Field(shown, "off", f"{said}; {tr(row.status.replace('_', ' '))}")
+        return Field(text, "off", f"{said}; {tr(row.status.replace('_', ' '))}")
     if row.is_baseline:
         return Field("1", "base" + frame, f"{tr('the baseline')}, {speed}")
     look = row.verdict or "unsure"
     if look == "faster" and row.speedup >= TWICE:
         look = "twice"
-    return Field(shown + mark, look + frame, f"{said}, {tr(row.verdict or 'no verdict')}")
+    return Field(text + mark, look + frame, f"{said}, {tr(row.verdict or 'no verdict')}")

@@ -95,6 +95,11 @@ class Section:
     others: published.Comparison | None = None
     fits: cards.Fits | None = None
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether anything was seen of what a technique did."""
+        return bool((self.group.rows.evidence != "").any())
+
 
 def render(parts: Parts, study: Mapping, *told, **more) -> str:
     """The whole page, of what `contents` takes, in the study's language. The same tables and sources give the same bytes."""

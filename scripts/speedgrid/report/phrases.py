@@ -12,7 +12,8 @@ def parameters_in_words(count: float) -> str:
     """How many parameters a model has: 135 million."""
     for size, words in now().numbers:
         if count >= size:
-            return words.format(units.number(float(count) / size, 2 if count < 10 * size else 3))
+            round_one = count % size == 0  # such as a limit, which no digits after it make more exact
+            return words.format(f"{count / size:.0f}" if round_one else units.number(float(count) / size, 2 if count < 10 * size else 3))
     return f"{count:,.0f}"
 
 

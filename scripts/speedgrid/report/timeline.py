@@ -36,6 +36,8 @@ ON_GPU = (
 LONGEST_PAUSE_S = 300.0
 # From this share of the time in which jobs had the GPU on, the readings of its driver are those of all of it.
 READ_ENOUGH = 0.9
+# More than all of the time no GPU has jobs that come one after another: such records say nothing of it.
+ALL = 1.01
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def gpu_time(runs: Sequence[Mapping]) -> GpuTime | None:
 def gpu_words(runs: Sequence[Mapping]) -> Markup | None:
     """The same in words."""
     found = gpu_time(runs)
-    if found is None:
+    if found is None or found.held > ALL:
         return None
     held, working = _percent(found.held), _percent(found.working)
     if found.gpus == 1:

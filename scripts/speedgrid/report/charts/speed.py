@@ -108,7 +108,8 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     """Speed-up with its 95 % interval on a logarithmic axis, where twice and half as fast are equally far from 1; rings mark ties, and what
     is no more than a bound is said in words."""
     table = base.prepare(rows, SPEEDUP)
-    table["text"] = [units.number(value) + "×" for value in table.speedup]
+    # With the digits that its interval leaves, as everywhere else.
+    table["text"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×").partition(" (")[0] for row in each(table)]
     table["interval"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×") for row in each(table)]
     table["verdict"] = [tr(said) if said else said for said in table.verdict]
     bounded = base.bounded(table)
