@@ -395,9 +395,9 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
     for model in models:
         found.download += model.download
         found.disk += model.download + model.written
-        found.first_s += preparing_s(model)
     found.first_s += PROBE_S if cells else 0
-    later, is_first, between = 0.0, True, 0.0
+    found.seconds = found.first_s + sum(map(preparing_s, models)) + (REPORT_S if cells else 0)
+    is_first, between = True, 0.0
     for model, work in cells:
         needs = held(model, work, machine)
         if needs > found.peak:
@@ -405,15 +405,15 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
         if needs > machine.room:
             found.not_fitting.append((work.technique, needs))
             continue
-        seconds = measuring_s(model, work, machine)
-        found.first_s += seconds if is_first else 0
-        later += (0 if is_first else seconds) + scoring_s(model, work, machine)
-        is_first = False
+        if is_first:
+            # Other models are prepared, and further runs made, when it is there.
+            found.first_s += preparing_s(model) * (model in models) + measuring_s(model, replace(work, runs=1), machine)
+            is_first = False
+        found.seconds += measuring_s(model, work, machine) + scoring_s(model, work, machine)
         if work.transform and work.transform.get("type") != "original":
             found.disk += weight_bytes(model, work)
             between = max(between, between_bytes(model, work))
     found.disk += between
-    found.seconds = found.first_s + later + (REPORT_S if cells else 0)
     return found
 
 

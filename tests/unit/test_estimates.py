@@ -96,6 +96,16 @@ def test_what_is_made_already_is_not_made_again_and_what_is_measured_is_not_coun
     assert estimates.study([], [], [], H200).seconds == 0
 
 
+def test_the_first_figure_is_that_of_the_first_run_of_the_first_cell():
+    """Further runs of the baseline, and models that are prepared later, were to come before it: 3 of the 4 minutes of a small study."""
+    first, second = shape("smollm2-135m"), shape("llama-3.2-1b")
+    one, several = work("baseline"), dataclasses.replace(work("baseline"), runs=3)
+    alone = estimates.study([(first, one)], [first], [], TWO_CORES)
+    both = estimates.study([(first, several), (second, several)], [first, second], [], TWO_CORES)
+    assert alone.first_s == both.first_s < alone.seconds < both.seconds
+    assert estimates.study([(first, several)], [], [], TWO_CORES).first_s == pytest.approx(both.first_s - estimates.preparing_s(first))
+
+
 def test_what_does_not_fit_is_named_and_takes_no_time():
     small = Machine(True, 10e9, name="NVIDIA GeForce RTX 3080")
     cells = [(shape("llama-3.1-8b"), work("baseline")), (shape("llama-3.1-8b"), work("bnb_nf4"))]
