@@ -23,8 +23,7 @@ except (StudyError, snakemake_seam.UntriedVersion) as error:
     commands.refuse(error)
 
 
-# Environment variables of every job. They make no part of a result, so that a new time budget measures nothing again.
-# Where its script is likewise: a clone that moves runs nothing again.
+# Environment variables of every job. They are no part of what makes a result: a new time budget, or a clone that was moved, reruns nothing.
 os.environ.update(grid.job_variables() | {"SPEEDGRID_SCRIPTS": str(SCRIPTS)})
 
 
@@ -44,13 +43,13 @@ def say_what_is_left():
         print(line, file=sys.stderr)
 
 
-# Whether it is a dry run Snakemake knows only after it has read the rules.
+# Snakemake knows only after it has read the rules whether this is a dry run.
 def say_at_the_end_of_a_dry_run():
     if snakemake_seam.Run(workflow).is_dry_run:
         say_what_is_left()
 
 
-# Where all is there already, no job begins before which it could be checked.
+# Where all results are there already, no job starts, and what is checked before the first job has to be checked here.
 def refuse_results_of_another_device():
     run = snakemake_seam.Run(workflow)
     if run.found_nothing_to_do and (line := planning.of_another_device(grid, workflow)):
@@ -58,7 +57,7 @@ def refuse_results_of_another_device():
         snakemake_seam.exit_at_the_end(commands.MISTAKE)
 
 
-# A run without any figure has failed, too where it was run before.
+# A run without any figure has failed, also when nothing is left to run.
 def fail_where_nothing_was_measured():
     run = snakemake_seam.Run(workflow)
     if (
@@ -115,7 +114,7 @@ def after_the_last_job():
         print(f"speedgrid: {planning.where_it_is()}", file=sys.stderr)
 
 
-# Of a run that was stopped or failed there is a page, too: of all that was measured by then.
+# A run that was stopped or failed leaves a page, too, of all that was measured by then.
 def after_a_failure():
     try:
         planning.make_page(
@@ -127,7 +126,7 @@ def after_a_failure():
         print(f"speedgrid: {error}", file=sys.stderr)
 
 
-# Not by `onstart:` and its like, which Snakemake forgets where these rules are a module.
+# `onstart:` and its like would not do: Snakemake ignores them where these rules are a module.
 snakemake_seam.also(workflow, "onstart", before_the_first_job)
 snakemake_seam.also(workflow, "onsuccess", after_the_last_job)
 snakemake_seam.also(workflow, "onerror", after_a_failure)

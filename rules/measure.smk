@@ -28,7 +28,7 @@ rule warmup:
         " --checkpoint {input.checkpoint:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
-# A cell once more, in a later round or, for a baseline, between and after the other cells: what such runs differ by is noise.
+# A further run of a cell: in a later round or, for a baseline, between and after the other cells. What runs of one cell differ by is noise.
 rule measure_again:
     input:
         **measured_again.inputs,
@@ -52,8 +52,8 @@ rule measure_again:
         " --checkpoint {input.checkpoint:q} --after {input.after:q} --out {output:q} 3>&2 > {log:q} 2>&1"
 
 
-# The counted replies of a cell, alone on its device. Its first run, and so with its warm-up in one job of a cluster; `use rule` can add that,
-# but not take it away.
+# The counted replies of a cell, alone on its device. On a cluster the first run shares a job with its warm-up (`group:`), which `use rule` can
+# add to a rule but not remove from one.
 use rule measure_again as measure with:
     input:
         **measured.inputs,
