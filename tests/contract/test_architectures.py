@@ -6,6 +6,7 @@ It needs the environments of transformers, GPT-QModel, llama.cpp, ONNX Runtime a
 every architecture takes an hour of two cores.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -36,29 +37,28 @@ PAIRS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def found(request, project) -> dict[str, dict]:
+@functools.cache
+def found(architecture: str) -> dict[str, dict]:
     """What came of every technique of one architecture."""
     rows: list[dict] = []
-    for env, techniques in environments(request.param).items():
-        command = [working_copy.python_of(env), "tests/contract/architectures.py", request.param, "--techniques", *techniques]
+    for env, techniques in environments(architecture).items():
+        command = [working_copy.python_of(env), "tests/contract/architectures.py", architecture, "--techniques", *techniques]
         done = subprocess.run(command, cwd=working_copy.ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-4000:]
         rows += [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {row["technique"]: row for row in rows}
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    """A copy of the project whose run makes the environments."""
+@pytest.fixture(scope="session", autouse=True)
+def environments_are_there(tmp_path_factory):
+    """A run in a copy of the project makes them."""
     folder = working_copy.copy_to(tmp_path_factory.mktemp("architectures"))
     (folder / "two.yaml").write_text(json.dumps(architectures.STUDY))
     done = working_copy.launcher(folder, "run", "--study", "two.yaml")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    return folder
 
 
-@pytest.mark.parametrize(("found", "technique"), PAIRS, indirect=["found"])
-def test_a_technique_gives_what_a_plain_pass_gives_or_says_why_not(found, technique):
-    row = found[technique]
+@pytest.mark.parametrize(("architecture", "technique"), PAIRS)
+def test_a_technique_gives_what_a_plain_pass_gives_or_says_why_not(architecture, technique):
+    row = found(architecture)[technique]
     assert architectures.wrong(row) == "", row

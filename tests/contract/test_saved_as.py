@@ -5,12 +5,14 @@
 It needs the environments of transformers, GPT-QModel, llama.cpp, ONNX Runtime, vLLM and PyTorch 2.2, and is not part of `./speedgrid test`.
 """
 
+import functools
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,17 +95,17 @@ def saved_in(env: str, *command: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"way"')]
 
 
-@pytest.fixture(scope="module")
-def found(request, place) -> dict[tuple[str, str], dict]:
+@functools.cache
+def found(env: str, place: Path) -> dict[tuple[str, str], dict]:
     """What came of every way and technique in one environment."""
-    ways = ["--ways", *WITH_VLLM] if request.param == "vllm-cpu" else []
-    rows = saved_in(request.param, "check", str(place), *IN[request.param], *ways)
+    ways = ["--ways", *WITH_VLLM] if env == "vllm-cpu" else []
+    rows = saved_in(env, "check", str(place), *IN[env], *ways)
     return {(row["way"], row["technique"]): row for row in rows}
 
 
-@pytest.mark.parametrize(("found", "way", "technique"), PAIRS, indirect=["found"])
-def test_a_model_is_the_same_however_it_was_saved(found, way, technique):
-    row = found[way, technique]
+@pytest.mark.parametrize(("env", "way", "technique"), PAIRS)
+def test_a_model_is_the_same_however_it_was_saved(place, env, way, technique):
+    row = found(env, place)[way, technique]
     if (way, technique) in REFUSED:
         assert row["status"] in ("unsupported", "missing_dependency"), row
         assert re.search(REFUSED[way, technique], row["reason"]), row
@@ -121,4 +123,4 @@ def test_a_model_is_the_same_however_it_was_saved(found, way, technique):
         assert math.isfinite(row["apart"]), row
     else:
         # Far from the plain pass by its format, and by nothing else.
-        assert row["apart"] == pytest.approx(found["as_it_is", technique]["apart"], abs=1e-3), row
+        assert row["apart"] == pytest.approx(found(env, place)["as_it_is", technique]["apart"], abs=1e-3), row
