@@ -205,6 +205,20 @@ def test_a_technique_that_is_compiled_in_part_is_said_to_be(tmp_path):
     assert warnings.count("torch.compile gave up") == warnings.count("torch.compile gave up a part of SDPA,") == 1
 
 
+def test_replies_that_end_at_once_are_warned_of_with_how_many_tokens_were_asked_for(tmp_path):
+    """As of a model whose end token is what it says first: a rate of replies of one token each is no speed of decoding."""
+    settings = made.JOB["settings"] | {"max_new_tokens": 64}
+    asked = {"job": json.dumps(made.JOB | {"settings": settings})}
+    whole, cut = replace(SDPA, facts=asked), replace(SDPA, facts=asked, new_tokens=1)
+    _, _, warnings = said(tmp_path, [BASELINE, cut])
+    assert (
+        "Replies ended early, at an end token, so that less was timed than was asked for: SDPA 20 of 1,280 tokens in 20 replies."
+        " ignore_eos: true has them go on." in warnings
+    )
+    _, _, warnings = said(tmp_path / "whole", [BASELINE, whole])
+    assert "ended early" not in warnings
+
+
 def test_variables_of_the_environment_in_which_runs_differ_are_named(tmp_path):
     def run(technique, *variables):
         return {"technique": technique, "variables": ", ".join(variables)}
