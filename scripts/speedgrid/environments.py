@@ -322,12 +322,15 @@ def told_in_shell(environment: str) -> tuple[str, str]:
 
 
 def guard(environment: str) -> str:
-    """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder."""
+    """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder, and see no module
+    of elsewhere."""
     said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
     advice = "; delete that folder and run again"
     # Snakemake keeps the file beside the environment.
     recipe = recipe_hash(Path(f"{environment}.yaml"))
     return (
+        # What lies there would be taken for the environment's, such as a package's sources that somebody works on.
+        "unset PYTHONPATH; "
         f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; speedgrid_python=$(command -v python || :); "
         f'[ "${{speedgrid_python%/*}}" -ef {shlex.quote(environment + "/bin")} ] || '
         f'{{ echo {shlex.quote(said)}"${{speedgrid_python:-no Python at all}}"{shlex.quote(advice)} >&2; exit 1; }}; '

@@ -37,6 +37,14 @@ def test_a_job_runs_in_its_own_environment_or_not_at_all(tmp_path, name, shell):
     assert done.stderr == told
 
 
+def test_a_job_takes_no_module_of_elsewhere_for_that_of_its_environment(tmp_path):
+    """As of somebody who works on a checkout of transformers, and starts Snakemake by hand."""
+    own = environment(tmp_path / "own")
+    line = f"set -euo pipefail; {environments.guard(str(own))}echo ${{PYTHONPATH-none}}"
+    environ = {"PATH": f"{own}/bin", "PYTHONPATH": "/home/me/transformers/src"}
+    assert subprocess.run([shutil.which("bash"), "-c", line], env=environ, capture_output=True, text=True).stdout == "none\n"
+
+
 def test_no_python_at_all_and_one_that_is_gone(tmp_path):
     own = tmp_path / "own"
     (own / "bin").mkdir(parents=True)

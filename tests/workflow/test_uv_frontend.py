@@ -675,13 +675,14 @@ def test_an_environment_that_cannot_be_made_stops_its_own_jobs_alone(frontend, l
 @pytest.mark.slow
 @pytest.mark.needs("network")
 def test_jobs_speak_utf8_and_see_nothing_of_the_users_own_packages(frontend, looked_after, place, tmp_path):
-    """Also where Snakemake is started by hand, with a locale of the last century."""
+    """Also where Snakemake is started by hand, with a locale of the last century and a module on Python's path."""
+    (tmp_path / "six.py").write_text("__version__ = 'of elsewhere'\n")
     shell = "python -c 'import os, six, sys; print(six.__version__, sys.flags.utf8_mode, sys.flags.no_user_site)' > {output} 2> {log}"
     snakefile = (looked_after / "Snakefile").read_text()
     (looked_after / "Snakefile").write_text(snakefile.replace("python -c 'import six; print(six.__version__)' > {output} 2> {log}", shell))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--use-conda", "--conda-prefix", place, "new.txt"]
     path = f"{frontend / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    more = {"LC_ALL": "POSIX", "PYTHONHOME": "", "PYTHONNOUSERSITE": "", "PYTHONUTF8": ""}
+    more = {"LC_ALL": "POSIX", "PYTHONHOME": "", "PYTHONNOUSERSITE": "", "PYTHONUTF8": "", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=looked_after, env=variables(PATH=path) | more, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (looked_after / "new.txt").read_text() == "1.17.0 1 1\n"
