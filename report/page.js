@@ -140,7 +140,7 @@ function tablesOf(box) {
     const list = heads.find((name) => Array.isArray(rows[0][name]));  // of replies, each of which gets a line
     const lines = rows.flatMap((row) => (list ? row[list].map((value) => ({ ...row, [list]: value })) : [row]));
     return [heads.map((name) => titles[name] ?? index.heads[name] ?? name), ...lines.map((row) => heads.map((name) => row[name]))];
-  }).filter(([heads]) => heads.length > 1);
+  }).filter(([heads]) => heads.length > (heads.includes(titles.outcome) ? 2 : 1));
 }
 
 const element = (tag, text, inside) => Object.assign(inside.appendChild(document.createElement(tag)), { textContent: text });

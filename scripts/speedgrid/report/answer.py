@@ -25,7 +25,7 @@ from speedgrid.report.language import tr, tr_html
 from speedgrid.report.quality import TASKS
 from speedgrid.report.tables import Group, each, held
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
-from speedgrid.workload import WORKLOADS
+from speedgrid.workload import PLURALS, WORKLOADS
 
 # Under so many parameters a model is taken to be overhead-bound. One decoding step of a bfloat16 model reads its weights once: 300 million
 # of them are 0.6 GB, which a GPU of 1 to 3 TB/s reads in 0.2 to 0.6 ms. What eager PyTorch spends on launching the step's several hundred
@@ -50,18 +50,18 @@ PRICELESS = {
     "evaluated": Priceless(
         "Without a measurable loss of quality, ",
         "Nothing was measured here without a measurable loss of quality.",
-        "No technique lowers peak memory by {}\u00a0% or more without a measurable loss of quality; {} peaks at {}.",
+        "No technique lowers peak memory by {}\u00a0% or more without a measurable loss of quality; {} takes {}.",
     ),
     "loss": Priceless(
         "With a loss that falls as the baseline's does, ",
         "Nothing was measured here with a loss that falls as the baseline's does.",
-        "No technique lowers peak memory by {}\u00a0% or more with a loss that falls as the baseline's does; {} peaks at {}.",
+        "No technique lowers peak memory by {}\u00a0% or more with a loss that falls as the baseline's does; {} takes {}.",
     ),
 }
 UNMEASURED = Priceless(
     "With the model's arithmetic unchanged, ",
     "Nothing was measured here with the model's arithmetic unchanged.",
-    "No technique lowers peak memory by {}\u00a0% or more with the model's arithmetic unchanged; {} peaks at {}.",
+    "No technique lowers peak memory by {}\u00a0% or more with the model's arithmetic unchanged; {} takes {}.",
 )
 
 
@@ -483,10 +483,9 @@ def _memory(group: Group, guide: Guide) -> Memory:
             most = tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}).").format(*told)
         return Memory(most, [most, *said])
     if least is None or least.taken > (1 - SMALLEST_SAVING) * mine:
-        nothing = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} peaks at {}.")
+        nothing = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} takes {}.")
         words = tr_html(_priceless(group, guide).memory) if costs else nothing
-        peak = unit.text(held(guide.by_name[baseline.technique]))
-        said.insert(0, words.format(round(SMALLEST_SAVING * 100), baseline.label, peak))
+        said.insert(0, words.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(mine)))
     if costs:
         return Memory(at_a_price.format(Markup("; ").join(_first(costs, MOST_NAMED))), said)
     return Memory(said[0] if said else None, said)
@@ -558,11 +557,8 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
-        warnings.append(
-            tr_html("As few as {} replies were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.").format(
-                fewest
-            )
-        )
+        told = tr_html("As few as {} {} were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.")
+        warnings.append(told.format(fewest, tr(PLURALS[group.noun])))
     return warnings
 
 

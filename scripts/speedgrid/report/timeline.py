@@ -6,6 +6,7 @@ Pure functions over the rows of runs.parquet.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import pairwise
 
 from markupsafe import Markup
@@ -175,6 +176,7 @@ class _Span:
         )
 
 
+@cache
 def kind_of(phase: str) -> str:
     """The part of the wall time that a phase of a job counts as."""
     fitting = [(len(start), kind) for kind, starts in KINDS.items() for start in starts if phase.startswith(start)]
