@@ -28,7 +28,8 @@ SAME_RUNS = (
 )
 OTHER_REPLIES = "{}: the replies of {} cells are not those of summary.parquet, which is compared alone; run it again"
 ON_OTHER_SOFTWARE = "of {} cells that are faster or slower, {} ran on other software, named beside each, and {} on the same"
-NOTES = (WAITING, NOT_QUIET, NONE_IN_BOTH, WITHOUT_RUNS, BETWEEN_RUNS, SAME_RUNS, OTHER_REPLIES, ON_OTHER_SOFTWARE)
+UNTOLD = "{}: {} cells were disturbed whenever measured, by an earlier speedgrid, which does not say how much that cost at most"
+NOTES = (WAITING, NOT_QUIET, UNTOLD, NONE_IN_BOTH, WITHOUT_RUNS, BETWEEN_RUNS, SAME_RUNS, OTHER_REPLIES, ON_OTHER_SOFTWARE)
 # What can come of a cell, the most pressing first.
 OUTCOMES = {
     "slower": "slower than in A",
@@ -217,7 +218,8 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
 def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
     """The speed of every cell that has one: from its runs where they are there, else from its row of the summary. As on the page of that
     side, the cells of a group say together how noisy they are."""
-    found, stale = {}, 0
+    found, stale, untold = {}, 0, 0
+    threads = {cell_of(run): run.get("threads") or run.get("cores") for run in side.runs if run["stage"] == "measure"}
     for rows in by_group(row for row in side.summary if row["rate"] is not None and row["status"] in MEASURED).values():
         known = {cell_of(row): side.measured[cell_of(row)] for row in rows if side.measured.get(cell_of(row))}
         there = [row for row in rows if cell_of(row) in known]
@@ -227,7 +229,12 @@ def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
             key, speed = cell_of(row), pooled.get(cell_of(row))
             if speed and not _is_of(row, speed, known[key]):
                 speed, stale = None, stale + 1
-            found[key] = speed or _speed_of(row)
+            if speed is None:
+                speed = _speed_of(row, threads.get(key))
+                untold += not _tells_losses(row) and math.isinf(speed.lost)
+            found[key] = speed
+    if untold:
+        notes.append(UNTOLD.format(side.name, untold))
     if stale:
         notes.append(OTHER_REPLIES.format(side.name, stale))
     return found
@@ -251,10 +258,28 @@ def _device(row: Mapping) -> str:
     return "cpu" if row["memory_source"] in ("process", None) else "cuda"
 
 
-def _speed_of(row: Mapping) -> Speed:
-    """A speed as its row of the summary tells it, without its replies. Each side has the variance that its interval says, and no less than
-    the noise between runs alone: replies may have cut the interval. Where the row says nothing of that noise, it is what others have
-    shown, and the interval is of the replies alone."""
+def _tells_losses(row: Mapping) -> bool:
+    """Whether a row is of a speedgrid that says how much disturbance cost a cell at most, where anything bounds that."""
+    return row.get("disturbed_factor") is not None or isinstance(row.get("open_quiet"), Sequence)
+
+
+def _lost(row: Mapping, threads: int | None) -> disturbance.Lost:
+    """What disturbance cost a cell at most, as its row of the summary has it. By an older one it is what others took of the processor; and
+    where some of its runs were quiet, no more than the fastest run is above the speed."""
+    runs, disturbed = row["runs"] or 1, row.get("runs_disturbed") or 0
+    facts = {**row, "disturbed": row.get("disturbed") or disturbed > 0, "device": _device(row), "threads": threads}
+    read = disturbance.lost(facts) if disturbed else disturbance.Lost()
+    if row.get("disturbed_factor"):
+        return disturbance.Lost(math.log(row["disturbed_factor"]), read.alike)
+    if 0 < disturbed < runs and row.get("run_rates"):
+        return disturbance.Lost(max(0.0, math.log(max(row["run_rates"]) / row["rate"])))
+    return read if not _tells_losses(row) else disturbance.Lost(math.inf if disturbed else 0.0)
+
+
+def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
+    """A speed as its row of the summary tells it, without its replies; `threads` are those of its process, where they are known. Each side
+    has the variance that its interval says, and no less than the noise between runs alone: replies may have cut the interval. Where the row
+    says nothing of that noise, it is what others have shown, and the interval is of the replies alone."""
     value, low, high, runs = row["rate"], row["rate_low"], row["rate_high"], row["runs"] or 1
     if row["replies"] < 2 or low is None or high is None:
         unknown = ((math.inf, 1.0),)
@@ -271,17 +296,20 @@ def _speed_of(row: Mapping) -> Speed:
         spread, df, normal = known.sd, known.df, stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
         sides = [((spread**2 / runs, df), ((half / normal) ** 2, math.inf)) for half in halves]
     below, above = sides
-    # An older summary does not say how much disturbed runs may have lost.
-    lost = math.log(row["disturbed_factor"]) if row.get("disturbed_factor") else math.inf if disturbed else 0.0
-    # Nor does any say how many threads there were, of which that hangs what others lost like it: one, at least.
-    spared = min(stats.AS_DISTURBED * lost, -math.log1p(-disturbance.ALIKE))
+    lost, alike = _lost(row, threads)
+    if threads is None and _device(row) == "cpu":
+        # What others lost like it hangs on the number of its threads: one, at least.
+        alike = -math.log1p(-disturbance.ALIKE)
+    spared = min(stats.AS_DISTURBED * lost, alike)
     speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs, lost=lost, spared=spared)
-    return replace(speed, alike=_as_if_disturbed(speed)) if speed.quiet else speed
+    if speed.quiet:
+        return replace(speed, alike=_with_variances(speed, 1 / stats.DISTURBED_SHARE))
+    return replace(speed, calm=_with_variances(speed, stats.DISTURBED_SHARE))
 
 
-def _as_if_disturbed(speed: Speed) -> Speed:
-    """A speed whose runs count no more than disturbed ones, to be held against one that has such runs alone."""
-    below, above = (tuple((variance / stats.DISTURBED_SHARE, df) for variance, df in side) for side in (speed.below, speed.above))
+def _with_variances(speed: Speed, factor: float) -> Speed:
+    """A speed whose runs count like disturbed ones, or like quiet ones, to be held against one that has the other kind alone."""
+    below, above = (tuple((variance * factor, df) for variance, df in side) for side in (speed.below, speed.above))
     return replace(speed, below=below, above=above)
 
 

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 from speedgrid import state
 
-# A cell beside one from which others took up to this share lost as much; what is left to one from which they took more varies widely.
+# A cell on a processor beside one from which others took up to this share lost as much; what is left to one from which they took more
+# varies widely. Of two cells on a GPU the one may wait for the processor and the other not, as where a CUDA graph is replayed.
 ALIKE = 0.5
 
 
 class Lost(NamedTuple):
     """Logarithms of factors by which a run was slower than on a quiet machine: at `most`, and what of it, at most, others that ran on the
-    same busy machine lost, too. 0 where the machine was quiet; infinity where nothing that was read bounds it."""
+    same busy machine lost, too. 0 where the machine was quiet. `most` is infinity where nothing that was read bounds it, and so is `alike`,
+    but where it was read that the processor was taken altogether."""
 
     most: float = 0.0
     alike: float = math.inf
@@ -27,8 +29,11 @@ def lost(facts: Mapping) -> Lost:
     """What disturbance cost a run at most, from its facts of schema.STATE."""
     if not facts.get("disturbed"):
         return Lost()
-    left = _of_the_processor(facts) * (_of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts))
-    return Lost(-math.log(left), -math.log1p(-ALIKE) * _threads(facts)) if 0 < left < 1 else Lost(math.inf)
+    of_the_processor, alike = _of_the_processor(facts), 0.0 if _is_gpu(facts) else -math.log1p(-ALIKE) * _threads(facts)
+    left = of_the_processor * (_of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts))
+    if 0 < left < 1:
+        return Lost(-math.log(left), alike)
+    return Lost(math.inf, math.inf if of_the_processor else alike)
 
 
 def _is_gpu(facts: Mapping) -> bool:

@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from speedgrid import files
 from speedgrid.amounts import duration
+
+if TYPE_CHECKING:
+    from speedgrid.stats import Run
 
 
 @dataclass
@@ -69,10 +73,11 @@ def left(progress: Progress, now: float) -> str:
 
 @dataclass
 class Fastest:
-    """The speeds that were measured so far, by group (gpu, experiment, model) and technique, and whether the machine was quiet: of a cell
-    with several runs the geometric mean of the quiet ones, of all where none was."""
+    """The speeds that were measured so far, by group (gpu, experiment, model) and technique, and whether the machine was quiet in any run:
+    by the rule of the page (noise.speeds)."""
 
     baselines: frozenset[tuple[str, ...]] = frozenset()  # the cells that speed-ups are taken against
+    cells: dict[tuple[str, ...], dict[str, list["Measured"]]] = field(default_factory=lambda: defaultdict(dict))
     speeds: dict[tuple[str, ...], dict[str, tuple[float, str, bool]]] = field(default_factory=lambda: defaultdict(dict))
     latest: tuple[str, ...] = ()  # the group that was measured last
 
@@ -80,13 +85,18 @@ class Fastest:
         """Take the result of a run, with the other runs of its cell; another file, or one without figures, is none."""
         if not files.is_of_a_run(Path(path)):
             return
-        found = [one for run in runs(path) if (one := speed(run))]
+        found = [one for run in runs(path) if (one := measured(run))]
         if found:
-            (*group, technique), _, unit, _ = found[-1]
-            quiet = [rate for _, rate, _, is_quiet in found if is_quiet]
-            rates = quiet or [rate for _, rate, _, _ in found]
-            self.speeds[tuple(group)][technique] = (statistics.geometric_mean(rates), unit, bool(quiet))
+            from speedgrid import noise
+
+            *group, technique = found[-1].cell
             self.latest = tuple(group)
+            cells = self.cells[self.latest]
+            cells[technique] = found
+            judged = noise.speeds([(own[-1].device, [one.run for one in own]) for own in cells.values()])
+            self.speeds[self.latest] = {
+                name: (speed.value, cells[name][-1].unit, speed.quiet) for name, speed in zip(cells, judged, strict=True)
+            }
 
     def __str__(self) -> str:
         """The fastest of the group that was measured last, once it is more than one technique; empty before."""
@@ -125,10 +135,19 @@ def _written(path: Path) -> float:
         return 0
 
 
-def speed(path: str) -> tuple[tuple[str, ...], float, str, bool] | None:
-    """The cell of a run, its typical speed (the median over its replies), the unit, and whether the machine was quiet. None where it has no
-    figures, and where it ran at several sizes: which of them another cell reached is not known yet."""
-    from speedgrid import records
+class Measured(NamedTuple):
+    """A run: its cell, its speed, in what unit, and the kind of its device."""
+
+    cell: tuple[str, ...]
+    run: "Run"
+    unit: str
+    device: str
+
+
+def measured(path: str) -> Measured | None:
+    """What a run measured. None where it has no figures, and where it ran at several sizes: which of them another cell reached is not known
+    yet."""
+    from speedgrid import disturbance, records, stats
     from speedgrid.schema import MEASURE, MEASURED, cell_of, items_of
 
     try:
@@ -138,8 +157,8 @@ def speed(path: str) -> tuple[tuple[str, ...], float, str, bool] | None:
     rows = [row for row in record.rows if row["reply_s"]]
     if record.status not in MEASURED or not rows or any(row["point"] is not None for row in record.rows):
         return None
-    rate = statistics.median(items_of(row) / row["reply_s"] for row in rows)
-    return cell_of(rows[0]), rate, f"{record.facts['unit'] or 'token'}/s", not record.facts.get("disturbed")
+    run = stats.run([items_of(row) / row["reply_s"] for row in rows], *disturbance.lost(record.facts))
+    return Measured(cell_of(rows[0]), run, f"{record.facts['unit'] or 'token'}/s", record.facts.get("device") or "")
 
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.

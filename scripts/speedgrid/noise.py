@@ -64,15 +64,20 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
     not `counted`, such as a cell whose technique was not active, has a speed and says nothing of others; all count if it is not given.
 
     A disturbed run counts less, and how far apart disturbed runs are says nothing of quiet ones: cells that have disturbed runs alone are a
-    kind of their own. Disturbance slows and never speeds up: held against such a cell, here or in other results, the quiet runs of another
-    may not count for more. So every cell is of that kind, too, with all runs as if disturbed (Speed.alike).
+    kind of their own. Held against such a cell, here or in other results, the quiet runs of another may not count for more where that would
+    be to its disadvantage: so every cell is of that kind, too, with all runs as if disturbed (Speed.alike). And since disturbance slows and
+    never speeds up, it makes nothing seem faster than by the noise of quiet runs: so what has disturbed runs alone is of the kind of quiet
+    cells, too (Speed.calm), and says nothing of others there.
     """
     counted = [True] * len(cells) if counted is None else counted
     alone = [all(one.disturbed for one in runs) for _, runs in cells]
-    taken = [(place, False) for place, busy in enumerate(alone) if not busy] + [(place, True) for place in range(len(cells))]
-    found = dict(zip(taken, _moderated([_Cell.of(*cells[place], busy, counted[place]) for place, busy in taken]), strict=True))
+    taken = [(place, busy) for busy in (False, True) for place in range(len(cells))]
+    members = [_Cell.of(*cells[place], busy, counted[place] and busy >= alone[place]) for place, busy in taken]
+    found = dict(zip(taken, _moderated(members), strict=True))
     return [
-        replace(found[place, True], quiet=False) if busy else replace(found[place, False], alike=found[place, True])
+        replace(found[place, True], quiet=False, calm=found[place, False])
+        if busy
+        else replace(found[place, False], alike=found[place, True])
         for place, busy in enumerate(alone)
     ]
 
@@ -86,11 +91,12 @@ class _Cell:
     runs: Sequence[Run]
     shares: Mapping[str, float]
     prior: Prior
-    shown: tuple[int, float]
+    shown: tuple[float, float]
 
     @classmethod
     def of(cls, device: str, runs: Sequence[Run], busy: bool, counts: bool) -> "_Cell":
-        runs = [replace(one, disturbed=True) for one in runs] if busy else runs
+        if busy or all(one.disturbed for one in runs):
+            runs = [replace(one, disturbed=busy) for one in runs]
         share = processor_share(device, runs)
         known = stats.between_priors(prior(device, "device"), prior(device, "processor"), share)
         shown = stats.shown(runs, known) if counts and len(runs) > 1 else (0, 0.0)

@@ -333,7 +333,7 @@ STATE = (
 REPEATS = Column("repeats", "int64", "", "Repeats", "How often the replies were counted again because the run was disturbed")
 # What of the machine's state is in the summary too.
 STATE_SHOWN = (
-    *("throttled", "shared", "disturbed", "sm_clock_median", "temperature_max", "power_mean", "cpu_foreign", "cpu_stolen"),
+    *("throttled", "shared", "disturbed", "sm_clock_median", "temperature_max", "power_mean", "cpu_foreign", "cpu_stolen", "cpu_limited"),
     *("watched_s", "watching_cpu_s", "energy", "energy_source", "energy_valid", "energy_reason", "idle_power", "idle_power_reason"),
 )
 
@@ -994,6 +994,14 @@ SUMMARY = Table(
             newer=True,
         ),
         Column(
+            "open_quiet",
+            "list<string>",
+            "",
+            "Open until it is quiet",
+            "Those of `open_against` that such runs would tell on a quiet machine alone, since disturbance hides the answer",
+            newer=True,
+        ),
+        Column(
             "further_runs",
             "int64",
             "",
@@ -1022,7 +1030,7 @@ SUMMARY = Table(
         *WORK,
         *PAYS,
         *PROOF,
-        *(column for column in STATE if column.name in STATE_SHOWN),
+        *(replace(column, newer=column.newer or column.name == "cpu_limited") for column in STATE if column.name in STATE_SHOWN),
         REPEATS,
         Column(
             "joule_per_token",

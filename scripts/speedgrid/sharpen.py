@@ -18,6 +18,8 @@ from speedgrid.schema import cell_of
 # At most so many further runs of a cell at a time, after which it is looked again whether they are enough; and at most so many in all.
 AT_A_TIME = 2
 MOST = 20
+# After so many further runs of a cell that found no quiet machine only `--sharpen` tries again.
+QUIET_TRIES = 2
 
 FILE = "results/further.json"
 # A run with this set does what was left open for want of budget.
@@ -63,7 +65,8 @@ class Question:
 
     `needed`: how many further runs of each would decide it; None where that is not known (`told` is False) or twenty would not. `subject`
     says what it is about, and in which order questions are decided. `alone`: the one of both whose runs decide it, where the other needs
-    none.
+    none. `quiet`: only runs on a quiet machine would decide it, since disturbance hides the answer; `limited`: there are none, since what
+    disturbs is the CPU limit of a container.
     """
 
     technique: str
@@ -72,6 +75,8 @@ class Question:
     told: bool = True
     subject: Subject = Subject.LEAD
     alone: str | None = None
+    quiet: bool = False
+    limited: bool = False
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -93,7 +98,7 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping
         (question, [found[*group, name] for name in question.sides])
         for group, of_group in questions.items()
         for question in of_group
-        if question.needed and all((*group, name) in found for name in question.sides)
+        if question.needed and not question.limited and all((*group, name) in found for name in question.sides)
     ]
     adds: Counter = Counter()
     too_dear: Counter = Counter()
@@ -103,7 +108,7 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping
         cost = sum(max(0, now[cell["folder"]]) * (row["run_s"] or 0.0) for cell, row in sides)
         if min(more.values()) < 1:
             continue
-        if cost > left:
+        if cost > left or (question.quiet and min(cell["further"] for cell, _ in sides) >= QUIET_TRIES):
             too_dear |= Counter(more)
             continue
         left -= cost

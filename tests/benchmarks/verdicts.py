@@ -1,6 +1,6 @@
 """How often speeds, speed-ups and verdicts are right: on simulated hosts of every noise, and on recorded runs of the same.
 
-    python tests/benchmarks/verdicts.py [RESULTS ...] [--repeats 1200]
+    python tests/benchmarks/verdicts.py [RESULTS ...] [--repeats 1200] [--disturbed]
 
 Run it with the Python of the tests. RESULTS are results folders; their cells that ran more than once are judged run against run, beside the
 recorded ones of tests/data. The questions: which middle of a run's replies is moved least by stalls; how often 95 % intervals of
@@ -159,7 +159,7 @@ def prices(repeats: int) -> None:
         scatters, stalled = list(SCATTERS.values())[i % 2]
         sides = [[run(rng, speed, host, scatters[0], stalled) for _ in range(k)] for speed, k in ((1.0, 2), (ratio, 1))]
         below, above = noise.speeds([("cpu", runs) for runs in sides])
-        needed = stats.further_runs(above, below)
+        needed = stats.further_runs(above, below).runs
         if stats.between(above, below) != "unsure" or needed is None:
             continue
         decided = []
@@ -197,26 +197,33 @@ def with_known_noise(repeats: int) -> None:
             print(f"  {name}, {ratio:g}×: {100 * np.mean(decided):.1f}")
 
 
+QUIET, SLIGHT, LOOP, STARVED, ANY = (0.0, 0.0), (0.05, 0.08), (1 / 3, 1 / 2), (0.7, 0.95), (0.05, 0.95)
+
+
 def on_busy_machines(repeats: int) -> None:
-    """Two cells of a machine of two cores, of whose time others took shares while they ran, which cost each cell none to all of what these
+    """Two cells of a machine of two cores, of whose time others took shares while they ran, which cost each run none to all of what these
     shares bound; equals and what is twice as fast. With the shares known, and as if nobody knew how much was lost."""
     print("\nOthers took shares of two cores: equals called different, 2× decided, 2× called slower; without an allowance for it; %")
     cases = {
-        "a baseline that was starved, a quiet technique": ((0.7, 0.95), (0.0, 0.0)),
-        "a quiet baseline, a technique that was starved": ((0.0, 0.0), (0.7, 0.95)),
-        "a baseline that was hardly disturbed, a quiet technique": ((0.05, 0.08), (0.0, 0.0)),
-        "both beside the same loop": ((1 / 3, 1 / 2), (1 / 3, 1 / 2)),
-        "both beside work that comes and goes": ((0.05, 0.95), (0.05, 0.95)),
+        "a baseline that was starved, a quiet technique": ((STARVED, STARVED), QUIET),
+        "a quiet baseline, a technique that was starved": ((QUIET, QUIET), STARVED),
+        "a baseline that was hardly disturbed, a quiet technique": ((SLIGHT, SLIGHT), QUIET),
+        "a quiet baseline, a technique that was hardly disturbed": ((QUIET, QUIET), SLIGHT),
+        "both beside the same loop": ((LOOP, LOOP), LOOP),
+        "both beside work that comes and goes": ((ANY, ANY), ANY),
+        "a baseline with a quiet run and one beside a loop": ((QUIET, LOOP), QUIET),
+        "a baseline with a quiet run and one that was starved": ((QUIET, STARVED), QUIET),
+        "a baseline with a quiet run, hardly disturbed in the other": ((QUIET, SLIGHT), QUIET),
     }
-    for name, taken in cases.items():
+    for name, (of_baseline, of_technique) in cases.items():
         rng = np.random.default_rng(17)
         said: dict[tuple[float, bool], list[str]] = {(ratio, is_known): [] for ratio in (1.0, 2.0) for is_known in (True, False)}
         together = name == "both beside the same loop"
         for i in range(repeats):
             host, ratio = HOSTS[i % len(HOSTS)], (1.0, 2.0)[i // len(HOSTS) % 2]
             cost, sides = rng.random(), []
-            for speed, count, (least, most) in ((1.0, 2, taken[0]), (ratio, 1, taken[1])):
-                shares = [rng.uniform(least, most) for _ in range(count)]
+            for speed, taken in ((1.0, of_baseline), (ratio, (of_technique,))):
+                shares = [rng.uniform(least, most) for least, most in taken]
                 bounds = [-2 * np.log1p(-share) for share in shares]
                 # What one loop costs is alike for all cells beside it.
                 costs = [bound * (np.clip(cost + 0.1 * rng.normal(), 0, 1) if together else rng.random()) for bound in bounds]
@@ -240,6 +247,39 @@ def on_busy_machines(repeats: int) -> None:
             wrong = [one == "slower" for one in said[2.0, is_known]]
             told.append(" ".join(f"{100 * np.mean(share):5.1f}" for share in (alike, twice, wrong)))
         print(f"  {name:58} {told[0]}  |  {told[1]}", flush=True)
+
+
+# Noise from one process to the next of cells of a GPU, and how far their replies scatter: what waits for the GPU, and for the processor.
+OF_A_GPU = ((0.005, 0.003), (0.01, 0.005), (0.08, 0.05), (0.15, 0.06))
+
+
+def on_a_shared_gpu(repeats: int) -> None:
+    """Two cells of a GPU, disturbed whenever they ran: by neighbours that took nothing to so much of it, which nobody read, or of the
+    processor's time by shares that were read."""
+    print("\nTwo cells of a GPU that others shared, two runs of the baseline and one of the technique: decided by ratio, %")
+    cases = {f"neighbours that slow each run by 1 to {most:g}×": (1.0, most) for most in (1.3, 2.0, 3.0)}
+    for name, reach in {**cases, "5 to 30 % of the processor": None}.items():
+        told = []
+        for ratio in (1.0, 1.5, 2.0, 3.0, 5.0):
+            rng, said = np.random.default_rng(23), []
+            for i in range(repeats):
+                host, scatter = OF_A_GPU[i % len(OF_A_GPU)]
+                sides = []
+                for speed, count in ((1.0, 2), (ratio, 1)):
+                    bounds = [np.inf if reach else -np.log1p(-rng.uniform(0.05, 0.3)) for _ in range(count)]
+                    costs = [np.log(rng.uniform(*reach)) if reach else rng.random() * bound for bound in bounds]
+                    sides.append(
+                        [
+                            stats.run(
+                                replies(rng, speed * np.exp(-cost), host, scatter / host, False).tolist(), bound, np.inf if reach else 0.0
+                            )
+                            for cost, bound in zip(costs, bounds, strict=True)
+                        ]
+                    )
+                below, above = noise.speeds([("cuda", own) for own in sides])
+                said.append(stats.between(above, below))
+            told.append(f"{ratio:g}×: {100 * np.mean([one in ('faster', 'slower') for one in said]):.1f}")
+        print(f"  {name:45} {', '.join(told)}", flush=True)
 
 
 def on_a_gpu(repeats: int) -> None:
@@ -297,12 +337,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", type=Path, nargs="*", help="results folders whose runs are judged, too")
     parser.add_argument("--repeats", type=int, default=1200, help="simulated pairs for each figure")
+    parser.add_argument("--disturbed", action="store_true", help="those of disturbed runs alone")
     arguments = parser.parse_args()
+    if arguments.disturbed:
+        on_busy_machines(arguments.repeats)
+        on_a_shared_gpu(arguments.repeats)
+        return
     middles(arguments.repeats)
     hosts(arguments.repeats)
     prices(arguments.repeats // 4)
     with_known_noise(arguments.repeats)
     on_busy_machines(arguments.repeats)
+    on_a_shared_gpu(arguments.repeats)
     on_a_gpu(arguments.repeats)
     by_scatter()
     run_against_run([*recorded(), *(cell for folder in arguments.results for cell in of_results(folder))])

@@ -304,7 +304,7 @@ def test_what_is_told_of_a_fastest_that_may_be_no_faster_than_a_beaten_baseline_
     assert asked.startswith("Open: whether A and Baseline (eager attention) could be as fast as torch.compile (static cache).")
     assert rest.startswith("Open: faster or slower than Baseline (eager attention): B 1.0")
     assert "--sharpen" in asked
-    assert "--sharpen" in rest, "few runs would tell"
+    assert "The same command measures that, too." in rest, "few runs would tell"
 
 
 def test_a_technique_that_was_not_active_never_wins(tmp_path):
@@ -347,7 +347,7 @@ def test_without_any_figure_there_is_no_answer(tmp_path):
 def test_a_single_reply_claims_nothing(tmp_path):
     headline, _, warnings = said(tmp_path, [replace(cell, replies=1) for cell in (BASELINE, COMPILED)])
     assert headline.startswith("Nothing here is surely faster than Baseline (eager attention) at 48.0 token/s.")
-    assert "As few as 1 replies" in warnings
+    assert "A single reply was counted of some, which has no interval" in warnings
 
 
 def test_memory_is_called_saved_only_where_it_is(tmp_path):
@@ -536,10 +536,14 @@ def test_a_speedup_that_is_not_the_ratio_of_the_speeds_beside_it_says_why(tmp_pa
     summary, _, replies = tables_of(grid)
     (group,) = tables.groups(summary, replies)
     rows = group.rows.set_index("technique")
-    assert rows.speedup.torch_compile > 1.02 * rows.rate.torch_compile / rows.rate.baseline
+    assert rows.speedup.torch_compile == pytest.approx(rows.rate.torch_compile / rows.rate.baseline)
+    assert not any("not the ratio of the speeds" in warning for warning in answer(group).warnings)
+    # As summaries of an earlier speedgrid have it.
+    older = [row | ({"speedup": 1.1 * row["speedup"]} if row["technique"] == "torch_compile" else {}) for row in summary]
+    (group,) = tables.groups(older, replies)
     warnings = " ".join(warning.striptags() for warning in answer(group).warnings)
     assert "The speed-up of torch.compile (static cache) counts disturbed runs like quiet ones" in warnings
-    assert "not the ratio of the speeds" not in said(tmp_path / "quiet", [AGAIN, COMPILED])[2]
+    assert any("counts disturbed runs like quiet ones" in line for line in advised.uneven_ratios(older))
 
 
 def test_what_costs_quality_and_may_be_no_faster_than_what_leads_is_not_called_faster(tmp_path):
@@ -687,4 +691,4 @@ def test_a_command_that_decides_is_that_of_the_groups_study_and_stands_once(tmp_
     told = answer(group_of(tmp_path, cells), study_file="studies/mine.yaml")
     doubts = " ".join(told.doubts)
     assert doubts.count("Open: whether") == 2
-    assert doubts.count("<code>./speedgrid run --study studies/mine.yaml --sharpen</code> makes them") == 1
+    assert doubts.count("<code>./speedgrid run --study studies/mine.yaml --sharpen</code>") == 1

@@ -64,7 +64,15 @@ def test_what_cells_beside_one_another_lost_alike_is_what_half_of_the_processors
     assert disturbance.lost(BUSY).alike == pytest.approx(math.log(4))
     assert disturbance.lost(BUSY | {"cpu_foreign": 0.9}).alike == pytest.approx(math.log(4))
     assert disturbance.lost(BUSY | {"threads": 16}).alike == pytest.approx(16 * math.log(2))
-    assert disturbance.lost(ON_GPU).alike == pytest.approx(math.log(2))
+    # Of two cells of a GPU the one may have waited for the processor and the other not.
+    assert disturbance.lost(ON_GPU).alike == 0
+
+
+def test_what_was_starved_is_told_from_what_nobody_knows():
+    """Of all of a processor it is known that others had it; what a neighbour took of a GPU nobody knows."""
+    assert disturbance.lost(BUSY | {"cpu_foreign": 1.0}) == (math.inf, pytest.approx(math.log(4)))
+    assert disturbance.lost(ON_GPU | {"foreign_gpu_memory": 2**33}) == (math.inf, math.inf)
+    assert disturbance.lost(HOT) == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize("replies", [[5.0], [5.0, 5.1, 5.2]])

@@ -1,6 +1,7 @@
 """What is told while a run goes on: the time left from what steps took, and the fastest so far from the results that are there."""
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_speedgrid import LogHandler
-from speedgrid import live, records
+from speedgrid import live, records, stats
 from speedgrid.live import Fastest, Progress
 from speedgrid.schema import MEASURE
 
@@ -82,7 +83,12 @@ def test_the_time_left_is_never_negative_and_nothing_is_left_of_what_is_done(tot
 def measured(monkeypatch):
     """Results by path: (cell, speed, unit, whether the machine was quiet)."""
     found = {}
-    monkeypatch.setattr(live, "speed", found.get)
+
+    def run(path):
+        cell, rate, unit, is_quiet = found[path]
+        return live.Measured(cell, stats.run([rate] * 5, 0.0 if is_quiet else math.inf), unit, "cpu")
+
+    monkeypatch.setattr(live, "measured", lambda path: run(path) if path in found else None)
     return found
 
 
@@ -132,7 +138,7 @@ def test_a_disturbed_speed_is_no_multiple_of_a_quiet_one(measured, baseline, sdp
     assert str(fastest) == said
 
 
-def test_the_disturbed_runs_of_a_cell_that_has_quiet_ones_are_left_out(measured, monkeypatch):
+def test_the_quiet_runs_of_a_cell_lead(measured, monkeypatch):
     monkeypatch.setattr(live, "runs", lambda path: [f"{path}-1", f"{path}-2"])
     measured |= {
         f"measure.parquet-{n}": (("g", "e", "m", "a"), rate, "token/s", quiet) for n, rate, quiet in ((1, 2.0, False), (2, 9.0, True))
@@ -188,10 +194,11 @@ def record(path, unit, *points):
 
 def test_a_speed_has_its_unit_and_one_over_several_sizes_is_none(tmp_path):
     """Of a search for the largest batch the median over all batches was told, as 3.1× the baseline in items a second."""
-    assert live.speed(record(tmp_path / "a.parquet", "image", None)) == (("g", "e", "m", "t"), 40.0, "image/s", True)
-    assert live.speed(record(tmp_path / "b.parquet", "token", 32, 64)) is None
-    assert live.speed(record(tmp_path / "c.parquet", None, None))[2] == "token/s"  # replies, which name no unit
-    assert live.speed(str(tmp_path / "none.parquet")) is None
+    found = live.measured(record(tmp_path / "a.parquet", "image", None))
+    assert (found.cell, found.run.value, found.unit, found.run.disturbed) == (("g", "e", "m", "t"), 40.0, "image/s", False)
+    assert live.measured(record(tmp_path / "b.parquet", "token", 32, 64)) is None
+    assert live.measured(record(tmp_path / "c.parquet", None, None)).unit == "token/s"  # replies, which name no unit
+    assert live.measured(str(tmp_path / "none.parquet")) is None
 
 
 # The handler

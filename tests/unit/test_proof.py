@@ -105,3 +105,33 @@ def test_a_price_on_a_text_of_its_own_leaves_room_for_the_name(lossy):
     pruned = next(row for row in rows if row["name"] == PRUNED.label)
     assert pruned["text"].endswith("\u00d7 \u00b7 +190\u00a0% bits per byte")
     assert pruned["room"] < 200
+
+
+BUSY = {"disturbed": "other processes used 88% of the CPUs", "cpu_foreign": 0.88}
+
+
+def test_a_speed_up_of_which_a_bound_alone_is_known_points_to_where_nothing_is(tmp_path):
+    """It was left out, and counted nowhere."""
+    ahead = replace(made.DEFAULT_CELLS[2], technique="ahead", label="Ahead", speed=400.0, facts=BUSY)
+    cells = [replace(made.DEFAULT_CELLS[0], again=(48.5, 47.5)), made.DEFAULT_CELLS[1], ahead]
+    group = group_of(tmp_path, cells)
+    figure, rows, _ = drawn(group)
+    by_name = {row["name"]: row for row in rows}
+    assert list(by_name) == ["Ahead", "SDPA", "Baseline (eager attention)"]
+    row = by_name["Ahead"]
+    assert (row["value"], row["points"], row["high"]) == (None, True, row["edge"])
+    assert row["low"] == group.rows.set_index("label").speedup_low["Ahead"]
+    assert row["figure"].startswith("at least ")
+    assert row["edge"] > max(one["high"] or 0 for one in rows if one is not row)
+    assert "An arrow goes on to where nothing is known" in figure.caption
+    assert "Ahead at least" in figure.words
+    assert "arrow" not in drawn(group_of(tmp_path / "quiet", cells[:2]))[0].caption
+
+
+def test_what_was_starved_beside_a_starved_baseline_is_there_and_open(tmp_path):
+    figure, rows, _ = drawn(group_of(tmp_path, [replace(cell, facts=BUSY) for cell in made.DEFAULT_CELLS[:2]]))
+    assert {row["name"]: (row["text"], row["value"]) for row in rows} == {
+        "SDPA": ("open", None),
+        "Baseline (eager attention)": ("1×", 1.0),
+    }
+    assert "SDPA open" in figure.words

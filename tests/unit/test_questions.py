@@ -1,6 +1,7 @@
 """What is open and could change the answer: what the headline asks is told with its price, and `runs: auto` measures just that again."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from speedgrid.report.advice import FASTEST, Ask, advise, options
 from speedgrid.report.answer import answer
 from speedgrid.schema import SUMMARY
 from speedgrid.sharpen import Question, Subject
+from speedgrid.stats import verdicts
 from test_answer import AGAIN, BASELINE, COMPILED, FOUR_BITS, PRUNED, SDPA, often
 
 
@@ -39,7 +41,7 @@ def test_where_a_lossy_technique_is_far_ahead_what_the_headline_leaves_open_has_
     assert len(points) == 1
     assert re.match(
         r"Open: whether SDPA could be as fast as torch\.compile \(static cache\)\. \d more runs? of each would tell, about \d+ min\."
-        r" \./speedgrid run --sharpen",
+        r" To measure that: \./speedgrid run --sharpen",
         points[0],
     )
     assert asked(rows) == {("sdpa", "torch_compile"): True}
@@ -82,10 +84,10 @@ def without_price(row: Mapping, pair: set[str]) -> dict:
 def test_a_summary_of_before_knows_the_price_against_the_fastest_and_the_baseline_alone(tmp_path):
     rows, _, _ = told(tmp_path, [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92), often(PRUNED, speed=400)])
     (now,) = questions.of(rows)
-    older = [row | {"open_runs": None} for row in rows]
+    older = [row | {"open_runs": None, "open_quiet": None} for row in rows]
     assert questions.of(older) == [replace(now, needed=None, told=False)]
     rows, _, _ = told(tmp_path / "first", [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92)])
-    assert questions.of([row | {"open_runs": None} for row in rows]) == questions.of(rows) != []
+    assert questions.of([row | {"open_runs": None, "open_quiet": None} for row in rows]) == questions.of(rows) != []
 
 
 STARVED = {"disturbed": "other processes used 88% of the CPUs", "cpu_foreign": 0.88}
@@ -93,7 +95,7 @@ STARVED = {"disturbed": "other processes used 88% of the CPUs", "cpu_foreign": 0
 
 def test_a_quiet_run_of_what_was_disturbed_whenever_it_ran_is_asked_first(tmp_path):
     rows, _, points = told(tmp_path, [replace(BASELINE, speed=1.5, facts=STARVED), replace(SDPA, speed=22.8)])
-    assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD, "baseline")]
+    assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD, "baseline", quiet=True)]
     (point,) = points
     assert (
         "Baseline (eager attention) was disturbed whenever it ran, and may be faster than it seems; a run of it on a quiet machine" in point
@@ -101,20 +103,86 @@ def test_a_quiet_run_of_what_was_disturbed_whenever_it_ran_is_asked_first(tmp_pa
     assert "./speedgrid run --sharpen" in point
     (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
     assert step == (
-        "Baseline (eager attention) may be as fast; Baseline (eager attention) was disturbed whenever it ran, and a run of it on a quiet"
-        " machine would tell more: ./speedgrid run --sharpen"
+        "Baseline (eager attention) may be as fast; it was disturbed whenever it ran, and a run of it on a quiet machine would tell more:"
+        " ./speedgrid run --sharpen"
     )
-    # It ran again, and the machine was busy still: then both run, which are disturbed alike.
-    rows, _, points = told(tmp_path / "again", [replace(BASELINE, speed=1.5, again=(1.6,), facts=STARVED), replace(SDPA, speed=22.8)])
-    assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD)]
-    assert "1 more run of each would tell" in points[0]
+    # As often as it ran: under `runs: auto` the baseline has run twice, and "1 more run of each would tell" was said.
+    for again in ((1.6,), (1.6, 1.5, 1.4)):
+        cells = [replace(BASELINE, speed=1.5, again=again, facts=STARVED), replace(SDPA, speed=22.8)]
+        rows, _, points = told(tmp_path / f"{len(again)}", cells)
+        assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD, "baseline", quiet=True)]
+        assert "a run of it on a quiet machine would tell more" in points[0]
+        assert "of each" not in points[0]
+
+
+def test_two_cells_that_were_starved_are_open_and_a_quiet_run_of_each_would_tell(tmp_path):
+    """ "6.40×" was printed, without an interval and without a word."""
+    starved = {"disturbed": "other processes used 90% of the CPUs", "cpu_foreign": 0.9}
+    rows, headline, points = told(tmp_path, [replace(BASELINE, speed=1.5, facts=starved), replace(SDPA, speed=9.6, facts=starved)])
+    assert [rows[1][name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")] == [None, None, None, "unsure"]
+    assert questions.of(rows) == [Question("baseline", "sdpa", 1, True, Subject.LEAD, quiet=True)]
+    assert re.search(
+        r"SDPA and Baseline \(eager attention\) were disturbed|Baseline \(eager attention\) and SDPA were disturbed", points[0]
+    ), points
+    assert "1 more run of each on a quiet machine would tell" in points[0]
+    (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
+    assert step.startswith("Baseline (eager attention) may be as fast; both were disturbed whenever they ran, and a run of each on a quiet")
+    assert "×" not in headline
+
+
+def test_where_a_container_has_a_cpu_limit_no_run_is_asked_and_what_helps_is_said(tmp_path):
+    limited = {"disturbed": "the CPU limit of the container stopped the process in 80% of the periods", "cpu_limited": 0.8}
+    rows, _, points = told(tmp_path, [replace(BASELINE, speed=20, facts=limited), replace(SDPA, speed=50)])
+    (one,) = questions.of(rows)
+    assert (one.quiet, one.limited) == (True, True)
+    assert "a higher limit would, or fewer threads of the device" in points[0]
+    assert "--sharpen" not in points[0]
+    (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
+    assert step == (
+        "Baseline (eager attention) may be as fast; the CPU limit of the container slowed it: a higher limit, or fewer threads, would tell"
+        " more"
+    )
+
+
+def test_what_would_tell_is_said_once(tmp_path):
+    """The same sentence stood under what the headline leaves open and under what the baseline does."""
+    far = replace(SDPA, technique="a", label="A", speed=15)
+    _, _, points = told(tmp_path, [replace(BASELINE, speed=1.5, again=(1.6,), facts=STARVED), replace(SDPA, speed=22.8), far])
+    assert len(points) > 1
+    assert sum("was disturbed whenever it ran" in point for point in points) == 1
+    assert any("The same would tell." in point for point in points), points
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.floats(20, 200), min_size=1, max_size=2), st.sampled_from((0.0, 0.1, 1.0, 5.0, float("inf")))),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_no_run_of_each_is_promised_to_tell_what_disturbance_hides(cells):
+    """What so many runs like those that there are would decide is not hidden, and where it is, quiet ones are asked, and fewer."""
+    runs = [[stats.Run(v, 1e-3, 20.0, 20, v * 0.99, v * 1.01, 1e-2, lost > 0, lost) for v in values] for values, lost in cells]
+    judged = noise.speeds([("cpu", own) for own in runs])
+    for one in judged:
+        for other in judged:
+            price = stats.further_runs(one, other)
+            assert price == stats.further_runs(other, one)
+            slow, fast = sorted((one, other), key=lambda speed: speed.value)
+            away = math.log(fast.value / slow.value)
+            if price.runs and not price.quiet and away > math.log1p(stats.CLOSE):
+                assert verdicts._hidden(slow, fast).most < away, "runs that are disturbed like these would not tell"
+            if price.quiet:
+                assert not (one.quiet and other.quiet and one.lost == other.lost == 0)
+                assert 1 <= price.runs <= 20
 
 
 def test_of_a_technique_that_was_disturbed_a_quiet_run_is_asked_against_a_quiet_baseline(tmp_path):
     rows, headline, points = told(tmp_path, [AGAIN, replace(COMPILED, speed=20, facts=STARVED)])
     assert headline.startswith("Nothing here is surely faster than Baseline (eager attention)")
     assert headline.endswith("Whether torch.compile (static cache) could be as fast is open.")
-    assert questions.of(rows) == [Question("torch_compile", "baseline", 1, True, Subject.LEAD, "torch_compile")]
+    assert questions.of(rows) == [Question("torch_compile", "baseline", 1, True, Subject.LEAD, "torch_compile", quiet=True)]
     assert "torch.compile (static cache) was disturbed whenever it ran" in points[0]
 
 
@@ -177,7 +245,8 @@ def rows_of(cells: Sequence[tuple[Sequence[float], bool, bool]]) -> list[dict]:
         row = dict.fromkeys(column.name for column in SUMMARY.columns) | {"technique": name, "label": name, "status": "ok"}
         row |= {"workload": "generate", "is_baseline": name == names[0], "lossless": lossless or name == names[0], "unit": "token"}
         row |= {"rate": inside.value, "rate_low": inside.low, "rate_high": inside.high, "latency_p50_s": 64 / inside.value, "run_s": 60.0}
-        row |= {"standing": standings[name], "same_as": same, "open_against": list(unsure), "open_runs": list(unsure.values())}
+        row |= {"standing": standings[name], "same_as": same, "open_against": list(unsure)}
+        row |= {"open_runs": [price.runs for price in unsure.values()], "open_quiet": [one for one, price in unsure.items() if price.quiet]}
         if name != names[0]:
             row["verdict"] = stats.verdict(stats.over(judged[name], judged[names[0]]))
         found.append(row)
@@ -259,7 +328,7 @@ def test_the_command_that_goes_on_beyond_the_budget_is_one_that_can_be_typed(tmp
     said: list[str] = []
     monkeypatch.setattr(collect, "say", said.append)
     collect.note_further(plan, rows, tmp_path / "further.json")
-    assert said == ["some speeds are open, and the budget is spent: ./speedgrid run --study my.yaml --sharpen"]
+    assert said == ["some speeds are open; the budget is spent, or the machine was never quiet: ./speedgrid run --study my.yaml --sharpen"]
 
 
 def test_no_further_runs_are_priced_for_memory_that_is_open(tmp_path):

@@ -55,6 +55,15 @@ def test_a_quiet_run_of_what_was_disturbed_is_all_that_its_question_takes():
     assert wanted([question, Question("far", "fast", 1)], budget_s=160.0) == ({"base": 1}, {"far": 1, "fast": 1})
 
 
+def test_a_quiet_machine_is_looked_for_a_few_times_and_then_only_where_somebody_asks():
+    question = Question("near", "base", 1, alone="base", quiet=True)
+    assert wanted([question], base=sharpen.QUIET_TRIES - 1)[0] == {"base": sharpen.QUIET_TRIES}
+    assert wanted([question], base=sharpen.QUIET_TRIES) == ({"base": sharpen.QUIET_TRIES}, {"base": 1})
+    assert wanted([replace(question, limited=True)]) == ({}, {}), "the CPU limit of a container goes away with no waiting"
+    both = Question("near", "base", 3, quiet=True)
+    assert wanted([both], base=sharpen.QUIET_TRIES)[0] == {"near": sharpen.AT_A_TIME, "base": sharpen.QUIET_TRIES + sharpen.AT_A_TIME}
+
+
 def test_what_the_headline_asks_comes_before_what_costs_quality_however_dear_it_is():
     priced = Question("costly", "quick", 1, subject=Subject.PRICE)
     asked = [priced, Question("far", "fast", 5)]

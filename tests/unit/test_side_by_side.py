@@ -135,3 +135,40 @@ def test_speeds_stand_below_speedups(grid):
     assert heads == ["a100", "l4"]
     assert [below for _, below in rows[0][1]] == ["", ""]
     assert [below.split()[1] for _, texts, _ in rows[1:] for _, below in texts] == ["token/s"] * 4
+
+
+def test_what_is_bounded_on_one_side_stands_there_and_may_differ(tmp_path):
+    """At least so much on the one, and no more than so much on the other: it was left out, as if only one had it."""
+    busy = {"disturbed": "other processes used 50% of the CPUs", "cpu_foreign": 0.5}
+    base = replace(made.DEFAULT_CELLS[0], again=(48.5, 47.5))
+    ahead, behind = (replace(made.DEFAULT_CELLS[1], speed=speed, again=(speed * 1.01,)) for speed in (480.0, 60.0))
+    grid = [
+        *made.write_group(tmp_path, [base, replace(ahead, facts=busy)], gpu="a100"),
+        *made.write_group(tmp_path, [base, behind], gpu="l4"),
+    ]
+    (sides,) = sides_of(grid)
+    (row,) = sides.rows
+    assert sides.left_out == []
+    assert [one.is_bound for one in row.speedups] == [True, False]
+    assert row.differs.startswith("at least ")
+    assert row.differs.endswith("× as much on a100 as on l4")
+    assert "SDPA (at least " in devices.in_words(sides)
+    figure = devices.figure(sides)
+    assert "An arrow goes on" in figure.caption
+    table = next(rows for rows in figure.chart.to_dict(validate=True)["datasets"].values() if "side" in rows[0])
+    there = {one["side"]: one for one in table}
+    assert (there["a100"]["speedup"], there["a100"]["points"]) == (None, True)
+    assert there["a100"]["speedup_high"] == there["a100"]["edge"]
+    assert there["l4"]["edge"] is None
+
+
+@given(estimates(), st.floats(0.1, 20), st.booleans())
+def test_of_a_bound_no_more_is_said_than_it_leaves(one, end, is_least):
+    bound = Estimate(end * 2 if is_least else end / 2, end if is_least else None, None if is_least else end, hidden=True)
+    there, back = devices.apart(bound, one), devices.apart(one, bound)
+    assert there.told is back.told is None
+    if is_least:
+        assert (there.low, there.high) == (pytest.approx(end / one.high), None)
+    else:
+        assert (there.low, there.high) == (None, pytest.approx(end / one.low))
+    assert (back.low is None, back.high is None) == (there.high is None, there.low is None)

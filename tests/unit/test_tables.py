@@ -153,7 +153,11 @@ def test_a_disturbed_run_counts_less_and_is_counted(tmp_path):
     (row,) = tables.summary_rows([replace(grid, again=[busy])])
     assert row["runs_disturbed"] == 1
     assert even["rate"] == pytest.approx((48 * 24) ** 0.5, rel=0.01)
-    assert 24 < even["rate"] < row["rate"] < 48
+    # It may have been as fast as the quiet one, which leads.
+    assert row["rate"] == pytest.approx(48, rel=0.01)
+    slightly = records.Record(busy.rows, busy.facts | {"cpu_foreign": 0.05, "threads": 1})
+    (row,) = tables.summary_rows([replace(grid, again=[slightly])])
+    assert even["rate"] < row["rate"] < 47, "what it cannot have lost counts, and less"
 
 
 def ended(cell: tables.CellRecords, status: str, reason: str) -> records.Record:

@@ -96,6 +96,8 @@ def of_constants() -> set[str]:
         *advice.GOALS.values(),
         advice.UNEVEN,
         advice.BOUNDED,
+        advice.OPEN,
+        base.ONE_END,
         *workload.PLURALS,
         "item",
     }

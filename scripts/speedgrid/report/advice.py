@@ -36,7 +36,7 @@ AS_LONG = 1.05  # two times that differ by this factor at most are as long, wher
 RESOLVES = 0.05
 LOSS_BEHIND = 0.1  # a training loss that ends above the baseline's by more than this share of what that one fell is a loss of quality
 RATIOS_DIFFER = 1e-4  # of a printed ratio that is further from that of the printed speeds it is said why
-# Of cells whose speed-up is not the ratio of the speeds beside it (noise.speeds).
+# Of cells whose speed-up is not the ratio of the speeds beside it, as an earlier speedgrid has them.
 UNEVEN = (
     "The speed-up of {} counts disturbed runs like quiet ones, since one side was never measured on a quiet machine: it is not the"
     " ratio of the speeds that stand beside it."
@@ -44,6 +44,8 @@ UNEVEN = (
 
 # Of cells of whose speed-up a bound alone is known (stats.over).
 BOUNDED = "Of the speed-up of {} a bound alone is known: one side was disturbed whenever it ran, and may be faster than it seems."
+# Of cells of whose speed-up nothing is.
+OPEN = "The speed-up of {} is open: both sides were disturbed whenever they ran, and may be faster than they seem."
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,15 @@ def bounded(rows: Sequence[Mapping]) -> list[Mapping]:
     return [row for row in rows if is_ranked(row) and units.is_bound(row["speedup"], row["speedup_low"], row["speedup_high"])]
 
 
+def opened(rows: Sequence[Mapping]) -> list[Mapping]:
+    """The cells of a group of which OPEN has to be said."""
+    names = ("speedup", "speedup_low", "speedup_high", "verdict")
+    return [row for row in rows if is_ranked(row) and units.is_open(*(row[name] for name in names))]
+
+
 def ratio_notes(rows: Sequence[Mapping]) -> list[tuple[str, list[str]]]:
     """What has to be said of speed-ups of a group that are not the ratio of the speeds beside them: texts, each with the labels of whom."""
-    told = ((UNEVEN, uneven(rows)), (BOUNDED, bounded(rows)))
+    told = ((UNEVEN, uneven(rows)), (BOUNDED, bounded(rows)), (OPEN, opened(rows)))
     return [(text, [row["label"] for row in found]) for text, found in told if found]
 
 

@@ -130,11 +130,10 @@ class Guide:
     def speedup(self, technique: str) -> str:
         """Its speed-up with the interval; empty for the baseline and where there is none."""
         row = self.by_name[technique]
-        figure = (row["speedup"], row["speedup_low"], row["speedup_high"])
-        if row["is_baseline"] or units.is_unknown(*figure):
+        text, ends = units.speedup(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
+        if row["is_baseline"] or text == units.MISSING:
             return ""
-        text, ends = units.with_interval(*figure)
-        return f"{text}×{f' ({ends})' if ends else ''}"
+        return f"{text}{f' ({ends})' if ends else ''}"
 
     def against_baseline(self, technique: str) -> str:
         """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where
@@ -205,8 +204,9 @@ def by_size(rows: Sequence[Mapping]) -> list[Mapping]:
 
 def gain(guide: Guide, technique: str, ask: Ask) -> str:
     """How fast a technique is over the baseline, to stand beside its figure: its speed-up, or, where starts count, the ratio of the two
-    figures with their starts, which has no interval. Empty where there is none."""
-    if not ask.starts:
+    figures with their starts, which has no interval. Empty where there is none, and that bound or that it is open where disturbance hides
+    how fast it is."""
+    if not ask.starts or units.is_missing(guide.by_name[technique]["speedup"]):
         return guide.speedup(technique)
     if guide.baseline is None or technique == guide.baseline["technique"]:
         return ""

@@ -200,8 +200,14 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     if best.verdict == "unsure" and baseline.technique in advice.open:
         lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
         told = lead.format(baseline.label, units.number(baseline.rate), best.unit)
-        told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, phrases.ratio(best))
+        if units.is_unknown(best.speedup, best.speedup_low, best.speedup_high):
+            told += tr_html(" The highest speed is that of <strong>{}</strong>: {}.").format(best.label, speed)
+        else:
+            told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, phrases.ratio(best))
         return told + _may_be(unsure[~unsure.is_baseline])
+    if units.is_unknown(best.speedup, best.speedup_low, best.speedup_high):
+        over = tr_html("{}; how much faster that is than {} at {} {}/s is open.")
+        return over.format(lead, baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
     over = tr_html("{}, a speed-up of {} over {} at {} {}/s.")
     return over.format(lead, phrases.ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
 
@@ -557,8 +563,12 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
-        told = tr_html("As few as {} {} were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.")
-        warnings.append(told.format(fewest, tr(PLURALS[group.noun])))
+        if fewest == 1:
+            told = tr_html("A single {} was counted of some, which has no interval: a higher <code>replies</code> gives it one.")
+            warnings.append(told.format(tr(group.noun)))
+        else:
+            told = tr_html("As few as {} {} were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.")
+            warnings.append(told.format(fewest, tr(PLURALS[group.noun])))
     return warnings
 
 

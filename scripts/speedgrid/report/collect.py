@@ -102,7 +102,8 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
     if further.open:
-        say(f"some speeds are open, and the budget is spent: {command.run(plan['study']['study_file'], sharpen=True)}")
+        how = command.run(plan["study"]["study_file"], sharpen=True)
+        say(f"some speeds are open; the budget is spent, or the machine was never quiet: {how}")
 
 
 def read_plan(path: Path) -> dict:
@@ -318,7 +319,5 @@ def _figures(row: dict) -> str:
         return row["reason"]
     speed, interval = units.with_interval(row["rate"], row["rate_low"], row["rate_high"])
     text = f"{speed:>7} {row['unit']}/s {f'({interval})' if interval else '':<15}"
-    if units.is_unknown(row["speedup"], row["speedup_low"], row["speedup_high"]):
-        return text
-    ratio, around = units.with_interval(row["speedup"], row["speedup_low"], row["speedup_high"])
-    return f"{text} {ratio:>6}× {f'({around})' if around else ''}"
+    ratio, around = units.speedup(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
+    return text if ratio == units.MISSING else f"{text} {ratio:>7} {f'({around})' if around else ''}"

@@ -6,7 +6,6 @@ from speedgrid import standing
 from speedgrid.comparison import NOTES, Change, Comparison
 from speedgrid.differences import TELLING, Difference
 from speedgrid.report import units
-from speedgrid.report.advice import RATIOS_DIFFER
 from speedgrid.report.language import told_anew, tr
 from speedgrid.stats import Estimate
 
@@ -22,8 +21,9 @@ def row(change: Change) -> tuple[str, ...]:
     speeds = [_speed(one) for one in (change.before, change.after)]
     ratio, interval = "", ""
     if change.ratio:
-        ratio, ends = units.with_interval(None if change.ratio.is_bound else change.ratio.value, change.ratio.low, change.ratio.high)
-        interval = ends or tr("none")
+        ratio, ends = units.with_interval(change.ratio.told, change.ratio.low, change.ratio.high)
+        is_open = change.ratio.hidden and not change.ratio.is_bound
+        ratio, interval = tr("open") if is_open else ratio, ends or tr("none")
     return (tr(change.outcome), name, *speeds, ratio, interval, _remark(change))
 
 
@@ -70,18 +70,13 @@ def _remark(change: Change) -> str:
         return tr("not engaged in either")
     others = [name for name in change.differs if name not in ("status", "label")]
     known = [tr("other {}").format(tr(", ").join(others))] if others else []
-    known += [tr("B / A counts disturbed runs like quiet ones")] if _is_uneven(change) else []
-    if change.ratio and change.ratio.is_bound:
-        hidden = "A" if change.ratio.low is None else "B"
-        known.append(tr("no quiet run of {}, which may be faster than it seems").format(hidden))
+    if change.ratio and change.ratio.hidden:
+        if change.ratio.is_bound:
+            hidden = "A" if change.ratio.low is None else "B"
+            known.append(tr("no quiet run of {}, which may be faster than it seems").format(hidden))
+        else:
+            known.append(tr("no quiet run of A or B, which may be faster than they seem"))
     return "; ".join([*known, *_software(change)])
-
-
-def _is_uneven(change: Change) -> bool:
-    """Whether the ratio is not that of the two speeds beside it, as where one side was never measured on a quiet machine."""
-    if not (change.ratio and change.before and change.after):
-        return False
-    return abs(change.ratio.value * change.before.value / change.after.value - 1) > RATIOS_DIFFER
 
 
 def _software(change: Change) -> list[str]:

@@ -94,11 +94,15 @@ def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
 
 def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:
     value = getattr(row, name)
+    if name == "speedup" and units.is_open(value, row.speedup_low, row.speedup_high, row.verdict):
+        return TableCell(tr("open"))
     if name == "speedup" and units.is_bound(value, row.speedup_low, row.speedup_high):
         text, _ = units.with_interval(value, row.speedup_low, row.speedup_high)
         return TableCell(text, row.speedup_high if units.is_missing(row.speedup_low) else row.speedup_low, tr(row.verdict))
     if units.is_missing(value):
-        never = name == "break_even_replies" and not row.is_baseline and not units.is_missing(row.once_s)
+        # Of what disturbance hides the speed-up of, nobody knows when it has paid.
+        known = not row.is_baseline and not units.is_missing(row.once_s) and not units.is_missing(row.speedup)
+        never = name == "break_even_replies" and known
         return TableCell(tr(NEVER) if never else units.MISSING)
     if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
         return TableCell(f"{value:,.0f}", value)

@@ -53,7 +53,7 @@ def _row(row, memory: units.Scale, against: float | None) -> list[str]:
     if row.status not in MEASURED or units.is_missing(row.rate):
         return [_text(row.label), "", "", "", "", f"`{_code(row.status)}`", "", ""]
     speed, around = units.with_interval(row.rate, row.rate_low, row.rate_high)
-    ratio, ends = units.with_interval(row.speedup, row.speedup_low, row.speedup_high)
+    ratio, ends = units.speedup(row.speedup, row.speedup_low, row.speedup_high, row.verdict)
     verdict = tr("baseline") if row.is_baseline else tr(row.verdict or "")
     if row.status != "ok":
         verdict = f"`{_code(row.status)}`"
@@ -61,7 +61,7 @@ def _row(row, memory: units.Scale, against: float | None) -> list[str]:
     if quality and not row.is_baseline and not units.is_missing(against):
         quality += f" ({units.percent(row.bits_per_byte / against - 1)})"
     peak = "" if units.is_missing(row.memory_peak) else memory.text(row.memory_peak)
-    ratio = "" if units.is_unknown(row.speedup, row.speedup_low, row.speedup_high) else f"{ratio}×"
+    ratio = "" if ratio == units.MISSING else ratio
     return [_text(row.label), f"{speed} {row.unit}/s", around, ratio, ends, verdict, peak, quality]
 
 

@@ -188,15 +188,15 @@ def _field(row, quality: Quality | None, leads: bool) -> Field:
     mark, cost = (PRICED, f" {price(quality, short=True)}") if quality and not quality.is_safe else ("", "")
     frame = " leads" if leads else ""
     figure = (row.speedup, row.speedup_low, row.speedup_high)
-    if units.is_unknown(*figure):
+    if units.is_unknown(*figure) and not units.is_open(*figure, row.verdict):
         return Field(units.number(row.rate) + mark, "off" + frame, speed + cost)
-    text, ends = units.with_interval(*figure)
-    said = f"{text}×{f' ({ends})' if ends else ''}{cost}, {speed}"
+    text, ends = units.speedup(*figure, row.verdict)
+    said, shown = f"{text}{f' ({ends})' if ends else ''}{cost}, {speed}", text.removesuffix("×")
     if row.status != "ok":
-        return Field(text, "off", f"{said}; {tr(row.status.replace('_', ' '))}")
+        return Field(shown, "off", f"{said}; {tr(row.status.replace('_', ' '))}")
     if row.is_baseline:
         return Field("1", "base" + frame, f"{tr('the baseline')}, {speed}")
     look = row.verdict or "unsure"
     if look == "faster" and row.speedup >= TWICE:
         look = "twice"
-    return Field(text + mark, look + frame, f"{said}, {tr(row.verdict or 'no verdict')}")
+    return Field(shown + mark, look + frame, f"{said}, {tr(row.verdict or 'no verdict')}")

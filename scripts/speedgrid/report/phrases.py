@@ -24,14 +24,19 @@ def speed(row, what: str = "") -> Markup:
 
 def ratio(row) -> Markup:
     """Its speed-up."""
-    return interval(row.speedup, row.speedup_low, row.speedup_high, "×")
+    text, ends = units.speedup(row.speedup, row.speedup_low, row.speedup_high, row.verdict)
+    return _whole(text, ends)
 
 
 def interval(value: float, low: float | None, high: float | None, unit: str, what: str = "") -> Markup:
     """A figure, and in brackets its interval with what that is; or the bound that is known of it."""
     text, ends = units.with_interval(value, low, high)
+    return _whole(f"{text}{unit}", ends, what)
+
+
+def _whole(text: str, ends: str, what: str = "") -> Markup:
     around = Markup(" ({}<span class='whole'>{}</span>)").format(what, ends) if ends else ""
-    return Markup("<span class='whole'>{}{}</span>{}").format(text, unit, around)
+    return Markup("<span class='whole'>{}</span>{}").format(text, around)
 
 
 def names(labels: Iterable[str]) -> Markup:

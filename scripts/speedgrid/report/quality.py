@@ -151,9 +151,9 @@ def impact_rows(group: Group) -> list[ImpactRow]:
 
 def _speedup(row) -> str:
     """The speed-up, or what bounds it."""
-    known, bound = units.number(row.speedup), units.with_interval(row.speedup, row.speedup_low, row.speedup_high)[0]
-    text = bound if units.is_missing(row.speedup) else known
-    return text if text == units.MISSING else f"{text}×"
+    if units.is_missing(row.speedup):
+        return units.speedup(row.speedup, row.speedup_low, row.speedup_high, row.verdict)[0]
+    return f"{units.number(row.speedup)}×"
 
 
 def _memory_change(row, baseline: pd.Series) -> str:

@@ -9,7 +9,7 @@ of the table wants to know.
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import cast
 
-from speedgrid import commands
+from speedgrid import commands, state
 from speedgrid.report import command, units
 from speedgrid.report.advice import BY_SPEED, FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
 from speedgrid.report.language import tr
@@ -32,12 +32,12 @@ def of(rows: Sequence[Mapping]) -> list[Question]:
     if advice.choice is not None:
         # The baseline is not among what is open where a third technique surely beats it.
         doubted = [name for name, row in ranked.items() if row["is_baseline"] and ranked[advice.choice]["verdict"] == "unsure"]
-        asked = [_question(ranked, name, advice.choice) for name in dict.fromkeys((*advice.open, *doubted)) if name != advice.choice]
+        asked = [question(ranked, name, advice.choice) for name in dict.fromkeys((*advice.open, *doubted)) if name != advice.choice]
     first = next((name for name, row in ranked.items() if row["standing"] == "first"), None)
     # What keeps the quality is as fast as that only if it is as fast as the headline's choice, which is asked already.
     kept = {one.technique for one in known if one.loss == 0} - {advice.choice}
     priced = [name for name, row in ranked.items() if row["standing"] == "unsure" and name not in kept]
-    asked += [_question(ranked, name, first, Subject.PRICE) for name in priced if first is not None]
+    asked += [question(ranked, name, first, Subject.PRICE) for name in priced if first is not None]
     return asked + _over_baseline(ranked, {frozenset((one.technique, one.against)) for one in asked})
 
 
@@ -46,23 +46,24 @@ def _over_baseline(ranked: Mapping[str, Mapping], asked: Container[frozenset[str
     if base is None:
         return []
     left = [name for name, row in ranked.items() if row["verdict"] == "unsure" and frozenset((name, base)) not in asked]
-    found = [_question(ranked, name, base, Subject.BASELINE) for name in left]
+    found = [question(ranked, name, base, Subject.BASELINE) for name in left]
     return [one for one in found if one.needed and one.needed <= FEW]
 
 
-def _question(ranked: Mapping[str, Mapping], technique: str, against: str, subject: Subject = Subject.LEAD) -> Question:
-    if alone := _alone(ranked[technique], ranked[against]):
-        return Question(technique, against, 1, True, subject, alone)
-    return Question(technique, against, *further_runs(ranked[technique], ranked[against]), subject)
+def question(ranked: Mapping[str, Mapping], technique: str, against: str, subject: Subject = Subject.LEAD) -> Question:
+    """Whether one technique could be as fast as another, with what would decide it; `ranked` are rows by technique."""
+    one, other = ranked[technique], ranked[against]
+    needed, told, quiet = further_runs(one, other)
+    busy = [row for row in (one, other) if was_disturbed(row)]
+    # A quiet run of the only one that has none is the cheapest thing that tells more.
+    alone = busy[0]["technique"] if quiet and needed == 1 and len(busy) == 1 else None
+    return Question(technique, against, needed, told, subject, alone, quiet, quiet and any(map(is_limited, busy)))
 
 
-def _alone(one: Mapping, other: Mapping) -> str | None:
-    """Which of two cells was disturbed whenever it ran where the other was not: a quiet run of it is the cheapest thing that tells more.
-    Once it ran more often than the other, and found no quiet machine, it takes runs of both, which are then disturbed alike."""
-    for row, beside in ((one, other), (other, one)):
-        if was_disturbed(row) and not was_disturbed(beside) and row["runs"] <= beside["runs"]:
-            return row["technique"]
-    return None
+def is_limited(row: Mapping) -> bool:
+    """Whether the CPU limit of a container slowed a cell, which no waiting for a quiet machine changes; not known of older results."""
+    limited = row.get("cpu_limited")
+    return not units.is_missing(limited) and cast(float, limited) > state.LIMITED
 
 
 def was_disturbed(row: Mapping) -> bool:
@@ -71,17 +72,24 @@ def was_disturbed(row: Mapping) -> bool:
     return bool(disturbed) and disturbed == _count(row["runs"])
 
 
-def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool]:
-    """How many further runs of each of two cells of a group would decide between them, None where twenty would not; and whether that is
-    known. An older summary knows it against the fastest and against the baseline alone."""
+def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool, bool]:
+    """How many further runs of each of two cells of a group would decide between them, None where twenty would not; whether that is known;
+    and whether it is runs on a quiet machine that would. An older summary knows it against the fastest and against the baseline alone, and
+    says of no run that it must be quiet: there one is taken to tell more of what has none, held against what has."""
+    for row, beside in ((one, other), (other, one)):
+        if isinstance(row.get("open_quiet"), Sequence):
+            known = dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True))
+            return known.get(beside["technique"]), True, beside["technique"] in row["open_quiet"]
+    if was_disturbed(one) != was_disturbed(other):
+        return 1, True, True
     for row, beside in ((one, other), (other, one)):
         if isinstance(row.get("open_runs"), Sequence):
-            return dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True)).get(beside["technique"]), True
+            return dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True)).get(beside["technique"]), True, False
         if beside["standing"] == "first" and row["standing"] == "unsure":
-            return _count(row["further_runs_fastest"]), True
+            return _count(row["further_runs_fastest"]), True, False
         if beside["is_baseline"] and row["verdict"] == "unsure":
-            return _count(row["further_runs"]), True
-    return None, False
+            return _count(row["further_runs"]), True, False
+    return None, False, False
 
 
 def is_stuck(question: Question, rows: Mapping[str, Mapping]) -> bool:
@@ -92,6 +100,11 @@ def is_stuck(question: Question, rows: Mapping[str, Mapping]) -> bool:
 
 def _count(value: object) -> int | None:
     return None if units.is_missing(value) else int(cast(float, value))
+
+
+def _it(row: Mapping, named: Mapping) -> str:
+    """The name of a cell in a sentence that has `named` already."""
+    return tr("it") if row is named else row["label"]
 
 
 def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: str = commands.DEFAULT[0]) -> list[str]:
@@ -106,17 +119,29 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
     for name in advice.open if ask.goal in BY_SPEED else ():
         row = by_name[name]
         choice = by_name[cast(str, advice.choice)]
-        needed, told = further_runs(row, choice)
+        one = question(by_name, name, cast(str, advice.choice))
+        needed, told = one.needed, one.told
         if units.is_missing(row["rate_low"]) or units.is_missing(choice["rate_low"]):
             steps.append(tr("{} may be as fast; so few replies have no interval: a higher replies in the study").format(row["label"]))
             continue
         if told and needed is None:
             steps.append(tr("{} may be as fast; twenty more runs of each would not tell").format(row["label"]))
             continue
-        if alone := _alone(row, choice):
-            said = tr("{0} may be as fast; {1} was disturbed whenever it ran, and a run of it on a quiet machine would tell more: {2}")
+        busy = [side for side in (row, choice) if was_disturbed(side)]
+        if one.limited:
+            said = tr("{0} may be as fast; the CPU limit of the container slowed {1}: a higher limit, or fewer threads, would tell more")
+            steps.append(said.format(row["label"], tr(" and ").join(_it(side, row) for side in busy)))
+            continue
+        if one.quiet and busy:
             how = command.run(study_file, sharpen=True) if frozenset((name, advice.choice)) in planned else tr("a higher runs in the study")
-            steps.append(said.format(row["label"], by_name[alone]["label"], how))
+            if len(busy) == 1:
+                said = tr("{0} may be as fast; {1} was disturbed whenever it ran, and a run of it on a quiet machine would tell more: {2}")
+                steps.append(said.format(row["label"], _it(busy[0], row), how))
+            else:
+                said = tr(
+                    "{0} may be as fast; both were disturbed whenever they ran, and a run of each on a quiet machine would tell more: {1}"
+                )
+                steps.append(said.format(row["label"], how))
             continue
         runs = tr("more runs") if needed is None else tr("1 more run") if needed == 1 else tr("{} more runs").format(needed)
         if frozenset((name, advice.choice)) in planned:

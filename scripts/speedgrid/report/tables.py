@@ -62,7 +62,7 @@ class _Judged:
     further_runs: int | None
     further_runs_fastest: int | None
     same: Sequence[str]  # techniques of the group whose speed is the same
-    open: Mapping[str, int | None]  # those that these runs cannot tell from it, each with the further runs of both that would
+    open: Mapping[str, stats.Price]  # those that these runs cannot tell from it, each with the further runs of both that would
 
     @property
     def ratio(self) -> stats.Estimate | None:
@@ -90,26 +90,26 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
                 speed,
                 against,
                 standing,
-                stats.further_runs(speed, against) if against and index != baseline else None,
-                stats.further_runs(speeds[first], speed) if standing == "unsure" and first is not None else None,
+                stats.further_runs(speed, against).runs if against and index != baseline else None,
+                stats.further_runs(speeds[first], speed).runs if standing == "unsure" and first is not None else None,
                 *pairs.get(cell.cell["technique"], ((), {})),
             ),
         )
 
 
-def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, tuple[list[str], dict[str, int | None]]]:
+def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, tuple[list[str], dict[str, stats.Price]]]:
     """For each technique the others that are the `same` as it, and those that are `unsure` against it, each with the further runs of both
     that would tell; both of a pair say the same."""
-    found: dict[str, tuple[list[str], dict[str, int | None]]] = {name: ([], {}) for name in speeds}
+    found: dict[str, tuple[list[str], dict[str, stats.Price]]] = {name: ([], {}) for name in speeds}
     for pair in combinations(speeds, 2):
         one, other = (speeds[name] for name in pair)
         verdict = stats.between(one, other)
-        needed = stats.further_runs(one, other) if verdict == "unsure" else None
+        price = stats.further_runs(one, other) if verdict == "unsure" else stats.Price(None)
         for name, beside in (pair, pair[::-1]):
             if verdict == "same":
                 found[name][0].append(beside)
             elif verdict == "unsure":
-                found[name][1][beside] = needed
+                found[name][1][beside] = price
     return found
 
 
@@ -186,7 +186,7 @@ def _typical(cell: CellRecords, by_run: Sequence[Sequence[Mapping]], name: str, 
     runs = []
     for figures, own in zip(by_run, cell.runs, strict=True):
         if known := [figure[name] for figure in figures if figure[name]]:
-            runs.append((median(known), own.speed.disturbed))
+            runs.append((median(known), own.speed))
     return stats.located(runs, speed.noise) if runs else None
 
 
@@ -243,7 +243,11 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     found: dict[str, Any] = {"standing": judged.standing, "further_runs_fastest": judged.further_runs_fastest}
     found["ties_fastest"] = judged.standing and judged.standing in ("first", "same")
     if judged.standing is not None:
-        found |= {"same_as": list(judged.same), "open_against": list(judged.open), "open_runs": list(judged.open.values())}
+        found |= {"same_as": list(judged.same), "open_against": list(judged.open)}
+        found |= {
+            "open_runs": [price.runs for price in judged.open.values()],
+            "open_quiet": [name for name, price in judged.open.items() if price.quiet],
+        }
     if baseline is None:
         return found
     # What disturbed a run is not what drifts.
@@ -256,7 +260,7 @@ def _verdicts(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) 
     if ratio is None:
         return found
     verdict = stats.between(judged.speed, cast(stats.Speed, judged.baseline))
-    found |= {"speedup": None if ratio.is_bound else ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
+    found |= {"speedup": ratio.told, "speedup_low": ratio.low, "speedup_high": ratio.high, "verdict": verdict}
     return found | {"further_runs": judged.further_runs if verdict == "unsure" else None}
 
 
@@ -287,7 +291,7 @@ def _pays(cell: CellRecords, baseline: CellRecords | None, judged: _Judged) -> d
     if not cell.starts_known:
         return {}
     own = _start(cell, _tokens(baseline or cell), judged.speed)
-    if baseline is None or cell is baseline or judged.ratio is None or judged.ratio.is_bound or not baseline.starts_known:
+    if baseline is None or cell is baseline or judged.ratio is None or judged.ratio.hidden or not baseline.starts_known:
         return {"once_s": own.once}
     other, made = _start(baseline, _tokens(baseline), cast(stats.Speed, judged.baseline)), cell.made_s
     value, low, high = ceilings.break_even_interval(own.once, other.once, own.reply, other.reply)

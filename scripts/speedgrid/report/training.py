@@ -48,7 +48,7 @@ def point_tables(points: Sequence[Mapping]) -> list[PointTable]:
         (
             tr("Speed-up by size"),
             tr("Over the baseline at the same size, with its 95\u00a0% interval."),
-            lambda row: _with_ends(row, ("speedup", "speedup_low", "speedup_high")),
+            _speedup,
         ),
         (
             tr("Rate by size"),
@@ -77,6 +77,11 @@ def _point_rows(points: Sequence[Mapping], sizes: Sequence[int], text) -> list[t
 
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
+
+
+def _speedup(row: Mapping) -> str:
+    text, ends = units.speedup(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
+    return f"{text.removesuffix('×')} ({ends})" if ends else text.removesuffix("×")
 
 
 def _with_ends(row: Mapping, names: tuple[str, str, str], factor: float = 1.0) -> str:

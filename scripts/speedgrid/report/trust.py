@@ -184,13 +184,15 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     """What these runs leave open, and what would decide it: the questions that could change the answer (questions.of), then the other
     verdicts on the baseline. Of a group that has engaged cells, of the study in this file, empty where that is not known."""
     rows = {row["technique"]: row for row in group.records}
-    asked: dict[tuple[Subject, str, bool, str | None], list[Question]] = {}
+    asked: dict[tuple, list[Question]] = {}
     for one in questions.of(list(rows.values())):
-        asked.setdefault((one.subject, one.against, questions.is_stuck(one, rows), one.alone), []).append(one)
-    auto = tr_html(
-        "<code>{}</code> makes them where <code>runs</code> is <code>auto</code>; elsewhere a higher <code>runs</code> in the study does."
-    ).format(command.run(study_file, sharpen=True))
-    by_hand, again = tr_html("A higher <code>runs</code> in the study makes them."), tr_html("<code>--sharpen</code> makes these, too.")
+        kind = one.subject, one.against, questions.is_stuck(one, rows), one.alone, one.quiet, one.limited
+        asked.setdefault(kind, []).append(one)
+    auto = tr_html("To measure that: <code>{}</code>, or a higher <code>runs</code> where the study sets a number.").format(
+        command.run(study_file, sharpen=True)
+    )
+    by_hand = tr_html("To measure that: a higher <code>runs</code> in the study.")
+    again = tr_html("The same command measures that, too.")
     stuck = tr_html(
         "A further run failed, so that <code>--sharpen</code> makes no more of these; a higher <code>runs</code> in the study does."
     )
@@ -200,44 +202,78 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
         """How the runs that `runs: auto` makes come about; in full where no point has said so yet."""
         return stuck if is_stuck else again if auto in Markup(" ").join(points) else auto
 
-    for (subject, against, is_stuck, _), some in asked.items():
+    said_already: set[Markup] = set()
+
+    def price(some: Sequence[Question], how: Markup) -> Markup:
+        """What would decide it, and how that comes about; each in full where no point has said so yet."""
+        words, takes_runs = _price(some, rows)
+        if words in said_already:
+            return tr_html("The same would tell.")
+        said_already.add(words)
+        return Markup("{} {}").format(words, how) if takes_runs else words
+
+    for (subject, against, is_stuck, *_), some in asked.items():
         if subject is not Subject.BASELINE:
             said = tr_html("Open: whether {} could be as fast as {}. {}")
             names = phrases.names(rows[one.technique]["label"] for one in some)
-            points.append(said.format(names, rows[against]["label"], _price(some, rows, by_command(is_stuck))))
+            points.append(said.format(names, rows[against]["label"], price(some, by_command(is_stuck))))
     if group.baseline is None:
         return points
     base = group.baseline.technique
     told = {
         name for some in asked.values() for one in some for name in (one.technique, one.against) if base in (one.technique, one.against)
     }
-    left = [name for name in group.engaged.technique if rows[name]["verdict"] == "unsure" and name not in told]
-    rest = [Question(name, base, *questions.further_runs(rows[name], rows[base])) for name in left]
+    rest: dict[tuple, list[Question]] = {}
+    for name in group.engaged.technique:
+        if rows[name]["verdict"] == "unsure" and name not in told:
+            one = questions.question(rows, name, base, Subject.BASELINE)
+            rest.setdefault((one.alone, one.quiet, one.limited), []).append(one)
     said = tr_html("Open: faster or slower than {}: {}. {}")
-    few = [(some, by_command(is_stuck)) for (subject, _, is_stuck, _), some in asked.items() if subject is Subject.BASELINE]
-    for some, how in (*few, (rest, by_hand)):
-        if some:
-            open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
-            ratios = [Markup("{} {}").format(row.label, phrases.ratio(row)) for row in each(open_rows)]
-            points.append(said.format(rows[base]["label"], units.listed(ratios), _price(some, rows, how)))
+    few = [(some, by_command(is_stuck)) for (subject, _, is_stuck, *_), some in asked.items() if subject is Subject.BASELINE]
+    for some, how in (*few, *((some, by_hand) for some in rest.values())):
+        open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
+        ratios = [_with_ratio(row) for row in each(open_rows)]
+        points.append(said.format(rows[base]["label"], units.listed(ratios), price(some, how)))
     return points
 
 
-def _price(asked: Sequence[Question], rows: Mapping[str, Mapping], how: Markup) -> Markup:
-    """What decides questions on one technique: how many further runs of each, how long they take, and `how` they come about."""
+def _with_ratio(row) -> Markup:
+    """A technique with what is known of its speed-up, if anything is."""
+    if units.is_unknown(row.speedup, row.speedup_low, row.speedup_high):
+        return Markup("{}").format(row.label)
+    return Markup("{} {}").format(row.label, phrases.ratio(row))
+
+
+def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Markup, bool]:
+    """What decides questions on one technique: how many further runs of each, and how long they take; and whether it is runs."""
     against = rows[asked[0].against]
     sides = [rows[one.technique] for one in asked]
     if units.is_missing(against["rate_low"]) or all(units.is_missing(row["rate_low"]) for row in sides):
-        return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more.")
+        return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more."), False
+    busy = {row["technique"]: row for row in (*sides, against) if questions.was_disturbed(row)}
+    if asked[0].limited:
+        words = tr_html(
+            "The CPU limit of the container slowed {}, and nobody knows by how much: further runs would not tell, a higher limit would, or"
+            " fewer <code>threads</code> of the device than the limit has CPUs."
+        )
+        return words.format(phrases.names(row["label"] for row in busy.values() if questions.is_limited(row))), False
     priced = [one for one in asked if one.needed]
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
     if not priced and len(never) == len(asked):
-        return tr_html("So close, or so noisy, that twenty more runs of each would not tell.")
-    alone = priced[0].alone
-    said = Markup("{} {}").format(_quiet_run(rows[alone]) if alone else _enough(priced, against, rows), how)
+        return tr_html("So close, or so noisy, that twenty more runs of each would not tell."), False
+    if alone := asked[0].alone:
+        said = _quiet_run(rows[alone])
+    else:
+        said = _enough(priced, against, rows)
+        if asked[0].quiet and busy:
+            names = phrases.names(row["label"] for row in busy.values())
+            few = tr_html("{} was disturbed whenever it ran, and may be faster than it seems: {}")
+            said = (few if len(busy) == 1 else tr_html("{} were disturbed whenever they ran, and may be faster than they seem: {}")).format(
+                names, Markup(said[:1].lower() + said[1:])
+            )
     if never:
         said += tr_html(" Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never))
-    return said
+    return said, True
 
 
 def _quiet_run(row: Mapping) -> Markup:
@@ -249,8 +285,10 @@ def _quiet_run(row: Mapping) -> Markup:
 
 def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Mapping]) -> Markup:
     """How many further runs decide what they decide, and how long these take."""
+    quiet = bool(priced) and priced[0].quiet
+    without_time = tr_html("{} of each on a quiet machine would tell.") if quiet else tr_html("{} of each would tell.")
     if not priced:
-        return tr_html("{} of each would tell.").format(tr("More runs"))
+        return without_time.format(tr("More runs"))
     counts = [cast(int, one.needed) for one in priced]
     least, most = min(counts), max(counts)
     if most == 1:
@@ -259,9 +297,10 @@ def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Map
         count = tr("{} more runs").format(most) if most == least else tr("{} to {} more runs").format(least, most)
     times = [rows[one.technique]["run_s"] for one in priced] + [against["run_s"]]
     if any(units.is_missing(seconds) for seconds in times):
-        return tr_html("{} of each would tell.").format(count)
+        return without_time.format(count)
     whole = sum(seconds * needed for seconds, needed in zip(times, [*counts, most], strict=True))
-    return tr_html("{} of each would tell, about {}.").format(count, units.duration(whole))
+    said = tr_html("{} of each on a quiet machine would tell, about {}.") if quiet else tr_html("{} of each would tell, about {}.")
+    return said.format(count, units.duration(whole))
 
 
 def ceiling_point(row) -> Markup | None:

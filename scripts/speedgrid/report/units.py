@@ -134,6 +134,19 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     return fixed(value, decimals), f"{lower}–{fixed(high, decimals)}"
 
 
+def is_open(value: float | None, low: float | None, high: float | None, verdict: str | None) -> bool:
+    """Whether nothing is known of a speed-up that there is, since disturbance hides both ends of it."""
+    return verdict == "unsure" and is_unknown(value, low, high)
+
+
+def speedup(value: float | None, low: float | None, high: float | None, verdict: str | None) -> tuple[str, str]:
+    """A speed-up and its interval as texts: the ratio, the bound that is known of it, or that it is open; without any, a dash."""
+    if is_open(value, low, high, verdict):
+        return tr("open"), ""
+    text, ends = with_interval(value, low, high)
+    return text if text == MISSING else f"{text}×", ends
+
+
 def percent(change: float) -> str:
     """A relative change with its sign: 0.021 is +2.1 %, with a space that does not break."""
     hundredths = change * 100

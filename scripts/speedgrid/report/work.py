@@ -132,7 +132,7 @@ def _rows_of(cell, speeds: Mapping[int, stats.Speed], baseline: Mapping[int, sta
             if not cell.cell["is_baseline"]:
                 ratio = stats.over(speed, baseline[point])
                 row |= {
-                    "speedup": None if ratio.is_bound else ratio.value,
+                    "speedup": ratio.told,
                     "speedup_low": ratio.low,
                     "speedup_high": ratio.high,
                     "verdict": stats.between(speed, baseline[point]),

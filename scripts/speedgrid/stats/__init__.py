@@ -32,7 +32,7 @@ from speedgrid.stats.speeds import (
 )
 from speedgrid.stats.stopping import Precision, stop
 from speedgrid.stats.student import t_quantile
-from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Verdict, between, further_runs, leaders, over, verdict
+from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Price, Verdict, between, further_runs, leaders, over, verdict
 
 __all__ = [
     "AS_DISTURBED",
@@ -45,6 +45,7 @@ __all__ = [
     "Level",
     "Outliers",
     "Precision",
+    "Price",
     "Prior",
     "Run",
     "Speed",

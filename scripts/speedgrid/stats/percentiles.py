@@ -52,8 +52,10 @@ def percentile_interval(
         return None
     low, high = _ranks(n, q, 1 - confidence)
     # Ranks are those of n values; the sample may have more.
-    ends = [None if rank is None else float(sample[round((rank - 1) / max(n - 1, 1) * (len(sample) - 1))]) for rank in (low, high)]
-    return Estimate(percentile(sample, q), *ends)
+    low_end, high_end = (
+        None if rank is None else float(sample[round((rank - 1) / max(n - 1, 1) * (len(sample) - 1))]) for rank in (low, high)
+    )
+    return Estimate(percentile(sample, q), low_end, high_end)
 
 
 def _ranks(n: int, q: float, miss: float) -> tuple[int | None, int | None]:

@@ -21,17 +21,23 @@ _DRAWS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the ends of its confidence interval; both are None where the sample cannot give one. Of a ratio one end alone is None
-    where only the other is known (verdicts.over): `value` is then no estimate of it."""
+    """A figure with the ends of its confidence interval; both are None where the sample cannot give one. Of a ratio of which disturbance
+    hides an end (verdicts.over) that end is None, and `value`, the ratio of what was seen, is no estimate of it."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    hidden: bool = False
+
+    @property
+    def told(self) -> float | None:
+        """The figure; None where what was seen is no estimate of it."""
+        return None if self.hidden else self.value
 
     @property
     def is_bound(self) -> bool:
         """Whether it is no more than a bound."""
-        return (self.low is None) != (self.high is None)
+        return self.hidden and (self.low is None) != (self.high is None)
 
 
 def mean(values: Sequence[float]) -> float:

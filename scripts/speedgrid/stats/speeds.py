@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -97,9 +98,10 @@ class Speed:
     `value`: the geometric mean of the runs' speeds, in which a disturbed run and one far from the others count less. `noise`: the standard
     deviation of a single run's logarithm from one process to the next, known with `df` degrees of freedom from `known_from` runs, those of
     the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
-    upper end of its interval. `quiet` is False where all runs were disturbed; `alike` is the speed in which disturbed runs count like quiet
-    ones, for pairs of which one side has disturbed runs alone (None: as it is). `lost`: the logarithm of the factor by which disturbance
-    slowed `value` at most; `spared` what another cell that was disturbed whenever it ran may have lost before that tells the two apart.
+    upper end of its interval. `quiet` is False where all runs were disturbed. `alike` is a quiet speed whose runs count like disturbed
+    ones, `calm` a disturbed one whose runs have the noise of quiet ones: which of them an end of a ratio takes says verdicts.over (None: as
+    it is). `lost`: the logarithm of the factor by which disturbance slowed `value` at most; `spared` what another cell that was disturbed
+    whenever it ran may have lost before that tells the two apart, infinity where nothing was read of that.
     """
 
     value: float
@@ -114,6 +116,7 @@ class Speed:
     usual: float = math.inf  # the noise of such cells everywhere
     quiet: bool = True
     alike: "Speed | None" = None
+    calm: "Speed | None" = None
     lost: float = 0.0
     spared: float = 0.0
 
@@ -140,14 +143,15 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
     """
     if not runs:
         raise ValueError("a speed needs a run")
-    centre, shown, weights = _centre(*_typical(runs), prior.sd)
-    own = len(runs) - 1
+    centre, own, squares, weights = _centre(runs, prior.sd)
     df = prior.df + own
-    between = (prior.df * prior.sd**2 + own * shown) / df
+    between = (prior.df * prior.sd**2 + squares) / df
     shares = weights / weights.sum()
     spent = between * float(sum(share**2 / _counts(one.disturbed) for share, one in zip(shares, runs, strict=True)))
     sides, normal = [[(spent, df)], [(spent, df)]], t_quantile((1 + CONFIDENCE) / 2, math.inf)
     for share, one in zip(shares, runs, strict=True):
+        if not share:
+            continue
         for side, furthest in zip(sides, (one.slowest, one.fastest), strict=True):
             # What is typical of a run lies among its replies, however little these few say of how they wander.
             most = abs(math.log(furthest / one.value)) if furthest > 0 else math.inf
@@ -158,7 +162,7 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         min(max(math.exp(centre), slowest), fastest),
         math.sqrt(between),
         df,
-        prior.runs + (len(runs) if own else 0),
+        prior.runs + (len(runs) if len(runs) > 1 else 0),
         len(runs),
         tuple(sides[0]),
         tuple(sides[1]),
@@ -166,7 +170,7 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         fastest,
         prior.usual_sd,
         lost=_lost(runs, centre, shares, prior.sd),
-        spared=sum(share * min(AS_DISTURBED * one.lost, one.alike) for share, one in zip(shares, runs, strict=True)),
+        spared=sum(share * min(AS_DISTURBED * one.lost, one.alike) for share, one in zip(shares, runs, strict=True) if share),
     )
 
 
@@ -176,13 +180,13 @@ def _lost(runs: Sequence[Run], centre: float, shares: Sequence[float], least_sd:
     quiet = [one for one in runs if not one.lost]
     if not quiet:
         return sum(share * one.lost for share, one in zip(shares, runs, strict=True))
-    return max(0.0, _centre(*_typical(quiet), least_sd)[0] - centre) if len(quiet) < len(runs) else 0.0
+    return max(0.0, _centre(quiet, least_sd).middle - centre) if len(quiet) < len(runs) else 0.0
 
 
-def shown(runs: Sequence[Run], prior: Prior) -> tuple[int, float]:
+def shown(runs: Sequence[Run], prior: Prior) -> tuple[float, float]:
     """What the runs of a cell say of the noise between runs: degrees of freedom, and the variance times these."""
-    df = len(runs) - 1
-    return df, df * _centre(*_typical(runs), prior.sd)[1]
+    found = _centre(runs, prior.sd)
+    return found.df, found.squares
 
 
 def between_priors(one: Prior, other: Prior, share: float) -> Prior:
@@ -219,34 +223,52 @@ def fitted(cells: Sequence[tuple[int, float]], df: float) -> Prior:
     return Prior(float(sds[likely.argmax()]), df, sum(runs for runs, _ in cells))
 
 
-def located(runs: Sequence[tuple[float, bool]], least_sd: float) -> float:
-    """The common value of a figure of several runs, from what is typical of each and whether it was disturbed: as `speed` has it."""
-    return math.exp(_centre([value for value, _ in runs], [_counts(disturbed) for _, disturbed in runs], least_sd)[0])
+def located(runs: Sequence[tuple[float, Run]], least_sd: float) -> float:
+    """The common value of a figure of several runs, from what is typical of each: as `speed` has it."""
+    return math.exp(_centre([replace(run, value=value) for value, run in runs], least_sd).middle)
 
 
-def _typical(runs: Sequence[Run]) -> tuple[list[float], list[float]]:
-    return [one.value for one in runs], [_counts(one.disturbed) for one in runs]
+class _Centre(NamedTuple):
+    """The logarithm of the runs' common value; the degrees of freedom and the sum of squares that they show of the noise between them; and
+    the weights of the runs."""
+
+    middle: float
+    df: float
+    squares: float
+    weights: np.ndarray
 
 
-def _centre(values: Sequence[float], shares: Sequence[float], least_sd: float) -> tuple[float, float, np.ndarray]:
-    """The logarithm of the runs' common value, the variance of a run's, and the weights of the runs; `shares` is how much each counts.
+def _centre(runs: Sequence[Run], least_sd: float) -> _Centre:
+    """What is common to runs.
 
     Huber's estimate: within 1.5 deviations it is the weighted mean. The deviation is that of the runs' median absolute deviation, and at
     least `least_sd`: no run counts less for noise that every machine has.
+
+    Where quiet runs are among them these lead. A disturbed run says no more than that the speed is between its own and that with all added
+    that it may have lost. Within these it pulls nothing, is no noise, and makes nothing surer; what is beyond them counts like any other.
+    But what may have lost hardly more than such runs differ by anyway counts as what it is, a run: by the share that the variance of the
+    noise has in that of both, of which a loss of anything up to `lost` has a twelfth of its square.
     """
-    logs, counts = np.log(values), np.array(shares)
-    if len(values) == 1:
-        return float(logs[0]), 0.0, counts
-    middle = float(np.median(logs))
-    sd = max(least_sd, 1.4826 * float(np.median(np.abs(logs - middle))))
-    weights = counts
-    for _ in range(20):
-        away = logs - middle
-        weights = counts * np.minimum(1, _PULLS * sd / np.maximum(np.abs(away), 1e-12))
-        middle = float((weights * logs).sum() / weights.sum())
-    away = np.clip(logs - middle, -_TELLS * sd, _TELLS * sd)
-    shown = float((counts * away**2).sum() / counts.mean() / (len(values) - 1))
-    return middle, shown, weights
+    logs, counts = np.log([one.value for one in runs]), np.array([_counts(one.disturbed) for one in runs])
+    if len(runs) == 1:
+        return _Centre(float(logs[0]), 0, 0.0, counts)
+    lost = np.array([one.lost for one in runs])
+    leading = lost == 0
+    is_mixed = leading.any() and not leading.all()
+    if not is_mixed:
+        lost, leading = np.zeros(len(runs)), np.full(len(runs), True)
+    told = 1 / (1 + (lost / least_sd) ** 2 / 12)
+    lost = np.where(told < 1, lost * (1 - told), 0)
+    middle = float(np.median(logs[leading]))
+    sd = max(least_sd, 1.4826 * float(np.median(np.abs(logs[leading] - middle))))
+    for _ in range(200 if is_mixed else 20):
+        nearest = np.clip(middle, logs, logs + lost)
+        weights = counts * np.minimum(1, _PULLS * sd / np.maximum(np.abs(nearest - middle), 1e-12))
+        middle = float((weights * nearest).sum() / weights.sum())
+    away = np.clip(np.clip(middle, logs, logs + lost) - middle, -_TELLS * sd, _TELLS * sd)
+    tells = np.where(away == 0, told, 1)
+    counted = (counts * tells).sum() / tells.sum()
+    return _Centre(middle, float(tells.sum()) - 1, float((counts * away**2).sum() / counted), weights * tells)
 
 
 def _counts(disturbed: bool) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from speedgrid.stats.samples import CONFIDENCE, Estimate
 from speedgrid.stats.speeds import Speed, half_interval
@@ -13,6 +13,9 @@ NEGLIGIBLE = 0.01
 # What is called the same is at most so far apart, with differences of a quarter ruled out.
 CLOSE = 0.05
 NOT_FAR = 0.25
+# What shares a GPU leaves at least half of it, as the driver gives out the time. What it took of two cells beside which it was seen, and
+# nobody knows how much it did, they lost alike or one of them lost up to so many times as much as the other.
+SHARED = 2.0
 
 Verdict = Literal["faster", "slower", "same", "unsure"]
 
@@ -26,22 +29,51 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
     21, 2012), with Welch's degrees of freedom. No end is further out than the slowest reply of one over the fastest of the other, and from
     there what such cells usually differ by from one process to the next, of which the replies of one say nothing.
 
-    Where all runs of one side were disturbed, those of both count alike, and what this side may have lost by that, beyond what the other
-    lost, moves the one end that it hides: a baseline that was measured on a busy machine may be much faster than it seems, and is not
-    slower. An end that this moves far, to where it rules out nothing, is None.
+    Where all runs of one side were disturbed, what this side may have lost by that, beyond what the other lost, moves the one end that it
+    hides: a baseline that was measured on a busy machine may be much faster than it seems, and is not slower. An end that this moves far,
+    to where it rules out nothing, is None.
     """
-    above, below = _on_par(above, below)
-    ratio = _before_disturbance(above, below, confidence)
-    if ratio.low is None or ratio.high is None:
-        return ratio
-    hidden = {"low": _hidden(below, above), "high": _hidden(above, below)}
-    low, high = ratio.low * math.exp(-hidden["low"]), ratio.high * math.exp(hidden["high"])
-    far = math.log1p(NOT_FAR)
+    ratio = above.value / below.value
+    low, high = _at_least(above, below, confidence), _at_least(below, above, confidence)
+    hidden = low.is_hidden or high.is_hidden
+    if not (above.known and below.known):
+        return Estimate(ratio, hidden=hidden)
     return Estimate(
-        ratio.value,
-        None if hidden["low"] > far and low <= 1 and not _is_shown(below, above) else low,
-        None if hidden["high"] > far and high >= 1 and not _is_shown(above, below) else high,
+        ratio, None if low.is_hidden else low.ratio, None if high.is_hidden else 1 / high.ratio if high.ratio else math.inf, hidden
     )
+
+
+class _End(NamedTuple):
+    """By how much one speed is ahead of another at least; `is_hidden` where what the other may have lost leaves nothing of that."""
+
+    ratio: float
+    is_hidden: bool
+
+
+def _at_least(fast: Speed, slow: Speed, confidence: float) -> _End:
+    ratio, lost, far = fast.value / slow.value, _hidden(slow, fast), math.log1p(NOT_FAR)
+    low = _without_disturbance(fast, slow, confidence) if fast.known and slow.known else ratio
+    if lost.guessed:
+        low = ratio * math.exp(-math.hypot(math.log(ratio / low) if low else math.inf, lost.guessed))
+    low *= math.exp(-lost.most)
+    return _End(low, lost.most > far and low <= 1 and not _is_shown(slow, fast))
+
+
+class _Hidden(NamedTuple):
+    """By how much one speed may be faster against another than they were seen to be, as logarithms: what it lost to disturbance at `most`,
+    without what the other lost like it; and what is `guessed` of that where nothing bounds it, which is a part of the noise."""
+
+    most: float = 0.0
+    guessed: float = 0.0
+
+
+def _hidden(one: Speed, other: Speed) -> _Hidden:
+    if _is_shown(one, other):
+        return _Hidden(one.lost)
+    if not other.quiet and math.isinf(other.spared):
+        # Of the other it is not known whether it lost anything, or, of both, which of them lost more.
+        return _Hidden(guessed=math.log(SHARED)) if not one.quiet and math.isinf(one.spared) else _Hidden(one.lost)
+    return _Hidden(one.lost if math.isinf(one.lost) else max(0.0, one.lost - (other.lost if other.quiet else other.spared)))
 
 
 def _is_shown(one: Speed, other: Speed) -> bool:
@@ -49,33 +81,20 @@ def _is_shown(one: Speed, other: Speed) -> bool:
     return one.quiet and not other.quiet
 
 
-def _hidden(one: Speed, other: Speed) -> float:
-    """By how much `one` may be faster against `other` than they were seen to be, as a logarithm: what it lost to disturbance at most,
-    without what the other lost like it."""
-    if _is_shown(one, other):
-        return one.lost
-    if math.isfinite(other.lost):
-        return max(0.0, one.lost - (other.lost if other.quiet else other.spared))
-    # Where nothing bounds what both lost they are as disturbed as each other, such as by the same program on the same GPU.
-    return one.lost if other.quiet else 0.0
+def _without_disturbance(fast: Speed, slow: Speed, confidence: float = CONFIDENCE) -> float:
+    """How many times as fast one is as the other at least, by noise alone."""
+    one, other = _counted(fast, slow)
+    low = fast.value / slow.value * math.exp(-half_interval(_beside(one.below, other.above), confidence))
+    usual = math.exp(t_quantile((1 + confidence) / 2, min(one.df, other.df)) * math.hypot(one.usual, other.usual))
+    return max(low, one.slowest / other.fastest / usual)
 
 
-def _before_disturbance(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate:
-    """The ratio of two speeds, and its interval by noise alone."""
-    value = above.value / below.value
-    if not (above.known and below.known):
-        return Estimate(value)
-    low = value * math.exp(-half_interval(_beside(above.below, below.above), confidence))
-    high = value * math.exp(half_interval(_beside(above.above, below.below), confidence))
-    usual = math.exp(t_quantile((1 + confidence) / 2, min(above.df, below.df)) * math.hypot(above.usual, below.usual))
-    least, most = above.slowest / below.fastest / usual, above.fastest * usual / below.slowest if below.slowest else math.inf
-    return Estimate(value, max(low, least), min(high, most))
-
-
-def _on_par(one: Speed, other: Speed) -> tuple[Speed, Speed]:
-    """Two speeds as they are held against each other: disturbance slows and never speeds up, so that quiet runs of one may not count for
-    more than the disturbed ones of the other."""
-    return (one, other) if one.quiet and other.quiet else (one.alike or one, other.alike or other)
+def _counted(fast: Speed, slow: Speed) -> tuple[Speed, Speed]:
+    """Two speeds as they count for how much the first is ahead at least. Disturbance slows and never speeds up, so that what is ahead
+    although it was disturbed is so by the noise of quiet runs; where the one behind was, those of the other count for no more than its."""
+    if fast.quiet == slow.quiet:
+        return fast, slow
+    return (fast.alike or fast, slow) if fast.quiet else (fast.calm or fast, slow)
 
 
 def _beside(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -101,11 +120,8 @@ def verdict(ratio: Estimate, negligible: float = NEGLIGIBLE) -> Verdict:
 
 
 def between(one: Speed, other: Speed, negligible: float = NEGLIGIBLE) -> Verdict:
-    """What can be said of `one` against `other`. `unsure`, too, where one is ahead by the figures that are shown and the other where all
-    runs count alike."""
-    said = verdict(over(one, other), negligible)
-    contrary = (said == "faster" and one.value < other.value) or (said == "slower" and one.value > other.value)
-    return "unsure" if contrary else said
+    """What can be said of `one` against `other`."""
+    return verdict(over(one, other), negligible)
 
 
 def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
@@ -120,22 +136,47 @@ def leaders(speeds: Sequence[Speed]) -> list[Verdict]:
     return found
 
 
-def further_runs(one: Speed, other: Speed, most: int = 20) -> int | None:
-    """How many further runs of each would decide between two speeds that keep their ratio and noise; None for more than `most`.
+class Price(NamedTuple):
+    """What would decide between two speeds: so many further runs of each, None for more than were asked about; where `quiet`, on a quiet
+    machine."""
+
+    runs: int | None
+    quiet: bool = False
+
+
+def further_runs(one: Speed, other: Speed, most: int = 20) -> Price:
+    """How many further runs of each would decide between two speeds that keep their ratio and noise.
 
     As in `over`, each end of the interval of their ratio takes from each speed the variance that points there. So replies that stalled
-    now and then, which leave open how slow the faster one is, cost runs.
-
-    Where disturbance alone leaves it open, one run on a quiet machine, of what was disturbed, tells more than any calculation.
+    now and then, which leave open how slow the faster one is, cost runs. What disturbance hides stays hidden in runs that are disturbed
+    like those that there are: where fewer would do on a quiet machine, it takes these.
     """
-    faster, slower = sorted(_on_par(one, other), key=lambda speed: speed.value, reverse=True)
-    if _hidden(slower, faster) and verdict(_before_disturbance(faster, slower)) != "unsure":
-        return 1
-    away = math.log(faster.value / slower.value)
+    faster, slower = sorted((one, other), key=lambda speed: speed.value, reverse=True)
+    hidden = _hidden(slower, faster), _hidden(faster, slower)
+    had = faster.runs, slower.runs
+    as_they_are = _needed(_counted(faster, slower), _counted(slower, faster)[::-1], had, hidden, most)
+    if hidden == (_Hidden(), _Hidden()):
+        return Price(as_they_are)
+    # Beside quiet runs those that were disturbed hardly count.
+    calm, had = (faster.calm or faster, slower.calm or slower), (had[0] * faster.quiet, had[1] * slower.quiet)
+    on_quiet = _needed(calm, calm, had, (_Hidden(), _Hidden()), most)
+    if on_quiet is not None and (as_they_are is None or on_quiet < as_they_are):
+        return Price(on_quiet, True)
+    return Price(as_they_are)
+
+
+def _needed(
+    near: tuple[Speed, Speed], far: tuple[Speed, Speed], had: tuple[int, int], hidden: tuple[_Hidden, _Hidden], most: int
+) -> int | None:
+    """How many further runs of each of two speeds decide between them. `near` are the faster and the slower one as they count for the end
+    of their interval that is nearer to 1, `far` for the other end; `had` are the runs that they had so far and that go on counting, and
+    `hidden` is what disturbance hides of each end."""
+    away = math.log(near[0].value / near[1].value)
     for more in range(1, most + 1):
+        ends = ((near[0], near[0].below), (near[1], near[1].above)), ((far[0], far[0].above), (far[1], far[1].below))
         towards, beyond = (
-            half_interval(_beside(_with_further(near, faster.runs, more), _with_further(far, slower.runs, more)))
-            for near, far in ((faster.below, slower.above), (faster.above, slower.below))
+            _reach(_beside(*(_with_further(*side, runs, more) for side, runs in zip(sides, had, strict=True))), of_end)
+            for sides, of_end in zip(ends, hidden, strict=True)
         )
         is_ahead = towards < away and away > math.log1p(NEGLIGIBLE)
         far_apart = max(away + beyond, towards - away)
@@ -144,8 +185,12 @@ def further_runs(one: Speed, other: Speed, most: int = 20) -> int | None:
     return None
 
 
-def _with_further(side: Sequence[tuple[float, float]], runs: int, more: int) -> list[tuple[float, float]]:
-    """The variances of one side of a speed of `runs` runs after so many more like them."""
-    shrink = runs / (runs + more)
+def _reach(variances: Sequence[tuple[float, float]], hidden: _Hidden) -> float:
+    return math.hypot(half_interval(variances), hidden.guessed) + hidden.most
+
+
+def _with_further(speed: Speed, side: Sequence[tuple[float, float]], had: int, more: int) -> list[tuple[float, float]]:
+    """The variances of one side of a speed after so many more runs like those that it has, of which `had` go on counting."""
+    shrink = speed.runs / (had + more)
     (between_runs, df), *within = side
     return [(between_runs * shrink, df + more), *((variance * shrink, max(own, 2.0)) for variance, own in within)]

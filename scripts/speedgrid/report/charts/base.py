@@ -128,9 +128,39 @@ def notes(table: pd.DataFrame) -> alt.Chart:
     return note.encode(x=alt.XValue(0), y=rows_axis(table), text=alt.Text("note:N"), tooltip=tooltip(outcome="status"))
 
 
-def bounded(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of whose speed-up a bound alone is known."""
-    return rows[[units.is_bound(row.speedup, row.speedup_low, row.speedup_high) for row in each(rows)]]
+def hidden(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of whose speed-up a bound alone is known, or nothing, since disturbance hides it."""
+    figures = [(row.speedup, row.speedup_low, row.speedup_high, row.verdict) for row in each(rows)]
+    return rows[[units.is_bound(*figure[:3]) or units.is_open(*figure) for figure in figures]]
+
+
+def speedup(row) -> str:
+    """A speed-up with its interval in brackets, the bound that is known of it, or that it is open."""
+    text, ends = units.speedup(row.speedup, row.speedup_low, row.speedup_high, row.verdict)
+    return f"{text} ({ends})" if ends else text
+
+
+# Of intervals of which one end alone is known.
+ONE_END = "An arrow goes on to where nothing is known: the other end is a bound."
+
+
+def to_the_edge(table: pd.DataFrame, low: str, high: str, value: str, domain: Sequence[float]) -> pd.DataFrame:
+    """A table in which intervals of which one end alone is known, and not the figure, reach to the edge of the axis; `edge` is there, and
+    `points` says whether it is the right one."""
+    right = table[value].isna() & table[low].notna() & table[high].isna()
+    left = table[value].isna() & table[high].notna() & table[low].isna()
+    table = table.assign(edge=table[value].where(right | left).where(~right, domain[1]).where(~left, domain[0]), points=right)
+    return table.assign(**{high: table[high].where(~right, domain[1]), low: table[low].where(~left, domain[0])})
+
+
+def arrows(placed: alt.Chart, table: pd.DataFrame, color, **more) -> alt.LayerChart:
+    """The arrows at the edge of such intervals."""
+    layers = []
+    for test, shape, aside in (("datum.points", "triangle-right", -5), ("!datum.points", "triangle-left", 5)):
+        there = placed.transform_filter(f"isValid(datum.edge) && {test}")
+        mark = there.mark_point(shape=shape, filled=True, size=70, xOffset=aside, **more)
+        layers.append(mark.encode(x=alt.X("edge:Q"), color=color, opacity=opacity()))
+    return layered(*layers)
 
 
 def words(table: pd.DataFrame, said: pd.Series) -> alt.Chart:

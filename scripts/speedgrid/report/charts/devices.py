@@ -62,8 +62,12 @@ class Sides:
 
 def apart(one: Estimate, other: Estimate) -> Estimate:
     """How many times the one ratio is the other, with a 95 % interval from those of the two, which are independent: on the logarithms, by
-    the method of variance estimates recovery (Zou and Donner 2008). No interval where one of them has none."""
+    the method of variance estimates recovery (Zou and Donner 2008). No interval where one of them has none; of what disturbance hides what
+    the ends that are known leave."""
     value = one.value / other.value
+    if one.hidden or other.hidden:
+        low = None if one.low is None or other.high is None else one.low / other.high
+        return Estimate(value, low, None if one.high is None or other.low is None else one.high / other.low, hidden=True)
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return Estimate(value)
     a, a_low, a_high = (math.log(end) for end in (one.value, one.low, one.high))
@@ -87,12 +91,13 @@ def figure(sides: Sides) -> Figure:
         tr(
             "More is better. Each over the baseline on the same {}; lines are 95\u00a0% intervals. Bold names differ between the {} by"
             " more than these runs explain."
-        ).format(tr(same), tr(what)),
+        ).format(tr(same), tr(what))
+        + (" " + tr(base.ONE_END) if any(one.is_bound for row in sides.rows for one in row.speedups) else ""),
         chart(sides),
         [Key("--muted", name, MARKS[number % len(MARKS)]) for number, name in enumerate(sides.names)],
         tr("Different: {}. ").format(tr(", ").join(marked) or tr("none"))
         + "; ".join(f"{row.label} {tr(' and ').join(_texts(row))}" for row in sides.rows),
-        (*base.ROW_COLUMNS, "speedup", "speedup_low", "speedup_high"),
+        (*base.ROW_COLUMNS, "speedup", "speedup_low", "speedup_high", "verdict"),
     )
 
 
@@ -109,20 +114,22 @@ def chart(sides: Sides) -> alt.LayerChart:
                 "kind": row.family,
                 "side": name,
                 "down": round((number - middle) * OFFSETS, 1),
-                "speedup": speedup.value,
+                "speedup": speedup.told,
                 "speedup_low": speedup.low,
                 "speedup_high": speedup.high,
-                "text": base.interval(speedup.value, speedup.low, speedup.high, "×"),
+                "text": _text(speedup),
                 "differs": row.differs or alike,
             }
             for row in ordered
             for number, (name, speedup) in enumerate(zip(sides.names, row.speedups, strict=True))
         ]
-    ).astype({"speedup_low": float, "speedup_high": float})
+    ).astype({"speedup": float, "speedup_low": float, "speedup_high": float})
     rows = list(dict.fromkeys(table.row))
-    low, high = min(1.0, table.speedup_low.fillna(table.speedup).min()), max(1.0, table.speedup_high.fillna(table.speedup).max())
+    ends = table[["speedup", "speedup_low", "speedup_high"]]
+    low, high = min(1.0, ends.min(axis=None)), max(1.0, ends.max(axis=None))
     room = max((high / low) ** 0.05, 1.02)
     domain = [low / room, high * room]
+    table = base.to_the_edge(table, "speedup_low", "speedup_high", "speedup", domain)
     axis = alt.Axis(values=base.ratio_ticks(*domain), format="~g", labelExpr="datum.label + '×'")
     x = alt.X("speedup:Q", title="speed-up", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
     weight = {"condition": {"test": f"indexof(datum.label, '{base.OFF}') < 0", "value": 700}, "value": 400}
@@ -143,6 +150,7 @@ def chart(sides: Sides) -> alt.LayerChart:
         .mark_rule(color=MUTED, strokeWidth=1, opacity=0.35)
         .encode(x=alt.X("least:Q"), x2=alt.X2("most:Q"), y=y),
         placed.mark_rule(strokeWidth=2, yOffset=down).encode(**ends, opacity=base.opacity(0.7)),
+        base.arrows(placed, table, color, yOffset=down),
         placed.mark_point(filled=True, size=80, yOffset=down).encode(x=x, shape=shape, opacity=base.opacity(), tooltip=tooltip),
     )
     return base.as_page(layers, max(40, 14 + 9 * len(sides.names)) * len(rows))
@@ -157,7 +165,7 @@ def in_words(sides: Sides) -> str:
         return tr("The speed-ups on {0} are of different sizes, {1}: there is no verdict between them.").format(among, sizes)
     if not different:
         return tr("No speed-up differs between {} by more than these runs explain.").format(among)
-    told = [f"{row.label} ({tr(' and ').join(f'{units.number(one.value)}×' for one in row.speedups)})" for row in different]
+    told = [f"{row.label} ({tr(' and ').join(_in_short(one) for one in row.speedups)})" for row in different]
     return tr("Between {0} these speed-ups differ by more than the runs explain: {1}.").format(among, tr(", ").join(told))
 
 
@@ -172,7 +180,17 @@ def table(sides: Sides) -> tuple[list[str], list[tuple[str, list[tuple[str, str]
 
 
 def _texts(row: Row) -> list[str]:
-    return [base.interval(speedup.value, speedup.low, speedup.high, "×") for speedup in row.speedups]
+    return [_text(speedup) for speedup in row.speedups]
+
+
+def _text(speedup: Estimate) -> str:
+    """A speed-up with its interval in brackets, its bound, or that it is open."""
+    text, ends = units.speedup(speedup.told, speedup.low, speedup.high, "unsure")
+    return f"{text} ({ends})" if ends else text
+
+
+def _in_short(speedup: Estimate) -> str:
+    return _text(speedup) if speedup.hidden else f"{units.number(speedup.value)}×"
 
 
 def _alike(groups: Sequence[Group], axis: str) -> Iterator[list[Group]]:
@@ -187,7 +205,7 @@ def _alike(groups: Sequence[Group], axis: str) -> Iterator[list[Group]]:
 
 def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
     first = groups[0]
-    figures = [group.engaged[~group.engaged.is_baseline & group.engaged.speedup.notna()].set_index("technique") for group in groups]
+    figures = [_with_speedups(group) for group in groups]
     both = [technique for technique in figures[0].index if all(technique in own.index for own in figures[1:])]
     if not both:
         return None
@@ -196,7 +214,10 @@ def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
     baselines = [group.baseline for group in groups if group.baseline is not None]
     # A speed-up is of the size of its baseline.
     sizes = [None if units.is_missing(row.point) else int(row.point) for row in baselines]
-    rows = [_row(own[0], [float(one.rate) for one in own], [_speedup(one) for one in own], names, sizes) for own in of.values()]
+    rows = [
+        _row(own[0], [float(one.rate) for one in own], [_speedup(*one) for one in zip(own, baselines, strict=True)], names, sizes)
+        for own in of.values()
+    ]
     some = {row.label: None for own in figures for technique, row in own.iterrows() if technique not in both}
     return Sides(
         axis,
@@ -222,14 +243,25 @@ def _row(row: pd.Series, rates: list[float], speedups: list[Estimate], names: Se
             one, other = other, one
         ratio = apart(speedups[one], speedups[other])
         if verdict(ratio) == "faster":
-            text, ends = units.with_interval(ratio.value, ratio.low, ratio.high)
-            said = tr("{0}× as much on {1} as on {2} ({3})").format(text, names[one], names[other], ends)
+            text, ends = units.with_interval(ratio.told, ratio.low, ratio.high)
+            if ends:
+                said = tr("{0}× as much on {1} as on {2} ({3})").format(text, names[one], names[other], ends)
+            else:
+                said = tr("{0}× as much on {1} as on {2}").format(text, names[one], names[other])
             surest = max(surest, (ratio.value, said))
     return Row(row.label, row.family, rates, speedups, surest[1])
 
 
-def _speedup(row: pd.Series) -> Estimate:
-    return Estimate(float(row.speedup), _number(row.speedup_low), _number(row.speedup_high))
+def _with_speedups(group: Group) -> pd.DataFrame:
+    """The techniques of a group of whose speed-up anything is to be said, by name."""
+    others = group.engaged[~group.engaged.is_baseline]
+    return others[others.speedup.notna() | others.technique.isin(base.hidden(others).technique)].set_index("technique")
+
+
+def _speedup(row: pd.Series, baseline: pd.Series) -> Estimate:
+    hidden = units.is_missing(row.speedup)
+    value = float(row.rate / baseline.rate) if hidden else float(row.speedup)
+    return Estimate(value, _number(row.speedup_low), _number(row.speedup_high), hidden)
 
 
 def _number(value: float) -> float | None:

@@ -66,7 +66,7 @@ def phases(rows: pd.DataFrame, told: pd.DataFrame) -> alt.LayerChart:
 
 def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
     """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies. Where a bound alone of
-    the speed-up is known, nothing is of its phases."""
+    the speed-up is known, or nothing, nothing is of its phases."""
     needed = rows[[*base.ROW_COLUMNS, *PHASES[:-1]]].assign(memory=memories.comparable(rows))
     table = base.prepare(needed, PHASES)
     columns = ["name", "row", "state", "kind", "part", "down", "ratio", "low", "high", "text", "figure"]
@@ -75,13 +75,13 @@ def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     first = baseline.iloc[0]
     middle = _middle(replies)
-    bounded = set(base.bounded(rows).technique)
+    hidden = set(base.hidden(rows).technique)
     unit = units.scale("B", table.memory)
     found = []
     for row in each(table[table.state != families.FAILED]):
         for column, name, _, down in PARTS:
             value, against = getattr(row, column), first[column]
-            if units.is_missing(value) or units.is_missing(against) or not against or (column != "memory" and row.technique in bounded):
+            if units.is_missing(value) or units.is_missing(against) or not against or (column != "memory" and row.technique in hidden):
                 continue
             low, high = (end / against for end in middle.get((row.technique, column), (float("nan"),) * 2))
             figure = unit.text(value) if column == "memory" else f"{units.number(value)} token/s"

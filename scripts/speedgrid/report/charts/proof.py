@@ -14,7 +14,7 @@ from speedgrid.report.charts.speed import ITEMS_A_SECOND
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
-COLUMNS = ("speedup", "speedup_low", "speedup_high", "rate_low", "rate_high", "largest", "unit")
+COLUMNS = ("speedup", "speedup_low", "speedup_high", "verdict", "rate_low", "rate_high", "largest", "unit")
 NAME, MARK = 11, 27  # pixels from the top of a row to the middle of its name, and to its mark
 ROW, HEAD = 38, 22  # heights of a row, and of the words over a block
 LETTER = 6.2  # width of a character of a figure in words, on average; those of Japanese are twice as wide
@@ -25,10 +25,11 @@ UNCHANGED = "Arithmetic unchanged"  # over what keeps the model's by constructio
 
 
 class Row(NamedTuple):
-    """A technique: its figure with its interval, that in words, and its price in quality."""
+    """A technique: its figure with its interval, that in words, and its price in quality. Where a bound alone of a speed-up is known, that
+    is one end, and the figure is None; where nothing is, so are both ends."""
 
     technique: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
     text: str
@@ -49,7 +50,7 @@ def proof_figure(group: Group, qualities: Mapping[str, Quality]) -> Figure | Non
     return Figure(
         "proof",
         _title(group),
-        _caption(group, blocks, left_out),
+        _caption(group, blocks, left_out, any(units.is_bound(*told[name][1:4]) for name in shown)),
         _chart(group, blocks, told, qualities),
         [],
         figures,
@@ -63,8 +64,10 @@ def _title(group: Group) -> str:
     return tr(ITEMS_A_SECOND[group.unit]) if group.baseline is None else tr("Speed-up over {}").format(group.baseline.label)
 
 
-def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int) -> str:
+def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int, is_bounded: bool) -> str:
     said = [] if group.seeks_largest else [tr("Lines are 95\u00a0% intervals, noise between runs included.")]
+    if is_bounded:
+        said.append(tr(base.ONE_END))
     if set(blocks) - {"kept"}:
         said.append(tr("Hollow marks do not keep the model's quality, or nobody knows whether they do."))
     if left_out:
@@ -78,13 +81,17 @@ def _told(group: Group, qualities: Mapping[str, Quality]) -> list[Row]:
     rows, largest = group.engaged, group.seeks_largest
     name = "largest" if largest else "rate" if group.baseline is None else "speedup"
     found = []
-    for row in each(rows[rows[name].notna()].sort_values(name, ascending=False, kind="stable")):
-        value = float(getattr(row, name))
+    there = rows[rows[name].notna()] if name != "speedup" else rows[rows.speedup.notna() | rows.technique.isin(base.hidden(rows).technique)]
+    # A speed-up is the ratio of two speeds.
+    for row in each(there.sort_values("rate" if name == "speedup" else name, ascending=False, kind="stable")):
+        value = None if units.is_missing(getattr(row, name)) else float(getattr(row, name))
         low, high = (None, None) if largest else (getattr(row, f"{name}_low"), getattr(row, f"{name}_high"))
         if largest:
-            text = units.number(int(value))
+            text = units.number(int(row.largest))
+        elif name == "speedup":
+            text = "1×" if row.is_baseline else base.speedup(row)
         else:
-            text = "1×" if row.is_baseline and name == "speedup" else base.interval(value, low, high, "×" if name == "speedup" else "")
+            text = base.interval(row.rate, low, high)
         found.append(Row(row.technique, value, low, high, text, price(qualities[row.technique])))
     return found
 
@@ -129,18 +136,19 @@ def _chart(group: Group, blocks: Mapping[str, Sequence[str]], told: Mapping[str,
         for name in names:
             own, row = prepared.loc[name], told[name]
             # Beside a price there is no room for the interval in words, too.
-            said, short = (f"{words} · {row.price}" if row.price else words for words in (row.text, row.text.partition(" ")[0]))
+            said, short = (f"{words} · {row.price}" if row.price else words for words in (row.text, row.text.partition(" (")[0]))
             shown: dict[str, Any] = {"figure": said, "text": short if row.price else said}
             shown["room"] = round(sum(LETTER * (1 + (letter >= WIDE)) for letter in shown["text"]) + 12)
             places = {"y": at + NAME, "mark": at + MARK, "low": row.low, "high": row.high, "value": row.value, "kept": block == "kept"}
             rows.append({"name": own["name"], "kind": own.kind, "state": own.state} | shown | places)
             at += ROW
-    table = pd.DataFrame(rows).astype({"low": float, "high": float})
+    table = pd.DataFrame(rows).astype({"low": float, "high": float, "value": float})
     return base.as_page(base.layered(*_layers(group, table, heads, at)), at)
 
 
-def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height: float) -> list[alt.Chart]:
+def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height: float) -> list[alt.Chart | alt.LayerChart]:
     x, one = _axis(group, table)
+    table = base.to_the_edge(table, "low", "high", "value", x["scale"]["domain"])
     down = alt.Scale(domain=[height, 0], range=[height, 0], nice=False, zero=False)
     at = {name: alt.Y(f"{name}:Q", scale=down, axis=None) for name in ("y", "mark")}
     color, shape = base.color(table), base.shape(table)
@@ -151,12 +159,15 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
     figure = named.encode(x=alt.XValue("width"), text=alt.Text("text:N"))
     label = named.encode(x=alt.XValue(0), text=alt.Text("name:N"))
     bold: dict[str, Any] = {"align": "left", "fontWeight": 600, "limit": alt.ExprRef("width - datum.room")}
-    layers = [] if one is None else [one]
+    layers: list[alt.Chart | alt.LayerChart] = [] if one is None else [one]
     layers += [
         placed.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=color, opacity=base.opacity(0.75)),
-        placed.transform_filter("datum.kept").mark_point(filled=True, size=90).encode(**point),
+        base.arrows(placed, table, color),
+        placed.transform_filter("datum.kept && isValid(datum.value)").mark_point(filled=True, size=90).encode(**point),
         # On paper's colour, so that the interval does not run through what is hollow.
-        placed.transform_filter("!datum.kept").mark_point(filled=False, size=80, strokeWidth=2, fill=base.PAPER).encode(**point),
+        placed.transform_filter("!datum.kept && isValid(datum.value)")
+        .mark_point(filled=False, size=80, strokeWidth=2, fill=base.PAPER)
+        .encode(**point),
         # On a ground of paper, so that no line of the axis runs through a name.
         label.mark_text(stroke=base.PAPER, strokeWidth=3, strokeJoin="round", **bold),
         label.mark_text(**bold).encode(color=alt.ColorValue(INK), opacity=base.opacity()),

@@ -55,7 +55,7 @@ def speedup_figure(group: Group) -> Figure | None:
         caption + (tr(" A ring marks what is really as fast as the fastest.") if ties else ""),
         speedup(group.rows),
         base.legend(group),
-        base.in_words(group.measured, "speedup", "×"),
+        "; ".join(f"{row.label} {said}" for row in each(group.measured) if (said := base.speedup(row)) != units.MISSING),
         (*base.ROW_COLUMNS, *SPEEDUP),
     )
 
@@ -106,14 +106,14 @@ def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s", noun
 
 def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     """Speed-up with its 95 % interval on a logarithmic axis, where twice and half as fast are equally far from 1; rings mark ties, and what
-    is no more than a bound is said in words."""
+    is no more than a bound, or open, is said in words."""
     table = base.prepare(rows, SPEEDUP)
     # With the digits that its interval leaves, as everywhere else.
-    table["text"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×").partition(" (")[0] for row in each(table)]
-    table["interval"] = [base.interval(row.speedup, row.speedup_low, row.speedup_high, "×") for row in each(table)]
+    table["interval"] = [base.speedup(row) for row in each(table)]
+    table["text"] = [text.partition(" (")[0] for text in table.interval]
     table["verdict"] = [tr(said) if said else said for said in table.verdict]
-    bounded = base.bounded(table)
-    table.loc[bounded.index, ["speedup_low", "speedup_high"]] = None
+    hidden = base.hidden(table)
+    table.loc[hidden.index, ["speedup_low", "speedup_high"]] = None
     table["end"] = table.speedup_high.fillna(table.speedup)
     tied = (table.standing == "same").any()
     table["ties"] = tied & table.standing.isin(("first", "same"))
@@ -134,7 +134,7 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
         rowed.mark_point(filled=True, size=100).encode(x=x, color=color, shape=shape, opacity=base.opacity(), tooltip=tooltip),
         rowed.mark_text(align="left", dx=12, fontWeight=600).encode(x=alt.X("end:Q"), text=alt.Text("text:N"), color=base.text_ink()),
         base.notes(table),
-        base.words(table, bounded.interval),
+        base.words(table, hidden.interval),
         table=table,
     )
 
