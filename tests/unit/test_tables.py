@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import records_factory as made
 import report_data
-from speedgrid import noise, records, stats
+from speedgrid import noise, planning, records, stats
 from speedgrid.report import collect, rendering, tables
 from speedgrid.schema import EVALUATE, MEASURE, MEASURED, NOT_RUN, RUNS, STATUSES, SUMMARY
+from test_generate import counted
 
 import studies
 
@@ -407,3 +408,22 @@ def test_groups_keep_the_order_of_the_plan_and_make_labels_unique(tmp_path):
     assert list(found[0].rows.label) == ["Baseline (eager attention) [baseline]", "Baseline (eager attention) [sdpa]"]
     assert len(found[1].replies) == 40
     assert math.isnan(found[0].rows.quantize_s[0])
+
+
+def test_the_study_of_a_laptop_is_s1s_protocol(tmp_path):
+    """studies/llm-jp-laptop.yaml: 100 replies and one run are exactly 100 replies in one process, whose mean stands beside the median."""
+    laptop = planning.read_grid(planning.ROOT / "studies/llm-jp-laptop.yaml").cells
+    cells = [cell for cell in laptop if cell.experiment == "generate"]
+    assert len(cells) >= 11
+    for cell in cells:
+        assert (len(cell.measures), cell.further) == (1, None), "a process each, whatever `runs: auto` would find"
+        rows, stopped, _ = counted(cell.settings["replies"], lambda number: 2.0 if number % 10 == 0 else 1.0 + number / 1000)
+        assert (len(rows), stopped) == (100, "exact")
+    # One in ten stalls: the published mean has that in it, and the speed has not.
+    times = [row["reply_s"] for row in rows]
+    row = summarise(tmp_path, [made.Made("baseline", "B", recorded=(times,))])["baseline"]
+    rates = [64 / seconds for seconds in times]
+    assert (row["replies"], row["runs"], len(row["run_rates"])) == (100, 1, 1)
+    assert row["tokens_per_s"] == pytest.approx(sum(rates) / 100)
+    assert row["rate"] == pytest.approx(median(rates))
+    assert row["tokens_per_s"] < 0.97 * row["rate"]
