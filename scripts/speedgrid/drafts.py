@@ -153,6 +153,7 @@ def draft(source: Source, registry: Mapping, machine: Machine, wish: Wish, lacks
     known = [name for name in known if source.is_gguf or not is_of_a_gguf(registry[name])]
     # Of what fits where the model does not, all are worth knowing: which of them to take is the question.
     wanted = (*OF_GOAL[wish.goal], *(("quantization",) if found.instead else ()))
+    known.sort(key=lambda name: registry[name]["family"] not in wanted)  # few minutes leave the last out
     for name in known:
         entry = registry[name]
         if name == found.techniques[0]:

@@ -118,6 +118,18 @@ def test_a_goal_shapes_the_list():
     assert count["quality"] == 0 < count["speed"] == 1 < count["memory"]
 
 
+@pytest.mark.parametrize("goal", ["memory", "quality"])
+def test_few_minutes_leave_out_what_the_goal_is_not_about(goal):
+    """`--goal memory --minutes 3` measured torch.compile and SDPA, and left four of six quantizations out."""
+    whole = drafts.draft(source(), REGISTRY, CPU, Wish(goal=goal), everything)
+    wanted = [name for name in whole.techniques if REGISTRY[name]["family"] in drafts.OF_GOAL[goal]]
+    for share in (0.3, 0.5, 0.8):
+        short = drafts.draft(source(), REGISTRY, CPU, Wish(goal=goal, minutes=share * whole.seconds / 60), everything)
+        kept = [name for name in short.techniques[1:] if name in wanted]
+        assert short.left_out
+        assert kept == short.techniques[1:] or kept == wanted
+
+
 def test_techniques_that_are_named_are_taken_and_no_others():
     made = drafts.draft(source(), REGISTRY, CPU, Wish(techniques=("prune_30", "prune_depth_25", "baseline")), nothing)
     assert made.techniques == ["baseline", "prune_30", "prune_depth_25"]
