@@ -39,7 +39,7 @@ def described(name: str, registry: Mapping, facts: readiness.Facts, studies: lis
     if studies:
         more = f" and {len(studies) - NAMED} more" if len(studies) > NAMED else ""
         yield f"Measured by {', '.join(studies[:NAMED])}{more}"
-    yield f"In a study of yours it is a name of the list `techniques` of an experiment: {_in_a_study(name, entry)}"
+    yield f"In an experiment of your study: {_in_a_study(name, entry)}"
     on_gpu = bool(facts.gpus) or "cuda" in entry.get("requires", [])
     if code := recipes.code(name, registry, "bfloat16" if on_gpu else "float32", "cuda" if on_gpu else "cpu"):
         yield "\nCode that applies it without speedgrid:\n\n" + textwrap.indent(code, "    ")
@@ -66,7 +66,7 @@ def _rows(name: str, registry: Mapping, facts: readiness.Facts) -> Iterator[tupl
     yield "environment", ", ".join(f"envs/{env}.yaml{f' ({device})' if device else ''}" for device, env in envs.items())
     yield "options", _listed(entry.get("options"))
     yield "checkpoint", _checkpoint(entry)
-    yield "arithmetic", "as the model's, up to the order of rounding" if entry.get("lossless") else "another than the model's: see quality"
+    yield "arithmetic", "the model's, but for rounding" if entry.get("lossless") else "not the model's, so that its quality has to be looked at"
     yield "reference", entry.get("reference", "")
 
 
