@@ -66,7 +66,7 @@ def _rows(name: str, registry: Mapping, facts: readiness.Facts) -> Iterator[tupl
     yield "environment", ", ".join(f"envs/{env}.yaml{f' ({device})' if device else ''}" for device, env in envs.items())
     yield "options", _listed(entry.get("options"))
     yield "checkpoint", _checkpoint(entry)
-    yield "arithmetic", "the model's, but for rounding" if entry.get("lossless") else "not the model's, so that its quality has to be looked at"
+    yield "arithmetic", "the model's, but for rounding" if entry.get("lossless") else "not the model's, so look at its quality"
     yield "reference", entry.get("reference", "")
 
 

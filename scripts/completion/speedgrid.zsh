@@ -38,7 +38,7 @@ _shtab_speedgrid_defaults_added=0
 
 _shtab_speedgrid_advise_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--vram[memory of the card by the GB that it is sold with, of which 10\^9 bytes each are counted on, CUDA\'s own included\; or of the process on a processor]:GB:"
+  "--vram[memory of the card in the GB it is sold with, each counted as 10\^9 bytes, and what CUDA takes counted in\; on a processor, memory of the process]:GB:"
   "--goal[what to optimise for (default\: latency)]:goal:(latency throughput memory energy money)"
   "--max-loss[largest loss of quality to accept, such as 1\% more bits per byte\; \`any\` accepts an unknown quality too (default\: 0, no measurable loss)]:PERCENT:"
   "--starts[how often the process starts per 1,000 replies (default\: 0)]:N:"
@@ -101,7 +101,7 @@ _shtab_speedgrid_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--ready[only the techniques that can run here]"
   "--studies[list studies instead of techniques]"
-  "--cells[list what a run of a study can make, which is named after \`--\`]"
+  "--cells[list the cells of a study, as they are named after \`--\` to measure one alone]"
   "--study[the study file (default\: config.yaml)]:FILE:_files"
 )
 
@@ -122,9 +122,9 @@ _shtab_speedgrid_new_options=(
   "--revision[branch, tag or commit of the repository (default\: main)]:revision:"
   "--file[the GGUF file of a repository that has several]:file:"
   "--goal[what to optimise for (default\: speed)]:goal:(speed memory quality)"
-  "--vram[memory of the card by the GB that it is sold with, of which 10\^9 bytes each are counted on, as \`advise\` does\; or of the process on a processor (default\: what is here)]:GB:"
+  "--vram[memory of the card in the GB it is sold with, each counted as 10\^9 bytes\; on a processor, memory of the process (default\: what this machine has)]:GB:"
   "--gpu[write the study for another machine with this GPU, such as \'RTX 4070\'\; give its memory with --vram]:NAME:(GB300 GB200 B300 B200 GH200 H200 H100 A100 A30 L40 L4 A10 A40 A6000 A5000 A4000 V100 T4 5090 5080 5070 5060 4090 4080 4070 4060 3090 3080 3070 3060 2080)"
-  "--workload[what to measure\: replies, or training steps (default\: replies\; of a classifier of images its training)]:workload:(generate train)"
+  "--workload[what to measure\: replies, or training steps (default\: replies, or for an image classifier training)]:workload:(generate train)"
   "--batch[batch size (default\: 1\; 32 images in training)]:N:"
   "--minutes[total time that the study may take, by estimate]:N:"
   "--all[every technique that runs here and fits, not one of each family]"

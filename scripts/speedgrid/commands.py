@@ -172,8 +172,8 @@ def _advise(parser: argparse.ArgumentParser) -> None:
         "--vram",
         type=_gigabytes,
         metavar="GB",
-        help="memory of the card by the GB that it is sold with, of which 10^9 bytes each are counted on, CUDA's own included; or of the"
-        " process on a processor",
+        help="memory of the card in the GB it is sold with, each counted as 10^9 bytes, and what CUDA takes counted in; on a processor,"
+        " memory of the process",
     )
     parser.add_argument("--goal", choices=GOALS, default="latency", help="what to optimise for (default: latency)")
     parser.add_argument(
@@ -259,8 +259,8 @@ def _new(parser: argparse.ArgumentParser) -> None:
         "--vram",
         type=positive,
         metavar="GB",
-        help="memory of the card by the GB that it is sold with, of which 10^9 bytes each are counted on, as `advise` does; or of the"
-        " process on a processor (default: what is here)",
+        help="memory of the card in the GB it is sold with, each counted as 10^9 bytes; on a processor, memory of the process (default:"
+        " what this machine has)",
     )
     parser.add_argument(
         "--gpu", metavar="NAME", help="write the study for another machine with this GPU, such as 'RTX 4070'; give its memory with --vram"
@@ -268,7 +268,7 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workload",
         choices=("generate", "train"),
-        help="what to measure: replies, or training steps (default: replies; of a classifier of images its training)",
+        help="what to measure: replies, or training steps (default: replies, or for an image classifier training)",
     )
     parser.add_argument("--batch", type=_count, metavar="N", help="batch size (default: 1; 32 images in training)")
     parser.add_argument("--minutes", type=positive, metavar="N", help="total time that the study may take, by estimate")
@@ -306,7 +306,7 @@ def _list(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--ready", action="store_true", help="only the techniques that can run here")
     either.add_argument("--studies", action="store_true", help="list studies instead of techniques")
-    either.add_argument("--cells", action="store_true", help="list what a run of a study can make, which is named after `--`")
+    either.add_argument("--cells", action="store_true", help="list the cells of a study, as they are named after `--` to measure one alone")
     _study(parser)
 
 
