@@ -213,6 +213,12 @@ def no_end(saved: Checkpoint) -> None:
     (saved.folder / "tokenizer_config.json").write_text(json.dumps(told))
 
 
+def padding_below_none(saved: Checkpoint) -> None:
+    """As some who have no token for padding write it."""
+    for name in ("config.json", "generation_config.json"):
+        saved.json(name, pad_token_id=-1)
+
+
 def chat(saved: Checkpoint) -> None:
     template = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
     (saved.folder / "chat_template.jinja").write_text(template)
@@ -248,6 +254,7 @@ WAYS: dict[str, Callable[[Checkpoint], None]] = {
             wishes_of_old,
             several_ends,
             no_end,
+            padding_below_none,
             chat,
             fp8,
         ),

@@ -66,6 +66,8 @@ REFUSED = {
     ("no_caps", "baseline_torch22"): "does not know the model type gemma2",
     ("normed_heads", "baseline_torch22"): "does not run this phi: a pass ends with",
     **{("normed_heads", technique): "Can not map tensor" for technique in ("gguf_f16", "gguf_q8_0")},
+    **{("padding_below_none", technique): "special token type pad: -1" for technique in ("gguf_f16", "gguf_q8_0")},
+    ("padding_below_none", "gptq_int4"): "no number below 0 for the token that pads",
     ("no_end", "gptq_int4"): "gptqmodel takes no tokenizer without any special token",
     ("fp8", "baseline_torch22"): "Unknown quantization type, got fp8",
     ("fp8", "vllm_eager"): "not supported for quantization method",

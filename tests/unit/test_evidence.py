@@ -4,10 +4,12 @@ from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
+from speedgrid.engines import attention as attention_kernels
 from speedgrid.engines import evidence
 from speedgrid.engines.gptq import why_no_kernel
 from speedgrid.engines.transformers import not_as_asked
 from speedgrid.engines.vllm import not_as_asked as vllm_not_as_asked
+from speedgrid.workloads import attention as attention_work
 
 PROMPT = 24
 SHORT = {"first_step_positions": PROMPT, "last_step_positions": 1, "cache": "DynamicCache", "sdpa_kernels": {}}
@@ -71,6 +73,17 @@ def test_a_variable_that_keeps_torch_compile_from_compiling_is_the_reason(monkey
 def test_graphs_that_a_variable_hands_to_another_backend_are_not_what_was_asked_for(monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_OVERRIDE_BACKENDS", ">=0:eager")
     assert evidence.not_compiled({"compiled_graphs": 2}) == "TORCH_COMPILE_OVERRIDE_BACKENDS=>=0:eager is set in the environment"
+
+
+@pytest.mark.parametrize("options", [{"attention": "flex_attention"}, {"attention": "eager", "compile": "module"}, {"attention": "eager"}])
+def test_a_kernel_that_torch_compile_makes_is_engaged_where_it_compiled_one(monkeypatch, options):
+    monkeypatch.setattr(evidence, "profiled", lambda run, on_gpu: {"sdpa_kernels": {}})
+    kernel = attention_kernels.Engine.__new__(attention_kernels.Engine)
+    kernel.options, kernel.device = options, SimpleNamespace(is_gpu=False)
+    work = SimpleNamespace(engine=kernel, errors={}, run=lambda: None)
+    for graphs in (0, 2):
+        monkeypatch.setattr(evidence, "compiled", lambda graphs=graphs: {"compiled_graphs": graphs})
+        assert attention_work.Work.prove(work).engaged == (graphs > 0 or options == {"attention": "eager"})
 
 
 def test_where_nothing_was_compiled_and_no_variable_says_why_what_ran_is_told():

@@ -84,3 +84,20 @@ def test_torchao_int8_takes_every_device_and_format():
 def test_the_settings_of_a_transform_reach_torchao(tmp_path):
     with pytest.raises(Unsupported, match="int4 needs an NVIDIA GPU"):
         torchao.make(task(tmp_path, {"scheme": "int4"}))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("GPTQModel: failed to auto-detect module tree"), "does not know the layers"),
+        (ValueError("Tokenicer: no pad token"), "no tokenizer without any special token"),
+        # What the package tokenizers says of a number that it cannot look up.
+        (OverflowError("number too small to fit in target type"), "set `pad_token_id` in config.json to null"),
+        (OverflowError("cannot convert float infinity to integer"), ""),
+        (ValueError("ours"), ""),
+    ],
+)
+def test_why_a_model_is_not_loaded(error, said):
+    found = gptqmodel.why_not_loaded(error)
+    assert said in found
+    assert bool(found) == bool(said)

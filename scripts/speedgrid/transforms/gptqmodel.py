@@ -66,12 +66,9 @@ def make(task: Task) -> dict:
             dtype=getattr(torch, task.dtype),
             trust_remote_code=task.trust_remote_code,
         )
-    except ValueError as error:
-        if "failed to auto-detect module tree" in str(error):
-            raise Unsupported("gptqmodel does not know the layers of this model family") from error
-        if "Tokenicer" in str(error):
-            # Which looks for a token to pad with.
-            raise Unsupported("gptqmodel takes no tokenizer without any special token, not even one that ends a text") from error
+    except (ValueError, OverflowError) as error:
+        if reason := why_not_loaded(error):
+            raise Unsupported(reason) from error
         raise
     refuse_odd_widths(_linear_layers(wrapper.model, kind), kind, group_size)
     context = getattr(wrapper.model.config.get_text_config(), "max_position_embeddings", None) or settings["sequence"]
@@ -91,6 +88,20 @@ def make(task: Task) -> dict:
     # GPT-QModel turns sampling on in its own.
     loading.keep_generation_config(task.source, task.target)
     return {"calibration_tokens": sum(map(len, calibration))}
+
+
+def why_not_loaded(error: Exception) -> str:
+    """Why GPT-QModel takes no model, by what its loading ended with; empty where that is none that is known."""
+    if "failed to auto-detect module tree" in str(error):
+        return "gptqmodel does not know the layers of this model family"
+    # It looks for a token to pad with.
+    if "Tokenicer" in str(error):
+        return "gptqmodel takes no tokenizer without any special token, not even one that ends a text"
+    if isinstance(error, OverflowError) and "too small" in str(error):
+        return (
+            "gptqmodel takes no number below 0 for the token that pads; set `pad_token_id` in config.json to null: nothing is padded here"
+        )
+    return ""
 
 
 def problem(settings: Mapping, dtype: str) -> str:
