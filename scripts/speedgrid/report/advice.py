@@ -45,7 +45,7 @@ UNEVEN = (
 # Of cells of whose speed-up a bound alone is known (stats.over).
 BOUNDED = "Of the speed-up of {} a bound alone is known: one side was disturbed whenever it ran, and may be faster than it seems."
 # Of cells of whose speed-up nothing is.
-OPEN = "The speed-up of {} is open: both sides were disturbed whenever they ran, and may be faster than they seem."
+OPEN = "The speed-up of {} is open: what was disturbed whenever it ran may be faster than it seems."
 
 
 @dataclass(frozen=True)

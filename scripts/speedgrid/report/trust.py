@@ -253,13 +253,16 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Mark
     busy = {row["technique"]: row for row in (*sides, against) if questions.was_disturbed(row)}
     if asked[0].limited:
         words = tr_html(
-            "The CPU limit of the container slowed {}, and nobody knows by how much: further runs would not tell, a higher limit would, or"
-            " fewer <code>threads</code> of the device than the limit has CPUs."
+            "The CPU limit of the container slowed {}: further runs would not tell, a higher limit would, or fewer <code>threads</code> of"
+            " the device than the limit has CPUs."
         )
         return words.format(phrases.names(row["label"] for row in busy.values() if questions.is_limited(row))), False
     priced = [one for one in asked if one.needed]
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
     if not priced and len(never) == len(asked):
+        if busy:
+            words = tr_html("So close, or so noisy beside other work, that twenty more runs of each would not tell; a quiet machine may.")
+            return words, False
         return tr_html("So close, or so noisy, that twenty more runs of each would not tell."), False
     if alone := asked[0].alone:
         said = _quiet_run(rows[alone])
