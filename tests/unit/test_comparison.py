@@ -1,6 +1,7 @@
 """comparison.py and `compare`: verdicts of cells, what differs around them, exit statuses, and what is not a result."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -610,3 +611,24 @@ def test_of_a_result_that_shares_a_cell_with_a_larger_one_the_other_cells_are_co
     before = {change.technique: change.before.value for change in compared.cells}
     assert before["baseline"] == pytest.approx(50, rel=0.05), "that of the result with more of the other side"
     assert before["y"] == pytest.approx(70, rel=0.05)
+
+
+@pytest.mark.parametrize(("busy_runs", "told"), [(1, True), (3, True), (3, False)])
+def test_a_summary_of_before_takes_what_it_says_of_the_processor_for_what_disturbance_cost(tmp_path, busy_runs, told):
+    """One disturbed run of three made a cell of an older summary one of which nothing was known."""
+    folder = results_folder(tmp_path / "a", cells(x=50), seed=1)
+    rows = records.read(folder / "summary.parquet", SUMMARY).rows
+    busy = {"runs_disturbed": busy_runs, "disturbed": "other processes used 6% of the CPUs", "cpu_foreign": 0.06 if told else None}
+    older = [row | {"disturbed_factor": None, "open_quiet": None} | (busy if row["technique"] == "x" else {}) for row in rows]
+    lost = [comparison._lost(row, threads=2).most for row in older if row["technique"] == "x"]
+    if busy_runs == 1:
+        assert 0 <= lost[0] < 0.03, "its fastest run is hardly above its speed"
+    else:
+        assert lost[0] == (pytest.approx(-2 * math.log(0.94)) if told else math.inf)
+    records.write(folder / "summary.parquet", SUMMARY, older)
+    other = results_folder(tmp_path / "b", cells(x=500), seed=2) / "summary.parquet"
+    found = compared(folder / "summary.parquet", other)
+    notes = [note for note in found.notes if "by an earlier speedgrid" in note]
+    # Without the threads of its process, which runs.parquet has, no share of the processor bounds it.
+    assert len(notes) == (busy_runs == 3)
+    assert outcomes(found)["x"] == ("faster" if busy_runs == 1 else "unsure")
