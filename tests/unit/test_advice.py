@@ -605,6 +605,8 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
         "smollm2-gpu": ("Take vLLM: 98.5 ms a reply, 16× (11–23)", "it computes the same but for rounding"),
         "attention-reach": ("Take SDPA, cuDNN kernel: 6.80 ms a pass, 7.2×", "held to the same operation in float64"),
         "training-gpu": ("Take bfloat16 throughout, compiled: 27.0 ms a step, 2.3×", "its loss went from"),
+        "llm-jp-gpu": ("Take torch.compile (static cache): 982 ms a reply, 3.4×", random),
+        "finetune-gpu": ("Take Full fine-tuning: 101 ms a step",),
         "resnet-gpu": ("Take bfloat16 autocast, channels last, compiled: 40.0 ms a step, 2.9×", "its loss went from 6.97 to 6.71"),
     }
     # Of other devices the figures differ.
