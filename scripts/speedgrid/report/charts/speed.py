@@ -83,7 +83,8 @@ def ceiling_figure(group: Group) -> Figure | None:
 def speed(rows: pd.DataFrame, replies: pd.DataFrame, unit: str = "token/s", noun: str = "reply") -> alt.LayerChart:
     """Typical speed with its 95 % interval, over the single replies, steps or passes."""
     table = base.prepare(rows, SPEED)
-    table["text"] = [units.number(value) for value in table.rate]
+    # With the digits that its interval leaves, as everywhere else.
+    table["text"] = [base.interval(row.rate, row.rate_low, row.rate_high).partition(" (")[0] for row in each(table)]
     dots = base.dots(table, replies, "rate")
     furthest = table.name.map({row.name: max(row.rate) for row in each(dots)}).astype(float).fillna(table.rate)
     table["end"] = furthest.where(table.rate_high.isna(), furthest.clip(lower=table.rate_high))
@@ -108,7 +109,6 @@ def speedup(rows: pd.DataFrame) -> alt.LayerChart:
     """Speed-up with its 95 % interval on a logarithmic axis, where twice and half as fast are equally far from 1; rings mark ties, and what
     is no more than a bound, or open, is said in words."""
     table = base.prepare(rows, SPEEDUP)
-    # With the digits that its interval leaves, as everywhere else.
     table["interval"] = [base.speedup(row) for row in each(table)]
     table["text"] = [text.partition(" (")[0] for text in table.interval]
     table["verdict"] = [tr(said) if said else said for said in table.verdict]
