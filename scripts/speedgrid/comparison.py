@@ -72,9 +72,9 @@ class Measured:
     mean: float
 
     @classmethod
-    def of(cls, rates: Sequence[float], lost: float = 0.0, alike: float = math.inf) -> "Measured":
+    def of(cls, rates: Sequence[float], lost: float = 0.0, alike: float = math.inf, waited: float = 0.0) -> "Measured":
         """From the rates of its replies, in their order, in items a second, and what disturbance cost the run at most (disturbance.py)."""
-        return cls(stats.run(rates, lost, alike), stats.mean(rates))
+        return cls(stats.run(rates, lost, alike, waited), stats.mean(rates))
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,9 @@ def _lost(row: Mapping, threads: int | None) -> disturbance.Lost:
     facts = {**row, "disturbed": row.get("disturbed") or disturbed > 0, "device": _device(row), "threads": threads}
     read = disturbance.lost(facts) if disturbed else disturbance.Lost()
     if row.get("disturbed_factor"):
-        return disturbance.Lost(math.log(row["disturbed_factor"]), read.alike)
+        lost = math.log(row["disturbed_factor"])
+        # More than its shares bound is what its own steps showed.
+        return disturbance.Lost(lost, read.alike, lost if lost > 1.01 * read.most else 0.0)
     if 0 < disturbed < runs and row.get("run_rates"):
         return disturbance.Lost(max(0.0, math.log(max(row["run_rates"]) / row["rate"])))
     return read if not _tells_losses(row) else disturbance.Lost(math.inf if disturbed else 0.0)
@@ -296,12 +298,12 @@ def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
         spread, df, normal = known.sd, known.df, stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
         sides = [((spread**2 / runs, df), ((half / normal) ** 2, math.inf)) for half in halves]
     below, above = sides
-    lost, alike = _lost(row, threads)
+    lost, alike, waited = _lost(row, threads)
     if threads is None and _device(row) == "cpu":
         # What others lost like it hangs on the number of its threads: one, at least.
         alike = -math.log1p(-disturbance.ALIKE)
-    spared = min(stats.AS_DISTURBED * lost, alike)
-    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=disturbed < runs, lost=lost, spared=spared)
+    spared, quiet = min(stats.AS_DISTURBED * lost, alike), disturbed < runs
+    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=quiet, lost=lost, spared=spared, waited=waited)
     if speed.quiet:
         return replace(speed, alike=_with_variances(speed, 1 / stats.DISTURBED_SHARE))
     return replace(speed, calm=_with_variances(speed, stats.DISTURBED_SHARE))

@@ -3,10 +3,15 @@
 Disturbance only slows, so that the speed of a disturbed run is the least that a quiet one has. What others took bounds the most: a step of
 a processor waits for the slowest of its threads, each of which waits for a CPU for the share of the time that others took, so that of N
 threads all are there for (1 - share)^N of it. A GPU is fed by one thread.
+
+Threads that wait for one another many times a step can lose more: each time the one that is not there costs a time slice of the operating
+system, a few milliseconds, however short the work is. That shows in the steps themselves, of which some find all threads there.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 from speedgrid import state
@@ -14,26 +19,41 @@ from speedgrid import state
 # A cell on a processor beside one from which others took up to this share lost as much; what is left to one from which they took more
 # varies widely. Of two cells on a GPU the one may wait for the processor and the other not, as where a CUDA graph is replayed.
 ALIKE = 0.5
+# So many steps in a row are a stretch, and steps that follow each other faster than this many seconds are tokens of one step.
+STRETCH, AT_ONCE = 4, 2e-5
 
 
 class Lost(NamedTuple):
     """Logarithms of factors by which a run was slower than on a quiet machine: at `most`, and what of it, at most, others that ran on the
     same busy machine lost, too. 0 where the machine was quiet. `most` is infinity where nothing that was read bounds it, and so is `alike`,
-    but where it was read that the processor was taken altogether."""
+    but where it was read that the processor was taken altogether. `waited` is what its own steps show of `most`, which others need not have
+    lost like it."""
 
     most: float = 0.0
     alike: float = math.inf
+    waited: float = 0.0
 
 
-def lost(facts: Mapping) -> Lost:
-    """What disturbance cost a run at most, from its facts of schema.STATE."""
+def lost(facts: Mapping, replies: Sequence[Mapping] = ()) -> Lost:
+    """What disturbance cost a run at most, from its facts of schema.STATE and the rows of its replies."""
     if not facts.get("disturbed"):
         return Lost()
     of_the_processor, alike = _of_the_processor(facts), 0.0 if _is_gpu(facts) else -math.log1p(-ALIKE) * _threads(facts)
     left = of_the_processor * (_of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts))
     if 0 < left < 1:
-        return Lost(-math.log(left), alike)
+        waited = _slowed(replies) if _threads(facts) > 1 else 0.0
+        return Lost(max(-math.log(left), waited), alike, waited)
     return Lost(math.inf, math.inf if of_the_processor else alike)
+
+
+def _slowed(replies: Sequence[Mapping]) -> float:
+    """By how much the typical stretch of steps was slower than the quickest, as a logarithm; of replies without the times of their steps,
+    the typical reply."""
+    times = [reply["reply_s"] for reply in replies if reply.get("reply_s")]
+    steps = [reply.get("token_s") or [] for reply in replies]
+    if all(later - earlier > AT_ONCE for one in steps for earlier, later in pairwise(one)):
+        times = [one[at + STRETCH] - one[at] for one in steps for at in range(len(one) - STRETCH)] or times
+    return math.log(median(times) / min(times)) if times else 0.0
 
 
 def _is_gpu(facts: Mapping) -> bool:

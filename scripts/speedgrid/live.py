@@ -157,7 +157,7 @@ def measured(path: str) -> Measured | None:
     rows = [row for row in record.rows if row["reply_s"]]
     if record.status not in MEASURED or not rows or any(row["point"] is not None for row in record.rows):
         return None
-    run = stats.run([items_of(row) / row["reply_s"] for row in rows], *disturbance.lost(record.facts))
+    run = stats.run([items_of(row) / row["reply_s"] for row in rows], *disturbance.lost(record.facts, rows))
     return Measured(cell_of(rows[0]), run, f"{record.facts['unit'] or 'token'}/s", record.facts.get("device") or "")
 
 

@@ -109,9 +109,10 @@ def _measured(runs: Sequence[records.Record], point: int | None) -> list[Measure
     """What the runs of a cell, the first one first, measured at a size, in the order in which they began."""
     found: list[tuple[str, Measured]] = []
     for _, record in records.of_one_status(runs):
-        rates = [items_of(row) / row["reply_s"] for row in record.rows if row["reply"] is not None and row["point"] == point]
+        replies = [row for row in record.rows if row["reply"] is not None and row["point"] == point]
+        rates = [items_of(row) / row["reply_s"] for row in replies]
         if rates and record.status in MEASURED:
-            found.append((record.facts.get("started_at") or "", Measured.of(rates, *disturbance.lost(record.facts))))
+            found.append((record.facts.get("started_at") or "", Measured.of(rates, *disturbance.lost(record.facts, replies))))
     return [one for _, one in sorted(found, key=lambda run: run[0])]
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import records_factory as made
@@ -637,6 +638,21 @@ def test_a_technique_that_beats_a_quiet_baseline_although_it_was_disturbed_is_fa
     assert re.search(
         r"torch\.compile \(static cache\) is the fastest: .* a speed-up of at least \d\.\d+× over", answer(group).headline.striptags()
     )
+
+
+def test_equals_beside_other_work_of_which_one_waited_for_its_threads_are_open(tmp_path):
+    """Both had half of two cores; every step of the one took sixteen ticks of the kernel, of the other few did: 23× (4–84), it said."""
+    busy = {"disturbed": "other processes used 50% of the CPUs", "cpu_foreign": 0.5, "threads": 2}
+    grid = made.write_group(tmp_path, [replace(BASELINE, speed=14, facts=busy), replace(SDPA, speed=326, facts=busy)])
+    (before,) = [row["verdict"] for row in tables_of(grid)[0] if not row["is_baseline"]]
+    path = Path(grid[0]["folder"], "measure.parquet")
+    run = records.read(path, MEASURE)
+    # The last four tokens of each reply at the speed that the other had.
+    waited = [row["token_s"][:-4] + [row["token_s"][-5] + 0.003 * count for count in range(1, 5)] for row in run.rows]
+    records.write(path, MEASURE, [row | {"token_s": times} for row, times in zip(run.rows, waited, strict=True)], run.facts)
+    (row,) = [row for row in tables_of(grid)[0] if not row["is_baseline"]]
+    assert (before, row["verdict"], row["speedup"], row["speedup_low"]) == ("faster", "unsure", None, None)
+    assert row["speedup_high"] > 23
 
 
 def sentences(text) -> int:

@@ -1,6 +1,7 @@
 """How much a disturbed run lost at most, by what was read of the machine."""
 
 import math
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,37 @@ def test_where_nothing_bounds_it_it_may_be_anything(facts):
     assert disturbance.lost(facts).most == math.inf
 
 
+def reply(*steps: float) -> dict:
+    """A reply by the seconds of its steps, the first of which is the time to the first token."""
+    return {"reply_s": sum(steps), "token_s": list(accumulate(steps))}
+
+
+# As recorded beside a test run: each step waits for a tick of the kernel sixteen times, until both cores are free for a moment.
+WAITING = [reply(0.17, *[0.064] * 15), reply(0.17, *[0.064] * 4, *[0.001] * 11)]
+
+
+def test_threads_that_wait_for_one_another_lose_more_than_what_was_taken():
+    """Two equals were called 23 times apart, by 14 and 326 token/s: of the slower one half of the processor was taken."""
+    assert disturbance.lost(BUSY, WAITING).most == pytest.approx(math.log(64))
+    # What is one thread, or feeds a GPU, waits for no other, and a quiet run lost nothing.
+    assert disturbance.lost(BUSY | {"threads": 1}, WAITING).most == pytest.approx(math.log(2))
+    assert disturbance.lost(ON_GPU, WAITING).most == pytest.approx(math.log(2))
+    assert disturbance.lost(BUSY | {"disturbed": ""}, WAITING).most == 0
+
+
+def test_tokens_that_come_at_once_are_no_quick_step():
+    """Where a drafted stretch is accepted; replies are compared then, as they are of steps of training, which have no tokens."""
+    accepted = [reply(0.1, 0.06, 1e-6, 1e-6, 1e-6, 1e-6, 0.06), reply(0.8, 0.2)]
+    assert disturbance.lost(BUSY, [*accepted, *accepted[1:]]).most == pytest.approx(math.log(1 / accepted[0]["reply_s"]))
+    assert disturbance.lost(BUSY, [{"reply_s": 1.0, "token_s": None}] * 3 + [{"reply_s": 0.1}]).most == pytest.approx(math.log(10))
+
+
+@given(st.floats(0, 0.999), st.lists(st.lists(st.floats(1e-4, 10), min_size=1, max_size=12), max_size=5))
+def test_what_steps_show_only_adds_to_what_may_be_lost(share, replies):
+    facts = BUSY | {"cpu_foreign": share}
+    assert disturbance.lost(facts, [reply(*steps) for steps in replies]).most >= disturbance.lost(facts).most
+
+
 @given(st.floats(0, 0.999), st.floats(0, 0.999), st.integers(1, 256))
 def test_more_that_others_took_is_more_that_may_be_lost(one, other, threads):
     less, more = (disturbance.lost(BUSY | {"cpu_foreign": share, "threads": threads}).most for share in sorted((one, other)))
@@ -70,9 +102,9 @@ def test_what_cells_beside_one_another_lost_alike_is_what_half_of_the_processors
 
 def test_what_was_starved_is_told_from_what_nobody_knows():
     """Of all of a processor it is known that others had it; what a neighbour took of a GPU nobody knows."""
-    assert disturbance.lost(BUSY | {"cpu_foreign": 1.0}) == (math.inf, pytest.approx(math.log(4)))
-    assert disturbance.lost(ON_GPU | {"foreign_gpu_memory": 2**33}) == (math.inf, math.inf)
-    assert disturbance.lost(HOT) == (math.inf, math.inf)
+    assert disturbance.lost(BUSY | {"cpu_foreign": 1.0})[:2] == (math.inf, pytest.approx(math.log(4)))
+    assert disturbance.lost(ON_GPU | {"foreign_gpu_memory": 2**33})[:2] == (math.inf, math.inf)
+    assert disturbance.lost(HOT)[:2] == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize("replies", [[5.0], [5.0, 5.1, 5.2]])

@@ -132,10 +132,11 @@ class Run:
 
     @classmethod
     def of(cls, record: Record, point: int | None = None) -> "Run":
-        rates = [items_of(reply) / reply["reply_s"] for reply in _finished(record, point)]
+        replies = list(_finished(record, point))
+        rates = [items_of(reply) / reply["reply_s"] for reply in replies]
         began, ended = datetime.fromisoformat(record.facts["started_at"]), record.facts.get("ended_at")
         seconds = (datetime.fromisoformat(ended) - began).total_seconds() if ended else None
-        return cls(began.timestamp(), seconds, stats.run(rates, *disturbance.lost(record.facts)), stats.level(rates))
+        return cls(began.timestamp(), seconds, stats.run(rates, *disturbance.lost(record.facts, replies)), stats.level(rates))
 
 
 def _finished(record: Record, point: int | None = None) -> list[dict]:

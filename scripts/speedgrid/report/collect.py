@@ -40,7 +40,8 @@ from speedgrid.schema import (
 # The keys of a specification that say whose result its job writes.
 WHOSE = ("gpu", "experiment", "model", "technique", "run")
 # What the report uses none of: single tokens of replies, of which a large grid has millions, and what a reference expects next.
-TOKENS = ("token_s", "token_ids")
+STEPS = "token_s"  # of disturbed runs they are read, as they show what these lost (disturbance.lost)
+TOKENS = (STEPS, "token_ids")
 NEXT_TOKENS = tuple(column.name for column in REFERENCE.columns if column.name not in ("status", "reason"))
 # What a job says last where it leaves no record (stage.py): `measure cpu/e/m/t: failed while ...`, `...: stopped by SIGTERM while ...`.
 LAST_WORDS = re.compile(r"[a-z]+ [^ ]+( \(run \d+\))?: (failed\b|stopped by )")
@@ -268,6 +269,8 @@ def find(
         if at.exists():
             try:
                 record = records.read(at, table, without)
+                if STEPS in without and record.facts.get("disturbed"):
+                    record = records.read(at, table, set(without) - {STEPS})
                 check_writer(path, table, record, asked)
                 return _held(record, table, standing.settings(standing.told(record.facts), asked)) if is_held else record
             except records.RecordError as error:

@@ -19,7 +19,7 @@ class Run:
     `value` is the median of the replies' rates, `se` the standard error of its logarithm from the replies alone, known with `df` degrees of
     freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: it counts as a run
     of a machine that was not quiet. `lost`: the logarithm of the factor by which disturbance slowed it at most, 0 on a quiet machine;
-    `alike`: what of that others on the same busy machine lost, too, at most.
+    `alike`: what of that others on the same busy machine lost, too, at most; `waited`: what of it the run itself shows.
     """
 
     value: float
@@ -32,6 +32,7 @@ class Run:
     disturbed: bool = False
     lost: float = 0.0
     alike: float = math.inf
+    waited: float = 0.0
 
 
 # The mean of the middle half of a series has the standard error of the series with its outer quarters drawn in to the quartiles, times 2
@@ -57,7 +58,7 @@ _TELLS = 2.0
 _MOST_SHARED_DF = 12.0
 
 
-def run(rates: Sequence[float], lost: float = 0.0, alike: float = math.inf) -> Run:
+def run(rates: Sequence[float], lost: float = 0.0, alike: float = math.inf, waited: float = 0.0) -> Run:
     """A run from the rates of its replies, in their order, and what disturbance cost it at most (see Run). Raises ValueError where a rate
     is not a positive finite number."""
     values = np.asarray(rates, dtype=float)
@@ -68,12 +69,12 @@ def run(rates: Sequence[float], lost: float = 0.0, alike: float = math.inf) -> R
     scatter = float(high - low) / _QUARTILES / middle
     slowest, fastest = float(sample[0]), float(sample[-1])
     if len(values) < 2:
-        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, lost > 0, lost, alike)
+        return Run(middle, math.inf, 1.0, 1, slowest, fastest, scatter, lost > 0, lost, alike, waited)
     # Of four the middle half is two values, which say nothing of how far the others are.
     outer = int(len(values) * _TRIMMED) if len(values) > 4 else 0
     drawn_in = level(np.clip(values, sample[outer], sample[-1 - outer]))
     se = drawn_in.se / (1 - 2 * _TRIMMED) * _MEDIAN_OVER_TRIMMED / middle
-    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, lost > 0, lost, alike)
+    return Run(middle, se, drawn_in.df, len(values), slowest, fastest, scatter, lost > 0, lost, alike, waited)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class Speed:
     upper end of its interval. `quiet` is False where all runs were disturbed. `alike` is a quiet speed whose runs count like disturbed
     ones, `calm` a disturbed one whose runs have the noise of quiet ones: which of them an end of a ratio takes says verdicts.over (None: as
     it is). `lost`: the logarithm of the factor by which disturbance slowed `value` at most; `spared` what another cell that was disturbed
-    whenever it ran may have lost before that tells the two apart, infinity where nothing was read of that.
+    whenever it ran may have lost before that tells the two apart, infinity where nothing was read of that. `waited` is what of `lost` its
+    own runs show.
     """
 
     value: float
@@ -119,6 +121,7 @@ class Speed:
     calm: "Speed | None" = None
     lost: float = 0.0
     spared: float = 0.0
+    waited: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -171,6 +174,7 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         prior.usual_sd,
         lost=_lost(runs, centre, shares, prior.sd),
         spared=sum(share * min(AS_DISTURBED * one.lost, one.alike) for share, one in zip(shares, runs, strict=True) if share),
+        waited=sum(share * one.waited for share, one in zip(shares, runs, strict=True)) if all(one.lost for one in runs) else 0.0,
     )
 
 

@@ -73,7 +73,9 @@ def _hidden(one: Speed, other: Speed) -> _Hidden:
     if not other.quiet and math.isinf(other.spared):
         # Of the other it is not known whether it lost anything, or, of both, which of them lost more.
         return _Hidden(guessed=math.log(SHARED)) if not one.quiet and math.isinf(one.spared) else _Hidden(one.lost)
-    return _Hidden(one.lost if math.isinf(one.lost) else max(0.0, one.lost - (other.lost if other.quiet else other.spared)))
+    if math.isinf(one.lost):
+        return _Hidden(one.lost)
+    return _Hidden(max(0.0, one.lost - (other.lost if other.quiet else other.spared), one.waited - other.waited))
 
 
 def _is_shown(one: Speed, other: Speed) -> bool:
