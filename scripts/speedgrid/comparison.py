@@ -290,7 +290,7 @@ def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
     sides: list[tuple[tuple[float, float], ...]]
     if row.get("noise") is not None:
         spread, df, disturbed = row["noise"], row["noise_df"], row.get("runs_disturbed") or 0
-        counted = runs - disturbed * (1 - stats.DISTURBED_SHARE)
+        counted = (runs - disturbed) or runs * stats.DISTURBED_SHARE
         t = stats.t_quantile((1 + stats.CONFIDENCE) / 2, df)
         sides = [((max(spread**2 / counted, (half / t) ** 2), df),) for half in halves]
     else:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speedgrid import commands, drafts, estimates, training_drafts
+from speedgrid import commands, drafts, estimates, inputs, training_drafts
 from speedgrid.drafts import Source
 from speedgrid.study import StudyError
 
@@ -62,7 +62,7 @@ def _named(told: argparse.Namespace, answer: str) -> argparse.Namespace:
     answer = answer.strip("'\"")
     if not answer:
         raise StudyError("name a model, or leave with Ctrl-C")
-    path = _here() / Path(answer).expanduser()
+    path = inputs.place(answer, [_here()], "model")
     told.shape = answer if answer in estimates.shapes() and not path.exists() else None
     told.model = None if told.shape else str(path) if path.exists() else answer
     return told

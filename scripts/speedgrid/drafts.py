@@ -10,7 +10,7 @@ from speedgrid.estimates import Machine, Model, Work
 # What a study can be for, each with what it then measures.
 GOALS = {
     "speed": "one technique of each family, the fastest ones",
-    "memory": "every quantization that fits, besides",
+    "memory": "also every quantization that fits",
     "quality": "nothing that changes the weights; every number format and attention",
 }
 # What is measured first, of each family the first that runs here and fits; for a goal other families come before. A technique that is not

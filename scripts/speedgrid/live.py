@@ -148,14 +148,14 @@ def measured(path: str) -> Measured | None:
     """What a run measured. None where it has no figures, and where it ran at several sizes: which of them another cell reached is not known
     yet."""
     from speedgrid import disturbance, records, stats
-    from speedgrid.schema import MEASURE, MEASURED, cell_of, items_of
+    from speedgrid.schema import MEASURE, cell_of, items_of
 
     try:
         record = records.read(path, MEASURE)
     except (records.RecordError, OSError):
         return None
     rows = [row for row in record.rows if row["reply_s"]]
-    if record.status not in MEASURED or not rows or any(row["point"] is not None for row in record.rows):
+    if record.status != "ok" or not rows or any(row["point"] is not None for row in record.rows):
         return None
     run = stats.run([items_of(row) / row["reply_s"] for row in rows], *disturbance.lost(record.facts, rows))
     return Measured(cell_of(rows[0]), run, f"{record.facts['unit'] or 'token'}/s", record.facts.get("device") or "")

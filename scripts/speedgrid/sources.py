@@ -60,7 +60,7 @@ def named(told: argparse.Namespace) -> Source:
         raise StudyError("new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME")
     if told.shape:
         return of_shape(told.shape)
-    path = Path(told.model).expanduser()
+    path = inputs.place(told.model, [Path()], "model")
     if path.is_dir():
         return of_folder(path)
     if path.is_file() or told.model.endswith(".gguf"):

@@ -68,6 +68,8 @@ def test_a_variable_that_keeps_torch_compile_from_compiling_is_the_reason(monkey
     vllm = {"layers": {}, "prefix_caching": False, "cached_prompt_tokens": 0, "enforce_eager": False, "cuda_graphs": "NONE"}
     assert said in vllm_not_as_asked(vllm, "", False, False)
     assert vllm_not_as_asked(vllm | {"enforce_eager": True}, "", True, False) == ""
+    monkeypatch.setenv(name, "0")
+    assert vllm_not_as_asked(vllm, "", False, False) == ""
 
 
 def test_graphs_that_a_variable_hands_to_another_backend_are_not_what_was_asked_for(monkeypatch):

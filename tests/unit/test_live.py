@@ -185,8 +185,8 @@ def test_speeds_of_another_group_are_not_held_against_it(measured):
     assert str(fastest) == "fastest so far: y (6 token/s)"
 
 
-def record(path, unit, *points):
-    cell = {"gpu": "g", "experiment": "e", "model": "m", "technique": "t", "status": "ok", "reason": ""}
+def record(path, unit, *points, status="ok"):
+    cell = {"gpu": "g", "experiment": "e", "model": "m", "technique": "t", "status": status, "reason": ""}
     rows = [{**cell, "reply": 1, "reply_s": 0.5, "new_tokens": 10, "items": 20, "point": point} for point in points]
     records.write(path, MEASURE, rows, {"unit": unit})
     return str(path)
@@ -199,6 +199,8 @@ def test_a_speed_has_its_unit_and_one_over_several_sizes_is_none(tmp_path):
     assert live.measured(record(tmp_path / "b.parquet", "token", 32, 64)) is None
     assert live.measured(record(tmp_path / "c.parquet", None, None)).unit == "token/s"  # replies, which name no unit
     assert live.measured(str(tmp_path / "none.parquet")) is None
+    # As on the page, what was not active is not the fastest.
+    assert live.measured(record(tmp_path / "d.parquet", "token", None, status="not_engaged")) is None
 
 
 # The handler

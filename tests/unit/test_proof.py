@@ -119,11 +119,11 @@ def test_a_speed_up_of_which_a_bound_alone_is_known_points_to_where_nothing_is(t
     by_name = {row["name"]: row for row in rows}
     assert list(by_name) == ["Ahead", "SDPA", "Baseline (eager attention)"]
     row = by_name["Ahead"]
-    assert (row["value"], row["points"], row["high"]) == (None, True, row["edge"])
+    assert (row["value"], row["points"], row["high"], row["drawn_high"]) == (None, True, None, row["arrow"])
     assert row["low"] == group.rows.set_index("label").speedup_low["Ahead"]
     assert row["figure"].startswith("at least ")
-    assert row["edge"] > max(one["high"] or 0 for one in rows if one is not row)
-    assert "An arrow goes on to where nothing is known" in figure.caption
+    assert row["arrow"] > max(one["high"] or 0 for one in rows if one is not row)
+    assert "Where an interval ends in an arrow" in figure.caption
     assert "Ahead at least" in figure.words
     assert "arrow" not in drawn(group_of(tmp_path / "quiet", cells[:2]))[0].caption
 

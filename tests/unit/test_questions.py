@@ -153,6 +153,14 @@ def test_what_would_tell_is_said_once(tmp_path):
     assert any("The same would tell." in point for point in points), points
 
 
+def test_a_price_of_other_runs_is_not_the_same_although_it_reads_the_same(tmp_path):
+    """ "3 more runs of each" of two techniques told nothing of a third one, of which "The same would tell." was said."""
+    close = [replace(SDPA, technique=name, label=name.upper(), speed=speed) for name, speed in (("a", 49.0), ("b", 61.0), ("c", 63.0))]
+    _, _, points = told(tmp_path, [replace(BASELINE, speed=50), *close])
+    assert sum("more run" in point for point in points) > 1
+    assert not any("The same would tell." in point for point in points), points
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

@@ -158,8 +158,9 @@ def test_what_is_bounded_on_one_side_stands_there_and_may_differ(tmp_path):
     table = next(rows for rows in figure.chart.to_dict(validate=True)["datasets"].values() if "side" in rows[0])
     there = {one["side"]: one for one in table}
     assert (there["a100"]["speedup"], there["a100"]["points"]) == (None, True)
-    assert there["a100"]["speedup_high"] == there["a100"]["edge"]
-    assert there["l4"]["edge"] is None
+    assert there["a100"]["speedup_high"] is None
+    assert there["a100"]["drawn_high"] == there["a100"]["arrow"]
+    assert there["l4"]["arrow"] is None
 
 
 @given(estimates(), st.floats(0.1, 20), st.booleans())

@@ -218,7 +218,7 @@ def test_the_more_a_disturbed_run_may_have_lost_the_less_surer_it_makes_a_speed(
     def variance(most: float) -> float:
         return stats.speed(of(10.0) + slowed(10 * math.exp(-share * min(most, 9)), lost=most), prior).below[0][0]
 
-    # Where what it may have lost is about what such runs differ by, it is both a run and none: what is beyond the one is noise of the other.
+    # Where it may have lost about what such runs differ by anyway it is a run in part, and what is beyond that is noise.
     assert variance(lost) <= variance(2 * lost) * 1.2
     assert variance(math.inf) == pytest.approx(prior.sd**2)
 

@@ -300,6 +300,17 @@ def test_a_rerun_has_nothing_to_do(project):
     assert dry_run(project) == {}
 
 
+def test_snakemakes_own_report_holds_the_page_and_every_chart_with_captions(project):
+    done = working_copy.launcher(project, "run", "--study", STUDY, "--report", "own.html")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    own = (project / "own.html").read_text(encoding="utf-8")
+    (project / "own.html").unlink()
+    charts = [path.name for path in (project / "results/figures").glob("*.svg")]
+    assert len(charts) > 5
+    for words in ("report.html", *charts, "The page of the study: the answer", "A chart of the page"):
+        assert words in own, words
+
+
 def test_an_edited_chart_reruns_the_report_alone(project, edited):
     edited("scripts/speedgrid/report/charts/base.py", lambda text: text + "\n# edited\n")
     assert dry_run(project) == {}

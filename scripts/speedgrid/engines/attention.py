@@ -52,7 +52,7 @@ class Engine(base.Runtime):
     @property
     def compiles(self) -> bool:
         """Whether torch.compile makes the kernel, or a part of it."""
-        return "compile" in self.options or self.options["attention"] == "flex_attention"
+        return bool(self.options.get("compile")) or self.options["attention"] == "flex_attention"
 
     def kernels(self):
         """The context that holds SDPA to the one kernel of the technique."""

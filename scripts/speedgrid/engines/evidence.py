@@ -107,7 +107,9 @@ def not_compiled(seen: Mapping[str, int], called: str = "") -> str:
 
 def variable_against_compiling() -> str:
     """The variable of the environment that keeps torch.compile from what it is asked for, in words; empty where none is set."""
-    return next(filter(None, map(_set_to, (*SWITCHED_OFF, HANDED_ON))), "")
+    # Any other value than 1 leaves PyTorch compiling.
+    off = [name for name in SWITCHED_OFF if os.environ.get(name) == "1"]
+    return next(filter(None, map(_set_to, (*off, HANDED_ON))), "")
 
 
 def _set_to(name: str) -> str:

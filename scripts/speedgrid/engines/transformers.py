@@ -16,9 +16,9 @@ SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", 
 
 # The last tokens of a reply that are looked at for numbers that are not finite.
 CHECKED = 64
-# Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 # What ran where torch.compile was told to take a module.
 CALLED = "`generate` called the original module"
+# Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
 

@@ -564,7 +564,7 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
         if fewest == 1:
-            told = tr_html("A single {} was counted of some, which has no interval: a higher <code>replies</code> gives it one.")
+            told = tr_html("Of some techniques a single {} was counted, which gives no interval: a higher <code>replies</code> does.")
             warnings.append(told.format(tr(group.noun)))
         else:
             told = tr_html("As few as {} {} were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.")

@@ -37,8 +37,8 @@ def hosts(runs: Sequence[Mapping]) -> list[str]:
 
 def differing(runs: Sequence[Mapping]) -> dict[str, list[str]]:
     """The variables of the environment that some of the runs had and others had not, as `NAME=value`, each with the techniques of those
-    that had it: what of the environment makes a part of a difference between them."""
-    seen = [(run["technique"], set(filter(None, (run["variables"] or "").split(", ")))) for run in runs]
+    that had it: what of the environment makes a part of a difference between them. Runs of which none is known say nothing."""
+    seen = [(run["technique"], set(filter(None, run["variables"].split(", ")))) for run in runs if run["variables"] is not None]
     told = sorted({one for _, own in seen for one in own})
     having = {one: [technique for technique, own in seen if one in own] for one in told}
     return {one: list(dict.fromkeys(names)) for one, names in having.items() if len(names) < len(seen)}

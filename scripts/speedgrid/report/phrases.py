@@ -12,7 +12,7 @@ def parameters_in_words(count: float) -> str:
     """How many parameters a model has: 135 million."""
     for size, words in now().numbers:
         if count >= size:
-            round_one = count % size == 0  # such as a limit, which no digits after it make more exact
+            round_one = count % size == 0  # a round number, such as a limit, needs no further digits
             return words.format(f"{count / size:.0f}" if round_one else units.number(float(count) / size, 2 if count < 10 * size else 3))
     return f"{count:,.0f}"
 

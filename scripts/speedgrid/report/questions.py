@@ -130,7 +130,7 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
         busy = [side for side in (row, choice) if was_disturbed(side)]
         if one.limited:
             said = tr("{0} may be as fast; the CPU limit of the container slowed {1}: a higher limit, or fewer threads, would tell more")
-            steps.append(said.format(row["label"], tr(" and ").join(_it(side, row) for side in busy)))
+            steps.append(said.format(row["label"], tr(" and ").join(_it(side, row) for side in busy if is_limited(side))))
             continue
         if one.quiet and busy:
             how = command.run(study_file, sharpen=True) if frozenset((name, advice.choice)) in planned else tr("a higher runs in the study")

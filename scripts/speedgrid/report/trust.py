@@ -206,11 +206,12 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
 
     def price(some: Sequence[Question], how: Markup) -> Markup:
         """What would decide it, and how that comes about; each in full where no point has said so yet."""
-        words, takes_runs = _price(some, rows)
-        if words in said_already:
+        words, takes_runs, besides = _price(some, rows)
+        # "3 more runs of each" are those of others where others are asked about.
+        if words in said_already and some[0].alone:
             return tr_html("The same would tell.")
         said_already.add(words)
-        return Markup("{} {}").format(words, how) if takes_runs else words
+        return Markup(" ").join(filter(None, (words, how if takes_runs else "", besides)))
 
     for (subject, against, is_stuck, *_), some in asked.items():
         if subject is not Subject.BASELINE:
@@ -229,8 +230,9 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
             one = questions.question(rows, name, base, Subject.BASELINE)
             rest.setdefault((one.alone, one.quiet, one.limited), []).append(one)
     said = tr_html("Open: faster or slower than {}: {}. {}")
-    few = [(some, by_command(is_stuck)) for (subject, _, is_stuck, *_), some in asked.items() if subject is Subject.BASELINE]
-    for some, how in (*few, *((some, by_hand) for some in rest.values())):
+    few = [(some, is_stuck) for (subject, _, is_stuck, *_), some in asked.items() if subject is Subject.BASELINE]
+    for some, is_stuck in (*few, *((some, None) for some in rest.values())):
+        how = by_hand if is_stuck is None else by_command(is_stuck)
         open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
         ratios = [_with_ratio(row) for row in each(open_rows)]
         points.append(said.format(rows[base]["label"], units.listed(ratios), price(some, how)))
@@ -244,26 +246,32 @@ def _with_ratio(row) -> Markup:
     return Markup("{} {}").format(row.label, phrases.ratio(row))
 
 
-def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Markup, bool]:
-    """What decides questions on one technique: how many further runs of each, and how long they take; and whether it is runs."""
+def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Markup, bool, Markup]:
+    """What decides questions on one technique: how many further runs of each, and how long they take; whether it is runs; and what of the
+    questions these leave open."""
+    nothing = Markup()
     against = rows[asked[0].against]
     sides = [rows[one.technique] for one in asked]
     if units.is_missing(against["rate_low"]) or all(units.is_missing(row["rate_low"]) for row in sides):
-        return tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more."), False
+        return (
+            tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more."),
+            False,
+            nothing,
+        )
     busy = {row["technique"]: row for row in (*sides, against) if questions.was_disturbed(row)}
     if asked[0].limited:
         words = tr_html(
             "The CPU limit of the container slowed {}: further runs would not tell, a higher limit would, or fewer <code>threads</code> of"
             " the device than the limit has CPUs."
         )
-        return words.format(phrases.names(row["label"] for row in busy.values() if questions.is_limited(row))), False
+        return words.format(phrases.names(row["label"] for row in busy.values() if questions.is_limited(row))), False, nothing
     priced = [one for one in asked if one.needed]
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
     if not priced and len(never) == len(asked):
         if busy:
             words = tr_html("So close, or so noisy beside other work, that twenty more runs of each would not tell; a quiet machine may.")
-            return words, False
-        return tr_html("So close, or so noisy, that twenty more runs of each would not tell."), False
+            return words, False, nothing
+        return tr_html("So close, or so noisy, that twenty more runs of each would not tell."), False, nothing
     if alone := asked[0].alone:
         said = _quiet_run(rows[alone])
     else:
@@ -274,9 +282,8 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Mark
             said = (few if len(busy) == 1 else tr_html("{} were disturbed whenever they ran, and may be faster than they seem: {}")).format(
                 names, Markup(said[:1].lower() + said[1:])
             )
-    if never:
-        said += tr_html(" Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never))
-    return said, True
+    besides = tr_html(" Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never)) if never else nothing
+    return said, True, besides.strip()
 
 
 def _quiet_run(row: Mapping) -> Markup:

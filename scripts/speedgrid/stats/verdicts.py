@@ -155,25 +155,25 @@ def further_runs(one: Speed, other: Speed, most: int = 20) -> Price:
     """
     faster, slower = sorted((one, other), key=lambda speed: speed.value, reverse=True)
     hidden = _hidden(slower, faster), _hidden(faster, slower)
-    had = faster.runs, slower.runs
-    as_they_are = _needed(_counted(faster, slower), _counted(slower, faster)[::-1], had, hidden, most)
+    # Of the speeds that are shown, as in `over`: those that count for an end of the interval may have other values.
+    away, had = math.log(faster.value / slower.value), (faster.runs, slower.runs)
+    as_they_are = _needed(away, _counted(faster, slower), _counted(slower, faster)[::-1], had, hidden, most)
     if hidden == (_Hidden(), _Hidden()):
         return Price(as_they_are)
     # Beside quiet runs those that were disturbed hardly count.
     calm, had = (faster.calm or faster, slower.calm or slower), (had[0] * faster.quiet, had[1] * slower.quiet)
-    on_quiet = _needed(calm, calm, had, (_Hidden(), _Hidden()), most)
+    on_quiet = _needed(away, calm, calm, had, (_Hidden(), _Hidden()), most)
     if on_quiet is not None and (as_they_are is None or on_quiet < as_they_are):
         return Price(on_quiet, True)
     return Price(as_they_are)
 
 
 def _needed(
-    near: tuple[Speed, Speed], far: tuple[Speed, Speed], had: tuple[int, int], hidden: tuple[_Hidden, _Hidden], most: int
+    away: float, near: tuple[Speed, Speed], far: tuple[Speed, Speed], had: tuple[int, int], hidden: tuple[_Hidden, _Hidden], most: int
 ) -> int | None:
-    """How many further runs of each of two speeds decide between them. `near` are the faster and the slower one as they count for the end
-    of their interval that is nearer to 1, `far` for the other end; `had` are the runs that they had so far and that go on counting, and
-    `hidden` is what disturbance hides of each end."""
-    away = math.log(near[0].value / near[1].value)
+    """How many further runs of each of two speeds decide between them. `away` is the logarithm of their ratio, `near` are the faster and
+    the slower one as they count for the end of their interval that is nearer to 1, `far` for the other end; `had` are the runs that they
+    had so far and that go on counting, and `hidden` is what disturbance hides of each end."""
     for more in range(1, most + 1):
         ends = ((near[0], near[0].below), (near[1], near[1].above)), ((far[0], far[0].above), (far[1], far[1].below))
         towards, beyond = (

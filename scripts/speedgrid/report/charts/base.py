@@ -141,25 +141,25 @@ def speedup(row) -> str:
 
 
 # Of intervals of which one end alone is known.
-ONE_END = "An arrow goes on to where nothing is known: the other end is a bound."
+ONE_END = "Where an interval ends in an arrow, only its other end is known."
 
 
 def to_the_edge(table: pd.DataFrame, low: str, high: str, value: str, domain: Sequence[float]) -> pd.DataFrame:
-    """A table in which intervals of which one end alone is known, and not the figure, reach to the edge of the axis; `edge` is there, and
-    `points` says whether it is the right one."""
+    """A table with the ends of intervals as they are drawn, `drawn_low` and `drawn_high`: those of which one end alone is known, and not
+    the figure, reach to the edge of the axis, `arrow`, and `points` says whether it is the right one."""
     right = table[value].isna() & table[low].notna() & table[high].isna()
     left = table[value].isna() & table[high].notna() & table[low].isna()
-    table = table.assign(edge=table[value].where(right | left).where(~right, domain[1]).where(~left, domain[0]), points=right)
-    return table.assign(**{high: table[high].where(~right, domain[1]), low: table[low].where(~left, domain[0])})
+    table = table.assign(arrow=table[value].where(right | left).where(~right, domain[1]).where(~left, domain[0]), points=right)
+    return table.assign(drawn_high=table[high].where(~right, domain[1]), drawn_low=table[low].where(~left, domain[0]))
 
 
 def arrows(placed: alt.Chart, table: pd.DataFrame, color, **more) -> alt.LayerChart:
     """The arrows at the edge of such intervals."""
     layers = []
     for test, shape, aside in (("datum.points", "triangle-right", -5), ("!datum.points", "triangle-left", 5)):
-        there = placed.transform_filter(f"isValid(datum.edge) && {test}")
+        there = placed.transform_filter(f"isValid(datum.arrow) && {test}")
         mark = there.mark_point(shape=shape, filled=True, size=70, xOffset=aside, **more)
-        layers.append(mark.encode(x=alt.X("edge:Q"), color=color, opacity=opacity()))
+        layers.append(mark.encode(x=alt.X("arrow:Q"), color=color, opacity=opacity()))
     return layered(*layers)
 
 

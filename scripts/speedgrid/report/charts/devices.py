@@ -142,7 +142,7 @@ def chart(sides: Sides) -> alt.LayerChart:
     tooltip = [*base.tooltip(**names), alt.Tooltip("side:N", title="on" if sides.axis == "gpu" else "model")]
     one = alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(color=base.BASELINE_INK, strokeDash=[4, 3]).encode(x=alt.X("one:Q"))
     placed = alt.Chart(table).encode(y=y, color=color)
-    ends = {"x": alt.X("speedup_low:Q"), "x2": alt.X2("speedup_high:Q")}
+    ends = {"x": alt.X("drawn_low:Q"), "x2": alt.X2("drawn_high:Q")}
     layers = base.layered(
         one,
         alt.Chart(table)

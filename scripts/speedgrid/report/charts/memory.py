@@ -43,7 +43,7 @@ def as_told(rows: pd.DataFrame) -> str:
     """What the table of such cells says of its peaks, which are those that were told."""
     if not _has_two_sources(rows):
         return ""
-    return tr("Peak memory is as it was told: where PyTorch did, the answer and the charts add 0.5\u00a0GiB for CUDA itself.")
+    return tr("Peak memory here is as reported; to PyTorch's figures the answer and the charts add 0.5\u00a0GiB for CUDA itself.")
 
 
 def _has_two_sources(rows: pd.DataFrame) -> bool:

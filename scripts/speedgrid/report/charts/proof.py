@@ -161,7 +161,7 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
     bold: dict[str, Any] = {"align": "left", "fontWeight": 600, "limit": alt.ExprRef("width - datum.room")}
     layers: list[alt.Chart | alt.LayerChart] = [] if one is None else [one]
     layers += [
-        placed.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"), color=color, opacity=base.opacity(0.75)),
+        placed.mark_rule(strokeWidth=3).encode(x=alt.X("drawn_low:Q"), x2=alt.X2("drawn_high:Q"), color=color, opacity=base.opacity(0.75)),
         base.arrows(placed, table, color),
         placed.transform_filter("datum.kept && isValid(datum.value)").mark_point(filled=True, size=90).encode(**point),
         # On paper's colour, so that the interval does not run through what is hollow.
