@@ -348,7 +348,7 @@ def test_without_any_figure_there_is_no_answer(tmp_path):
 def test_a_single_reply_claims_nothing(tmp_path):
     headline, _, warnings = said(tmp_path, [replace(cell, replies=1) for cell in (BASELINE, COMPILED)])
     assert headline.startswith("Nothing here is surely faster than Baseline (eager attention) at 48.0 token/s.")
-    assert "A single reply was counted of some, which has no interval" in warnings
+    assert "Of some techniques a single reply was counted, which gives no interval" in warnings
 
 
 def test_memory_is_called_saved_only_where_it_is(tmp_path):
@@ -384,7 +384,7 @@ def test_memory_that_was_taken_because_it_was_free_is_no_figure(tmp_path):
     unknown = dict.fromkeys(("memory_loaded", "memory_peak", "memory_load_peak", "memory_reserved"))
     told = {"memory_source": "device", "evidence": json.dumps({"took_what_was_free": True}), **unknown}
     _, points, warnings = said(tmp_path, [BASELINE, replace(SDPA, facts=told)], devices=["cuda"], machine=made.GPU_MACHINE)
-    assert "How much memory SDPA needs is not told: for this kind of model it takes what is free." in warnings
+    assert "How much memory SDPA needs is not known: for this kind of model it takes what is free." in warnings
     assert "peak" not in points
 
 

@@ -83,7 +83,7 @@ def warnings(group: Group) -> list[Markup]:
             words = tr_html("{} computes in {}: the checkpoint's weights in {} were dequantized when it was loaded.")
             found.append(words.format(row.label, seen.get("dtype", "another format"), method))
         if seen.get("took_what_was_free"):
-            words = tr_html("How much memory {} needs is not told: for this kind of model it takes what is free.")
+            words = tr_html("How much memory {} needs is not known: for this kind of model it takes what is free.")
             found.append(words.format(row.label))
         if left := seen.get("left_as_it_was"):
             words = tr_html("{} quantizes {} of the weights of the layers, and leaves {} as it was.")

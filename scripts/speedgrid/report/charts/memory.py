@@ -35,7 +35,7 @@ def two_sources(rows: pd.DataFrame) -> str:
     if not _has_two_sources(rows):
         return ""
     return tr(
-        " Memory is what the device must have: to what PyTorch told, 0.5\u00a0GiB for CUDA itself is added; the driver told the rest."
+        " Memory is what the device must have: 0.5\u00a0GiB for CUDA itself is added to PyTorch's figures; the others are the driver's."
     )
 
 
