@@ -129,7 +129,10 @@ async function saveImage(box, name) {
 }
 
 // What a chart is made of: its tables, without what only places marks and labels, under the names of its axes and tooltips.
-const PLACING = /^(row(_y)?|jitter|end|edge|down|area|one|ties|\w*d[xy]|align|led|label_lines|state|kind|text|technique|y|mark|room|status|arrow|points|drawn_\w+)$/;
+const PLACING = new RegExp(
+  "^(row(_y)?|jitter|end|edge|down|area|one|ties|\\w*d[xy]|align|led|label_lines"
+  + "|state|kind|text|technique|y|mark|room|status|arrow|points|drawn_\\w+)$",
+);
 function tablesOf(box) {
   const { datasets, ...spec } = specification(box.dataset.chart, hiddenIn(box));
   const titles = { name: translated("technique"), label: translated("technique") };

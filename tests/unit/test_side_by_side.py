@@ -154,7 +154,7 @@ def test_what_is_bounded_on_one_side_stands_there_and_may_differ(tmp_path):
     assert row.differs.endswith("× as much on a100 as on l4")
     assert "SDPA (at least " in devices.in_words(sides)
     figure = devices.figure(sides)
-    assert "An arrow goes on" in figure.caption
+    assert "Where an interval ends in an arrow" in figure.caption
     table = next(rows for rows in figure.chart.to_dict(validate=True)["datasets"].values() if "side" in rows[0])
     there = {one["side"]: one for one in table}
     assert (there["a100"]["speedup"], there["a100"]["points"]) == (None, True)
