@@ -184,9 +184,11 @@ def test_no_run_of_each_is_promised_to_tell_what_disturbance_hides(cells):
             away = math.log(fast.value / slow.value)
             if price.runs and not price.quiet and away > math.log1p(stats.CLOSE):
                 assert verdicts._hidden(slow, fast).most < away, "runs that are disturbed like these would not tell"
+            if price.runs:
+                assert stats.further_runs(one, other, price.runs - 1).runs is None, "fewer would do"
             if price.quiet:
                 assert not (one.quiet and other.quiet and one.lost == other.lost == 0)
-                assert 1 <= price.runs <= 20
+                assert stats.further_runs(one, other, price.runs).quiet, "so many beside other work would do, too"
 
 
 def test_of_a_technique_that_was_disturbed_a_quiet_run_is_asked_against_a_quiet_baseline(tmp_path):
