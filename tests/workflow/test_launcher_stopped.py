@@ -15,16 +15,22 @@ import yaml
 from launching import environment, speedgrid
 from speedgrid import supervision
 
-# A job that goes on until it is stopped, and that says for whom it works, as those of speedgrid do.
-WAITS = f"""
+# What a job's environment says of for whom it works, as speedgrid's own do.
+WANTED = f"""
 import os
 os.environ["{supervision.WANTED_BY}"] = str(os.getpid())
+"""
 
+# A job that goes on until it is stopped.
+WAITS = (
+    WANTED
+    + """
 rule waits:
     output: "waits.txt"
     log: "waits.log"
     shell: "echo begun >&2; sleep 300"
 """
+)
 
 
 def started_to_be_stopped(clone, *arguments):
@@ -80,16 +86,16 @@ def test_a_sigterm_stops_what_the_launcher_waits_for(small, tmp_path):
         os.kill(waits, 0)
 
 
-PREPARED = f"""
-import os
-os.environ["{supervision.WANTED_BY}"] = str(os.getpid())
-
+PREPARED = (
+    WANTED
+    + """
 rule prepare:
     output: "prepared.txt"
     log: "prepared.log"
     conda: "envs/for-the-test.yaml"
-    shell: "echo downloaded > {{output}}"
+    shell: "echo downloaded > {output}"
 """
+)
 
 
 @pytest.mark.slow
