@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,10 @@ SEAL = re.compile(re.escape(SEAL_KEY) + rb"\x18\x40([0-9a-f]{64})")
 
 class RecordError(ValueError):
     """A result file that cannot be read or written; the message is one line that names the file."""
+
+
+# Columns that nobody asks a record for: their names, or what says them by its facts.
+Without = Collection[str] | Callable[[Mapping], Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ def write(path: str | Path, table: Table, rows: Sequence[Mapping], facts: Mappin
         _seal(temporary)
 
 
-def read(path: str | Path, table: Table, without: Collection[str] = ()) -> Record:
-    """Read a file that `write` made; columns named in `without` are None in every row, which for long lists saves most of the time.
+def read(path: str | Path, table: Table, without: Without = ()) -> Record:
+    """Read a file that `write` made; columns named in `without`, which its facts may decide, are None in every row: for long lists that
+    saves most of the time.
 
     Raises RecordError where it is missing, damaged, of another table or of another version of the tables.
     """
@@ -108,7 +113,8 @@ def read(path: str | Path, table: Table, without: Collection[str] = ()) -> Recor
     if not isinstance(head.get("facts"), dict) or (table.facts and not content.num_rows):
         raise RecordError(f"{path}: is damaged: it lacks rows or facts; delete it and run again")
     nothing = {column.name: None for column in missing}
-    return Record([nothing | row for row in _rows(content, without)], head["facts"], seal=seal)
+    left_out = without(head["facts"]) if callable(without) else without
+    return Record([nothing | row for row in _rows(content, left_out)], head["facts"], seal=seal)
 
 
 def facts_of(path: str | Path) -> dict:

@@ -40,8 +40,7 @@ from speedgrid.schema import (
 # The keys of a specification that say whose result its job writes.
 WHOSE = ("gpu", "experiment", "model", "technique", "run")
 # What the report uses none of: single tokens of replies, of which a large grid has millions, and what a reference expects next.
-STEPS = "token_s"  # of disturbed runs they are read, as they show what these lost (disturbance.lost)
-TOKENS = (STEPS, "token_ids")
+TOKENS = ("token_s", "token_ids")
 NEXT_TOKENS = tuple(column.name for column in REFERENCE.columns if column.name not in ("status", "reason"))
 # What a job says last where it leaves no record (stage.py): `measure cpu/e/m/t: failed while ...`, `...: stopped by SIGTERM while ...`.
 LAST_WORDS = re.compile(r"[a-z]+ [^ ]+( \(run \d+\))?: (failed\b|stopped by )")
@@ -136,11 +135,11 @@ def read_cell(
         sources.append(reading.read(path, CHECKPOINT, made_from))
         made_from = path
     warmup = reading.read(f"{folder}/warmup.parquet", WARMUP, made_from)
-    measure = reading.read(f"{folder}/measure.parquet", MEASURE, made_from, without=TOKENS)
+    measure = reading.read(f"{folder}/measure.parquet", MEASURE, made_from, without=_unused)
     if measure.status == NOT_RUN and not measure.left_out:
         status, reason = why_not(reading.found)
         measure = records.absent(MEASURE, status, reason or cell.get("left_out", ""))
-    again = [reading.read(path, MEASURE, made_from, without=TOKENS) for path in cell["again"]]
+    again = [reading.read(path, MEASURE, made_from, without=_unused) for path in cell["again"]]
     requests = reading.read(cell["requests"], REQUESTS) if cell["requests"] else None
     reference = reading.read(cell["reference"], REFERENCE, model, without=NEXT_TOKENS) if cell["reference"] else None
     asked = [path for path in (cell["requests"], cell["reference"]) if path]
@@ -162,6 +161,11 @@ def read_cell(
     )
 
 
+def _unused(facts: Mapping) -> Collection[str]:
+    """Columns of a run that the tables use none of. When its steps were complete shows what a disturbed run lost (disturbance.lost)."""
+    return ("token_ids",) if facts.get("disturbed") else TOKENS
+
+
 class _Reading:
     """Reads the records of a cell, one after another, and gathers what has changed since they were written."""
 
@@ -170,7 +174,7 @@ class _Reading:
         self.found: dict[str, records.Record] = {}
         self.outdated: set[str] = set()
 
-    def read(self, path: str, table: Table, *made_from: str, without: Collection[str] = ()) -> records.Record:
+    def read(self, path: str, table: Table, *made_from: str, without: records.Without = ()) -> records.Record:
         """A record, or what stands for it; `made_from` are the records read before that its job started from."""
         if (record := self._shared.get(path)) is None:
             record = find(path, table, self._jobs[path], self._unreadable, without)
@@ -261,7 +265,7 @@ def check_writer(path: str, table: Table, record: records.Record, asked: Mapping
 
 
 def find(
-    path: str, table: Table, asked: Mapping, unreadable: dict[str, None], without: Collection[str] = (), is_held: bool = True
+    path: str, table: Table, asked: Mapping, unreadable: dict[str, None], without: records.Without = (), is_held: bool = True
 ) -> records.Record:
     """A record of the job whose specification would be `asked`; that of its failure, where it is to be made anew (records.failed); or what
     stands for one that is not there, or, where it `is_held` to that, of other settings. The columns `without` are left empty."""
@@ -269,8 +273,6 @@ def find(
         if at.exists():
             try:
                 record = records.read(at, table, without)
-                if STEPS in without and record.facts.get("disturbed"):
-                    record = records.read(at, table, set(without) - {STEPS})
                 check_writer(path, table, record, asked)
                 return _held(record, table, standing.settings(standing.told(record.facts), asked)) if is_held else record
             except records.RecordError as error:
