@@ -130,10 +130,8 @@ class Guide:
     def speedup(self, technique: str) -> str:
         """Its speed-up with the interval; empty for the baseline and where there is none."""
         row = self.by_name[technique]
-        text, ends = units.speedup(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
-        if row["is_baseline"] or text == units.MISSING:
-            return ""
-        return f"{text}{f' ({ends})' if ends else ''}"
+        text = units.speedup_in_full(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
+        return "" if row["is_baseline"] or text == units.MISSING else text
 
     def against_baseline(self, technique: str) -> str:
         """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where

@@ -282,8 +282,8 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Mark
             said = (few if len(busy) == 1 else tr_html("{} were disturbed whenever they ran, and may be faster than they seem: {}")).format(
                 names, Markup(said[:1].lower() + said[1:])
             )
-    besides = tr_html(" Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never)) if never else nothing
-    return said, True, besides.strip()
+    besides = tr_html("Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never)) if never else nothing
+    return said, True, besides
 
 
 def _quiet_run(row: Mapping) -> Markup:

@@ -147,6 +147,12 @@ def speedup(value: float | None, low: float | None, high: float | None, verdict:
     return text if text == MISSING else f"{text}×", ends
 
 
+def speedup_in_full(value: float | None, low: float | None, high: float | None, verdict: str | None) -> str:
+    """The same in one text, the interval in brackets."""
+    text, ends = speedup(value, low, high, verdict)
+    return f"{text} ({ends})" if ends else text
+
+
 def percent(change: float) -> str:
     """A relative change with its sign: 0.021 is +2.1 %, with a space that does not break."""
     hundredths = change * 100

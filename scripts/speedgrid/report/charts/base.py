@@ -136,8 +136,12 @@ def hidden(rows: pd.DataFrame) -> pd.DataFrame:
 
 def speedup(row) -> str:
     """A speed-up with its interval in brackets, the bound that is known of it, or that it is open."""
-    text, ends = units.speedup(row.speedup, row.speedup_low, row.speedup_high, row.verdict)
-    return f"{text} ({ends})" if ends else text
+    return units.speedup_in_full(row.speedup, row.speedup_low, row.speedup_high, row.verdict)
+
+
+def with_speedups(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of whose speed-up anything is to be said."""
+    return rows[rows.speedup.notna() | rows.technique.isin(hidden(rows).technique)]
 
 
 # Of intervals of which one end alone is known.

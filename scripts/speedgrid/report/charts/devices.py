@@ -185,8 +185,7 @@ def _texts(row: Row) -> list[str]:
 
 def _text(speedup: Estimate) -> str:
     """A speed-up with its interval in brackets, its bound, or that it is open."""
-    text, ends = units.speedup(speedup.told, speedup.low, speedup.high, "unsure")
-    return f"{text} ({ends})" if ends else text
+    return units.speedup_in_full(speedup.told, speedup.low, speedup.high, "unsure")
 
 
 def _in_short(speedup: Estimate) -> str:
@@ -205,7 +204,7 @@ def _alike(groups: Sequence[Group], axis: str) -> Iterator[list[Group]]:
 
 def _sides(axis: str, groups: Sequence[Group]) -> Sides | None:
     first = groups[0]
-    figures = [_with_speedups(group) for group in groups]
+    figures = [base.with_speedups(group.engaged[~group.engaged.is_baseline]).set_index("technique") for group in groups]
     both = [technique for technique in figures[0].index if all(technique in own.index for own in figures[1:])]
     if not both:
         return None
@@ -250,12 +249,6 @@ def _row(row: pd.Series, rates: list[float], speedups: list[Estimate], names: Se
                 said = tr("{0}× as much on {1} as on {2}").format(text, names[one], names[other])
             surest = max(surest, (ratio.value, said))
     return Row(row.label, row.family, rates, speedups, surest[1])
-
-
-def _with_speedups(group: Group) -> pd.DataFrame:
-    """The techniques of a group of whose speed-up anything is to be said, by name."""
-    others = group.engaged[~group.engaged.is_baseline]
-    return others[others.speedup.notna() | others.technique.isin(base.hidden(others).technique)].set_index("technique")
 
 
 def _speedup(row: pd.Series, baseline: pd.Series) -> Estimate:

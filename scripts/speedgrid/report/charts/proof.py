@@ -81,7 +81,7 @@ def _told(group: Group, qualities: Mapping[str, Quality]) -> list[Row]:
     rows, largest = group.engaged, group.seeks_largest
     name = "largest" if largest else "rate" if group.baseline is None else "speedup"
     found = []
-    there = rows[rows[name].notna()] if name != "speedup" else rows[rows.speedup.notna() | rows.technique.isin(base.hidden(rows).technique)]
+    there = base.with_speedups(rows) if name == "speedup" else rows[rows[name].notna()]
     # A speed-up is the ratio of two speeds.
     for row in each(there.sort_values("rate" if name == "speedup" else name, ascending=False, kind="stable")):
         value = None if units.is_missing(getattr(row, name)) else float(getattr(row, name))
