@@ -600,6 +600,7 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
         "decode-8b": ("Take vLLM: 633 ms a reply, 5.4× (4.2–6.8) as fast as the baseline.", random),
         "decode-1b": ("Take torch.compile (own loop): 210 ms a reply, 9.3×", random),
         "engines-1b": ("Take torch.compile (own loop): 209 ms a reply, 8.4×", random),
+        "table-1b": ("Take torch.compile (own loop): 208 ms a reply, 8.3×", random),
         "compile-prefill-decode": ("Take torch.compile (static cache): 579 ms a reply, 4.3×", random),
         "engines-8b": ("Take vLLM: 617 ms a reply, 7.9× (5.1–11.8)", random),
         "smollm2-gpu": ("Take vLLM: 98.5 ms a reply, 16× (11–23)", "it computes the same but for rounding"),
