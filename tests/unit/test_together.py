@@ -104,6 +104,17 @@ def test_what_several_studies_say_is_joined_and_settings_that_differ_stand_below
     assert told["title"] == "Speed-up techniques on this machine"
 
 
+def test_the_heading_of_a_page_names_three_studies_and_counts_more(tmp_path):
+    """The titles of eleven published studies filled the first screen of their page."""
+
+    def heading(count: int) -> str:
+        sides = [side(tmp_path / name, study=made.study(cells=CELLS) | {"title": f"Study {name}"}) for name in "abcd"[:count]]
+        return page._title(joined(*sides).study)
+
+    assert heading(3) == "Study a, Study b, Study c"
+    assert heading(4) == "4 studies on one page"
+
+
 def written(folders: list[Path], out: Path, monkeypatch) -> str:
     monkeypatch.setattr(rendering, "read_parts", quick_parts)
     monkeypatch.setenv("SPEEDGRID_TOGETHER", json.dumps({"results": list(map(str, folders)), "out": str(out)}))

@@ -154,7 +154,7 @@ def leaders(choices: Sequence[tuple[Group, str | None]]) -> Markup | None:
         return None
     told = [Markup("<strong>{}</strong> {}").format(label, count) for label, count in counted[:MOST_LEADERS]]
     if left := counted[MOST_LEADERS:]:
-        told.append(tr_html("{} others {}").format(len(left), sum(count for _, count in left)))
+        told.append(tr_html("{} others {} together").format(len(left), sum(count for _, count in left)))
     if without := len(choices) - len(labels):
         told.append(tr_html("without an answer {}").format(without))
     return tr_html("How many times each is the fastest that keeps the model's quality: {}.").format(units.listed(told))

@@ -52,6 +52,7 @@ from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, by_group,
 SAMPLE_CHARACTERS = 600
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}  # of control characters
 MOST_SAID = 6  # techniques that a chart names in words
+MOST_TITLES = 3  # of studies that the heading of one page names
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def build(
         "folded": len(found) > overview.UNFOLDED,
         "most_answers": overview.MOST_ANSWERS,
         "study": study,
-        "title": study["title"] or study["name"],
+        "title": _title(study),
         "sections": sections,
         "measured_cells": sum(len(section.group.measured) for section in sections),
         "all_cells": len(summary),
@@ -337,6 +338,12 @@ def _beside(
     differ = [(a, b, [one for one in found if differences.is_of_the_work(one)]) for a, b, found in around]
     work = [(what, a, before, b, after) for a, b, found in differ for what, before, after, _ in compared_words.told(found)]
     return told | {"work": work, "around": [(a, b, compared_words.told(found)) for a, b, found in around if found]}
+
+
+def _title(study: Mapping) -> str:
+    """The heading of a page: the titles of its studies, or how many there are, where a heading of all of them would hide the answer."""
+    titles = study.get("titles", ())
+    return tr("{} studies on one page").format(len(titles)) if len(titles) > MOST_TITLES else study["title"] or study["name"]
 
 
 def _others(names: Sequence[str]) -> str:

@@ -166,6 +166,7 @@ def _study(sides: Sequence[tuple[str, Told, Mapping[str, str]]]) -> dict:
     joined: dict = dict(studies[0])
     for key in ("name", "title", "study_file", "study_sha256", "seed"):
         joined[key] = ", ".join(dict.fromkeys(str(study[key]) for study in studies if study[key] not in (None, "")))
+    joined["titles"] = list(dict.fromkeys(str(study["title"] or study["name"]) for study in studies))
     for key in ("gpus", "prices"):
         of_sides = [(named, told.study.get(key, {})) for _, told, named in sides]
         joined[key] = {named[gpu]: entry for named, entries in of_sides for gpu, entry in entries.items() if gpu in named}
