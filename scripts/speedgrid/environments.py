@@ -5,113 +5,34 @@
   hands, or the environment, whose script still runs, as incomplete.
 - An environment whose Python no longer runs is made again.
 - An environment that cannot be made stops the jobs of that environment and no others: they run in that of the report, and write down why.
-- A job's shell ends where the activation of its environment did not work. Snakemake writes `source activate ENV; COMMAND`, so that the
-  command would run in whatever Python is there.
+- A job's shell ends where the activation of its environment did not work (job_shell.py). Snakemake writes `source activate ENV; COMMAND`,
+  so that the command would run in whatever Python is there.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import json
-import locale
 import os
-import pwd
 import re
-import shlex
 import shutil
-import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from speedgrid import records
+from speedgrid import job_shell, records
 
 FRONTEND = Path(__file__).resolve().parents[2] / "envs" / "uv-frontend"
 UV_CONDA = "uv_conda.py"
-# What a job's shell says to one whose environment could not be made, and which runs in that of the report instead: why.
-NO_ENVIRONMENT = "SPEEDGRID_NO_ENVIRONMENT"
 REPORT = "report.yaml"
 REASON_CHARACTERS = 300
 # Fails where the Python is of another version than the environment's packages, as a link to the system's may be after its upgrade.
 HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
-# Switches of Python that a shell may have set for other programs: without docstrings and assertions, with warnings as errors, asking for
-# input at the end, or without the folder of a script in its path.
-SWITCHES = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONSAFEPATH")
-# What a job's shell says of the environment that was activated for it; not there where jobs use the user's own Python.
-ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
-# And the hash of what its file asks for (recipe_hash), which the job's result says.
-RECIPE = "SPEEDGRID_RECIPE"
 # What Snakemake writes into its shell lines between quotes.
 SHARP = "'\"$`\\"
-
-
-def variables(uses_environments: bool) -> dict[str, str]:
-    """What every job and every script that finishes an environment finds set.
-
-    Python and what it starts speak UTF-8, whatever the locale; and where jobs have environments, ~/.local is none of them: a package there
-    would be taken for that of the environment, and pip would uninstall it.
-    """
-    told = {"PYTHONUTF8": "1"}
-    if locale.nl_langinfo(locale.CODESET).upper() not in ("UTF-8", "UTF8") and _has_locale("C.UTF-8"):
-        told["LC_ALL"] = "C.UTF-8"
-    told |= {name: "" for name in SWITCHES if name in os.environ}
-    told |= {name: value for name, value in _of_a_user_without_a_home().items() if name not in os.environ}
-    return told | ({"PYTHONNOUSERSITE": "1"} if uses_environments else {})
-
-
-def _of_a_user_without_a_home() -> dict[str, str]:
-    """What libraries ask for that a container may not have, which runs as a number without a name, and in a home that nobody may write.
-
-    Where it is lacking, PyTorch's compiler ends in `getpwuid(): uid not found`, and Triton or vLLM in `Permission denied: '/.triton'`.
-    """
-    has_home = os.access(os.environ.get("HOME") or os.path.expanduser("~"), os.W_OK)
-    has_name = _has_name()
-    if has_home and has_name:
-        return {}
-    cache = _cache_of_this_user()
-    told = {} if has_name else {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
-    if not has_home:
-        told |= {
-            "TRITON_CACHE_DIR": str(cache / "triton"),
-            "VLLM_CONFIG_ROOT": str(cache / "vllm"),
-            "NUMBA_CACHE_DIR": str(cache / "numba"),
-        }
-    return told
-
-
-def _has_name() -> bool:
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:
-        return False
-    return True
-
-
-def _cache_of_this_user() -> Path:
-    """A folder for what libraries compile, which nobody else can have written to: it is loaded as code. It may not be there yet."""
-    if own := os.environ.get("XDG_CACHE_HOME"):
-        return Path(own) / "speedgrid"
-    shared = Path(tempfile.gettempdir()) / f"speedgrid-{os.getuid()}"
-    with contextlib.suppress(OSError):
-        shared.mkdir(mode=0o700, exist_ok=True)
-        found = shared.lstat()
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
-            return shared
-    return Path(tempfile.mkdtemp(prefix="speedgrid-"))
-
-
-def _has_locale(name: str) -> bool:
-    before = locale.setlocale(locale.LC_CTYPE)
-    try:
-        locale.setlocale(locale.LC_CTYPE, name)
-    except locale.Error:
-        return False
-    locale.setlocale(locale.LC_CTYPE, before)
-    return True
 
 
 # What they need
@@ -317,31 +238,10 @@ def told_in_shell(environment: str) -> tuple[str, str]:
     """The environment to activate for a job that has this one, and what its shell is to do before the job's command."""
     failure = Failure.of(environment)
     if failure:
-        return failure.instead, guard(failure.instead) + f"export {NO_ENVIRONMENT}={shlex.quote(failure.reason)}; "
-    return environment, guard(environment)
+        return failure.instead, _guard(failure.instead) + job_shell.without_environment(failure.reason)
+    return environment, _guard(environment)
 
 
-def guard(environment: str) -> str:
-    """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder, and see no module
-    of elsewhere."""
-    said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
-    advice = "; delete that folder and run again"
+def _guard(environment: str) -> str:
     # Snakemake keeps the file beside the environment.
-    recipe = recipe_hash(Path(f"{environment}.yaml"))
-    return (
-        # What lies there would be taken for the environment's, such as a package's sources that somebody works on.
-        "unset PYTHONPATH; "
-        f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; speedgrid_python=$(command -v python || :); "
-        f'[ "${{speedgrid_python%/*}}" -ef {shlex.quote(environment + "/bin")} ] || '
-        f'{{ echo {shlex.quote(said)}"${{speedgrid_python:-no Python at all}}"{shlex.quote(advice)} >&2; exit 1; }}; '
-    )
-
-
-def check_python() -> None:
-    """End this process with one line where it is not the Python of the environment that was activated for it."""
-    expected = os.environ.get(ENVIRONMENT)
-    if expected and not (os.path.isdir(expected) and os.path.samefile(sys.prefix, expected)):
-        sys.exit(
-            f"speedgrid: this job is for the Python of {expected}, and runs in that of {sys.prefix} ({sys.executable}); "
-            "unset PYTHONHOME, or delete that folder and run again"
-        )
+    return job_shell.guard(environment, recipe_hash(Path(f"{environment}.yaml")))

@@ -3,8 +3,8 @@
 The unit is a definition at the top of a module. From a script, every name that a definition uses is followed to the function, class or
 value of the project that it stands for, through imports at the top of modules and inside functions. What importing a module does (calls,
 conditions, patches of other modules) counts wherever the module is imported; a function, a class or a plain value counts where something
-reaches it. A class counts whole, and so does a module that is handed on as a value, named in a text, or imported by a name that the job is
-told. Code that cannot be followed, such as `exec`, is refused.
+reaches it. A class counts whole, and so does a module that is handed on as a value, named in a text, or imported by a name that the job's
+specification has. Code that cannot be followed, such as `exec`, is refused.
 
 The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions and of methods, and without
 the annotations outside of classes, which do nothing. A text that names a file beside its module stands for what that file holds, and one
@@ -22,17 +22,43 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parents[1]
 PACKAGE = "speedgrid"
 
-# Modules of the package that change no figure of a job, each with the reason. They use no other module of the project, which would be left
-# out with them.
-SAYS = {"progress": "what a job says to the person who waits", "notes": "where notes lie in a working folder"}
+
+@dataclass(frozen=True)
+class Frame:
+    """Definitions of a module that are left out of fingerprints, by name, and why no figure depends on them. All else of the module counts,
+    what these call included."""
+
+    names: frozenset[str]
+    why: str
+
+
+def _frame(why: str, names: str) -> Frame:
+    return Frame(frozenset(names.split()), why)
+
+
+# Left out for every job: it says something to a person, or names a place for notes.
+SAYS = {
+    "progress": _frame("what a job says to the person who waits", "PERSON _is_writable _HEARD _TERMINAL say Steps"),
+    "notes": _frame("where notes lie in a working folder", "FOLDER DIGESTS JOBS PLANNED RUN busy"),
+}
+# Left out for jobs that have a specification.
 FRAME = {
     **SAYS,
-    "busy": "where the time of a job went, read by the process beside it",
-    "schema": "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
-    "records": "how rows become a file; likewise",
-    "jobtext": "how its specification reaches a job",
-    "environments": "whether a job runs in its own Python; in another one it computes nothing",
+    "schema": _frame(
+        "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
+        """SCHEMA_VERSION STATUSES Column Table KEYS AXES GROUP OUTCOME RUN SIZES MEMORY SUMMARY_MEMORY PROOF STATE REPEATS STATE_SHOWN CEILINGS
+        WORK PAYS _percentile PERCENTILES TRUST QUALITY FILES DEQUANTIZED MODEL CHECKPOINT WARMUP MEASURE PROBE REQUESTS REFERENCE EVALUATE
+        SCORE SUMMARY POINTS RUNS TABLES""",
+    ),
+    "records": _frame(
+        "how rows become a file and are read again; likewise",
+        """METADATA_KEY SEAL_KEY NO_SEAL SEAL RecordError Without write read facts_of seal_of first_row _rows arrow_schema failed replacing
+        _load _seal _sealed _hash _head _names""",
+    ),
+    "jobtext": _frame("how its specification reaches a job, whose result says what came", "LONGEST MARK handed received"),
 }
+# What a run does around every job. No script names it; it counts for all of them.
+AROUND = (f"{PACKAGE}.job_shell",)
 # Scripts whose jobs have no specification, which says the version of the tables: for them schema and records count like all other code.
 WITHOUT_VERSION = ("write_plan", "aggregate", "render_report")
 # Scripts that import every engine and transform by its name in the registry, to ask what it takes.
@@ -51,12 +77,14 @@ PLAIN_CALLS = {"field", "frozenset", "dict", "list", "set", "tuple", "fromkeys",
 PLAIN_CALLS_OF = {("re", "compile")}
 # Ways to reach code that cannot be read off it, as names and as attributes.
 LOADERS = {"import_module", "reload", "resolve_name", "spec_from_file_location", "SourceFileLoader", "exec_module", "load_module"}
-UNREADABLE_NAMES = {"exec", "eval", "globals", "__import__", *LOADERS}
+UNREADABLE_NAMES = {"exec", "eval", "globals", "locals", "__import__", *LOADERS}
 UNREADABLE_ATTRIBUTES = {"__subclasses__", "__globals__", "__dict__", "run_path", "run_module", *LOADERS}
 # Where the names come from that are refused: under another name they would not be seen.
 OF_IMPORTS = ("importlib", "importlib.util", "importlib.machinery", "pkgutil", "runpy", "builtins")
-# What `sys.modules[...]` gives is a module whose names cannot be known; asking whether one is there, or setting it, reaches nothing.
-MODULES = "modules"
+# Without an argument it gives the names where it stands; with one those of an object, and a module that is handed on so counts whole.
+NAMES_OF = "vars"
+# What `sys.modules` holds are modules whose names cannot be known; asking whether one is there, or setting it, reaches nothing.
+SYS, MODULES = "sys", "modules"
 NAMED_IN_TEXT = re.compile(rf"{PACKAGE}(\.\w+)+")
 # Code that is run in a process of its own.
 IMPORTED_IN_TEXT = re.compile(rf"(?:from|import)\s+({PACKAGE}(?:\.\w+)+)")
@@ -72,7 +100,7 @@ IDLE_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
 # What code refers to: a module, and the name of a definition in it or one of these: all of it, what importing it does, what it does as a
 # script, or the module in it whose name is in the job's specification.
 Reference = tuple[str, str]
-WHOLE, IMPORTED, STARTED, TOLD = "*", "", "!", "?"
+WHOLE, IMPORTED, STARTED, SPECIFIED = "*", "", "!", "?"
 
 
 class Unreadable(Exception):
@@ -88,6 +116,8 @@ class Unit:
     # Whether importing the module does it, or only defines it; and whether it is done only where the module is the script that runs.
     always: bool
     as_script: bool
+    # Whether it only binds what comes from elsewhere.
+    imports: bool = False
 
 
 @dataclass
@@ -98,21 +128,25 @@ class Module:
     defined: dict[str, list[int]] = field(default_factory=dict)
     imported: dict[str, list[Reference]] = field(default_factory=dict)
 
+    def is_from_elsewhere(self, name: str) -> bool:
+        """Whether a name stands for what another package has."""
+        return name not in self.imported and all(self.units[number].imports for number in self.defined.get(name, ()))
 
-def of(script: str, told: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> str:
+
+def of(script: str, specified: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> str:
     """The fingerprint of the code that the figures of a job depend on: another one where that code does something else.
 
-    `script` is the name of a file of scripts/. `told` are the modules that its specification names, each after its package, e.g.
+    `script` is the name of a file of scripts/. `specified` are the modules that its specification names, each after its package, e.g.
     ("engines", "vllm"). `cut` are functions, each after its module, or after "" where it is the script's own, that such a job does not
     call although its code holds a call. Raises Unreadable where code cannot be followed.
     """
-    return _of(SCRIPTS, script, told, cut)
+    return _of(SCRIPTS, script, specified, cut)
 
 
 @functools.cache
-def _of(scripts: Path, script: str, told: tuple[Reference, ...], cut: tuple[Reference, ...]) -> str:
+def _of(scripts: Path, script: str, specified: tuple[Reference, ...], cut: tuple[Reference, ...]) -> str:
     found = hashlib.sha256()
-    for name, units in reached(scripts, script, told, cut).items():
+    for name, units in reached(scripts, script, specified, cut).items():
         # What importing a module does is done in its order; what it defines has none.
         done = [unit.digest for unit in units if unit.always and unit.digest]
         found.update(f"{name} {' '.join(done)} {' '.join(sorted(unit.digest for unit in units if not unit.always))}\n".encode())
@@ -122,22 +156,22 @@ def _of(scripts: Path, script: str, told: tuple[Reference, ...], cut: tuple[Refe
     return found.hexdigest()[:16]
 
 
-def reached(scripts: Path, script: str, told: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> dict[str, list[Unit]]:
-    """The units that a script reaches, by module, in the order of the file; arguments as for `of`."""
-    code, frame = _code(scripts), SAYS if script in WITHOUT_VERSION else FRAME
+def reached(scripts: Path, script: str, specified: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> dict[str, list[Unit]]:
+    """The units that a job of a script depends on, by module, in the order of the file; arguments as for `of`."""
+    code = _code(scripts)
     never = {(f"{PACKAGE}.{module}" if module else script, name) for module, name in cut}
-    silent = {f"{PACKAGE}.{module}" for module in frame}
-    modules = {(f"{PACKAGE}.{package}", f"{PACKAGE}.{package}.{name}") for package, name in told}
+    left_out = {f"{PACKAGE}.{module}": one.names for module, one in left_out_of(script).items()}
+    modules = {(f"{PACKAGE}.{package}", f"{PACKAGE}.{package}.{name}") for package, name in specified}
     found: dict[str, set[int]] = {}
     seen: set[Reference] = set()
-    waiting: list[Reference] = [(script, STARTED)]
+    waiting: list[Reference] = [(script, STARTED), *((name, WHOLE) for name in AROUND if code.path(name))]
     while waiting:
         reference = waiting.pop()
-        if reference in seen or reference in never or reference[0] in silent:
+        if reference in seen or reference in never:
             continue
         seen.add(reference)
         name, what = reference
-        if what == TOLD:
+        if what == SPECIFIED:
             # What is named and not there belongs to a technique that no machine can run.
             named = code.modules_in(name) if script in ASKS_ALL else [module for package, module in modules if package == name]
             waiting += [(module, WHOLE) for module in named if code.path(module)]
@@ -155,10 +189,20 @@ def reached(scripts: Path, script: str, told: tuple[Reference, ...] = (), cut: t
         else:
             numbers = module.defined.get(what, [])
             waiting += module.imported.get(what, [])
+        silent = {number for one in left_out.get(name, ()) for number in module.defined.get(one, ())}
         for number in numbers:
-            found.setdefault(name, set()).add(number)
-            waiting += module.units[number].refers
+            if number not in silent:
+                found.setdefault(name, set()).add(number)
+                waiting += module.units[number].refers
+            else:
+                # What of the project it calls acts all the same; one import more of the standard library does not.
+                waiting += [(at, one) for at, one in module.units[number].refers if at != name or not module.is_from_elsewhere(one)]
     return {name: [code.module(name).units[number] for number in sorted(numbers)] for name, numbers in sorted(found.items())}
+
+
+def left_out_of(script: str) -> Mapping[str, Frame]:
+    """What is left out of the fingerprints of a script's jobs, by module."""
+    return SAYS if script in WITHOUT_VERSION else FRAME
 
 
 @functools.cache
@@ -217,10 +261,14 @@ class Code:
                         if alias.name.partition(".")[0] == PACKAGE and (not alias.asname or self.is_package(alias.name)):
                             raise Unreadable(f"{at}:{node.lineno}: write `from ... import` instead of `import {alias.name}`")
                         yield alias.asname or alias.name, (alias.name, WHOLE)
+                    elif alias.name == SYS and alias.asname:
+                        raise Unreadable(f"{at}:{node.lineno}: sys under another name")
             elif isinstance(node, ast.ImportFrom):
                 if node.level or node.module is None:
                     raise Unreadable(f"{at}:{node.lineno}: an import by a relative name")
-                hidden = {one.name for one in node.names if one.asname} & (UNREADABLE_NAMES | UNREADABLE_ATTRIBUTES)
+                if node.module == SYS and any(one.name in (MODULES, "*") for one in node.names):
+                    raise Unreadable(f"{at}:{node.lineno}: what sys.modules reaches cannot be followed")
+                hidden = {one.name for one in node.names if one.asname} & (UNREADABLE_NAMES | UNREADABLE_ATTRIBUTES | {NAMES_OF})
                 if node.module in OF_IMPORTS and hidden:
                     raise Unreadable(f"{at}:{node.lineno}: {min(hidden)} under another name")
                 for alias in node.names if self.path(node.module) else ():
@@ -262,7 +310,7 @@ class Code:
             known.setdefault(bound, []).append(target)
         reading = _Reading(self, name, at, known, bound_here)
         digest = hashlib.sha256(reading.text(part).encode()).hexdigest()
-        return Unit(digest, frozenset(reading.refers | loaded), _does_something(part), _is_for_script(part))
+        return Unit(digest, frozenset(reading.refers | loaded), _does_something(part), _is_for_script(part), _is_import(part))
 
 
 class _Reading:
@@ -306,20 +354,28 @@ class _Reading:
     def _look_at(self, node: ast.AST) -> None:
         if isinstance(node, ast.ClassDef):
             self._fields.update(one for one in node.body if isinstance(one, ast.AnnAssign))
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and getattr(node.value, "attr", "") == MODULES:
-            raise Unreadable(f"{self.at}:{node.lineno}: what sys.modules reaches cannot be followed")
-        if isinstance(node, ast.Call) and (package := _imports_what_is_told(node)):
-            self.refers.add((package, TOLD))
+        elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and _is_modules(node.value):
+            self._done.add(node.value)
+        elif isinstance(node, ast.Compare) and all(isinstance(one, ast.In | ast.NotIn) for one in node.ops):
+            self._done.update(filter(_is_modules, node.comparators))
+        elif isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") == NAMES_OF:
+            self._done.add(node.func)
+        if isinstance(node, ast.Call) and (package := _imports_what_is_specified(node)):
+            self.refers.add((package, SPECIFIED))
             self._done.add(node.func)
         elif isinstance(node, ast.Attribute):
             if node.attr in UNREADABLE_ATTRIBUTES and node not in self._done:
                 raise Unreadable(f"{self.at}:{node.lineno}: what {node.attr} reaches cannot be followed")
+            if _is_modules(node) and node not in self._done:
+                raise Unreadable(f"{self.at}:{node.lineno}: what sys.modules reaches cannot be followed")
             if isinstance(node.value, ast.Name):
                 self._done.add(node.value)
                 self._refer(node.value.id, node.attr)
         elif isinstance(node, ast.Name) and node not in self._done:
-            if node.id in UNREADABLE_NAMES:
+            if node.id in UNREADABLE_NAMES or node.id == NAMES_OF:
                 raise Unreadable(f"{self.at}:{node.lineno}: what {node.id} reaches cannot be followed")
+            if node.id == SYS:
+                raise Unreadable(f"{self.at}:{node.lineno}: sys as a value; what is asked of it cannot be followed")
             if any(what == WHOLE and self.code.is_package(where) for where, what in self.known.get(node.id, ())):
                 raise Unreadable(f"{self.at}:{node.lineno}: a package as a value; which of {node.id} is used cannot be followed")
             self._refer(node.id)
@@ -455,7 +511,12 @@ def _is_for_script(statement: ast.stmt) -> bool:
     return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
 
 
-def _imports_what_is_told(call: ast.Call) -> str:
+def _is_modules(node: ast.AST) -> bool:
+    """Whether it is `sys.modules`."""
+    return isinstance(node, ast.Attribute) and node.attr == MODULES and getattr(node.value, "id", "") == SYS
+
+
+def _imports_what_is_specified(call: ast.Call) -> str:
     """The package of `import_module(f"package.{name}")`; empty for other calls."""
     name = _name_of(call.func)
     text = call.args[0] if name == "import_module" and len(call.args) == 1 else None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from speedgrid import checkpoints, downloads, gguf_header, loading
 from speedgrid.outcomes import NO_ROOM, ModelError, Unsupported
-from speedgrid.progress import logged
+from speedgrid.programs import logged
 
 # Where the file lies in the folder of the checkpoint: no engine looks for weights in a folder inside of it.
 FOLDER = "gguf"

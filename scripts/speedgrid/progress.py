@@ -7,10 +7,7 @@ The shell line of a job sends everything that libraries print to its log, and ke
 import contextlib
 import fcntl
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
 
 PERSON = 3
 
@@ -34,15 +31,6 @@ def say(text: str) -> None:
         # On a terminal Snakemake's own progress line stands where the cursor is: take its place, it is drawn again below.
         with contextlib.suppress(OSError):  # whoever waited is gone: what the job has done is kept all the same
             os.write(PERSON, (("\r\x1b[2K" if _TERMINAL else "") + text + "\n").encode())
-
-
-def logged(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess:
-    """Run a program of others, that gets no input: all that it says goes to the job's log. `stderr` of the result holds its errors."""
-    done = subprocess.run(
-        command, env=environ, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    sys.stderr.write(done.stderr)
-    return done
 
 
 class Steps:

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from speedgrid import commands, environments
+from speedgrid import commands, environments, job_shell
 
 # The first version that nobody has tried: it hands environments to plugins (docs/architecture.md).
 UNTRIED = 10
@@ -455,9 +455,7 @@ def look_after(workflow) -> None:
     from snakemake.workflow import Workflow
 
     uses_environments = Run(workflow).uses_environments
-    os.environ.update(environments.variables(uses_environments))
-    if uses_environments:
-        os.environ.pop("PYTHONHOME", None)  # of another Python
+    job_shell.prepare(os.environ, uses_environments)
     if hasattr(Env.create, "__wrapped__"):  # a second workflow in this process
         return
     Env.create = _in_turn(Env.create)

@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from speedgrid import busy, checkpoints, claims, environments, hardware, jobtext, meters, outcomes, records, supervision, this_machine
+from speedgrid import busy, checkpoints, claims, hardware, job_shell, jobtext, meters, outcomes, records, supervision, this_machine
 from speedgrid.engines import engine_class
 from speedgrid.engines.base import Engine
 from speedgrid.progress import say
@@ -135,7 +135,7 @@ class Job(Generic[Specification]):
 def run(stage: str, work: Callable[[Job], str]) -> None:
     """Run a stage's job from its command line; `work` fills the job's rows and facts and returns its headline figure."""
     arguments = _parse(stage)
-    environments.check_python()
+    job_shell.check_python()
     if find_spec("pyarrow") is None:
         sys.exit(f"speedgrid: the package pyarrow is missing in {sys.executable}, and no result can be written without it")
     specification = json.loads(jobtext.received(arguments.job))
@@ -397,7 +397,7 @@ def _made_from(specification: Mapping, checkpoint: Path | None) -> dict[str, str
 
 def _check_reach(job: Job) -> None:
     """What can be refused before the engine's packages are there: planning gives such a job a small environment."""
-    if reason := os.environ.get(environments.NO_ENVIRONMENT):
+    if reason := os.environ.get(job_shell.NO_ENVIRONMENT):
         raise outcomes.Failed(reason)
     if job.specification.get("unavailable"):
         raise outcomes.Unsupported(job.specification["unavailable"])
@@ -450,7 +450,7 @@ def _run_facts(job: Job, started: datetime, machine: Mapping, peak: int) -> dict
         "env": job.specification.get("env", ""),
         "seed": job.specification["seed"],
         "code": job.code,
-        "recipe": os.environ.get(environments.RECIPE, "") if environments.ENVIRONMENT in os.environ else "",
+        "recipe": job_shell.recipe(),
         "made_from": json.dumps(job.made_from, sort_keys=True),
         "job": json.dumps(job.specification, sort_keys=True, ensure_ascii=False),
         "rss_peak": peak,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import test_gguf_header as gguf_head
-from speedgrid import environments, planning, records, schema
+from speedgrid import job_shell, planning, records, schema
 from speedgrid.planning import elsewhere, run
 from speedgrid.planning.stages import STAGES
 from speedgrid.study import StudyError, validate
@@ -148,10 +148,10 @@ def test_a_page_by_hand_notes_no_plan_beside_the_run_that_goes_on(tmp_path, monk
 def test_the_page_after_a_failed_run_is_planned_with_environments_as_the_run_was(tmp_path, monkeypatch, uses_environments):
     python = tmp_path / "env/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\necho "${{{environments.ENVIRONMENT}-none}}"\n')
+    python.write_text(f'#!/bin/sh\necho "${{{job_shell.ENVIRONMENT}-none}}"\n')
     python.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(environments.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(job_shell.ENVIRONMENT, raising=False)
     planning.make_page("study.yaml", SimpleNamespace(python_of=lambda rule: python, uses_environments=uses_environments))
     assert (tmp_path / "logs/report.log").read_text() == (f"{tmp_path}/env\n" if uses_environments else "none\n")
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import uv_conda
-from speedgrid import environments
+from speedgrid import environments, job_shell
 
 
 def environment(folder):
@@ -20,7 +20,7 @@ def environment(folder):
 
 def run_guarded(of, path, shell="bash"):
     """A job's line with the folders `path` on PATH in place of an activation."""
-    line = f"set -euo pipefail; {environments.guard(str(of))}python" if shell == "bash" else f"{environments.guard(str(of))}python"
+    line = f"set -euo pipefail; {job_shell.guard(str(of), 'hash')}python" if shell == "bash" else f"{job_shell.guard(str(of), 'hash')}python"
     return subprocess.run([shutil.which(shell), "-c", line], env={"PATH": path}, capture_output=True, text=True)
 
 
@@ -40,7 +40,7 @@ def test_a_job_runs_in_its_own_environment_or_not_at_all(tmp_path, name, shell):
 def test_a_job_takes_no_module_of_elsewhere_for_that_of_its_environment(tmp_path):
     """As of somebody who works on a checkout of transformers, and starts Snakemake by hand."""
     own = environment(tmp_path / "own")
-    line = f"set -euo pipefail; {environments.guard(str(own))}echo ${{PYTHONPATH-none}}"
+    line = f"set -euo pipefail; {job_shell.guard(str(own), 'hash')}echo ${{PYTHONPATH-none}}"
     environ = {"PATH": f"{own}/bin", "PYTHONPATH": "/home/me/transformers/src"}
     assert subprocess.run([shutil.which("bash"), "-c", line], env=environ, capture_output=True, text=True).stdout == "none\n"
 
@@ -65,11 +65,11 @@ def test_an_environment_by_another_name_of_its_folder_is_the_same(tmp_path):
 def test_a_python_that_is_not_that_of_the_environment_ends_in_one_line(tmp_path, told, passes):
     """Though it was found in the right folder: PYTHONHOME names another, or the link in bin leads elsewhere."""
     prefixes = {"this": sys.prefix, "another": str(environment(tmp_path / "another")), "none": str(tmp_path / "none")}
-    environ = {name: value for name, value in os.environ.items() if name != environments.ENVIRONMENT}
+    environ = {name: value for name, value in os.environ.items() if name != job_shell.ENVIRONMENT}
     environ["PYTHONPATH"] = str(environments.FRONTEND.parents[1] / "scripts")
     if told:
-        environ[environments.ENVIRONMENT] = prefixes[told]
-    code = "from speedgrid import environments; environments.check_python(); print('runs')"
+        environ[job_shell.ENVIRONMENT] = prefixes[told]
+    code = "from speedgrid import job_shell; job_shell.check_python(); print('runs')"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     if passes:
         assert (done.returncode, done.stdout) == (0, "runs\n"), done.stderr
@@ -92,21 +92,21 @@ def test_whether_an_environments_python_runs(tmp_path):
 
 
 def test_what_jobs_find_set(monkeypatch):
-    monkeypatch.setattr(environments.locale, "nl_langinfo", lambda _: "UTF-8")
-    assert environments.variables(uses_environments=False) == {"PYTHONUTF8": "1"}
-    assert environments.variables(uses_environments=True) == {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
-    monkeypatch.setattr(environments.locale, "nl_langinfo", lambda _: "ISO-8859-1")
-    monkeypatch.setattr(environments, "_has_locale", lambda name: True)
-    assert environments.variables(uses_environments=False)["LC_ALL"] == "C.UTF-8"
-    monkeypatch.setattr(environments, "_has_locale", lambda name: False)
-    assert "LC_ALL" not in environments.variables(uses_environments=False)
+    monkeypatch.setattr(job_shell.locale, "nl_langinfo", lambda _: "UTF-8")
+    assert job_shell.variables(uses_environments=False) == {"PYTHONUTF8": "1"}
+    assert job_shell.variables(uses_environments=True) == {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
+    monkeypatch.setattr(job_shell.locale, "nl_langinfo", lambda _: "ISO-8859-1")
+    monkeypatch.setattr(job_shell, "_has_locale", lambda name: True)
+    assert job_shell.variables(uses_environments=False)["LC_ALL"] == "C.UTF-8"
+    monkeypatch.setattr(job_shell, "_has_locale", lambda name: False)
+    assert "LC_ALL" not in job_shell.variables(uses_environments=False)
 
 
 def test_switches_of_python_that_are_meant_for_other_programs_reach_no_job(monkeypatch):
-    for name in environments.SWITCHES:
+    for name in job_shell.SWITCHES:
         monkeypatch.setenv(name, "1")
-    told = environments.variables(uses_environments=False)
-    assert {name: told[name] for name in environments.SWITCHES} == dict.fromkeys(environments.SWITCHES, "")
+    told = job_shell.variables(uses_environments=False)
+    assert {name: told[name] for name in job_shell.SWITCHES} == dict.fromkeys(job_shell.SWITCHES, "")
 
 
 def test_a_user_without_a_name_and_a_home_that_cannot_be_written_are_made_up_for(monkeypatch, tmp_path):
@@ -115,16 +115,16 @@ def test_a_user_without_a_name_and_a_home_that_cannot_be_written_are_made_up_for
     for name in ("USER", "TRITON_CACHE_DIR", "VLLM_CONFIG_ROOT", "NUMBA_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    before = environments.variables(uses_environments=True)
-    monkeypatch.setattr(environments.os, "getuid", lambda: 54321)
-    assert environments.variables(uses_environments=True) == before | {"USER": "user-54321"}, "a home that is told is kept"
+    before = job_shell.variables(uses_environments=True)
+    monkeypatch.setattr(job_shell.os, "getuid", lambda: 54321)
+    assert job_shell.variables(uses_environments=True) == before | {"USER": "user-54321"}, "a home that is told is kept"
     monkeypatch.delenv("HOME")
-    told = environments.variables(uses_environments=True)
+    told = job_shell.variables(uses_environments=True)
     cache = tmp_path / "speedgrid"
     assert told["HOME"] == str(cache)
     assert {told["TRITON_CACHE_DIR"], told["VLLM_CONFIG_ROOT"]} == {str(cache / "triton"), str(cache / "vllm")}
     monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
-    assert "TRITON_CACHE_DIR" not in environments.variables(uses_environments=True), "what the user says stands"
+    assert "TRITON_CACHE_DIR" not in job_shell.variables(uses_environments=True), "what the user says stands"
 
 
 # What they need
@@ -138,20 +138,20 @@ def recipe(tmp_path, text):
 def test_who_has_a_name_and_a_home_gets_no_folder_made(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(environments, "_cache_of_this_user", lambda: pytest.fail("a folder was made that nobody needs"))
-    monkeypatch.setattr(environments.pwd, "getpwuid", lambda number: "somebody")
-    environments.variables(uses_environments=True)
+    monkeypatch.setattr(job_shell, "_cache_of_this_user", lambda: pytest.fail("a folder was made that nobody needs"))
+    monkeypatch.setattr(job_shell.pwd, "getpwuid", lambda number: "somebody")
+    job_shell.variables(uses_environments=True)
 
 
 def test_what_libraries_compile_for_a_user_without_a_home_nobody_else_can_have_written(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(environments.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(environments.tempfile, "tempdir", str(tmp_path))
-    own = environments._cache_of_this_user()
+    monkeypatch.setattr(job_shell.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(job_shell.tempfile, "tempdir", str(tmp_path))
+    own = job_shell._cache_of_this_user()
     assert (own.parent, own.stat().st_mode & 0o777) == (tmp_path, 0o700)
-    assert environments._cache_of_this_user() == own
+    assert job_shell._cache_of_this_user() == own
     own.chmod(0o777)
-    other = environments._cache_of_this_user()
+    other = job_shell._cache_of_this_user()
     assert other != own
     assert other.stat().st_mode & 0o777 == 0o700
 

@@ -34,24 +34,24 @@ def used(project: Path, env: str, script: str, arguments: list[str], notes: Path
     }
 
 
-def derived(script: str, told=(), cut=()) -> set[tuple[str, str]]:
+def derived(script: str, specified=(), cut=()) -> set[tuple[str, str]]:
     code = fingerprint._code(fingerprint.SCRIPTS)
     return {
         (module, name)
-        for module, units in fingerprint.reached(fingerprint.SCRIPTS, script, told, cut).items()
+        for module, units in fingerprint.reached(fingerprint.SCRIPTS, script, specified, cut).items()
         for name, numbers in code.module(module).defined.items()
         for unit in (code.module(module).units[number] for number in numbers)
         if unit in units
     }
 
 
-def outside(called: set[tuple[str, str]], script: str, told=(), cut=()) -> set[tuple[str, str]]:
-    """What was called and is neither derived nor of a module that changes no figure."""
-    frame = fingerprint.SAYS if script in fingerprint.WITHOUT_VERSION else fingerprint.FRAME
-    return {(module, name) for module, name in called - derived(script, told, cut) if module.removeprefix("speedgrid.") not in frame}
+def outside(called: set[tuple[str, str]], script: str, specified=(), cut=()) -> set[tuple[str, str]]:
+    """What was called and is neither derived nor, by its own name, left out: a module that has something to leave out may hold more."""
+    frame = {(f"speedgrid.{module}", name) for module, one in fingerprint.left_out_of(script).items() for name in one.names}
+    return called - derived(script, specified, cut) - frame
 
 
-def told_of(path: Path, table: Table) -> str:
+def specification_of(path: Path, table: Table) -> str:
     return records.read(path, table).facts["job"]
 
 
@@ -71,8 +71,8 @@ def test_a_job_of_a_cell_calls_nothing_that_its_fingerprint_leaves_out(project, 
         for cell in planning.read_grid(project / "tests/studies/tiny.yaml").cells
         if (cell.workload, cell.model, cell.technique) == (experiment, model, technique)
     )
-    told = cell.job(script.partition("_")[0])
-    arguments = ["--job", told, "--checkpoint", cell.checkpoint_record, "--out", str(tmp_path / f"{script}.parquet")]
+    specification = cell.job(script.partition("_")[0])
+    arguments = ["--job", specification, "--checkpoint", cell.checkpoint_record, "--out", str(tmp_path / f"{script}.parquet")]
     found, opened = used(project, "transformers", script, arguments, tmp_path / "notes")
     assert called in found
     assert outside(found, script, *code_asked_for(script, cell)) == set()
@@ -81,7 +81,7 @@ def test_a_job_of_a_cell_calls_nothing_that_its_fingerprint_leaves_out(project, 
 
 def test_a_job_that_makes_a_checkpoint_calls_nothing_that_its_fingerprint_leaves_out(project, tmp_path):
     record = "results/checkpoints/tiny/bnb_int8/float32/quantize.parquet"
-    arguments = ["--job", told_of(project / record, CHECKPOINT), "--checkpoint", "models/tiny/prepared.parquet"]
+    arguments = ["--job", specification_of(project / record, CHECKPOINT), "--checkpoint", "models/tiny/prepared.parquet"]
     found, opened = used(project, "transformers", "quantize", [*arguments, "--out", str(tmp_path / "quantize.parquet")], tmp_path / "notes")
     assert ("speedgrid.transforms.bitsandbytes", "make") in found
     assert outside(found, "quantize", (("transforms", "bitsandbytes"),)) == set()
@@ -89,9 +89,9 @@ def test_a_job_that_makes_a_checkpoint_calls_nothing_that_its_fingerprint_leaves
 
 
 def test_preparing_a_model_calls_nothing_that_its_fingerprint_leaves_out(project, tmp_path):
-    told = told_of(project / "models/tiny/prepared.parquet", MODEL)
+    specification = specification_of(project / "models/tiny/prepared.parquet", MODEL)
     found, opened = used(
-        project, "transformers", "prepare_model", ["--job", told, "--out", str(tmp_path / "m/prepared.parquet")], tmp_path / "notes"
+        project, "transformers", "prepare_model", ["--job", specification, "--out", str(tmp_path / "m/prepared.parquet")], tmp_path / "notes"
     )
     assert ("speedgrid.models", "train") in found
     assert outside(found, "prepare_model") == set()
@@ -108,7 +108,7 @@ def test_plan_tables_and_page_call_and_read_nothing_that_their_fingerprints_leav
     }.items():
         found, opened = used(project, "report", script, arguments, tmp_path / f"{script}-notes")
         assert outside(found, script) == set(), script
-        # The study and the registry are inputs of the plan's rule; what lies at a study's paths is told to the jobs.
+        # The study and the registry are inputs of the plan's rule; what lies at a study's paths is in the specifications of jobs.
         data = {str(path.relative_to(working_copy.ROOT)) for path in (working_copy.ROOT / "tests/studies/hellaswag").iterdir()}
         inputs = {"tests/studies/tiny.yaml", "techniques.yaml"} | data if script == "write_plan" else set()
         known = {

@@ -1,13 +1,12 @@
 """The planned grid of a study, as rules and scripts ask for it: its cells, the files of all of them, and an object for each kind of job."""
 
 import filecmp
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import files, records, supervision
+from speedgrid import files, job_shell, records
 from speedgrid.grid import plan
 from speedgrid.planning import document
 from speedgrid.planning.entities import Entities, quality_records
@@ -125,12 +124,8 @@ class Grid:
         return self.study_file
 
     def job_variables(self) -> dict[str, str]:
-        """Environment variables for the frame of every job (stage.py); it is this process whose death ends it."""
-        return {
-            supervision.TIME_BUDGET: str(self.study["time_budget_s"]),
-            supervision.WANTED_BY: str(os.getpid()),
-            supervision.GPU_JOBS: str(self._run.gpu_jobs),
-        }
+        """Environment variables for the frame of every job (stage.py)."""
+        return job_shell.limits(self.study["time_budget_s"], self._run.gpu_jobs)
 
     def as_json(self) -> str:
         """The plan as the report's jobs read it."""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from speedgrid import environments, hardware, inputs, lock, sharpen, techniques
+from speedgrid import environments, hardware, inputs, job_shell, lock, sharpen, techniques
 from speedgrid.planning import checks, choice, document
 from speedgrid.planning.grid import Grid
 from speedgrid.sharpen import Further
@@ -24,7 +24,7 @@ def read_grid(study_file: str | Path, workflow=None) -> Grid:
     """Plan the study of a file, with the project's registry. Raises StudyError with one line for whoever wrote it."""
     study, registry, where = read_study(study_file)
     # In a job there is no workflow to ask, and its shell has said it.
-    has_environments = Run(workflow).uses_environments if workflow else environments.ENVIRONMENT in os.environ
+    has_environments = Run(workflow).uses_environments if workflow else job_shell.ENVIRONMENT in os.environ
     if has_environments:
         registry = environments.note_what_lacks(registry, environments.files())
     roots = _roots()

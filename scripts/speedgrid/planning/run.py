@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from speedgrid import commands, environments, fingerprint, notes, records, schema, sharpen
+from speedgrid import commands, fingerprint, job_shell, notes, records, schema, sharpen
 from speedgrid.grid import repeated
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
@@ -178,7 +178,7 @@ def make_page(study_file: str, run: Run, quietly: bool = False) -> None:
     spoken = "3> /dev/null" if quietly else "3>&2"
     line = ["bash", "-c", f'exec "$@" {spoken} > "$0" 2>&1', str(log), str(python), str(ROOT / "scripts/make_page.py")]
     # As a job's shell says it, so that the plan is that of the run: what the machine lacks for an environment is a part of it.
-    told = {environments.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
+    told = {job_shell.ENVIRONMENT: str(python.parents[1])} if run.uses_environments else {}
     try:
         status = subprocess.run(
             [*line, "--study", study_file, "--plan", "leave" if quietly else "keep"], env={**os.environ, **told}

@@ -14,7 +14,7 @@ from pathlib import Path
 from speedgrid import checkpoints, files, gguf_header, gguf_origin, loading, raised, rotary
 from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import SAYS_NO, Fault, OutOfMemory, Unsupported
-from speedgrid.progress import logged
+from speedgrid.programs import logged
 from speedgrid.transforms import Task
 
 # The converter and llama.cpp's own quantization compute on the CPU, whatever the device.

@@ -1,0 +1,149 @@
+"""What a run does around every job: the environment variables that the job finds set, and what its shell does before its command.
+
+No script names this module, and all that is here acts on every job: fingerprint.py counts it for each (AROUND).
+"""
+
+import contextlib
+import locale
+import os
+import pwd
+import shlex
+import stat
+import sys
+import tempfile
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from speedgrid import supervision
+
+# What a job's shell says to one whose environment could not be made, and which runs in that of the report instead: why.
+NO_ENVIRONMENT = "SPEEDGRID_NO_ENVIRONMENT"
+# What a job's shell says of the environment that was activated for it; not there where jobs use the user's own Python.
+ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
+# And the hash of what its file asks for (environments.recipe_hash), which the job's result says.
+RECIPE = "SPEEDGRID_RECIPE"
+# Switches of Python that a shell may have set for other programs: without docstrings and assertions, with warnings as errors, asking for
+# input at the end, or without the folder of a script in its path.
+SWITCHES = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONSAFEPATH")
+
+
+# Environment variables
+
+
+def prepare(environ: MutableMapping[str, str], uses_environments: bool) -> None:
+    """Set in the environment of a run what its jobs and the scripts that finish environments are to find set."""
+    environ.update(variables(uses_environments))
+    if uses_environments:
+        environ.pop("PYTHONHOME", None)  # of another Python
+
+
+def variables(uses_environments: bool) -> dict[str, str]:
+    """What every job and every script that finishes an environment finds set.
+
+    Python and what it starts speak UTF-8, whatever the locale; and where jobs have environments, ~/.local is none of them: a package there
+    would be taken for that of the environment, and pip would uninstall it.
+    """
+    found = {"PYTHONUTF8": "1"}
+    if locale.nl_langinfo(locale.CODESET).upper() not in ("UTF-8", "UTF8") and _has_locale("C.UTF-8"):
+        found["LC_ALL"] = "C.UTF-8"
+    found |= {name: "" for name in SWITCHES if name in os.environ}
+    found |= {name: value for name, value in _of_a_user_without_a_home().items() if name not in os.environ}
+    return found | ({"PYTHONNOUSERSITE": "1"} if uses_environments else {})
+
+
+def limits(time_budget_s: float, gpu_jobs: int) -> dict[str, str]:
+    """What the frame of a job reads (stage.py): when its time is up, that the death of this process ends it, and with how many jobs on GPUs
+    it shares the cores."""
+    return {
+        supervision.TIME_BUDGET: str(time_budget_s),
+        supervision.WANTED_BY: str(os.getpid()),
+        supervision.GPU_JOBS: str(gpu_jobs),
+    }
+
+
+def _of_a_user_without_a_home() -> dict[str, str]:
+    """What libraries ask for that a container may not have, which runs as a number without a name, and in a home that nobody may write.
+
+    Where it is lacking, PyTorch's compiler ends in `getpwuid(): uid not found`, and Triton or vLLM in `Permission denied: '/.triton'`.
+    """
+    has_home = os.access(os.environ.get("HOME") or os.path.expanduser("~"), os.W_OK)
+    has_name = _has_name()
+    if has_home and has_name:
+        return {}
+    cache = _cache_of_this_user()
+    found = {} if has_name else {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
+    if not has_home:
+        found |= {
+            "TRITON_CACHE_DIR": str(cache / "triton"),
+            "VLLM_CONFIG_ROOT": str(cache / "vllm"),
+            "NUMBA_CACHE_DIR": str(cache / "numba"),
+        }
+    return found
+
+
+def _has_name() -> bool:
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
+def _cache_of_this_user() -> Path:
+    """A folder for what libraries compile, which nobody else can have written to: it is loaded as code. It may not be there yet."""
+    if own := os.environ.get("XDG_CACHE_HOME"):
+        return Path(own) / "speedgrid"
+    shared = Path(tempfile.gettempdir()) / f"speedgrid-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        shared.mkdir(mode=0o700, exist_ok=True)
+        found = shared.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            return shared
+    return Path(tempfile.mkdtemp(prefix="speedgrid-"))
+
+
+def _has_locale(name: str) -> bool:
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, name)
+    except locale.Error:
+        return False
+    locale.setlocale(locale.LC_CTYPE, before)
+    return True
+
+
+# Its environment
+
+
+def guard(environment: str, recipe: str) -> str:
+    """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder, and see no module
+    of elsewhere. `recipe` is the hash of what the environment's file asks for."""
+    said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
+    advice = "; delete that folder and run again"
+    return (
+        # What lies there would be taken for the environment's, such as a package's sources that somebody works on.
+        "unset PYTHONPATH; "
+        f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; speedgrid_python=$(command -v python || :); "
+        f'[ "${{speedgrid_python%/*}}" -ef {shlex.quote(environment + "/bin")} ] || '
+        f'{{ echo {shlex.quote(said)}"${{speedgrid_python:-no Python at all}}"{shlex.quote(advice)} >&2; exit 1; }}; '
+    )
+
+
+def without_environment(reason: str) -> str:
+    """What a shell does before a job whose environment could not be made, and which can only write down why."""
+    return f"export {NO_ENVIRONMENT}={shlex.quote(reason)}; "
+
+
+def recipe() -> str:
+    """The hash of the recipe of the environment that this job was started in; empty where there is none."""
+    return os.environ.get(RECIPE, "") if ENVIRONMENT in os.environ else ""
+
+
+def check_python() -> None:
+    """End this process with one line where it is not the Python of the environment that was activated for it."""
+    expected = os.environ.get(ENVIRONMENT)
+    if expected and not (os.path.isdir(expected) and os.path.samefile(sys.prefix, expected)):
+        sys.exit(
+            f"speedgrid: this job is for the Python of {expected}, and runs in that of {sys.prefix} ({sys.executable}); "
+            "unset PYTHONHOME, or delete that folder and run again"
+        )
