@@ -31,6 +31,8 @@ REPORT = "report.yaml"
 REASON_CHARACTERS = 300
 # Fails where the Python is of another version than the environment's packages, as a link to the system's may be after its upgrade.
 HAS_PACKAGES = "import os, sys, sysconfig; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
+# What decides in a line of a shell script where a text begins and ends: an escaped character, a quote, a here-document, a comment.
+SHELL_SIGNS = re.compile(r"\\.|['\"]|<<|(?:^|(?<=\s))#")
 # What Snakemake writes into its shell lines between quotes.
 SHARP = "'\"$`\\"
 
@@ -88,9 +90,9 @@ def recipe_hash(recipe: Path) -> str:
         return ""
 
 
-def asked_for(recipe: bytes, deploy: bytes = b"") -> str:
-    """The same of the bytes of both. Comments, the order of keys and of packages, and the name that a file gives its environment do not
-    count; of the script, whose comments cannot be told from what it writes, every byte does."""
+def asked_for(recipe: bytes, deploy: bytes = b"", pins: bytes = b"") -> str:
+    """The same of the bytes of both, and of what Snakemake pins beside them. Comments, the order of keys and of packages, and the name that
+    a file gives its environment do not count; nor do blank lines of the script, and lines that are a comment and nothing else."""
     import yaml
 
     try:
@@ -102,7 +104,30 @@ def asked_for(recipe: bytes, deploy: bytes = b"") -> str:
         if isinstance(told.get("dependencies"), list):
             told["dependencies"] = _in_order(told["dependencies"])
         recipe = json.dumps(told, sort_keys=True, default=str).encode()
-    return hashlib.sha256(recipe + b"\0" + deploy).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join((recipe, _done_by(deploy), pins))).hexdigest()[:16]
+
+
+def _done_by(script: bytes) -> bytes:
+    """A shell script without blank lines and whole-line comments; all of it where a line that looks like one may be of a text that it writes:
+    where it has a here-document, or a quote that is not closed in sight."""
+    kept, quote, goes_on = [], "", False
+    for line in script.decode(errors="surrogateescape").splitlines(keepends=True):
+        text = line.strip()
+        if not quote and not goes_on and (not text or text.startswith("#")):
+            continue
+        kept.append(line)
+        for sign in SHELL_SIGNS.finditer(line):
+            if quote:
+                # A backslash means nothing between single quotes.
+                quote = "" if sign[0] == quote or (quote == "'" and sign[0] == "\\'") else quote
+            elif sign[0] == "<<":
+                return script
+            elif sign[0] in ("'", '"'):
+                quote = sign[0]
+            elif sign[0].endswith("#"):
+                break
+        goes_on = not quote and text.endswith("\\")
+    return script if quote else "".join(kept).encode(errors="surrogateescape")
 
 
 def _in_order(dependencies: list) -> list:

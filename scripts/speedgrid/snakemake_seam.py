@@ -539,7 +539,7 @@ def _wherever_it_lies(hashed: Callable) -> Callable:
 
 @functools.cache
 def _asked_for(recipe: bytes, deploy: bytes, pins: bytes) -> str:
-    return environments.asked_for(recipe, deploy + pins)
+    return environments.asked_for(recipe, deploy, pins)
 
 
 @functools.cache

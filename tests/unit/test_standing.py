@@ -75,6 +75,48 @@ def test_of_an_environment_file_what_it_asks_for_counts(tmp_path, text, is_same)
     assert environments.recipe_hash(tmp_path / "none.yaml") == ""
 
 
+SCRIPT = """#!/usr/bin/env bash
+# Builds what the index has no wheel of.
+set -euo pipefail
+
+python="$CONDA_PREFIX/bin/python"
+jobs="$(awk '
+  # cores
+  /^MemAvailable/ { print $2 }' /proc/meminfo)"
+"$python" -m pip install \\
+  --no-deps "$python" # it's the sources
+"""
+HERE = SCRIPT + "cat > settings.ini <<END\n# a comment of the file\nEND\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "edited", "is_same"),
+    [
+        (SCRIPT, SCRIPT.replace("# Builds what", "# It builds what"), True),
+        (SCRIPT, SCRIPT.replace("set -euo pipefail\n", "set -euo pipefail\n\n  # Don't ask.\n\n"), True),
+        (SCRIPT, SCRIPT + "# The end.\n", True),
+        (SCRIPT, SCRIPT.replace("--no-deps", "--no-index"), False),
+        (SCRIPT, SCRIPT.replace("# cores", "# memory"), False),  # between quotes it is a text, of whatever kind
+        (SCRIPT, SCRIPT.replace("install \\\n", "install \\\n# nothing\n"), False),  # in the middle of a command it ends it
+        (SCRIPT, SCRIPT.replace("set -euo pipefail\n", "echo \\' '\n# of a text\n'\n"), False),
+        (HERE, HERE.replace("# a comment of the file", "# another one"), False),
+        (HERE, HERE.replace("# Builds what", "# It builds what"), False),
+        (SCRIPT + "echo 'open\n# a\n", SCRIPT + "echo 'open\n# b\n", False),
+        (SCRIPT.replace("$2", "$2 # 'x"), SCRIPT.replace("$2", "$2 # 'y"), False),
+    ],
+)
+def test_of_the_script_that_finishes_an_environment_what_it_does_counts(script, edited, is_same):
+    assert script != edited
+    assert (environments.asked_for(b"", script.encode()) == environments.asked_for(b"", edited.encode())) == is_same
+
+
+def test_of_the_projects_own_scripts_no_comment_counts():
+    """Each could have a text that looks like a comment; then every byte would count."""
+    for path in environments.FRONTEND.parent.glob("*.post-deploy.sh"):
+        text = path.read_text(encoding="utf-8")
+        assert environments.asked_for(b"", text.encode()) == environments.asked_for(b"", text.replace("\n# ", "\n# In short: ").encode())
+
+
 @pytest.mark.parametrize(
     ("then", "now", "is_another"),
     [
