@@ -136,10 +136,28 @@ class Run:
         return commands.of_snakemake(Path(self._workflow.main_snakefile).resolve(), self.is_module, self.uses_environments)
 
     @property
-    def prefix(self) -> str:
-        """What a workflow that has these rules as a module puts before their paths; empty where there is nothing."""
+    def snakefile(self) -> str:
+        """The Snakefile of the workflow that is run, as a person in its folder would name it."""
+        path = Path(self._workflow.main_snakefile).resolve()
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+    @property
+    def module(self) -> str:
+        """The name of the module that these rules are of another workflow; empty where they are none."""
+        return (self._workflow.modifier.namespace or "") if self.is_module else ""
+
+    def other_module(self) -> str:
+        """The name of a module by which the same workflow has read these rules before; empty where it has not, or by the same name, as it
+        does for a rule that it changes."""
+        before = getattr(self._workflow, "speedgrid_module", self.module)
+        self._workflow.speedgrid_module = self.module
+        return before if before != self.module else ""
+
+    @property
+    def moves_paths(self) -> str:
+        """The key of a module by which the workflow that has these rules changes their paths; empty where it changes none."""
         modifier = self._workflow.modifier.path_modifier
-        return modifier.prefix or ""
+        return "prefix" if modifier.prefix else "replace_prefix" if modifier._prefix_replacements else ""
 
     @property
     def is_another_going_on(self) -> bool:

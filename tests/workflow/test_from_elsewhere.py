@@ -82,6 +82,19 @@ def is_told_to_be_without_figures(done) -> None:
     assert "speedgrid: nothing was measured: the one cell has no figure (a package or tool is missing: " in done.stdout + done.stderr
 
 
+MORE = "has a `config:` that is more than the name of a study"
+
+
+def is_told_how_to_name_a_study(done, why: str) -> None:
+    """In one line: what is wrong, where, and what to write."""
+    assert done.returncode == 2, done.stderr
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("speedgrid: ")]
+    assert said == [
+        f"speedgrid: Snakefile: `module speedgrid:` {why}; write config: {{'study_file': 'path/to/study.yaml'}} there, or"
+        ' config: config["speedgrid"] where the workflow\'s own configuration has `speedgrid: {study_file: ...}`'
+    ]
+
+
 def test_a_run_with_another_working_folder(project, here):
     before = files_in(project)
     command = ["-s", str(project / "Snakefile"), "--directory", str(here), "--configfile", str(here / "mine.yaml")]
@@ -139,12 +152,47 @@ def test_a_module_of_another_workflow(project, here, names, whole):
     assert "nothing was measured" not in own.stdout + own.stderr
 
 
-def test_a_module_with_a_prefix_is_refused_in_one_line(project, here):
+@pytest.mark.parametrize(("key", "value"), [("prefix", '"sub"'), ("replace_prefix", '{"results/": "sub/results/"}')])
+def test_a_module_whose_paths_are_moved_is_refused_in_one_line(project, here, key, value):
     snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config={"study_file": "mine.yaml"})
-    (here / "Snakefile").write_text(snakefile.replace("    config:", '    prefix: "sub"\n    config:'))
+    (here / "Snakefile").write_text(snakefile.replace("    config:", f"    {key}: {value}\n    config:"))
     done = working_copy.snakemake(here, "-n", "all")
     assert done.returncode == 2
-    assert "speedgrid as a module takes no `prefix:` (sub/); its files lie in the working folder" in done.stdout + done.stderr
+    said = f"speedgrid: Snakefile: `module speedgrid:` takes no `{key}:`; speedgrid's files lie in the working folder (--directory)"
+    assert said in (done.stdout + done.stderr).splitlines()
+
+
+def test_a_second_module_of_speedgrid_is_refused_in_one_line(project, here):
+    """It would be ambiguous for every file, in the words of Snakemake for its own rules."""
+    (here / "other.yaml").write_text(STUDY)
+    module = "module {name}:\n    snakefile: {snakefile!r}\n    config: {{'study_file': {study!r}}}\n\nuse rule * from {name} as {name}_*\n\n"
+    modules = [("sg1", "mine.yaml"), ("sg2", "other.yaml")]
+    text = "".join(module.format(name=name, snakefile=str(project / "Snakefile"), study=study) for name, study in modules)
+    (here / "Snakefile").write_text(text)
+    done = working_copy.snakemake(here, "-n", "sg1_all")
+    assert done.returncode == 2
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("speedgrid: ")]
+    assert said == [
+        "speedgrid: Snakefile: `module sg2:` is speedgrid a second time, after `module sg1:`, and a folder holds the results of one study;"
+        " put both into one study, or run each by a Snakemake of its own with another --directory"
+    ]
+    # Each alone, in a folder of its own: what the line says to do.
+    for name, study in modules:
+        (here / name).mkdir()
+        for file in ("mine.yaml", "other.yaml", "held out.txt"):
+            (here / name / file).write_bytes((here / file).read_bytes())
+        (here / "Snakefile").write_text(module.format(name=name, snakefile=str(project / "Snakefile"), study=study))
+        done = working_copy.snakemake(here, "-n", "--directory", name, f"{name}_all")
+        assert working_copy.planned_jobs(done)[f"{name}_measure"] == 1
+
+
+def test_a_rule_of_a_module_can_be_changed(project, here):
+    """Snakemake reads a module anew for each `use rule`: that is no second module."""
+    snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config={"study_file": "mine.yaml"})
+    changed = "\nuse rule measure from speedgrid with:\n    message: 'measured by another workflow'\n"
+    (here / "Snakefile").write_text(snakefile + changed)
+    done = working_copy.snakemake(here, "-n", "all")
+    assert working_copy.planned_jobs(done)["measure"] == 1
 
 
 def test_the_short_jobs_of_a_module_under_other_names_are_local(project, here):
@@ -174,17 +222,30 @@ def test_a_module_checks_the_machine_before_its_first_job(project, here):
 
 @pytest.mark.parametrize(
     ("config", "configfile", "jobs"),
-    [({}, None, 7), ("config", "mine.yaml", 1), ({"study_file": "mine.yaml", "more": 1}, None, None), ("config", "other.yaml", 1)],
+    [
+        ({}, None, "names no study"),
+        ("config", None, "names no study"),
+        ("config", "mine.yaml", 1),
+        ({"study_file": "mine.yaml", "more": 1}, None, MORE),
+        ("config", "other.yaml", 1),
+    ],
 )
 def test_how_a_module_is_told_its_study(project, here, config, configfile, jobs):
     (here / "other.yaml").write_text(STUDY)
     (here / "Snakefile").write_text(MODULE.format(snakefile=str(project / "Snakefile"), config=config))
     done = working_copy.snakemake(here, "-n", "all", *(["--configfile", configfile] if configfile else []))
-    if jobs:
+    if isinstance(jobs, int):
         assert working_copy.planned_jobs(done)["measure"] == jobs
     else:
-        assert done.returncode != 0
-        assert "speedgrid: a workflow with speedgrid as a module names the study so: config: {'study_file': " in done.stdout + done.stderr
+        is_told_how_to_name_a_study(done, jobs)
+
+
+def test_the_configuration_of_another_workflow_is_no_study_of_a_module_that_names_none(project, here):
+    (here / "config.yaml").write_text("samples: [a, b]\n")
+    snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config={}).replace("    config: {}\n", "")
+    assert "config" not in snakefile
+    (here / "Snakefile").write_text(f'configfile: "config.yaml"\n{snakefile}')
+    is_told_how_to_name_a_study(working_copy.snakemake(here, "-n", "all"), "names no study")
 
 
 @pytest.mark.parametrize(
@@ -200,12 +261,7 @@ def test_a_module_in_a_workflow_with_a_configuration_of_its_own(project, here, c
     if jobs:
         assert working_copy.planned_jobs(done)["measure"] == jobs
     else:
-        assert done.returncode == 2
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("speedgrid: ")]
-        assert said == [
-            "speedgrid: a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}, "
-            'or config["speedgrid"] where its own configuration has that key'
-        ]
+        is_told_how_to_name_a_study(done, MORE)
 
 
 # Installed from a wheel

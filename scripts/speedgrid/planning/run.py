@@ -43,24 +43,39 @@ def plan_run(config: Mapping, workflow) -> Grid:
 def _asked_for(config: Mapping, run: Run) -> str | Path:
     """The study file that a run is about. Raises StudyError."""
     given = run.study_files
-    if run.prefix:
-        raise StudyError(f"speedgrid as a module takes no `prefix:` ({run.prefix}); its files lie in the working folder (--directory)")
     if run.is_module:
-        if set(config) == {"study_file"}:
-            return str(config["study_file"])
-        # A workflow that hands on the study it was given, or asks for the default one.
-        is_study = "experiments" in config and len(given) == 1 and config == read(Path(given[0]), given[0])
-        if config and not is_study:
-            raise StudyError(
-                "a workflow with speedgrid as a module names the study so: config: {'study_file': 'path/to/study.yaml'}, "
-                'or config["speedgrid"] where its own configuration has that key'
-            )
-        return given[0] if config else DEFAULT_STUDY
+        return _asked_by_another(config, run)
     if len(given) > 1:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
     if config != (read(Path(given[0]), given[0]) if given else {}):
         raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
     return given[0] if given else DEFAULT_STUDY
+
+
+def _asked_by_another(config: Mapping, run: Run) -> str:
+    """The study file that a workflow names which has these rules as a module. Raises StudyError.
+
+    It has to name one: the file config.yaml beside its Snakefile is that workflow's own.
+    """
+    where = f"{run.snakefile}: `module {run.module}:`"
+    if run.moves_paths:
+        raise StudyError(f"{where} takes no `{run.moves_paths}:`; speedgrid's files lie in the working folder (--directory)")
+    if other := run.other_module():
+        raise StudyError(
+            f"{where} is speedgrid a second time, after `module {other}:`, and a folder holds the results of one study; put both into one"
+            " study, or run each by a Snakemake of its own with another --directory"
+        )
+    given = run.study_files
+    if set(config) == {"study_file"}:
+        return str(config["study_file"])
+    # A workflow that hands on the study it was given.
+    if "experiments" in config and len(given) == 1 and config == read(Path(given[0]), given[0]):
+        return given[0]
+    raise StudyError(
+        f"{where} {'has a `config:` that is more than the name of a study' if config else 'names no study'}; write"
+        " config: {'study_file': 'path/to/study.yaml'} there, or"
+        ' config: config["speedgrid"] where the workflow\'s own configuration has `speedgrid: {study_file: ...}`'
+    )
 
 
 def _note_plan(grid: Grid) -> None:
