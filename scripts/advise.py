@@ -19,7 +19,19 @@ from speedgrid import commands, files, planning, records, standing, study
 from speedgrid.known import GB, usable
 from speedgrid.report import catalogues, language
 from speedgrid.report.advice import BY_SPEED, STARTS_PER, Advice, Ask, uneven
-from speedgrid.report.advised import FITS, Guide, by_size, gain, goal, guide_of, outcome, seeks_largest, uneven_ratios
+from speedgrid.report.advised import (
+    FITS,
+    Guide,
+    against_baseline,
+    by_size,
+    doubts,
+    gain,
+    goal,
+    guide_of,
+    outcome,
+    seeks_largest,
+    uneven_ratios,
+)
 from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
 from speedgrid.report.together import Told, labels, together, without_plan
@@ -138,7 +150,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     told |= {name: [cell_as_json(guide, one, ask) for one in getattr(advice, name)] for name in ("ties", "open")}
     told["runner_up"] = cell_as_json(guide, advice.runner_up, ask) if advice.runner_up else None
     told["better"] = [
-        cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask), "doubts": guide.doubts(one, advice.choice, ask)}
+        cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask), "doubts": doubts(guide, one, advice.choice, ask)}
         for one in advice.better
     ]
     told["unknown"] = guide.unknown(ask)
@@ -178,7 +190,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
             lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
     if advice.better:
         lines.append(tr("Better by this goal, and beyond a limit:"))
-        told = [(one, [*guide.why_not(one, ask), *guide.doubts(one, advice.choice, ask)]) for one in advice.better]
+        told = [(one, [*guide.why_not(one, ask), *doubts(guide, one, advice.choice, ask)]) for one in advice.better]
         lines += [f"  {named(guide, one, ask)}: {'; '.join(words)}" for one, words in told]
     if unknown := guide.unknown(ask):
         lines.append(tr("Measured, but not by this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
@@ -230,7 +242,7 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
         lines.append(tr("As good: {}.").format(told(advice.ties)))
     if advice.open:
         lines.append(tr("Perhaps as good, these runs cannot say: {}.").format(told(advice.open)))
-    if ask.goal in BY_SPEED and (beside := guide.against_baseline(advice.choice)):
+    if ask.goal in BY_SPEED and (beside := against_baseline(guide, advice.choice)):
         lines.append(beside)
     if ask.goal == "energy":
         lines.append(tr("Energy has no interval: what is close may be as good."))

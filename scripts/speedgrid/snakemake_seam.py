@@ -127,37 +127,14 @@ class Run:
         return list(self._workflow.configfiles)
 
     @property
-    def is_module(self) -> bool:
-        """Whether the rules that are being read are a module of another workflow."""
-        return not self._workflow.modifier.is_main_snakefile()
+    def module(self) -> "Module | None":
+        """The module of another workflow that the rules are which are being read; None where they are a workflow of their own."""
+        return None if self._workflow.modifier.is_main_snakefile() else Module(self._workflow)
 
     def noted(self) -> dict[str, str]:
         """How it was started, as environment variables (commands.of_snakemake)."""
-        return commands.of_snakemake(Path(self._workflow.main_snakefile).resolve(), self.is_module, self.uses_environments)
+        return commands.of_snakemake(Path(self._workflow.main_snakefile).resolve(), self.module is not None, self.uses_environments)
 
-    @property
-    def snakefile(self) -> str:
-        """The Snakefile of the workflow that is run, as a person in its folder would name it."""
-        path = Path(self._workflow.main_snakefile).resolve()
-        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-    @property
-    def module(self) -> str:
-        """The name of the module that these rules are of another workflow; empty where they are none."""
-        return (self._workflow.modifier.namespace or "") if self.is_module else ""
-
-    def other_module(self) -> str:
-        """The name of a module by which the same workflow has read these rules before; empty where it has not, or by the same name, as it
-        does for a rule that it changes."""
-        before = getattr(self._workflow, "speedgrid_module", self.module)
-        self._workflow.speedgrid_module = self.module
-        return before if before != self.module else ""
-
-    @property
-    def moves_paths(self) -> str:
-        """The key of a module by which the workflow that has these rules changes their paths; empty where it changes none."""
-        modifier = self._workflow.modifier.path_modifier
-        return "prefix" if modifier.prefix else "replace_prefix" if modifier._prefix_replacements else ""
 
     @property
     def is_another_going_on(self) -> bool:
@@ -177,6 +154,32 @@ class Run:
         ends = tuple(f"_{rule}" for rule in rules)
         named = (job for job in self._workflow.dag.jobs if job.rule.name in rules or job.rule.name.endswith(ends))
         return (job for job in named if Path(str(job.rule.snakefile)).resolve().parent == RULES)
+
+
+class Module:
+    """Our rules as a module of another workflow, which is being read."""
+
+    def __init__(self, workflow):
+        self._workflow = workflow
+        self.name = workflow.modifier.namespace
+
+    def __str__(self) -> str:
+        """Where it stands, as a person in the working folder would look for it."""
+        path = Path(self._workflow.main_snakefile).resolve()
+        return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}: `module {self.name}:`"
+
+    @property
+    def moves_paths(self) -> str:
+        """The key by which it changes the paths of our rules; empty where it changes none."""
+        modifier = self._workflow.modifier.path_modifier
+        return "prefix" if modifier.prefix else "replace_prefix" if modifier._prefix_replacements else ""
+
+    def another(self) -> str:
+        """The name of another module that the same workflow has read our rules as before; empty where there is none. The same module is
+        read again for each rule that the workflow changes."""
+        before = getattr(self._workflow, "speedgrid_module", self.name)
+        self._workflow.speedgrid_module = self.name
+        return before if before != self.name else ""
 
 
 def is_locked(folder: Path) -> bool:

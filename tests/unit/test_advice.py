@@ -27,7 +27,7 @@ from speedgrid.report.advice import (
     options,
     qualities,
 )
-from speedgrid.report.advised import Guide, gain, page_data
+from speedgrid.report.advised import Guide, against_baseline, doubts, gain, page_data
 from speedgrid.report.questions import next_steps
 from speedgrid.report.units import number, percent
 from speedgrid.schema import SCORE, SUMMARY
@@ -514,7 +514,7 @@ def test_what_a_limit_leaves_is_said_to_be_slower_where_it_surely_is(tmp_path, m
     guide = guide_of(tmp_path, [replace(BASELINE, peak=20_000), replace(SDPA, peak=5_000)])
     records.write(tmp_path / "summary.parquet", SUMMARY, [row | {"verdict": verdict} for row in guide.rows])
     rows = records.read(tmp_path / "summary.parquet", SUMMARY).rows
-    assert [Guide(rows).against_baseline(name) for name in ("baseline", "sdpa")] == ["", words]
+    assert [against_baseline(Guide(rows), name) for name in ("baseline", "sdpa")] == ["", words]
     assert page_data([("", Guide(rows))])["groups"][0]["cells"]["beside"] == ["", words]
     _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--vram", "8")
     assert "Take SDPA" in out
@@ -620,7 +620,7 @@ def test_what_a_limit_leaves_out_is_said_to_be_perhaps_no_faster_where_that_is_o
     guide = guide_of(tmp_path, [base, replace(COMPILED, speed=92), replace(BF16, speed=106)])
     advice = guide.advise(ask)
     assert (advice.choice, advice.better) == ("torch_compile", ("bf16",))
-    assert guide.doubts("bf16", advice.choice, ask) == ["perhaps no faster"]
-    assert guide.doubts("bf16", advice.choice, Ask("memory")) == guide.doubts("bf16", None, ask) == []
+    assert doubts(guide, "bf16", advice.choice, ask) == ["perhaps no faster"]
+    assert doubts(guide, "bf16", advice.choice, Ask("memory")) == doubts(guide, "bf16", None, ask) == []
     surely = guide_of(tmp_path / "surely", [base, COMPILED, replace(BF16, speed=300)])
-    assert surely.doubts("bf16", surely.advise(ask).choice, ask) == []
+    assert doubts(surely, "bf16", surely.advise(ask).choice, ask) == []

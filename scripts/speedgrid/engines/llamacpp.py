@@ -210,7 +210,7 @@ class Engine(base.Engine):
             try:
                 self._decode(batch)
                 for row, _ in batch.outputs:
-                    yield self._logarithms(row)
+                    yield logarithms(self._logits(row))
             finally:
                 batch.free()
 
@@ -288,14 +288,6 @@ class Engine(base.Engine):
         import numpy
 
         return numpy.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.native_context, row), (self.vocabulary_size,))
-
-    def _logarithms(self, row: int):
-        """Natural logarithms of the probabilities of all tokens after a row of the last batch."""
-        import numpy
-
-        logits = self._logits(row).astype(numpy.float64)
-        top = logits.max()
-        return logits - top - numpy.log(numpy.exp(logits - top).sum())
 
     def _sampler(self, sampling: Mapping, prompt: Sequence[int], seed: int):
         """llama.cpp's samplers in the order in which transformers applies its own."""
@@ -505,6 +497,15 @@ def context_for(room: int, unchanging: int | None) -> int:
             f" {context} tokens for a text of {room}"
         )
     return context
+
+
+def logarithms(logits):
+    """Natural logarithms of the probabilities that logits stand for, in memory of their own."""
+    import numpy
+
+    logits = logits.astype(numpy.float64)
+    top = logits.max()
+    return logits - top - numpy.log(numpy.exp(logits - top).sum())
 
 
 def likeliest_alone(sampling: Mapping) -> bool:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -150,7 +150,7 @@ class Engine(base.Engine):
             yield
         except (RuntimeError, ValueError) as error:
             unfit, kind, said = loading.UNFIT.search(str(error)), self.config.model_type, loading.line(error)
-            with self._uncompiled(True):
+            with uncompiled(self.options):
                 alone = not unfit or runs(self.model)
             if not alone:
                 raise Unsupported(f"transformers {loading.version()} does not run this {kind}: a pass ends with {said!r}") from error
@@ -229,7 +229,7 @@ class Engine(base.Engine):
         apart = rows_are_apart(self.model, self.options)
         rows = rows_at_once(longest, self.language.text_config.vocab_size, self.device.is_gpu) if apart else 1
         found: list = [None] * len(sequences)
-        with torch.inference_mode(), self._unfit_refused(), self._attention_kernels(), self._uncompiled(as_it_is):
+        with torch.inference_mode(), self._unfit_refused(), self._attention_kernels(), uncompiled(self.options) if as_it_is else nullcontext():
             for places in batches([longest if pads else len(sequence) for sequence in sequences], rows):
                 padded = [[*sequences[place], *[0] * (longest - len(sequences[place]))] if pads else sequences[place] for place in places]
                 padded += [[0] * longest] * (rows - len(places)) if pads else []
@@ -257,14 +257,6 @@ class Engine(base.Engine):
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def _uncompiled(self, asked: bool):
-        """The context in which a compiled forward pass runs as it was written."""
-        from contextlib import nullcontext
-
-        import torch
-
-        return torch.compiler.set_stance("force_eager") if asked and self.options.get("compile") == "forward" else nullcontext()
 
     def sizes(self) -> dict[str, int | None]:
         from itertools import chain
@@ -298,7 +290,7 @@ class Engine(base.Engine):
             # The very same reply once more: another length would be compiled anew.
             seen |= evidence.profiled(lambda: self.generate(prompt, settings, 0), self.device.is_gpu)
         elif self.options.get("prompt_lookup"):
-            seen |= self._lookup_evidence(prompt, settings)
+            seen |= lookup_evidence(len(prompt), *self._watched_reply(prompt, settings))
         else:
             seen |= self._short_reply(prompt, settings)
         reason = not_as_asked(seen, self.options, len(prompt)) or too_little
@@ -345,13 +337,6 @@ class Engine(base.Engine):
             **sampling,
         )
 
-    def _lookup_evidence(self, prompt: Sequence[int], settings: Mapping) -> dict:
-        """Prompt lookup is active where some pass checked guessed tokens, so that it computed more positions than were new."""
-        shapes, cache = self._watched_reply(prompt, settings)
-        new = [len(prompt), *[1] * (len(shapes) - 1)]
-        guessed = sum(positions > wanted for (_, positions), wanted in zip(shapes, new, strict=True))
-        return {"cache": cache, "passes": len(shapes), "passes_with_guesses": guessed}
-
     def _watched_reply(self, prompt: Sequence[int], settings: Mapping) -> tuple[list[tuple[int, int]], str]:
         """The sequences of each pass of one more reply with the positions that it computed, and the class of its cache."""
         import torch
@@ -371,12 +356,25 @@ class Engine(base.Engine):
 
     def _attention_kernels(self):
         """The kernels that SDPA may choose from: all of them, or the one that the technique insists on."""
-        from contextlib import nullcontext
-
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         kernel = self.options.get("sdpa_kernel")
         return sdpa_kernel(getattr(SDPBackend, SDPA_KERNELS[kernel])) if kernel else nullcontext()
+
+
+def uncompiled(options: Mapping):
+    """The context in which a forward pass that a technique has compiled runs as it was written."""
+    import torch
+
+    return torch.compiler.set_stance("force_eager") if options.get("compile") == "forward" else nullcontext()
+
+
+def lookup_evidence(prompt_tokens: int, shapes: Sequence[tuple[int, int]], cache: str) -> dict:
+    """Of the passes of a reply (Engine._watched_reply): prompt lookup is active where some pass checked guessed tokens, so that it computed
+    more positions than were new."""
+    new = [prompt_tokens, *[1] * (len(shapes) - 1)]
+    guessed = sum(positions > wanted for (_, positions), wanted in zip(shapes, new, strict=True))
+    return {"cache": cache, "passes": len(shapes), "passes_with_guesses": guessed}
 
 
 def runs(model) -> bool:

@@ -14,7 +14,7 @@ from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
 from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
 from speedgrid.sharpen import Further
-from speedgrid.snakemake_seam import Run, spare_work
+from speedgrid.snakemake_seam import Module, Run, spare_work
 from speedgrid.study import StudyError, check_nodes, read
 
 # Written with tables and page that were not made by their rules but by hand (scripts/make_page.py).
@@ -43,8 +43,8 @@ def plan_run(config: Mapping, workflow) -> Grid:
 def _asked_for(config: Mapping, run: Run) -> str | Path:
     """The study file that a run is about. Raises StudyError."""
     given = run.study_files
-    if run.is_module:
-        return _asked_by_another(config, run)
+    if module := run.module:
+        return _asked_by_another(config, module, given)
     if len(given) > 1:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
     if config != (read(Path(given[0]), given[0]) if given else {}):
@@ -52,27 +52,25 @@ def _asked_for(config: Mapping, run: Run) -> str | Path:
     return given[0] if given else DEFAULT_STUDY
 
 
-def _asked_by_another(config: Mapping, run: Run) -> str:
+def _asked_by_another(config: Mapping, module: Module, given: list) -> str:
     """The study file that a workflow names which has these rules as a module. Raises StudyError.
 
     It has to name one: the file config.yaml beside its Snakefile is that workflow's own.
     """
-    where = f"{run.snakefile}: `module {run.module}:`"
-    if run.moves_paths:
-        raise StudyError(f"{where} takes no `{run.moves_paths}:`; speedgrid's files lie in the working folder (--directory)")
-    if other := run.other_module():
+    if key := module.moves_paths:
+        raise StudyError(f"{module} takes no `{key}:`; speedgrid's files lie in the working folder (--directory)")
+    if other := module.another():
         raise StudyError(
-            f"{where} is speedgrid a second time, after `module {other}:`, and a folder holds the results of one study; put both into one"
+            f"{module} is speedgrid a second time, after `module {other}:`, and a folder holds the results of one study; put both into one"
             " study, or run each by a Snakemake of its own with another --directory"
         )
-    given = run.study_files
     if set(config) == {"study_file"}:
         return str(config["study_file"])
     # A workflow that hands on the study it was given.
     if "experiments" in config and len(given) == 1 and config == read(Path(given[0]), given[0]):
         return given[0]
     raise StudyError(
-        f"{where} {'has a `config:` that is more than the name of a study' if config else 'names no study'}; write"
+        f"{module} {'has a `config:` that is more than the name of a study' if config else 'names no study'}; write"
         " config: {'study_file': 'path/to/study.yaml'} there, or"
         ' config: config["speedgrid"] where the workflow\'s own configuration has `speedgrid: {study_file: ...}`'
     )

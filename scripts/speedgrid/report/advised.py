@@ -133,18 +133,6 @@ class Guide:
         text = units.speedup_in_full(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
         return "" if row["is_baseline"] or text == units.MISSING else text
 
-    def against_baseline(self, technique: str) -> str:
-        """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where
-        there is none to be held against."""
-        row = self.by_name[technique]
-        if row["is_baseline"] or self.baseline is None or row["verdict"] == "faster":
-            return ""
-        if row["verdict"] == "slower":
-            return tr("Once started, it is slower than the baseline.")
-        if row["verdict"] == "same":
-            return tr("Once started, it is as fast as the baseline.")
-        return tr("That it is faster than the baseline is not sure.")
-
     def why_not(self, technique: str, ask: Ask) -> list[str]:
         """Which limits a better technique is beyond."""
         option = self.option(technique)
@@ -154,11 +142,6 @@ class Guide:
         if ask.loss is not None and (option.loss is None or option.loss > ask.loss):
             told.append(price(self.qualities[technique]))
         return told
-
-    def doubts(self, technique: str, choice: str | None, ask: Ask) -> list[str]:
-        """What has to be said of a technique that is better than the choice by a goal of speed, where that is open."""
-        is_open = choice is not None and ask.goal in BY_SPEED and technique in self.option(choice).open
-        return [tr("perhaps no faster")] if is_open else []
 
     @property
     def none(self) -> str:
@@ -213,6 +196,25 @@ def gain(guide: Guide, technique: str, ask: Ask) -> str:
     if own is None or base is None:
         return ""
     return f"{units.number(own / base if timed.goal == 'throughput' else base / own, 2)}×"
+
+
+def against_baseline(guide: Guide, technique: str) -> str:
+    """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where
+    there is none to be held against."""
+    row = guide.by_name[technique]
+    if row["is_baseline"] or guide.baseline is None or row["verdict"] == "faster":
+        return ""
+    if row["verdict"] == "slower":
+        return tr("Once started, it is slower than the baseline.")
+    if row["verdict"] == "same":
+        return tr("Once started, it is as fast as the baseline.")
+    return tr("That it is faster than the baseline is not sure.")
+
+
+def doubts(guide: Guide, technique: str, choice: str | None, ask: Ask) -> list[str]:
+    """What has to be said of a technique that is better than the choice by a goal of speed, where that is open."""
+    is_open = choice is not None and ask.goal in BY_SPEED and technique in guide.option(choice).open
+    return [tr("perhaps no faster")] if is_open else []
 
 
 def goal(name: str, nouns: Iterable[str], counted: Iterable[str]) -> str:
@@ -276,7 +278,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
             "costs": guide.costs(name),
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
             "beyond": needed(option),
-            "beside": guide.against_baseline(name),
+            "beside": against_baseline(guide, name),
             "code": codes.setdefault(guide.code(name), len(codes)),
         }
         cells.append(asdict(option) | words)
