@@ -149,7 +149,7 @@ CONCERNS = {
             "lock",
             "planning",
             "readiness",
-            "site",
+            "resources",
             "sources",
             "survey",
             "snakemake_options",

@@ -97,6 +97,13 @@ def test_the_package_imports_no_script_and_no_script_is_a_library():
     assert not found, "what scripts share belongs in the package"
 
 
+def test_no_module_has_the_name_of_one_of_pythons():
+    """A reader takes `site` for that, and in the folder of a script it is in the way of it."""
+    paths = [path for folder in ("scripts", "tools", "tests", "envs") for path in (studies.ROOT / folder).rglob("*.py")]
+    names = {path: path.parent.name if path.stem == "__init__" else path.stem for path in paths}
+    assert [str(path.relative_to(studies.ROOT)) for path, name in names.items() if name in sys.stdlib_module_names] == []
+
+
 # Methods of a class, properties among them, beyond which it does more than one thing.
 MOST_METHODS = 20
 

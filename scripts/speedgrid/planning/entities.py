@@ -4,7 +4,7 @@ import collections
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from speedgrid import site
+from speedgrid import resources
 from speedgrid.cell import Cell, checkpoint_record
 from speedgrid.grid import environment, lacks, reference_cell
 
@@ -17,7 +17,7 @@ class Entities:
         self.cells, self.left_out, self._registry = cells, left_out, registry
         self._by_key = {cell.key: cell for cell in cells}
         # The cells of a gpu, experiment and model that are evaluated; of a group that is left out as a whole, what it would be.
-        self.evaluated: dict[site.Group, list[Cell]] = {}
+        self.evaluated: dict[resources.Group, list[Cell]] = {}
         for cell in sorted((cell for cell in cells if cell.evaluate), key=lambda cell: cell.folder in left_out):
             group = self.evaluated.setdefault(cell.key[:3], [])
             if cell.folder not in left_out or not group or group[0].folder in left_out:

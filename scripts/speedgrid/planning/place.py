@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from speedgrid import site
+from speedgrid import resources
 from speedgrid.cell import Cell
 from speedgrid.snakemake_seam import Run, looked_up_once
 
@@ -35,19 +35,19 @@ class Place:
         return self._node[cell.key[:3]]
 
     def threads(self, on_gpu: bool) -> int:
-        """The threads that a job is scheduled with: those of site.threads for the GPUs that Snakemake may use here."""
-        return site.threads(self._run.cores, self._run.gpu_jobs, on_gpu)
+        """The threads that a job is scheduled with: those of resources.threads for the GPUs that Snakemake may use here."""
+        return resources.threads(self._run.cores, self._run.gpu_jobs, on_gpu)
 
     def of_cell(self, cell: Cell) -> Mapping[str, int | str]:
         """What a job of a cell asks for: its device, alone, unless the cell can only write down why it cannot run."""
-        return site.LIGHT if cell.cannot_run else self._on_device(cell.gpu, cell.on_gpu, self.node_of(cell))
+        return resources.LIGHT if cell.cannot_run else self._on_device(cell.gpu, cell.on_gpu, self.node_of(cell))
 
     def of_probe(self, gpu: str) -> Mapping[str, int | str]:
         """What the job that probes a device asks for."""
         return self._on_device(gpu, self._on_gpu[gpu], self._probed_at[gpu])
 
     def _on_device(self, gpu: str, on_gpu: bool, node: str) -> Mapping[str, int | str]:
-        return site.on_device(self._gpus[gpu].get("slurm", {}), on_gpu, self._run.is_local, node)
+        return resources.on_device(self._gpus[gpu].get("slurm", {}), on_gpu, self._run.is_local, node)
 
     def answers(self, asks: Callable[[Any], Mapping]) -> dict[str, Callable]:
         """For each name of a resource a function that takes its answer out of what a job asks for.
@@ -56,24 +56,24 @@ class Place:
         """
         used = {name for device in self._gpus.values() for name in device.get("slurm", {})}
         extra = ["slurm_extra"] * (any(self._node.values()) or not all(self._on_gpu.values()))
-        return by_name([*site.LIGHT, *(name for key, name in site.NAMES.items() if key in used), *extra], asks)
+        return by_name([*resources.LIGHT, *(name for key, name in resources.NAMES.items() if key in used), *extra], asks)
 
 
 def by_name(names: Sequence[str], asks: Callable[[Any], Mapping]) -> dict[str, Callable]:
     """For each name of a resource a function, as Snakemake calls it, that takes its answer out of what a job asks for."""
 
     def answer(name: str) -> Callable:
-        return looked_up_once(lambda wildcards, attempt: site.on_attempt(asks(wildcards), attempt).get(name))
+        return looked_up_once(lambda wildcards, attempt: resources.on_attempt(asks(wildcards), attempt).get(name))
 
     return {name: answer(name) for name in names}
 
 
-def _nodes(cells: Sequence[Cell], study: Mapping) -> tuple[dict[site.Group, str], dict[str, str]]:
+def _nodes(cells: Sequence[Cell], study: Mapping) -> tuple[dict[resources.Group, str], dict[str, str]]:
     """The node of a cluster for each group of cells, and for the job that probes each device: that of its first group."""
-    groups: dict[str, dict[site.Group, None]] = {}
+    groups: dict[str, dict[resources.Group, None]] = {}
     for cell in cells:
         groups.setdefault(cell.gpu, {})[cell.key[:3]] = None
-    node: dict[site.Group, str] = {}
+    node: dict[resources.Group, str] = {}
     for gpu, own in groups.items():
-        node |= site.nodes(study["gpus"][gpu].get("slurm", {}), list(own))
+        node |= resources.nodes(study["gpus"][gpu].get("slurm", {}), list(own))
     return node, {gpu: node[next(iter(own))] for gpu, own in groups.items()}

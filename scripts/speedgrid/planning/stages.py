@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from speedgrid import fingerprint, site
+from speedgrid import fingerprint, resources
 from speedgrid.cell import Cell, checkpoint_record, model_job, model_record, probe_job, requests_job, score_job
 from speedgrid.jobtext import handed
 from speedgrid.planning.entities import Entities, score_env
@@ -109,7 +109,7 @@ class PrepareModel(Stage):
 
     @property
     def resources(self) -> dict[str, Callable]:
-        return by_name(list(site.PREPARE), lambda wildcards: site.PREPARE)
+        return by_name(list(resources.PREPARE), lambda wildcards: resources.PREPARE)
 
 
 class Probe(Stage):
