@@ -10,17 +10,17 @@ from speedgrid.specification import Requests
 def build(job: stage.Job[Requests]) -> str:
     settings = job.specification["evaluate"]
     documents = corpus.all_held_out(settings["text"])
-    for told in settings["tasks"]:
-        job.enter(f"building the requests of {told['task']}")
+    for spec in settings["tasks"]:
+        job.enter(f"building the requests of {spec['task']}")
         try:
-            rows = tasks.requests(tasks.load(told, documents), told["limit"])
+            rows = tasks.requests(tasks.load(spec, documents), spec["limit"])
         except Outcome as failure:
             # One task less, and the rest goes on.
-            job.rows.append({"task": told["task"], "status": failure.status, "reason": str(failure)})
-            say(f"{job.name}: {told['task']}: {failure.status}: {failure}")
+            job.rows.append({"task": spec["task"], "status": failure.status, "reason": str(failure)})
+            say(f"{job.name}: {spec['task']}: {failure.status}: {failure}")
             continue
         for row in rows:
-            job.keep({"task": told["task"], **row})
+            job.keep({"task": spec["task"], **row})
     asked = sum(row["status"] == "ok" for row in job.rows)
     count = len(settings["tasks"])
     return f"{asked:,} requests of {count} task{'s' * (count != 1)}"

@@ -17,22 +17,22 @@ IN_FOLDER = ("results", "models", "logs")  # no run may go on while these are re
 
 
 def main() -> int:
-    told = commands.one("clean").parse_args()
-    there = [found for found in everything() if found.kind in (told.what or commands.KINDS)]
+    arguments = commands.one("clean").parse_args()
+    there = [found for found in everything() if found.kind in (arguments.what or commands.KINDS)]
     commands.say("\n".join(line for found in there for line in described(found)))
     offered = [found for found in there if found.own]
-    if told.dry_run or not offered:
+    if arguments.dry_run or not offered:
         commands.say("Nothing to remove." if not offered else "Nothing was removed (--dry-run).")
         return 0
-    if not told.yes and not sys.stdin.isatty():
+    if not arguments.yes and not sys.stdin.isatty():
         commands.refuse("nothing was removed, because nobody can be asked here; say --yes, or -n only to look")
-    if told.yes and (spared := [found for found in offered if is_spared(found, told.what)]):
+    if arguments.yes and (spared := [found for found in offered if is_spared(found, arguments.what)]):
         commands.say(
             f"Left, because other clones use them: {', '.join(str(found.folder) for found in spared)};"
             f" {commands.program()} clean environments --yes removes them, too."
         )
         offered = [found for found in offered if found not in spared]
-    return max([taken_away(found) for found in offered if told.yes or is_wanted(found)], default=0)
+    return max([taken_away(found) for found in offered if arguments.yes or is_wanted(found)], default=0)
 
 
 def is_spared(found: Found, named: list[str]) -> bool:

@@ -20,18 +20,18 @@ WORDS = {readiness.READY: "ready", readiness.NEEDS: "need something installed", 
 
 
 def main() -> None:
-    told = commands.one("list", commands.program()).parse_args()
-    if told.study and not told.cells:
+    arguments = commands.one("list", commands.program()).parse_args()
+    if arguments.study and not arguments.cells:
         commands.refuse("--study goes with --cells; the techniques and studies are the same for all")
     try:
-        if told.cells:
-            commands.say("\n".join(of_cells(told.study or planning.DEFAULT_STUDY)))
+        if arguments.cells:
+            commands.say("\n".join(of_cells(arguments.study or planning.DEFAULT_STUDY)))
             return
         registry = planning.read_registry()
     except StudyError as error:
         commands.refuse(error)
     facts = survey.find_facts()
-    lines = of_studies(registry, facts) if told.studies else of_techniques(registry, facts, told.ready)
+    lines = of_studies(registry, facts) if arguments.studies else of_techniques(registry, facts, arguments.ready)
     commands.say("\n".join(lines))
 
 

@@ -32,12 +32,12 @@ LONG = 45
 
 
 def main() -> None:
-    told = commands.one("new", commands.program()).parse_args()
+    arguments = commands.one("new", commands.program()).parse_args()
     try:
-        if dialogue.is_possible() and not told.yes:
-            write(told, dialogue.ask(told, sources.find))
+        if dialogue.is_possible() and not arguments.yes:
+            write(arguments, dialogue.ask(arguments, sources.find))
         else:
-            write(told, sources.find(told))
+            write(arguments, sources.find(arguments))
     except (StudyError, ValueError) as error:
         commands.refuse(error)
     except EOFError:
@@ -48,24 +48,24 @@ def main() -> None:
         sys.exit(commands.STOPPED)
 
 
-def write(told: argparse.Namespace, source: Source) -> None:
-    trains = training_drafts.is_meant(told.workload, source)
+def write(arguments: argparse.Namespace, source: Source) -> None:
+    trains = training_drafts.is_meant(arguments.workload, source)
     if trains and source.files:
         raise StudyError("training starts from one model; name one of the files")
-    if trains and told.goal:
+    if trains and arguments.goal:
         raise StudyError("--goal chooses among techniques for replies; a study of training has all that run here and fit")
     registry = planning.read_registry()
-    facts = elsewhere(survey.find_facts(), told.gpu, told.vram) if told.gpu else survey.find_facts()
-    machine = foreseen.machine(bool(facts.gpus), () if told.gpu else facts.makeable, told.gpu or "")
+    facts = elsewhere(survey.find_facts(), arguments.gpu, arguments.vram) if arguments.gpu else survey.find_facts()
+    machine = foreseen.machine(bool(facts.gpus), () if arguments.gpu else facts.makeable, arguments.gpu or "")
     wish = Wish(
-        goal=told.goal or Wish.goal,
-        vram=room_of(told.vram, machine.is_gpu) if told.vram else 0,
-        minutes=told.minutes or 0,
-        all=told.all,
+        goal=arguments.goal or Wish.goal,
+        vram=room_of(arguments.vram, machine.is_gpu) if arguments.vram else 0,
+        minutes=arguments.minutes or 0,
+        all=arguments.all,
         # 0: as many as are usual in training.
-        batch=told.batch or (0 if trains else 1),
-        gpu=told.gpu or "",
-        techniques=told.techniques or (),
+        batch=arguments.batch or (0 if trains else 1),
+        gpu=arguments.gpu or "",
+        techniques=arguments.techniques or (),
     )
 
     def lacks(name: str) -> str:
@@ -83,7 +83,7 @@ def write(told: argparse.Namespace, source: Source) -> None:
         made = drafts.draft(source, registry, machine, wish, lacks)
         content = draft_text.text(source, made, registry, wish, schema)
     path = study_of(source)
-    if path.exists() and not told.force:
+    if path.exists() and not arguments.force:
         raise StudyError(f"{path} is there already; --force writes it anew, --name NAME writes another one")
     path.parent.mkdir(exist_ok=True)
     with records.replacing(path) as temporary:

@@ -27,7 +27,7 @@ def reference(job: stage.Job[Reference]) -> str:
         job.enter("computing next tokens")
         found = engine.next_tokens([piece for _, piece in pieces], COUNT)
         if (held := distance.held(found)) < distance.LEAST_HELD:
-            raise Unsupported(f"the {COUNT} likeliest next tokens hold {held:.0%} of the probability, too little for a distance to be told")
+            raise Unsupported(f"the {COUNT} likeliest next tokens hold {held:.0%} of the probability, too little for a distance")
         job.enter("measuring what rounding does")
         job.facts["rounding"] = rounding(engine, [piece for _, piece in pieces], found, job.specification["seed"])
     for (number, piece), likeliest in zip(pieces, found, strict=True):

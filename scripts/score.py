@@ -49,11 +49,11 @@ def say_what_is_missing(job: stage.Job[Score], facts: Mapping[str, Mapping]) -> 
             job.rows.append({**job.keys, "technique": technique, **refused})
 
 
-def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:
+def task_figures(job: stage.Job[Score], spec: Task, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:
     """The figures of a task for each technique that answered it; a task that cannot be had is a row with the reason."""
     from speedgrid.quality import tasks
 
-    name = told["task"]
+    name = spec["task"]
     # A row without a task says why there are no requests at all.
     asked = [row for row in records.read(job.specification["requests"], REQUESTS).rows if row["task"] in (name, None)]
     refused = [row for row in asked if row["status"] != "ok"]
@@ -62,7 +62,7 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
             job.rows.append({**job.keys, "technique": None, "task": name, "status": row["status"], "reason": row["reason"]})
         return {}
     try:
-        task = tasks.load(told, corpus.all_held_out(job.specification["evaluate"]["text"]))
+        task = tasks.load(spec, corpus.all_held_out(job.specification["evaluate"]["text"]))
     except Outcome as failure:
         job.rows.append({**job.keys, "technique": None, "task": name, "status": failure.status, "reason": str(failure)})
         return {}
@@ -77,7 +77,7 @@ def task_figures(job: stage.Job[Score], told: Task, answered: list[scores.Answer
             told_why = reason or "its requests were not answered"
             job.rows.append({**job.keys, "technique": one.technique, "task": name, "status": "unsupported", "reason": told_why})
             continue
-        scored = tasks.score(task, told["limit"], asked, answers)
+        scored = tasks.score(task, spec["limit"], asked, answers)
         for metric in (metric for metric in scored if not math.isfinite(metric.value)):
             too_large = {"status": "not_finite", "reason": f"{metric.metric} is more than a number holds"}
             job.rows.append({**job.keys, "technique": one.technique, "task": name, **too_large})

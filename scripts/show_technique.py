@@ -17,15 +17,15 @@ NAMED = 4  # studies
 
 
 def main() -> None:
-    told = commands.one("show", commands.program()).parse_args()
+    arguments = commands.one("show", commands.program()).parse_args()
     try:
-        registry = planning.read_study(told.study, locked=False)[1] if told.study else planning.read_registry()
+        registry = planning.read_study(arguments.study, locked=False)[1] if arguments.study else planning.read_registry()
     except StudyError as error:
         commands.refuse(error)
-    if told.technique not in registry:
-        commands.refuse(f"there is no technique {told.technique!r}; {validation.unknown(told.technique, registry)}")
+    if arguments.technique not in registry:
+        commands.refuse(f"there is no technique {arguments.technique!r}; {validation.unknown(arguments.technique, registry)}")
     facts = survey.find_facts()
-    commands.say("\n".join(described(told.technique, registry, facts, users(told.technique))))
+    commands.say("\n".join(described(arguments.technique, registry, facts, users(arguments.technique))))
 
 
 def described(name: str, registry: Mapping, facts: readiness.Facts, studies: list[str]) -> Iterator[str]:

@@ -147,8 +147,8 @@ def came_as(folder: Path) -> dict[str, list]:
 def replaced(record: Path, facts: Mapping) -> bool:
     """Whether the weights of the user's that the record of a model tells of, with these facts, are others by now."""
     folder = record.with_name("checkpoint")
-    told = json.loads(facts.get("job") or "{}")
-    if told.get("origin") not in OF_THE_USER or not facts.get("files") or not folder.exists():
+    specification = json.loads(facts.get("job") or "{}")
+    if specification.get("origin") not in OF_THE_USER or not facts.get("files") or not folder.exists():
         return False
     row = records.first_row(record, MODEL)
     return bool(row.get("checkpoint_bytes") and changed(folder, row, json.loads(facts["files"])))
@@ -486,18 +486,18 @@ def _foreign(folder: Path) -> str:
     """Why what is at `folder` is not speedgrid's, in words; empty where it is, or where nothing is there."""
     if not folder.is_symlink() and not folder.exists():
         return ""
-    told = _json(mark(folder)) if mark(folder).is_file() else None
-    if not isinstance(told, dict):
+    noted = _json(mark(folder)) if mark(folder).is_file() else None
+    if not isinstance(noted, dict):
         return "was not made by speedgrid"
     if folder.is_symlink():
-        return "" if str(told.get("link")) == os.readlink(folder) else "is a link that speedgrid did not make"
+        return "" if str(noted.get("link")) == os.readlink(folder) else "is a link that speedgrid did not make"
     if not folder.is_dir():
         return "is a file that speedgrid did not make"
-    if told.get("being_written"):
+    if noted.get("being_written"):
         return ""
-    made, found = told.get("files"), _contents(folder)
-    if "weights_sha256" in told:
-        if not size(folder) or facts(folder)["checkpoint_sha256"] != told["weights_sha256"]:
+    made, found = noted.get("files"), _contents(folder)
+    if "weights_sha256" in noted:
+        if not size(folder) or facts(folder)["checkpoint_sha256"] != noted["weights_sha256"]:
             return "holds other weights than speedgrid made"
         if made is None:
             # A mark of before, which names no other files.

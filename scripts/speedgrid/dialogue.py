@@ -24,22 +24,26 @@ def is_possible() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def ask(told: argparse.Namespace, find: Callable[[argparse.Namespace], Source]) -> Source:
+def ask(arguments: argparse.Namespace, find: Callable[[argparse.Namespace], Source]) -> Source:
     """Ask for what the arguments leave out, and find the model; `find` raises StudyError where there is none. Where the arguments name
     such a model, nothing is asked: it is the caller's mistake."""
     import questionary
 
-    source = find(told) if told.model or told.shape else _understood(MODEL, lambda answer: find(_named(told, answer)), completer=_names())
+    source = (
+        find(arguments)
+        if arguments.model or arguments.shape
+        else _understood(MODEL, lambda answer: find(_named(arguments, answer)), completer=_names())
+    )
     path = Path("studies") / f"{source.name}.yaml"
-    if path.exists() and not told.force:
-        told.force = questionary.confirm(f"{path} is there already; write it anew?", default=False).unsafe_ask()
-        if not told.force:
+    if path.exists() and not arguments.force:
+        arguments.force = questionary.confirm(f"{path} is there already; write it anew?", default=False).unsafe_ask()
+        if not arguments.force:
             raise StudyError(f"{path} stays as it is; --name NAME writes another one")
-    if told.goal is None and not training_drafts.is_meant(told.workload, source):
+    if arguments.goal is None and not training_drafts.is_meant(arguments.workload, source):
         choices = [questionary.Choice(f"{name}: {what}", name) for name, what in drafts.GOALS.items()]
-        told.goal = questionary.select(GOAL, choices).unsafe_ask()
-    if told.minutes is None:
-        told.minutes = _understood(MINUTES, lambda answer: commands.positive(answer) if answer else None)
+        arguments.goal = questionary.select(GOAL, choices).unsafe_ask()
+    if arguments.minutes is None:
+        arguments.minutes = _understood(MINUTES, lambda answer: commands.positive(answer) if answer else None)
     return source
 
 
@@ -57,15 +61,15 @@ def _understood(question: str, understand: Callable[[str], Any], **more: Any) ->
             print(f"  {error}")
 
 
-def _named(told: argparse.Namespace, answer: str) -> argparse.Namespace:
+def _named(arguments: argparse.Namespace, answer: str) -> argparse.Namespace:
     """The arguments with the model that an answer names."""
     answer = answer.strip("'\"")
     if not answer:
         raise StudyError("name a model, or leave with Ctrl-C")
     path = inputs.place(answer, [_here()], "model")
-    told.shape = answer if answer in estimates.shapes() and not path.exists() else None
-    told.model = None if told.shape else str(path) if path.exists() else answer
-    return told
+    arguments.shape = answer if answer in estimates.shapes() and not path.exists() else None
+    arguments.model = None if arguments.shape else str(path) if path.exists() else answer
+    return arguments
 
 
 def _here() -> Path:

@@ -108,8 +108,8 @@ def asked_for(recipe: bytes, deploy: bytes = b"", pins: bytes = b"") -> str:
 
 
 def _done_by(script: bytes) -> bytes:
-    """A shell script without blank lines and whole-line comments; all of it where a line that looks like one may be of a text that it writes:
-    where it has a here-document, or a quote that is not closed in sight."""
+    """A shell script without blank lines and whole-line comments; all of it where a line that looks like one may be of a text that it
+    writes: where it has a here-document, or a quote that is not closed in sight."""
     kept, quote, goes_on = [], "", False
     for line in script.decode(errors="surrogateescape").splitlines(keepends=True):
         text = line.strip()

@@ -189,20 +189,20 @@ def of_folder(folder: Path) -> Model:
     return replace(model, item=checkpoints.size(folder) / model.parameters)
 
 
-def of_gguf(told: str | Mapping, dtype: str) -> Model | None:
+def of_gguf(entry: str | Mapping, dtype: str) -> Model | None:
     """A GGUF file by its head; one of a package by what ships with the project."""
     item = estimates.ITEMS[dtype]
-    if isinstance(told, Mapping) and "package" in told:
-        shape = next((one for one in estimates.shapes().values() if told["package"] in one.get("packages", {})), None)
+    if isinstance(entry, Mapping) and "package" in entry:
+        shape = next((one for one in estimates.shapes().values() if entry["package"] in one.get("packages", {})), None)
         if shape is None:
             return None
-        size = download = shape["packages"][told["package"]]
+        size = download = shape["packages"][entry["package"]]
         model = estimates.of_config(shape["architecture"], dtype, shape["parameters"])
-    elif isinstance(told, Mapping):
-        head, size, download = _of_the_hub(told["hub"], told["revision"], told["file"])
+    elif isinstance(entry, Mapping):
+        head, size, download = _of_the_hub(entry["hub"], entry["revision"], entry["file"])
         model = of_head(head)
     else:
-        path = Path(told).expanduser()
+        path = Path(entry).expanduser()
         size, download = path.stat().st_size, 0
         model = of_head(gguf_header.read(path))
     return replace(model, item=item, gguf_bytes=size, download=download, written=model.parameters * item)

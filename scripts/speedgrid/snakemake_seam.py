@@ -135,7 +135,6 @@ class Run:
         """How it was started, as environment variables (commands.of_snakemake)."""
         return commands.of_snakemake(Path(self._workflow.main_snakefile).resolve(), self.module is not None, self.uses_environments)
 
-
     @property
     def is_another_going_on(self) -> bool:
         """Whether another run works in this folder."""

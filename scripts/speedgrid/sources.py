@@ -43,39 +43,45 @@ AS_PUBLISHED = ("mxfp4",)
 CARD = 20_000
 
 
-def find(told: argparse.Namespace) -> Source:
+def find(arguments: argparse.Namespace) -> Source:
     """The model that the caller names, with the name of its study. Raises StudyError."""
-    source = named(told)
-    if told.name:
-        return replace(source, name=drafts.name_of(told.name))
+    source = named(arguments)
+    if arguments.name:
+        return replace(source, name=drafts.name_of(arguments.name))
     # Beside a study of the replies of the same model.
-    return replace(source, name=f"{source.name}-training") if told.workload and training_drafts.is_meant(told.workload, source) else source
+    return (
+        replace(source, name=f"{source.name}-training")
+        if arguments.workload and training_drafts.is_meant(arguments.workload, source)
+        else source
+    )
 
 
-def named(told: argparse.Namespace) -> Source:
+def named(arguments: argparse.Namespace) -> Source:
     """The model that the caller names. Raises StudyError."""
-    if told.model and told.shape:
+    if arguments.model and arguments.shape:
         raise StudyError("new takes a model or --shape NAME, and here are both")
-    if not told.model and not told.shape:
+    if not arguments.model and not arguments.shape:
         raise StudyError("new needs a model: a repository of the hub, a folder, a GGUF file, or --shape NAME")
-    if told.shape:
-        return of_shape(told.shape)
-    path = inputs.place(told.model, [Path()], "model")
+    if arguments.shape:
+        return of_shape(arguments.shape)
+    path = inputs.place(arguments.model, [Path()], "model")
     if path.is_dir():
         return of_folder(path)
-    if path.is_file() or told.model.endswith(".gguf"):
+    if path.is_file() or arguments.model.endswith(".gguf"):
         return of_file(path)
-    if told.model in estimates.shapes():
-        raise StudyError(f"{told.model} is neither a file nor a folder here; for the shape of that name write --shape {told.model}")
-    if address := ADDRESS.match(told.model):
-        raise StudyError(f"{told.model} is an address; name the repository: {address[1]}")
-    if not REPOSITORY.match(told.model) or told.model.startswith((".", "/", "~")):
-        raise StudyError(f"{told.model}: there is no such file or folder, and it is no name of a repository of the hub")
+    if arguments.model in estimates.shapes():
+        raise StudyError(
+            f"{arguments.model} is neither a file nor a folder here; for the shape of that name write --shape {arguments.model}"
+        )
+    if address := ADDRESS.match(arguments.model):
+        raise StudyError(f"{arguments.model} is an address; name the repository: {address[1]}")
+    if not REPOSITORY.match(arguments.model) or arguments.model.startswith((".", "/", "~")):
+        raise StudyError(f"{arguments.model}: there is no such file or folder, and it is no name of a repository of the hub")
     try:
-        return of_hub(told.model, told.revision, told.file)
+        return of_hub(arguments.model, arguments.revision, arguments.file)
     except StudyError as error:
-        found = "" if "/" in told.model else f"{told.model} is no file or folder here, and as a repository of the hub: "
-        shape = drafts.name_of(told.model)
+        found = "" if "/" in arguments.model else f"{arguments.model} is no file or folder here, and as a repository of the hub: "
+        shape = drafts.name_of(arguments.model)
         instead = f"; --shape {shape} measures random weights in its shape, without the hub" if shape in estimates.shapes() else ""
         raise StudyError(f"{found}{error}{instead}") from None
 

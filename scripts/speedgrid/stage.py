@@ -141,8 +141,8 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     specification = json.loads(jobtext.received(arguments.job))
     job = Job(stage, specification, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     job.code = arguments.code
-    told = (supervision.TIME_BUDGET, supervision.WANTED_BY, supervision.GPU_JOBS)
-    budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in told)
+    limits = (supervision.TIME_BUDGET, supervision.WANTED_BY, supervision.GPU_JOBS)
+    budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in limits)
     # Held by this process and the one that it watches; the time for it is not the job's.
     claim = None
     if not _is_out_of_reach(job):
@@ -389,8 +389,8 @@ def _made_from(specification: Mapping, checkpoint: Path | None) -> dict[str, str
     if checkpoint is not None:
         with suppress(records.RecordError):
             found[str(checkpoint)] = records.read(checkpoint, TABLES[checkpoint.stem]).identity
-    told = [specification.get("requests"), specification.get("reference")]
-    for path in filter(None, (*told, *(entry["evaluate"] for entry in specification.get("techniques", ())))):
+    named = [specification.get("requests"), specification.get("reference")]
+    for path in filter(None, (*named, *(entry["evaluate"] for entry in specification.get("techniques", ())))):
         found[path] = records.seal_of(path)
     return found
 

@@ -73,7 +73,7 @@ def environment_of(job: Mapping) -> str:
     return job.get("env") or ENV_OF_MODELS
 
 
-def told(facts: Mapping) -> dict:
+def specification(facts: Mapping) -> dict:
     """The specification of the job that wrote a record, by the record's facts."""
     return json.loads(facts.get("job") or "{}")
 
@@ -81,7 +81,7 @@ def told(facts: Mapping) -> dict:
 def changed(facts: Mapping, wanted: Wanted) -> list[str]:
     """What of a record is no longer as it would be made: keys of the specification, such as `options.dtype`, then CODE and ENVIRONMENT.
     Empty for one that stands."""
-    return settings(told(facts), wanted.job) + made_by_older(facts, wanted)
+    return settings(specification(facts), wanted.job) + made_by_older(facts, wanted)
 
 
 def settings(done: Mapping, asked: Mapping) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from place import CELL, STUDY, Project, make_project, told, wait_for
+from place import CELL, STUDY, Project, command_lines, make_project, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def finished(tmp_path_factory) -> Project:
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(project.results()) >= {f"{CELL}/{stage}.parquet" for stage in ("warmup", "measure", "evaluate")}
-    (project.folder / "told.json").write_text(json.dumps(told(project)))
+    (project.folder / "command-lines.json").write_text(json.dumps(command_lines(project)))
     return project
 
 

@@ -130,8 +130,8 @@ class Project:
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def start_job(self, script: str, target: str, *, before: str = ":", **variables: str) -> subprocess.Popen:
-        told = json.loads((self.folder / "told.json").read_text())[target]
-        command = [sys.executable, f"scripts/{script}.py", *told, "--out", target]
+        arguments = json.loads((self.folder / "command-lines.json").read_text())[target]
+        command = [sys.executable, f"scripts/{script}.py", *arguments, "--out", target]
         line = ["bash", "-c", f'set -e; {before}; exec "$@"', "bash", *command]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(line, cwd=self.folder, env=self.environ(**variables), start_new_session=True, **streams)
@@ -198,8 +198,8 @@ print(json.dumps(found))
 """
 
 
-def told(project: Project) -> dict[str, list[str]]:
-    """What each job is told on its command line, by its output; by the project's own code, which knows the engine."""
+def command_lines(project: Project) -> dict[str, list[str]]:
+    """The arguments of each job, as its command line has them, by its output; by the project's own code, which knows the engine."""
     environ = {**os.environ, "PYTHONPATH": str(project.folder / "scripts")}
     done = subprocess.run([sys.executable, "-c", TELL], cwd=project.folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -87,10 +87,10 @@ def test_a_model_that_cannot_be_had_is_a_row_of_one_line(project):
     """So that the cells of all other models are measured."""
     record = "models/chain/prepared.parquet"
     project.forget(record)
-    told = json.loads((project.folder / "told.json").read_text())
-    job = json.loads(told[record][1])
+    lines = json.loads((project.folder / "command-lines.json").read_text())
+    job = json.loads(lines[record][1])
     job["entry"]["local"] = str(project.folder / "gone")
-    (project.folder / "told.json").write_text(json.dumps(told | {record: ["--job", json.dumps(job)]}))
+    (project.folder / "command-lines.json").write_text(json.dumps(lines | {record: ["--job", json.dumps(job)]}))
     done = project.job("prepare_model", record)
     assert done.returncode == 0
     assert "Traceback" not in done.stdout

@@ -246,7 +246,7 @@ def test_results_of_another_cell_are_refused_by_their_name_and_a_run_measures_th
     assert said in page.stdout + page.stderr
     done = project.snakemake("results/summary.parquet")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert standing.told(records.facts_of(other / "measure.parquet"))["technique"] == "made"
+    assert standing.specification(records.facts_of(other / "measure.parquet"))["technique"] == "made"
 
 
 def test_the_users_weights_are_as_they_were_after_all_of_it(measured, runs):

@@ -533,9 +533,7 @@ ACTS = {"subprocess", "Popen", "run", "system", "fork", "kill", "sleep", "enviro
 @pytest.mark.parametrize(("module", "name"), FRAMED)
 def test_what_is_left_out_of_fingerprints_is_there_and_acts_on_no_job(module, name):
     """`logged`, which runs llama.cpp's converter and pip, was left out with the module that says what a job does."""
-    statements = [
-        statement for statement in ast.parse(source_of(f"speedgrid.{module}")).body if name in fingerprint._binds(statement)
-    ]
+    statements = [statement for statement in ast.parse(source_of(f"speedgrid.{module}")).body if name in fingerprint._binds(statement)]
     assert statements, f"{module}.{name} is gone: take it out of FRAME"
     nodes = [node for statement in statements for node in ast.walk(statement)]
     named = {getattr(node, "attr", "") or getattr(node, "id", "") for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
@@ -552,7 +550,9 @@ def test_what_is_left_out_is_left_out_alone(tmp_path):
 def test_an_import_more_for_what_is_left_out_measures_nothing_again(after):
     file = "scripts/speedgrid/records.py"
     text = source(file).replace("import contextlib\n", "import contextlib\nimport bz2\n")
-    text = text.replace("    data = path.read_bytes()\n    seal = _sealed(data)\n", "    data = bz2.compress(path.read_bytes())\n    seal = _sealed(data)\n")
+    text = text.replace(
+        "    data = path.read_bytes()\n    seal = _sealed(data)\n", "    data = bz2.compress(path.read_bytes())\n    seal = _sealed(data)\n"
+    )
     assert text.count("bz2") == 2
     assert after({file: text}) - {"write_plan"} == TABULATE
 

@@ -52,7 +52,9 @@ def test_groups_are_spread_evenly_and_new_ones_move_none(nodes, groups):
     placed = resources.nodes({"nodes": named}, keys)
     counts = [list(placed.values()).count(name) for name in named]
     assert max(counts) - min(counts) <= 1
-    assert resources.nodes({"nodes": named}, [*keys, ("g", "e", "new")]) | placed == resources.nodes({"nodes": named}, [*keys, ("g", "e", "new")])
+    assert resources.nodes({"nodes": named}, [*keys, ("g", "e", "new")]) | placed == resources.nodes(
+        {"nodes": named}, [*keys, ("g", "e", "new")]
+    )
 
 
 @given(st.integers(1, 128), st.integers(1, 8))

@@ -20,7 +20,9 @@ def environment(folder):
 
 def run_guarded(of, path, shell="bash"):
     """A job's line with the folders `path` on PATH in place of an activation."""
-    line = f"set -euo pipefail; {job_shell.guard(str(of), 'hash')}python" if shell == "bash" else f"{job_shell.guard(str(of), 'hash')}python"
+    line = (
+        f"set -euo pipefail; {job_shell.guard(str(of), 'hash')}python" if shell == "bash" else f"{job_shell.guard(str(of), 'hash')}python"
+    )
     return subprocess.run([shutil.which(shell), "-c", line], env={"PATH": path}, capture_output=True, text=True)
 
 

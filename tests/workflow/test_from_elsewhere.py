@@ -165,7 +165,9 @@ def test_a_module_whose_paths_are_moved_is_refused_in_one_line(project, here, ke
 def test_a_second_module_of_speedgrid_is_refused_in_one_line(project, here):
     """It would be ambiguous for every file, in the words of Snakemake for its own rules."""
     (here / "other.yaml").write_text(STUDY)
-    module = "module {name}:\n    snakefile: {snakefile!r}\n    config: {{'study_file': {study!r}}}\n\nuse rule * from {name} as {name}_*\n\n"
+    module = (
+        "module {name}:\n    snakefile: {snakefile!r}\n    config: {{'study_file': {study!r}}}\n\nuse rule * from {name} as {name}_*\n\n"
+    )
     modules = [("sg1", "mine.yaml"), ("sg2", "other.yaml")]
     text = "".join(module.format(name=name, snakefile=str(project / "Snakefile"), study=study) for name, study in modules)
     (here / "Snakefile").write_text(text)

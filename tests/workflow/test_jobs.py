@@ -11,7 +11,7 @@ from speedgrid import records
 from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, WARMUP
 
 ROOT = Path(__file__).resolve().parents[2]
-TOLD = {
+SPECIFICATION = {
     "gpu": "local",
     "experiment": "e",
     "model": "m",
@@ -29,8 +29,10 @@ TOLD = {
 }
 
 
-def job(script: str, folder: Path, *arguments: str, told=TOLD, python: str = sys.executable) -> subprocess.CompletedProcess:
-    command = [python, ROOT / "scripts" / script, "--job", json.dumps(told), *arguments]
+def job(
+    script: str, folder: Path, *arguments: str, specification=SPECIFICATION, python: str = sys.executable
+) -> subprocess.CompletedProcess:
+    command = [python, ROOT / "scripts" / script, "--job", json.dumps(specification), *arguments]
     return subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
 
 
@@ -58,7 +60,7 @@ def test_a_package_that_is_missing_is_a_row_and_no_failure(tmp_path, prepared):
 def test_a_job_whose_environment_lacks_something_or_could_not_be_made_writes_down_why(tmp_path, prepared, monkeypatch):
     """What the machine lacks is an outcome; what went wrong is a failure, which the next run tries again."""
     out = ("--checkpoint", prepared, "--out", tmp_path / "warmup.parquet")
-    done = job("warmup.py", tmp_path, *out, told={**TOLD, "lacks": "its environment (vllm) needs glibc 2.31 or newer"})
+    done = job("warmup.py", tmp_path, *out, specification={**SPECIFICATION, "lacks": "its environment (vllm) needs glibc 2.31 or newer"})
     assert done.returncode == 0, done.stderr
     record = records.read(tmp_path / "warmup.parquet", WARMUP)
     assert (record.status, record.reason) == ("missing_dependency", "its environment (vllm) needs glibc 2.31 or newer")
@@ -106,8 +108,8 @@ def test_a_damaged_record_is_one_line_in_a_row_that_the_next_run_makes_again(tmp
 
 def test_a_job_speaks_to_its_log_and_to_the_person(tmp_path, prepared):
     """The shell line of every rule: what libraries print goes to the log, descriptor 3 stays the terminal."""
-    told = "'" + json.dumps(TOLD) + "'"
-    line = f"{sys.executable} {ROOT}/scripts/warmup.py --job {told} --checkpoint {prepared} --out w.parquet 3>&2 > job.log 2>&1"
+    specification = "'" + json.dumps(SPECIFICATION) + "'"
+    line = f"{sys.executable} {ROOT}/scripts/warmup.py --job {specification} --checkpoint {prepared} --out w.parquet 3>&2 > job.log 2>&1"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0
     assert done.stdout == ""
@@ -130,6 +132,6 @@ def test_settings_with_shell_characters_reach_the_job_unchanged(tmp_path):
     target = "results/cpu/generate/tiny/baseline/warmup.parquet"
     done = working_copy.snakemake(folder, "--configfile", "nasty.yaml", "--rerun-triggers", "mtime", "--", target)
     assert done.returncode == 0, done.stderr
-    told = json.loads(records.read(folder / target, WARMUP).facts["job"])
-    assert told["settings"]["prompt"] == nasty
+    specification = json.loads(records.read(folder / target, WARMUP).facts["job"])
+    assert specification["settings"]["prompt"] == nasty
     assert not list(tmp_path.rglob("pwned"))

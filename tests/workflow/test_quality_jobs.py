@@ -13,7 +13,7 @@ from speedgrid.schema import EVALUATE, MEASURE, MODEL, REFERENCE, SCORE, WARMUP
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
-TOLD = {
+SPECIFICATION = {
     "gpu": "cpu",
     "experiment": "e",
     "model": "m",
@@ -98,8 +98,8 @@ def test_a_tokenizer_that_loses_text_leaves_no_bits_per_byte(checks):
 # Jobs by hand
 
 
-def job(python, script: str, place: Path, out: str, told: dict, *more) -> subprocess.CompletedProcess:
-    command = [python, working_copy.ROOT / f"scripts/{script}.py", "--job", json.dumps(told), *more, "--out", place / out]
+def job(python, script: str, place: Path, out: str, specification: dict, *more) -> subprocess.CompletedProcess:
+    command = [python, working_copy.ROOT / f"scripts/{script}.py", "--job", json.dumps(specification), *more, "--out", place / out]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=place)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done
@@ -115,18 +115,18 @@ def prepared(checkpoint: Path, place: Path) -> tuple[str, Path]:
 
 def test_a_model_that_overflows_has_no_figure_anywhere_and_score_does_not_end_with_it(python, folder, tmp_path):
     takes = prepared(folder / "overflowing", tmp_path / "m")
-    told = {**TOLD, "options": {"dtype": "float16", "attention": "sdpa"}}
-    job(python, "warmup", tmp_path, "warmup.parquet", told, *takes)
-    job(python, "measure", tmp_path, "measure.parquet", told, *takes)
-    whole = {**told, "options": {"dtype": "float32", "attention": "eager"}}
+    specification = {**SPECIFICATION, "options": {"dtype": "float16", "attention": "sdpa"}}
+    job(python, "warmup", tmp_path, "warmup.parquet", specification, *takes)
+    job(python, "measure", tmp_path, "measure.parquet", specification, *takes)
+    whole = {**specification, "options": {"dtype": "float32", "attention": "eager"}}
     job(python, "reference", tmp_path, "reference.parquet", whole, *takes)
     reference = {"reference": str(tmp_path / "reference.parquet")}
-    for name, each in (("t", told), ("whole", whole)):
+    for name, each in (("t", specification), ("whole", whole)):
         job(python, "evaluate_quality", tmp_path, f"{name}.parquet", {**each, **reference}, *takes)
     for name, table in (("warmup", WARMUP), ("measure", MEASURE), ("t", EVALUATE)):
         assert records.read(tmp_path / f"{name}.parquet", table).status == "not_finite"
     entries = [{"technique": n, "evaluate": str(tmp_path / f"{n}.parquet"), "is_baseline": n == "whole"} for n in ("whole", "t")]
-    asked = {name: TOLD[name] for name in ("gpu", "experiment", "model", "device", "requires", "seed", "threads", "env")}
+    asked = {name: SPECIFICATION[name] for name in ("gpu", "experiment", "model", "device", "requires", "seed", "threads", "env")}
     asked |= {"evaluate": {"text": "stdlib", "tasks": []}, "techniques": entries, "requests": ""}
     job(sys.executable, "score", tmp_path, "score.parquet", asked)
     rows = records.read(tmp_path / "score.parquet", SCORE).rows
@@ -137,13 +137,13 @@ def test_a_model_that_overflows_has_no_figure_anywhere_and_score_does_not_end_wi
 def test_what_keeps_the_arithmetic_and_computes_another_model_is_a_failure_and_rounding_is_none(python, folder, tmp_path):
     """As an export that takes the embedding for the output layer."""
     takes, others = prepared(folder / "llama", tmp_path / "m"), prepared(folder / "another head", tmp_path / "other")
-    told = {**TOLD, "options": {"dtype": "bfloat16", "attention": "eager"}}
-    job(python, "reference", tmp_path, "reference.parquet", told, *takes)
+    specification = {**SPECIFICATION, "options": {"dtype": "bfloat16", "attention": "eager"}}
+    job(python, "reference", tmp_path, "reference.parquet", specification, *takes)
     assert 0 < records.read(tmp_path / "reference.parquet", REFERENCE).facts["rounding"] < 1e-3
-    told |= {"reference": str(tmp_path / "reference.parquet"), "options": {"dtype": "bfloat16", "attention": "sdpa"}}
+    specification |= {"reference": str(tmp_path / "reference.parquet"), "options": {"dtype": "bfloat16", "attention": "sdpa"}}
     found = {}
     for name, checkpoint, claims in (("same", takes, True), ("another", others, True), ("claims nothing", others, False)):
-        job(python, "evaluate_quality", tmp_path, f"{name}.parquet", {**told, "lossless": claims}, *checkpoint)
+        job(python, "evaluate_quality", tmp_path, f"{name}.parquet", {**specification, "lossless": claims}, *checkpoint)
         found[name] = records.read(tmp_path / f"{name}.parquet", EVALUATE)
     assert {name: record.status for name, record in found.items()} == {"same": "ok", "another": "wrong_result", "claims nothing": "ok"}
     assert "computes another model: its KL divergence from the unmodified one is" in found["another"].reason

@@ -91,7 +91,11 @@ def test_a_job_that_makes_a_checkpoint_calls_nothing_that_its_fingerprint_leaves
 def test_preparing_a_model_calls_nothing_that_its_fingerprint_leaves_out(project, tmp_path):
     specification = specification_of(project / "models/tiny/prepared.parquet", MODEL)
     found, opened = used(
-        project, "transformers", "prepare_model", ["--job", specification, "--out", str(tmp_path / "m/prepared.parquet")], tmp_path / "notes"
+        project,
+        "transformers",
+        "prepare_model",
+        ["--job", specification, "--out", str(tmp_path / "m/prepared.parquet")],
+        tmp_path / "notes",
     )
     assert ("speedgrid.models", "train") in found
     assert outside(found, "prepare_model") == set()

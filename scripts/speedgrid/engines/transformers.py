@@ -229,7 +229,12 @@ class Engine(base.Engine):
         apart = rows_are_apart(self.model, self.options)
         rows = rows_at_once(longest, self.language.text_config.vocab_size, self.device.is_gpu) if apart else 1
         found: list = [None] * len(sequences)
-        with torch.inference_mode(), self._unfit_refused(), self._attention_kernels(), uncompiled(self.options) if as_it_is else nullcontext():
+        with (
+            torch.inference_mode(),
+            self._unfit_refused(),
+            self._attention_kernels(),
+            uncompiled(self.options) if as_it_is else nullcontext(),
+        ):
             for places in batches([longest if pads else len(sequence) for sequence in sequences], rows):
                 padded = [[*sequences[place], *[0] * (longest - len(sequences[place]))] if pads else sequences[place] for place in places]
                 padded += [[0] * longest] * (rows - len(places)) if pads else []

@@ -21,13 +21,13 @@ def as_json(study: Mapping, written: Mapping, study_file: str, registry: Mapping
     cells = (_text({**_entry(cell, registry, entities), "price_per_hour": prices.get(cell.gpu)}, 2) for cell in entities.cells)
     envs: set[str] = set()
 
-    def told(record: str) -> dict:
-        job = json.loads(kept.specification(record))
-        envs.add(standing.environment_of(job))
-        return job
+    def specification(record: str) -> dict:
+        found = json.loads(kept.specification(record))
+        envs.add(standing.environment_of(found))
+        return found
 
     records = sorted(kept.jobs)
-    jobs = ",\n".join(f"{_text(record, 2)}: {_text(told(record), 2).lstrip()}" for record in records)
+    jobs = ",\n".join(f"{_text(record, 2)}: {_text(specification(record), 2).lstrip()}" for record in records)
     codes = _text({record: kept.code(record) for record in records}, 1).lstrip()
     recipes = _text(kept.recipes(envs), 1).lstrip()
     words = _text(_in_words(study, written, study_file, registry, entities), 1).lstrip()

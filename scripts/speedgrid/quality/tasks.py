@@ -30,18 +30,18 @@ BY_CHANCE, OPEN_CHOICES = 1e-3, 4
 RESAMPLES = 1000
 
 
-def load(told: Task, documents: Sequence[tuple[str, str]]):
+def load(spec: Task, documents: Sequence[tuple[str, str]]):
     """A task of lm-eval by the study's entry for it: `task`, `dataset` (`revision` or `folder`), `fewshot`.
 
     `cloze` is made from `documents`, held-out texts of (name, text), and `stdlib` from Python's own library. Raises
     outcomes.Unsupported, or MissingDependency, where it cannot be had; the reason says what to do.
     """
     harness = _import()
-    name = told["task"]
+    name = spec["task"]
     if name == CLOZE:
-        return _cloze(harness, documents, told["limit"])
+        return _cloze(harness, documents, spec["limit"])
     if name == excerpts.TASK:
-        return _excerpts(harness, corpus.all_held_out("stdlib"), told["limit"])
+        return _excerpts(harness, corpus.all_held_out("stdlib"), spec["limit"])
     manager = harness.manager()
     entry = manager.task_index.get(name)
     if entry is None:
@@ -49,19 +49,19 @@ def load(told: Task, documents: Sequence[tuple[str, str]]):
         raise Unsupported(f"lm-eval {harness.version} has no task {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
     if name not in manager.all_subtasks:
         raise Unsupported(f"{name} is a group of tasks in lm-eval {harness.version}; name its tasks one by one")
-    more: dict = {"num_fewshot": told["fewshot"]} if "fewshot" in told else {}
+    more: dict = {"num_fewshot": spec["fewshot"]} if "fewshot" in spec else {}
     config = manager._factory._load_full_config(entry)
     if config.get("unsafe_code"):
         raise Unsupported(f"{name} runs code that the model wrote, which speedgrid does not do")
-    more |= _dataset(config, told["dataset"])
-    where = f"{more.get('dataset_path', config.get('dataset_path'))}" + (f" at {told['dataset'].get('revision', '')[:12]}").rstrip(" at")
+    more |= _dataset(config, spec["dataset"])
+    where = f"{more.get('dataset_path', config.get('dataset_path'))}" + (f" at {spec['dataset'].get('revision', '')[:12]}").rstrip(" at")
     try:
         task = manager._factory.build(entry, overrides=more, registry=manager.task_index)
     except ModuleNotFoundError as error:
         raise MissingDependency(f"lm-eval's task {name} needs the Python package {error.name}, which the environment lacks") from error
     except Exception as error:
         raise Unsupported(_why_not(name, where, error)) from error
-    revision = told["dataset"].get("revision")
+    revision = spec["dataset"].get("revision")
     if revision and (others := _commits_in_cache(task) - {revision}):
         raise Unsupported(_not_had(name, where, f"the hub cannot be reached, and the cache has it at {min(others)[:12]}"))
     return task

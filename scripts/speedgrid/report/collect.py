@@ -227,7 +227,7 @@ def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
     record = find(at(path), SCORE, asked, unreadable, (), False)
     if not record.is_there:
         return record
-    done, known = standing.told(record.facts), standing.made_from(record.facts)
+    done, known = standing.specification(record.facts), standing.made_from(record.facts)
     keys = standing.settings({**done, "techniques": None}, {**asked, "techniques": None})
     scored = {entry["technique"]: entry for entry in done.get("techniques", ())}
 
@@ -235,7 +235,7 @@ def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
         answers = entry["evaluate"]
         if entry["technique"] not in scored:  # not yet
             return entry["is_baseline"]
-        now, said = records.seal_of(at(answers)), standing.told(records.facts_of(at(answers)))
+        now, said = records.seal_of(at(answers)), standing.specification(records.facts_of(at(answers)))
         is_asked = not said or not standing.settings(said, jobs[answers])
         return scored[entry["technique"]] != entry or known.get(answers, now) != now or not is_asked
 
@@ -257,10 +257,10 @@ def _held(record: records.Record, table: Table, keys: Sequence[str]) -> records.
 def check_writer(path: str, table: Table, record: records.Record, asked: Mapping) -> None:
     """Raise RecordError for a record of another cell or run, which somebody put in this one's place. What no row of it names, such as the
     technique by which a reference was computed, is one of the settings."""
-    told, named = standing.told(record.facts), {"run", *(column.name for column in table.columns)}
+    done, named = standing.specification(record.facts), {"run", *(column.name for column in table.columns)}
     for key in (key for key in WHOSE if key in named):
-        if told.get(key) != asked.get(key):
-            whose, wanted = ("/".join(str(one[key]) for key in WHOSE if one.get(key) is not None) for one in (told, asked))
+        if done.get(key) != asked.get(key):
+            whose, wanted = ("/".join(str(one[key]) for key in WHOSE if one.get(key) is not None) for one in (done, asked))
             raise records.RecordError(f"{path}: is of {whose or 'another job'}, not of {wanted}; delete it and run again")
 
 
@@ -274,7 +274,7 @@ def find(
             try:
                 record = records.read(at, table, without)
                 check_writer(path, table, record, asked)
-                return _held(record, table, standing.settings(standing.told(record.facts), asked)) if is_held else record
+                return _held(record, table, standing.settings(standing.specification(record.facts), asked)) if is_held else record
             except records.RecordError as error:
                 unreadable[str(error)] = None
                 return records.absent(table, FAILED, str(error))

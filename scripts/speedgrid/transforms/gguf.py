@@ -233,11 +233,11 @@ def _refuse_yarn(told: Mapping, kind: str) -> None:
                 raise Unsupported(f"llama.cpp computes every {kind} in YaRN with `{name}` {json.dumps(value)}, and config.json says {said}")
 
 
-def take_original(source: Path, target: Path, told: str | None = None) -> None:
-    """Let the GGUF file that a model came as, or the one that is `told`, stand for model.gguf, without a copy. Raises Unsupported for a
+def take_original(source: Path, target: Path, named: str | None = None) -> None:
+    """Let the GGUF file that a model came as, or the one that is `named`, stand for model.gguf, without a copy. Raises Unsupported for a
     model that came otherwise, and for a file of another one."""
-    file = Path(told) if told else gguf_origin.original(source)
-    if told and file:
+    file = Path(named) if named else gguf_origin.original(source)
+    if named and file:
         require_same_model(file, files.json_object(source / "config.json"))
     if file is None:
         raise Unsupported("the model did not come as a GGUF file, so that there is none to use as it is; take gguf_q4_k_m or another type")

@@ -90,9 +90,9 @@ def importance_of(model, tokenizer, task: Task, samples: int, sequence: int) -> 
     return pruning.measure(model, [cut for cut in cuts if len(cut) > 1])
 
 
-def train(student, teacher, tokenizer, told: dict, task: Task) -> dict:
-    """Train the student for the settings `told`; the state of a run that was stopped lies beside the checkpoint."""
-    settings = {**training.DEFAULTS, **told}
+def train(student, teacher, tokenizer, spec: dict, task: Task) -> dict:
+    """Train the student for the settings `spec`; the state of a run that was stopped lies beside the checkpoint."""
+    settings = {**training.DEFAULTS, **spec}
     settings["sequence"] = min(settings["sequence"], getattr(student.config, "max_position_embeddings", None) or settings["sequence"])
     stream = training.stream_of(task.calibration(), tokenizer, 4 * settings["tokens"])
     source = checkpoints.facts(task.source)["checkpoint_sha256"]
