@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from speedgrid import fingerprint, planning
+from speedgrid import fingerprint, planning, source_code
 from speedgrid.planning import stages
 from speedgrid.study import validate
 
@@ -150,6 +150,7 @@ CONCERNS = {
             "planning",
             "readiness",
             "resources",
+            "source_code",
             "sources",
             "survey",
             "snakemake_options",
@@ -533,7 +534,7 @@ ACTS = {"subprocess", "Popen", "run", "system", "fork", "kill", "sleep", "enviro
 @pytest.mark.parametrize(("module", "name"), FRAMED)
 def test_what_is_left_out_of_fingerprints_is_there_and_acts_on_no_job(module, name):
     """`logged`, which runs llama.cpp's converter and pip, was left out with the module that says what a job does."""
-    statements = [statement for statement in ast.parse(source_of(f"speedgrid.{module}")).body if name in fingerprint._binds(statement)]
+    statements = [statement for statement in ast.parse(source_of(f"speedgrid.{module}")).body if name in source_code._binds(statement)]
     assert statements, f"{module}.{name} is gone: take it out of FRAME"
     nodes = [node for statement in statements for node in ast.walk(statement)]
     named = {getattr(node, "attr", "") or getattr(node, "id", "") for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
@@ -854,7 +855,7 @@ def test_a_script_that_another_one_imports_does_not_run(tmp_path):
     ],
 )
 def test_code_that_cannot_be_followed_is_refused_with_its_place(tmp_path, line):
-    with pytest.raises(fingerprint.Unreadable) as caught:
+    with pytest.raises(source_code.Unreadable) as caught:
         reached(tmp_path, {"script.py": line, "speedgrid/a.py": A, "speedgrid/engines/__init__.py": ""})
     number = 1 if " as load" in line or line.startswith("import sys as") else 2 if line.startswith("class") else len(line.splitlines())
     assert f"script.py:{number}: " in str(caught.value)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from speedgrid import fingerprint, resources
+from speedgrid import fingerprint, resources, source_code
 from speedgrid.cell import Cell, checkpoint_record, model_job, model_record, probe_job, requests_job, score_job
 from speedgrid.jobtext import handed
 from speedgrid.planning.entities import Entities, score_env
@@ -330,7 +330,7 @@ STAGES: dict[str, type[Stage]] = {
 }
 
 
-def code_asked_for(script: str, cell: Cell) -> tuple[tuple[fingerprint.Reference, ...], tuple[fingerprint.Reference, ...]]:
+def code_asked_for(script: str, cell: Cell) -> tuple[tuple[source_code.Reference, ...], tuple[source_code.Reference, ...]]:
     """Of the jobs of a cell: the modules that they import by name, and the functions that they never call (fingerprint.of)."""
     cut = tuple((one.module, one.function) for one in CUTS if one.holds(script, cell))
     return (("engines", cell.engine), ("workloads", cell.workload)), cut
