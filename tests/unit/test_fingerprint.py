@@ -434,9 +434,9 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
         ("speedgrid/grid.py", "plan", {"write_plan"}),
         ("speedgrid/job_shell.py", "variables", EVERY_MEASUREMENT | TABULATE | {"write_plan"}),
         ("speedgrid/job_shell.py", "guard", EVERY_MEASUREMENT | TABULATE | {"write_plan"}),
-        ("speedgrid/programs.py", "logged", {"prepare_model", "quantize gguf"}),
+        ("speedgrid/programs.py", "logged", {"prepare_model", "quantize gguf", "write_plan"}),
         ("speedgrid/records.py", "Record", EVERY_MEASUREMENT | TABULATE),
-        ("speedgrid/records.py", "_finite", EVERY_MEASUREMENT | TABULATE),
+        ("speedgrid/records.py", "_finite", EVERY_MEASUREMENT | {"aggregate"}),
         ("speedgrid/records.py", "read", TABULATE),
     ],
 )
