@@ -98,6 +98,33 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
     assert json.loads((tmp_path / "told").read_text())["is_another_going_on"] == "True", look_at("its locks (persistence)", "LOCKS")
 
 
+def test_what_is_known_of_a_module_of_another_workflow(tmp_path):
+    (tmp_path / "ours.smk").write_text(
+        f"import json, sys\nsys.path.insert(0, {str(studies.ROOT / 'scripts')!r})\n"
+        "from speedgrid.snakemake_seam import Run\n"
+        "module = Run(workflow).module\n"
+        "print('SEEN', json.dumps(module and [str(module), module.moves_paths, module.another()]))\n"
+        "rule all:\n    shell: 'true'\n"
+    )
+    modules = {"one": "", "two": "    prefix: 'sub'\n", "three": "    replace_prefix: {'results/': 'sub/results/'}\n"}
+    text = "".join(
+        f"module {name}:\n    snakefile: 'ours.smk'\n{more}\nuse rule * from {name} as {name}_*\n\n" for name, more in modules.items()
+    )
+    # One rule of a module that was read already: the module is read once more.
+    (tmp_path / "Snakefile").write_text(f"{text}use rule all from three as three_all with:\n    message: 'x'\n")
+
+    def seen(*arguments):
+        command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, look_at("modules.py: WorkflowModifier, path_modifier.py: PathModifier", "Module") + done.stderr
+        return [json.loads(line.removeprefix("SEEN ")) for line in done.stdout.splitlines() if line.startswith("SEEN ")]
+
+    where = "Snakefile: `module {}:`".format
+    two, three = [where("two"), "prefix", "one"], [where("three"), "replace_prefix", "two"]
+    assert seen("one_all") == [[where("one"), "", ""], two, three, [where("three"), "replace_prefix", ""]]
+    assert seen("-s", "ours.smk", "all") == [None]
+
+
 def test_snakemake_takes_the_parameters_of_a_function_from_the_function():
     assert FUNC_OVERWRITE_PARAMS_ATTR == "_overwrite_params", look_at("common/__init__.py: get_function_params", "looked_up_once")
     function = snakemake_seam.looked_up_once(lambda wildcards, attempt: attempt)
