@@ -26,7 +26,7 @@ LOG = re.compile(
     r"(plan|aggregate|report(_so_far|_together)?)\.log|requests/[^/]+\.log|models/[^/]+/prepared\.log|quantize/[^/]+/[^/]+/[^/]+\.log"
     r"|[^/]+/probe\.log|[^/]+/[^/]+/[^/]+/(reference|score)\.log|[^/]+/[^/]+/[^/]+/[^/]+/(warmup|measure|measure-\d+|evaluate)\.log"
 )
-# What jobs note for others, and what they are told, in notes.FOLDER.
+# What jobs note for others, and their long specifications, in notes.FOLDER.
 NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|jobs/[0-9a-f]{64}\.json|busy-[^/]+")
 # What Snakemake calls an environment and the files beside it.
 ENVIRONMENT = re.compile(r"([0-9a-f]{32}_)(\..*)?")

@@ -1,4 +1,4 @@
-"""Whether a result stands: whether its job would be told the same today, and be made of the same code and environment.
+"""Whether a result stands: whether its job would have the same specification today, and the same code and environment.
 
 One answer for all who ask: Snakemake's plan (snakemake_seam.py), what is left of a study (foreseen.py), and the tables of the report
 (report/collect.py). A result says of itself what made it, so that the answer is the same for one that was copied, restored or moved,
@@ -57,7 +57,7 @@ class Today:
     recipes: Mapping[str, str] | None = None
 
     def of(self, record: str) -> Wanted:
-        """What the job that writes a record would be told and made of."""
+        """The specification, code and environment that the job that writes a record would have."""
         job = self.jobs[record]
         recipe = None if self.recipes is None else self.recipes.get(environment_of(job), "")
         return Wanted(job, self.codes.get(record), recipe)

@@ -1,8 +1,9 @@
 """Results that are there and were measured on another device: a folder that was copied, a clone with results in it, a machine whose device
 was exchanged.
 
-With `device: auto` a job is told the same on every machine, so that its result counts as there. Without a look at who measured it, the
-figures of one machine would be shown as those of another, and what is missing be measured on another device than what it is held against.
+With `device: auto` a job has the same specification on every machine, so that its result counts as there. Without a look at who measured
+it, the figures of one machine would be shown as those of another, and what is missing be measured on another device than what it is held
+against.
 """
 
 from collections.abc import Iterator

@@ -32,7 +32,8 @@ class Named:
 
 
 class Kept:
-    """What the jobs of a plan would be told and made of, by the record that each writes, and what of the records that are there stands."""
+    """The specification, code and environment that each job of a plan would have, by its record, and which of the records that are there
+    stand."""
 
     def __init__(self, stages: Mapping[str, Stage], entities: Entities, uses_environments: bool):
         """`stages` are those of every rule (planning.stages), `uses_environments` whether jobs have environments of their own."""
