@@ -238,7 +238,7 @@ CONCERNS = {
     "engines.language": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | {"quantize autogptq"} | UNKNOWN_ENGINE,
     # What is read of a configuration must be numbers where its rotary embeddings have some.
     "rotary": (of_engine(*ENGINES) - of_engine("attention")) | of("quantize") | UNKNOWN_ENGINE,
-    "engines.llamacpp": of_engine("llamacpp") | {"quantize gguf"},
+    "engines.llamacpp_library": of_engine("llamacpp") | {"quantize gguf"},
     "engines.onnxruntime": of_engine("onnxruntime") | {"quantize onnx"},
     "engines.transformers": of_engine("transformers", "onnxruntime", "pytorch", "attention") | {"quantize autogptq"},
     "engines.quantized": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | of("quantize autogptq", "quantize bitsandbytes"),

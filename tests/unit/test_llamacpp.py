@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid.engines import llamacpp
+from speedgrid.engines import llamacpp, llamacpp_library
 from speedgrid.outcomes import Fault, MissingDependency, OutOfMemory, Unsupported
 
 SYSTEM_INFO = (
@@ -41,17 +41,17 @@ load_tensors: offloaded 5/5 layers to GPU
 
 
 def test_system_info_is_read_by_backend():
-    assert llamacpp.system_info(SYSTEM_INFO) == {
+    assert llamacpp_library.system_info(SYSTEM_INFO) == {
         "CUDA": ["ARCHS=900", "USE_GRAPHS", "PEER_MAX_BATCH_SIZE=128"],
         "CPU": ["SSE3", "AVX2", "AVX512", "AVX512_VNNI", "OPENMP", "REPACK"],
     }
 
 
 def test_a_build_for_another_processor_is_refused_before_it_ends_the_process():
-    build = llamacpp.system_info(SYSTEM_INFO)
-    llamacpp.check_processor(build, ["AVX2", "AVX-512", "AVX-512 VNNI", "AMX INT8"])
+    build = llamacpp_library.system_info(SYSTEM_INFO)
+    llamacpp_library.check_processor(build, ["AVX2", "AVX-512", "AVX-512 VNNI", "AMX INT8"])
     with pytest.raises(MissingDependency, match="for a processor with AVX-512, AVX-512 VNNI; this one lacks it"):
-        llamacpp.check_processor(build, ["AVX2"])
+        llamacpp_library.check_processor(build, ["AVX2"])
 
 
 def test_what_was_loaded_is_read_from_the_log():
@@ -108,16 +108,16 @@ def test_the_first_error_in_words_is_the_reason():
         "llama_model_load: error loading model: tensor 'output.weight' data is not within the file bounds, model is corrupted\n"
         "llama_model_load_from_file_impl: failed to load model\n"
     )
-    assert llamacpp.first_error(truncated) == "tensor 'output.weight' data is not within the file bounds, model is corrupted"
-    assert llamacpp.first_error("\n====\nMissing importance matrix\n") == "Missing importance matrix"
-    assert llamacpp.first_error("") == ""
+    assert llamacpp_library.first_error(truncated) == "tensor 'output.weight' data is not within the file bounds, model is corrupted"
+    assert llamacpp_library.first_error("\n====\nMissing importance matrix\n") == "Missing importance matrix"
+    assert llamacpp_library.first_error("") == ""
 
 
 @pytest.fixture
 def log(capsys):
-    kept = llamacpp.Log.kept
-    yield llamacpp.Log(SimpleNamespace(llama_log_callback=lambda function: function, llama_log_set=lambda callback, data: None))
-    llamacpp.Log.kept = kept
+    kept = llamacpp_library.Log.kept
+    yield llamacpp_library.Log(SimpleNamespace(llama_log_callback=lambda function: function, llama_log_set=lambda callback, data: None))
+    llamacpp_library.Log.kept = kept
 
 
 def test_errors_are_told_from_the_rest_of_the_log(log):
@@ -164,18 +164,18 @@ def test_a_lack_of_memory_is_told_from_other_failures(log):
 
 def test_one_gguf_file_is_a_model(tmp_path):
     with pytest.raises(Unsupported, match="no GGUF file"):
-        llamacpp.weights(tmp_path)
+        llamacpp_library.weights(tmp_path)
     (tmp_path / "model.gguf").touch()
-    assert llamacpp.weights(tmp_path).name == "model.gguf"
+    assert llamacpp_library.weights(tmp_path).name == "model.gguf"
     (tmp_path / "other.gguf").touch()
     with pytest.raises(Unsupported, match="2 GGUF files"):
-        llamacpp.weights(tmp_path)
+        llamacpp_library.weights(tmp_path)
 
 
 def test_of_a_model_in_parts_the_first_is_loaded(tmp_path):
     for part in (1, 2, 10):
         (tmp_path / f"m-{part:05d}-of-00010.gguf").touch()
-    assert llamacpp.weights(tmp_path).name == "m-00001-of-00010.gguf"
+    assert llamacpp_library.weights(tmp_path).name == "m-00001-of-00010.gguf"
 
 
 def test_every_sequence_of_every_reply_has_its_own_seed():
@@ -199,17 +199,17 @@ def test_a_hidden_package_is_not_there_and_then_is(monkeypatch, tmp_path):
 
 def test_a_build_that_was_left_out_says_why(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    llamacpp.share().mkdir(parents=True)
-    (llamacpp.share() / "missing.txt").write_text("there is no C++ compiler\n")
+    llamacpp_library.share().mkdir(parents=True)
+    (llamacpp_library.share() / "missing.txt").write_text("there is no C++ compiler\n")
     with pytest.raises(MissingDependency, match=r"there is no C\+\+ compiler; put it right, delete the environment"):
-        llamacpp.bindings()
+        llamacpp_library.bindings()
 
 
 def test_a_library_that_cannot_be_loaded_is_missing(monkeypatch, tmp_path):
     (tmp_path / "llama_cpp.py").write_text("raise RuntimeError('libcuda.so.1: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependency, match=r"cannot be loaded: libcuda\.so\.1"):
-        llamacpp.bindings()
+        llamacpp_library.bindings()
 
 
 @pytest.mark.parametrize(("parts", "steps", "expected"), [(1, 4, (0.04, 0.25)), (2, 4, (0.0204, 0.25)), (1, 0, (0.04, 0.0))])

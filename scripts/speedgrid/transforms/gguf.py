@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, files, gguf_header, gguf_origin, loading, raised, rotary
-from speedgrid.engines.llamacpp import WEIGHTS, Log, bindings, share
+from speedgrid.engines.llamacpp_library import WEIGHTS, Log, bindings, share
 from speedgrid.outcomes import SAYS_NO, Fault, OutOfMemory, Unsupported
 from speedgrid.programs import logged
 from speedgrid.transforms import Task

@@ -37,7 +37,8 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import claims, hardware, this_machine  # noqa: E402
-from speedgrid.engines.llamacpp import Engine, share, weights  # noqa: E402
+from speedgrid.engines.llamacpp import Engine  # noqa: E402
+from speedgrid.engines.llamacpp_library import share, weights  # noqa: E402
 from speedgrid.stats import percentile_interval  # noqa: E402
 
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
