@@ -102,8 +102,8 @@ def test_what_is_known_of_a_module_of_another_workflow(tmp_path):
     (tmp_path / "ours.smk").write_text(
         f"import json, sys\nsys.path.insert(0, {str(studies.ROOT / 'scripts')!r})\n"
         "from speedgrid.snakemake_seam import Run\n"
-        "module = Run(workflow).module\n"
-        "print('SEEN', json.dumps(module and [str(module), module.moves_paths, module.another()]))\n"
+        "ours = Run(workflow).module\n"
+        "print('SEEN', json.dumps(ours and [str(ours), ours.moves_paths, ours.another()]))\n"
         "rule all:\n    shell: 'true'\n"
     )
     modules = {"one": "", "two": "    prefix: 'sub'\n", "three": "    replace_prefix: {'results/': 'sub/results/'}\n"}
