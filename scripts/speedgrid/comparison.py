@@ -36,7 +36,7 @@ OUTCOMES = {
     "status": "measured in one and not in the other, or with another status",
     "faster": "faster than in A",
     "other size": "figures of different sizes, between which there is no verdict",
-    "unsure": "these replies cannot say",
+    "unsure": "not decided by these runs",
     "same": "no difference beyond the noise",
     "same run": "the very same run in A and B; nothing was measured again",
     "disappeared": "only in A",
@@ -288,9 +288,11 @@ def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
         return Speed(value, math.inf, 1.0, 0, runs, unknown, unknown, value, value)
     halves = [math.log(max(ends) / max(min(ends), 1e-12)) for ends in ((value, low), (high, value))]
     sides: list[tuple[tuple[float, float], ...]]
+    (lost, alike, waited), counts = _lost(row, threads), 1.0
     if row.get("noise") is not None:
         spread, df, disturbed = row["noise"], row["noise_df"], row.get("runs_disturbed") or 0
-        counted = (runs - disturbed) or runs * stats.DISTURBED_SHARE
+        counts = stats.disturbed_share(lost, spread)
+        counted = (runs - disturbed) or runs * counts
         t = stats.t_quantile((1 + stats.CONFIDENCE) / 2, df)
         sides = [((max(spread**2 / counted, (half / t) ** 2), df),) for half in halves]
     else:
@@ -298,21 +300,16 @@ def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
         spread, df, normal = known.sd, known.df, stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
         sides = [((spread**2 / runs, df), ((half / normal) ** 2, math.inf)) for half in halves]
     below, above = sides
-    lost, alike, waited = _lost(row, threads)
     if threads is None and _device(row) == "cpu":
         # What others lost like it hangs on the number of its threads: one, at least.
         alike = -math.log1p(-disturbance.ALIKE)
     spared, quiet = min(stats.AS_DISTURBED * lost, alike), disturbed < runs
     speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=quiet, lost=lost, spared=spared, waited=waited)
     if speed.quiet:
-        return replace(speed, alike=_with_variances(speed, 1 / stats.DISTURBED_SHARE))
-    return replace(speed, calm=_with_variances(speed, stats.DISTURBED_SHARE))
-
-
-def _with_variances(speed: Speed, factor: float) -> Speed:
-    """A speed whose runs count like disturbed ones, or like quiet ones, to be held against one that has the other kind alone."""
-    below, above = (tuple((variance * factor, df) for variance, df in side) for side in (speed.below, speed.above))
-    return replace(speed, below=below, above=above)
+        return speed
+    # Held against quiet runs its own have the noise of quiet ones.
+    below, above = (tuple((variance * counts, df) for variance, df in side) for side in (speed.below, speed.above))
+    return replace(speed, calm=replace(speed, below=below, above=above))
 
 
 def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str, str]]) -> dict[tuple[str, str], Noise]:

@@ -64,10 +64,9 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
     not `counted`, such as a cell whose technique was not active, has a speed and says nothing of others; all count if it is not given.
 
     A disturbed run counts less, and how far apart disturbed runs are says nothing of quiet ones: cells that have disturbed runs alone are a
-    kind of their own. Held against such a cell, here or in other results, the quiet runs of another may not count for more where that would
-    be to its disadvantage: so every cell is of that kind, too, with all runs as if disturbed (Speed.alike). And since disturbance slows and
-    never speeds up, it makes nothing seem faster than by the noise of quiet runs: so what has disturbed runs alone is of the kind of quiet
-    cells, too (Speed.calm), and says nothing of others there.
+    kind of their own, of which the others say what they know. Since disturbance slows and never speeds up, it makes nothing seem faster
+    than by the noise of quiet runs: so what has disturbed runs alone is of the kind of quiet cells, too (Speed.calm), and says nothing of
+    others there.
     """
     counted = [True] * len(cells) if counted is None else counted
     alone = [all(one.disturbed for one in runs) for _, runs in cells]
@@ -75,10 +74,8 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
     members = [_Cell.of(*cells[place], busy, counted[place] and busy >= alone[place]) for place, busy in taken]
     found = dict(zip(taken, _moderated(members), strict=True))
     return [
-        replace(found[place, True], quiet=False, calm=found[place, False])
-        if busy
-        else replace(found[place, False], alike=found[place, True])
-        for place, busy in enumerate(alone)
+        replace(found[place, True], quiet=False, calm=found[place, False]) if is_alone else found[place, False]
+        for place, is_alone in enumerate(alone)
     ]
 
 
@@ -95,8 +92,8 @@ class _Cell:
 
     @classmethod
     def of(cls, device: str, runs: Sequence[Run], busy: bool, counts: bool) -> "_Cell":
-        if busy or all(one.disturbed for one in runs):
-            runs = [replace(one, disturbed=busy) for one in runs]
+        if not busy and all(one.disturbed for one in runs):
+            runs = [replace(one, disturbed=False) for one in runs]
         share = processor_share(device, runs)
         known = stats.between_priors(prior(device, "device"), prior(device, "processor"), share)
         shown = stats.shown(runs, known) if counts and len(runs) > 1 else (0, 0.0)

@@ -164,9 +164,9 @@ def test_one_run_far_from_the_others_hardly_moves_a_speed():
 def test_a_disturbed_run_counts_less_and_not_nothing():
     prior = Prior(0.1, 3)
     quiet, disturbed = of(100.0), slowed(90.0, lost=0.05)
-    # It may have lost less than such runs differ by anyway.
+    # It may have lost less than such runs differ by anyway, and counts nearly like one of them.
     value = stats.speed(quiet + disturbed, prior).value
-    assert value == pytest.approx(math.exp((math.log(100) + 0.25 * math.log(90)) / 1.25), rel=2e-3)
+    assert value == pytest.approx(math.sqrt(100 * 90), rel=2e-3)
     # What it cannot have lost pulls with a quarter of the weight.
     value = stats.speed(quiet + slowed(60.0, lost=0.4), Prior(0.02, 3)).value
     assert 60 * math.exp(0.4) < value < 100
@@ -250,9 +250,59 @@ def test_an_end_that_disturbance_cannot_move_has_the_noise_of_quiet_runs():
     assert one.low == pytest.approx(other.low)
     assert (one.told, one.high) == (None, None)
     assert stats.over(baseline, busy).high == pytest.approx(1 / one.low)
-    # The end that it hides is of twice the deviation.
-    one, other = (stats.over(fast, baseline) for fast in noise.speeds([("cpu", slowed(25.0, lost=0.1)), ("cpu", of(25.0))]))
-    assert one.high > other.high * math.exp(0.1) * 1.1
+    # The end that it hides is of twice the deviation, where it may have lost much more than such runs differ by.
+    calm = scattered(1e-4, 25.0)
+    cells = [scattered(1e-4, 10.0), replace(calm, disturbed=True, lost=0.1), calm]
+    baseline, busy, calm = noise.speeds([("cuda", [one]) for one in cells])
+    one, other = stats.over(busy, baseline), stats.over(calm, baseline)
+    assert math.log(one.high / 2.5) - 0.1 == pytest.approx(math.sqrt((4 + 1) / 2) * math.log(other.high / 2.5), rel=0.02)
+
+
+LOSSES = (0.0, 1e-6, 1e-3, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0, 2.0, 5.0)
+
+
+@pytest.mark.parametrize(("device", "scatter"), [("cuda", 1e-4), ("cuda", 0.06), ("cpu", 0.06)])
+@pytest.mark.parametrize("quiet", [(), (100.0,), (100.0, 100.4)])
+def test_what_hardly_disturbed_a_run_hardly_widens_its_interval(device, scatter, quiet):
+    """A run that lost 7 % at most had twice the deviation of a quiet one: of what was half as fast it was open whether it led."""
+
+    def wide(lost: float) -> float:
+        """Half of the interval of a cell whose last run may have lost so much, as a logarithm."""
+        last = replace(scattered(scatter), disturbed=lost > 0, lost=lost)
+        (speed,) = noise.speeds([(device, [scattered(scatter, value) for value in quiet] + [last])])
+        return half(speed)
+
+    def half(speed: stats.Speed) -> float:
+        return math.sqrt(sum(variance for variance, _ in speed.below))
+
+    found = [wide(lost) for lost in LOSSES]
+    assert found[1] == pytest.approx(found[0], rel=1e-4), "what cost nothing counts like a quiet run"
+    steps = [after / before for before, after in itertools.pairwise(found)]
+    assert min(steps) > 0.98, "what may have lost more says less"
+    (sd,) = {noise.speeds([(device, [scattered(scatter)])])[0].noise}
+    if not quiet:
+        assert found == pytest.approx([min(2 * sd, math.hypot(sd, lost / math.sqrt(12))) for lost in LOSSES], rel=1e-3)
+        assert found[-1] == pytest.approx(2 * found[0], rel=1e-3)
+
+
+def test_what_is_twice_as_fast_as_a_run_that_lost_7_percent_at_most_is_the_fastest():
+    """vLLM at 543 token/s, and torch.compile at 261 while the host withheld 3 % of the processor: "could be as fast", at 2.1 times."""
+    lost = math.log(1.0715)
+    slow, fast = noise.speeds([("cuda", [replace(scattered(0.06, 260.7), disturbed=True, lost=lost)]), ("cuda", [scattered(0.06, 542.6)])])
+    assert stats.leaders([slow, fast]) == ["slower", "same"]
+    quiet = noise.speeds([("cuda", [scattered(0.06, 260.7)])])[0]
+    # The end that disturbance may have moved is lower by what it moved it, and by little else.
+    assert stats.over(fast, slow).low == pytest.approx(stats.over(fast, quiet).low / 1.0715, rel=0.02)
+
+
+def test_a_disturbed_run_that_noise_brought_above_the_quiet_ones_does_not_say_that_there_is_little_noise():
+    prior = Prior(0.1, 3)
+    alone, beside = (stats.speed(runs, prior) for runs in (of(100.0), of(100.0) + slowed(101.0, lost=1.0)))
+    assert beside.noise == pytest.approx(alone.noise, rel=0.01)
+    assert beside.df == pytest.approx(alone.df, abs=0.1)
+    # One that is far from what it can be says that there is much.
+    far = stats.speed(of(100.0) + slowed(160.0, lost=1.0), prior)
+    assert far.noise > 1.05 * alone.noise
 
 
 def test_disturbed_cells_say_of_one_another_how_noisy_they_are_and_nothing_of_quiet_ones():
@@ -338,12 +388,11 @@ def test_what_was_hardly_disturbed_is_still_held_against_quiet_cells():
     lost = -2 * math.log(1 - 0.06)
     baseline, five, tenth = judged([run_at(10.0, lost), run_at(10.1, lost)], [run_at(50.0)], [run_at(11.0)])
     assert (stats.between(five, baseline), stats.between(tenth, baseline)) == ("faster", "unsure")
-    noise_alone = stats.over(*judged([run_at(50.0, 1e-9)], [run_at(10.0, 1e-9), run_at(10.1, 1e-9)]))
     of_quiet_runs = stats.over(*judged([run_at(50.0)], [run_at(10.0), run_at(10.1)]))
     ratio = stats.over(five, baseline)
-    assert ratio.low == pytest.approx(noise_alone.low * (1 - 0.06) ** 2, rel=0.05)
+    assert 0.9 < ratio.low / (of_quiet_runs.low * (1 - 0.06) ** 2) <= 1
     # What a quiet baseline would have told of the noise of others besides, it does not tell.
-    assert of_quiet_runs.high <= ratio.high < 0.9 * noise_alone.high
+    assert of_quiet_runs.high <= ratio.high < 1.1 * of_quiet_runs.high
 
 
 def test_cells_that_the_same_loop_disturbed_are_told_apart_and_what_was_starved_is_not():

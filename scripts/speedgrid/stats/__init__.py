@@ -17,11 +17,11 @@ from speedgrid.stats.samples import CONFIDENCE, Estimate, Outliers, mean, mean_i
 from speedgrid.stats.series import Level, autocorrelation, level, pooled
 from speedgrid.stats.speeds import (
     AS_DISTURBED,
-    DISTURBED_SHARE,
     Prior,
     Run,
     Speed,
     between_priors,
+    disturbed_share,
     drift,
     fitted,
     located,
@@ -38,7 +38,6 @@ __all__ = [
     "AS_DISTURBED",
     "CLOSE",
     "CONFIDENCE",
-    "DISTURBED_SHARE",
     "NEGLIGIBLE",
     "NOT_FAR",
     "Estimate",
@@ -53,6 +52,7 @@ __all__ = [
     "autocorrelation",
     "between",
     "between_priors",
+    "disturbed_share",
     "drift",
     "fitted",
     "further_runs",

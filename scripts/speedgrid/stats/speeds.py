@@ -42,8 +42,8 @@ _TRIMMED = 0.25
 _MEDIAN_OVER_TRIMMED = 1.08
 # The middle half of normal values is as wide as so many standard deviations.
 _QUARTILES = 1.349
-# A disturbed run counts as a quarter of a quiet one: as if its noise had twice the deviation.
-DISTURBED_SHARE = 0.25
+# A disturbed run counts as a quarter of a quiet one at least: as if its noise had at most twice the deviation.
+_LEAST_SHARE = 0.25
 # Of two cells that were disturbed whenever they ran the one may have lost the square of what the other lost, up to Run.alike, before the
 # difference counts: what others take beside the same loop differs by so much from technique to technique.
 AS_DISTURBED = 2.0
@@ -99,9 +99,9 @@ class Speed:
     `value`: the geometric mean of the runs' speeds, in which a disturbed run and one far from the others count less. `noise`: the standard
     deviation of a single run's logarithm from one process to the next, known with `df` degrees of freedom from `known_from` runs, those of
     the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
-    upper end of its interval. `quiet` is False where all runs were disturbed. `alike` is a quiet speed whose runs count like disturbed
-    ones, `calm` a disturbed one whose runs have the noise of quiet ones: which of them an end of a ratio takes says verdicts.over (None: as
-    it is). `lost`: the logarithm of the factor by which disturbance slowed `value` at most; `spared` what another cell that was disturbed
+    upper end of its interval. `quiet` is False where all runs were disturbed; `calm` is then the same speed whose runs have the noise of
+    quiet ones, which the end of a ratio takes that disturbance cannot move (verdicts.over; None: as it is).
+    `lost`: the logarithm of the factor by which disturbance slowed `value` at most; `spared` what another cell that was disturbed
     whenever it ran may have lost before that tells the two apart, infinity where nothing was read of that. `waited` is what of `lost` its
     own runs show.
     """
@@ -117,7 +117,6 @@ class Speed:
     fastest: float
     usual: float = math.inf  # the noise of such cells everywhere
     quiet: bool = True
-    alike: "Speed | None" = None
     calm: "Speed | None" = None
     lost: float = 0.0
     spared: float = 0.0
@@ -150,7 +149,8 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
     df = prior.df + own
     between = (prior.df * prior.sd**2 + squares) / df
     shares = weights / weights.sum()
-    spent = between * float(sum(share**2 / _counts(one.disturbed) for share, one in zip(shares, runs, strict=True)))
+    counts = [_counts(one, math.sqrt(between)) for one in runs]
+    spent = between * float(sum(share**2 / count for share, count in zip(shares, counts, strict=True)))
     sides, normal = [[(spent, df)], [(spent, df)]], t_quantile((1 + CONFIDENCE) / 2, math.inf)
     for share, one in zip(shares, runs, strict=True):
         if not share:
@@ -249,11 +249,12 @@ def _centre(runs: Sequence[Run], least_sd: float) -> _Centre:
     least `least_sd`: no run counts less for noise that every machine has.
 
     Where quiet runs are among them these lead. A disturbed run says no more than that the speed is between its own and that with all added
-    that it may have lost. Within these it pulls nothing, is no noise, and makes nothing surer; what is beyond them counts like any other.
-    But what may have lost hardly more than such runs differ by anyway counts as what it is, a run: by the share that the variance of the
-    noise has in that of both, of which a loss of anything up to `lost` has a twelfth of its square.
+    that it may have lost. Within these it pulls nothing, is no noise, and makes nothing surer. But what may have lost hardly more than such
+    runs differ by anyway counts as what it is, a run, by its `_certain` share, and of the noise it tells the square of that, as any value
+    does whose variance is that of the noise and of something else. What is beyond them pulls, and tells that the noise is as large as that,
+    never that it is small: it is a part of the noise alone, since the loss hides the rest.
     """
-    logs, counts = np.log([one.value for one in runs]), np.array([_counts(one.disturbed) for one in runs])
+    logs, counts = np.log([one.value for one in runs]), np.array([_counts(one, least_sd) for one in runs])
     if len(runs) == 1:
         return _Centre(float(logs[0]), 0, 0.0, counts)
     lost = np.array([one.lost for one in runs])
@@ -261,8 +262,8 @@ def _centre(runs: Sequence[Run], least_sd: float) -> _Centre:
     is_mixed = leading.any() and not leading.all()
     if not is_mixed:
         lost, leading = np.zeros(len(runs)), np.full(len(runs), True)
-    told = 1 / (1 + (lost / least_sd) ** 2 / 12)
-    lost = np.where(told < 1, lost * (1 - told), 0)
+    certain = np.array([_certain(most, least_sd) for most in lost])
+    lost = np.where(certain < 1, lost * (1 - certain), 0)
     middle = float(np.median(logs[leading]))
     sd = max(least_sd, 1.4826 * float(np.median(np.abs(logs[leading] - middle))))
     for _ in range(200 if is_mixed else 20):
@@ -270,13 +271,27 @@ def _centre(runs: Sequence[Run], least_sd: float) -> _Centre:
         weights = counts * np.minimum(1, _PULLS * sd / np.maximum(np.abs(nearest - middle), 1e-12))
         middle = float((weights * nearest).sum() / weights.sum())
     away = np.clip(np.clip(middle, logs, logs + lost) - middle, -_TELLS * sd, _TELLS * sd)
-    tells = np.where(away == 0, told, 1)
+    beyond = np.minimum(1, counts * (away / sd) ** 2)
+    tells, inside = certain**2 + (1 - certain**2) * beyond, np.minimum(certain, counts)
+    pulls = inside + (counts - inside) * beyond
     counted = (counts * tells).sum() / tells.sum()
-    return _Centre(middle, float(tells.sum()) - 1, float((counts * away**2).sum() / counted), weights * tells)
+    return _Centre(middle, float(tells.sum()) - 1, float((counts * away**2).sum() / counted), weights / counts * pulls)
 
 
-def _counts(disturbed: bool) -> float:
-    return DISTURBED_SHARE if disturbed else 1.0
+def _counts(one: Run, sd: float) -> float:
+    return disturbed_share(one.lost, sd) if one.disturbed else 1.0
+
+
+def disturbed_share(lost: float, sd: float) -> float:
+    """How much a disturbed run counts beside a quiet one, where the noise between quiet runs has this deviation: what it may have lost adds
+    to the variance of its noise, up to that of twice the deviation."""
+    return max(_LEAST_SHARE, _certain(lost, sd))
+
+
+def _certain(lost: float, sd: float) -> float:
+    """The share that noise of this deviation has in the variance of a run that lost anything up to so much: a twelfth of the square of
+    that is the variance of the loss."""
+    return 1 / (1 + (lost / sd) ** 2 / 12)
 
 
 def half_interval(variances: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> float:

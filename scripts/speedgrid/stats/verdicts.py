@@ -92,11 +92,9 @@ def _without_disturbance(fast: Speed, slow: Speed, confidence: float = CONFIDENC
 
 
 def _counted(fast: Speed, slow: Speed) -> tuple[Speed, Speed]:
-    """Two speeds as they count for how much the first is ahead at least. Disturbance slows and never speeds up, so that what is ahead
-    although it was disturbed is so by the noise of quiet runs; where the one behind was, those of the other count for no more than its."""
-    if fast.quiet == slow.quiet:
-        return fast, slow
-    return (fast.alike or fast, slow) if fast.quiet else (fast.calm or fast, slow)
+    """Two speeds as they count for how much the first is ahead at least. Disturbance slows and never speeds up, so that what is ahead of
+    quiet runs although it was disturbed is so by the noise of quiet ones."""
+    return ((fast.calm or fast) if slow.quiet else fast), slow
 
 
 def _beside(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
