@@ -122,7 +122,12 @@ RUN = (
     Column("python", "string", "", "Python", "Version of Python"),
     Column("packages", "list<string>", "", "Packages", "Every installed package as name==version"),
     Column(
-        "variables", "string", "", "Variables", "Variables of the environment that change speed or arithmetic, as `NAME=value`", newer=True
+        "variables",
+        "string",
+        "",
+        "Variables",
+        "Variables of the environment that change speed, arithmetic or which libraries are loaded, as `NAME=value`",
+        newer=True,
     ),
     Column("git_commit", "string", "", "Commit", "Commit of speedgrid; `+` after it where files had uncommitted changes"),
     Column(
@@ -959,7 +964,7 @@ SUMMARY = Table(
             "string",
             "",
             "Verdict",
-            "Against the baseline: `faster`, `slower`, `same` (really close) or `unsure` (these runs cannot say)",
+            "Against the baseline: `faster`, `slower`, `same` (really close) or `unsure` (these runs do not decide it)",
         ),
         Column("ties_fastest", "bool", "", "As fast as the fastest", "Whether it is the fastest of its group, or really close to it"),
         Column(
@@ -998,7 +1003,7 @@ SUMMARY = Table(
             "list<string>",
             "",
             "Open until it is quiet",
-            "Those of `open_against` that such runs would tell on a quiet machine alone, since disturbance hides the answer",
+            "Those of `open_against` that only runs on a quiet machine would decide, since disturbance hides the answer",
             newer=True,
         ),
         Column(

@@ -14,12 +14,13 @@ from itertools import pairwise
 from speedgrid.sensors import Process
 
 # From here on a run counts as disturbed. Shares: of the CPUs that the job may use; of the CPU time that was asked for; of the time of the
-# replies (waited, slowed); of the periods in which the kernel enforces a container's CPU limit.
+# replies (waited, slowed); of the periods in which the kernel enforces a container's CPU limit. A process whose threads are as many as its
+# limit has CPUs is stopped at the end of a period now and then, for a small part of it.
 FOREIGN_CPU = 0.05
 STOLEN_CPU = 0.01
 WAITED = 0.01
 SLOWED = 0.001
-LIMITED = 0.01
+LIMITED = 0.05
 # CPU time is counted in ticks of 10 ms: less than this is noise, whatever its share of a short run.
 LEAST_CPU_S = 0.1
 # What others may hold on a GPU, as an idle desktop does; where the driver shows no processes, what may be in use before the model is there,
@@ -150,8 +151,9 @@ def is_disturbed(facts: Mapping) -> bool:
 
 
 def is_repeated(facts: Mapping, repeats: int, allowed: int) -> bool:
-    """Whether the replies are counted once more: they were disturbed, and of the `allowed` repeats only `repeats` are used up."""
-    return is_disturbed(facts) and repeats < allowed
+    """Whether the replies are counted once more: they were disturbed by what may pass, as the CPU limit of a container does not, and of the
+    `allowed` repeats only `repeats` are used up."""
+    return is_disturbed(facts) and facts["disturbed"] != limited(facts) and repeats < allowed
 
 
 def slowdowns(facts: Mapping, is_gpu: bool) -> list[str]:
@@ -169,9 +171,13 @@ def slowdowns(facts: Mapping, is_gpu: bool) -> list[str]:
             said.append(f"the GPU lowered its clock: {', '.join(seen)}{heat}")
     elif facts["cpu_heat_events"]:
         said.append(f"heat slowed the processor {facts['cpu_heat_events']} times")
-    if (facts["cpu_limited"] or 0) > LIMITED:
-        said.append(f"the CPU limit of the container stopped the process in {facts['cpu_limited']:.0%} of the periods")
-    return said
+    return [*said, *filter(None, [limited(facts)])]
+
+
+def limited(facts: Mapping) -> str:
+    """What the CPU limit of a container did to the process, in words; empty where it hardly did anything."""
+    share = facts.get("cpu_limited") or 0
+    return f"the CPU limit of the container stopped the process in {share:.0%} of the periods" if share > LIMITED else ""
 
 
 def others_on_gpu(facts: Mapping, counters: Sequence[Mapping]) -> list[str]:

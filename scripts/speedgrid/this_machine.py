@@ -8,9 +8,12 @@ from pathlib import Path
 
 from speedgrid import containers
 
-# Variables of the environment by which libraries compute otherwise, wait or look more closely; where they keep files is no matter.
+# Variables of the environment by which libraries compute otherwise, wait or look more closely, and those that say which libraries are
+# loaded and what assembles kernels; where they keep files is no matter.
 CHANGING = re.compile(
-    r"(?!(?!BNB_CUDA_VERSION).*_(DIR|HOME|PATH|ROOT|FOLDER|CACHE|KEY|TOKEN|URL|IP|HOST|PORT|SERVER|NUM_THREADS|VERSION|BUILD_NUMBER|RUN_ID)$)"
+    r"(LD_LIBRARY_PATH|LD_AUDIT|TRITON_(LIBCUDA|PTXAS\w*|CUOBJDUMP|NVDISASM)_PATH)"
+    r"|(?!(?!BNB_CUDA_VERSION).*"
+    r"_(DIR|HOME|PATH|ROOT|FOLDER|CACHE|KEY|TOKEN|URL|IP|HOST|PORT|SERVER|NUM_THREADS|VERSION|BUILD_NUMBER|RUN_ID)$)"
     r"(?!VLLM_(BUILD|DOCKER|IMAGE|LOGGING|USAGE|NO_USAGE|DO_NOT_TRACK|RPC|DEBUG_DUMP|OBJECT_STORAGE|LORA_RESOLVER|PROCESS_NAME))"
     r"(CUDA_(LAUNCH|MODULE|DEVICE_MAX|DISABLE|CACHE|FORCE|AUTO)\w*|CUBLAS\w+|CUDNN_\w+|NVIDIA_TF32_OVERRIDE|TORCH\w+|PYTORCH_\w+|ATEN_\w+"
     r"|(ONE)?DNNL?_\w+|MKL_\w+|OPENBLAS_\w+|[KG]?OMP_\w+|KMP_\w+|NCCL_\w+|GGML_\w+|LLAMA_\w+|ORT_\w+|VLLM_\w+|FLASHINFER_\w+"

@@ -259,7 +259,23 @@ def test_idle_power_of_a_processor():
     ],
 )
 def test_a_disturbed_run_is_repeated_as_often_as_the_study_allows(throttled, shared, repeats, allowed, again):
-    assert state.is_repeated({"throttled": throttled, "shared": shared}, repeats, allowed) is again
+    assert state.is_repeated({"throttled": throttled, "shared": shared, "disturbed": "others"}, repeats, allowed) is again
+
+
+def test_no_waiting_takes_away_the_cpu_limit_of_a_container():
+    def seen(**others) -> dict:
+        return state.summarise(on_cpu(counters(0, limited=(100, 0)), counters(10, limited=(200, 30), **others)))
+
+    assert seen()["throttled"]
+    assert not state.is_repeated(seen(), 0, 3), "its replies were counted twice, and were the same"
+    assert state.is_repeated(seen(foreign=8.5), 0, 3), "others may go"
+
+
+def test_threads_that_are_stopped_for_a_moment_now_and_then_are_those_of_a_quiet_machine():
+    """As many threads as a limit has CPUs: every run of every cell would be disturbed, and none ever quiet."""
+    facts = state.summarise(on_cpu(counters(0, limited=(100, 0)), counters(10, limited=(200, 2))))
+    assert (facts["cpu_limited"], facts["disturbed"]) == (0.02, "")
+    assert not facts["throttled"]
 
 
 @pytest.fixture(autouse=True)

@@ -53,6 +53,9 @@ def test_labels_of_an_image_are_no_variables_that_change_speed(variable, counts)
         *((name, True) for name in ("TORCHDYNAMO_DISABLE", "OMP_PROC_BIND", "PYTHONMALLOC", "ONEDNN_MAX_CPU_ISA", "VLLM_USE_V1")),
         *((name, True) for name in ("VLLM_BATCH_INVARIANT", "VLLM_KV_CACHE_LAYOUT", "BNB_CUDA_VERSION", "LLAMA_SET_ROWS", "PYTORCH_JIT")),
         *((name, True) for name in ("TRANSFORMERS_SDPA_FORCE_GQA", "GPTQ_TORCH_STREAMING", "NCCL_P2P_LEVEL")),
+        # Which libraries are loaded, and what assembles kernels.
+        *((name, True) for name in ("LD_LIBRARY_PATH", "TRITON_PTXAS_PATH", "TRITON_PTXAS_BLACKWELL_PATH", "LD_AUDIT")),
+        *((name, False) for name in ("LIBRARY_PATH", "TRITON_CACHE_DIR", "LD_LIBRARY_PATH_TOKEN", "CCACHE_DIR", "SSL_CERT_FILE")),
         *((name, False) for name in ("VLLM_HOST_IP", "VLLM_PORT", "VLLM_LOGGING_LEVEL", "VLLM_NO_USAGE_STATS", "TRANSFORMERS_OFFLINE")),
         *((name, False) for name in ("HF_TOKEN", "VLLM_API_KEY", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "OMP_NUM_THREADS", "PATH")),
         *((name, False) for name in ("CUDA_VISIBLE_DEVICES", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "PYTHONUTF8", "CUDA_HOME")),
