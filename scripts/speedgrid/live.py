@@ -73,13 +73,12 @@ def left(progress: Progress, now: float) -> str:
 
 @dataclass
 class Fastest:
-    """The speeds that were measured so far, by group (gpu, experiment, model) and technique, and whether the machine was quiet in any run:
-    by the rule of the page (noise.speeds)."""
+    """The runs that were measured so far, by group (gpu, experiment, model) and technique, and the fastest of the group that was measured
+    last in words: those are asked for every second, beside what is being measured."""
 
     baselines: frozenset[tuple[str, ...]] = frozenset()  # the cells that speed-ups are taken against
     cells: dict[tuple[str, ...], dict[str, list["Measured"]]] = field(default_factory=lambda: defaultdict(dict))
-    speeds: dict[tuple[str, ...], dict[str, tuple[float, str, bool]]] = field(default_factory=lambda: defaultdict(dict))
-    latest: tuple[str, ...] = ()  # the group that was measured last
+    words: str = ""
 
     def add(self, path: str) -> None:
         """Take the result of a run, with the other runs of its cell; another file, or one without figures, is none."""
@@ -87,27 +86,25 @@ class Fastest:
             return
         found = [one for run in runs(path) if (one := measured(run))]
         if found:
-            from speedgrid import noise
-
             *group, technique = found[-1].cell
-            self.latest = tuple(group)
-            cells = self.cells[self.latest]
-            cells[technique] = found
-            judged = noise.speeds([(own[-1].device, [one.run for one in own]) for own in cells.values()])
-            self.speeds[self.latest] = {
-                name: (speed.value, cells[name][-1].unit, speed.quiet) for name, speed in zip(cells, judged, strict=True)
-            }
+            self.cells[tuple(group)][technique] = found
+            self.words = self._fastest_of(tuple(group))
 
     def __str__(self) -> str:
-        """The fastest of the group that was measured last, once it is more than one technique; empty before."""
-        speeds = self.speeds.get(self.latest, {})
-        if len(speeds) < 2:
+        return self.words
+
+    def _fastest_of(self, group: tuple[str, ...]) -> str:
+        """The fastest of a group, once it is more than one technique, by the rule of the page (noise.speeds); empty before."""
+        from speedgrid import noise
+
+        cells = self.cells[group]
+        if len(cells) < 2:
             return ""
+        judged = noise.speeds([(own[-1].device, [one.run for one in own]) for own in cells.values()])
+        speeds = {name: (speed.value, own[-1].unit, speed.quiet) for (name, own), speed in zip(cells.items(), judged, strict=True)}
         technique, (rate, unit, is_quiet) = max(speeds.items(), key=lambda item: item[1][0])
         itself = (rate, unit, is_quiet)  # where the baseline is not measured yet
-        base, _, base_is_quiet = next(
-            (speeds[name] for *group, name in self.baselines if tuple(group) == self.latest and name in speeds), itself
-        )
+        base, _, base_is_quiet = next((speeds[name] for *of, name in self.baselines if tuple(of) == group and name in speeds), itself)
         factor = f"{rate / base:.1f}"
         over = "" if factor == "1.0" else f", {factor}× the baseline"
         if not (is_quiet and base_is_quiet) and factor != "1.0":

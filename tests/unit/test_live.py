@@ -140,13 +140,12 @@ def test_a_disturbed_speed_is_no_multiple_of_a_quiet_one(measured, baseline, sdp
 
 def test_the_quiet_runs_of_a_cell_lead(measured, monkeypatch):
     monkeypatch.setattr(live, "runs", lambda path: [f"{path}-1", f"{path}-2"])
-    measured |= {
-        f"measure.parquet-{n}": (("g", "e", "m", "a"), rate, "token/s", quiet) for n, rate, quiet in ((1, 2.0, False), (2, 9.0, True))
-    }
-    fastest = Fastest()
-    fastest.add("measure.parquet")
-    rate, _, quiet = fastest.speeds["g", "e", "m"]["a"]
-    assert (rate, quiet) == (pytest.approx(9.0), True)
+    fastest = Fastest(frozenset({("g", "e", "m", "base")}))
+    for technique, runs in {"base": ((3.0, True), (3.0, True)), "a": ((2.0, False), (9.0, True))}.items():
+        path = f"{technique}/measure.parquet"
+        measured |= {f"{path}-{n}": (("g", "e", "m", technique), *told) for n, told in enumerate(((r, "token/s", q) for r, q in runs), 1)}
+        fastest.add(path)
+    assert str(fastest) == "fastest so far: a (9 token/s, 3.0× the baseline)"
 
 
 def test_a_cell_of_several_runs_is_as_fast_as_their_geometric_mean(tmp_path):

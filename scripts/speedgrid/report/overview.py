@@ -190,8 +190,7 @@ def _field(row, quality: Quality | None, leads: bool) -> Field:
     figure = (row.speedup, row.speedup_low, row.speedup_high)
     if units.is_unknown(*figure) and not units.is_open(*figure, row.verdict):
         return Field(units.number(row.rate) + mark, "off" + frame, speed + cost)
-    text, ends = units.speedup(*figure, row.verdict)
-    said, shown = f"{text}{f' ({ends})' if ends else ''}{cost}, {speed}", text.removesuffix("×")
+    said, shown = f"{units.speedup_in_full(*figure, row.verdict)}{cost}, {speed}", units.speedup(*figure, row.verdict, sign="")[0]
     if row.status != "ok":
         return Field(shown, "off", f"{said}; {tr(row.status.replace('_', ' '))}")
     if row.is_baseline:

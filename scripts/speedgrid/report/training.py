@@ -80,8 +80,7 @@ def _times(value: float | None, factor: float) -> float | None:
 
 
 def _speedup(row: Mapping) -> str:
-    text, ends = units.speedup(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
-    return f"{text.removesuffix('×')} ({ends})" if ends else text.removesuffix("×")
+    return units.speedup_in_full(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")), sign="")
 
 
 def _with_ends(row: Mapping, names: tuple[str, str, str], factor: float = 1.0) -> str:
