@@ -75,15 +75,14 @@
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
     card.value = size ? `${size} GB` : translated("any");
     document.getElementById("guide-answer").dataset.choice = choice ?? "";
-    const faster = !ask.starts && of[choice]?.speedup && translated("{} as fast as the baseline", of[choice].speedup);
-    const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, faster)).split("\0") : [];
+    const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, !ask.starts && of[choice].as_fast)).split("\0") : [];
     put("lead", choice ? [before, bold, after, isBySpeed(ask) ? ` ${of[choice].beside}` : ""] : [group.none]);
     list("costs", choice ? of[choice].costs : []);
     named("ties", ties);
     named("open", open);
     named("next", next && !open.includes(next) ? [next] : []);
     named("better", better, why);
-    put("unknown", unknown.length ? [translated("Measured, but not by this goal: {}.", unknown.join(", "))] : []);
+    put("unknown", unknown.length ? [translated("Measured, but without a figure for this goal: {}.", unknown.join(", "))] : []);
     put("unmeasured", [group.unmeasured]);
     put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);

@@ -23,6 +23,7 @@ from speedgrid.report.advised import (
     FITS,
     Guide,
     against_baseline,
+    as_fast,
     by_size,
     doubts,
     gain,
@@ -189,11 +190,11 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
         if code := guide.code(advice.choice):
             lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
     if advice.better:
-        lines.append(tr("Better by this goal, and beyond a limit:"))
+        lines.append(tr("Better by this goal, but beyond a limit:"))
         told = [(one, [*guide.why_not(one, ask), *doubts(guide, one, advice.choice, ask)]) for one in advice.better]
         lines += [f"  {named(guide, one, ask)}: {'; '.join(words)}" for one, words in told]
     if unknown := guide.unknown(ask):
-        lines.append(tr("Measured, but not by this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
+        lines.append(tr("Measured, but without a figure for this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
     if guide.without_figures:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
@@ -241,7 +242,7 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
     if advice.ties:
         lines.append(tr("As good: {}.").format(told(advice.ties)))
     if advice.open:
-        lines.append(tr("Perhaps as good, these runs cannot say: {}.").format(told(advice.open)))
+        lines.append(tr("Perhaps as good; these runs do not decide it: {}.").format(told(advice.open)))
     if ask.goal in BY_SPEED and (beside := against_baseline(guide, advice.choice)):
         lines.append(beside)
     if ask.goal == "energy":
@@ -261,7 +262,7 @@ def in_figures(guide: Guide, technique: str, ask: Ask, said: bool = False) -> st
     amount = guide.amount(technique, ask)
     parts = [guide.figure(amount, ask)] if amount is not None else []
     if ratio := gain(guide, technique, ask):
-        parts.append(tr("{} as fast as the baseline").format(ratio) if said or ask.goal not in BY_SPEED else ratio)
+        parts.append(as_fast(ratio) if said or ask.goal not in BY_SPEED else ratio)
     return tr(", ").join(parts)
 
 

@@ -132,9 +132,9 @@ def page(texts: Mapping[str, str], on: str) -> str:
     lines = [
         "# First studies, as the terminal shows them",
         "",
-        "What `new`, `run`, `advise` and `summary.md` print into a file. On a terminal a run also has a status line below, and `new`",
-        "asks for what was not said. The page of each run, `results/report.html`, is not shown. The environments of jobs had been made",
-        "before.",
+        "What `new`, `run` and `advise` print, and `summary.md`. On a terminal a run also has a status line below, and `new` asks for",
+        "what the command does not say. The page of each run, `results/report.html`, is not shown. The environments of jobs had been",
+        "made before.",
         "",
         f"Recorded on: {on} (`tools/record_first_study.py`).",
         "",

@@ -36,7 +36,7 @@ def test_the_markdown_has_a_row_for_every_cell_and_as_many_columns_in_each(group
     assert f"{speed.speedup:.1f}×" in compiled
     assert "`missing_dependency`" in next(row for row in rows if "NF4" in row)
     assert "- Open: whether bfloat16 could be as fast as torch.compile (static cache). " in text
-    assert "more runs of each would tell, about" in text
+    assert "more runs of each would decide it, about" in text
 
 
 def test_names_make_no_markdown(group):

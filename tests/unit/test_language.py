@@ -15,7 +15,7 @@ from report_data import page_of, quick_parts
 from speedgrid import comparison, planning
 from speedgrid.comparison import Results
 from speedgrid.report import collect, language, page, tables, units
-from speedgrid.report.phrases import parameters_in_words
+from speedgrid.report.phrases import in_words
 from speedgrid.study import StudyError, validate
 from test_work import step, write_cells
 
@@ -229,14 +229,14 @@ def test_an_english_page_carries_no_translations(tmp_path):
 
 
 def test_large_numbers_are_counted_in_ten_thousands():
-    assert [parameters_in_words(count) for count in (5_140_000, 1.35e8, 8.03e9, 900)] == [
+    assert [in_words(count) for count in (5_140_000, 1.35e8, 8.03e9, 900)] == [
         "5.1 million",
         "135 million",
         "8.0 billion",
         "900",
     ]
     with language.spoken(LANGUAGES["ja"]):
-        assert [parameters_in_words(count) for count in (5_140_000, 1.35e8, 8.03e9, 900)] == ["514万", "1.4億", "80.3億", "900"]
+        assert [in_words(count) for count in (5_140_000, 1.35e8, 8.03e9, 1e12, 900)] == ["514万", "1.4億", "80.3億", "1兆", "900"]
         assert units.listed(["a", "b", "c"]) == "a、b、c"
         assert units.duration(720) == "12 分"
     assert units.duration(720) == "12 min"

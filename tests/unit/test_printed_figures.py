@@ -44,7 +44,7 @@ class Study:
 
     @property
     def bounds(self) -> set[str]:
-        """Techniques of whose speed-up a bound alone is known."""
+        """Techniques of whose speed-up only a bound is known."""
         return {row["technique"] for row in self.summary if row["speedup"] is None and (row["speedup_low"] or row["speedup_high"])}
 
 
@@ -236,7 +236,7 @@ def test_a_comparison_prints_the_ratio_of_the_two_speeds_beside_it_or_what_is_kn
                 assert ratio == "open"
                 continue
             if change.ratio.is_bound:
-                side, bound = ("A", f"at most {units.number(change.ratio.high)}") if change.ratio.low is None else ("B", "at least ")
+                side, bound = ("A", f"at most {units.bound(change.ratio.high)}") if change.ratio.low is None else ("B", "at least ")
                 assert ratio.startswith(bound)
                 assert f"no quiet run of {side}" in remark
                 continue

@@ -110,7 +110,7 @@ def test_a_price_on_a_text_of_its_own_leaves_room_for_the_name(lossy):
 BUSY = {"disturbed": "other processes used 88% of the CPUs", "cpu_foreign": 0.88}
 
 
-def test_a_speed_up_of_which_a_bound_alone_is_known_points_to_where_nothing_is(tmp_path):
+def test_a_speed_up_of_which_only_a_bound_is_known_points_to_where_nothing_is(tmp_path):
     """It was left out, and counted nowhere."""
     ahead = replace(made.DEFAULT_CELLS[2], technique="ahead", label="Ahead", speed=400.0, facts=BUSY)
     cells = [replace(made.DEFAULT_CELLS[0], again=(48.5, 47.5)), made.DEFAULT_CELLS[1], ahead]

@@ -41,7 +41,7 @@ def test_where_a_lossy_technique_is_far_ahead_what_the_headline_leaves_open_has_
     assert headline.endswith("Whether SDPA could be as fast is open.")
     assert len(points) == 1
     assert re.match(
-        r"Open: whether SDPA could be as fast as torch\.compile \(static cache\)\. \d more runs? of each would tell, about \d+ min\."
+        r"Open: whether SDPA could be as fast as torch\.compile \(static cache\)\. \d more runs? of each would decide it, about \d+ min\."
         r" To measure that: \./speedgrid run --sharpen",
         points[0],
     )
@@ -71,9 +71,9 @@ def test_what_twenty_runs_would_not_tell_is_told_from_what_they_would(tmp_path):
     (group,) = tables.groups(rows, replies)
     said = " ".join(point.striptags() for point in answer(group).points)
     assert re.search(
-        r"Open: whether .* could be as fast as torch\.compile \(static cache\)\. \d+ more runs? of each would tell, about", said
+        r"Open: whether .* could be as fast as torch\.compile \(static cache\)\. \d+ more runs? of each would decide it, about", said
     )
-    assert "Twenty more runs would not settle SDPA." in said
+    assert "Twenty more runs would not decide it for SDPA." in said
 
 
 def without_price(row: Mapping, pair: set[str]) -> dict:
@@ -107,7 +107,7 @@ def test_a_quiet_run_of_what_was_disturbed_whenever_it_ran_is_asked_first(tmp_pa
         "Baseline (eager attention) may be as fast; it was disturbed whenever it ran, and a run of it on a quiet machine would tell more:"
         " ./speedgrid run --sharpen"
     )
-    # As often as it ran: under `runs: auto` the baseline has run twice, and "1 more run of each would tell" was said.
+    # As often as it ran: under `runs: auto` the baseline has run twice, and "1 more run of each" was said.
     for again in ((1.6,), (1.6, 1.5, 1.4)):
         cells = [replace(BASELINE, speed=1.5, again=again, facts=STARVED), replace(SDPA, speed=22.8)]
         rows, _, points = told(tmp_path / f"{len(again)}", cells)
@@ -125,7 +125,7 @@ def test_two_cells_that_were_starved_are_open_and_a_quiet_run_of_each_would_tell
     assert re.search(
         r"SDPA and Baseline \(eager attention\) were disturbed|Baseline \(eager attention\) and SDPA were disturbed", points[0]
     ), points
-    assert "1 more run of each on a quiet machine would tell" in points[0]
+    assert "1 more run of each on a quiet machine would decide it" in points[0]
     (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
     assert step.startswith("Baseline (eager attention) may be as fast; both were disturbed whenever they ran, and a run of each on a quiet")
     assert "×" not in headline
@@ -136,13 +136,24 @@ def test_where_a_container_has_a_cpu_limit_no_run_is_asked_and_what_helps_is_sai
     rows, _, points = told(tmp_path, [replace(BASELINE, speed=20, facts=limited), replace(SDPA, speed=50)])
     (one,) = questions.of(rows)
     assert (one.quiet, one.limited) == (True, True)
-    assert "a higher limit would, or fewer threads of the device" in points[0]
+    assert "a higher limit helps, or fewer threads of the device" in points[0]
     assert "--sharpen" not in points[0]
     (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
     assert step == (
-        "Baseline (eager attention) may be as fast; the CPU limit of the container slowed it: a higher limit, or fewer threads, would tell"
-        " more"
+        "Baseline (eager attention) may be as fast; the CPU limit of the container slowed it: a higher limit, or fewer threads, would help"
     )
+
+
+def test_where_others_took_more_than_the_cpu_limit_did_a_quiet_run_is_asked(tmp_path):
+    """A limit that was reached in a tenth of the periods had every further run called useless, whatever else kept the machine busy."""
+    others = "other processes used 60% of the CPUs; the CPU limit of the container stopped the process in 10% of the periods"
+    for limited, stays in ((0.1, False), (0.9, True), (1.0, True)):
+        facts = {"disturbed": others, "cpu_foreign": 0.6, "cpu_limited": limited}
+        rows, _, points = told(tmp_path / f"{limited}", [replace(BASELINE, speed=20, facts=facts), replace(SDPA, speed=50)])
+        (one,) = questions.of(rows)
+        assert (one.quiet, one.limited) == (True, stays)
+        assert ("--sharpen" in points[0]) is not stays
+        assert ("a higher limit" in points[0]) is stays
 
 
 def test_what_would_tell_is_said_once(tmp_path):
@@ -151,17 +162,17 @@ def test_what_would_tell_is_said_once(tmp_path):
     _, _, points = told(tmp_path, [replace(BASELINE, speed=1.5, again=(1.6,), facts=STARVED), replace(SDPA, speed=22.8), far])
     assert len(points) > 1
     assert sum("was disturbed whenever it ran" in point for point in points) == 1
-    assert any("The same would tell." in point for point in points), points
+    assert any("The same runs would decide this, too." in point for point in points), points
 
 
 def test_a_price_of_other_runs_is_not_the_same_although_it_reads_the_same(tmp_path, monkeypatch):
-    """ "3 more runs of each" of two techniques told nothing of a third one, of which "The same would tell." was said."""
-    alike = Markup("3 more runs of each would tell, about 1 s.")
+    """ "3 more runs of each" of two techniques told nothing of a third one, of which "The same runs would decide this, too." was said."""
+    alike = Markup("3 more runs of each would decide it, about 1 s.")
     monkeypatch.setattr(trust, "_price", lambda asked, rows: (alike, True, Markup()))
     close = [replace(SDPA, technique=name, label=name.upper(), speed=speed) for name, speed in (("a", 49.0), ("b", 61.0), ("c", 63.0))]
     _, _, points = told(tmp_path, [replace(BASELINE, speed=50), *close])
     assert sum(alike in point for point in points) > 1, points
-    assert not any("The same would tell." in point for point in points), points
+    assert not any("The same runs would decide this, too." in point for point in points), points
 
 
 @settings(max_examples=60, deadline=None)
@@ -213,14 +224,14 @@ def test_only_what_runs_auto_measures_again_is_said_to_come_from_sharpen(tmp_pat
     advice = advise(options(rows), ask)
     assert (advice.choice, advice.open) == ("prune_50", ("sdpa", "a"))
     steps = questions.next_steps(rows, advice, ask)
-    assert re.fullmatch(r"SDPA may be as fast; \d+ more runs? of each would tell: \./speedgrid run --sharpen, or .*", steps[0])
-    assert re.fullmatch(r"A may be as fast; \d+ more runs? of each would tell: a higher runs in the study", steps[1])
+    assert re.fullmatch(r"SDPA may be as fast; \d+ more runs? of each would decide it: \./speedgrid run --sharpen, or .*", steps[0])
+    assert re.fullmatch(r"A may be as fast; \d+ more runs? of each would decide it: raise runs in the study", steps[1])
 
 
 def test_single_replies_ask_for_more_of_them(tmp_path):
     rows, _, points = told(tmp_path, [replace(BASELINE, replies=1), replace(COMPILED, replies=1)])
     (step,) = questions.next_steps(rows, advise(options(rows), FASTEST), FASTEST)
-    assert step == "Baseline (eager attention) may be as fast; so few replies have no interval: a higher replies in the study"
+    assert step == "Baseline (eager attention) may be as fast; too few replies for an interval: raise replies in the study"
     assert "Too few replies were counted for an interval" in points[0]
 
 
@@ -328,7 +339,7 @@ def test_of_what_failed_in_a_further_run_no_more_are_promised(tmp_path):
     (point,) = [point.striptags() for point in told.points if "could be as fast" in point]
     assert point.endswith("A further run failed, so that --sharpen makes no more of these; a higher runs in the study does.")
     warned = [one.striptags() for one in told.warnings]
-    assert "1 of 2 runs of SDPA ended otherwise than the first (oom: no room), and no figure is of them." in warned
+    assert "1 of 2 runs of SDPA did not end as the first did (oom: no room); no figure includes them." in warned
     steps = questions.next_steps(group.records, advise(options(group.records), FASTEST), FASTEST)
     assert not any("--sharpen" in step for step in steps if step.startswith("SDPA"))
     assert any(step.startswith("SDPA may be as fast") for step in steps)
@@ -341,7 +352,23 @@ def test_the_command_that_goes_on_beyond_the_budget_is_one_that_can_be_typed(tmp
     said: list[str] = []
     monkeypatch.setattr(collect, "say", said.append)
     collect.note_further(plan, rows, tmp_path / "further.json")
-    assert said == ["some speeds are open; the budget is spent, or the machine was never quiet: ./speedgrid run --study my.yaml --sharpen"]
+    how = "to go on: ./speedgrid run --study my.yaml --sharpen"
+    assert said == [f"some comparisons are open, as the time for further runs is used up or the machine was never quiet; {how}"]
+
+
+def test_while_further_runs_are_to_come_nobody_says_that_the_time_for_them_is_used_up(tmp_path, monkeypatch):
+    cells = [AGAIN, replace(SDPA, speed=80), replace(COMPILED, speed=92), replace(PRUNED, speed=190), replace(FOUR_BITS, speed=170)]
+    rows, _, _ = told(tmp_path, cells)
+    grid = [{axis: row[axis] for axis in ("gpu", "experiment", "model", "technique")} | {"folder": row["technique"]} for row in rows]
+    said: list[str] = []
+    monkeypatch.setattr(collect, "say", said.append)
+    costs = [sum(row["run_s"] for row in rows if row["technique"] in pair) for pair in ({"sdpa", "torch_compile"}, {"prune_50", "bnb_nf4"})]
+    plan = {"cells": [cell | {"further": 0} for cell in grid], "study": {"budget_s": 2.5 * costs[0], "study_file": "my.yaml"}}
+    collect.note_further(plan, rows, tmp_path / "further.json")
+    further = json.loads((tmp_path / "further.json").read_text())
+    assert further["wanted"]
+    assert further["open"]
+    assert said == []
 
 
 def test_no_further_runs_are_priced_for_memory_that_is_open(tmp_path):

@@ -70,6 +70,18 @@ def trained(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("workload", "noun"), [("train", "step"), ("forward", "pass")])
+def test_steps_of_little_work_are_said_to_be_mostly_fixed_costs(tmp_path, workload, noun):
+    """Replies of a toy model were, and its training was not."""
+
+    def told(flop: float) -> str:
+        rows = {name: [step(n, seconds) | {"flop": flop} for n in range(1, 21)] for name, seconds in (("plain", 0.4), ("fast", 0.2))}
+        return page_of(write_cells(tmp_path / f"{flop}", rows, workload))
+
+    assert f"A {noun} of stdlib-llama takes only 100 million operations." in told(1e8)
+    assert "takes only" not in told(1e14)
+
+
 def test_steps_have_the_statistics_of_replies(trained):
     rows, points = summary_of(trained)
     fast = rows["fast"]

@@ -197,7 +197,7 @@ def test_a_cell_that_fails_in_a_further_run_keeps_its_figures_says_so_and_is_not
     assert answer.returncode == 0, answer.stderr
     assert runs_of(project)["sdpa"] <= 1 + sharpen.AT_A_TIME, "it would fail each time"
     page = (project / "results/report.html").read_text(encoding="utf-8")
-    assert re.search(r"runs of SDPA[^.]*? ended otherwise than the first \(oom: out of memory\), and no figure is of them", page)
+    assert re.search(r"runs of SDPA[^.]*? did not end as the first did \(oom: out of memory\); no figure includes them", page)
     rows = {row["technique"]: row for row in records.read(project / "results/summary.parquet", SUMMARY).rows}
     assert rows["sdpa"]["status"] == "ok"
     assert rows["sdpa"]["rate"] == pytest.approx(SPEEDS["sdpa"], rel=0.1)

@@ -42,10 +42,13 @@ UNEVEN = (
     " ratio of the speeds that stand beside it."
 )
 
-# Of cells of whose speed-up a bound alone is known (stats.over).
-BOUNDED = "Of the speed-up of {} a bound alone is known: one side was disturbed whenever it ran, and may be faster than it seems."
+# Of cells of whose speed-up no more than a bound is known (stats.over).
+BOUNDED = (
+    "Of the speed-up of {} only one end is known (“at least”, “at most”): the technique or the baseline was disturbed whenever it ran,"
+    " and may be faster than it seems."
+)
 # Of cells of whose speed-up nothing is.
-OPEN = "The speed-up of {} is open: what was disturbed whenever it ran may be faster than it seems."
+OPEN = "The speed-up of {} is open: the technique or the baseline was disturbed whenever it ran, and may be faster than it seems."
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Guide:
         if (need := needs(row)) is not None:
             told.append(_memory(row, need, self.baseline))
         if (cold := start(row)) is not None:
-            told.append(tr("start: {} before its speed is reached").format(units.scale("s", [cold]).text(cold, 2)))
+            told.append(tr("start: {} until it runs at that speed").format(units.scale("s", [cold]).text(cold, 2)))
         if not units.is_missing(row["quantize_s"]):
             told.append(tr("checkpoint: {} to make, once").format(units.scale("s", [row["quantize_s"]]).text(row["quantize_s"], 2)))
         return told
@@ -130,7 +130,10 @@ class Guide:
     def speedup(self, technique: str) -> str:
         """Its speed-up with the interval; empty for the baseline and where there is none."""
         row = self.by_name[technique]
-        text = units.speedup_in_full(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")))
+        figure = tuple(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict"))
+        if units.is_open(*figure):
+            return _unknown_gain()
+        text = units.speedup_in_full(*figure)
         return "" if row["is_baseline"] or text == units.MISSING else text
 
     def why_not(self, technique: str, ask: Ask) -> list[str]:
@@ -198,6 +201,16 @@ def gain(guide: Guide, technique: str, ask: Ask) -> str:
     return f"{units.number(own / base if timed.goal == 'throughput' else base / own, 2)}×"
 
 
+def as_fast(ratio: str) -> str:
+    """A speed-up, as Guide.speedup or `gain` tells it, in a sentence that does not name it."""
+    return ratio if ratio in ("", _unknown_gain()) else tr("{} as fast as the baseline").format(ratio)
+
+
+def _unknown_gain() -> str:
+    """What stands in the place of a speed-up of which nothing is known, since disturbance hides it."""
+    return tr("speed-up open")
+
+
 def against_baseline(guide: Guide, technique: str) -> str:
     """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where
     there is none to be held against."""
@@ -208,7 +221,7 @@ def against_baseline(guide: Guide, technique: str) -> str:
         return tr("Once started, it is slower than the baseline.")
     if row["verdict"] == "same":
         return tr("Once started, it is as fast as the baseline.")
-    return tr("That it is faster than the baseline is not sure.")
+    return tr("It is not certain that it is faster than the baseline.")
 
 
 def doubts(guide: Guide, technique: str, choice: str | None, ask: Ask) -> list[str]:
@@ -275,6 +288,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
         words = {
             "label": guide.label(name),
             "speedup": guide.speedup(name),
+            "as_fast": as_fast(guide.speedup(name)),
             "costs": guide.costs(name),
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
             "beyond": needed(option),

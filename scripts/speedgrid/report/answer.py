@@ -5,6 +5,7 @@ Every sentence holds for any study: which of them are said, and with which figur
 their names escaped.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from speedgrid import commands, standing
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import grown, phrases, questions, trust, units
-from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, is_beside_random_weights, needs, why_unknown
+from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, is_beside_random_weights, needs, seconds, why_unknown
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -34,6 +35,11 @@ OVERHEAD_BOUND_PARAMETERS = 300_000_000
 # The same on a processor: 10 to 20 GB/s read 20 million weights in float32 in 4 to 8 ms, and Python's share of a step is 2 to 5 ms. A model
 # of 135 million took 90 ms a step on two cores.
 OVERHEAD_BOUND_ON_CPU = 20_000_000
+# The same of a step of training or a pass, by its operations: how often a parameter is used hangs on the model and the batch. On an H200
+# a step of ResNet-50 took 27 ms at a batch of 32 (0.8 trillion) in TF32, bfloat16 and compiled alike, and 117 to 40 ms at one of 256.
+OVERHEAD_BOUND_OPERATIONS = 1_000_000_000_000
+# Processors of 0.1 to 2 TFLOP/s do 10 billion in 5 to 100 ms; a step of a Llama of two layers took 40 ms on two busy cores.
+OVERHEAD_BOUND_OPERATIONS_ON_CPU = 10_000_000_000
 
 
 class Priceless(NamedTuple):
@@ -190,7 +196,7 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     lead = of_those + lead
     if baseline is None:
         if group.measured.is_baseline.any():
-            none = tr_html("{}. There is no speed-up, because the figures of the baseline count nowhere.")
+            none = tr_html("{}. There is no speed-up, because the figures of the baseline are left out.")
         else:
             none = tr_html("{}. There is no speed-up, because the baseline has no figures.")
         return none.format(lead) + _may_be(unsure)
@@ -259,7 +265,9 @@ def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memo
 def _decided_point(group: Group, is_open: bool) -> Markup:
     """What is sure beside who leads. Of two techniques further down nothing is claimed, and nothing of what may come yet."""
     if waiting := int((group.rows.status == NOT_RUN).sum()):
-        said = tr_html("Who leads of what is measured is decided with 95\u00a0% confidence; <a href='#not-run'>not measured yet</a>: {}.")
+        said = tr_html(
+            "The lead among what was measured is decided with 95\u00a0% confidence; <a href='#not-run'>not measured yet</a>: {}."
+        )
         return said.format(waiting)
     if is_open:
         return tr_html("Who leads is decided with 95\u00a0% confidence; what else these runs leave open stands below.")
@@ -372,7 +380,7 @@ def _texts_point(guide: Guide) -> Markup | None:
     texts = {quality.of or tr(TASKS[HELD_OUT]): quality.of for quality in guide.qualities.values() if quality.is_bits}
     if not any(texts.values()):
         return None
-    words = tr_html("A price in bits per byte is that of the text that the technique costs most: {}.")
+    words = tr_html("A price in bits per byte is that on the text on which the technique loses most: {}.")
     return words.format(tr(" or ").join(texts))
 
 
@@ -512,9 +520,9 @@ def _excluded(group: Group) -> list[Markup]:
     """The cells that the answer does not count, with the reason."""
     points = []
     for row in each(group.rows[group.rows.status == "not_engaged"]):
-        points.append(tr_html("Not engaged: {}. {} Its figures count nowhere above.").format(row.label, phrases.sentence(row.reason)))
+        points.append(tr_html("Not engaged: {}. {} It is left out of everything above.").format(row.label, phrases.sentence(row.reason)))
     for row in each(group.rows[group.rows.status == "ended_early"]):
-        points.append(tr_html("Not ranked: {}. {} Its figures count nowhere above.").format(row.label, phrases.sentence(row.reason)))
+        points.append(tr_html("Not ranked: {}. {} It is left out of everything above.").format(row.label, phrases.sentence(row.reason)))
     waiting = group.rows[group.rows.status == NOT_RUN]
     if len(waiting):
         points.append(tr_html("Not measured yet: {}; <a href='#not-run'>why</a>.").format(phrases.names(waiting.label)))
@@ -529,17 +537,7 @@ def _excluded(group: Group) -> list[Markup]:
 
 
 def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], variables: Mapping[str, Sequence[str]]) -> list[Markup]:
-    warnings = []
-    parameters = group.measured.parameters.max()
-    least = OVERHEAD_BOUND_ON_CPU if devices == {"cpu"} else OVERHEAD_BOUND_PARAMETERS
-    if group.is_generation and not units.is_missing(parameters) and parameters < least:
-        warnings.append(
-            tr_html(
-                "<strong>{} has only {} parameters.</strong> Under about {}, the fixed costs of a step (Python, starting kernels, choosing"
-                " the token) tend to outweigh what most techniques speed up, so the ranking says little about a model of 7 billion"
-                " parameters: <a href='#own-model'>measure your own</a>."
-            ).format(group.model, phrases.parameters_in_words(parameters), phrases.parameters_in_words(least))
-        )
+    warnings = _toy_warning(group, on_cpu=devices == {"cpu"})
     written_out = group.measured.dequantized_from.dropna()
     if len(written_out) and written_out.iloc[0]:
         warnings.append(
@@ -570,6 +568,33 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
             told = tr_html("As few as {} {} were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.")
             warnings.append(told.format(fewest, tr(PLURALS[group.noun])))
     return warnings
+
+
+def _toy_warning(group: Group, on_cpu: bool) -> list[Markup]:
+    """That the model, or a step of it, is so small that fixed costs are most of what was timed."""
+    if group.noun == "reply":
+        size, least = group.measured.parameters.max(), OVERHEAD_BOUND_ON_CPU if on_cpu else OVERHEAD_BOUND_PARAMETERS
+        what: tuple[str, ...] = (group.model,)
+        words = tr_html(
+            "<strong>{} has only {} parameters.</strong> Under about {}, the fixed costs of a step (Python, starting kernels, choosing"
+            " the token) tend to outweigh what most techniques speed up, so the ranking says little about a model of 7 billion"
+            " parameters: <a href='#own-model'>measure your own</a>."
+        )
+    elif WORKLOADS[group.workload].of and not group.seeks_largest:
+        rows = [row for row in group.measured.to_dict("records") if not units.is_missing(row["flop_per_s"])]
+        size = max((row["flop_per_s"] * (seconds(row) or math.nan) for row in rows), default=math.nan)
+        least = OVERHEAD_BOUND_OPERATIONS_ON_CPU if on_cpu else OVERHEAD_BOUND_OPERATIONS
+        what = (tr(group.noun), group.model)
+        words = tr_html(
+            "<strong>A {} of {} takes only {} operations.</strong> Under about {}, its fixed costs (Python, starting kernels) tend to"
+            " outweigh what most techniques speed up, so the ranking says little about larger models and batches:"
+            " <a href='#own-model'>measure your own</a>."
+        )
+    else:
+        return []
+    if units.is_missing(size) or size >= least:
+        return []
+    return [words.format(*what, phrases.in_words(size), phrases.in_words(least))]
 
 
 def _variables_warning(group: Group, variables: Mapping[str, Sequence[str]]) -> list[Markup]:

@@ -101,9 +101,10 @@ def note_further(plan: Mapping, summary: list[dict], path: Path) -> None:
     further = sharpen.decide(plan["cells"], summary, asked, plan["study"]["budget_s"])
     with records.replacing(path) as temporary:
         temporary.write_text(further.as_json(), encoding="utf-8")
-    if further.open:
+    had = {cell["folder"]: cell["further"] for cell in plan["cells"] if cell.get("further")}
+    if further.open and further.wanted == had:
         how = command.run(plan["study"]["study_file"], sharpen=True)
-        say(f"some speeds are open; the budget is spent, or the machine was never quiet: {how}")
+        say(f"some comparisons are open, as the time for further runs is used up or the machine was never quiet; to go on: {how}")
 
 
 def read_plan(path: Path) -> dict:

@@ -64,7 +64,7 @@ def headline(group: Group) -> Markup:
     lead = tr_html(grown.takes if len(most) == 1 else grown.take).format(phrases.names(most.label), size)
     if baseline is None:
         counts_nowhere = group.measured.is_baseline.any()
-        none = tr_html("{}. The figures of the baseline count nowhere.") if counts_nowhere else tr_html("{}. The baseline has no figures.")
+        none = tr_html("{}. The figures of the baseline are left out.") if counts_nowhere else tr_html("{}. The baseline has no figures.")
         return none.format(lead)
     times = units.number(float(most.largest.iloc[0] / baseline.largest), 2)
     return tr_html("{}, {} times that of {}, {}.").format(lead, times, baseline.label, _size(baseline))
@@ -72,7 +72,7 @@ def headline(group: Group) -> Markup:
 
 def _size(row) -> str:
     """The largest size of a cell in words; of a model with its parameters."""
-    return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), phrases.parameters_in_words(row.parameters))
+    return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), phrases.in_words(row.parameters))
 
 
 def compared(group: Group) -> Markup | None:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from speedgrid import standing
 
-ENGLISH_NUMBERS = ((1e9, "{} billion"), (1e6, "{} million"))
+ENGLISH_NUMBERS = ((1e12, "{} trillion"), (1e9, "{} billion"), (1e6, "{} million"))
 
 
 @dataclass(frozen=True)

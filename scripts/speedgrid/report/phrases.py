@@ -8,8 +8,8 @@ from speedgrid.report import units
 from speedgrid.report.language import now, tr
 
 
-def parameters_in_words(count: float) -> str:
-    """How many parameters a model has: 135 million."""
+def in_words(count: float) -> str:
+    """A large number, such as how many parameters a model has: 135 million."""
     for size, words in now().numbers:
         if count >= size:
             round_one = count % size == 0  # a round number, such as a limit, needs no further digits

@@ -61,9 +61,13 @@ def question(ranked: Mapping[str, Mapping], technique: str, against: str, subjec
 
 
 def is_limited(row: Mapping) -> bool:
-    """Whether the CPU limit of a container slowed a cell, which no waiting for a quiet machine changes; not known of older results."""
-    limited = row.get("cpu_limited")
-    return not units.is_missing(limited) and cast(float, limited) > state.LIMITED
+    """Whether most of what a cell may have lost is by the CPU limit of a container, which no waiting for a quiet machine changes; not known
+    of older results."""
+    limited, factor = (cast(float | None, row.get(name)) for name in ("cpu_limited", "disturbed_factor"))
+    if units.is_missing(limited) or limited <= state.LIMITED:
+        return False
+    # What stopped it in every period bounds nothing.
+    return limited >= 1 or (not units.is_missing(factor) and (1 - limited) ** -2 >= factor)
 
 
 def was_disturbed(row: Mapping) -> bool:
@@ -76,20 +80,21 @@ def further_runs(one: Mapping, other: Mapping) -> tuple[int | None, bool, bool]:
     """How many further runs of each of two cells of a group would decide between them, None where twenty would not; whether that is known;
     and whether it is runs on a quiet machine that would. An older summary knows it against the fastest and against the baseline alone, and
     says of no run that it must be quiet: there one is taken to tell more of what has none, held against what has."""
-    for row, beside in ((one, other), (other, one)):
-        if isinstance(row.get("open_quiet"), Sequence):
-            known = dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True))
-            return known.get(beside["technique"]), True, beside["technique"] in row["open_quiet"]
-    if was_disturbed(one) != was_disturbed(other):
+    runs, told, quiet = _told(one, other) or _told(other, one) or (None, False, None)
+    if quiet is None and was_disturbed(one) != was_disturbed(other):
         return 1, True, True
-    for row, beside in ((one, other), (other, one)):
-        if isinstance(row.get("open_runs"), Sequence):
-            return dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True)).get(beside["technique"]), True, False
-        if beside["standing"] == "first" and row["standing"] == "unsure":
-            return _count(row["further_runs_fastest"]), True, False
-        if beside["is_baseline"] and row["verdict"] == "unsure":
-            return _count(row["further_runs"]), True, False
-    return None, False, False
+    return runs, told, bool(quiet)
+
+
+def _told(row: Mapping, beside: Mapping) -> tuple[int | None, bool, bool | None] | None:
+    """What a row says of further runs of it and of another, as further_runs has it; None where it says nothing of them, and of whether they
+    must be quiet."""
+    if isinstance(row.get("open_runs"), Sequence):
+        known, quiet = dict(zip(row["open_against"], map(_count, row["open_runs"]), strict=True)), row.get("open_quiet")
+        return known.get(beside["technique"]), True, beside["technique"] in quiet if isinstance(quiet, Sequence) else None
+    if beside["standing"] == "first" and row["standing"] == "unsure":
+        return _count(row["further_runs_fastest"]), True, None
+    return (_count(row["further_runs"]), True, None) if beside["is_baseline"] and row["verdict"] == "unsure" else None
 
 
 def is_stuck(question: Question, rows: Mapping[str, Mapping]) -> bool:
@@ -122,18 +127,22 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
         one = question(by_name, name, cast(str, advice.choice))
         needed, told = one.needed, one.told
         if units.is_missing(row["rate_low"]) or units.is_missing(choice["rate_low"]):
-            steps.append(tr("{} may be as fast; so few replies have no interval: a higher replies in the study").format(row["label"]))
-            continue
-        if told and needed is None:
-            steps.append(tr("{} may be as fast; twenty more runs of each would not tell").format(row["label"]))
+            steps.append(tr("{} may be as fast; too few replies for an interval: raise replies in the study").format(row["label"]))
             continue
         busy = [side for side in (row, choice) if was_disturbed(side)]
+        if told and needed is None:
+            if busy:
+                said = tr("{} may be as fast; twenty more runs of each would not decide it; a quiet machine may")
+            else:
+                said = tr("{} may be as fast; twenty more runs of each would not decide it")
+            steps.append(said.format(row["label"]))
+            continue
         if one.limited:
-            said = tr("{0} may be as fast; the CPU limit of the container slowed {1}: a higher limit, or fewer threads, would tell more")
+            said = tr("{0} may be as fast; the CPU limit of the container slowed {1}: a higher limit, or fewer threads, would help")
             steps.append(said.format(row["label"], tr(" and ").join(_it(side, row) for side in busy if is_limited(side))))
             continue
         if one.quiet and busy:
-            how = command.run(study_file, sharpen=True) if frozenset((name, advice.choice)) in planned else tr("a higher runs in the study")
+            how = command.run(study_file, sharpen=True) if frozenset((name, advice.choice)) in planned else tr("raise runs in the study")
             if len(busy) == 1:
                 said = tr("{0} may be as fast; {1} was disturbed whenever it ran, and a run of it on a quiet machine would tell more: {2}")
                 steps.append(said.format(row["label"], _it(busy[0], row), how))
@@ -145,10 +154,10 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
             continue
         runs = tr("more runs") if needed is None else tr("1 more run") if needed == 1 else tr("{} more runs").format(needed)
         if frozenset((name, advice.choice)) in planned:
-            said = tr("{} may be as fast; {} of each would tell: {}, or a higher runs where the study sets a number")
+            said = tr("{} may be as fast; {} of each would decide it: {}, or raise runs where the study sets a number")
             steps.append(said.format(row["label"], runs, command.run(study_file, sharpen=True)))
         else:
-            steps.append(tr("{} may be as fast; {} of each would tell: a higher runs in the study").format(row["label"], runs))
+            steps.append(tr("{} may be as fast; {} of each would decide it: raise runs in the study").format(row["label"], runs))
     judged = qualities(list(by_name.values()))
     # Whatever its quality, what needs more memory than there is stays beyond the limit.
     beyond = {one.technique for one in options(list(by_name.values())) if is_too_large(one, ask)}

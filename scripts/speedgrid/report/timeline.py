@@ -115,13 +115,13 @@ def gpu_words(runs: Sequence[Mapping]) -> Markup | None:
     held, working = _percent(found.held), _percent(found.working)
     if found.gpus == 1:
         said = tr_html(
-            "For {} of this time a job had the GPU, for {} to work on it: first runs with their compilation, warming up, counting, proving,"
-            " quality, making checkpoints, measuring the device. The rest of what it had is starting and loading."
+            "Jobs held the GPU for {} of this time, and worked on it for {}: first runs with their compilation, warming up, counting,"
+            " proving, quality, making checkpoints, measuring the device. The rest went into starting and loading."
         ).format(held, working)
     else:
         said = tr_html(
-            "For {} of the time of these {} GPUs a job had one, for {} to work on it: first runs with their compilation, warming up,"
-            " counting, proving, quality, making checkpoints, measuring the device. The rest of what it had is starting and loading."
+            "Jobs held {} of the time of these {} GPUs, and worked on them for {}: first runs with their compilation, warming up,"
+            " counting, proving, quality, making checkpoints, measuring the device. The rest went into starting and loading."
         ).format(held, found.gpus, working)
     if not found.read:
         return said

@@ -123,13 +123,13 @@ def warnings(group: Group) -> list[Markup]:
 
 def _failed_runs(group: Group) -> list[Markup]:
     """The cells of which a further run ended otherwise than the first, and that their figures are not of it."""
-    words = tr_html("{} of {} runs of {} ended otherwise than the first ({}), and no figure is of them.")
+    words = tr_html("{} of {} runs of {} did not end as the first did ({}); no figure includes them.")
     rows = group.measured[group.measured.runs_failed > 0]
     return [words.format(int(row.runs_failed), int(row.runs + row.runs_failed), row.label, row.run_failure) for row in each(rows)]
 
 
 def uneven_ratios(group: Group) -> list[Markup]:
-    """That a speed-up is not the ratio of the speeds beside it, or a bound alone, where that is so."""
+    """That a speed-up is not the ratio of the speeds beside it, or only a bound, where that is so."""
     return [tr_html(text).format(phrases.names(labels)) for text, labels in ratio_notes(group.records)]
 
 
@@ -173,9 +173,8 @@ def _memory_warning(group: Group) -> list[Markup]:
     if not whole or not (measured.memory_source == "allocator").any():
         return []
     words = tr_html(
-        "Peak memory of {} is that of the whole device, with what CUDA itself takes there; of the others it is what PyTorch gave out."
-        " Where the one is held against the other, 0.5 GiB for CUDA is added to what PyTorch gave out, and less than that tells nothing"
-        " apart."
+        "Peak memory of {} is that of the whole device, with what CUDA itself takes; of the others it is what PyTorch allocated. Where"
+        " they are compared, 0.5 GiB for CUDA is added to PyTorch's figures, and a difference smaller than that counts as none."
     )
     return [words.format(units.listed(whole))]
 
@@ -209,7 +208,7 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
         words, takes_runs, besides = _price(some, rows)
         # "3 more runs of each" are those of others where others are asked about.
         if words in said_already and some[0].alone:
-            return tr_html("The same would tell.")
+            return tr_html("The same runs would decide this, too.")
         said_already.add(words)
         return Markup(" ").join(filter(None, (words, how if takes_runs else "", besides)))
 
@@ -261,17 +260,17 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Mark
     busy = {row["technique"]: row for row in (*sides, against) if questions.was_disturbed(row)}
     if asked[0].limited:
         words = tr_html(
-            "The CPU limit of the container slowed {}: further runs would not tell, a higher limit would, or fewer <code>threads</code> of"
-            " the device than the limit has CPUs."
+            "The CPU limit of the container slowed {}: further runs would not decide it; a higher limit helps, or fewer"
+            " <code>threads</code> of the device than the limit has CPUs."
         )
         return words.format(phrases.names(row["label"] for row in busy.values() if questions.is_limited(row))), False, nothing
     priced = [one for one in asked if one.needed]
     never = [rows[one.technique] for one in asked if one.told and not one.needed]
     if not priced and len(never) == len(asked):
         if busy:
-            words = tr_html("So close, or so noisy beside other work, that twenty more runs of each would not tell; a quiet machine may.")
+            words = tr_html("Too close, or too noisy beside other work: twenty more runs of each would not decide it; a quiet machine may.")
             return words, False, nothing
-        return tr_html("So close, or so noisy, that twenty more runs of each would not tell."), False, nothing
+        return tr_html("Too close, or too noisy: twenty more runs of each would not decide it."), False, nothing
     if alone := asked[0].alone:
         said = _quiet_run(rows[alone])
     else:
@@ -282,8 +281,8 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Mark
             said = (few if len(busy) == 1 else tr_html("{} were disturbed whenever they ran, and may be faster than they seem: {}")).format(
                 names, Markup(said[:1].lower() + said[1:])
             )
-    besides = tr_html("Twenty more runs would not settle {}.").format(phrases.names(row["label"] for row in never)) if never else nothing
-    return said, True, besides
+    unsettled = phrases.names(row["label"] for row in never)
+    return said, True, tr_html("Twenty more runs would not decide it for {}.").format(unsettled) if never else nothing
 
 
 def _quiet_run(row: Mapping) -> Markup:
@@ -296,7 +295,7 @@ def _quiet_run(row: Mapping) -> Markup:
 def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Mapping]) -> Markup:
     """How many further runs decide what they decide, and how long these take."""
     quiet = bool(priced) and priced[0].quiet
-    without_time = tr_html("{} of each on a quiet machine would tell.") if quiet else tr_html("{} of each would tell.")
+    without_time = tr_html("{} of each on a quiet machine would decide it.") if quiet else tr_html("{} of each would decide it.")
     if not priced:
         return without_time.format(tr("More runs"))
     counts = [cast(int, one.needed) for one in priced]
@@ -309,8 +308,10 @@ def _enough(priced: Sequence[Question], against: Mapping, rows: Mapping[str, Map
     if any(units.is_missing(seconds) for seconds in times):
         return without_time.format(count)
     whole = sum(seconds * needed for seconds, needed in zip(times, [*counts, most], strict=True))
-    said = tr_html("{} of each on a quiet machine would tell, about {}.") if quiet else tr_html("{} of each would tell, about {}.")
-    return said.format(count, units.duration(whole))
+    timed = (
+        tr_html("{} of each on a quiet machine would decide it, about {}.") if quiet else tr_html("{} of each would decide it, about {}.")
+    )
+    return timed.format(count, units.duration(whole))
 
 
 def ceiling_point(row) -> Markup | None:
@@ -326,7 +327,7 @@ def ceiling_point(row) -> Markup | None:
     return tr_html(
         "{} decodes at {} % of the speed that this device allows for what it computes, so that at most {}× more could be had with these"
         " weights: {}."
-    ).format(row.label, share, units.number(float(f"{row.decode_headroom:.1e}"), 2), tr(BOUNDS[row.decode_bound]))
+    ).format(row.label, share, units.bound(float(row.decode_headroom)), tr(BOUNDS[row.decode_bound]))
 
 
 def machine_rows(group: Group) -> list[MachineRow]:

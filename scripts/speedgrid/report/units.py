@@ -120,8 +120,8 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     """
     if is_missing(value):
         if not is_missing(low):
-            return tr("at least {}").format(number(low)), ""
-        return (MISSING if is_missing(high) else tr("at most {}").format(number(high))), ""
+            return tr("at least {}").format(bound(low)), ""
+        return (MISSING if is_missing(high) else tr("at most {}").format(bound(high))), ""
     if is_missing(low) or is_missing(high):
         return number(value), ""
     most = 4 - math.floor(math.log10(abs(value))) if value else 2
@@ -134,22 +134,28 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     return fixed(value, decimals), f"{lower}–{fixed(high, decimals)}"
 
 
+def bound(value: float) -> str:
+    """What a figure is at least, or at most: two significant digits, and a third after a 1, of which a tenth is much."""
+    digits = 3 if f"{value:e}".startswith("1") else 2
+    return number(float(f"{value:.{digits - 1}e}"), digits)
+
+
 def is_open(value: float | None, low: float | None, high: float | None, verdict: str | None) -> bool:
     """Whether nothing is known of a speed-up that there is, since disturbance hides both ends of it."""
     return verdict == "unsure" and is_unknown(value, low, high)
 
 
-def speedup(value: float | None, low: float | None, high: float | None, verdict: str | None) -> tuple[str, str]:
+def speedup(value: float | None, low: float | None, high: float | None, verdict: str | None, sign: str = "×") -> tuple[str, str]:
     """A speed-up and its interval as texts: the ratio, the bound that is known of it, or that it is open; without any, a dash."""
     if is_open(value, low, high, verdict):
         return tr("open"), ""
     text, ends = with_interval(value, low, high)
-    return text if text == MISSING else f"{text}×", ends
+    return text if text == MISSING else f"{text}{sign}", ends
 
 
-def speedup_in_full(value: float | None, low: float | None, high: float | None, verdict: str | None) -> str:
+def speedup_in_full(value: float | None, low: float | None, high: float | None, verdict: str | None, sign: str = "×") -> str:
     """The same in one text, the interval in brackets."""
-    text, ends = speedup(value, low, high, verdict)
+    text, ends = speedup(value, low, high, verdict, sign)
     return f"{text} ({ends})" if ends else text
 
 

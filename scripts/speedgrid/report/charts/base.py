@@ -129,7 +129,7 @@ def notes(table: pd.DataFrame) -> alt.Chart:
 
 
 def hidden(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of whose speed-up a bound alone is known, or nothing, since disturbance hides it."""
+    """The rows of whose speed-up only a bound is known, or nothing, since disturbance hides it."""
     figures = [(row.speedup, row.speedup_low, row.speedup_high, row.verdict) for row in each(rows)]
     return rows[[units.is_bound(*figure[:3]) or units.is_open(*figure) for figure in figures]]
 

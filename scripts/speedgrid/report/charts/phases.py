@@ -30,7 +30,7 @@ def phases_figure(group: Group) -> Figure | None:
     return Figure(
         "phases",
         tr("Prefill, decode and memory over {}").format(group.baseline.label),
-        tr("Of prefill (reading the prompt) and decode (writing the reply) more is faster; of memory less is better. 1 is the baseline.")
+        tr("Prefill (reading the prompt) and decode (writing the reply): more is faster. Memory: less is better. 1 is the baseline.")
         + memories.two_sources(group.rows)
         + (tr(" Lines hold the middle half of the replies.") if table.low.notna().any() else ""),
         phases(group.rows, table),
@@ -65,7 +65,7 @@ def phases(rows: pd.DataFrame, told: pd.DataFrame) -> alt.LayerChart:
 
 
 def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
-    """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies. Where a bound alone of
+    """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies. Where only a bound of
     the speed-up is known, or nothing, nothing is of its phases."""
     needed = rows[[*base.ROW_COLUMNS, *PHASES[:-1]]].assign(memory=memories.comparable(rows))
     table = base.prepare(needed, PHASES)

@@ -25,7 +25,7 @@ UNCHANGED = "Arithmetic unchanged"  # over what keeps the model's by constructio
 
 
 class Row(NamedTuple):
-    """A technique: its figure with its interval, that in words, and its price in quality. Where a bound alone of a speed-up is known, that
+    """A technique: its figure with its interval, that in words, and its price in quality. Where only a bound of a speed-up is known, that
     is one end, and the figure is None; where nothing is, so are both ends."""
 
     technique: str

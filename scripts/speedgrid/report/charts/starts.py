@@ -32,7 +32,7 @@ def cold_figure(group: Group) -> Figure | None:
     return Figure(
         "cold-start",
         tr("Cold start"),
-        tr("Less is better. From nothing to the end of the first {}, in a process of its own.").format(tr(group.noun)),
+        tr("Less is better. From the start of a new process to the end of its first {}.").format(tr(group.noun)),
         cold_start(group.rows, group.noun),
         legend,
         base.in_words(group.measured, "cold_start_s", " s"),
@@ -76,9 +76,9 @@ def pays_figure(group: Group) -> Figure | None:
         "pays",
         tr("When it pays"),
         tr(
-            "Less is better: the time from nothing until so many requests are answered, as a share of what the baseline takes for them,"
-            " with making the checkpoint, loading and compiling. Where a line crosses 1 the technique has paid for its start; the bar"
-            " there is the 95\u00a0% interval. Both axes are logarithmic."
+            "Less is better: the time from a cold start until so many requests are answered, over the baseline's time for the same; making"
+            " the checkpoint, loading and compiling are in it. Where a line crosses 1 the technique has paid for its start; the bar there"
+            " is the 95\u00a0% interval. Both axes are logarithmic."
         ),
         pays(there),
         base.legend(group, set(there.name)),
