@@ -80,7 +80,7 @@ def _times(value: float | None, factor: float) -> float | None:
 
 
 def _speedup(row: Mapping) -> str:
-    return units.speedup_in_full(*(row[name] for name in ("speedup", "speedup_low", "speedup_high", "verdict")), sign="")
+    return units.speedup_in_full(row["speedup"], row["speedup_low"], row["speedup_high"], row["verdict"], sign="")
 
 
 def _with_ends(row: Mapping, names: tuple[str, str, str], factor: float = 1.0) -> str:
