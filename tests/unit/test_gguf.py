@@ -135,6 +135,12 @@ def trace(code: str, error: str) -> str:
         (1, trace('n_head = self.hparams["n_head"]', "KeyError: 'n_head'") + "\n", Unsupported, "looks for 'n_head' in config.json"),
         (
             1,
+            trace('raise KeyError(f"could not find any of: {keys}")', """KeyError: "could not find any of: ['rotary_dim']\"""") + "\n",
+            Unsupported,
+            "looks for 'rotary_dim' in config.json",
+        ),
+        (
+            1,
             trace("mm = mmap.mmap(fid.fileno(), bytes)", "ValueError: mmap length is greater than file size")
             + "\nWriting:   0%|   | 0.00/5.77M [00:01<?]\n",
             Fault,
@@ -261,6 +267,13 @@ YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 
         ({"model_type": "lfm2", "layer_types": [SLIDES, SLIDES]}, {}, ""),  # llama.cpp reads which
         ({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0, 1]}, {}, ""),
         ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, {}, "one layer in 4 of a smollm3 without positions"),
+        (
+            {"model_type": "bamba", "rope_parameters": {"partial_rotary_factor": 0.25}},
+            {},
+            "rotates whole heads, and it rotates 0.25 of each",
+        ),
+        ({"model_type": "bamba", "attn_rotary_emb": 64}, {}, "it rotates 0.5 of each"),
+        ({"model_type": "bamba", "rope_parameters": {"partial_rotary_factor": 1.0}}, {}, ""),
     ],
 )
 def test_settings_that_llama_cpp_passes_over_are_refused_where_they_matter(told, usual, reason):

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import working_copy
 import yaml
+from speedgrid import this_machine
 
 sys.path.insert(0, str(working_copy.ROOT / "tests/contract"))
 import architectures
+import expected
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
 
@@ -69,7 +71,7 @@ def outcomes(project) -> dict[tuple[str, str], dict]:
 def test_a_technique_gives_what_a_plain_pass_gives_or_says_why_not(outcomes, family):
     for technique in TECHNIQUES:
         row = outcomes[family, technique]
-        assert architectures.wrong(row) == "", row
+        assert expected.wrong(row, this_machine.instruction_sets()) == "", row
 
 
 def test_experts_that_bitsandbytes_leaves_out_are_not_said_to_be_quantized(outcomes):

@@ -186,6 +186,8 @@ def refuse_passed_over(config: Mapping, usual: Mapping) -> None:
             raise Unsupported(f"llama.cpp computes every {kind} with `{name}`, and config.json has null for it")
     _refuse_layers(told, kind)
     _refuse_yarn(told, kind)
+    if kind == "bamba":
+        _refuse_partly_rotated(told)
     if not scalar or LARGE_GEMMAS.get(kind) is None:
         return
     taken = told["hidden_size"] / told["num_attention_heads"] if layers == LARGE_GEMMAS[kind] else told["head_dim"]
@@ -231,6 +233,17 @@ def _refuse_yarn(told: Mapping, kind: str) -> None:
             if rope.get(name, value) != value:
                 said = json.dumps(rope[name])
                 raise Unsupported(f"llama.cpp computes every {kind} in YaRN with `{name}` {json.dumps(value)}, and config.json says {said}")
+
+
+def _refuse_partly_rotated(told: Mapping) -> None:
+    """Raise Unsupported for a Bamba that rotates a part of each head, as it does by default: the converter puts the numbers of whole heads
+    into llama.cpp's order of rotary embeddings, and log-probabilities were 0.1 from the model's, in float32 too."""
+    said = (part.get("partial_rotary_factor") for part in (*rotary.ropes(told), told))
+    if (share := next(filter(None, said), 0.5)) != 1:
+        raise Unsupported(
+            f"llama.cpp's converter takes a bamba for one that rotates whole heads, and it rotates {share:g} of each"
+            " (`partial_rotary_factor`): that would be another model"
+        )
 
 
 def take_original(source: Path, target: Path, named: str | None = None) -> None:
@@ -311,6 +324,8 @@ def why_not_converted(status: int, log: str) -> Exception:
         return Fault(f"{program}: OSError: {found.text.strip()}")
     if found and found.kind == "KeyError" and "hparams[" in found.code:
         return Unsupported(f"{program} looks for {found.text.strip()} in config.json of the checkpoint, which has none")
+    if found and found.kind == "KeyError" and (keys := re.search(r"could not find any of: \[(.+)\]", found.text)):
+        return Unsupported(f"{program} looks for {keys[1]} in config.json of the checkpoint, which has none")
     if found and found.kind == "AssertionError" and re.search(r"max\(.+\) < vocab_size", found.code):
         return Unsupported(
             f"{program} writes an embedding for each token of the tokenizer, which has more than the model: tokens were added to it and the"
