@@ -85,6 +85,14 @@ def test_an_interval_and_its_value_are_written_to_one_precision(estimate, texts)
     assert units.with_interval(*estimate) == texts
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(83.7, "84"), (1.024, "1.02"), (1.996, "2.00"), (2.44, "2.4"), (9.96, "10"), (0.87, "0.87"), (1234.0, "1,230")]
+)
+def test_a_bound_has_two_digits_and_a_third_after_a_one(value, text):
+    """ "At most 83.7×" said more than a bound knows, and "at least 1.0×" of 1.02 would say less than it does."""
+    assert units.bound(value) == text
+
+
 @given(st.floats(1e-3, 1e6), st.floats(1e-9, 0.5))
 def test_the_ends_of_an_interval_are_read_back_within_its_width(value, spread):
     _, ends = units.with_interval(value, value * (1 - spread), value * (1 + spread))
