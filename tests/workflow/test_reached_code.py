@@ -51,6 +51,17 @@ def outside(called: set[tuple[str, str]], script: str, specified=(), cut=()) -> 
     return called - derived(script, specified, cut) - frame
 
 
+def test_what_stands_beside_what_is_left_out_is_found_outside():
+    """A whole module was left out, so that nothing which a job called of it could be."""
+    asked = ("measure", (("engines", "transformers"), ("workloads", "generate")))
+    beside = {("speedgrid.progress", "logged"), ("speedgrid.jobtext", "run"), ("speedgrid.environments", "variables")}
+    left_out = {("speedgrid.progress", "say"), ("speedgrid.jobtext", "received"), ("speedgrid.records", "write")}
+    counted = {("speedgrid.records", "Record"), ("speedgrid.job_shell", "check_python")}
+    assert outside(beside | left_out | counted, *asked) == beside
+    # Tables are made by how rows become a file, which counts for them.
+    assert outside(left_out | counted, "aggregate") == {("speedgrid.jobtext", "received")}
+
+
 def specification_of(path: Path, table: Table) -> str:
     return records.read(path, table).facts["job"]
 
