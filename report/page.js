@@ -175,11 +175,12 @@ for (const part of all("details.data")) {
 function offerCsv(region) {
   const name = (region.ariaLabel ?? document.getElementById(region.getAttribute("aria-labelledby")).textContent).trim();
   const shown = (part) => part?.innerText.replaceAll("\n", " ").trim();
-  const text = (cell) => shown(one("button", cell)) || (cell.dataset.key ?? shown(cell));
+  const told = (cell) => ("bound" in cell.dataset ? cell.firstChild.textContent : cell.dataset.key || shown(cell));
+  const text = (cell) => shown(one("button", cell)) || told(cell).replace(/^–$/, "");
   const bar = Object.assign(element("p", "", region.parentNode), { className: "files" });
   region.after(bar);
   button("CSV", bar, () => {
-    const rows = [...one("table", region).rows].map((row) => [...row.cells].map(text));
+    const rows = [...one("table", region).rows].filter((row) => !row.hidden).map((row) => [...row.cells].map(text));
     save(`speedgrid-${name.replace(/\W+/g, "-")}.csv`, "text/csv", csv(rows));
   }).ariaLabel = translated("CSV of {}", name);
 }

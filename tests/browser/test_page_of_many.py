@@ -1,6 +1,7 @@
 """A page of many cells in a real browser: filters, search, columns, address, keyboard, files, and what axe finds."""
 
 import base64
+import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -241,8 +242,8 @@ def test_a_chart_gives_its_data_and_itself(browser):
     assert (kind, png[:4]) == ("image/png", b"\x89PNG")
     assert len(png) > 5000
     next(button for button in part.find_elements("css selector", "button") if button.text == "CSV").click()
-    _, csv = saved(browser, 3)
-    assert "torch.compile (static cache)" in csv.decode()
+    _, table = saved(browser, 3)
+    assert "torch.compile (static cache)" in table.decode()
     assert part.find_elements("css selector", "table tr")
 
 
@@ -274,6 +275,26 @@ def test_a_table_gives_all_its_columns_and_no_formula(browser):
     assert lines[0].count(",") > 20
     assert any(line.startswith("'=HYPERLINK(1)") for line in lines)
     assert not any(line.startswith("=") for line in lines)
+
+
+def test_a_table_gives_the_rows_that_are_shown_with_their_figures_in_the_units_of_the_heads(browser):
+    """Its CSV had every row whatever was filtered, and bytes under a head that says MiB."""
+    open_group(browser, "of-small-generate-local")
+    choose(browser, "q", "torch.compile static")
+    (shown,) = browser.execute_script(ROWS)
+    browser.execute_script(SAVED)
+    browser.execute_script(
+        "document.querySelector('#of-small-generate-local .results').closest('.scroll').nextElementSibling.querySelector('button').click()"
+    )
+    heads, *rows = list(csv.reader(saved(browser, 1)[1].decode().splitlines()))
+    assert [row[0] for row in rows] == [shown.strip()]
+    text = browser.execute_script(
+        "return [...document.querySelectorAll('#of-small-generate-local .results.replies tbody tr:not([hidden]) td')]"
+        ".map((cell) => cell.firstChild?.textContent)"
+    )
+    at = next(place for place, head in enumerate(heads) if head.startswith("Peak memory"))
+    assert heads[at].endswith("iB")
+    assert float(rows[0][at]) == pytest.approx(float(text[at - 1].replace(",", "")), rel=0.006)
 
 
 @pytest.mark.parametrize("part", ["closed", "open"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import records_factory as made
-from report_data import page_of, quick_parts, tables_of
+from report_data import group_of, page_of, quick_parts, tables_of
 from speedgrid import comparison
 from speedgrid.comparison import Results
 from speedgrid.report import embedding, figures_table, machines, overview, page, units
@@ -334,6 +334,25 @@ def test_a_cell_has_what_it_sorts_by_where_that_is_not_what_it_shows():
     assert figures_table.sort_key(figures_table.TableCell("20", 20)) == ""
     assert figures_table.sort_key(figures_table.TableCell("–")) == ' data-key=""'
     assert figures_table.sort_key(figures_table.TableCell("x", '"<')) == ' data-key="&#34;&lt;"'
+
+
+def test_a_csv_of_the_table_has_the_units_of_its_heads_and_the_text_of_a_bound(tmp_path):
+    """Under `Peak memory GiB` it had bytes, and seconds under `TTFT ms`; a speed-up of at most 2 was 2."""
+    cells = [made.Made("baseline", "Baseline", speed=20, peak=3000), made.Made("fast", "Fast", speed=41, peak=1500)]
+    group = group_of(tmp_path, cells)
+    columns = [name for name in figures_table.TABLE if group.rows[name].notna().any()]
+    table = figures_table.result_table(group, {}, columns)
+    assert {"GiB", "ms"} <= {head["unit"] for head in table.headers}
+    keyed = [cell for row in table.rows for cell in row.cells if isinstance(cell.key, float) and "%" not in cell.text]
+    assert len(keyed) > 20
+    for cell in keyed:
+        shown = float(cell.text.rstrip(" †×").replace(",", "").replace("−", "-"))
+        assert cell.key == pytest.approx(shown, rel=0.05, abs=0.006), cell
+    bound = figures_table.TableCell("at most 2.00", 2.0, "unsure", is_bound=True)
+    assert figures_table.sort_key(bound) == " data-key=2 data-bound"
+    rows = group.rows.assign(speedup=float("nan"), speedup_low=float("nan"), speedup_high=2.0)
+    bounded = figures_table.result_table(replace(group, rows=rows), {}, ["speedup"]).rows[1].cells[0]
+    assert (bounded.key, bounded.is_bound) == (2.0, True)
 
 
 @pytest.mark.parametrize(("low", "high", "said"), [(0.6, 0.77, "0.600–0.770"), (None, 0.77, "≤ 0.770"), (0.6, float("nan"), "≥ 0.600")])

@@ -28,9 +28,11 @@ class Need:
 
 @dataclass(frozen=True)
 class Fits:
-    """The table of what fits: names of cards, and rows of (technique, what it needs in words, what each card says)."""
+    """The table of what fits: names of cards, the unit of what is needed, and rows of (technique, what it needs in that unit or in words,
+    what each card says)."""
 
     cards: list[str]
+    unit: str
     rows: list[tuple[str, str, list[str]]]
 
 
@@ -75,6 +77,7 @@ def table(group: Group, device_memory: float | None) -> Fits | None:
     unit = units.scale("B", [need.least for need in found])
     return Fits(
         [f"{size} GB" for size in shown],
+        unit.unit,
         [(need.label, _in_words(need, unit), [says(need, size) for size in shown]) for need in found],
     )
 
@@ -89,4 +92,4 @@ def _in_words(need: Need, unit: units.Scale) -> str:
     if need.least is None:
         full = units.scale("B", [need.full])
         return tr("ran out of memory") if need.full is None else tr("ran out of memory on {}").format(full.text(need.full))
-    return unit.text(need.least)
+    return units.number(unit(need.least))

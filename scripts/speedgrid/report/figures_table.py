@@ -35,11 +35,13 @@ NEVER = "never"  # that a technique pays off
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of the table: its text, what it sorts by, and small print under it."""
+    """A cell of the table: its text, what it sorts by, in the unit of the column's head, and small print under it; of a bound of a figure
+    the text is more than that."""
 
     text: str
     key: float | str | None = None
     note: str = ""
+    is_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         return TableCell(tr("open"))
     if name == "speedup" and units.is_bound(value, row.speedup_low, row.speedup_high):
         text, _ = units.with_interval(value, row.speedup_low, row.speedup_high)
-        return TableCell(text, row.speedup_high if units.is_missing(row.speedup_low) else row.speedup_low, tr(row.verdict))
+        end = row.speedup_high if units.is_missing(row.speedup_low) else row.speedup_low
+        return TableCell(text, end, tr(row.verdict), is_bound=True)
     if units.is_missing(value):
         # Of what disturbance hides the speed-up of, nobody knows when it has paid.
         known = not row.is_baseline and not units.is_missing(row.once_s) and not units.is_missing(row.speedup)
@@ -122,11 +125,11 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         low, high = _percentile_ends(row, name)
         unsupported = units.is_missing(low) and units.is_missing(high)
         ends = "" if unsupported else _between(scale, low, high)
-        return TableCell(units.number(scale(value)) + (" †" if unsupported else ""), value, ends)
+        return TableCell(units.number(scale(value)) + (" †" if unsupported else ""), scale(value), ends)
     if name == "bits_per_byte":
         against = None if baseline is None or row.is_baseline else baseline.bits_per_byte
         return TableCell(units.number(value, 4), value, "" if units.is_missing(against) else units.percent(value / against - 1))
-    return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), value)
+    return TableCell(quality.figure(name, value) if name == "kl_divergence" else units.number(scale(value)), scale(value))
 
 
 def _percentile_ends(row, name: str) -> tuple[float, float]:
@@ -156,13 +159,14 @@ def _percentile_notes(rows: pd.DataFrame, columns: Iterable[str]) -> list[str]:
 
 
 def sort_key(cell: TableCell) -> Markup:
-    """The attribute of what a cell sorts by, and of what a table of its own holds of it: with as many digits as anybody reads, and none
-    where that is what it shows."""
+    """The attribute of what a cell sorts by, and of what its CSV holds of it: with as many digits as anybody reads, and none where that is
+    what it shows. The CSV holds the text of a bound, and of what has nothing to sort by."""
     key = f"{cell.key:.6g}" if isinstance(cell.key, float) else "" if cell.key is None else str(cell.key)
     if key == cell.text and not cell.note:
         return Markup("")
     # HTML needs no quotes around a number.
-    return Markup(f" data-key={key}") if re.fullmatch(r"[\w.+-]+", key, re.ASCII) else Markup(' data-key="{}"').format(key)
+    told = Markup(f" data-key={key}") if re.fullmatch(r"[\w.+-]+", key, re.ASCII) else Markup(' data-key="{}"').format(key)
+    return told + Markup(" data-bound" if cell.is_bound else "")
 
 
 def told_meaning(meaning: str) -> str:
