@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from speedgrid import commands, hub, inventory, planning, snakemake_seam
+from speedgrid import commands, compiled, hub, inventory, planning, snakemake_seam
 from speedgrid.amounts import size
 from speedgrid.inventory import Found
 from speedgrid.outcomes import ModelError
@@ -51,6 +51,7 @@ def everything() -> list[Found]:
         inventory.models(here / "models"),
         inventory.logs(here / "logs"),
         inventory.downloads(hub.cache_folder()),
+        inventory.of_compilers(compiled.folder()),
         inventory.job_environments(of_jobs, is_ours=cache in of_jobs.parents),
         inventory.launcher_environments(installed, is_shared=True),
         inventory.launcher_environments(in_clone, is_shared=False),

@@ -1,15 +1,16 @@
 """Cold start of a cell in a fresh process: import, load, first reply. Writes warmup.parquet.
 
-It also fills caches that outlive the process: compiled kernels on the disk, and the weights in the page cache. It cannot warm the process
-of `measure`, which warms up again before it counts.
+Nothing is compiled for the cell yet (compiled.py). What is compiled here lies on the disk for its later processes, and its weights in the
+page cache. It cannot warm the process of `measure`, which warms up again before it counts.
 """
 
-from speedgrid import meters, stage
+from speedgrid import compiled, meters, stage
 from speedgrid.specification import Warmup
 from speedgrid.workloads import repeat
 
 
 def warm_up(job: stage.Job[Warmup]) -> str:
+    compiled.begin_with_none(job.out.parent)
     with job.engine() as engine:
         job.enter("importing packages")
         clock = meters.Stopwatch(job.device)

@@ -136,7 +136,7 @@ complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npo
 complete -c speedgrid -n '_shtab_speedgrid_using clean' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using clean' -l yes -d 'remove without asking; environments that other clones use only if named'
 complete -c speedgrid -n '_shtab_speedgrid_using clean' -s n -l dry-run -d 'only show files and their sizes'
-complete -c speedgrid -n '_shtab_speedgrid_using clean; and test $_shtab_speedgrid_npos -ge 0' -ka "results models logs environments downloads" -d 'only these: results, models, logs, environments, downloads'
+complete -c speedgrid -n '_shtab_speedgrid_using clean; and test $_shtab_speedgrid_npos -ge 0' -ka "results models logs compiled environments downloads" -d 'only these: results, models, logs, compiled, environments, downloads'
 complete -c speedgrid -n '_shtab_speedgrid_using; and test $_shtab_speedgrid_npos -eq 0' -a completion -d 'Print the completion of this command line for a shell.'
 complete -c speedgrid -n '_shtab_speedgrid_using completion' -s h -l help -d 'show this help message and exit'
 complete -c speedgrid -n '_shtab_speedgrid_using completion; and test $_shtab_speedgrid_npos -eq 0' -ka "bash zsh fish" -d 'the shell to complete in'

@@ -57,7 +57,7 @@ _shtab_speedgrid_clean_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--yes[remove without asking\; environments that other clones use only if named]"
   {-n,--dry-run}"[only show files and their sizes]"
-  "(*)::only these\: results, models, logs, environments, downloads:(results models logs environments downloads)"
+  "(*)::only these\: results, models, logs, compiled, environments, downloads:(results models logs compiled environments downloads)"
 )
 
 # guard to ensure default positional specs are added only once per session

@@ -44,6 +44,7 @@ KINDS = {
     "results": "figures, tables and pages of this folder's runs, with the checkpoints that techniques made",
     "models": "models of this folder's studies, as they were trained, built or linked here",
     "logs": "logs of this folder's runs, and what their jobs noted of files and machines",
+    "compiled": "what libraries compiled for the cells that were measured on this machine, of every working folder",
     "environments": "environments of jobs and of the launcher, shared by every clone",
     "downloads": "what the model hub's cache holds; other programs use it too, so speedgrid only shows it",
 }

@@ -30,6 +30,7 @@ LOG = re.compile(
 NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|jobs/[0-9a-f]{64}\.json|busy-[^/]+")
 # What Snakemake calls an environment and the files beside it.
 ENVIRONMENT = re.compile(r"([0-9a-f]{32}_)(\..*)?")
+OF_A_CELL = re.compile("[0-9a-f]{32}")  # compiled.py
 STAMP = "made-from"  # of the launcher's environments
 
 
@@ -175,6 +176,17 @@ def job_environments(folder: Path, is_ours: bool) -> Found:
             # What says that it is whole goes first, so that a removal that is cut short leaves none that seems whole.
             found.own += sorted(parts, key=lambda path: (path.is_dir(), not path.name.endswith(".env_setup_done")))
             found.names[environment] = name or "of an earlier version"
+    return found
+
+
+def of_compilers(folder: Path) -> Found:
+    """What was compiled for the cells of every working folder; a cell whose part is gone compiles again."""
+    found = Found("compiled", folder, is_shared=True)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if OF_A_CELL.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            found.own.append(path)
+        else:
+            found.left.append(f"{path}: not made by speedgrid")
     return found
 
 

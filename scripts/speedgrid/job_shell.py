@@ -70,7 +70,7 @@ def _of_a_user_without_a_home() -> dict[str, str]:
     has_name = _has_name()
     if has_home and has_name:
         return {}
-    cache = _cache_of_this_user()
+    cache = cache_of_this_user()
     found = {} if has_name else {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
     if not has_home:
         found |= {
@@ -89,7 +89,7 @@ def _has_name() -> bool:
     return True
 
 
-def _cache_of_this_user() -> Path:
+def cache_of_this_user() -> Path:
     """A folder for what libraries compile, which nobody else can have written to: it is loaded as code. It may not be there yet."""
     if own := os.environ.get("XDG_CACHE_HOME"):
         return Path(own) / "speedgrid"

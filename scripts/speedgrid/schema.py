@@ -624,7 +624,7 @@ WARMUP = Table(
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device", "lower"),
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
         Column("second_reply_s", "double", "s", "Second reply", "Second reply of the process", "lower"),
-        Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply", "lower"),
+        Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply, with nothing compiled before", "lower"),
     ),
     RUN,
 )
@@ -1022,7 +1022,7 @@ SUMMARY = Table(
         Column("import_s", "double", "s", "Import", "Import of the engine's packages", "lower"),
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device, cold", "lower"),
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
-        Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply", "lower"),
+        Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply, with nothing compiled before", "lower"),
         Column("quantize_s", "double", "s", "Quantize", "Time to make the checkpoint, once", "lower"),
         Column("quality_status", "string", "", "Quality status", "Why there is no quality figure, where there is none"),
         Column("quality_reason", "string", "", "Quality reason", "The same in words"),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import checkpoints, commands, environments, inventory, jobtext, planning, records
+from speedgrid import checkpoints, commands, compiled, environments, inventory, jobtext, planning, records
 from speedgrid.schema import SUMMARY
 
 NOBODY = "speedgrid: nothing was removed, because nobody can be asked here; say --yes, or -n only to look\n"
@@ -128,7 +128,7 @@ def test_nothing_goes_where_nobody_said_so(place, arguments):
 def test_a_kind_that_there_is_not(place):
     done = clean("result", "--yes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "'result' is none of results, models, logs, environments, downloads" in done.stderr
+    assert "'result' is none of results, models, logs, compiled, environments, downloads" in done.stderr
 
 
 def test_nothing_goes_while_a_run_goes_on(place):
@@ -228,6 +228,19 @@ def test_the_launchers_environments_go_only_with_its_stamp(tmp_path):
     assert len(found.left) == 2
 
 
+def test_what_was_compiled_for_cells_goes_where_it_is_named(place):
+    compiled.keep_apart(Path("results/local/e/m/t"))
+    (kernels := compiled.folder() / ("ab" * 16) / "triton").mkdir(parents=True)
+    (kernels / "kernel.so").write_bytes(b"compiled")
+    (own := compiled.folder() / "notes.txt").write_text("the user's")
+    done = clean("compiled", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"left: {own}: not made by speedgrid" in done.stdout
+    assert "Removed" in done.stdout
+    assert not kernels.exists()
+    assert own.exists()
+
+
 @given(names=st.lists(st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True), max_size=8))
 @settings(max_examples=50, deadline=None)
 def test_no_file_without_a_sign_of_ours_is_ever_removed(tmp_path_factory, names):
@@ -235,5 +248,10 @@ def test_no_file_without_a_sign_of_ours_is_ever_removed(tmp_path_factory, names)
     folder.mkdir()
     for name in {name for name in names if name.strip(".")}:
         (folder / name).write_text("of somebody")
-    for found in (inventory.results(folder), inventory.models(folder), inventory.job_environments(folder, is_ours=False)):
+    for found in (
+        inventory.results(folder),
+        inventory.models(folder),
+        inventory.of_compilers(folder),
+        inventory.job_environments(folder, is_ours=False),
+    ):
         assert found.own == []

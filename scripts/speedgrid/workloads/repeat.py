@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from statistics import median
 from typing import Any
 
-from speedgrid import meters, monitor, outcomes
+from speedgrid import compiled, meters, monitor, outcomes
 from speedgrid.engines.base import Runtime
 from speedgrid.hardware import Device
 from speedgrid.progress import Steps, say
@@ -41,6 +41,7 @@ def runs(work: Work, clock: meters.Stopwatch) -> Iterator[float]:
 
 def measure(job: Job[Measure]) -> str:
     """The counted runs, a row each, with the facts of the cell (schema.MEASURE)."""
+    compiled.keep_apart(job.out.parent)
     with job.engine() as engine:
         return _measured(job, engine, work_of(job, engine))
 
