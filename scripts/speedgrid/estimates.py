@@ -59,10 +59,11 @@ REQUEST_TOKENS, REQUESTS = 25, 4
 
 @dataclass
 class Estimate:
-    """What a study takes. Seconds and bytes; `not_fitting` are (technique, bytes) of cells that will likely not fit; `nouns` are what their
-    runs are called."""
+    """What a study takes. Seconds and bytes; `further_s` at most for further runs of what is open then; `not_fitting` are (technique,
+    bytes) of cells that will likely not fit; `nouns` are what their runs are called."""
 
     seconds: float = 0
+    further_s: float = 0
     first_s: float = 0
     download: float = 0
     disk: float = 0
@@ -469,7 +470,8 @@ def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str
         on = f", on {machine.name}, of which no data sheet is known here: taken for {taken}"
     else:
         on = f", on {machine.name or taken}, which is not here"
-    told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}"]
+    further = f"; then at most {duration(found.further_s)} for further runs of what is open" if found.further_s else ""
+    told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}{further}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
     download = f"about {size(found.download)}" if found.download else "nothing"
     told.append(f"download  {download}{made if found.environments else ''}")

@@ -1,13 +1,26 @@
 """What a planned study will take on this machine: reads what estimates.py needs to know of models, machine and results."""
 
 import math
+import os
 import shutil
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from speedgrid import checkpoints, environments, estimates, files, gguf_header, hardware, hub, snakemake_seam, this_machine
+from speedgrid import (
+    checkpoints,
+    environments,
+    estimates,
+    files,
+    gguf_header,
+    hardware,
+    hub,
+    selection,
+    sharpen,
+    snakemake_seam,
+    this_machine,
+)
 from speedgrid.cell import Cell, model_record
 from speedgrid.estimates import Estimate, Machine, Model, Work
 from speedgrid.outcomes import Outcome
@@ -52,7 +65,9 @@ def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
     found = estimates.study(own, list(left.missing.values()), left.environments, left.machine)
     if beside:
         found = estimates.together(found, estimates.study(beside, [], [], left.beside))
-    return found, left.machine, unknown
+    # A run of so many minutes has none.
+    to_come = sharpen.to_come_s(60 * grid.study["budget_minutes"], (cell.further for cell in grid.cells))
+    return replace(found, further_s=0.0 if selection.MINUTES in os.environ else to_come), left.machine, unknown
 
 
 @dataclass(frozen=True)

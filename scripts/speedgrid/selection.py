@@ -8,6 +8,8 @@ cells: where the cell fits, it is there instead of the one.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+# Minutes that a run may take, by estimate (`./speedgrid run --minutes`).
+MINUTES = "SPEEDGRID_MINUTES"
 # What a technique tells: the first of its family in a group, and each further one.
 FIRST, FURTHER = 1.0, 0.5
 

@@ -7,7 +7,7 @@ is open, with its price.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -82,6 +82,13 @@ class Question:
     def sides(self) -> tuple[str, ...]:
         """What runs again for it."""
         return (self.technique, self.against) if self.alone is None else (self.alone,)
+
+
+def to_come_s(budget_s: float, further: Iterable[int | None]) -> float:
+    """The most seconds that further runs of a plan will take after it; `further` is how many each cell has by now, None where their number
+    is fixed. 0 where all are fixed, or further runs are planned already."""
+    counts = [count for count in further if count is not None]
+    return budget_s if counts and not any(counts) else 0.0
 
 
 def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:

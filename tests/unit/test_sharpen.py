@@ -172,3 +172,9 @@ def test_further_runs_come_after_all_else_and_change_nothing_of_it():
 def test_cells_of_a_number_of_runs_have_no_further_ones():
     assert {cell.technique: len(cell.measures) for cell in planned({"sdpa": 2}, runs=1)} == {"baseline": 4, "sdpa": 1, "bf16": 1}
     assert {cell.technique: len(cell.measures) for cell in planned({"sdpa": 2}, baseline_runs=3)} == {"baseline": 3, "sdpa": 1, "bf16": 1}
+
+
+@given(st.lists(st.none() | st.integers(0, 3)), st.floats(0, 1e6))
+def test_further_runs_are_to_come_until_some_are_planned(further, budget_s):
+    some = [count for count in further if count is not None]
+    assert sharpen.to_come_s(budget_s, further) == (budget_s if some and max(some) == 0 else 0)

@@ -11,8 +11,7 @@ from speedgrid.planning.grid import Grid
 from speedgrid.snakemake_seam import Run
 from speedgrid.study import StudyError
 
-# Minutes that a run may take, by estimate (`./speedgrid run --minutes`).
-VARIABLE = "SPEEDGRID_MINUTES"
+VARIABLE = selection.MINUTES
 # Cells that the last run left out, with the reason; not there where it left out none.
 FILE = "results/left_out.json"
 # Set by `./speedgrid report`, beside which a run may go on: it plans nothing of its own.
