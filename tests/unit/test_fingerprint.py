@@ -190,6 +190,7 @@ CONCERNS = {
     # Nothing imports it for a job: it is what a run does around each.
     "job_shell": EVERY_MEASUREMENT | {"aggregate", "render_report"},
     "claims": EVERY_MEASUREMENT,
+    "compiled": of("measure", "warmup"),
     "drivers": EVERY_MEASUREMENT,
     "hardware": EVERY_MEASUREMENT,
     "this_machine": EVERY_MEASUREMENT,
