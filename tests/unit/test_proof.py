@@ -74,6 +74,8 @@ def test_without_a_baseline_it_shows_speeds(tmp_path):
     assert figure.title == "Tokens per second"
     assert [row["name"] for row in rows] == ["torch.compile (static cache)", "SDPA"]
     assert all(row["low"] < row["value"] < row["high"] for row in rows)
+    assert "within the replies that were seen" in figure.caption, "the interval of a speed leaves out what a further run may show"
+    assert "noise between runs" in drawn(group_of(tmp_path / "with", made.DEFAULT_CELLS[:3]))[0].caption
 
 
 def test_one_technique_proves_nothing(tmp_path):

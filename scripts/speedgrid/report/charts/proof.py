@@ -65,7 +65,11 @@ def _title(group: Group) -> str:
 
 
 def _caption(group: Group, blocks: Mapping[str, Sequence[str]], left_out: int, is_bounded: bool) -> str:
-    said = [] if group.seeks_largest else [tr("Lines are 95\u00a0% intervals, noise between runs included.")]
+    said = []
+    if not group.seeks_largest:
+        # That of a speed ends where its replies do.
+        of_speeds = tr("Lines are 95\u00a0% intervals, within the replies that were seen.")
+        said.append(of_speeds if group.baseline is None else tr("Lines are 95\u00a0% intervals, noise between runs included."))
     if is_bounded:
         said.append(tr(base.ONE_END))
     if set(blocks) - {"kept"}:
