@@ -36,7 +36,7 @@ from speedgrid.report.advised import (
 from speedgrid.report.language import tr
 from speedgrid.report.questions import next_steps
 from speedgrid.report.together import Told, labels, together, without_plan
-from speedgrid.schema import GROUP, SUMMARY, by_group
+from speedgrid.schema import GROUP, RUNS, SUMMARY, by_group
 from speedgrid.workload import PLURALS
 
 TECHNIQUES = Path(__file__).resolve().parent.parent / "techniques.yaml"
@@ -97,10 +97,10 @@ def read(found: Sequence[Path]) -> Told:
 
 
 def _read(path: Path) -> Told:
-    """The summary of one folder, and what the plan beside it says of the study."""
+    """The summary of one folder, and what the plan beside it says of the study, or else its jobs."""
     at = cast(Path, files.summary_of(path))
-    rows = records.read(at, SUMMARY).rows
-    known = without_plan(path.name, rows, ())
+    rows, jobs = records.read(at, SUMMARY).rows, at.with_name("runs.parquet")
+    known = without_plan(path.name, rows, records.read(jobs, RUNS).rows if jobs.is_file() else ())
     try:
         told = json.loads((at.parent / "plan.json").read_text(encoding="utf-8"))["study"]
         return Told(known | told | {"techniques": {**told["techniques"]}, "prices": {**told.get("prices", {})}}, rows)
@@ -187,8 +187,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     lines = [f"{model} · {experiment} · {gpu}: {asked(ask, guide)}", *answer(guide, advice, ask)]
     if advice.choice:
         lines += [*(f"  {cost}" for cost in guide.costs(advice.choice)), tr("  measured by: {}").format(guide.command(advice.choice))]
-        if code := guide.code(advice.choice):
-            lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
+        lines += code(guide, advice.choice)
     if advice.better:
         lines.append(tr("Better by this goal, but beyond a limit:"))
         told = [(one, [*guide.why_not(one, ask), *doubts(guide, one, advice.choice, ask)]) for one in advice.better]
@@ -218,12 +217,18 @@ def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
     first = rows[0]
     sizes = tr(", ").join(f"{row['label']} {row['largest']:,}" for row in rows)
     lines.append(tr(FITS[first["grows"]]).format(sizes))
-    if code := guide.code(first["technique"]):
-        lines += [tr("  the code for it:"), *(f"    {line}".rstrip() for line in code.splitlines())]
+    lines += code(guide, first["technique"])
     if guide.without_figures:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
     return lines + notes(guide)
+
+
+def code(guide: Guide, technique: str) -> list[str]:
+    """The code that applies a technique, or that it is not known."""
+    if not (found := guide.code(technique)):
+        return [f"  {guide.no_code(technique)}"]
+    return [tr("  the code for it:"), *(f"    {line}".rstrip() for line in found.splitlines())]
 
 
 def notes(guide: Guide) -> list[str]:

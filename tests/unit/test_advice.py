@@ -559,6 +559,32 @@ def test_training_is_asked_about_its_steps_and_no_replies(tmp_path, monkeypatch,
     )
 
 
+def test_code_that_is_not_known_is_said_not_to_be(tmp_path, monkeypatch, capsys):
+    """Of a technique that only its study defines, the code was left out without a word."""
+    own = replace(COMPILED, technique="of_the_study", label="The study's own", speed=300)
+    guide = guide_of(tmp_path, [BASELINE, own])
+    said = "The code for it is not known here: its own study defines it, and lies elsewhere."
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path)
+    assert "Take The study's own" in out
+    assert f"\n  {said}\n" in out
+    codes = page_data([("", guide)])["codes"]
+    assert said in codes
+    assert "" not in codes
+    assert Guide(guide.rows, registry={"of_the_study": {"engine": "of tomorrow"}}).no_code("of_the_study") != said
+
+
+def test_the_code_of_an_engine_has_the_sizes_of_the_cell_and_of_its_study(tmp_path, monkeypatch, capsys):
+    seen = {"max_model_len": 256, "kv_cache_bytes": 83886080}
+    guide = guide_of(tmp_path, [BASELINE, replace(COMPILED, technique="vllm", label="vLLM", speed=300)])
+    (tmp_path / "plan.json").write_text(
+        json.dumps({"study": {"study_file": "", "techniques": {}, "experiments": {"generate": {"batch_size": 4}}}}), encoding="utf-8"
+    )
+    rows = [row | ({"evidence": json.dumps(seen)} if row["technique"] == "vllm" else {}) for row in guide.rows]
+    records.write(tmp_path / "summary.parquet", SUMMARY, rows, {})
+    _, out, _ = run(monkeypatch, capsys, "--results", tmp_path)
+    assert "max_model_len=256, max_num_seqs=4, kv_cache_memory_bytes=83886080" in out
+
+
 def test_a_study_in_japanese_is_advised_in_japanese_and_programs_in_english(tmp_path, monkeypatch, capsys):
     guide_of(tmp_path, [BASELINE, COMPILED, LOSSY, NF4])
     told = {"study_file": "mine.yaml", "techniques": {}, "prices": {}, "language": "ja"}

@@ -105,6 +105,25 @@ def test_code_is_a_few_lines(name):
     assert len(recipes.code(name, REGISTRY, "bfloat16").splitlines()) <= 24
 
 
+def test_code_of_an_engine_that_makes_room_makes_as_much_as_was_measured():
+    """The page said that vLLM needs 17.4 GB beside code that takes nine tenths of the card and the model's whole context."""
+    measured = {"max_model_len": 256, "kv_cache_tokens": 640, "kv_cache_bytes": 83886080, "batch_size": 1}
+    code = recipes.code("vllm", REGISTRY, "bfloat16", measured=measured)
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and ast.unparse(node.func) == "LLM"]
+    told = {one.arg: ast.unparse(one.value) for one in call.keywords}
+    sizes = {"max_model_len": "256", "max_num_seqs": "1", "kv_cache_memory_bytes": "83886080", "gpu_memory_utilization": "0.01"}
+    assert sizes.items() <= told.items()
+    assert "room for 640 tokens" in code
+    # Of a model whose cache nobody can size, vLLM took what was free.
+    unsized = recipes.code("vllm", REGISTRY, "bfloat16", measured=measured | {"kv_cache_bytes": None})
+    assert "max_model_len=256, max_num_seqs=1)" in unsized
+    assert "nine tenths of the GPU for its cache" in unsized
+    assert "max_model_len" not in recipes.code("vllm", REGISTRY, "bfloat16")
+    room = recipes.code("gguf_q4_k_m", REGISTRY, "bfloat16", measured={"n_ctx": 512, "n_seq_max": 2})
+    assert room.endswith(" --ctx-size 512 --parallel 2")
+    assert "ctx-size" not in recipes.code("gguf_q4_k_m", REGISTRY, "bfloat16")
+
+
 def test_what_gpt_qmodel_reads_when_it_is_imported_is_set_before():
     code = recipes.code("gptq_int4", REGISTRY, "bfloat16", "cpu")
     assert -1 < code.find("GPTQMODEL_CPU_WORKERS") < code.find("from gptqmodel")

@@ -1,5 +1,6 @@
 """Advice in words: what the guide of the page and `./speedgrid advise` say of a group. Texts are plain; the page escapes them."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -40,12 +41,13 @@ FITS = {
 @dataclass(frozen=True)
 class Guide:
     """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, the registry that its
-    techniques are in, and what an hour of its device costs, where the study says it."""
+    techniques are in, what an hour of its device costs, and how many sequences it replied to at once, where the study says these."""
 
     rows: Sequence[Mapping]
     study_file: str = ""
     registry: Mapping = field(default_factory=dict)
     price_per_hour: float | None = None
+    batch_size: int | None = None
 
     @cached_property
     def by_name(self) -> dict[str, Mapping]:
@@ -91,7 +93,14 @@ class Guide:
         """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
         row = self.by_name[technique]
         device = "cpu" if row["memory_source"] == "process" else "cuda"
-        return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "")
+        measured = {"batch_size": self.batch_size, **json.loads(row["evidence"] or "{}")}
+        return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "", measured)
+
+    def no_code(self, technique: str) -> str:
+        """What stands in the place of the code where there is none."""
+        if technique in self.registry:
+            return tr("The code for it is not known here.")
+        return tr("The code for it is not known here: its own study defines it, and lies elsewhere.")
 
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
@@ -173,7 +182,8 @@ def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guid
     `study` joins (together.py)."""
     own = origin(study, group_of(rows[0]))
     known = {**registry, **own.techniques}
-    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, study.get("prices", {}).get(rows[0]["gpu"]))
+    hour, batch = study.get("prices", {}).get(rows[0]["gpu"]), own.settings.get("batch_size")
+    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, batch)
 
 
 def seeks_largest(rows: Sequence[Mapping]) -> bool:
@@ -293,7 +303,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
             "beyond": needed(option),
             "beside": against_baseline(guide, name),
-            "code": codes.setdefault(guide.code(name), len(codes)),
+            "code": codes.setdefault(guide.code(name) or guide.no_code(name), len(codes)),
         }
         cells.append(asdict(option) | words)
     unmeasured = [f"{row['label']} ({tr(STATUSES.get(row['status'], row['status']))})" for row in guide.without_figures]

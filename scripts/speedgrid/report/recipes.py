@@ -7,6 +7,7 @@ nothing here; a new option or engine is written here too, and tests/unit/test_re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from speedgrid.workload import WORKLOADS
 
@@ -35,7 +36,9 @@ OPTIMIZERS = {
 @dataclass(frozen=True)
 class Technique:
     """What the code needs of an entry: `transform` makes the checkpoint, where that is not the model as it is; `made_by` is the technique
-    whose checkpoint speedgrid alone makes, or empty. `of_images` is whether the model takes images, `trains` whether it is trained."""
+    whose checkpoint speedgrid alone makes, or empty. `of_images` is whether the model takes images, `trains` whether it is trained.
+    `measured` has what the engine held ready in the cell that it was measured in, where there is one: how many tokens of how many
+    sequences, and bytes of KV cache, by the names of the evidence, and `batch_size`."""
 
     options: Mapping
     dtype: str
@@ -44,6 +47,7 @@ class Technique:
     trains: bool = True
     transform: Mapping = field(default_factory=dict)
     made_by: str = ""
+    measured: Mapping = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -61,11 +65,20 @@ class Technique:
         return [f"# The checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{self.made_by}/", 'MODEL = "that/folder"']
 
 
-def code(name: str, registry: Mapping, dtype: str, device: str = "cuda", workload: str = "", unit: str = "") -> str:
+def code(
+    name: str,
+    registry: Mapping,
+    dtype: str,
+    device: str = "cuda",
+    workload: str = "",
+    unit: str = "",
+    measured: Mapping = MappingProxyType({}),
+) -> str:
     """The lines for a technique of a registry, in a number format, on `cuda` or `cpu`; empty where its engine has none here.
 
-    `workload` and `unit` (`image`) are those of the cell that it was measured in, where there is one: a technique of the engine `pytorch`
-    is for images and text, and for training and forward passes.
+    `workload`, `unit` (`image`) and `measured` (Technique) are those of the cell that it was measured in, where there is one: a technique
+    of the engine `pytorch` is for images and text, and for training and forward passes; and the memory that was measured is that of an
+    engine which makes room for so much, where by itself it would take the whole card or the model's whole context.
     """
     entry = registry.get(name, {})
     write = ENGINES.get(entry.get("engine", ""))
@@ -78,7 +91,8 @@ def code(name: str, registry: Mapping, dtype: str, device: str = "cuda", workloa
     own = lender if transform.get("method") in ("prune", "distill") else registry.get(lender, {}).get("from", "")
     options = entry.get("options", {})
     work = {"of_images": unit == "image", "trains": not workload or WORKLOADS[workload].trains}
-    technique = Technique(options, options.get("dtype", dtype) or "float32", device, **work, transform=transform, made_by=own)
+    kind = options.get("dtype", dtype) or "float32"
+    technique = Technique(options, kind, device, **work, transform=transform, made_by=own, measured=measured)
     return "\n".join(write(technique))
 
 
@@ -280,15 +294,35 @@ def _vllm(technique: Technique) -> list[str]:
     imports, lines = ["from vllm import LLM, SamplingParams"], technique.model
     if technique.method == "gptqmodel":
         quantize, lines = _quantized_by_gptqmodel(technique)
-        return [*quantize, "", *lines, "# Then, where vLLM is installed", *imports, "", *_asks_vllm('"quantized"', told)]
-    return [*imports, "", *lines, *_asks_vllm(model, told)]
+        return [
+            *quantize,
+            "",
+            *lines,
+            "# Then, where vLLM is installed",
+            *imports,
+            "",
+            *_asks_vllm('"quantized"', told, technique.measured),
+        ]
+    return [*imports, "", *lines, *_asks_vllm(model, told, technique.measured)]
 
 
-def _asks_vllm(model: str, told: list[str]) -> list[str]:
+def _asks_vllm(model: str, told: list[str], measured: Mapping) -> list[str]:
+    room = {"max_model_len": measured.get("max_model_len"), "max_num_seqs": measured.get("batch_size")}
+    new_tokens = min(NEW_TOKENS, (room["max_model_len"] or 2 * NEW_TOKENS) // 2)
+    said = ["# vLLM takes nine tenths of the GPU for its cache, whatever it needs; gpu_memory_utilization=0.3 takes three."]
+    if cache := measured.get("kv_cache_bytes"):
+        # What vLLM sizes by that share has its size already, and it need not wait for it to be free (engines/vllm.py).
+        room |= {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01}
+        holds = f", room for {measured['kv_cache_tokens']} tokens" if measured.get("kv_cache_tokens") else ""
+        said = [
+            f"# The KV cache is as large as when it was measured{holds}. By itself vLLM takes nine tenths of the GPU for it.",
+            "# Longer texts, or more at once, need more.",
+        ]
+    told = [*told, *(f"{name}={value}" for name, value in room.items() if value)]
     return [
-        "# vLLM takes nine tenths of the GPU for its cache, whatever it needs; gpu_memory_utilization=0.3 takes three.",
+        *said,
         f"llm = LLM(model={model}, {', '.join(told)})",
-        f'output = llm.generate(["Once upon a time"], SamplingParams(max_tokens={NEW_TOKENS}))',
+        f'output = llm.generate(["Once upon a time"], SamplingParams(max_tokens={new_tokens}))',
     ]
 
 
@@ -312,6 +346,9 @@ def _llamacpp(technique: Technique) -> list[str]:
         lines.append(f"llama-quantize whole.gguf model.gguf {kind.upper()}")
     attention = technique.options.get("flash_attention")
     where = "--n-gpu-layers 999 --split-mode none" if technique.device == "cuda" else "--device none"
+    if room := technique.measured.get("n_ctx"):
+        lines.append("# With room for as many tokens as when it was measured; by itself it makes room for the model's whole context")
+        where += f" --ctx-size {room} --parallel {technique.measured.get('n_seq_max', 1)}"
     return [*lines, f"llama-server --model {file} {where}" + (f" --flash-attn {attention}" if attention else "")]
 
 
