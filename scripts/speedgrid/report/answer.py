@@ -479,8 +479,8 @@ def _memory(group: Group, guide: Guide) -> Memory:
     less = pd.Series([_is_less(row, than, taken) for row in each(engaged)], engaged.index)
     dearer = engaged[less & ~engaged.technique.isin(safe.technique)].sort_values("taken")
     costs = [
-        Markup("<strong>{}</strong> {} ({}) {}").format(
-            row.label, unit.text(row.taken), _change(row, mine), price(guide.qualities[row.technique], short=True)
+        Markup("<strong>{}</strong> {} ({}) {}{}").format(
+            row.label, unit.text(row.taken), _change(row, mine), price(guide.qualities[row.technique], short=True), _as_fast(row)
         )
         for row in each(dearer)
     ]
@@ -492,9 +492,11 @@ def _memory(group: Group, guide: Guide) -> Memory:
             before = Markup("")
             if baseline.memory_before and baseline.memory_before > 0:
                 before = tr_html("; of both, some was held before any model was loaded, see the chart")
-            most = tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}.").format(*told, before)
+            most = tr_html("Most memory saved: <strong>{}</strong> peaks at {} instead of {} ({}){}{}.").format(
+                *told, _as_fast(least), before
+            )
         else:
-            most = tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}).").format(*told)
+            most = tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}){}.").format(*told, _as_fast(least))
         return Memory(most, [most, *said])
     if least is None or least.taken > (1 - SMALLEST_SAVING) * mine:
         nothing = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} takes {}.")
@@ -510,6 +512,13 @@ def _is_less(row, than, taken: Mapping[str, int]) -> bool:
     takes where the device told one of them alone."""
     saved, guessed = taken[than.technique] - taken[row.technique], 0 if row.memory_source == than.memory_source else CUDA_CONTEXT
     return saved >= SMALLEST_SAVING * taken[than.technique] and saved > guessed
+
+
+def _as_fast(row) -> str:
+    """How fast what saves memory is over the baseline, to stand after that: a saving may cost most of the speed."""
+    if units.is_unknown(row.speedup, row.speedup_low, row.speedup_high):
+        return ""
+    return tr(", {} as fast").format(units.speedup(row.speedup, row.speedup_low, row.speedup_high, row.verdict)[0])
 
 
 def _change(row, mine: float) -> str:

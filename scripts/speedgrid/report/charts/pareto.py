@@ -61,8 +61,8 @@ def beaten(standings: Sequence[Standing]) -> Mapping[Hashable, Hashable]:
 
     One beats another that is at least as good in every figure and better in one; in speed only where their intervals lie apart and no
     verdict says otherwise. Where the verdict between two speeds is open, neither beats the other: the slower one may be faster. Memory from
-    different sources differs where it does by more than is guessed of what CUDA itself takes, and who cannot be compared is not beaten.
-    Nobody is beaten by all of a ring, so that some are never beaten.
+    different sources is the same where it differs by no more than is guessed of what CUDA itself takes, and who cannot be compared is not
+    beaten. In a ring all would be as fast, and each would take less memory than the next: there is none, so that some are never beaten.
     """
     first = sorted(standings, key=lambda one: -one.speed)
     winners = {other.name: next((one.name for one in first if _beats(one, other)), None) for other in standings}
@@ -82,12 +82,12 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _beats(one: Standing, other: Standing) -> bool:
     if (one.memory is None) != (other.memory is None):
         return False
-    memory, others = one.memory or 0.0, other.memory or 0.0
-    if one.memory is not None and one.source != other.source:
-        memory += CUDA_CONTEXT
-    if one.speed < other.speed or one.quality > other.quality or memory > others or other.name in one.open:
+    less = (other.memory or 0.0) - (one.memory or 0.0)
+    if one.source != other.source and abs(less) <= CUDA_CONTEXT:
+        less = 0.0
+    if one.speed < other.speed or one.quality > other.quality or less < 0 or other.name in one.open:
         return False
-    return (one.slowest > other.fastest and other.name not in one.same) or one.quality < other.quality or memory < others
+    return (one.slowest > other.fastest and other.name not in one.same) or one.quality < other.quality or less > 0
 
 
 def _coarse(memory: float) -> float:
