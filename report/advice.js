@@ -64,6 +64,8 @@
     price.placeholder = group.price ?? "";
     const ask = { goal: goal.value, budget, loss: loss.value === "" ? null : Number(loss.value),
       starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
+    const most = ask.loss === null ? "any" : ask.loss && `${100 * ask.loss}%`;
+    const given = { goal: ask.goal, vram: size, "max-loss": most, starts: ask.starts, price: price.value };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
     const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
@@ -85,9 +87,10 @@
     put("unknown", unknown.length ? [translated("Measured, but without a figure for this goal: {}.", unknown.join(", "))] : []);
     put("unmeasured", [group.unmeasured]);
     put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
+    put("advise", [group.advise, ...Object.entries(given).filter(([, one]) => one).map(([name, one]) => ` --${name} ${one}`)]);
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }
-  form?.addEventListener("input", show);
+  form?.addEventListener("input", ({ target }) => [show(), target.reportValidity?.()]);
   if (form) show();
   globalThis.advise = advise;
 }

@@ -216,8 +216,7 @@ for (const on of ["mouseover", "mouseout", "focusin", "focusout"]) document.body
 // Filters, search and columns; what is chosen stands in the address.
 const form = document.getElementById("filters");
 const groups = all(".group");
-const kinds = ["family", "engine", "dtype"];
-const places = ["gpu", "model", "experiment"];
+const [kinds, places] = [["family", "engine", "dtype"], ["gpu", "model", "experiment"]];
 const leftOut = new Map(groups.map((group) => [group.id, new Set()]));  // labels
 const labelOf = (row) => (row.label ??= row.dataset.label ?? row.cells[0].firstChild?.textContent.trim() ?? "");
 
@@ -297,9 +296,8 @@ arrive();
 drawInView();
 
 // Then what is not in view, so that it is there to be printed; of a page whose groups are folded away that is too much.
-async function drawRest() {
+(async () => {
   for (const box of one(".fold") ? [] : all("[data-chart]")) {
     await new Promise((go) => setTimeout(go, 40)).then(() => box.checkVisibility() && draw(box));
   }
-}
-drawRest();
+})();

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from speedgrid import commands, files, planning, records, snakemake_seam
@@ -82,6 +83,7 @@ def of_folders(folders: list[Path], out: Path) -> None:
     result."""
     found = files.results_in(folders)
     told = together(list(zip(labels(found), map(rendering.read_folder, found), strict=True)))
+    told = replace(told, study={**told.study, "results": [str(path) for path in folders]})
     out.mkdir(parents=True, exist_ok=True)
     rendering.write(told, out / "report.html")
 

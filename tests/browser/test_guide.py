@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -203,6 +204,36 @@ def test_the_advice_has_code_a_command_and_what_was_not_measured(browser):
     assert "compile_config=compiled" in said
     assert "./speedgrid run -- results/local/generate/stdlib-llama/torch_compile/measure.parquet" in said
     assert "bitsandbytes NF4 (a package or tool is missing)" in said
+
+
+def test_the_command_line_asks_what_the_form_asks(browser):
+    """It was one text, whatever the form said, and named no results."""
+    from speedgrid import commands
+    from speedgrid.report.advice import CARDS_GB
+
+    parser = commands.one("advise")
+
+    def asked(**fields):
+        choose(browser, **fields)
+        line = browser.execute_script("return document.querySelector('[data-part=advise]').textContent")
+        program, name, *words = shlex.split(line)
+        assert (program, name) == (commands.program(), "advise")
+        return parser.parse_args(words)
+
+    first = asked(group=0, goal="latency", loss=0, starts=0, cards=9, price="")
+    assert (first.goal, first.vram, first.max_loss, first.starts, first.price) == ("latency", None, 0.0, 0.0, None)
+    assert (first.gpu, first.task, first.model, first.results) == ("local", "generate", "stdlib-llama", None)
+    other = asked(group=1, goal="money", loss=0.03, starts=100, cards=2, price="2.5")
+    assert (other.goal, other.vram, other.max_loss, other.starts, other.price) == ("money", CARDS_GB[2], 0.03, 100.0, 2.5)
+    assert (other.gpu, other.model) == ("h200", "llama-3b")
+    assert asked(group=1, goal="memory", loss="", starts=0, cards=9, price="").max_loss is None
+
+
+def test_a_price_that_is_none_is_not_taken_in_silence(browser):
+    valid = "return document.getElementById('guide').elements.price.checkValidity()"
+    for price, is_one in (("0", False), ("-2", False), ("0.4", True), ("", True)):
+        choose(browser, group=0, goal="money", loss=0, starts=0, cards=9, price=price)
+        assert browser.execute_script(valid) == is_one, price
 
 
 def test_a_page_in_japanese_advises_in_japanese(page, tmp_path):

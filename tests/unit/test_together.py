@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import records_factory as made
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import quick_parts, tables_of
-from speedgrid import differences, records
+from speedgrid import commands, differences, records
 from speedgrid.report import page, rendering, together
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
@@ -142,6 +143,10 @@ def test_the_page_has_both_with_what_differs_and_their_own_commands(two, tmp_pat
     assert [group["command"] for group in guide["groups"]] == [
         "./speedgrid run -- results/local/generate/stdlib-llama/@/measure.parquet"
     ] * 2
+    # Advice is asked of the same folders, for the device as it is called here.
+    asked = [commands.one("advise").parse_args(shlex.split(group["advise"])[2:]) for group in guide["groups"]]
+    assert [one.results for one in asked] == [list(map(str, two))] * 2
+    assert [one.gpu for one in asked] == ["NVIDIA H200", "NVIDIA L4"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
         "figures",
         "report.html",

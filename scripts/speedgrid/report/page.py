@@ -268,7 +268,10 @@ def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> di
         return None
     titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]
     guides = [_guide_of(group, study, registry) for group in groups]
-    return advised.page_data(zip(titles, guides, strict=True))
+    told = advised.page_data(zip(titles, guides, strict=True))
+    for group, own in zip(groups, told["groups"], strict=True):
+        own["advise"] = command.advise(study.get("results", ()), *(group.key if len(groups) > 1 else ()))
+    return told
 
 
 def _guide_of(group: Group, study: Mapping, registry: Mapping) -> advised.Guide:
