@@ -29,6 +29,7 @@ from speedgrid.report.advised import (
     gain,
     goal,
     guide_of,
+    no_code,
     outcome,
     seeks_largest,
     uneven_ratios,
@@ -227,7 +228,7 @@ def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
 def code(guide: Guide, technique: str) -> list[str]:
     """The code that applies a technique, or that it is not known."""
     if not (found := guide.code(technique)):
-        return [f"  {guide.no_code(technique)}"]
+        return [f"  {no_code(guide, technique)}"]
     return [tr("  the code for it:"), *(f"    {line}".rstrip() for line in found.splitlines())]
 
 

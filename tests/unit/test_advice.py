@@ -27,7 +27,7 @@ from speedgrid.report.advice import (
     options,
     qualities,
 )
-from speedgrid.report.advised import Guide, against_baseline, doubts, gain, page_data
+from speedgrid.report.advised import Guide, against_baseline, doubts, gain, no_code, page_data
 from speedgrid.report.questions import next_steps
 from speedgrid.report.units import number, percent
 from speedgrid.schema import SCORE, SUMMARY
@@ -570,7 +570,7 @@ def test_code_that_is_not_known_is_said_not_to_be(tmp_path, monkeypatch, capsys)
     codes = page_data([("", guide)])["codes"]
     assert said in codes
     assert "" not in codes
-    assert Guide(guide.rows, registry={"of_the_study": {"engine": "of tomorrow"}}).no_code("of_the_study") != said
+    assert no_code(Guide(guide.rows, registry={"of_the_study": {"engine": "of tomorrow"}}), "of_the_study") != said
 
 
 def test_the_code_of_an_engine_has_the_sizes_of_the_cell_and_of_its_study(tmp_path, monkeypatch, capsys):

@@ -96,12 +96,6 @@ class Guide:
         measured = {"batch_size": self.batch_size, **json.loads(row["evidence"] or "{}")}
         return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "", measured)
 
-    def no_code(self, technique: str) -> str:
-        """What stands in the place of the code where there is none."""
-        if technique in self.registry:
-            return tr("The code for it is not known here.")
-        return tr("The code for it is not known here: its own study defines it, and lies elsewhere.")
-
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
         row = self.by_name[technique]
@@ -170,6 +164,13 @@ class Guide:
     def without_figures(self) -> list[Mapping]:
         """The rows of cells of which nothing is said, for want of figures that are those of their technique."""
         return [row for row in self.rows if not is_ranked(row)]
+
+
+def no_code(guide: Guide, technique: str) -> str:
+    """What stands in the place of the code where there is none."""
+    if technique in guide.registry:
+        return tr("The code for it is not known here.")
+    return tr("The code for it is not known here: its own study defines it, and lies elsewhere.")
 
 
 def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
@@ -303,7 +304,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
             "price": "" if guide.qualities[name].is_safe else price(guide.qualities[name]),
             "beyond": needed(option),
             "beside": against_baseline(guide, name),
-            "code": codes.setdefault(guide.code(name) or guide.no_code(name), len(codes)),
+            "code": codes.setdefault(guide.code(name) or no_code(guide, name), len(codes)),
         }
         cells.append(asdict(option) | words)
     unmeasured = [f"{row['label']} ({tr(STATUSES.get(row['status'], row['status']))})" for row in guide.without_figures]
