@@ -19,29 +19,28 @@
     const ranked = cells.map((cell) => ({ cell, at: figure(cell, ask) })).filter(({ at }) => at !== null)
       .sort((a, b) => sign * (a.at - b.at) || (a.cell.technique < b.cell.technique ? -1 : 1));
     const pool = ranked.filter(({ cell }) => fits(cell, ask) && keeps(cell, ask));
-    const little = pool.filter(({ at }) => ask.goal === "memory" && pool[0].at >= at * (1 - 0.02));  // of these the fastest comes first
-    pool.splice(0, little.length, ...little.sort((a, b) => b.cell.rate - a.cell.rate));
     const names = (found) => found.map(({ cell }) => cell.technique);
-    if (!pool.length) return { choice: null, figure: null, ties: [], open: [], runner_up: null, better: names(ranked) };
-    const [{ cell: choice, at: best }, ...rest] = pool;
-    const beaten = (cell) => pool.some(({ cell: other }) => other.compared && other.rate > cell.rate
-      && starting(other, ask) <= starting(cell, ask) && ![...other.same, ...other.open].includes(cell.technique));
-    const tied = ({ cell, at }) => {
-      if (ask.goal === "memory") return best >= at * (1 - 0.02);
-      if (isBySpeed(ask) && ask.starts) return Math.max(best, at) <= 1.05 * Math.min(best, at);
-      return isBySpeed(ask) && choice.same.includes(cell.technique) && !beaten(cell);
+    if (!pool.length) return { choice: null, figure: null, ties: [], open: [], runner_up: null, better: names(ranked), doubtful: [] };
+    const tied = (best, { cell, at }) => (ask.goal === "memory" ? Math.min(best.at, at) >= Math.max(best.at, at) * (1 - 0.02)
+      : isBySpeed(ask) && (ask.starts ? Math.max(best.at, at) <= 1.05 * Math.min(best.at, at) : best.cell.same.includes(cell.technique)));
+    const isOpen = (best, { cell, at }) => {
+      if (ask.goal === "memory") return cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 29;
+      if (ask.goal === "energy") return (cell.about || best.cell.about) && Math.max(best.at, at) <= 1.25 * Math.min(best.at, at);
+      return best.cell.open.includes(cell.technique) && (!ask.starts
+        || starting(cell, ask) + best.cell.seconds <= 1.05 * (starting(best.cell, ask) + best.cell.seconds));  // replying as fast
     };
-    // What CUDA itself takes is a guess where the driver told that of one alone.
-    const mayNeedAsLittle = (one) => !tied(one) && one.cell.by_device !== choice.by_device && one.cell.needs - choice.needs <= 2 ** 29;
-    const mayBe = (one) => ask.goal === "memory" ? mayNeedAsLittle(one)
-      : isBySpeed(ask) && choice.open.includes(one.cell.technique) && !beaten(one.cell) && (!ask.starts || (!tied(one)
-      && starting(one.cell, ask) + choice.seconds <= 1.05 * (starting(choice, ask) + choice.seconds)));  // replying as fast
+    const surely = (other, one) => (isBySpeed(ask) ? other.cell.compared && other.cell.rate > one.cell.rate
+      && starting(other.cell, ask) <= starting(one.cell, ask) && ![...other.cell.same, ...other.cell.open].includes(one.cell.technique)
+      : other.at < one.at && !tied(other, one) && !isOpen(other, one));
+    const beaten = new Set(pool.filter((one) => pool.some((other) => surely(other, one))));
+    const place = (one) => (isBySpeed(ask) ? 0 : beaten.has(one) ? 1 : -one.cell.rate);  // the fastest of those that may take least
+    const [best, ...rest] = [...pool].sort((a, b) => place(a) - place(b));
+    const ties = rest.filter((other) => tied(best, other) && (!beaten.has(other) || (isBySpeed(ask) && ask.starts)));
+    const left = rest.filter((other) => !ties.includes(other));
+    const better = ranked.filter((other) => sign * other.at < sign * best.at && !pool.includes(other) && !tied(best, other));
     return {
-      choice: choice.technique, figure: best,
-      ties: names(rest.filter(tied)),
-      open: names(rest.filter(mayBe)),
-      runner_up: names(rest.filter((one) => !tied(one)))[0] ?? null,
-      better: names(ranked.filter((one) => sign * one.at < sign * best && !pool.includes(one))),
+      choice: best.cell.technique, figure: best.at, ties: names(ties), runner_up: names(left)[0] ?? null, better: names(better),
+      open: names(left.filter((other) => isOpen(best, other) && !beaten.has(other))), doubtful: names(better.filter((other) => isOpen(best, other))),
     };
   }
 
@@ -50,11 +49,12 @@
   for (const group of told?.groups ?? []) group.cells = rowsOf(group.cells);
   const put = (name, content) => one(`[data-part=${name}]`, document.getElementById("guide-answer")).replaceChildren(...content);
   const short = (value) => (value >= 999.5 ? Math.round(value) : Number(value.toPrecision(3))).toLocaleString("en", { maximumFractionDigits: 20 });
-  function inWords(value, ask, group) {
+  function inWords(cell, ask, group, value = figure(cell, ask)) {
     if (ask.goal === "latency") return translated("{0} a {1}", value < 1 ? `${short(1000 * value)} ms` : `${short(value)} s`, group.noun);
     if (ask.goal === "throughput") return `${short(value)} ${group.unit}/s`;
     if (ask.goal === "memory") return `${short(value / 1e9)} GB`;
-    if (ask.goal === "energy") return `${short(value)} J/${group.unit}`;
+    const about = (said) => (cell.about ? translated("about {} (from mean power)", said) : said);
+    if (ask.goal === "energy") return about(`${short(value)} J/${group.unit}`);
     if (ask.price === null) return translated("{0} device hours per million {1}", short(1e6 * value), group.units);
     return translated("{0} per million {1} at {2} an hour", short(1e6 * value), group.units, short(ask.price));
   }
@@ -67,24 +67,25 @@
     const most = ask.loss === null ? "any" : ask.loss && `${100 * ask.loss}%`;
     const given = { goal: ask.goal, vram: size, "max-loss": most, starts: ask.starts, price: price.value };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
-    const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(figure(of[name], ask), ask, group), gain].filter(Boolean).join(", ");
+    const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(of[name], ask, group), gain].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     const named = (part, names, more = () => "") => list(part, names.map((name) => `${of[name].label}: ${figures(name)}${more(of[name])}`));
-    const doubt = ({ technique }) => isBySpeed(ask) && of[choice]?.open.includes(technique) && translated("perhaps no faster");
+    const doubt = ({ technique }) => doubtful.includes(technique) && translated("perhaps no better");
     const why = (c) => ` – ${[fits(c, ask) ? "" : c.beyond, keeps(c, ask) ? "" : c.price, doubt(c)].filter(Boolean).join("; ")}`;
-    const { choice, ties, open, runner_up: next, better } = advise(group.cells, ask);
-    const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label);
+    const { choice, ties, open, runner_up: next, better, doubtful } = advise(group.cells, ask);
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
     card.value = size ? `${size} GB` : translated("any");
     document.getElementById("guide-answer").dataset.choice = choice ?? "";
     const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, !ask.starts && of[choice].as_fast)).split("\0") : [];
-    put("lead", choice ? [before, bold, after, isBySpeed(ask) ? ` ${of[choice].beside}` : ""] : [group.none]);
+    const sure = isBySpeed(ask) ? of[choice]?.beside : ask.goal === "energy" || open.length ? group.sure[ask.goal] : "";
+    put("lead", choice ? [before, bold, after, ` ${sure}`] : [group.none]);
     list("costs", choice ? of[choice].costs : []);
     named("ties", ties);
     named("open", open);
     named("next", next && !open.includes(next) ? [next] : []);
     named("better", better, why);
-    put("unknown", unknown.length ? [translated("Measured, but without a figure for this goal: {}.", unknown.join(", "))] : []);
+    const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label).join(", ");
+    put("unknown", unknown ? [translated("Measured, but without a figure for this goal: {}.", unknown)] : []);
     put("unmeasured", [group.unmeasured]);
     put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
     put("advise", [group.advise, ...Object.entries(given).filter(([, one]) => one).map(([name, one]) => ` --${name} ${one}`)]);

@@ -26,12 +26,14 @@ from speedgrid.report.advised import (
     as_fast,
     by_size,
     doubts,
+    figure_in_words,
     gain,
     goal,
     guide_of,
     no_code,
     outcome,
     seeks_largest,
+    sure,
     uneven_ratios,
 )
 from speedgrid.report.language import tr
@@ -152,8 +154,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     told |= {name: [cell_as_json(guide, one, ask) for one in getattr(advice, name)] for name in ("ties", "open")}
     told["runner_up"] = cell_as_json(guide, advice.runner_up, ask) if advice.runner_up else None
     told["better"] = [
-        cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask), "doubts": doubts(guide, one, advice.choice, ask)}
-        for one in advice.better
+        cell_as_json(guide, one, ask) | {"beyond": guide.why_not(one, ask), "doubts": doubts(advice, one)} for one in advice.better
     ]
     told["unknown"] = guide.unknown(ask)
     told["uneven"] = [row["technique"] for row in uneven(guide.rows)]
@@ -174,6 +175,7 @@ def cell_as_json(guide: Guide, technique: str, ask: Ask) -> dict:
         "needs_bytes": option.needs,
         "start_s": option.start,
         "joule_per_item": option.joule,
+        "joule_is_estimate": option.about,
         "code": guide.code(technique),
         "command": guide.command(technique),
     }
@@ -191,7 +193,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
         lines += code(guide, advice.choice)
     if advice.better:
         lines.append(tr("Better by this goal, but beyond a limit:"))
-        told = [(one, [*guide.why_not(one, ask), *doubts(guide, one, advice.choice, ask)]) for one in advice.better]
+        told = [(one, [*guide.why_not(one, ask), *doubts(advice, one)]) for one in advice.better]
         lines += [f"  {named(guide, one, ask)}: {'; '.join(words)}" for one, words in told]
     if unknown := guide.unknown(ask):
         lines.append(tr("Measured, but without a figure for this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
@@ -251,8 +253,8 @@ def answer(guide: Guide, advice: Advice, ask: Ask) -> list[str]:
         lines.append(tr("Perhaps as good; these runs do not decide it: {}.").format(told(advice.open)))
     if ask.goal in BY_SPEED and (beside := against_baseline(guide, advice.choice)):
         lines.append(beside)
-    if ask.goal == "energy":
-        lines.append(tr("Energy has no interval: what is close may be as good."))
+    if ask.goal == "energy" or (ask.goal == "memory" and advice.open):
+        lines.append(sure(guide, ask.goal))
     if advice.runner_up and advice.runner_up not in advice.open:
         lines.append(tr("Next: {}.").format(told([advice.runner_up])))
     return lines
@@ -265,8 +267,7 @@ def named(guide: Guide, technique: str, ask: Ask) -> str:
 
 def in_figures(guide: Guide, technique: str, ask: Ask, said: bool = False) -> str:
     """Its figure by the goal, and how fast it is over the baseline: in words where that is to be said, or where the goal is no speed."""
-    amount = guide.amount(technique, ask)
-    parts = [guide.figure(amount, ask)] if amount is not None else []
+    parts = [amount] if (amount := figure_in_words(guide, technique, ask)) else []
     if ratio := gain(guide, technique, ask):
         parts.append(as_fast(ratio) if said or ask.goal not in BY_SPEED else ratio)
     return tr(", ").join(parts)

@@ -85,7 +85,7 @@ def generated(draw: random.Random) -> tuple[list[Option], Ask]:
     cells = [
         Option(
             *(name, figure(), figure(), figure(), size(), draw.random() < 0.5, figure(), draw.choice(losses)),
-            *(close(name, "same"), close(name, "open"), draw.random() < 0.7),
+            *(close(name, "same"), close(name, "open"), draw.random() < 0.7, draw.random() < 0.5),
         )
         for name in names
     ]
@@ -111,7 +111,7 @@ def test_the_page_advises_what_the_command_does_on_500_result_sets(browser):
     for one in GOALS:
         assert sum(ask.goal == one and found["choice"] is not None for (_, ask), found in zip(sets, wanted, strict=True)) > 30, one
     assert sum(one["choice"] is not None for one in wanted) > 200
-    for part in ("ties", "open", "better"):
+    for part in ("ties", "open", "better", "doubtful"):
         assert sum(bool(one[part]) for one in wanted) > 20, part
 
 

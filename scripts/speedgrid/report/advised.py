@@ -173,6 +173,26 @@ def no_code(guide: Guide, technique: str) -> str:
     return tr("The code for it is not known here: its own study defines it, and lies elsewhere.")
 
 
+def figure_in_words(guide: Guide, technique: str, ask: Ask) -> str:
+    """Its figure by the goal with its unit, as an estimate where it is one; empty where it is not known."""
+    if (amount := guide.amount(technique, ask)) is None:
+        return ""
+    said = guide.figure(amount, ask)
+    return tr("about {} (from mean power)").format(said) if ask.goal == "energy" and guide.option(technique).about else said
+
+
+def sure(guide: Guide, goal: str) -> str:
+    """How sure figures of a goal are that is no speed."""
+    if goal == "memory":
+        return tr(
+            "What CUDA itself takes is a guess where PyTorch reported the memory, so that a difference of up to 0.5\u00a0GiB from what"
+            " the driver reported is open; of these the fastest is named."
+        )
+    said = tr("Energy has no interval: what is close may be as good.")
+    about = tr("A figure from mean power is an estimate, right to within about a quarter.")
+    return f"{said} {about}" if any(one.about for one in guide.options) else said
+
+
 def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
     """What has to be said of speed-ups that are not the ratio of the speeds beside them; nothing where there are none."""
     return [tr(text).format(tr(", ").join(labels)) for text, labels in ratio_notes(rows)]
@@ -235,10 +255,9 @@ def against_baseline(guide: Guide, technique: str) -> str:
     return tr("It is not certain that it is faster than the baseline.")
 
 
-def doubts(guide: Guide, technique: str, choice: str | None, ask: Ask) -> list[str]:
-    """What has to be said of a technique that is better than the choice by a goal of speed, where that is open."""
-    is_open = choice is not None and ask.goal in BY_SPEED and technique in guide.option(choice).open
-    return [tr("perhaps no faster")] if is_open else []
+def doubts(advice: Advice, technique: str) -> list[str]:
+    """What has to be said of a technique that is better than the choice by the goal, where that is open."""
+    return [tr("perhaps no better")] if technique in advice.doubtful else []
 
 
 def goal(name: str, nouns: Iterable[str], counted: Iterable[str]) -> str:
@@ -315,6 +334,7 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
         "price": guide.price_per_hour,
         "noun": tr(guide.noun),
         "command": guide.command("@"),
+        "sure": {name: sure(guide, name) for name in ("energy", "memory")},
     }
     columns = {name: [cell[name] for cell in cells] for name in cells[0]} if cells else {}
     said = tr("Not measured, so that nothing is said of them: {}.").format(", ".join(unmeasured)) if unmeasured else ""

@@ -11,7 +11,7 @@ from typing import cast
 
 from speedgrid import commands, state
 from speedgrid.report import command, units
-from speedgrid.report.advice import BY_SPEED, FASTEST, Advice, Ask, advise, is_ranked, is_too_large, options, qualities
+from speedgrid.report.advice import BY_SPEED, FASTEST, Advice, Ask, Option, advise, is_ranked, is_too_large, options, qualities
 from speedgrid.report.language import tr
 from speedgrid.schema import NOT_RUN, STATUSES
 from speedgrid.sharpen import Question, Subject
@@ -158,9 +158,12 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
             steps.append(said.format(row["label"], runs, command.run(study_file, sharpen=True)))
         else:
             steps.append(tr("{} may be as fast; {} of each would decide it: raise runs in the study").format(row["label"], runs))
+    known = options(list(by_name.values()))
+    if ask.goal == "energy":
+        steps += _energy_steps(by_name, known, advice, ask)
     judged = qualities(list(by_name.values()))
     # Whatever its quality, what needs more memory than there is stays beyond the limit.
-    beyond = {one.technique for one in options(list(by_name.values())) if is_too_large(one, ask)}
+    beyond = {one.technique for one in known if is_too_large(one, ask)}
     better = [name for name in advice.better if name not in beyond]
     unknown = [name for name in better if judged[name].loss is None and judged[name].kind == "unknown" and ask.loss is not None]
     said = tr("{} is better by this goal; its quality is {}")
@@ -171,3 +174,30 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
         elif not is_ranked(row):
             steps.append(tr("{} has no figures: {}").format(row["label"], tr(STATUSES.get(row["status"], row["status"]))))
     return steps
+
+
+def _energy_steps(rows: Mapping[str, Mapping], known: Sequence[Option], advice: Advice, ask: Ask) -> list[str]:
+    """What would tell more of energy: figures of what has none and could be the best, as what is faster than the choice, and better ones of
+    what is estimated and may be."""
+    rates = {one.technique: one.rate or 0.0 for one in known}
+    least = rates[advice.choice] if advice.choice else 0.0
+    missing = tr("{0} is faster and may take less energy, but has no figure of it: {1}")
+    if not advice.choice:
+        missing = tr("{0} has no figure of its energy: {1}")
+    steps = []
+    for one in known:
+        row = rows[one.technique]
+        if one.joule is None and rates[one.technique] > least and not is_too_large(one, ask):
+            steps.append(missing.format(row["label"], _why_no_energy(row)))
+        elif one.about and one.technique in (advice.choice, *advice.open):
+            said = tr("the energy of {0} is an estimate: {1}; raise replies in the study")
+            steps.append(said.format(row["label"], row["energy_reason"]))
+    return steps
+
+
+def _why_no_energy(row: Mapping) -> str:
+    if not units.is_missing(row["point"]):
+        return tr("its energy is that of all sizes together")
+    if not units.is_missing(row["shared"]) and row["shared"]:
+        return tr("others used the device")
+    return row["energy_reason"] or tr("nobody read it")
