@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import records_factory as made
 from markupsafe import Markup
-from report_data import group_of, quick_parts
+from report_data import group_of, page_of, quick_parts, tables_of
 from speedgrid import records
 from speedgrid.report import catalogues, charts, embedding, language, markdown, page, pictures, rendering
 from speedgrid.report.answer import answer
+from speedgrid.report.together import Told
 from speedgrid.report.units import percent
 from speedgrid.schema import POINTS, RUNS, SUMMARY
 
@@ -50,6 +51,34 @@ def test_the_markdown_fits_into_a_comment_and_says_what_it_leaves_out(group):
     assert len(text) < 65_536
     shown = text.count("### ")
     assert f"{200 - shown} more combinations" in text
+
+
+def test_the_markdown_of_training_has_the_loss_where_replies_have_bits_per_byte(group):
+    nothing = group.rows.assign(bits_per_byte=float("nan"), loss_last=float("nan"))
+    assert "Loss at last" not in markdown.summary(STUDY, [(replace(group, rows=nothing), Markup(""))], [], [])
+    trained = nothing.assign(loss_last=[0.25 + number for number in range(len(nothing))])
+    text = markdown.summary(STUDY, [(replace(group, rows=trained), Markup(""))], [], [])
+    (head,) = [line for line in text.splitlines() if line.startswith("| Technique")]
+    assert head.endswith("| Loss at last |")
+    assert "Bits per byte" not in text
+    assert next(line for line in text.splitlines() if line.startswith("| Baseline")).endswith(" 0.250 |")
+
+
+def test_the_markdown_and_a_page_of_several_say_what_is_faster_at_a_price(tmp_path, monkeypatch):
+    """They had the headline alone."""
+    base, fast = (replace(cell, again=(cell.speed * 1.01, cell.speed * 0.99) * 2) for cell in made.DEFAULT_CELLS[:3:2])
+    lossy = made.Made("prune_50", "Pruned by 50 %", "compression", 190.0, bits_per_byte=5.2, lossless=False, again=(189.0, 191.0, 190.0))
+    models = [f"model-{number}" for number in range(4)]
+    grid = [cell for model in models for cell in made.write_group(tmp_path, (base, fast, lossy), model=model)]
+    first = page_of(grid, made.study(models=models)).partition('id="choose"')[0]
+    assert first.count("Faster at a price: <strong>Pruned by 50 %</strong>") >= 4
+    written = []
+    monkeypatch.setattr(rendering, "draw", lambda *_: None)
+    monkeypatch.setattr(rendering, "read_parts", quick_parts)
+    monkeypatch.setattr(rendering.markdown, "summary", lambda study, told, *_: written.extend(told) or "")
+    summary, runs, replies = tables_of(grid)
+    rendering.write(Told(made.study(models=models), summary, runs, replies), tmp_path / "report.html")
+    assert [said.striptags().count("Faster at a price: Pruned by 50 %") for _, said in written] == [1] * 4
 
 
 def test_the_markdown_of_nothing_says_so():

@@ -89,6 +89,12 @@ class Answer:
     warnings: list[Markup]
     proof: Figure | None = None
     choice: str | None = None  # the technique that the headline advises
+    price: Markup | None = None  # of `key` what is faster at a price, which goes with the headline where that stands alone
+
+    @property
+    def in_short(self) -> Markup:
+        """The headline, and what is faster at a price."""
+        return Markup(" ").join([self.headline, *([self.price] if self.price else [])])
 
     @property
     def points(self) -> list[Markup]:
@@ -159,6 +165,7 @@ def answer(
         *(_headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts, variables)),
         proof=proof_figure(group, guide.qualities),
         choice=None if group.seeks_largest else advice.choice,
+        price=_price_point(guide, ranked),
     )
 
 
@@ -245,21 +252,25 @@ def _may_be(rows: pd.DataFrame) -> Markup:
 def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memory: Memory, is_open: bool) -> list[Markup]:
     """The few sentences that go with the headline: at what quality and size, what is most frugal, what is faster at a price, and how sure
     the answer is; `is_open`: whether these runs leave anything open."""
-    best, dearer, perhaps = ranked.best, ranked.dearer, ranked.perhaps
+    best = ranked.best
     # Where something has a price, the headline says that what it names has none.
     says = _has_priced_rivals(guide, advice) and guide.qualities[best.technique].kind == "kept"
     points: list[Markup | None] = []
     if advice.choice and not best.is_baseline and not says and not group.seeks_largest:
         points.append(_quality_point(guide, best))
     points += [grown.compared(group), memory.key]
-    if len(dearer):
-        points.append(_faster_at_a_price(dearer, guide, MOST_NAMED))
-    elif len(perhaps):
-        points.append(_perhaps_at_a_price(perhaps, best, guide, MOST_NAMED))
+    points.append(_price_point(guide, ranked))
     # The headline says what could be as fast as what it names.
     if advice.choice and not advice.open and len(group.engaged) > 1 and not group.seeks_largest:
         points.append(_decided_point(group, is_open))
     return [point for point in points if point]
+
+
+def _price_point(guide: Guide, ranked: Ranked) -> Markup | None:
+    """The first of what is faster at a price, or perhaps so."""
+    if len(ranked.dearer):
+        return _faster_at_a_price(ranked.dearer, guide, MOST_NAMED)
+    return _perhaps_at_a_price(ranked.perhaps, ranked.best, guide, MOST_NAMED) if len(ranked.perhaps) else None
 
 
 def _decided_point(group: Group, is_open: bool) -> Markup:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from speedgrid.report import answer, trust, units
+from speedgrid.report.figures_table import MEANINGS
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED
@@ -18,7 +19,7 @@ HEADS = ("Technique", "Speed", "95 %", "Speed-up", "95 %", "Verdict", "Peak memo
 
 
 def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Sequence[str], devices: Sequence[str]) -> str:
-    """The Markdown of a study; `groups` come with their headlines (answer.Answer). What is beyond MOST characters is counted, not shown."""
+    """The Markdown of a study; `groups` come with their answers in short (answer.Answer). Beyond MOST characters they are counted."""
     title = study["title"] or study["name"]
     told = [tr("study {}").format(f"`{_code(study['name'])}`"), *map(_text, devices)]
     told += [tr("commit {}").format(f"`{_code(commit)}`") for commit in commits]
@@ -41,15 +42,18 @@ def _group(group: Group, headline: Markup, study_file: str) -> str:
         lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
     if notes := answer.standing_notes(group.records):
         lines += [*(f"- {_text(note.striptags())}" for note in notes), ""]
-    lines += [_line([tr(head) for head in HEADS]), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     memory = units.scale("B", group.rows.memory_peak)
-    against = None if group.baseline is None else group.baseline.bits_per_byte
-    lines += [_line(_row(row, memory, against)) for row in each(group.rows)]
+    # In training the quality is the loss.
+    told = "loss_last" if group.rows.bits_per_byte.isna().all() and group.rows.loss_last.notna().any() else "bits_per_byte"
+    heads = [tr(head) for head in (*HEADS[:-1], MEANINGS[told].label)]
+    lines += [_line(heads), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
+    against = None if group.baseline is None or told == "loss_last" else group.baseline.bits_per_byte
+    lines += [_line(_row(row, memory, told, against)) for row in each(group.rows)]
     return "\n".join([*lines, *(line for said in trust.uneven_ratios(group) for line in ("", _text(said.striptags())))])
 
 
-def _row(row, memory: units.Scale, against: float | None) -> list[str]:
-    """The cells of a row; `against` is the baseline's bits per byte, where it has any."""
+def _row(row, memory: units.Scale, told: str, against: float | None) -> list[str]:
+    """The cells of a row; `told` is the column that tells its quality, and `against` that of the baseline, where a change is told."""
     if row.status not in MEASURED or units.is_missing(row.rate):
         return [_text(row.label), "", "", "", "", f"`{_code(row.status)}`", "", ""]
     speed, around = units.with_interval(row.rate, row.rate_low, row.rate_high)
@@ -57,9 +61,10 @@ def _row(row, memory: units.Scale, against: float | None) -> list[str]:
     verdict = tr("baseline") if row.is_baseline else tr(row.verdict or "")
     if row.status != "ok":
         verdict = f"`{_code(row.status)}`"
-    quality = "" if units.is_missing(row.bits_per_byte) else units.number(row.bits_per_byte, 4)
+    figure = getattr(row, told)
+    quality = "" if units.is_missing(figure) else units.number(float(figure), 4 if told == "bits_per_byte" else units.DIGITS)
     if quality and not row.is_baseline and not units.is_missing(against):
-        quality += f" ({units.percent(row.bits_per_byte / against - 1)})"
+        quality += f" ({units.percent(figure / against - 1)})"
     peak = "" if units.is_missing(row.memory_peak) else memory.text(row.memory_peak)
     ratio = "" if ratio == units.MISSING else ratio
     return [_text(row.label), f"{speed} {row.unit}/s", around, ratio, ends, verdict, peak, quality]

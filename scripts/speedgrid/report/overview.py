@@ -16,7 +16,7 @@ from speedgrid.report.tables import Group, each
 from speedgrid.schema import GROUP, MEASURED, STATUSES
 
 UNFOLDED = 3  # so many groups are all open at once; of more each is folded away
-MOST_ANSWERS = 12  # groups that are folded away whose answers are on the first screen, a sentence each; of more the matrix leads to them
+MOST_ANSWERS = 12  # groups that are folded away whose answers are on the first screen, in short; of more the matrix leads to them
 PRICED = "*"
 MOST_LEADERS = 5  # techniques that the first screen names of those that lead somewhere
 TWICE = 2.0  # from this speed-up on a cell of the matrix is coloured stronger
