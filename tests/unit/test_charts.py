@@ -408,6 +408,8 @@ def test_energy_has_a_chart_where_it_is_known(tmp_path):
     assert [bars[name]["joule"] for name in ("Baseline (eager attention)", "SDPA")] == [0.5, 0.25]
     assert bars["SDPA"]["kwh"] == "0.0694 kWh"  # a million times 0.25 J
     assert figure.words == "Baseline (eager attention) 0.500 J/token; SDPA 0.250 J/token"
+    one = energy.energy_figure(replace(group, rows=rows.assign(joule_per_token=[0.5, float("nan")])))
+    assert {row["kwh"] for row in data_of(one.chart.to_dict(validate=True)) if row.get("kwh")} == {"0.139 kWh", "–"}
 
 
 def test_runs_of_the_same_stand_around_their_mean(tmp_path, figures):

@@ -76,6 +76,10 @@ def test_without_a_baseline_it_shows_speeds(tmp_path):
     assert all(row["low"] < row["value"] < row["high"] for row in rows)
     assert "within the replies that were seen" in figure.caption, "the interval of a speed leaves out what a further run may show"
     assert "noise between runs" in drawn(group_of(tmp_path / "with", made.DEFAULT_CELLS[:3]))[0].caption
+    # What the page calls columns of the data by: two of them were called token/s.
+    encodings = [layer["encoding"] for layer in figure.chart.to_dict()["layer"] if "tooltip" in layer.get("encoding", {})]
+    titles = {one["field"]: one["title"] for encoding in encodings for one in (encoding["x"], *encoding["tooltip"])}
+    assert titles == {"value": "token/s", "name": "technique", "figure": "token/s, 95 % interval"}
 
 
 def test_one_technique_proves_nothing(tmp_path):

@@ -262,7 +262,7 @@ def _key_points(group: Group, guide: Guide, advice: Advice, ranked: Ranked, memo
     points.append(_price_point(guide, ranked))
     # The headline says what could be as fast as what it names.
     if advice.choice and not advice.open and len(group.engaged) > 1 and not group.seeks_largest:
-        points.append(_decided_point(group, is_open))
+        points.append(_decided_point(group, guide, is_open, _has_priced_rivals(guide, advice)))
     return [point for point in points if point]
 
 
@@ -273,18 +273,25 @@ def _price_point(guide: Guide, ranked: Ranked) -> Markup | None:
     return _perhaps_at_a_price(ranked.perhaps, ranked.best, guide, MOST_NAMED) if len(ranked.perhaps) else None
 
 
-def _decided_point(group: Group, is_open: bool) -> Markup:
-    """What is sure beside who leads. Of two techniques further down nothing is claimed, and nothing of what may come yet."""
+def _decided_point(group: Group, guide: Guide, is_open: bool, is_priced: bool) -> Markup | None:
+    """What is sure beside who leads, of those without a price in quality where others may be faster (`is_priced`). Of two techniques
+    further down nothing is claimed, and nothing of what may come yet; of who is alone without a price not that it leads."""
     if waiting := int((group.rows.status == NOT_RUN).sum()):
         said = tr_html(
             "The lead among what was measured is decided with 95\u00a0% confidence; <a href='#not-run'>not measured yet</a>: {}."
         )
         return said.format(waiting)
+    baseline = group.baseline
+    if is_priced and sum(guide.qualities[name].is_safe for name in group.engaged.technique) == 1:
+        if is_open or baseline is None:
+            return None
+        return tr_html("How all others compare with {} is decided with 95\u00a0% confidence.").format(baseline.label)
+    who = tr("Who leads without a price in quality") if is_priced else tr("Who leads")
     if is_open:
-        return tr_html("Who leads is decided with 95\u00a0% confidence; what else these runs leave open stands below.")
-    if group.baseline is None:
-        return tr_html("Who leads is decided with 95\u00a0% confidence.")
-    return tr_html("Who leads is decided with 95\u00a0% confidence, and so is how all others compare with {}.").format(group.baseline.label)
+        return tr_html("{} is decided with 95\u00a0% confidence; what else these runs leave open stands below.").format(who)
+    if baseline is None:
+        return tr_html("{} is decided with 95\u00a0% confidence.").format(who)
+    return tr_html("{} is decided with 95\u00a0% confidence, and so is how all others compare with {}.").format(who, baseline.label)
 
 
 def _ranked(group: Group, guide: Guide, advice: Advice) -> Ranked:

@@ -40,7 +40,7 @@ def energy(rows: pd.DataFrame, item: str = "token") -> alt.LayerChart:
     table = base.prepare(rows, ENERGY)
     table["joule"] = _joules(table)
     table["text"] = [units.number(value) for value in table.joule]
-    table["kwh"] = [f"{units.number(value * MILLION)} kWh" for value in table.joule]
+    table["kwh"] = [units.Scale("kWh").text(value * MILLION) for value in table.joule]
     x = alt.X("joule:Q", title=f"J/{item}", scale=alt.Scale(domain=[0, base.largest(table.joule)], nice=False), axis=base.ticks())
     rowed = alt.Chart(table.drop(columns=list(ENERGY))).transform_filter("isValid(datum.joule)").encode(y=base.rows_axis(table))
     tooltip = base.tooltip(text=f"J/{item}", kwh=tr("a million {}").format(tr(units.plural(item))), outcome="status")

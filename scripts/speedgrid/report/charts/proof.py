@@ -156,7 +156,9 @@ def _layers(group: Group, table: pd.DataFrame, heads: Sequence[Mapping], height:
     down = alt.Scale(domain=[height, 0], range=[height, 0], nice=False, zero=False)
     at = {name: alt.Y(f"{name}:Q", scale=down, axis=None) for name in ("y", "mark")}
     color, shape = base.color(table), base.shape(table)
-    tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("figure:N", title=x["title"] or tr("figure"))]
+    # Not called as the axis is, so that no two columns of the data have one name.
+    in_words = tr("{}, 95 % interval").format(x["title"]) if x["title"] else tr("figure")
+    tooltip = [alt.Tooltip("name:N", title="technique"), alt.Tooltip("figure:N", title=in_words)]
     placed = alt.Chart(table).encode(y=at["mark"])
     point = {"x": x, "color": color, "shape": shape, "opacity": base.opacity(), "tooltip": tooltip}
     named = alt.Chart(table).encode(y=at["y"])
