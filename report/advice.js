@@ -53,8 +53,8 @@
     if (ask.goal === "latency") return translated("{0} a {1}", value < 1 ? `${short(1000 * value)} ms` : `${short(value)} s`, group.noun);
     if (ask.goal === "throughput") return `${short(value)} ${group.unit}/s`;
     if (ask.goal === "memory") return `${short(value / 1e9)} GB`;
-    const about = (said) => (cell.about ? translated("about {} (from mean power)", said) : said);
-    if (ask.goal === "energy") return about(`${short(value)} J/${group.unit}`);
+    const joule = `${short(value)} J/${group.unit}`;
+    if (ask.goal === "energy") return cell.about ? translated("about {} (from mean power)", joule) : joule;
     if (ask.price === null) return translated("{0} device hours per million {1}", short(1e6 * value), group.units);
     return translated("{0} per million {1} at {2} an hour", short(1e6 * value), group.units, short(ask.price));
   }
@@ -80,9 +80,7 @@
     const sure = isBySpeed(ask) ? of[choice]?.beside : ask.goal === "energy" || open.length ? group.sure[ask.goal] : "";
     put("lead", choice ? [before, bold, after, ` ${sure}`] : [group.none]);
     list("costs", choice ? of[choice].costs : []);
-    named("ties", ties);
-    named("open", open);
-    named("next", next && !open.includes(next) ? [next] : []);
+    for (const [part, names] of Object.entries({ ties, open, next: next && !open.includes(next) ? [next] : [] })) named(part, names);
     named("better", better, why);
     const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label).join(", ");
     put("unknown", unknown ? [translated("Measured, but without a figure for this goal: {}.", unknown)] : []);

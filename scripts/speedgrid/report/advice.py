@@ -469,6 +469,9 @@ def _of_training(row: Mapping, baseline: Mapping | None) -> Quality | None:
     )
     if behind > LOSS_BEHIND:
         return Quality("loss", behind, said)
+    # Where all was learnt by heart, a loss many times the baseline's would still count as none.
+    if baseline["loss_last"] < LOSS_BEHIND * fell:
+        return None
     return Quality("kept", 0.0, said)
 
 
@@ -496,7 +499,11 @@ def why_unknown(row: Mapping) -> str:
     """Why the quality of a cell was not measured."""
     told = WORKLOADS[row["workload"]].quality
     if told != "evaluated":
-        return tr("the baseline's loss tells nothing") if told == "loss" else tr("nothing in this workload tells")
+        return (
+            tr("the baseline's loss did not fall, or fell so low that no difference could show")
+            if told == "loss"
+            else tr("nothing in this workload tells")
+        )
     if _are_random(row):
         return tr("the model's weights are random")
     reason = row["quality_reason"] or tr(STATUSES.get(row["quality_status"] or "", ""))
