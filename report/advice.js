@@ -64,8 +64,7 @@
     price.placeholder = group.price ?? "";
     const ask = { goal: goal.value, budget, loss: loss.value === "" ? null : Number(loss.value),
       starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
-    const most = ask.loss === null ? "any" : ask.loss && `${100 * ask.loss}%`;
-    const given = { goal: ask.goal, vram: size, "max-loss": most, starts: ask.starts, price: price.value };
+    const given = { goal: ask.goal, vram: size, "max-loss": loss.value ? `${100 * loss.value}%` : "any", starts: ask.starts, price: price.value };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
     const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(of[name], ask, group), gain].filter(Boolean).join(", ");
     const list = (part, texts) => put(part, texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
@@ -85,7 +84,7 @@
     const unknown = group.cells.filter((cell) => figure(cell, ask) === null).map((cell) => cell.label).join(", ");
     put("unknown", unknown ? [translated("Measured, but without a figure for this goal: {}.", unknown)] : []);
     put("unmeasured", [group.unmeasured]);
-    put("code", choice ? [told.codes[of[choice].code]].filter(Boolean) : []);
+    put("code", choice ? [told.codes[of[choice].code]] : []);
     put("advise", [group.advise, ...Object.entries(given).filter(([, one]) => one).map(([name, one]) => ` --${name} ${one}`)]);
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }
