@@ -361,6 +361,28 @@ def test_memory_is_called_saved_only_where_it_is(tmp_path):
     assert "No technique lowers peak memory by 2 % or more" in points
 
 
+def test_of_what_takes_as_little_memory_the_answer_names_what_the_guide_takes(tmp_path):
+    """The page named the baseline's twin for 0.6 % less, and the guide a compiled model of three times the speed."""
+    group = group_of(tmp_path, [BASELINE, replace(SDPA, peak=450), replace(COMPILED, peak=453)])
+    (saved,) = [point.striptags() for point in answer(group).points if "Most memory saved" in point]
+    assert saved.startswith("Most memory saved: torch.compile (static cache) peaks at 453 MiB instead of 900 MiB")
+    assert Guide(group.records).advise(Ask("memory")).choice == "torch_compile"
+    # What is as little but no saving leaves that of the one that saves.
+    _, points, _ = said(tmp_path / "edge", [BASELINE, replace(SDPA, peak=880), replace(COMPILED, peak=890)])
+    assert "Most memory saved: SDPA peaks at 880 MiB" in points
+
+
+def test_what_is_as_fast_at_a_price_is_told_with_it_and_the_headline_is_of_those_without(tmp_path):
+    """A lossy technique of the same speed was called better by the guide."""
+    cells = [AGAIN, often(COMPILED), often(PRUNED, speed=COMPILED.speed * 1.002)]
+    group = group_of(tmp_path, cells)
+    assert "prune_50" in Guide(group.records).option("torch_compile").same
+    headline, points, _ = said(tmp_path / "told", cells)
+    assert headline.startswith("Without a measurable loss of quality, torch.compile (static cache) is the fastest")
+    assert "Faster at a price" not in points
+    assert re.search(r"Faster than Baseline \(eager attention\), too: Pruned by 50 % [\d.]+× \([\d.–]+\) for \+174 % bits per byte", points)
+
+
 def test_what_leads_alone_without_a_price_is_not_said_to_lead(tmp_path):
     """Beside "Faster at a price: 4×" stood "Who leads is decided"."""
     told = answer(group_of(tmp_path / "one", [AGAIN, often(PRUNED)]))

@@ -18,7 +18,18 @@ from speedgrid import commands, standing
 from speedgrid.known import CUDA_CONTEXT
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import grown, phrases, questions, trust, units
-from speedgrid.report.advice import FASTEST, LOSS_BEHIND, SMALLEST_SAVING, Advice, is_beside_random_weights, needs, seconds, why_unknown
+from speedgrid.report.advice import (
+    FASTEST,
+    LOSS_BEHIND,
+    SMALLEST_SAVING,
+    Advice,
+    Ask,
+    advise,
+    is_beside_random_weights,
+    needs,
+    seconds,
+    why_unknown,
+)
 from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
@@ -231,10 +242,12 @@ def _below(of_those: Markup, sentence: Markup) -> Markup:
 
 
 def _has_priced_rivals(guide: Guide, advice: Advice) -> bool:
-    """Whether something that costs quality, or may, is faster than what the headline names, or may be: that leads the others alone."""
+    """Whether something that costs quality, or may, is faster than what the headline names, or as fast, or may be: that leads the others
+    alone."""
     if advice.better or advice.choice is None:
         return bool(advice.better)
-    return any(not guide.qualities[name].is_safe for name in guide.option(advice.choice).open)
+    chosen = guide.option(advice.choice)
+    return any(not guide.qualities[name].is_safe for name in (*chosen.open, *chosen.same))
 
 
 def _priceless(group: Group, guide: Guide) -> Priceless:
@@ -302,8 +315,8 @@ def _ranked(group: Group, guide: Guide, advice: Advice) -> Ranked:
     chosen = guide.option(advice.choice) if advice.choice else None
     doubtful, close = (chosen.open, chosen.same) if chosen else ((), ())
     # What costs quality may be no faster than what the headline names, whatever its speed is.
-    priced = faster[faster.technique.isin(advice.better) & ~faster.technique.isin(close)]
-    is_open = priced.technique.isin(doubtful)
+    priced = faster[faster.technique.isin(advice.better)]
+    is_open = priced.technique.isin(advice.doubtful)
     return Ranked(best, others, faster, priced[~is_open], priced[is_open], doubtful, close)
 
 
@@ -492,6 +505,9 @@ def _memory(group: Group, guide: Guide) -> Memory:
     unit = units.scale("B", engaged.taken)
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
     least = safe.loc[safe.taken.idxmin()] if len(safe) else None
+    # Of what takes as little the guide takes the fastest.
+    advised = advise([guide.option(name) for name in safe.technique], Ask("memory")).choice
+    least = next((row for row in each(safe) if row.technique == advised and _is_less(row, baseline, taken)), least)
     saves = least is not None and _is_less(least, baseline, taken)
     than = least if least is not None and saves else baseline
     less = pd.Series([_is_less(row, than, taken) for row in each(engaged)], engaged.index)
