@@ -14,6 +14,7 @@ from speedgrid import commands, state
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import command, phrases, questions, units
 from speedgrid.report.advice import ratio_notes
+from speedgrid.report.figures_table import TableCell
 from speedgrid.report.language import tr, tr_html
 from speedgrid.report.tables import Group, each
 from speedgrid.sharpen import Question, Subject
@@ -27,25 +28,27 @@ TOLD_SHARE = 0.03  # of a decoding step: by so much a figure may be off llama-be
 
 @dataclass(frozen=True)
 class MachineRow:
-    """What was seen of the machine while one technique was measured; texts, `disturbed` empty for a quiet one."""
+    """What was seen of the machine while one technique was measured; texts, `disturbed` empty for a quiet one. A cell has its figure in
+    the unit of its column, or why there is none, and what else was read."""
 
     label: str
     quiet: str
     disturbed: str
-    cells: list[str]
+    cells: list[TableCell]
 
 
 LOWERING = ("power cap", *(state.CLOCK_REASONS[bit] for bit in state.SLOWDOWNS))
-MACHINE_COLUMNS = (
-    "CPU used by others",
-    "CPU stolen",
-    "SM clock",
-    "Clock lowered by",
-    "Highest temperature",
-    "Power",
-    "Idle power",
-    "Energy per token",
-)
+# With the unit of each.
+MACHINE_COLUMNS = {
+    "CPU used by others": "%",
+    "CPU stolen": "%",
+    "SM clock": "MHz",
+    "Clock lowered by": "",
+    "Highest temperature": "°C",
+    "Power": "W",
+    "Idle power": "W",
+    "Energy per token": "J",
+}
 
 
 def noise_sentence(group: Group) -> Markup:
@@ -336,34 +339,30 @@ def machine_rows(group: Group) -> list[MachineRow]:
     for row in each(group.measured):
         known = not units.is_missing(row.shared) or not units.is_missing(row.throttled)
         quiet = tr("no") if row.disturbed else tr("yes") if known else tr("not known")
-        energy = (
-            units.number(row.joule_per_token) + " J" if not units.is_missing(row.joule_per_token) else row.energy_reason or units.MISSING
-        )
-        idle = _with_unit(row.idle_power, "W") if not units.is_missing(row.idle_power) else row.idle_power_reason or units.MISSING
         seen = group.states.get(row.technique, {})
         cells = [
-            _share(row.cpu_foreign),
-            _share(row.cpu_stolen),
-            _with_unit(row.sm_clock_median / 1e6, "MHz") + _reach(seen, "sm_clock_min", "sm_clock_max", 1e6),
-            _lowered(seen),
-            _with_unit(row.temperature_max, "°C") + _from(seen),
-            _with_unit(row.power_mean, "W"),
-            idle,
-            energy,
+            _cell(row.cpu_foreign, size=0.01, digits=2),
+            _cell(row.cpu_stolen, size=0.01, digits=2),
+            _cell(row.sm_clock_median, _reach(seen, "sm_clock_min", "sm_clock_max", 1e6), size=1e6),
+            TableCell(_lowered(seen)),
+            _cell(row.temperature_max, _from(seen)),
+            _cell(row.power_mean),
+            _cell(row.idle_power, missing=row.idle_power_reason),
+            _cell(row.joule_per_token, missing=row.energy_reason),
         ]
         found.append(MachineRow(row.label, quiet, row.disturbed, cells))
     return found
 
 
 def _reach(seen: Mapping, low: str, high: str, size: float) -> str:
-    """The lowest and highest reading of a run, in brackets; empty where they are not known."""
+    """The lowest and highest reading of a run; empty where they are not known."""
     least, most = seen.get(low), seen.get(high)
-    return "" if least is None or most is None else f" ({least / size:,.0f}–{most / size:,.0f})"
+    return "" if least is None or most is None else f"{least / size:,.0f}–{most / size:,.0f}"
 
 
 def _from(seen: Mapping) -> str:
     first = seen.get("temperature_first")
-    return "" if first is None else tr(" (at first {})").format(f"{first:.0f}")
+    return "" if first is None else tr("at first {}").format(f"{first:.0f}")
 
 
 def _lowered(seen: Mapping) -> str:
@@ -396,5 +395,8 @@ def _share(value: float) -> str:
     return units.MISSING if units.is_missing(value) else f"{units.number(100 * float(value), 2)} %"
 
 
-def _with_unit(value: float, unit: str) -> str:
-    return units.MISSING if units.is_missing(value) else f"{units.number(float(value))} {unit}"
+def _cell(value: float, note: str = "", missing: str | None = None, size: float = 1.0, digits: int = units.DIGITS) -> TableCell:
+    """A figure in a unit of that size with what else was read, or why there is none."""
+    if units.is_missing(value):
+        return TableCell(missing or units.MISSING)
+    return TableCell(units.number(float(value) / size, digits), float(value) / size, note)
