@@ -29,7 +29,7 @@ def main() -> int:
     if arguments.yes and (spared := [found for found in offered if is_spared(found, arguments.what)]):
         commands.say(
             f"Left, because other clones use them: {', '.join(str(found.folder) for found in spared)};"
-            f" {commands.program()} clean environments --yes removes them, too."
+            f" {commands.program()} clean {' '.join(dict.fromkeys(found.kind for found in spared))} --yes removes them, too."
         )
         offered = [found for found in offered if found not in spared]
     return max([taken_away(found) for found in offered if arguments.yes or is_wanted(found)], default=0)

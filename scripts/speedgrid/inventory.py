@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from speedgrid import amounts, checkpoints, commands, environments, notes, snakemake_seam
+from speedgrid import amounts, checkpoints, commands, compiled, environments, notes, snakemake_seam
 from speedgrid.outcomes import ModelError
 
 # The files of results/ that are no tables, each with what it holds if it is speedgrid's.
@@ -183,10 +183,12 @@ def of_compilers(folder: Path) -> Found:
     """What was compiled for the cells of every working folder; a cell whose part is gone compiles again."""
     found = Found("compiled", folder, is_shared=True)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if OF_A_CELL.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            found.own.append(path)
-        else:
+        if not (OF_A_CELL.fullmatch(path.name) and path.is_dir() and not path.is_symlink()):
             found.left.append(f"{path}: not made by speedgrid")
+        elif compiled.is_used(path):
+            found.left.append(f"{path}: in use right now")
+        else:
+            found.own.append(path)
     return found
 
 

@@ -228,15 +228,21 @@ def test_the_launchers_environments_go_only_with_its_stamp(tmp_path):
     assert len(found.left) == 2
 
 
-def test_what_was_compiled_for_cells_goes_where_it_is_named(place):
-    compiled.keep_apart(Path("results/local/e/m/t"))
+def test_what_was_compiled_for_cells_goes_where_it_is_named_and_nobody_uses_it(place, monkeypatch):
+    for name in compiled.CACHES:
+        monkeypatch.delenv(name, raising=False)
+    used = compiled.keep_apart(Path("results/local/e/m/t"))
     (kernels := compiled.folder() / ("ab" * 16) / "triton").mkdir(parents=True)
     (kernels / "kernel.so").write_bytes(b"compiled")
     (own := compiled.folder() / "notes.txt").write_text("the user's")
+    done = clean("--yes")
+    assert "clean compiled --yes removes them, too" in done.stdout
+    assert kernels.exists()
     done = clean("compiled", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"left: {own}: not made by speedgrid" in done.stdout
-    assert "Removed" in done.stdout
+    assert f"left: {used}: in use right now" in done.stdout
+    assert used.exists()
     assert not kernels.exists()
     assert own.exists()
 
