@@ -49,8 +49,9 @@ CELL_ERROR = 1.5
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
 SCORING_SHARE = 0.35
-# Shapes of passes over text that a model is compiled for, where every pass is; and engines whose later processes are none of PyTorch's.
-SCORING_SHAPES = 3
+# Shapes of passes over text that a model is compiled for, and where it is (engines/transformers.py); and engines whose later processes are
+# none of PyTorch's.
+SCORING_SHAPES, SCORING_COMPILED = 3, ("static_cache", "loop", "forward")
 OWN_PROCESS = ("vllm", "llamacpp", "onnxruntime")
 # Tokens of a long text that take as long as a request of a task, which is scored together with others; and requests of an item, of tasks
 # with choices.
@@ -357,7 +358,7 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     unpacked = (requests / 8 + work.scored_tokens / 512) * model.layers * cost.layer_s
     # A process takes more than its loading: the first pass, and what looks whether a technique is active.
     begun = JOB_S + max(cost.start_s, cost.again_s if work.engine in OWN_PROCESS else plain.again_s)
-    compiles = work.engine == "transformers_loop" or work.options.get("compile") == "forward"
+    compiles = work.options.get("compile") in SCORING_COMPILED
     return begun + computing + unpacked + compiles * SCORING_SHAPES * model.layers * cost.first_layer_s
 
 

@@ -140,12 +140,14 @@ def test_a_checkpoint_that_is_trained_takes_the_time_of_its_tokens():
     assert estimates.making_s(model, work("baseline"), TWO_CORES) == estimates.making_s(model, work("gguf_original"), TWO_CORES) == 0
 
 
-def test_where_every_pass_is_compiled_scoring_compiles_for_each_shape():
-    """On an H200 the quality of a loop that is compiled took a hundred seconds, and was estimated as that of eager passes."""
+def test_where_the_pass_is_compiled_scoring_compiles_for_each_shape():
+    """On an H200 the quality of a loop that is compiled took a hundred seconds, and on two cores that of a static cache, where nothing was
+    compiled yet; both were estimated as that of eager passes."""
     scored, model = {"scored_tokens": 4096}, shape("smollm2-135m")
-    told = {name: estimates.scoring_s(model, work(name, **scored), H200) for name in ("baseline", "torch_compile", "torch_compile_loop")}
-    assert told["torch_compile"] < told["baseline"] + 10
-    assert told["torch_compile_loop"] > told["baseline"] + 60
+    names = ("baseline", "torch_compile", "torch_compile_loop", "torch_compile_naive")
+    seconds = {name: estimates.scoring_s(model, work(name, **scored), H200) for name in names}
+    assert min(seconds["torch_compile"], seconds["torch_compile_loop"]) > seconds["baseline"] + 60
+    assert seconds["torch_compile_naive"] < seconds["baseline"] + 10
 
 
 def test_a_technique_that_is_proven_lossless_answers_no_requests():

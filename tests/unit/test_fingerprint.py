@@ -312,11 +312,18 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def before(copy) -> dict[str, str]:
+    """The fingerprints of the copy as it is, to which every test brings it back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "SCRIPTS", copy / "scripts")
+        return jobs()
+
+
 @pytest.fixture
-def after(copy, monkeypatch):
+def after(copy, before, monkeypatch):
     """The jobs that run again where files of the copy have another text: `after({file: text})`."""
     monkeypatch.setattr(fingerprint, "SCRIPTS", copy / "scripts")
-    before = jobs()
 
     def forget(files) -> None:
         fingerprint._of.cache_clear()
