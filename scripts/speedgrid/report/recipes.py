@@ -309,20 +309,17 @@ def _vllm(technique: Technique) -> list[str]:
 def _asks_vllm(model: str, told: list[str], measured: Mapping) -> list[str]:
     room = {"max_model_len": measured.get("max_model_len"), "max_num_seqs": measured.get("batch_size")}
     new_tokens = min(NEW_TOKENS, (room["max_model_len"] or 2 * NEW_TOKENS) // 2)
-    said = ["# vLLM takes nine tenths of the GPU for its cache, whatever it needs; gpu_memory_utilization=0.3 takes three."]
-    longer = "# Longer texts, or more at once, need more."
-    said += [longer] if any(room.values()) else []
+    said = "# vLLM takes nine tenths of the GPU for its cache, whatever it needs; gpu_memory_utilization=0.3 takes three."
     if cache := measured.get("kv_cache_bytes"):
         # What vLLM sizes by that share has its size already, and it need not wait for it to be free (engines/vllm.py).
         room |= {"kv_cache_memory_bytes": cache, "gpu_memory_utilization": 0.01}
         holds = f", room for {measured['kv_cache_tokens']} tokens" if measured.get("kv_cache_tokens") else ""
-        said = [
-            f"# The KV cache is as large as when it was measured{holds}. By itself vLLM takes nine tenths of the GPU for it.",
-            longer,
-        ]
+        said = f"# The KV cache is as large as when it was measured{holds}. By itself vLLM takes nine tenths of the GPU for it."
+    longer = ["# Longer texts, or more at once, need more."] if any(room.values()) else []
     told = [*told, *(f"{name}={value}" for name, value in room.items() if value)]
     return [
-        *said,
+        said,
+        *longer,
         f"llm = LLM(model={model}, {', '.join(told)})",
         f'output = llm.generate(["Once upon a time"], SamplingParams(max_tokens={new_tokens}))',
     ]
