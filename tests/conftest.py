@@ -21,7 +21,9 @@ from pip_settings import uv_environment  # noqa: E402
 from speedgrid import environments, hub, survey  # noqa: E402
 
 MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup", "conda"}
-not_run = pytest.StashKey[dict]()
+LACKING = "lacking"  # the property of a report that says why its test was not run
+# Whole runs first: they take longest, and with several processes the many short tests fill what is left at the end.
+ORDER = ("cluster", "workflow", "faults", "browser", "gpu", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -110,8 +112,15 @@ def pytest_configure(config):
     # What a shell starts in its background ignores Ctrl-C, and so would all that tests start and stop with it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.stash[not_run] = {}
     config.addinivalue_line("markers", f"needs(*what): what the machine must have, of {', '.join(NEEDS)}")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        folder = item.nodeid.removeprefix("tests/").partition("/")[0]
+        return ORDER.index(folder) if folder in ORDER else len(ORDER)
+
+    items.sort(key=place)
 
 
 def pytest_runtest_setup(item):
@@ -125,12 +134,14 @@ def pytest_runtest_setup(item):
         if reason and os.environ.get("CI") == "true" and need not in MAY_BE_LACKING_IN_CI:
             pytest.fail(f"may not be lacking where CI=true: {reason}", pytrace=False)
         if reason:
-            item.config.stash[not_run][item.nodeid] = reason
+            item.user_properties.append((LACKING, reason))
             pytest.skip(reason)
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if config.stash[not_run]:
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    not_run = {report.nodeid: reason for report in skipped for name, reason in report.user_properties if name == LACKING}
+    if not_run:
         terminalreporter.section("Not run on this machine")
-        for test, reason in sorted(config.stash[not_run].items()):
+        for test, reason in sorted(not_run.items()):
             terminalreporter.line(f"{test}: {reason}")

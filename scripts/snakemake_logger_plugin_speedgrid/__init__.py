@@ -40,7 +40,8 @@ OTHERWISE = (
     *(LogEvent.WORKFLOW_STARTED, LogEvent.GROUP_INFO, LogEvent.RULEGRAPH),
 )
 
-# Ctrl-C on a terminal ends jobs in the moment in which this process hears of it. What is said of the end of a job waits until it has.
+# Ctrl-C on a terminal ends jobs in the moment in which this process hears of it. What is said of the end of a job waits until it has, but
+# not for each of its lines anew: what comes after them would be late, and lost where the run is then stopped.
 HEARD_S = 0.2
 
 
@@ -57,7 +58,7 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR and not live.stop.is_asked:
-            time.sleep(HEARD_S)
+            time.sleep(min(max(record.created + HEARD_S - time.time(), 0.0), HEARD_S))
         try:
             for line in self._lines(record):
                 print(line, file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
-from snakemake_logger_plugin_speedgrid import LogHandler
+from snakemake_logger_plugin_speedgrid import HEARD_S, LogHandler
 from speedgrid import live, records, stats
 from speedgrid.live import Fastest, Progress
 from speedgrid.schema import MEASURE
@@ -331,6 +331,17 @@ def test_the_end_of_a_job_is_told_when_it_is_known_whether_the_run_is_stopped(to
     monkeypatch.setattr(live, "stop", live.Stop())
     monkeypatch.setattr(time, "sleep", lambda _: setattr(live.stop, "is_asked", True))
     assert told("RuleException:\nCalledProcessError", logging.ERROR).startswith("speedgrid: stopped; ")
+
+
+def test_many_errors_at_once_wait_no_longer_than_one(told, monkeypatch):
+    """They are written in one moment and told one after another: what follows them is told before the run can be stopped."""
+    now = [1000.0]
+    monkeypatch.setattr(live, "stop", live.Stop())
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    for number in range(20):
+        assert told(f"error {number}", logging.ERROR, created=1000.0) == f"error {number}\n"
+    assert now[0] == pytest.approx(1000.0 + HEARD_S)
 
 
 def test_a_run_that_is_stopped_is_one_line_and_snakemakes_blocks_are_none(told, monkeypatch):

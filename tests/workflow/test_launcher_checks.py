@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from launching import copy_of, speedgrid
@@ -13,9 +15,11 @@ def tested(root, tmp_path_factory):
     folder = copy_of(root, tmp_path_factory.mktemp("tested"))
     shutil.rmtree(folder / "scripts")
     (folder / "scripts" / "speedgrid").mkdir(parents=True)
-    # What the launcher imports at its start.
-    for name in ("commands", "environments", "records", "schema", "snakemake_options", "validation"):
-        shutil.copy(root / "scripts" / "speedgrid" / f"{name}.py", folder / "scripts" / "speedgrid")
+    code = "import runpy, sys; runpy.run_path('speedgrid'); print(*(name for name in sys.modules if name.startswith('speedgrid.')))"
+    imported = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert "speedgrid.commands" in imported
+    for name in imported:
+        shutil.copy(root / "scripts" / f"{name.replace('.', '/')}.py", folder / "scripts" / "speedgrid")
     (folder / "rules").mkdir()
     (folder / "tests").mkdir()
     (folder / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")
