@@ -24,7 +24,7 @@
     const tied = (best, { cell, at }) => (ask.goal === "memory" ? Math.min(best.at, at) >= Math.max(best.at, at) * (1 - 0.02)
       : isBySpeed(ask) && (ask.starts ? Math.max(best.at, at) <= 1.05 * Math.min(best.at, at) : best.cell.same.includes(cell.technique)));
     const isOpen = (best, { cell, at }) => {
-      if (ask.goal === "memory") return cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 29;
+      if (ask.goal === "memory") return cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 28;
       if (ask.goal === "energy") return (cell.about || best.cell.about) && Math.max(best.at, at) <= 1.25 * Math.min(best.at, at);
       return best.cell.open.includes(cell.technique) && (!ask.starts
         || starting(cell, ask) + best.cell.seconds <= 1.05 * (starting(best.cell, ask) + best.cell.seconds));  // replying as fast
@@ -33,7 +33,7 @@
       && starting(other.cell, ask) <= starting(one.cell, ask) && ![...other.cell.same, ...other.cell.open].includes(one.cell.technique)
       : other.at < one.at && !tied(other, one) && !isOpen(other, one));
     const beaten = new Set(pool.filter((one) => pool.some((other) => surely(other, one))));
-    const place = (one) => (isBySpeed(ask) ? 0 : beaten.has(one) ? 1 : -one.cell.rate);  // the fastest of those that may take least
+    const place = (one) => (isBySpeed(ask) || !tied(pool[0], one) ? 0 : -one.cell.rate);  // the fastest of those that take as little
     const [best, ...rest] = [...pool].sort((a, b) => place(a) - place(b));
     const ties = rest.filter((other) => tied(best, other) && (!beaten.has(other) || (isBySpeed(ask) && ask.starts)));
     const left = rest.filter((other) => !ties.includes(other));
@@ -47,7 +47,8 @@
   const form = document.getElementById("guide");
   const told = form && parsed("guide-data");
   for (const group of told?.groups ?? []) group.cells = rowsOf(group.cells);
-  const put = (name, content) => one(`[data-part=${name}]`, document.getElementById("guide-answer")).replaceChildren(...content);
+  const answer = document.getElementById("guide-answer");
+  const put = (name, content) => one(`[data-part=${name}]`, answer).replaceChildren(...content);
   const short = (value) => (value >= 999.5 ? Math.round(value) : Number(value.toPrecision(3))).toLocaleString("en", { maximumFractionDigits: 20 });
   function inWords(cell, ask, group, value = figure(cell, ask)) {
     if (ask.goal === "latency") return translated("{0} a {1}", value < 1 ? `${short(1000 * value)} ms` : `${short(value)} s`, group.noun);
@@ -60,10 +61,12 @@
   }
   function show() {
     const { group: place, goal, cards, card, loss, starts, price } = form.elements;
-    const [[size, budget], group] = [told.cards[cards.value] ?? [null, null], told.groups[place.value]];
+    const [[size, budget], group] = [told.cards[cards.value] ?? [null, null], told.groups[place.selectedIndex]];
     price.placeholder = group.price ?? "";
+    card.value = size ? `${size} GB` : translated("any");
+    if (!price.validity.valid) return;  // the page says what is allowed in the place of the answer
     const ask = { goal: goal.value, budget, loss: loss.value === "" ? null : Number(loss.value),
-      starts: Number(starts.value), price: Number(price.value) > 0 ? Number(price.value) : group.price };
+      starts: Number(starts.value), price: price.value ? Number(price.value) : group.price };
     const given = { goal: ask.goal, vram: size, "max-loss": loss.value ? `${100 * loss.value}%` : "any", starts: ask.starts, price: price.value };
     const of = Object.fromEntries(group.cells.map((cell) => [cell.technique, cell]));
     const figures = (name, gain = !ask.starts && of[name].speedup) => [inWords(of[name], ask, group), gain].filter(Boolean).join(", ");
@@ -73,8 +76,7 @@
     const why = (c) => ` – ${[fits(c, ask) ? "" : c.beyond, keeps(c, ask) ? "" : c.price, doubt(c)].filter(Boolean).join("; ")}`;
     const { choice, ties, open, runner_up: next, better, doubtful } = advise(group.cells, ask);
     const bold = Object.assign(document.createElement("strong"), { textContent: of[choice]?.label });
-    card.value = size ? `${size} GB` : translated("any");
-    document.getElementById("guide-answer").dataset.choice = choice ?? "";
+    answer.dataset.choice = choice ?? "";
     const [before, after] = choice ? translated("Take {0}: {1}.", "\0", figures(choice, !ask.starts && of[choice].as_fast)).split("\0") : [];
     const sure = isBySpeed(ask) ? of[choice]?.beside : ask.goal === "energy" || open.length ? group.sure[ask.goal] : "";
     put("lead", choice ? [before, bold, after, ` ${sure}`] : [group.none]);
@@ -88,7 +90,7 @@
     put("advise", [group.advise, ...Object.entries(given).filter(([, one]) => one).map(([name, one]) => ` --${name} ${one}`)]);
     put("command", choice ? [group.command.replace("/@/", `/${choice}/`)] : []);
   }
-  form?.addEventListener("input", ({ target }) => [show(), target.reportValidity?.()]);
+  form?.addEventListener("input", show);
   if (form) show();
   globalThis.advise = advise;
 }

@@ -129,17 +129,13 @@ async function saveImage(box, name) {
 }
 
 // What a chart is made of: its tables, without what only places marks and labels, under the names of its axes and tooltips.
-const PLACING = new RegExp(
-  "^(row(_y)?|jitter|end|edge|down|area|one|ties|\\w*d[xy]|align|led|label_lines"
-  + "|state|kind|text|technique|y|mark|room|status|arrow|points|drawn_\\w+)$",
-);
 function tablesOf(box) {
   const { datasets, ...spec } = specification(box.dataset.chart, hiddenIn(box));
   const titles = { name: translated("technique"), label: translated("technique") };
   JSON.stringify(spec, (_, value) => (value?.field && value.title && (titles[value.field] ??= value.title), value));
   const isFigures = (first) => (first?.name ?? first?.label) && !("note" in first || "edge" in first);
   return Object.values(datasets).filter(([first]) => isFigures(first)).map((rows) => {
-    const heads = Object.keys(rows[0]).filter((name) => !PLACING.test(name));
+    const heads = Object.keys(rows[0]).filter((name) => !new RegExp(index.placing).test(name));
     const list = heads.find((name) => Array.isArray(rows[0][name]));  // of replies, each of which gets a line
     const lines = rows.flatMap((row) => (list ? row[list].map((value) => ({ ...row, [list]: value })) : [row]));
     return [heads.map((name) => titles[name] ?? index.heads[name] ?? name), ...lines.map((row) => heads.map((name) => row[name]))];
@@ -213,7 +209,7 @@ function explain({ type, target }) {
 }
 for (const on of ["mouseover", "mouseout", "focusin", "focusout"]) document.body.addEventListener(on, explain);
 
-// Filters, search and columns; what is chosen stands in the address.
+// Filters, search and columns.
 const form = document.getElementById("filters");
 const groups = all(".group");
 const [kinds, places] = [["family", "engine", "dtype"], ["gpu", "model", "experiment"]];
@@ -226,15 +222,9 @@ function hiddenIn(part) {
   return new Set([...first ?? []].filter((label) => others.every((other) => other.has(label))));
 }
 
-function chosen() {
-  const data = new FormData(form);
-  const found = Object.fromEntries([...data].filter(([name, value]) => value && name !== "show"));
-  return found.columns === "own" ? { ...found, columns: data.getAll("show").join(",") } : found;
-}
-
 function apply() {
-  const wanted = chosen();
-  const terms = (wanted.q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const wanted = Object.fromEntries(new FormData(form));
+  const terms = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
   const isOf = (label) => kinds.every((kind) => !wanted[kind] || index.techniques[label]?.[kind].includes(wanted[kind]));
   let [shown, total] = [0, 0];
   for (const group of groups) {
@@ -258,38 +248,48 @@ function apply() {
   }
   one("output", form).textContent = shown < total
     ? translated("{0} of {1} cells; answers and the choice are of all", shown, total) : translated("all {} cells", total);
-  const state = new URLSearchParams(wanted).toString();
-  if (state || location.hash.includes("=")) history.replaceState(null, "", `#${state}`);
   drawInView();
 }
 
 // Columns are hidden by style, where their box is not ticked.
 const showColumns = (names) => all("[name=show]", form).forEach((box) => Object.assign(box, { checked: names.includes(box.value) }));
 
-// An address names a section, or what was chosen.
+form?.addEventListener("input", ({ target }) => {
+  if (target.name === "show") form.elements.columns.value = "own";
+  if (target.name === "columns") showColumns(index.presets[target.value]);
+  apply();
+});
+form?.addEventListener("reset", () => setTimeout(() => form.dispatchEvent(new Event("input", { bubbles: true }))));
+
+// What is chosen in the page's forms stands in its address, where it is not what the page opens with; else an address names a section.
+const fields = [...document.forms].flatMap(({ elements }) => [...elements]);
+function chosen() {
+  const data = [...document.forms].flatMap((one) => [...new FormData(one)]);
+  return Object.fromEntries(fields.map(({ name }) => [name, data.filter(([of]) => of === name).map(([, value]) => value).join()]));
+}
+const opening = chosen();
+
+document.addEventListener("input", () => {
+  const state = new URLSearchParams(Object.entries(chosen()).filter(([name, value]) => value !== opening[name]));
+  if (state.size || location.hash.includes("=")) history.replaceState(null, "", `#${state}`);
+});
+
 function arrive() {
   const hash = decodeURIComponent(location.hash.slice(1));
   const target = document.getElementById(hash);
-  if (form && hash.includes("=")) {
-    const state = new URLSearchParams(location.hash.slice(1));
-    const columns = state.get("columns") ?? "";
-    for (const [name, value] of state) if (name in form.elements && name !== "show") form.elements[name].value = value;
-    if (!(columns in index.presets)) form.elements.columns.value = "own";
-    showColumns(index.presets[columns] ?? columns.split(","));
-    apply();
+  if (hash.includes("=")) {
+    const state = { ...opening, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
+    for (const field of fields) {
+      if (field.type === "checkbox") field.checked = state[field.name].split(",").includes(field.value);
+      else field.value = state[field.name];
+      if (field.selectedIndex < 0) field.value = opening[field.name];  // of a name that this page does not have
+    }
+    for (const one of document.forms) one.dispatchEvent(new Event("input"));
+    fields.find(({ name }) => state[name] !== opening[name])?.form.closest("section, form.filters").scrollIntoView();
   } else if (target) {
     for (let part = one("details.fold", target) ?? target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     target.scrollIntoView();
   }
-}
-
-if (form) {
-  form.addEventListener("input", ({ target }) => {
-    if (target.name === "show") form.elements.columns.value = "own";
-    if (target.name === "columns") showColumns(index.presets[target.value]);
-    apply();
-  });
-  form.addEventListener("reset", () => setTimeout(apply));
 }
 addEventListener("hashchange", arrive);
 arrive();

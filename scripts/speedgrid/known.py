@@ -74,8 +74,10 @@ GPU_TAKEN = 0.9e9
 # What is counted on of each GB of a card that is not here. Cards are sold by 2**30 bytes; the 7 % between are what the driver and a
 # desktop hold, or what memory that checks itself takes (ECC in GDDR: T4, L4, L40S), a sixteenth.
 GB = 10**9
-# What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule.
-CUDA_CONTEXT = 2**29
+# What CUDA itself takes of a GPU beside what PyTorch's allocator gives out, as a rule, and how far off that may be: since PyTorch loads
+# kernels when they are first used (1.13), between 274 and 426 MiB were reported before the first of them (pytorch 86509, 107667, 109888;
+# unsloth-zoo 1053).
+CUDA_CONTEXT, CUDA_CONTEXT_WITHIN = 2**29, 2**28
 
 
 def usable(size: float) -> float:

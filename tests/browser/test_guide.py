@@ -13,6 +13,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "unit"))
 
 import records_factory as made
+from browsers import until
 from speedgrid.known import GB, usable
 from speedgrid.report.advice import BY_SPEED, GOALS, Ask, Option, advise
 
@@ -127,10 +128,10 @@ def test_the_form_chooses_what_the_command_does_whatever_is_asked(browser, grid)
         const form = document.getElementById('guide'), { group, goal, cards, loss, starts } = form.elements, found = [];
         const values = (list) => [...list.options].map((option) => option.value), answer = document.getElementById('guide-answer');
         const count = (part) => answer.querySelector(`[data-part=${part}]`).children.length;
-        for (group.value of values(group)) for (goal.value of values(goal)) for (loss.value of values(loss))
+        for (group.selectedIndex of values(group).keys()) for (goal.value of values(goal)) for (loss.value of values(loss))
           for (starts.value of values(starts)) for (cards.value = 0; ; cards.value = Number(cards.value) + 1) {
             form.dispatchEvent(new Event('input'));
-            const asked = [group.value, goal.value, loss.value, starts.value, cards.value];
+            const asked = [group.selectedIndex, goal.value, loss.value, starts.value, cards.value];
             found.push([asked, answer.dataset.choice, count('ties'), count('open'), count('better')]);
             if (cards.value === cards.max) break;
           }
@@ -154,7 +155,8 @@ def choose(browser, **fields) -> str:
     browser.execute_script(
         """
         const form = document.getElementById('guide');
-        for (const [name, value] of Object.entries(arguments[0])) form.elements[name].value = value;
+        for (const [name, value] of Object.entries(arguments[0]))
+          form.elements[name][name === 'group' ? 'selectedIndex' : 'value'] = value;
         form.dispatchEvent(new Event('input', { bubbles: true }));
         """,
         fields,
@@ -229,11 +231,48 @@ def test_the_command_line_asks_what_the_form_asks(browser):
     assert asked(group=1, goal="memory", loss="", starts=0, cards=9, price="").max_loss is None
 
 
-def test_a_price_that_is_none_is_not_taken_in_silence(browser):
-    valid = "return document.getElementById('guide').elements.price.checkValidity()"
-    for price, is_one in (("0", False), ("-2", False), ("0.4", True), ("", True)):
-        choose(browser, group=0, goal="money", loss=0, starts=0, cards=9, price=price)
-        assert browser.execute_script(valid) == is_one, price
+def test_at_a_price_that_is_none_there_is_no_answer_but_what_is_allowed(browser):
+    """A price of 0 or less was passed over, and the study's taken, or device hours told."""
+    for goal in ("money", "latency"):
+        for price in ("0", "-2"):
+            said = choose(browser, group=0, goal=goal, loss=0, starts=0, cards=9, price=price)
+            assert said.strip() == (
+                "No answer at this price: it must be a number above 0, such as 2.5."
+                " Left empty, it is the study's own, or device hours are told where that has none."
+            ), (goal, price)
+        for price in ("0.4", ""):
+            said = choose(browser, group=0, goal=goal, loss=0, starts=0, cards=9, price=price)
+            assert said.startswith("Take "), (goal, price)
+            assert "No answer" not in said
+
+
+def test_an_address_has_the_question_and_opens_with_its_answer(browser, page):
+    shown = "return ['guide', 'filters'].map((id) => [...new FormData(document.getElementById(id))].join())"
+    fields = {"group": 1, "goal": "money", "loss": "", "starts": 100, "cards": 3, "price": "2.5"}
+    answer = choose(browser, **fields)
+    browser.execute_script(
+        """
+        const { elements } = document.getElementById('filters');
+        [elements.q.value, elements.columns.value] = ['compile & a=b', 'quality'];
+        elements.columns.dispatchEvent(new Event('input', { bubbles: true }));
+        """
+    )
+    before, address = browser.execute_script(shown), browser.execute_script("return location.href")
+    browser.get("about:blank")
+    browser.get(address)
+    assert browser.execute_script("return document.getElementById('guide-answer').innerText") == answer
+    assert browser.execute_script(shown) == before
+    until(browser, lambda: 0 <= browser.execute_script("return document.getElementById('choose').getBoundingClientRect().top") < 100)
+    # What the page opens with is not in it, and a name that the page does not have is none.
+    first = {"group": 0, "goal": "latency", "loss": 0, "starts": 0, "cards": 9, "price": ""}
+    choose(browser, **first)
+    browser.execute_script("document.querySelector('#filters [type=reset]').click()")
+    assert browser.execute_async_script("setTimeout(() => arguments[0](location.hash), 50)") == ""
+    browser.get("about:blank")
+    browser.get(f"{page.as_uri()}#goal=memory&group=of-another-page&unknown=1")
+    assert browser.execute_script("return document.getElementById('guide').elements.group.selectedIndex") == 0
+    said = browser.execute_script("return document.getElementById('guide-answer').innerText")
+    assert said == choose(browser, **first | {"goal": "memory"})
 
 
 def test_a_page_in_japanese_advises_in_japanese(page, tmp_path):

@@ -413,8 +413,8 @@ def test_memory_of_the_whole_device_is_held_against_that_of_pytorch_with_what_cu
     points, warnings = told("less", base, replace(SDPA, peak=6000), whole, other)
     assert "Most memory saved: torch.compile (static cache) needs 4.88 GiB instead of 9.29 GiB (−47 %), 1.9" in points
     assert "Peak memory of torch.compile (static cache) and torch.compile (one line) is that of the whole device" in warnings
-    # What CUDA takes is known to within half a GiB, so that this may be no saving, and nobody says that there is none.
-    points, _ = told("perhaps", base, replace(whole, peak=9100))
+    # What CUDA takes is known to within a quarter of a GiB, so that this may be no saving, and nobody says that there is none.
+    points, _ = told("perhaps", base, replace(whole, peak=9300))
     assert "peak" not in points
     assert "Most memory" not in points
     points, _ = told("more", base, replace(whole, peak=9600))

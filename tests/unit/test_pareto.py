@@ -7,7 +7,7 @@ import records_factory as made
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import group_of
-from speedgrid.known import CUDA_CONTEXT
+from speedgrid.known import CUDA_CONTEXT_WITHIN
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.charts import labels, pareto
@@ -33,7 +33,7 @@ def test_some_are_beaten_by_nobody_and_who_beats_is_as_good_in_everything(found)
         loser, winner = by_name[name], by_name[winner]
         assert winner.speed >= loser.speed
         assert winner.quality <= loser.quality
-        guessed = CUDA_CONTEXT if winner.source != loser.source else 0
+        guessed = CUDA_CONTEXT_WITHIN if winner.source != loser.source else 0
         assert (winner.memory or 0) <= (loser.memory or 0) + guessed
         assert winner.slowest > loser.fastest or winner.quality < loser.quality or winner.memory < loser.memory - guessed
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from speedgrid import state
-from speedgrid.known import CUDA_CONTEXT
+from speedgrid.known import CUDA_CONTEXT, CUDA_CONTEXT_WITHIN
 from speedgrid.quality import excerpts
 from speedgrid.quality.paired import NEGLIGIBLE
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
@@ -159,8 +159,9 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
         return Advice(None, None, (), (), None, tuple(one.technique for _, one in ranked), ())
     beaten = {pair[1].technique for pair in pool if _is_beaten(pair, pool, ask)}
     if ask.goal not in BY_SPEED:
-        # Of those of which these runs cannot say that another one takes less, the fastest.
-        pool.sort(key=lambda pair: (pair[1].technique in beaten, 0 if pair[1].technique in beaten else -(pair[1].rate or 0)))
+        # The fastest of those that take as little. What may take as little is named, and is no reason to take more by these figures.
+        least = pool[0]
+        pool.sort(key=lambda pair: -(pair[1].rate or 0) if _is_tied(least, pair, ask) else 0)
     best, rest = pool[0], pool[1:]
     # Where starts are part of it the totals say what ties.
     tied = [pair[1].technique for pair in rest if _is_tied(best, pair, ask)]
@@ -218,12 +219,12 @@ def _is_tied(best: tuple[float, Option], other: tuple[float, Option], ask: Ask) 
 
 def _is_open(best: tuple[float, Option], other: tuple[float, Option], ask: Ask) -> bool:
     """Whether these runs cannot say that one is better; where starts are part of it, only if it would not be, were both as fast. Of memory
-    by no more than is guessed of what CUDA itself takes, where the driver told that of one alone; of energy by no more than an estimate
-    may be wrong by."""
+    by no more than the guess of what CUDA itself takes may be wrong by, where the driver told that of one alone; of energy by no more than
+    an estimate may be wrong by."""
     choice, one = best[1], other[1]
     least, most = sorted((best[0], other[0]))
     if ask.goal == "memory":
-        return one.by_device != choice.by_device and most - least <= CUDA_CONTEXT
+        return one.by_device != choice.by_device and most - least <= CUDA_CONTEXT_WITHIN
     if ask.goal == "energy":
         return (one.about or choice.about) and most <= ESTIMATE_WITHIN * least
     if one.technique not in choice.open:

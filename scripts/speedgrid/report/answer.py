@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from speedgrid import commands, standing
-from speedgrid.known import CUDA_CONTEXT
+from speedgrid.known import CUDA_CONTEXT_WITHIN
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import grown, phrases, questions, trust, units
 from speedgrid.report.advice import (
@@ -542,10 +542,10 @@ def _memory(group: Group, guide: Guide) -> Memory:
 
 
 def _is_less(row, than, taken: Mapping[str, int]) -> bool:
-    """Whether a technique takes less memory than another by as much as is called a saving, and by more than is guessed of what CUDA itself
-    takes where the device told one of them alone."""
-    saved, guessed = taken[than.technique] - taken[row.technique], 0 if row.memory_source == than.memory_source else CUDA_CONTEXT
-    return saved >= SMALLEST_SAVING * taken[than.technique] and saved > guessed
+    """Whether a technique takes less memory than another by as much as is called a saving, and by more than the guess of what CUDA itself
+    takes may be wrong by where the device told one of them alone."""
+    saved, within = taken[than.technique] - taken[row.technique], 0 if row.memory_source == than.memory_source else CUDA_CONTEXT_WITHIN
+    return saved >= SMALLEST_SAVING * taken[than.technique] and saved > within
 
 
 def _as_fast(row) -> str:

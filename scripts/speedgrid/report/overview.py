@@ -70,6 +70,11 @@ HEADS = {
     "beaten": "beaten",
     "break_even_replies": "pays after",
 }
+# Such columns that place or style a mark or a label and say nothing of their own.
+PLACING = (
+    r"^(row(_y)?|jitter|end|edge|down|area|one|ties|\w*d[xy]|align|led|label_lines"
+    r"|state|kind|text|technique|y|mark|room|status|arrow|points|drawn_\w+)$"
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,8 @@ def anchors(groups: Sequence[Group]) -> list[str]:
 
 
 def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict:
-    """What the page's script must know: of each technique, by its label, what it can be filtered by; the presets of columns; and
-    what columns of the data of charts are called that no axis and no tooltip has a name for."""
+    """What the page's script must know: of each technique, by its label, what it can be filtered by; the presets of columns;
+    what columns of the data of charts are called that no axis and no tooltip has a name for; and which of these are no figures."""
     techniques: dict[str, dict] = {}
     for group in groups:
         for row in each(group.rows):
@@ -112,7 +117,8 @@ def index(groups: Sequence[Group], columns: Mapping[str, Sequence[str]]) -> dict
             for kind in KINDS:
                 if (value := getattr(row, kind)) and value not in known[kind]:
                     known[kind].append(value)
-    return {"techniques": techniques, "presets": presets(columns), "heads": {name: tr(head) for name, head in HEADS.items()}}
+    heads = {name: tr(head) for name, head in HEADS.items()}
+    return {"techniques": techniques, "presets": presets(columns), "heads": heads, "placing": PLACING}
 
 
 def presets(columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

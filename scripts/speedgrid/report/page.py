@@ -263,14 +263,16 @@ def _measured_with(summary: Sequence[Mapping], runs: Sequence[Mapping]) -> dict:
 
 def _guide(sections: Sequence[Section], study: Mapping, registry: Mapping) -> dict | None:
     """What the decision guide chooses from; None where nothing was measured. The largest size that fits is no speed to choose by."""
-    groups = [section.group for section in sections if not section.group.seeks_largest]
+    chosen_by = [section for section in sections if not section.group.seeks_largest]
+    groups = [section.group for section in chosen_by]
     if all(group.engaged.empty for group in groups):
         return None
-    titles = [f"{group.model} · {group.experiment} · {group.gpu}" for group in groups]
+    titles = [section.title for section in chosen_by]
     guides = [_guide_of(group, study, registry) for group in groups]
     told = advised.page_data(zip(titles, guides, strict=True))
-    for group, own in zip(groups, told["groups"], strict=True):
-        own["advise"] = command.advise(study.get("results", ()), *(group.key if len(groups) > 1 else ()))
+    for section, own in zip(chosen_by, told["groups"], strict=True):
+        own["anchor"] = section.anchor  # its name in the address
+        own["advise"] = command.advise(study.get("results", ()), *(section.group.key if len(groups) > 1 else ()))
     return told
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from speedgrid.known import CUDA_CONTEXT
+from speedgrid.known import CUDA_CONTEXT_WITHIN
 from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
@@ -162,7 +162,7 @@ def _memory_change(row, baseline: pd.Series) -> str:
     if row.memory_source == baseline.memory_source:
         return _change(row.memory_peak, baseline.memory_peak)
     own, other = needs(row._asdict()), needs(baseline.to_dict())
-    return units.MISSING if own is None or other is None or abs(own - other) <= CUDA_CONTEXT else _change(own, other)
+    return units.MISSING if own is None or other is None or abs(own - other) <= CUDA_CONTEXT_WITHIN else _change(own, other)
 
 
 def _own(group: Group, scores: Sequence[Mapping]) -> list[Mapping]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from speedgrid.known import CUDA_CONTEXT
+from speedgrid.known import CUDA_CONTEXT_WITHIN
 from speedgrid.report import units
 from speedgrid.report.advice import closeness
 from speedgrid.report.charts.memory import SOURCED, comparable
@@ -83,7 +83,7 @@ def _beats(one: Standing, other: Standing) -> bool:
     if (one.memory is None) != (other.memory is None):
         return False
     less = (other.memory or 0.0) - (one.memory or 0.0)
-    if one.source != other.source and abs(less) <= CUDA_CONTEXT:
+    if one.source != other.source and abs(less) <= CUDA_CONTEXT_WITHIN:
         less = 0.0
     if one.speed < other.speed or one.quality > other.quality or less < 0 or other.name in one.open:
         return False
