@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_data import group_of
 from speedgrid import planning
-from speedgrid.report import cards, charts
+from speedgrid.report import advice, advised, cards, charts, figures_table, units
 from speedgrid.report.charts import base, energy, families, labels, latency, lines, memory, phases, reading, runs, speed, starts
 from speedgrid.report.tables import groups
 from speedgrid.schema import SUMMARY
@@ -360,11 +360,35 @@ def test_memory_of_two_sources_is_what_the_device_must_have_and_the_caption_says
     cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], facts={"memory_source": "device"})]
     group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
     figure = phases.phases_figure(group)
-    (row,) = [row for row in data_of(figure.chart.to_dict()) if row.get("name") == "SDPA" and row.get("part") == "peak memory"]
+    (row,) = [row for row in data_of(figure.chart.to_dict()) if row.get("name") == "SDPA" and row.get("part") == "memory needed"]
     assert row["ratio"] == pytest.approx(900 / (900 + 512))
+    assert row["figure"] == "0.944 GB"
     assert "0.5\u00a0GiB for CUDA itself is added" in figure.caption
     alike = phases.phases_figure(group_of(tmp_path / "alike", made.DEFAULT_CELLS[:2], machine=made.GPU_MACHINE))
     assert "CUDA" not in alike.caption
+
+
+def test_figures_of_memory_of_one_name_are_the_same_on_the_whole_page(tmp_path):
+    """Of one cell the page had 900 MiB and 1.38 GiB as "peak memory", and 1.48 GB as what it needs."""
+    cells = [made.DEFAULT_CELLS[0], replace(made.DEFAULT_CELLS[1], facts={"memory_source": "device"})]
+    group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    (row,) = [row for row in group.records if row["is_baseline"]]
+    needed, label = f"{units.number(advice.needs(row) / 1e9)} GB", row["label"]
+    assert advised.needed(advised.Guide(group.records).option(row["technique"])) == f"needs {needed}"
+    (fits,) = [need for name, need, _ in cards.table(group, None).rows if name == label]
+    assert f"{fits} GB" == needed
+    charted = [figure for figure in charts.figures(group) if "memory" in figure.name or figure.name in ("phases", "quality")]
+    assert len(charted) >= 2
+    for figure in charted:
+        told = json.dumps(figure.chart.to_dict(), ensure_ascii=False)
+        assert "memory needed" in told, figure.name
+        assert "peak memory" not in told.lower(), figure.name
+        assert "iB" not in told, figure.name
+    by_name = {figure.name: figure for figure in charted}
+    assert by_name["memory"].title == "Memory needed"
+    assert needed in f"{by_name['memory'].words}; "
+    head = next(head for head in figures_table.result_table(group, {}, ["memory_peak"]).headers)
+    assert (head["label"], head["unit"]) == ("Peak memory", "MiB")
 
 
 def test_dots_are_told_of_where_there_are_replies(figures, group):

@@ -25,14 +25,14 @@ def test_kinds_have_what_to_do_and_reasons_are_told_once(tmp_path):
         ("out of memory: asked for 2 GiB", ["A", "B"]),
         ("killed", ["C"]),
     ]
-    assert found[0].instead == "What needed the least memory here: SDPA (300 MiB), Baseline (eager attention) (900 MiB)."
+    assert found[0].instead == "What needed the least memory here: SDPA (0.315 GB), Baseline (eager attention) (0.944 GB)."
     assert found[1].instead == ""
 
 
 def test_what_fitted_with_the_least_had_to_be_loaded_too(tmp_path):
     cells = [CELLS[0], replace(CELLS[1], facts={"memory_load_peak": 1000 * made.MIB}), *CELLS[2:]]
     found = failures.kinds(tables_of(made.write_group(tmp_path, cells))[0])
-    assert found[0].instead == "What needed the least memory here: Baseline (eager attention) (900 MiB), SDPA (1,000 MiB)."
+    assert found[0].instead == "What needed the least memory here: Baseline (eager attention) (0.944 GB), SDPA (1.05 GB)."
 
 
 def test_what_pytorch_gave_out_stands_below_what_a_driver_told_with_what_cuda_takes(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
-from speedgrid.known import GB, usable
+from speedgrid.known import usable
 from speedgrid.report import command, recipes, units
 from speedgrid.report.advice import (
     BY_SPEED,
@@ -270,8 +270,10 @@ def goal(name: str, nouns: Iterable[str], counted: Iterable[str]) -> str:
 
 def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:
     if baseline is None or row["is_baseline"] or (other := needs(baseline)) is None:
-        return tr("memory: needs {}").format(gigabytes(need))
-    return tr("memory: needs {}, the baseline {}").format(gigabytes(need), gigabytes(other))
+        said = tr("memory: needs {}").format(gigabytes(need))
+    else:
+        said = tr("memory: needs {}, the baseline {}").format(gigabytes(need), gigabytes(other))
+    return said if row["memory_source"] == "process" else tr("{} (CUDA's own included)").format(said)
 
 
 def price(quality: Quality, short: bool = False) -> str:
@@ -288,7 +290,7 @@ def needed(option: Option) -> str:
 
 
 def gigabytes(value: float) -> str:
-    return f"{units.number(float(value) / GB)} GB"
+    return units.NEEDED.text(float(value))
 
 
 def outcome(row: Mapping) -> str:

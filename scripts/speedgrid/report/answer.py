@@ -67,18 +67,18 @@ PRICELESS = {
     "evaluated": Priceless(
         "Without a measurable loss of quality, ",
         "Nothing was measured here without a measurable loss of quality.",
-        "No technique lowers peak memory by {}\u00a0% or more without a measurable loss of quality; {} takes {}.",
+        "No technique lowers memory by {}\u00a0% or more without a measurable loss of quality; {} takes {}.",
     ),
     "loss": Priceless(
         "With a loss that falls as the baseline's does, ",
         "Nothing was measured here with a loss that falls as the baseline's does.",
-        "No technique lowers peak memory by {}\u00a0% or more with a loss that falls as the baseline's does; {} takes {}.",
+        "No technique lowers memory by {}\u00a0% or more with a loss that falls as the baseline's does; {} takes {}.",
     ),
 }
 UNMEASURED = Priceless(
     "With the model's arithmetic unchanged, ",
     "Nothing was measured here with the model's arithmetic unchanged.",
-    "No technique lowers peak memory by {}\u00a0% or more with the model's arithmetic unchanged; {} takes {}.",
+    "No technique lowers memory by {}\u00a0% or more with the model's arithmetic unchanged; {} takes {}.",
 )
 
 
@@ -502,7 +502,7 @@ def _memory(group: Group, guide: Guide) -> Memory:
     mine = taken[baseline.technique]
     if not mine > 0:
         return Memory(None, [])
-    unit = units.scale("B", engaged.taken)
+    unit = units.scale("B", engaged.taken) if alike else units.NEEDED
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
     least = safe.loc[safe.taken.idxmin()] if len(safe) else None
     # Of what takes as little the guide takes the fastest.
@@ -533,7 +533,7 @@ def _memory(group: Group, guide: Guide) -> Memory:
             most = tr_html("Most memory saved: <strong>{}</strong> needs {} instead of {} ({}){}.").format(*told, _as_fast(least))
         return Memory(most, [most, *said])
     if least is None or least.taken > (1 - SMALLEST_SAVING) * mine:
-        nothing = tr_html("No technique lowers peak memory by {}\u00a0% or more; {} takes {}.")
+        nothing = tr_html("No technique lowers memory by {}\u00a0% or more; {} takes {}.")
         words = tr_html(_priceless(group, guide).memory) if costs else nothing
         said.insert(0, words.format(round(SMALLEST_SAVING * 100), baseline.label, unit.text(mine)))
     if costs:

@@ -28,11 +28,9 @@ class Need:
 
 @dataclass(frozen=True)
 class Fits:
-    """The table of what fits: names of cards, the unit of what is needed, and rows of (technique, what it needs in that unit or in words,
-    what each card says)."""
+    """The table of what fits: names of cards, and rows of (technique, what it needs in units.NEEDED or in words, what each card says)."""
 
     cards: list[str]
-    unit: str
     rows: list[tuple[str, str, list[str]]]
 
 
@@ -74,11 +72,9 @@ def table(group: Group, device_memory: float | None) -> Fits | None:
     first = some[0] if some else SOLD[-1]
     below = [size for size in SOLD if size < first][-1:]
     shown = [*below, *(size for size in SOLD if first <= size <= last)]
-    unit = units.scale("B", [need.least for need in found])
     return Fits(
         [f"{size} GB" for size in shown],
-        unit.unit,
-        [(need.label, _in_words(need, unit), [says(need, size) for size in shown]) for need in found],
+        [(need.label, _in_words(need), [says(need, size) for size in shown]) for need in found],
     )
 
 
@@ -88,8 +84,7 @@ def device_memory(runs: Sequence[Mapping], group: Group) -> float | None:
     return max(own, default=None)
 
 
-def _in_words(need: Need, unit: units.Scale) -> str:
+def _in_words(need: Need) -> str:
     if need.least is None:
-        full = units.scale("B", [need.full])
-        return tr("ran out of memory") if need.full is None else tr("ran out of memory on {}").format(full.text(need.full))
-    return units.number(unit(need.least))
+        return tr("ran out of memory") if need.full is None else tr("ran out of memory on {}").format(units.NEEDED.text(need.full))
+    return units.number(units.NEEDED(need.least))

@@ -76,5 +76,4 @@ def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
     if not there:
         return ""
     least = sorted({row["label"]: needs(row) or 0 for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
-    unit = units.scale("B", [peak for _, peak in least])
-    return tr("What needed the least memory here: {}.").format(", ".join(f"{label} ({unit.text(peak)})" for label, peak in least))
+    return tr("What needed the least memory here: {}.").format(", ".join(f"{label} ({units.NEEDED.text(peak)})" for label, peak in least))

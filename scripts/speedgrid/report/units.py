@@ -48,6 +48,10 @@ class Scale:
         return number(self(value), digits) + (f" {self.unit}" if self.unit and not is_missing(value) else "")
 
 
+# What a device must have is told in the unit that cards are sold by, and so apart from what was held, which is told in MiB or GiB.
+NEEDED = Scale("GB", 1e9)
+
+
 def scale(unit: str, values: Iterable[float | None]) -> Scale:
     """One unit for all `values`, which are in `unit`: the largest one in which the largest of them is at least 1.
 

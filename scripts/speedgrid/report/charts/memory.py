@@ -30,6 +30,16 @@ def comparable(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(needed, rows.index, dtype=float)
 
 
+def named(rows: pd.DataFrame) -> str:
+    """What `comparable` memory is called, so that figures of one name are of one thing."""
+    return tr("memory needed") if _has_two_sources(rows) else tr("peak memory")
+
+
+def scale(rows: pd.DataFrame) -> units.Scale:
+    """The unit of `comparable` memory."""
+    return units.NEEDED if _has_two_sources(rows) else units.scale("B", rows.memory_peak)
+
+
 def two_sources(rows: pd.DataFrame) -> str:
     """What a chart of `comparable` memory says of it, where PyTorch told some and the driver the others."""
     if not _has_two_sources(rows):
@@ -43,7 +53,10 @@ def as_told(rows: pd.DataFrame) -> str:
     """What the table of such cells says of its peaks, which are those that were told."""
     if not _has_two_sources(rows):
         return ""
-    return tr("Peak memory here is as reported; to PyTorch's figures the answer and the charts add 0.5\u00a0GiB for CUDA itself.")
+    return tr(
+        "Peak memory here is as reported: what PyTorch gave out, or, of engines with memory of their own, what the device held. “Memory"
+        " needed”, in the answer and the charts, is what a card must have: 0.5\u00a0GiB for CUDA itself is added to PyTorch's figures."
+    )
 
 
 def _has_two_sources(rows: pd.DataFrame) -> bool:
@@ -64,16 +77,17 @@ def memory_figure(group: Group) -> Figure | None:
     without = tr(" Dashed lines are what cards of these sizes can use at least, without what CUDA takes for itself.")
     whole = tr(" Dashed lines are what cards of these sizes can use at least.")
     lines = (without if _room(group.rows) is allocatable else whole) if _shown(group.rows) else ""
-    most = comparable(group.measured) / 2**20
+    unit = scale(group.rows)
+    most = comparable(group.measured) / unit.size
     return Figure(
         "memory",
-        tr("Peak memory"),
+        tr("Memory needed") if _has_two_sources(group.rows) else tr("Peak memory"),
         tr(
             "Less is better. The most that was held while loading and in the {}: allocated on a GPU, resident in the process on a CPU.{}"
         ).format(tr(PLURALS[group.noun]), two_sources(group.rows) + lines),
         memory(group.rows),
         legend,
-        base.in_words(group.measured.assign(memory_peak=most), "memory_peak", " MiB"),
+        base.in_words(group.measured.assign(memory_peak=most), "memory_peak", f" {unit.unit}"),
         (*base.ROW_COLUMNS, *MEMORY),
     )
 
@@ -86,7 +100,7 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     table["end"] = comparable(table)
     beside = table.end - table.memory_peak
     table["reserved"] = table.memory_reserved.astype(float) + beside
-    unit = units.scale("B", [*table.end, *table.reserved])
+    unit = units.NEEDED if _has_two_sources(rows) else units.scale("B", [*table.end, *table.reserved])
     parts = []
     for row in each(table):
         if not units.is_missing(row.memory_peak):
@@ -101,8 +115,8 @@ def memory(rows: pd.DataFrame) -> alt.LayerChart:
     shown, of_card = _shown(rows), _room(rows)
     room = {size: of_card(size) for size in shown}
     ends = [base.largest(table.end), *(room[size] / unit.size for size in shown)]
-    scale = alt.Scale(domain=[0, max(ends)], nice=False)
-    x = alt.X("start:Q", title=tr("memory ({})").format(unit.unit), scale=scale, axis=base.ticks())
+    domain = alt.Scale(domain=[0, max(ends)], nice=False)
+    x = alt.X("start:Q", title=f"{named(rows)} ({unit.unit})", scale=domain, axis=base.ticks())
     rowed = alt.Chart(table).transform_filter("isValid(datum.peak)").encode(y=base.rows_axis(table))
     reserved = base.tooltip(reserved=tr("reserved ({})").format(unit.unit))
     layers = [

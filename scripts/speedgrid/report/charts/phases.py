@@ -12,11 +12,11 @@ from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 
 PHASES = ("prefill_tokens_per_s", "decode_tokens_per_s", "memory")
-# Column, name, shape (also the class of the legend), and how far from the middle of its row, in pixels.
+# Column, name (of memory, memories.named), shape (also the class of the legend), and how far from the middle of its row, in pixels.
 PARTS = (
     ("prefill_tokens_per_s", "prefill", "precision", -9),
     ("decode_tokens_per_s", "decode", "quantization", 0),
-    ("memory", "peak memory", "attention", 9),
+    ("memory", "", "attention", 9),
 )
 
 
@@ -25,7 +25,8 @@ def phases_figure(group: Group) -> Figure | None:
     table = _table(group.rows, group.replies)
     if group.baseline is None or table.part.nunique() < 2:
         return None
-    there = [(tr(name), mark) for _, name, mark, _ in PARTS if tr(name) in set(table.part)]
+    names = _names(group.rows)
+    there = [(name, mark) for name, (*_, mark, _) in zip(names, PARTS, strict=True) if name in set(table.part)]
     words = "; ".join(f"{row.name} {row.part} {units.number(row.ratio)}×" for row in each(table))
     return Figure(
         "phases",
@@ -48,7 +49,7 @@ def phases(rows: pd.DataFrame, told: pd.DataFrame) -> alt.LayerChart:
     domain = [float(ends.min() / room), float(ends.max() * room)]
     axis = alt.Axis(values=base.ratio_ticks(*domain), format="~g", labelExpr="datum.label + '×'")
     x = alt.X("ratio:Q", title="over the baseline's", scale=alt.Scale(type="log", domain=domain, nice=False), axis=axis)
-    names = [tr(name) for _, name, _, _ in PARTS]
+    names = _names(rows)
     shapes = alt.Shape("part:N", scale=alt.Scale(domain=names, range=[families.SHAPES[mark] for *_, mark, _ in PARTS]), legend=None)
     placed = alt.Chart(told).encode(y=base.rows_axis(table), color=base.color(told))
     down = alt.ExprRef("datum.down")
@@ -64,6 +65,11 @@ def phases(rows: pd.DataFrame, told: pd.DataFrame) -> alt.LayerChart:
     )
 
 
+def _names(rows: pd.DataFrame) -> list[str]:
+    """What the parts are called."""
+    return [tr(name) if name else memories.named(rows) for _, name, _, _ in PARTS]
+
+
 def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
     """A row a technique and part, with its ratio over the baseline's, and that of the middle half of its replies. Where only a bound of
     the speed-up is known, or nothing, nothing is of its phases."""
@@ -76,10 +82,10 @@ def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
     first = baseline.iloc[0]
     middle = _middle(replies)
     hidden = set(base.hidden(rows).technique)
-    unit = units.scale("B", table.memory)
+    unit = memories.scale(rows)
     found = []
     for row in each(table[table.state != families.FAILED]):
-        for column, name, _, down in PARTS:
+        for name, (column, _, _, down) in zip(_names(rows), PARTS, strict=True):
             value, against = getattr(row, column), first[column]
             if units.is_missing(value) or units.is_missing(against) or not against or (column != "memory" and row.technique in hidden):
                 continue
@@ -87,7 +93,7 @@ def _table(rows: pd.DataFrame, replies: pd.DataFrame) -> pd.DataFrame:
             figure = unit.text(value) if column == "memory" else f"{units.number(value)} token/s"
             ratio = value / against
             text = f"{units.number(ratio)}×"
-            found.append((row.name, row.row, row.state, row.kind, tr(name), down, ratio, low, high, text, figure))
+            found.append((row.name, row.row, row.state, row.kind, name, down, ratio, low, high, text, figure))
     return pd.DataFrame(found, columns=columns)
 
 

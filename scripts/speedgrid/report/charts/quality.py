@@ -26,7 +26,7 @@ def quality_figure(group: Group) -> Figure | None:
     missing = [row.label for row in each(group.measured) if row.label not in set(there.label)]
     without = tr(" Not scored: {}.").format(", ".join(missing)) if missing else ""
     memory = there.memory.dropna()
-    unit = units.scale("B", memory)
+    unit = memories.scale(there)
     sizes = (
         tr(" The larger the mark, the more memory ({} to {}).").format(unit.text(memory.min()), unit.text(memory.max()))
         if len(memory)
@@ -75,7 +75,7 @@ def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: int
     table = tradeoff.labelled(table, ("rate", x_domain), ("bits_per_byte", y_domain), height, table.beaten)
     table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
-    unit = units.scale("B", table.memory)
+    unit, name = memories.scale(there), memories.named(there)
     table["memory_text"] = [unit.text(value) for value in table.memory]
     table = table.drop(columns=["memory", "quality_verdict"])
     counted = table[table.state != families.OFF]
@@ -86,7 +86,7 @@ def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: int
     x = alt.X("rate:Q", title="token/s", scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
     placed = alt.Chart(table).encode(x=x, y=y)
     told = {"speed_text": tr("{}, 95 % interval").format("token/s"), "quality_text": tr("bits per byte")}
-    told |= {"memory_text": tr("peak memory"), "by": tr("beaten by")}
+    told |= {"memory_text": name, "by": tr("beaten by")}
     tooltip = base.tooltip(**told, outcome="status")
     color, shape, size = base.color(table), base.shape(table), alt.Size("area:Q", scale=None, legend=None)
     grey = alt.ColorValue(base.INK, condition={"test": f"datum.beaten || datum.state == '{families.OFF}'", "value": MUTED})

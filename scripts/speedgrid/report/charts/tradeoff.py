@@ -34,12 +34,12 @@ def memory_figure(group: Group) -> Figure | None:
     there = _with_memory(group.rows)
     if len(there) < 2:
         return None
-    unit = units.scale("B", there.memory)
+    unit = memories.scale(there)
     return Figure(
         "memory-speed",
         tr("Memory against speed"),
         tr(
-            "Right and low is better: peak memory and typical speed, with its 95\u00a0% interval. A technique to the left and below the"
+            "Right and low is better: memory and typical speed, with its 95\u00a0% interval. A technique to the left and below the"
             " baseline gives time for memory."
         )
         + memories.two_sources(group.rows),
@@ -53,18 +53,16 @@ def memory_figure(group: Group) -> Figure | None:
 def memory(rows: pd.DataFrame, unit: str) -> alt.LayerChart:
     """Peak memory against speed, both from 0."""
     table = base.prepare(_with_memory(rows), MEMORY).reset_index(drop=True)
-    size = units.scale("B", table.memory)
+    size, name = memories.scale(rows), memories.named(rows)
     table["peak"] = table.memory / size.size
     x_domain, y_domain = [0.0, base.largest(table.rate_high.fillna(table.rate)) * 1.08], [0.0, base.largest(table.peak) * 1.15]
     table = labelled(table, ("rate", x_domain), ("peak", y_domain), HEIGHT, [False] * len(table))
     table["speed"] = [base.interval(row.rate, row.rate_low, row.rate_high, f" {unit}") for row in each(table)]
     table["memory"] = [size.text(value) for value in table.memory]
     x = alt.X("rate:Q", title=unit, scale=alt.Scale(domain=x_domain, nice=False), axis=base.ticks())
-    y = alt.Y(
-        "peak:Q", title=tr("peak memory ({})").format(size.unit), scale=alt.Scale(domain=y_domain, nice=False), axis=alt.Axis(tickCount=5)
-    )
+    y = alt.Y("peak:Q", title=f"{name} ({size.unit})", scale=alt.Scale(domain=y_domain, nice=False), axis=alt.Axis(tickCount=5))
     placed = alt.Chart(table).encode(x=x, y=y)
-    tooltip = base.tooltip(speed="speed, 95 % interval", memory="peak memory", outcome="status")
+    tooltip = base.tooltip(speed="speed, 95 % interval", memory=name, outcome="status")
     color, shape = base.color(table), base.shape(table)
     chart = base.layered(
         leaders(placed, "rate", "peak"),
