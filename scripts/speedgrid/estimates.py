@@ -26,10 +26,15 @@ GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 1.0625, "q6_k": 0.82, "q5_k
 BIT_BYTES = {8: 1.01, 4: 0.54, 3: 0.42, 2: 0.30}
 SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
-# of their own the CUDA context and their buffers; of a CPU the libraries.
+# of their own the CUDA context and their buffers; of a CPU the libraries, there bitsandbytes too, which is loaded with the weights.
 GPU_BESIDE = {"vllm": 1.1e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
-CPU_BESIDE = {"attention": 0.35e9, "llamacpp": 0.155e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
-PYTORCH_BESIDE = {"cuda": 0.05e9, "cpu": 0.5e9}
+CPU_BESIDE = {"attention": 0.35e9, "llamacpp": 0.12e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
+PYTORCH_BESIDE = {"cuda": 0.05e9, "cpu": 0.44e9}
+BITSANDBYTES_BESIDE = 0.05e9
+# Bytes of each token of a tokenizer in a process: those of 49,152, 128,000 and 256,000 took 54, 136 and 264 MB.
+TOKEN_BYTES = 1.05e3
+# Engines that map the files of weights into memory.
+MAPPING = ("transformers", "transformers_loop", "transformers_legacy")
 # Environments: bytes on the disk with PyTorch for a GPU and for a CPU, and the seconds that making one takes once its packages are there;
 # those for a CPU are what two cores took. llama.cpp is built besides, for a GPU and for a CPU.
 ENVIRONMENTS = {"report": (0.5e9, 0.5e9, 5), "evaluation": (0.7e9, 0.7e9, 20), "vllm": (12e9, 3e9, 30)}
@@ -112,6 +117,7 @@ def of_config(config: Mapping, dtype: str = "", parameters: int = 0) -> Model:
         width=width,
         inner=expert * (told.get("num_experts_per_tok") or 2) if experts > 1 else inner,
         vocabulary=vocabulary,
+        tokens=vocabulary,
         heads=heads,
         pixel_tokens=1 / patch**2 if patch else 0,
     )
@@ -187,13 +193,32 @@ def cache_bytes(model: Model, work: Work) -> float:
 
 
 def memory(model: Model, work: Work, is_gpu: bool) -> float:
-    """The most bytes that a cell will hold while it replies: of the device, or of the process on a CPU."""
-    return 1.01 * weight_bytes(model, work) + cache_bytes(model, work) + _beside(work, is_gpu)
+    """The most bytes that a cell needs while it replies: of the device, or of the process on a CPU."""
+    return 1.01 * weight_bytes(model, work) + cache_bytes(model, work) + _beside(model, work, is_gpu)
 
 
-def _beside(work: Work, is_gpu: bool) -> float:
+def _beside(model: Model, work: Work, is_gpu: bool) -> float:
     """Bytes that a process of the engine holds besides weights and cache."""
-    return (GPU_BESIDE if is_gpu else CPU_BESIDE).get(work.engine, PYTORCH_BESIDE["cuda" if is_gpu else "cpu"])
+    if is_gpu:
+        return GPU_BESIDE.get(work.engine, PYTORCH_BESIDE["cuda"])
+    libraries = BITSANDBYTES_BESIDE * ((work.transform or {}).get("method") == "bitsandbytes")
+    return CPU_BESIDE.get(work.engine, PYTORCH_BESIDE["cpu"]) + libraries + TOKEN_BYTES * model.tokens
+
+
+def _pages(model: Model, work: Work, machine: Machine) -> float:
+    """Bytes of a checkpoint's file that a process on a CPU has been seen to hold beside the weights that were copied from them. Weights that
+    stay as they are in the file are its pages, and no copies; the system takes pages back where memory is short."""
+    transform = work.transform or {}
+    if machine.is_gpu or work.engine not in MAPPING:
+        return 0.0
+    if not transform and round(model.item) in ITEMS.values() and round(model.item) != ITEMS[work.dtype]:
+        return model.parameters * model.item
+    if transform.get("method") == "torchao":
+        # engines/transformers.py copies them out.
+        return weight_bytes(model, work)
+    if transform.get("method") == "bitsandbytes" and transform.get("bits") == 4 and machine.lays_out_anew:
+        return BIT_BYTES[4] * (model.parameters - model.embedding)
+    return 0.0
 
 
 # Time
@@ -294,7 +319,7 @@ def series(model: Model, work: Work, machine: Machine) -> list[passes.Run]:
         lengths = work.settings.get("lengths") or [work.new_tokens]
         longer = [replace(work, new_tokens=length) for length in lengths]
         return [passes.Run(reply_s(model, one, machine), memory(model, one, machine.is_gpu)) for one in longer]
-    beside = _beside(work, machine.is_gpu)
+    beside = _beside(model, work, machine.is_gpu)
     return [replace(run, held=run.held + beside) for run in passes.series(model, work, machine)]
 
 
@@ -303,11 +328,17 @@ def _replies(work: Work) -> bool:
     return WORKLOADS[work.workload].noun == "reply"
 
 
-def held(model: Model, work: Work, machine: Machine) -> float:
-    """The most bytes that a cell will hold: at the largest size that fits, or at the first one where none does."""
+def needed(model: Model, work: Work, machine: Machine) -> float:
+    """The most bytes that a cell needs: at the largest size that fits, or at the first one where none does."""
     tried = series(model, work, machine)
     room = min(passes.room(machine), work.settings.get("memory_budget") or math.inf)
     return max((run.held for run in tried if run.held <= room), default=tried[0].held)
+
+
+def held(model: Model, work: Work, machine: Machine) -> float:
+    """The most bytes that a cell will be seen to hold, while it loads or later: on a CPU that may be more than it needs."""
+    loading = _beside(model, work, machine.is_gpu) + weight_bytes(model, work) + _pages(model, work, machine) if _replies(work) else 0.0
+    return max(needed(model, work, machine), loading)
 
 
 def measuring_s(model: Model, work: Work, machine: Machine) -> float:
@@ -376,7 +407,7 @@ def preparing_s(model: Model) -> float:
 
 def cell_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of a cell with its quality; none where it will likely not fit, which takes no time."""
-    if held(model, work, machine) > machine.room:
+    if needed(model, work, machine) > machine.room:
         return 0.0
     return measuring_s(model, work, machine) + scoring_s(model, work, machine)
 
@@ -401,9 +432,9 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
     found.seconds = found.first_s + sum(map(preparing_s, models)) + (REPORT_S if cells else 0)
     is_first, between = True, 0.0
     for model, work in cells:
-        needs = held(model, work, machine)
-        if needs > found.peak:
-            found.peak, found.peak_of = needs, work.technique
+        needs, peak = needed(model, work, machine), held(model, work, machine)
+        if peak > found.peak:
+            found.peak, found.peak_of = peak, work.technique
         if needs > machine.room:
             found.not_fitting.append((work.technique, needs))
             continue

@@ -150,7 +150,9 @@ def machine(on_gpu: bool, names: Iterable[str] = (), gpu: str = "") -> Machine:
     meant = [one for one in found if gpu.lower() in one.name.lower()]
     if on_gpu:
         return Machine(True, meant[0].memory if meant else math.inf, name=meant[0].name if meant else gpu, made=made)
-    return Machine(False, this_machine.memory(), name=this_machine.cpu_name(), cores=this_machine.physical_cores(), made=made)
+    anew = "AVX-512 BF16" in this_machine.instruction_sets()
+    cores = this_machine.physical_cores()
+    return Machine(False, this_machine.memory(), name=this_machine.cpu_name(), cores=cores, made=made, lays_out_anew=anew)
 
 
 def of_entry(name: str, entry: Mapping, is_prepared: bool = True) -> Model | None:
@@ -169,6 +171,12 @@ def _is_size(value: object) -> bool:
 
 
 def _of_entry(name: str, entry: Mapping, is_prepared: bool) -> Model | None:
+    model = _as_told(name, entry, is_prepared)
+    # Random weights come with a tokenizer of bytes.
+    return replace(model, tokens=0) if model and "architecture" in entry else model
+
+
+def _as_told(name: str, entry: Mapping, is_prepared: bool) -> Model | None:
     folder = Path(f"models/{name}/checkpoint")
     if is_prepared and (folder / "config.json").is_file() and Path(f"models/{name}/prepared.parquet").is_file():
         model = of_folder(folder)
@@ -232,7 +240,15 @@ def of_head(head: gguf_header.Header) -> Model:
     embedding = head.tensors.get("token_embd.weight", 0)
     inner = int(str(head.fields.get(f"{kind}.feed_forward_length", 4 * width)))
     return Model(
-        head.parameters, layers, kv * width // heads, embedding, width=width, inner=inner, vocabulary=embedding // width, heads=heads
+        head.parameters,
+        layers,
+        kv * width // heads,
+        embedding,
+        width=width,
+        inner=inner,
+        vocabulary=embedding // width,
+        tokens=embedding // width,
+        heads=heads,
     )
 
 

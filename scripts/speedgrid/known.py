@@ -107,7 +107,7 @@ def of_name(name: str) -> Sheet:
 @dataclass(frozen=True)
 class Model:
     """What is known of a model before it is there. `kv_width` is the width of keys of one layer, `item` bytes a weight as it is stored,
-    `download` bytes to download; `written` bytes on the disk that are written here.
+    `download` bytes to download; `written` bytes on the disk that are written here; `tokens` are those of its tokenizer.
 
     Of a model of images that is made of convolutions, `pixel_flop` and `pixel_values` are operations of a forward pass and values kept for
     the backward one, for each pixel; of one that cuts images into patches, `pixel_tokens` are the patches for each pixel."""
@@ -124,6 +124,7 @@ class Model:
     width: int = 0
     inner: int = 0
     vocabulary: int = 0
+    tokens: int = 0
     heads: int = 0
     pixel_flop: float = 0
     pixel_values: float = 0
@@ -132,7 +133,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a study runs. Memory in bytes: of the GPU, infinite where that is not here, or of the machine where there is none."""
+    """Where a study runs. Memory in bytes: of the GPU, infinite where that is not here, or of the machine where there is none.
+    `lays_out_anew`: whether its processor has AVX-512 BF16, for which bitsandbytes copies four-bit weights into another order."""
 
     is_gpu: bool
     memory: float
@@ -140,6 +142,7 @@ class Machine:
     name: str = ""
     cores: int = 2
     made: frozenset[str] = frozenset()
+    lays_out_anew: bool = True
 
     @property
     def _gpu(self) -> Sheet:

@@ -120,7 +120,7 @@ def _needs(found: StepDraft, source: Source, registry: Mapping, name: str, machi
     """Bytes that a technique needs, by estimate; 0 where nothing is known of the model."""
     if source.model is None:
         return 0.0
-    return estimates.held(source.model, work(found, registry, name, TRAIN), replace(machine, memory=float("inf")))
+    return estimates.needed(source.model, work(found, registry, name, TRAIN), replace(machine, memory=float("inf")))
 
 
 def _experiment(found: StepDraft, kind: str) -> dict:

@@ -108,7 +108,9 @@ def cells_of(study: Path) -> Mapping[tuple[str, str, str], tuple]:
 def machine_of(run) -> known.Machine:
     """The machine of a cell, by the row of the job that measured it."""
     on_gpu = run.device == "cuda"
-    return known.Machine(on_gpu, float(run.device_memory if on_gpu else run.memory), name=run.device_name, cores=int(run.cores))
+    anew = "AVX-512 BF16" in str(run.cpu_flags)
+    memory = float(run.device_memory if on_gpu else run.memory)
+    return known.Machine(on_gpu, memory, name=run.device_name, cores=int(run.cores), lays_out_anew=anew)
 
 
 def line(row: Mapping) -> str:
