@@ -206,8 +206,8 @@ def _beside(model: Model, work: Work, is_gpu: bool) -> float:
 
 
 def _pages(model: Model, work: Work, machine: Machine) -> float:
-    """Bytes of a checkpoint's file that a process on a CPU has been seen to hold beside the weights that were copied from them. Weights that
-    stay as they are in the file are its pages, and no copies; the system takes pages back where memory is short."""
+    """Bytes of a checkpoint's file that a process on a CPU is seen to hold beside the weights that were copied from them. Weights that stay
+    as they are in the file are its pages, and no copies; the system takes pages back where memory is short."""
     transform = work.transform or {}
     if machine.is_gpu or work.engine not in MAPPING:
         return 0.0
@@ -343,7 +343,7 @@ def held(model: Model, work: Work, machine: Machine) -> float:
 
 def measuring_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of the cold start of a cell, its runs, and what makes its checkpoint."""
-    if not work.is_measured:
+    if not work.runs:
         return 0.0
     tried, cost = series(model, work, machine), cost_of(work, machine.is_gpu)
     if _replies(work):
@@ -352,7 +352,8 @@ def measuring_s(model: Model, work: Work, machine: Machine) -> float:
         first = passes.first_s(model, work)
         again = start_s(model, work, machine) + passes.AGAIN * first + passes.PROOF_S + passes.PROOF_RUNS * tried[0].seconds
     run = again + (work.replies + work.warmup_replies) * sum(one.seconds for one in tried)
-    return making_s(model, work, machine) + start_s(model, work, machine) + first + work.runs * run
+    cold = making_s(model, work, machine) + start_s(model, work, machine) + first if work.begins else 0.0
+    return cold + work.runs * run
 
 
 def making_s(model: Model, work: Work, machine: Machine) -> float:
@@ -415,8 +416,11 @@ def cell_s(model: Model, work: Work, machine: Machine) -> float:
 # A study
 
 
-def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environments: Iterable[str], machine: Machine) -> Estimate:
-    """What it takes to measure `cells`, each with its model; `models` are those to prepare, `environments` those that the study uses."""
+def study(
+    cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environments: Iterable[str], machine: Machine, is_probed: bool = False
+) -> Estimate:
+    """What it takes to measure `cells`, each with its model; `models` are those to prepare, `environments` those that the study uses.
+    `is_probed` is whether it is known already what the device can do."""
     found = Estimate(cells=len(cells), nouns={WORKLOADS[work.workload].noun for _, work in cells})
     found.environments = sorted(set(environments) - machine.made)
     for name in found.environments:
@@ -428,7 +432,7 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
     for model in models:
         found.download += model.download
         found.disk += model.download + model.written
-    found.first_s += PROBE_S if cells else 0
+    found.first_s += PROBE_S if cells and not is_probed else 0
     found.seconds = found.first_s + sum(map(preparing_s, models)) + (REPORT_S if cells else 0)
     is_first, between = True, 0.0
     for model, work in cells:
@@ -440,10 +444,10 @@ def study(cells: Sequence[tuple[Model, Work]], models: Sequence[Model], environm
             continue
         if is_first:
             # Other models are prepared, and further runs made, when it is there.
-            found.first_s += preparing_s(model) * (model in models) + measuring_s(model, replace(work, runs=1), machine)
+            found.first_s += preparing_s(model) * (model in models) + measuring_s(model, replace(work, runs=min(1, work.runs)), machine)
             is_first = False
         found.seconds += measuring_s(model, work, machine) + scoring_s(model, work, machine)
-        if work.transform and work.transform.get("type") != "original":
+        if work.begins and work.transform and work.transform.get("type") != "original":
             found.disk += weight_bytes(model, work)
             between = max(between, between_bytes(model, work))
     found.disk += between
@@ -502,7 +506,9 @@ def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str
         on = f", on {machine.name}, of which no data sheet is known here: taken for {taken}"
     else:
         on = f", on {machine.name or taken}, which is not here"
-    further = f"; then at most {duration(found.further_s)} for further runs of what is open" if found.further_s else ""
+    # No fewer than there are.
+    most = duration(60 * math.ceil(found.further_s / 60))
+    further = f"; then at most {most} for further runs of what is open" if found.further_s else ""
     told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}{further}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
     download = f"about {size(found.download)}" if found.download else "nothing"

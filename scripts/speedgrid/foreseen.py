@@ -5,6 +5,7 @@ import os
 import shutil
 import urllib.parse
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from speedgrid import (
     gguf_header,
     hardware,
     hub,
+    records,
+    schema,
     selection,
     sharpen,
     snakemake_seam,
@@ -59,27 +62,36 @@ def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
     """The estimate of what is not measured yet, the machine that it is for, and the models that nothing is known of."""
     left = Left.of(grid)
     unknown = {f"model {cell.model}" for cell in left.unknown}
-    own, beside = (
-        [(model, does) for cell, model, does in left.cells if (left.of_cell(cell) is left.machine) == flag] for flag in (True, False)
-    )
-    found = estimates.study(own, list(left.missing.values()), left.environments, left.machine)
+    own, beside = ([one for one in left.cells if (left.of_cell(one[0]) is left.machine) == flag] for flag in (True, False))
+    found = left.estimate(own, list(left.missing.values()), left.environments, left.machine)
     if beside:
-        found = estimates.together(found, estimates.study(beside, [], [], left.beside))
+        found = estimates.together(found, left.estimate(beside, [], [], left.beside))
     # A run of so many minutes has none.
-    to_come = sharpen.to_come_s(60 * grid.study["budget_minutes"], (cell.further for cell in grid.cells))
-    return replace(found, further_s=0.0 if selection.MINUTES in os.environ else to_come), left.machine, unknown
+    further_s = 0.0 if selection.MINUTES in os.environ else max(0.0, _further_s(grid))
+    return replace(found, further_s=further_s), left.machine, unknown
+
+
+def _further_s(grid) -> float:
+    """The seconds that the study's budget has left for further runs, by what runs of its cells took so far."""
+    took = {}
+    if any(cell.further for cell in grid.cells):
+        with suppress(records.RecordError, OSError):
+            rows = records.read(grid.tables()[0], schema.SUMMARY).rows
+            took = {schema.cell_of(row): row["run_s"] for row in rows if row["rate"] is not None}
+    return sharpen.left_s(60 * grid.study["budget_minutes"], ((cell.further, took.get(cell.key)) for cell in grid.cells))
 
 
 @dataclass(frozen=True)
 class Left:
     """What is left of a study: cells to measure or to tell the quality of, each with its model and what it has yet to do; the models to
-    prepare among theirs, by name; the cells that nothing is known of; the environments of all, none in the user's own Python; the
-    machine, with its GPU where one of these cells is measured on that; and the same without it, for cells on the processor beside
-    them."""
+    prepare among theirs, by name; the cells that nothing is known of; the devices to probe; the environments of all, none in the user's own
+    Python; the machine, with its GPU where one of these cells is measured on that; and the same without it, for cells on the processor
+    beside them."""
 
     cells: list[tuple[Cell, Model, Work]]
     missing: dict[str, Model]
     unknown: list[Cell]
+    unprobed: frozenset[str]
     environments: frozenset[str]
     machine: Machine
     beside: Machine
@@ -87,6 +99,11 @@ class Left:
     def of_cell(self, cell: Cell) -> Machine:
         """Where a cell is measured."""
         return self.machine if cell.on_gpu == self.machine.is_gpu else self.beside
+
+    def estimate(self, cells: list[tuple[Cell, Model, Work]], models: list[Model], used: Iterable[str], where: Machine) -> Estimate:
+        """What some of the cells take, all on one machine."""
+        is_probed = not any(cell.gpu in self.unprobed for cell, _, _ in cells)
+        return estimates.study([(model, does) for _, model, does in cells], models, used, where, is_probed)
 
     @classmethod
     def of(cls, grid) -> "Left":
@@ -102,7 +119,8 @@ class Left:
         used = frozenset[str]().union(*map(environments_of, left)) if grid.makes_environments else frozenset[str]()
         gpu = next((cell for cell in left if cell.on_gpu), None)
         main = machine(gpu is not None, used, gpu.device.get("name", "") if gpu else "")
-        return cls(cells, missing, unknown, used, main, machine(False, used))
+        unprobed = frozenset(gpu for gpu in {cell.gpu for cell in left} if is_to_be_made(f"results/{gpu}/probe.parquet"))
+        return cls(cells, missing, unknown, unprobed, used, main, machine(False, used))
 
 
 def environments_of(cell: Cell) -> frozenset[str]:
@@ -110,8 +128,8 @@ def environments_of(cell: Cell) -> frozenset[str]:
     return frozenset({cell.env, *ALWAYS} | ({OF_TASKS} if cell.asks_tasks else set()))
 
 
-def work(cell: Cell, is_measured: bool = True, is_evaluated: bool = True) -> Work:
-    """What a cell does; of what is there already, its measurement or its quality, nothing."""
+def work(cell: Cell, begins: bool = True, runs: int | None = None, is_evaluated: bool = True) -> Work:
+    """What a cell does; of what is there already, its cold start, runs of it or its quality, nothing."""
     settings = cell.settings
     prompt = settings.get("prompt_tokens") or max(1, len(settings.get("prompt", "").encode()) // TOKEN_BYTES)
     replies = settings["replies"]
@@ -129,12 +147,12 @@ def work(cell: Cell, is_measured: bool = True, is_evaluated: bool = True) -> Wor
         batch=settings["batch_size"],
         replies=replies if isinstance(replies, int) else AUTO_REPLIES,
         warmup_replies=settings["warmup_replies"],
-        runs=cell.runs + (cell.further or 0),
+        runs=len(cell.measures) if runs is None else runs,
         scored_tokens=evaluate["max_bytes"] // TOKEN_BYTES + evaluate["positions"] if evaluate else 0,
         requests=estimates.REQUESTS * items,
         is_lossless=cell.may_take_over,
         is_baseline=cell.is_baseline,
-        is_measured=is_measured,
+        begins=begins,
         workload=cell.workload,
         settings=settings,
     )

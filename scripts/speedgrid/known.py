@@ -190,7 +190,7 @@ class Work:
     requests: int = 0
     is_lossless: bool = False
     is_baseline: bool = False
-    # False where no more than its quality is left to tell.
-    is_measured: bool = True
+    # False where its checkpoint and its cold start are there; with no runs either no more than its quality is left to tell.
+    begins: bool = True
     workload: str = DEFAULT
     settings: Mapping = field(default_factory=dict)

@@ -84,11 +84,11 @@ class Question:
         return (self.technique, self.against) if self.alone is None else (self.alone,)
 
 
-def to_come_s(budget_s: float, further: Iterable[int | None]) -> float:
-    """The most seconds that further runs of a plan will take after it; `further` is how many each cell has by now, None where their number
-    is fixed. 0 where all are fixed, or further runs are planned already."""
-    counts = [count for count in further if count is not None]
-    return budget_s if counts and not any(counts) else 0.0
+def left_s(budget_s: float, further: Iterable[tuple[int | None, float | None]]) -> float:
+    """The seconds of a budget that further runs of a plan have left; negative where they took more. `further` has for each cell how many it
+    has had, those that are planned included, or None where their number is fixed, and what one of its runs takes. 0 where all are fixed."""
+    spent = [count * (run_s or 0.0) for count, run_s in further if count is not None]
+    return budget_s - sum(spent) if spent else 0.0
 
 
 def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping[tuple, Sequence[Question]], budget_s: float) -> Further:
@@ -99,7 +99,7 @@ def decide(cells: Sequence[Mapping], rows: Sequence[Mapping], questions: Mapping
     """
     had = {cell["folder"]: cell["further"] for cell in cells if cell.get("further")}
     pairs = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell.get("further") is not None and row["rate"] is not None]
-    left = budget_s - sum(cell["further"] * (row["run_s"] or 0.0) for cell, row in pairs)
+    left = left_s(budget_s, ((cell["further"], row["run_s"]) for cell, row in pairs))
     found = {cell_of(cell): (cell, row) for cell, row in pairs if not row.get("runs_failed")}
     asked = [
         (question, [found[*group, name] for name in question.sides])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from speedgrid import foreseen, planning, selection
+from speedgrid import estimates, foreseen, planning, records, schema, selection
 
 CONFIG = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 320, "intermediate_size": 128}
 
@@ -60,6 +60,38 @@ def test_the_time_that_further_runs_may_take_is_said(tmp_path, monkeypatch):
     assert time().endswith("; then at most 3 min for further runs of what is open")
     monkeypatch.setenv(selection.MINUTES, "20")
     assert "further runs" not in time(), "a run of so many minutes has none"
+
+
+def test_a_study_that_goes_on_says_how_much_time_further_runs_have_left(tmp_path, monkeypatch):
+    """Of 180 s these took 55, 110 and 180. As soon as one was planned, nothing was said of those after it."""
+    folder = "results/local/generate/smollm2-135m/{}"
+    wanted = {folder.format(name): count for name, count in (("sdpa", 2), ("baseline", 1))}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/further.json").write_text(json.dumps({"wanted": wanted, "open": {}}), encoding="utf-8")
+    time = time_of(tmp_path, monkeypatch)
+    names = {"gpu": "local", "experiment": "generate", "model": "smollm2-135m"}
+    took = [("sdpa", 10.0, 20.0), ("baseline", 12.0, 15.0), ("bf16", 15.0, 90.0)]
+    rows = [names | {"technique": name, "rate": rate, "run_s": run_s} for name, rate, run_s in took]
+    records.write(tmp_path / "results/summary.parquet", schema.SUMMARY, rows)
+    assert time().endswith("at most 3 min for further runs of what is open")
+    records.write(tmp_path / "results/summary.parquet", schema.SUMMARY, [row | {"run_s": 2 * row["run_s"]} for row in rows])
+    assert time().endswith("at most 2 min for further runs of what is open")
+    records.write(tmp_path / "results/summary.parquet", schema.SUMMARY, [row | {"run_s": 60.0} for row in rows])
+    assert "further runs" not in time()
+
+
+def test_of_what_is_begun_only_the_runs_are_estimated_that_are_to_come(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = planning.read_grid(planning.ROOT / "config.yaml")
+    cell = next(cell for cell in grid.cells if cell.technique == "bnb_nf4")
+    model, machine = foreseen.of_entry(cell.model, grid.study["models"][cell.model]), foreseen.machine(False)
+    whole, one = (
+        estimates.measuring_s(model, foreseen.work(cell, *grid.kept.left_of(cell, left.__contains__)), machine)
+        for left in ([f"{cell.folder}/warmup.parquet"], cell.measures[:1])
+    )
+    cold = estimates.making_s(model, foreseen.work(cell), machine) + estimates.start_s(model, foreseen.work(cell), machine)
+    assert len(cell.measures) == 1
+    assert 0 < one < whole - cold
 
 
 def test_a_study_whose_runs_are_fixed_says_nothing_of_further_ones(tmp_path, monkeypatch):

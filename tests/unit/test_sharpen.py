@@ -174,7 +174,10 @@ def test_cells_of_a_number_of_runs_have_no_further_ones():
     assert {cell.technique: len(cell.measures) for cell in planned({"sdpa": 2}, baseline_runs=3)} == {"baseline": 3, "sdpa": 1, "bf16": 1}
 
 
-@given(st.lists(st.none() | st.integers(0, 3)), st.floats(0, 1e6))
-def test_further_runs_are_to_come_until_some_are_planned(further, budget_s):
-    some = [count for count in further if count is not None]
-    assert sharpen.to_come_s(budget_s, further) == (budget_s if some and max(some) == 0 else 0)
+@given(st.integers(0, 3), st.integers(0, 3), st.floats(0, 600))
+def test_the_time_that_is_told_of_further_runs_is_what_they_are_decided_by(near, fast, budget_s):
+    had = {"near": near, "fast": fast}
+    left_s = sharpen.left_s(budget_s, [(had.get(name, 0), seconds) for name, seconds in SECONDS.items()])
+    more = wanted([Question("quick", "base", 1, alone="quick")], budget_s, **had)[0].get("quick", 0)
+    assert more == (SECONDS["quick"] <= left_s)
+    assert sharpen.left_s(budget_s, [(None, 60.0), (None, None)]) == 0, "of cells whose runs are fixed there are none"

@@ -173,7 +173,7 @@ def place(tmp_path, monkeypatch):
 def left(planned: planning.Grid) -> dict[str, tuple[bool, bool]]:
     """Of each technique what a run has yet to do, by the estimate: measure it, and tell its quality."""
     cells = foreseen.Left.of(planned).cells
-    return {cell.technique: (work.is_measured, work.scored_tokens > 0) for cell, _, work in cells}
+    return {cell.technique: (work.runs > 0, work.scored_tokens > 0) for cell, _, work in cells}
 
 
 BOTH = {"baseline": (True, True), "sdpa": (True, True)}

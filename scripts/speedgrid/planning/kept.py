@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from speedgrid import checkpoints, environments, records, standing
 from speedgrid.cell import Cell, model_record
@@ -29,6 +30,14 @@ class Named:
 
     def get(self, name: str, default: object = None) -> object:
         return getattr(self, name, default)
+
+
+class Yet(NamedTuple):
+    """What a cell has yet to do: whether it begins, with its checkpoint and its cold start; how many runs; whether its quality is told."""
+
+    begins: bool
+    runs: int
+    is_told: bool
 
 
 class Kept:
@@ -131,15 +140,14 @@ class Kept:
         """Whether a record is there and would be made as it is today, as far as it says."""
         return Path(record).is_file() and not self.changed(record)
 
-    def left_of(self, cell: Cell, is_to_be_made: Callable[[str], bool]) -> tuple[bool, bool]:
-        """Whether a cell has something to measure, and whether its quality is to be told: where one of their records is to be made, or one
-        that these are made from."""
+    def left_of(self, cell: Cell, is_to_be_made: Callable[[str], bool]) -> Yet:
+        """What is left of a cell: what has a record that is to be made, or one that is made from such a record."""
         starts = dict.fromkeys((cell.model_record, *self._entities.sources(cell), cell.checkpoint_record, f"{cell.folder}/warmup.parquet"))
         shared = quality_records(cell)
         quality = [shared["requests"], shared["reference"], f"{cell.folder}/evaluate.parquet"] if cell.evaluate else []
         is_new = any(map(is_to_be_made, starts))
         is_told = bool(quality) and (is_new or any(map(is_to_be_made, filter(None, quality))))
-        return is_new or any(map(is_to_be_made, cell.measures)), is_told
+        return Yet(is_new, len(cell.measures) if is_new else sum(map(is_to_be_made, cell.measures)), is_told)
 
 
 def _jobs(entities: Entities) -> Iterator[tuple[str, str, Named]]:
