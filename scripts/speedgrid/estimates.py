@@ -26,11 +26,11 @@ GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 1.0625, "q6_k": 0.82, "q5_k
 BIT_BYTES = {8: 1.01, 4: 0.54, 3: 0.42, 2: 0.30}
 SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
-# of their own the CUDA context and their buffers; of a CPU the libraries, there bitsandbytes too, which is loaded with the weights.
+# of their own the CUDA context and their buffers; of a CPU the libraries, there bitsandbytes and the compiler too, which come later.
 GPU_BESIDE = {"vllm": 1.1e9, "llamacpp": 0.7e9, "onnxruntime": 1.0e9}
 CPU_BESIDE = {"attention": 0.35e9, "llamacpp": 0.12e9, "onnxruntime": 0.35e9, "vllm": 2.0e9}
 PYTORCH_BESIDE = {"cuda": 0.05e9, "cpu": 0.44e9}
-BITSANDBYTES_BESIDE = 0.05e9
+BITSANDBYTES_BESIDE, COMPILER_BESIDE = 0.05e9, 0.1e9
 # Bytes of each token of a tokenizer in a process: those of 49,152, 128,000 and 256,000 took 54, 136 and 264 MB.
 TOKEN_BYTES = 1.05e3
 # Engines that map the files of weights into memory.
@@ -201,8 +201,10 @@ def _beside(model: Model, work: Work, is_gpu: bool) -> float:
     """Bytes that a process of the engine holds besides weights and cache."""
     if is_gpu:
         return GPU_BESIDE.get(work.engine, PYTORCH_BESIDE["cuda"])
-    libraries = BITSANDBYTES_BESIDE * ((work.transform or {}).get("method") == "bitsandbytes")
-    return CPU_BESIDE.get(work.engine, PYTORCH_BESIDE["cpu"]) + libraries + TOKEN_BYTES * model.tokens
+    libraries = CPU_BESIDE.get(work.engine, PYTORCH_BESIDE["cpu"])
+    libraries += BITSANDBYTES_BESIDE * ((work.transform or {}).get("method") == "bitsandbytes")
+    libraries += COMPILER_BESIDE * bool(work.options.get("compile"))
+    return libraries + TOKEN_BYTES * model.tokens
 
 
 def _pages(model: Model, work: Work, machine: Machine) -> float:
