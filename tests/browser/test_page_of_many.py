@@ -294,6 +294,10 @@ def test_a_table_gives_the_rows_that_are_shown_with_their_figures_in_the_units_o
     )
     at = next(place for place, head in enumerate(heads) if head.startswith("Peak memory"))
     assert heads[at].endswith("iB")
+    # Intervals of speeds are columns of their own, in the unit of the figure between them.
+    for name, unit in (("Speed", " token/s"), ("Speed-up", " ×")):
+        value, low, high = (float(rows[0][heads.index(f"{name}{end}{unit}")]) for end in ("", ", lower bound", ", upper bound"))
+        assert 0 < low < value < high, name
     assert float(rows[0][at]) == pytest.approx(float(text[at - 1].replace(",", "")), rel=0.006)
 
 

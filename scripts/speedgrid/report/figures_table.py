@@ -26,6 +26,8 @@ INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_
     "speedup": ("speedup_low", "speedup_high"),
     "growth": ("growth_low", "growth_high"),
 }
+# Columns that hold an end of the interval of another one. They are for the CSV, and for who ticks them.
+BOUNDS = {f"{name}_{end}": name for name in ("rate", "speedup") for end in ("low", "high")}
 PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
 IMPOSSIBLE = "impossible: a probe that was disturbed, or operations counted that were not done"
@@ -64,17 +66,31 @@ class ResultTable:
 
 
 def columns_shown(kind: str, found: Sequence[Group]) -> list[str]:
-    """The columns of the tables of all groups of a kind: those that any cell has something in."""
-    return [name for name in (TABLE if kind == "replies" else training.TABLE) if any(group.rows[name].notna().any() for group in found)]
+    """The columns of the tables of all groups of a kind: those that any cell has something in, each with the ends of its interval."""
+    table = TABLE if kind == "replies" else training.TABLE
+    names = [one for name in table for one in (name, *(end for end, of in BOUNDS.items() if of == name))]
+    return [name for name in names if any(group.rows[name].notna().any() for group in found)]
+
+
+def word_of(name: str) -> str:
+    """The column whose meaning is told where one stands: of the end of an interval that of the figure."""
+    return BOUNDS.get(name, name)
+
+
+def label_of(name: str) -> str:
+    """What a column is called."""
+    said = tr(MEANINGS[word_of(name)].label)
+    if name not in BOUNDS:
+        return said
+    return (tr("{}, lower bound") if name.endswith("_low") else tr("{}, upper bound")).format(said)
 
 
 def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> ResultTable:
     """Every cell of the group with the figures of `columns`."""
     rows = group.rows
     scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
-    if "rate" in scales:
-        scales["rate"] = units.Scale(f"{group.unit}/s")
-    headers = [{"name": name, "label": tr(MEANINGS[name].label), "unit": scales[name].unit} for name in columns]
+    scales |= {name: units.Scale(f"{group.unit}/s") for name in ("rate", "rate_low", "rate_high") if name in scales}
+    headers = [{"name": name, "word": word_of(name), "label": label_of(name), "unit": scales[name].unit} for name in columns]
     table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
     notes = [*_percentile_notes(rows, columns), memory.as_told(rows) if "memory_peak" in columns else ""]
     return ResultTable(headers, table, [note for note in notes if note])

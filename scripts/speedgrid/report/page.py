@@ -44,7 +44,17 @@ from speedgrid.report import (
 from speedgrid.report import compared as compared_words
 from speedgrid.report.answer import Answer, answer, standing_notes
 from speedgrid.report.charts import base, devices
-from speedgrid.report.figures_table import MEANINGS, ResultTable, columns_shown, result_table, safe_href, sort_key, told_meaning
+from speedgrid.report.figures_table import (
+    MEANINGS,
+    ResultTable,
+    columns_shown,
+    label_of,
+    result_table,
+    safe_href,
+    sort_key,
+    told_meaning,
+    word_of,
+)
 from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, told_reason, tr, tr_html
 from speedgrid.report.tables import Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, by_group, cell_of
@@ -203,7 +213,7 @@ def build(
         "matrices": overview.matrices([(section.group, section.anchor, section.answer.choice) for section in sections]),
         "leaders": overview.leaders([(section.group, section.answer.choice) for section in sections]),
         "presets": overview.presets(shown),
-        "column_labels": {name: tr(MEANINGS[name].label) for names in shown.values() for name in names},
+        "column_labels": {name: label_of(name) for names in shown.values() for name in names},
         "column_styles": Markup(overview.column_styles(shown)),  # names of columns alone
         "folded": len(found) > overview.UNFOLDED,
         "most_answers": overview.MOST_ANSWERS,
@@ -216,7 +226,7 @@ def build(
         "sides": sides,
         "labels": {column.name: column.label for column in RUN},
         "statuses": STATUSES,
-        "definitions": [MEANINGS[name] for name in dict.fromkeys(name for names in shown.values() for name in names)],
+        "definitions": [MEANINGS[name] for name in dict.fromkeys(word_of(name) for names in shown.values() for name in names)],
         "methods": {name: workload.used(settings) for name, settings in study["experiments"].items()},
         "repeated": any(not group.is_generation for group in found),
         "replies_needed": {percent: stats.percentile_needs(percent / 100) for percent in (95, 99)},
