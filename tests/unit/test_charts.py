@@ -436,6 +436,31 @@ def test_energy_has_a_chart_where_it_is_known(tmp_path):
     assert {row["kwh"] for row in data_of(one.chart.to_dict(validate=True)) if row.get("kwh")} == {"0.139 kWh", "–"}
 
 
+def test_energy_that_is_estimated_is_marked_in_guide_chart_and_table_alike(tmp_path):
+    """The guide chose by an estimate that had no bar and no figure in the table."""
+    group = group_of(tmp_path, made.DEFAULT_CELLS[:2])
+    told = {"energy": [480.0, 240.0], "watched_s": [9.0, 2.0], "power_mean": [53.0, 110.0], "shared": [False, False]}
+    group = replace(group, rows=group.rows.assign(joule_per_token=[1.97, float("nan")], **told))
+    estimated = units.number(120 / group.records[1]["rate"])
+    guide = advised.Guide(group.records)
+    asked = [advised.figure_in_words(guide, name, advice.Ask("energy")) for name in group.rows.technique]
+    assert asked == ["1.97 J/token", f"about {estimated} J/token (from mean power)"]
+    figure = energy.energy_figure(group)
+    bars = {row["name"]: row for row in data_of(figure.chart.to_dict(validate=True)) if "joule" in row}
+    assert [(bars[name]["text"], bars[name]["about"]) for name in group.rows.label] == [("1.97", False), (f"≈ {estimated}", True)]
+    assert figure.words.endswith(f"; SDPA ≈ {estimated} J/token")
+    assert "estimates from mean power" in figure.caption
+    read = energy.energy_figure(replace(group, rows=group.rows.assign(joule_per_token=[1.97, 0.5])))
+    assert "estimate" not in read.caption
+    assert "joule_per_token" in figures_table.columns_shown("replies", [group])
+    cells = [row.cells[0] for row in figures_table.result_table(group, {}, ["joule_per_token"]).rows]
+    assert [(cell.text, cell.note) for cell in cells] == [("1.97", ""), (f"≈ {estimated}", "from mean power")]
+    # The CSV has the mark, too.
+    assert "data-bound" in figures_table.sort_key(cells[1])
+    only = replace(group, rows=group.rows.assign(joule_per_token=float("nan")))
+    assert "joule_per_token" in figures_table.columns_shown("replies", [only])
+
+
 def test_runs_of_the_same_stand_around_their_mean(tmp_path, figures):
     assert "runs" not in figures
     cells = [replace(made.DEFAULT_CELLS[0], spread=0, again=(50.4, 45.6)), made.DEFAULT_CELLS[1]]

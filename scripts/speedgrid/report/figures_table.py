@@ -8,8 +8,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from speedgrid import stats
-from speedgrid.report import quality, training, units
-from speedgrid.report.charts import base, memory, money
+from speedgrid.report import advice, quality, training, units
+from speedgrid.report.charts import base, energy, memory, money
 from speedgrid.report.language import told_reason, tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import SUMMARY
@@ -32,13 +32,14 @@ PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.9
 SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
 IMPOSSIBLE = "impossible: a probe that was disturbed, or operations counted that were not done"
 QUALITY_SHARES = {"accuracy": "acc", "top1_agreement": "top1_agreement"}  # columns, and the metric of quality.figure that they are
+JOULES = ("joule_per_token", "joule_per_item")  # of replies, and of other work
 NEVER = "never"  # that a technique pays off
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of the table: its text, what it sorts by, in the unit of the column's head, and small print under it; of a bound of a figure
-    the text is more than that."""
+    """A cell of the table: its text, what it sorts by, in the unit of the column's head, and small print under it; of a bound of a figure,
+    and of an estimate, the text is more than that."""
 
     text: str
     key: float | str | None = None
@@ -69,7 +70,11 @@ def columns_shown(kind: str, found: Sequence[Group]) -> list[str]:
     """The columns of the tables of all groups of a kind: those that any cell has something in, each with the ends of its interval."""
     table = TABLE if kind == "replies" else training.TABLE
     names = [one for name in table for one in (name, *(end for end, of in BOUNDS.items() if of == name))]
-    return [name for name in names if any(group.rows[name].notna().any() for group in found)]
+    return [name for name in names if any(group.rows[name].notna().any() or _is_estimated(group, name) for group in found)]
+
+
+def _is_estimated(group: Group, name: str) -> bool:
+    return name in JOULES and any(advice.energy(row)[1] for row in group.records)
 
 
 def word_of(name: str) -> str:
@@ -119,6 +124,9 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         end = row.speedup_high if units.is_missing(row.speedup_low) else row.speedup_low
         return TableCell(text, end, tr(row.verdict), is_bound=True)
     if units.is_missing(value):
+        estimated, is_about = advice.energy(row._asdict()) if name in JOULES else (None, False)
+        if estimated is not None and is_about:
+            return TableCell(energy.text_of(estimated, is_about), estimated, tr("from mean power"), is_bound=True)
         # Of what disturbance hides the speed-up of, nobody knows when it has paid.
         known = not row.is_baseline and not units.is_missing(row.once_s) and not units.is_missing(row.speedup)
         never = name == "break_even_replies" and known
