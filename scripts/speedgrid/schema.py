@@ -414,7 +414,7 @@ WORK = (
         "double",
         "nat",
         "Loss at last",
-        "Mean of the last tenth of the counted steps; empty where it is not a finite number",
+        "Mean of the last tenth of the counted steps that all techniques of the group did; empty where it is not a finite number",
         "lower",
     ),
     Column(

@@ -19,6 +19,7 @@ from speedgrid.engines.base import Proof
 from speedgrid.hardware import Device
 from speedgrid.meters import MemoryMeter
 from speedgrid.report import charts, collect, page, published, tables, training, work
+from speedgrid.report.advice import qualities
 from speedgrid.report.charts import tradeoff
 from speedgrid.schema import MEASURE, POINTS, SUMMARY
 from speedgrid.stage import Job
@@ -111,6 +112,27 @@ def test_losses_are_told_and_those_that_do_not_fall_are_named(trained):
     text = page_of(trained)
     assert "The loss ends higher than with Plain (from 2.00 to 1.07): Stuck from 2.00 to 2.00." in text
     assert "The loss of Diverged is not a number in the end: it diverged." in text
+
+
+def test_losses_are_held_against_each_other_after_as_many_steps_on_the_same_data(tmp_path):
+    """With `replies: auto` each technique counts until its time is known: one that counted more steps seemed to learn better, and the
+    baseline's longer run made all others lose quality."""
+    cells = {
+        "plain": [step(n, 0.4, 2.0 - 0.01 * n) for n in range(1, 101)],
+        "fast": [step(n, 0.2, 2.0 - 0.01 * n) for n in range(1, 21)],
+        "worse": [step(n, 0.2, 2.0 - 0.001 * n) for n in range(1, 51)],
+        "late": [step(n, 0.2, 2.0 - 0.01 * n if n < 40 else math.nan) for n in range(1, 51)],
+    }
+    rows, _ = summary_of(write_cells(tmp_path, cells))
+    assert rows["plain"]["loss_last"] == rows["fast"]["loss_last"] == pytest.approx(2.0 - 0.01 * 19.5)
+    judged = qualities(list(rows.values()))
+    assert {name: quality.kind for name, quality in judged.items()} == {
+        "plain": "baseline",
+        "fast": "kept",
+        "worse": "loss",
+        "late": "loss",
+    }
+    assert rows["late"]["loss_last"] is None
 
 
 def page_of(grid: list[dict], others: str | None = None) -> str:

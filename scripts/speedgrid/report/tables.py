@@ -49,7 +49,11 @@ def summary_rows(cells: Sequence[CellRecords], sizes: Mapping[tuple, Mapping[int
     judged = {id(cell): found for members in groups.values() for cell, found in _judged(members)}
     baselines = {cell.group: cell for cell in cells if cell.cell["is_baseline"] and cell.is_ranked}
     sizes = work.speeds_by_size(cells) if sizes is None else sizes
-    return [_summary_row(cell, baselines.get(cell.group), judged.get(id(cell)), sizes.get(cell.axes, {})) for cell in cells]
+    steps = work.common_steps(cells)
+    return [
+        _summary_row(cell, baselines.get(cell.group), judged.get(id(cell)), sizes.get(cell.axes, {}), steps.get(cell.group))
+        for cell in cells
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,13 @@ def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, tuple[list[str], dict
     return found
 
 
-def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judged | None, sizes: Mapping[int, stats.Speed]) -> dict:
+def _summary_row(
+    cell: CellRecords,
+    baseline: CellRecords | None,
+    judged: _Judged | None,
+    sizes: Mapping[int, stats.Speed],
+    steps: int | None,
+) -> dict:
     row: dict = dict.fromkeys(column.name for column in SUMMARY.columns)
     row |= {name: cell.cell[name] for name in FROM_GRID}
     row |= {name: cell.measure.facts.get(name) for name in IDENTITY_FACTS}
@@ -136,7 +146,7 @@ def _summary_row(cell: CellRecords, baseline: CellRecords | None, judged: _Judge
         row |= {name: cell.warmup.rows[0][name] for name in COLD_START}
         row["quantize_s"] = cell.made_s if cell.checkpoint and not math.isnan(cell.made_s) else None
         if not cell.is_generation:
-            return row | work.figures(cell, row, sizes)
+            return row | work.figures(cell, row, sizes, steps)
         row["joule_per_token"] = row["energy"] / sum(reply["new_tokens"] for reply in cell.replies) if row["energy_valid"] else None
         row |= _ceilings(cell, row)
         row |= _pays(cell, baseline, judged)

@@ -52,18 +52,31 @@ def speeds_by_size(cells: Sequence) -> dict[tuple, dict[int, stats.Speed]]:
     return found
 
 
+def common_steps(cells: Sequence) -> dict[tuple, int]:
+    """How many counted steps all ranked cells of a group did at least, by the group: where each counts until its time is known well enough,
+    some learn for longer, and where their losses end tells no quality."""
+    found: dict[tuple, int] = {}
+    for cell in cells:
+        if cell.is_ranked:
+            found[cell.group] = min(found.get(cell.group, len(cell.replies)), len(cell.replies))
+    return found
+
+
 def _what_grows(cell) -> str | None:
     return json.loads(cell.measure.facts["job"])["settings"].get("grows")
 
 
-def figures(cell, row: Mapping, sizes: Mapping[int, stats.Speed]) -> dict:
-    """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far, `sizes` its speed at each size."""
+def figures(cell, row: Mapping, sizes: Mapping[int, stats.Speed], steps: int | None = None) -> dict:
+    """The columns of schema.WORK of a cell with figures; `row` is what the summary holds of it so far, `sizes` its speed at each size,
+    `steps` how many of its counted steps the other cells of its group did, too: all where left out."""
     runs = cell.replies
     losses = [run["loss"] for run in runs]
     found = {"point": cell.point, "run_flop": runs[0]["flop"], **_rate_of_work(cell, runs[0], row["rate"])}
     if any(loss is not None for loss in losses):
-        last = losses[-max(1, len(losses) // LAST_SHARE) :]
-        found |= {"loss_first": _finite(losses[0]), "loss_last": None if None in last else _finite(sum(last) / len(last))}
+        shared = losses[:steps]
+        last = shared[-max(1, len(shared) // LAST_SHARE) :]
+        is_finite = None not in last and all(loss is not None and math.isfinite(loss) for loss in losses[len(shared) :])
+        found |= {"loss_first": _finite(losses[0]), "loss_last": _finite(sum(last) / len(last)) if is_finite else None}
     if cell.point is not None:
         # What the process held before and beside is of all its sizes.
         found |= {"memory_peak": runs[0]["point_memory"], "memory_load_peak": None, "memory_reserved": None}
