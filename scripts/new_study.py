@@ -121,8 +121,11 @@ def summary(path: Path, source: Source, made: drafts.Draft, grid, wish: Wish) ->
     lines += [f"  passes    {', '.join(made.passes)}"] if made.passes else []
     lines += [f"  baseline  {made.techniques[0]}: {made.instead}"] if made.instead else []
     lines += [f"  left out  {line}" for line in made.told_left_out()]
+    if wish.vram and not any(cell.on_gpu for cell in grid.cells):
+        asked = f"{wish.vram / known.GB:g}"
+        lines.append(f"  --vram    {asked} GB of this machine's own memory, as it has no GPU; of a card: --gpu NAME --vram {asked}")
     lines += foreseen.said(grid)
-    if wish.minutes and made.seconds > 60 * wish.minutes:
+    if made.seconds > wish.most_s:
         lines.append(f"  minutes   more than the {wish.minutes:g} asked for: {' and '.join(made.techniques)} alone take longer")
     if not wish.minutes and made.seconds > 60 * LONG:
         lines.append("  shorter   --minutes 20 --force writes it anew, with the techniques that tell most in that time")

@@ -1,5 +1,6 @@
 """A first study of a model: which techniques to measure on a machine. Pure."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -69,6 +70,16 @@ class Wish:
     batch: int = 1
     gpu: str = ""
     techniques: tuple[str, ...] = ()
+
+    @property
+    def further_minutes(self) -> int:
+        """Of the minutes those for further runs of what is open."""
+        return max(1, round(self.minutes / 8)) if self.minutes else 0
+
+    @property
+    def most_s(self) -> float:
+        """The seconds that all else may take; infinite where there is no limit."""
+        return 60 * max(0.0, self.minutes - self.further_minutes) if self.minutes else math.inf
 
 
 @dataclass(frozen=True)
@@ -322,9 +333,9 @@ def shortened(draft: Draft, source: Source, registry: Mapping, machine: Machine,
     for draft.replies, new_tokens in SHORTER:
         draft.new_tokens = min(new_tokens, most_tokens(source))
         draft.seconds = takes_s(draft, source, registry, machine)
-        if not wish.minutes or not draft.seconds or draft.seconds <= 60 * wish.minutes:
+        if draft.seconds <= wish.most_s:
             return draft
-    while len(draft.techniques) > 2 and draft.seconds > 60 * wish.minutes:
+    while len(draft.techniques) > 2 and draft.seconds > wish.most_s:
         draft.leave_out_last(draft.techniques, wish)
         draft.seconds = takes_s(draft, source, registry, machine)
     return draft

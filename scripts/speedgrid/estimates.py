@@ -65,8 +65,9 @@ REQUEST_TOKENS, REQUESTS = 25, 4
 
 @dataclass
 class Estimate:
-    """What a study takes. Seconds and bytes; `further_s` at most for further runs of what is open then; `not_fitting` are (technique,
-    bytes) of cells that will likely not fit; `nouns` are what their runs are called."""
+    """What a study takes. Seconds and bytes; `further_s` at most for further runs of what is open then; `peak_pages` are those bytes of the
+    peak that the system can take back; `not_fitting` are (technique, bytes) of cells that will likely not fit; `nouns` are what their runs
+    are called."""
 
     seconds: float = 0
     further_s: float = 0
@@ -75,6 +76,7 @@ class Estimate:
     disk: float = 0
     environments: list[str] = field(default_factory=list)
     peak: float = 0
+    peak_pages: float = 0
     peak_of: str = ""
     cells: int = 0
     not_fitting: list[tuple[str, float]] = field(default_factory=list)
@@ -440,7 +442,7 @@ def study(
     for model, work in cells:
         needs, peak = needed(model, work, machine), held(model, work, machine)
         if peak > found.peak:
-            found.peak, found.peak_of = peak, work.technique
+            found.peak, found.peak_pages, found.peak_of = peak, peak - needs, work.technique
         if needs > machine.room:
             found.not_fitting.append((work.technique, needs))
             continue
@@ -519,7 +521,8 @@ def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str
     lacking = ": too little, so free some first" if room and found.disk > free else ""
     told.append(f"disk      about {size(found.disk)}{room}{lacking}" if found.disk >= 1e6 else "disk      next to nothing")
     where = f", of {size(machine.memory)} of {'the GPU' if machine.is_gpu else 'the machine'}" if machine.is_here else " of the GPU"
-    told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}){where}")
+    pages = f"; {size(found.peak_pages)} of it are pages of a file, which need not stay" if found.peak_pages >= 1e8 else ""
+    told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}){where}{pages}")
     if found.not_fitting:
         told.append("will likely not fit: " + ", ".join(f"{name} ({size(needs)})" for name, needs in found.not_fitting))
     return told

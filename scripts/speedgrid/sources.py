@@ -90,10 +90,11 @@ def of_shape(name: str) -> Source:
     shape = estimates.shapes().get(name)
     if shape is None:
         raise StudyError(f"--shape {name}: {validation.unknown(name, estimates.shapes())}")
-    model = estimates.of_config(shape["architecture"], shape["dtype"], shape["parameters"])
     entry = {"architecture": shape["architecture"], "dtype": shape["dtype"]}
+    model = foreseen.of_entry("", entry)
+    # Those of the source have the norms, which are not counted from a configuration.
+    model = model and replace(model, parameters=shape["parameters"], written=shape["parameters"] * model.item)
     said = f"random weights in the shape of {name} ({shape['source']})"
-    model = replace(model, written=model.parameters * model.item)
     kind = families.kind_of(shape["architecture"])
     return Source(f"{name}-shape", entry, model, shape["dtype"], is_random=True, told=said, kind=kind, config=shape["architecture"])
 

@@ -156,9 +156,9 @@ def _shortened(found: StepDraft, source: Source, registry: Mapping, machine: Mac
     """The draft with what fits into the minutes wished for: fewer steps first, then no passes, then fewer techniques, the last first."""
     for found.replies in STEPS:
         found.seconds = _takes_s(found, source.model, registry, machine)
-        if not wish.minutes or found.seconds <= 60 * wish.minutes:
+        if found.seconds <= wish.most_s:
             return found
-    while found.seconds > 60 * wish.minutes and (found.passes or len(found.techniques) > 2):
+    while found.seconds > wish.most_s and (found.passes or len(found.techniques) > 2):
         found.leave_out_last(found.passes or found.techniques, wish)
         found.seconds = _takes_s(found, source.model, registry, machine)
     return found

@@ -155,7 +155,8 @@ def test_a_draft_takes_no_more_minutes_than_were_given_where_a_baseline_and_one_
     machine = Machine(True, 200e9, name="NVIDIA H200") if is_gpu else Machine(False, 300e9)
     made = drafts.draft(source(name), REGISTRY, machine, Wish(minutes=minutes), everything)
     assert made.techniques[0] == "baseline"
-    assert len(made.techniques) == 2 or made.seconds <= 60 * minutes
+    budget_s = 60 * Wish(minutes=minutes).further_minutes
+    assert len(made.techniques) == 2 or made.seconds + budget_s <= 60 * minutes, "with further runs of what is open"
     unlimited = drafts.draft(source(name), REGISTRY, machine, Wish(), everything)
     assert set(made.techniques) <= set(unlimited.techniques)
 

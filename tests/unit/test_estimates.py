@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import estimates, known
+from speedgrid import amounts, estimates, known
 from speedgrid.estimates import Machine, Model, Work
 
 import studies
@@ -84,7 +84,9 @@ def test_pages_of_a_file_count_as_held_and_not_as_needed():
     needed, held = estimates.needed(model, one, TWO_CORES), estimates.held(model, one, TWO_CORES)
     small = dataclasses.replace(TWO_CORES, memory=(needed + held) / 2)
     assert held > needed + 3 * model.parameters
-    assert estimates.study([(model, one)], [], [], small).not_fitting == []
+    found = estimates.study([(model, one)], [], [], small)
+    assert found.not_fitting == []
+    assert f"; {amounts.size(held - needed)} of it are pages of a file, which need not stay" in "".join(estimates.lines(found, small))
     assert estimates.held(model, one, H200) == estimates.needed(model, one, H200), "those of a processor are not in a GPU"
 
 

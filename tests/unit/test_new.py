@@ -170,9 +170,13 @@ def test_what_cannot_be_measured_is_one_line_and_writes_nothing(here, arguments,
 def test_a_card_has_what_advise_counts_on_less_what_cuda_takes(here, capsys):
     """`--vram 8` was 8.0 GB for a technique, of which CUDA itself takes half a GiB."""
     new(told("--shape", "phi-3-mini-4k", "--gpu", "RTX 4070", "--vram", "8"))
-    assert "unquantized it needs about 7.8 GB, and there are 7.5 GB for it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "unquantized it needs about 7.8 GB, and there are 7.5 GB for it" in said
+    assert "as it has no GPU" not in said
     new(told("--shape", "phi-3-mini-4k", "--vram", "8", "--force"))
-    assert "and there are 8.0 GB for it" in capsys.readouterr().out  # of a process on a processor
+    said = capsys.readouterr().out
+    assert "and there are 8.0 GB for it" in said  # of a process on a processor
+    assert "8 GB of this machine's own memory, as it has no GPU; of a card: --gpu NAME --vram 8" in said
 
 
 def test_a_study_that_is_there_is_not_written_over_unless_asked_to(here):
