@@ -140,6 +140,25 @@ def test_a_page_in_japanese_speaks_japanese(japanese):
         assert words in html
 
 
+def test_what_a_job_wrote_down_is_marked_as_english_on_a_page_in_japanese_and_nowhere_else(japanese, tmp_path):
+    html, _ = japanese
+    reasons = [cell.reason for cell in made.DEFAULT_CELLS if cell.reason]
+    assert reasons
+    marked = set(re.findall(r'<span lang="en">(.*?)</span>', html))
+    for reason in reasons:
+        # In the table, and in the list of what could not run or the evidence.
+        assert html.count(f'<span lang="en">{units.coded(reason)}</span>') >= 2, reason
+    # What is not in such a mark, but for the tooltips of charts, is none of them.
+    shown = re.sub(r'<script\b.*?</script>|<span lang="en">.*?</span>', "", html, flags=re.DOTALL)
+    assert [reason for reason in reasons if str(units.coded(reason)) in shown] == []
+    assert not [said for said in marked if JAPANESE.search(said)]
+    for words in ("依存不足", "有効にならず"):
+        assert words in shown
+    english_page = page_of(made.write_group(tmp_path), made.study(), quick_parts())
+    assert 'lang="en">' in english_page.partition("<head>")[0]
+    assert 'lang="en"' not in english_page.partition("<body>")[2]
+
+
 # Three words in a row, in a text that may be Japanese but for them; units and terms of the field are none.
 ENGLISH = re.compile(r"(?:\b[A-Za-z]?[a-z]+[ ,]+){2,}[a-z]{2,}\b")
 TERMS = ("bits per byte", "token/s", "image/s", "Williams, Waterman and Patterson")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from speedgrid import standing
 from speedgrid.comparison import NOTES, Change, Comparison
 from speedgrid.differences import TELLING, Difference
-from speedgrid.report import units
+from speedgrid.report import phrases, units
 from speedgrid.report.language import told_anew, tr
 from speedgrid.stats import Estimate
 
@@ -60,12 +60,12 @@ def note(said: str) -> str:
 
 def _remark(change: Change) -> str:
     if change.outcome == "status":
-        told = f"{change.status_before} → {change.status_after}"
+        told = " → ".join(phrases.status(status or units.MISSING) for status in (change.status_before, change.status_after))
         return f"{told}: {change.reason}" if change.reason else told
     if change.sizes:
         return tr("at {0} in A and {1} in B: no verdict between different sizes").format(*(f"{size:,}" for size in change.sizes))
     if change.outcome == "no figures":
-        return change.status_after or ""
+        return phrases.status(change.status_after or "")
     if change.status_after == "not_engaged" and change.outcome in ("faster", "slower", "same", "unsure"):
         return tr("not engaged in either")
     others = [name for name in change.differs if name not in ("status", "label")]

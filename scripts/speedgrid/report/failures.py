@@ -58,9 +58,7 @@ def _kind(status: str, rows: Sequence[Mapping], summary: Sequence[Mapping]) -> K
     reasons: dict[str, list[tuple[str, str, int, tuple]]] = {}
     for row in rows:
         where = f"{row['model']} · {row['experiment']} · {row['gpu']}"
-        reasons.setdefault(row["reason"] or tr("No reason was recorded"), []).append(
-            (row["label"], where, int(row["replies"] or 0), group_of(row))
-        )
+        reasons.setdefault(row["reason"] or "", []).append((row["label"], where, int(row["replies"] or 0), group_of(row)))
     ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
     instead = _that_fit(rows, summary) if status == "oom" else ""
     meaning = tr(STATUSES.get(status, status))

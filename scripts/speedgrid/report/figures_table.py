@@ -8,9 +8,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from speedgrid import stats
-from speedgrid.report import advice, quality, training, units
+from speedgrid.report import advice, phrases, quality, training, units
 from speedgrid.report.charts import base, energy, memory, money
-from speedgrid.report.language import told_reason, tr
+from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import SUMMARY
 
@@ -52,6 +52,7 @@ class TableRow:
     label: str
     row_class: str
     status: str
+    words: str  # the status, in short
     reason: str
     disturbed: str
     reference: str | None
@@ -107,7 +108,8 @@ def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
         label=row.label,
         row_class=base.state(row).replace(" ", "-"),
         status=row.status,
-        reason=told_reason(row.reason or ""),
+        words=phrases.status(row.status),
+        reason=row.reason or "",
         disturbed=row.disturbed or "",
         reference=safe_href(entry.get("reference")),
         summary=tr(entry.get("summary", "")).replace("`", ""),  # a tooltip has no typeface for code

@@ -32,6 +32,7 @@ from speedgrid.report import (
     machines,
     overview,
     pending,
+    phrases,
     pictures,
     published,
     quality,
@@ -55,7 +56,7 @@ from speedgrid.report.figures_table import (
     told_meaning,
     word_of,
 )
-from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, told_reason, tr, tr_html
+from speedgrid.report.language import ENGLISH, Catalogue, now, spoken, tr, tr_html
 from speedgrid.report.tables import Group, each, groups
 from speedgrid.schema import FAILED, MEASURED, NOT_RUN, RUN, STATUSES, by_group, cell_of
 
@@ -155,7 +156,7 @@ def written(parts: Parts, context: Mapping) -> str:
         "in_words": in_words,
         "evidence_words": trust.evidence_words,
         "coded": units.coded,
-        "told_reason": told_reason,
+        "recorded": phrases.recorded,
     }
     environment.globals |= {"t": tr_html, "language": now().code, "js_texts": js_texts(parts.script + parts.guide)}
     environment.filters |= {"sort_key": sort_key, "on_page": _on_page, "shortened": _shortened}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from speedgrid.report import units
-from speedgrid.report.language import now, tr
+from speedgrid.report.language import ENGLISH, now, told_reason, tr
 
 
 def in_words(count: float) -> str:
@@ -46,5 +46,18 @@ def names(labels: Iterable[str]) -> Markup:
 
 def sentence(reason: str | None) -> Markup:
     """A reason as a sentence of its own."""
-    text = (reason or tr("No reason was recorded")).strip()
-    return units.coded(text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else "."))
+    return recorded((reason or "").strip() or tr("No reason was recorded"), as_sentence=True)
+
+
+def recorded(reason: str, as_sentence: bool = False) -> Markup:
+    """A reason as HTML: what the report says itself in the language that is spoken; what a job wrote down as it is, which is English and
+    marked as that for those who hear the page."""
+    said = told_reason(reason)
+    is_a_jobs = said == reason != tr("No reason was recorded") and now() is not ENGLISH
+    text = said[:1].upper() + said[1:] + ("" if said.endswith((".", "!", "?", "。")) else ".") if as_sentence else said
+    return Markup('<span lang="en">{}</span>').format(units.coded(text)) if is_a_jobs else units.coded(text)
+
+
+def status(name: str) -> str:
+    """A status in short; `ok` is the same in every language."""
+    return name if name == "ok" else tr(name.replace("_", " "))

@@ -1,19 +1,20 @@
 """What techniques cost in quality, as tables: every score with how it was held against the baseline, and what is gained for it beside
 what others expect.
 
-Texts here are plain; the template escapes them.
+Texts here are plain, and the template escapes them, but for what says Markup.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from markupsafe import Markup
 
 from speedgrid.known import CUDA_CONTEXT_WITHIN
 from speedgrid.quality import excerpts
 from speedgrid.quality.distance import LEAST, TIMES
 from speedgrid.quality.scores import HELD_OUT, RELATIVE
-from speedgrid.report import units
+from speedgrid.report import phrases, units
 from speedgrid.report.advice import needs
 from speedgrid.report.language import tr
 from speedgrid.report.tables import Group, each
@@ -106,13 +107,14 @@ def score_table(group: Group, scores: Sequence[Mapping]) -> ScoreTable:
     return ScoreTable(heads, table)
 
 
-def refusals(group: Group, scores: Sequence[Mapping]) -> list[str]:
+def refusals(group: Group, scores: Sequence[Mapping]) -> list[Markup]:
     """Why scores are missing, a sentence each; one for all techniques where a task could not be had at all."""
     labels = dict(zip(group.rows.technique, group.rows.label, strict=True))
     missing = [row for row in _own(group, scores) if row["status"] != "ok"]
     # A cell that was not measured has its reason under "What could not run".
     told = [row for row in missing if row["task"]]
-    return list(dict.fromkeys(f"{TASKS.get(row['task'], row['task'])}{_of(labels.get(row['technique']))}: {row['reason']}" for row in told))
+    named = [(f"{TASKS.get(row['task'], row['task'])}{_of(labels.get(row['technique']))}: ", row["reason"]) for row in told]
+    return [units.coded(what) + phrases.recorded(reason) for what, reason in dict.fromkeys(named)]
 
 
 def held_sentence(group: Group) -> str:

@@ -109,7 +109,7 @@ def warnings(group: Group) -> list[Markup]:
             "{} of {} techniques were disturbed while they were measured, such as {}: {}. Such runs count less. “Was the machine quiet?”"
             " names them."
         )
-        found.append(words.format(len(disturbed), len(group.measured), first.label, first.disturbed))
+        found.append(words.format(len(disturbed), len(group.measured), first.label, phrases.recorded(first.disturbed)))
     else:
         for row in each(disturbed):
             runs = Markup(" ({})").format(_disturbed_runs(row)) if row.runs > 1 else ""
@@ -120,7 +120,7 @@ def warnings(group: Group) -> list[Markup]:
                 )
             else:
                 words = tr_html("{}{} was disturbed while it was measured: {}. A disturbed run counts less.")
-            found.append(words.format(row.label, runs, row.disturbed))
+            found.append(words.format(row.label, runs, phrases.recorded(row.disturbed)))
     return found
 
 
@@ -398,5 +398,5 @@ def _share(value: float) -> str:
 def _cell(value: float, note: str = "", missing: str | None = None, size: float = 1.0, digits: int = units.DIGITS) -> TableCell:
     """A figure in a unit of that size with what else was read, or why there is none."""
     if units.is_missing(value):
-        return TableCell(missing or units.MISSING)
+        return TableCell(phrases.recorded(missing) if missing else units.MISSING)
     return TableCell(units.number(float(value) / size, digits), float(value) / size, note)
