@@ -28,7 +28,7 @@ def head(source: Source, wish: Wish, schema: str, title: str) -> list[str]:
         *_device(wish),
     ]
     if wish.minutes:
-        lines += ["# For further runs of what may be the fastest.", f"budget_minutes: {wish.further_minutes}"]
+        lines += ["# For further runs of what may be the fastest.", f"budget_minutes: {wish.further_minutes:g}"]
     lines += ["models:"]
     for one in source.models:
         lines += [f"  {plain(one.name)}:", *(f"    {key}: {quoted(value)}" for key, value in one.entry.items())]

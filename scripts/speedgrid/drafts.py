@@ -72,14 +72,14 @@ class Wish:
     techniques: tuple[str, ...] = ()
 
     @property
-    def further_minutes(self) -> int:
+    def further_minutes(self) -> float:
         """Of the minutes those for further runs of what is open."""
-        return max(1, round(self.minutes / 8)) if self.minutes else 0
+        return round(self.minutes / 8, 1)
 
     @property
     def most_s(self) -> float:
         """The seconds that all else may take; infinite where there is no limit."""
-        return 60 * max(0.0, self.minutes - self.further_minutes) if self.minutes else math.inf
+        return 60 * (self.minutes - self.further_minutes) if self.minutes else math.inf
 
 
 @dataclass(frozen=True)

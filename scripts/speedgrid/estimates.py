@@ -510,8 +510,9 @@ def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str
         on = f", on {machine.name}, of which no data sheet is known here: taken for {taken}"
     else:
         on = f", on {machine.name or taken}, which is not here"
-    # No fewer than there are.
-    most = duration(60 * math.ceil(found.further_s / 60))
+    # Rounded, but to no less.
+    step = 10 if found.further_s < 60 else 60
+    most = duration(step * math.ceil(found.further_s / step))
     further = f"; then at most {most} for further runs of what is open" if found.further_s else ""
     told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}{further}"]
     made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
