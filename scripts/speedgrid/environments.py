@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -268,5 +269,8 @@ def told_in_shell(environment: str) -> tuple[str, str]:
 
 
 def _guard(environment: str) -> str:
+    said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
+    found = f'"${{{job_shell.FOUND_PYTHON}:-no Python at all}}"'
+    refuse = f"echo {shlex.quote(said)}{found}{shlex.quote('; delete that folder and run again')} >&2"
     # Snakemake keeps the file beside the environment.
-    return job_shell.guard(environment, recipe_hash(Path(f"{environment}.yaml")))
+    return job_shell.guard(environment, recipe_hash(Path(f"{environment}.yaml")), refuse)

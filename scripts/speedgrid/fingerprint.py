@@ -7,17 +7,20 @@ reaches it. A class counts whole, and so does a module that is handed on as a va
 specification has. Code that cannot be followed, such as `exec`, is refused.
 
 The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions and of methods, and without
-the annotations outside of classes, which do nothing. A text that names a file beside its module stands for what that file holds, and one
-that names a script for what that does.
+the annotations outside of classes, which do nothing, and without the words that end a process or are said to a person. A text that
+names a file beside its module stands for what that file holds, and one that names a script for what that does. The shell line of the rule
+that starts a script counts, too.
 """
 
+import ast
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from speedgrid.source_code import IMPORTED, PACKAGE, SPECIFIED, STARTED, WHOLE, Code, Reference, Unit
+from speedgrid.source_code import IMPORTED, PACKAGE, SPECIFIED, STARTED, WHOLE, Code, Reference, Unit, Unreadable
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -40,6 +43,8 @@ SAYS = {
     "progress": _frame("what a job says to the person who waits", "PERSON _is_writable _HEARD _TERMINAL say Steps"),
     "notes": _frame("where notes lie in a working folder", "FOLDER DIGESTS JOBS PLANNED RUN busy"),
 }
+# Of what is left out, what takes a text to say it.
+SPEAKING = frozenset({(f"{PACKAGE}.progress", "say")})
 # Left out for jobs that have a specification.
 FRAME = {
     **SAYS,
@@ -67,6 +72,10 @@ READS = {
     "write_plan": ("rules/schemas", "report/published.csv"),
     "render_report": ("report", "techniques.yaml"),
 }
+# Where the rules are, each with the shell line that starts its script: `nice` before it would be another measurement.
+RULES = "rules"
+SHELL_LINE = re.compile(r"^    shell:\n((?:        .*\n)+)", re.MULTILINE)
+STARTS = re.compile(r'"\$SPEEDGRID_SCRIPTS/(\w+)\.py"')
 
 
 def of(script: str, specified: tuple[Reference, ...] = (), cut: tuple[Reference, ...] = ()) -> str:
@@ -86,6 +95,8 @@ def _of(scripts: Path, script: str, specified: tuple[Reference, ...], cut: tuple
         # What importing a module does is done in its order; what it defines has none.
         done = [unit.digest for unit in units if unit.always and unit.digest]
         found.update(f"{name} {' '.join(done)} {' '.join(sorted(unit.digest for unit in units if not unit.always))}\n".encode())
+    for line in _shell_lines(scripts.parent / RULES).get(script, ()):
+        found.update(f"{line}\n".encode())
     for name in READS.get(script, ()):
         for path in _files(scripts.parent / name):
             found.update(f"{path.relative_to(scripts.parent)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -143,7 +154,22 @@ def left_out_of(script: str) -> Mapping[str, Frame]:
 
 @functools.cache
 def _code(scripts: Path) -> Code:
-    return Code(scripts)
+    return Code(scripts, SPEAKING)
+
+
+@functools.cache
+def _shell_lines(rules: Path) -> dict[str, list[str]]:
+    """The shell lines of all rules, by the script that they start."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(rules.glob("*.smk")):
+        for literals in SHELL_LINE.findall(path.read_text(encoding="utf-8") + "\n"):
+            try:
+                line = str(ast.literal_eval(f"({literals})"))
+            except (ValueError, SyntaxError):
+                raise Unreadable(f"{path}: a shell line that is more than a text: {literals.strip()}") from None
+            for script in STARTS.findall(line):
+                found.setdefault(script, []).append(line)
+    return found
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """What a run does around every job: the environment variables that the job finds set, and what its shell does before its command.
 
-No script names this module, and all that is here acts on every job: fingerprint.py counts it for each (AROUND).
+All that is here acts on every job, so that fingerprint.py counts all of it for each (AROUND). What a refusal says is told from elsewhere: a
+job that is refused has no figures.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ NO_ENVIRONMENT = "SPEEDGRID_NO_ENVIRONMENT"
 ENVIRONMENT = "SPEEDGRID_ENVIRONMENT"
 # And the hash of what its file asks for (environments.recipe_hash), which the job's result says.
 RECIPE = "SPEEDGRID_RECIPE"
+# Of the shell: the Python that it found.
+FOUND_PYTHON = "speedgrid_python"
 # Switches of Python that a shell may have set for other programs: without docstrings and assertions, with warnings as errors, asking for
 # input at the end, or without the folder of a script in its path.
 SWITCHES = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONSAFEPATH")
@@ -115,17 +118,16 @@ def _has_locale(name: str) -> bool:
 # Its environment
 
 
-def guard(environment: str, recipe: str) -> str:
-    """What a shell does after an activation: end with one line where `python` is not that of the environment, a folder, and see no module
-    of elsewhere. `recipe` is the hash of what the environment's file asks for."""
-    said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
-    advice = "; delete that folder and run again"
+def guard(environment: str, recipe: str, refuse: str) -> str:
+    """What a shell does after an activation: see no module of elsewhere, and end where `python` is not that of the environment, a folder.
+
+    `recipe` is the hash of what the environment's file asks for; `refuse` is the command that says why the shell ends.
+    """
     return (
         # What lies there would be taken for the environment's, such as a package's sources that somebody works on.
         "unset PYTHONPATH; "
-        f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; speedgrid_python=$(command -v python || :); "
-        f'[ "${{speedgrid_python%/*}}" -ef {shlex.quote(environment + "/bin")} ] || '
-        f'{{ echo {shlex.quote(said)}"${{speedgrid_python:-no Python at all}}"{shlex.quote(advice)} >&2; exit 1; }}; '
+        f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; {FOUND_PYTHON}=$(command -v python || :); "
+        f'[ "${{{FOUND_PYTHON}%/*}}" -ef {shlex.quote(environment + "/bin")} ] || {{ {refuse}; exit 1; }}; '
     )
 
 

@@ -1,6 +1,8 @@
 """The code of the project, read: what each definition does, as a text that is the same for the same meaning, and what it refers to.
 
 The unit is a definition at the top of a module. Code that cannot be followed, such as `exec`, is refused.
+
+The words of a text that ends the process (`sys.exit`) or is handed to what only speaks to a person do nothing: no figure comes of them.
 """
 
 import ast
@@ -78,8 +80,9 @@ class Module:
 class Code:
     """The modules of the project, each read once."""
 
-    def __init__(self, scripts: Path):
-        self.scripts = scripts
+    def __init__(self, scripts: Path, speaking: frozenset[Reference] = frozenset()):
+        """`speaking` are the functions that say something to a person, and do nothing else with the text that they are given."""
+        self.scripts, self.speaking = scripts, speaking
         self._paths: dict[str, Path | None] = {}
         self._modules: dict[str, Module] = {}
 
@@ -192,6 +195,9 @@ class _Reading:
         if not isinstance(node, ast.AST):
             return repr(node)
         self._look_at(node)
+        if isinstance(node, ast.Call) and self._speaks(node.func):
+            said = ",".join(self._beside_words(one) if _is_text(one) else self.text(one) for one in node.args)
+            return f"Call(func={self.text(node.func)},args=[{said}],keywords={self.text(node.keywords)})"
         if isinstance(node, ast.AnnAssign) and node not in self._fields:
             # Without a value it says no more than whose name it is.
             return f"Assign(targets=[{self.text(node.target)}],value={self.text(node.value) if node.value else ''})"
@@ -211,6 +217,19 @@ class _Reading:
         if isinstance(node, ast.Constant) and (held := self.code.data_beside(self.module, node.value)):
             found.append(f"holds={held}")
         return f"{type(node).__name__}({','.join(found)})"
+
+    def _speaks(self, called: ast.expr) -> bool:
+        """Whether a call only says what it is given, or ends the process with it."""
+        if isinstance(called, ast.Name):
+            return any(target in self.code.speaking for target in self.known.get(called.id, ()))
+        if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name)):
+            return False
+        of, name = called.value.id, called.attr
+        return (of, name) == (SYS, "exit") or any((module, name) in self.code.speaking for module, _ in self.known.get(of, ()))
+
+    def _beside_words(self, text: ast.expr) -> str:
+        """What writing a text does: the calls in it. Its words, and the values that are put between them, are for whoever reads it."""
+        return f"Said({','.join(self.text(one) for one in _outermost_calls(text))})"
 
     def _look_at(self, node: ast.AST) -> None:
         if isinstance(node, ast.ClassDef):
@@ -338,6 +357,24 @@ def _notes_something(statement: ast.stmt) -> bool:
     if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
         return not isinstance(statement, (ast.Pass, ast.ClassDef))
     return _calls_something(statement)
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether it is a text that stands there, put together or one of two."""
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add) and (_is_text(node.left) or _is_text(node.right))
+    if isinstance(node, ast.IfExp):
+        return _is_text(node.body) and _is_text(node.orelse)
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _outermost_calls(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of an expression that may do something, those within them left out."""
+    if isinstance(node, (ast.Call, ast.Await, ast.NamedExpr, ast.Yield, ast.YieldFrom)):
+        yield node
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _outermost_calls(child)
 
 
 def _calls_something(node: ast.AST) -> bool:

@@ -327,6 +327,7 @@ def after(copy, before, monkeypatch):
 
     def forget(files) -> None:
         fingerprint._of.cache_clear()
+        fingerprint._shell_lines.cache_clear()
         known = fingerprint._code(copy / "scripts")._modules
         for file in files:
             # Any module may name another file.
@@ -477,6 +478,35 @@ def test_other_files_that_a_job_reads_count_by_their_bytes(after, file, again):
     assert after({file: source(file) + "\n"}) == again
 
 
+@pytest.mark.parametrize(
+    ("rules", "script", "again"),
+    [("measure", "measure", of("measure")), ("measure", "warmup", of("warmup")), ("report", "aggregate", {"aggregate"})],
+)
+def test_the_shell_line_of_a_rule_counts_for_the_jobs_that_it_starts(after, rules, script, again):
+    """`nice`, or a variable before it, is another measurement, and Snakemake's memory of the line does not come along with the results."""
+    file, line = f"rules/{rules}.smk", f'python "$SPEEDGRID_SCRIPTS/{script}.py"'
+    assert after({file: source(file).replace(line, f"nice {line}")}) == again
+    assert after({file: source(file).replace(f"        '{line}", f"        # Why it is so.\n        '{line}")}) == set()
+
+
+def test_the_shell_line_of_every_script_is_found():
+    assert {*ALONE, *(stage.script for stage in stages.STAGES.values())} <= set(fingerprint._shell_lines(studies.ROOT / "rules"))
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("job_shell", "unset PYTHONHOME, or delete that folder and run again"),
+        ("environments", "; delete that folder and run again"),
+        ("stage", "the package pyarrow is missing"),
+    ],
+)
+def test_what_is_said_to_a_person_in_other_words_runs_nothing_again(after, file, words):
+    file = f"scripts/speedgrid/{file}.py"
+    assert words in source(file)
+    assert after({file: source(file).replace(words, "in other words")}) - {"write_plan"} == set()
+
+
 # Functions that jobs never call although their code holds a call (planning.stages.CUTS): each with the function or method that holds it.
 # `facts` and `look` are asked for by one of a cell's two jobs; `counted` and `_limit` decide by the specification of the job, and
 # test_generate.py and test_work.py have them do so.
@@ -609,6 +639,41 @@ def test_what_a_run_sets_for_its_jobs_counts_for_each():
             found.setdefault(update or key, set()).add(path.name)
     assert set(found) == set(SET_BESIDE), "what acts on jobs belongs in job_shell.py"
     assert "job_shell.prepare(os.environ" in source("scripts/speedgrid/snakemake_seam.py")
+
+
+# What the launcher sets or takes away, and why no figure depends on it. What acts on jobs is set for them by job_shell, also where
+# Snakemake is started without the launcher.
+OF_THE_LAUNCHER = {
+    **dict.fromkeys(("PYTHONUTF8", "PYTHONNOUSERSITE", "PYTHONHOME", "PYTHONPATH"), "for Snakemake; jobs find what job_shell says"),
+    "name": "job_shell.SWITCHES, likewise",
+    "PATH": "where nvidia-smi, conda and `which` are found; an environment's own programs come first, and which Python runs is checked",
+    **dict.fromkeys(("SPEEDGRID_SHARPEN", "SPEEDGRID_MINUTES", "SPEEDGRID_PAGE_ONLY"), "which jobs are planned"),
+    **dict.fromkeys(
+        ("SNAKEMAKE_CONDA_PREFIX", "SPEEDGRID_PYTHON", "commands.CLUSTER", "SPEEDGRID_TORCH"),
+        "where environments are made, by which Python and with which build of PyTorch, whose version results say",
+    ),
+    **dict.fromkeys(("commands.LAUNCHER", "commands.SNAKEMAKE", "SPEEDGRID_CALLED_FROM"), "the commands and paths that messages name"),
+    **dict.fromkeys(("commands.AFTERWARDS", "SPEEDGRID_TOGETHER", "NO_MKDOCS_2_WARNING", "PIP_DISABLE_PIP_VERSION_CHECK"), "no job"),
+}
+
+
+def set_or_taken_away(tree: ast.AST) -> Iterator[str]:
+    """The names of the variables that code changes in something called `environ`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and ast.unparse(node.value).endswith("environ"):
+            yield ast.unparse(node.slice).strip("'")
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called.endswith(("environ.pop", "environ.setdefault")):
+                yield ast.unparse(node.args[0]).strip("'")
+            elif called == "dict" and node.args and ast.unparse(node.args[0]) == "os.environ":
+                yield from (keyword.arg for keyword in node.keywords if keyword.arg)
+        elif isinstance(node, ast.Dict) and node.keys and ast.unparse(node.keys[0]).startswith("'SPEEDGRID_"):
+            yield from (ast.unparse(key).strip("'") for key in node.keys if key)
+
+
+def test_what_the_launcher_sets_is_known_to_change_no_figure():
+    assert set(set_or_taken_away(ast.parse(source("speedgrid")))) == set(OF_THE_LAUNCHER), "what acts on jobs belongs in job_shell.py"
 
 
 def test_jobs_without_a_specification_count_schema_and_records():
@@ -745,6 +810,44 @@ def test_what_an_edit_does_counts_and_not_where_it_stands(tmp_path, before, afte
     assert (hashed(tmp_path / "before", ORDERED) != hashed(tmp_path / "after", ORDERED.replace(before, after))) == is_other
 
 
+SAID = """
+import sys
+from speedgrid import a
+from speedgrid.a import f
+
+def job(name, late):
+    f(f"{name}: begins")
+    a.f("one" + (", late" if late else ""))
+    kept = f"{name}: kept"
+    print(f"{name}: handed on")
+    sys.exit(f"{name} is missing in {sys.prefix}")
+job
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_other"),
+    [
+        ("{name}: begins", "begun: {name}", False),
+        ("{name}: begins", "begins", False),
+        ("{name}: begins", "{name()}: begins", True),
+        ('"one"', '"another"', False),
+        (", late", ", too late", False),
+        ("if late", "if late()", True),
+        ("{name} is missing in {sys.prefix}", "there is no {name}", False),
+        ('sys.exit(f"{name} is missing in {sys.prefix}")', "sys.exit(3)", True),
+        ("{name}: kept", "{name}: kept so", True),
+        # Another process may read it.
+        ("{name}: handed on", "{name}: handed on so", True),
+        ('a.f("one"', 'a.g("one"', True),
+    ],
+)
+def test_words_that_are_said_or_end_the_process_do_nothing(tmp_path, monkeypatch, before, after, is_other):
+    assert before in SAID
+    monkeypatch.setattr(fingerprint, "SPEAKING", frozenset({("speedgrid.a", "f")}))
+    assert (hashed(tmp_path / "before", SAID) != hashed(tmp_path / "after", SAID.replace(before, after))) == is_other
+
+
 def test_the_order_of_methods_counts_only_where_something_else_has_their_name(tmp_path):
     first, second = "    def a(self): return 1\n", "    def b(self): return 2\n"
     again = "    a = note(a)\n"
@@ -758,7 +861,7 @@ def test_the_order_of_methods_counts_only_where_something_else_has_their_name(tm
 
 def hashed(folder: Path, script: str) -> str:
     """The fingerprint of a script of a folder of its own."""
-    reached(folder, {"script.py": script})
+    reached(folder, {"script.py": script, "speedgrid/a.py": A})
     return fingerprint._of(folder, "script", (), ())
 
 

@@ -18,11 +18,16 @@ def environment(folder):
     return folder
 
 
+def guard(of):
+    """What the shell of a job does before its command."""
+    activated, before = environments.told_in_shell(str(of))
+    assert activated == str(of)
+    return before
+
+
 def run_guarded(of, path, shell="bash"):
     """A job's line with the folders `path` on PATH in place of an activation."""
-    line = (
-        f"set -euo pipefail; {job_shell.guard(str(of), 'hash')}python" if shell == "bash" else f"{job_shell.guard(str(of), 'hash')}python"
-    )
+    line = f"{'set -euo pipefail; ' if shell == 'bash' else ''}{guard(of)}python"
     return subprocess.run([shutil.which(shell), "-c", line], env={"PATH": path}, capture_output=True, text=True)
 
 
@@ -42,9 +47,27 @@ def test_a_job_runs_in_its_own_environment_or_not_at_all(tmp_path, name, shell):
 def test_a_job_takes_no_module_of_elsewhere_for_that_of_its_environment(tmp_path):
     """As of somebody who works on a checkout of transformers, and starts Snakemake by hand."""
     own = environment(tmp_path / "own")
-    line = f"set -euo pipefail; {job_shell.guard(str(own), 'hash')}echo ${{PYTHONPATH-none}}"
+    line = f"set -euo pipefail; {guard(own)}echo ${{PYTHONPATH-none}}"
     environ = {"PATH": f"{own}/bin", "PYTHONPATH": "/home/me/transformers/src"}
     assert subprocess.run([shutil.which("bash"), "-c", line], env=environ, capture_output=True, text=True).stdout == "none\n"
+
+
+def test_an_activation_sets_nothing_but_the_place_of_the_environment(tmp_path):
+    """What else a job is to find set belongs in job_shell.py, which counts in its fingerprint: conda's activation would not set it."""
+    own = environment(tmp_path / "an env")
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONHOME": "/of/another", "HOME": "/home/me"}
+
+    def found(line):
+        said = subprocess.run([shutil.which("bash"), "-c", f"{line}env -0"], env=environ, capture_output=True, text=True, check=True).stdout
+        return dict(one.split("=", 1) for one in said.split("\0") if one)
+
+    before = found("")
+    after = found(f'source {environments.FRONTEND}/bin/activate "{own}"; ')
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed == {"PATH", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "VIRTUAL_ENV", "PYTHONHOME"}
+    assert "PYTHONHOME" not in after
+    assert after["PATH"] == f"{own}/bin:{before['PATH']}"
+    assert {after[name] for name in changed - {"PATH", "PYTHONHOME"}} == {str(own)}
 
 
 def test_no_python_at_all_and_one_that_is_gone(tmp_path):
