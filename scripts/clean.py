@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from speedgrid import commands, compiled, hub, inventory, planning, snakemake_seam
+from speedgrid import commands, compiled, hub, inventory, planning, snakemake_seam, user_cache
 from speedgrid.amounts import size
 from speedgrid.inventory import Found
 from speedgrid.outcomes import ModelError
@@ -42,7 +42,7 @@ def is_spared(found: Found, named: list[str]) -> bool:
 
 def everything() -> list[Found]:
     """All that is there, by kind, in the order in which it is removed: the launcher's own environment last."""
-    here, cache = Path.cwd(), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speedgrid"
+    here, cache = Path.cwd(), user_cache.own()
     of_jobs = snakemake_seam.environments_folder(here)
     installed = [path for path in sorted(cache.glob("launcher-*")) if path.is_dir()]
     in_clone = [path for path in (planning.ROOT / name for name in (".venv-docs", ".venv-test", ".venv")) if os.path.lexists(path)]

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "envs" / "uv-frontend")]
 
 from pip_settings import uv_environment  # noqa: E402
-from speedgrid import environments, hub, survey  # noqa: E402
+from speedgrid import compiled, environments, hub, survey  # noqa: E402
 
 MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup", "conda"}
 LACKING = "lacking"  # the property of a report that says why its test was not run
@@ -30,6 +31,24 @@ ORDER = ("cluster", "workflow", "faults", "browser", "gpu", "unit")
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_by_tests(tmp_path_factory) -> Iterator[None]:
+    """What is compiled for cells of tests stays out of the user's cache; all that tests start takes the folder from here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(compiled.PLACE, str(tmp_path_factory.mktemp("compiled")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def libraries_of_a_new_process() -> Iterator[None]:
+    """A job's process sets once where its libraries keep what they compile; here one process has many jobs."""
+    before = {name: os.environ.get(name) for name in compiled.CACHES}
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        os.environ |= {name: value} if value is not None else {}
 
 
 @pytest.fixture

@@ -15,20 +15,20 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from speedgrid import job_shell, outcomes
+from speedgrid import outcomes, user_cache
 
 # Where each library puts what it compiles for a model: PyTorch's compiler, Triton, and vLLM, which keeps there what it knows of models.
 CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "VLLM_CACHE_ROOT": "vllm"}
 FOLDER = "compiled"
+PLACE = "SPEEDGRID_COMPILED"  # where the user wants the folders of all cells, if anywhere
 HELD = ".held"  # locked by every process that uses a cell's folder
 _held: list[IO] = []
 
 
 def folder() -> Path:
-    """Where the folders of all cells of this user are: beside the environments of jobs, or where somebody without a home may write."""
-    above = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    there = next(path for path in (above, *above.parents) if path.exists())
-    return (above / "speedgrid" if os.access(there, os.W_OK) else job_shell.cache_of_this_user()) / FOLDER
+    """Where the folders of all cells of this user are."""
+    asked = os.environ.get(PLACE)
+    return Path(asked).expanduser().absolute() if asked else user_cache.writable() / FOLDER
 
 
 def of_cell(cell: Path) -> Path:
@@ -40,25 +40,18 @@ def of_cell(cell: Path) -> Path:
 
 
 def keep_apart(cell: Path) -> Path:
-    """Have this process and those that it starts keep what they compile in the folder of a cell, which is returned. Below a folder that the
-    user has set for a library, as where programs may be loaded from there alone, it is one of the cell's own."""
+    """Have this process, once, and those that it starts keep what they compile in the folder of a cell, which is returned. Below a folder
+    that the user has set for a library, as where programs may be loaded from there alone, it is one of the cell's own."""
     own = of_cell(cell)
     for name, part in CACHES.items():
-        users = _of_user(Path(os.environ.get(name, "")))
-        os.environ[name] = str(users / FOLDER / own.name if users else own / part)
+        users = os.environ.get(name)
+        os.environ[name] = str(Path(users) / FOLDER / own.name if users else own / part)
     own.mkdir(parents=True, mode=0o700, exist_ok=True)
     held = open(own / HELD, "a")  # noqa: SIM115 - for as long as this process lives
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(held, fcntl.LOCK_SH)
     _held.append(held)
     return own
-
-
-def _of_user(asked: Path) -> Path | None:
-    """The folder that the user has set for a library, which this module may have added to; None where it is the module's own or not set."""
-    if FOLDER in asked.parts[-3:-2]:
-        return None
-    return asked.parents[1] if FOLDER in asked.parts[-2:-1] else asked if asked.parts else None
 
 
 def begin_with_none(cell: Path) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from speedgrid import user_cache
+
 SCHEME = re.compile(r"\Ahttps?://")
 TIMEOUT_S = 20
 
@@ -22,7 +24,7 @@ def endpoint(environ: Mapping = os.environ) -> str:
 
 def home(environ: Mapping = os.environ) -> Path:
     """The folder of huggingface_hub, the hub's own library."""
-    return Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface").expanduser()
+    return Path(environ.get("HF_HOME") or user_cache.of_all_programs(environ) / "huggingface").expanduser()
 
 
 def cache_folder(environ: Mapping = os.environ) -> Path:

@@ -4,18 +4,14 @@ All that is here acts on every job, so that fingerprint.py counts all of it for 
 job that is refused has no figures.
 """
 
-import contextlib
 import locale
 import os
 import pwd
 import shlex
-import stat
 import sys
-import tempfile
 from collections.abc import MutableMapping
-from pathlib import Path
 
-from speedgrid import supervision
+from speedgrid import supervision, user_cache
 
 # What a job's shell says to one whose environment could not be made, and which runs in that of the report instead: why.
 NO_ENVIRONMENT = "SPEEDGRID_NO_ENVIRONMENT"
@@ -73,7 +69,7 @@ def _of_a_user_without_a_home() -> dict[str, str]:
     has_name = _has_name()
     if has_home and has_name:
         return {}
-    cache = cache_of_this_user()
+    cache = user_cache.writable()
     found = {} if has_name else {"USER": f"user-{os.getuid()}", "HOME": str(cache)}
     if not has_home:
         found |= {
@@ -90,19 +86,6 @@ def _has_name() -> bool:
     except KeyError:
         return False
     return True
-
-
-def cache_of_this_user() -> Path:
-    """A folder for what libraries compile, which nobody else can have written to: it is loaded as code. It may not be there yet."""
-    if own := os.environ.get("XDG_CACHE_HOME"):
-        return Path(own) / "speedgrid"
-    shared = Path(tempfile.gettempdir()) / f"speedgrid-{os.getuid()}"
-    with contextlib.suppress(OSError):
-        shared.mkdir(mode=0o700, exist_ok=True)
-        found = shared.lstat()
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
-            return shared
-    return Path(tempfile.mkdtemp(prefix="speedgrid-"))
 
 
 def _has_locale(name: str) -> bool:

@@ -16,19 +16,25 @@ CELL, OTHER = Path("results/gpu/e/m/torch_compile"), Path("results/gpu/e/m/sdpa"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def cells(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in compiled.CACHES:
-        monkeypatch.setenv(name, "")  # which the end of the test puts back
+    monkeypatch.setenv(compiled.PLACE, str(tmp_path / "compiled"))
     for cell in (CELL, OTHER):
         cell.mkdir(parents=True)
 
 
-def kernel(cell: Path) -> Path:
+def of_a_new_process(begin, cell: Path, **users: str) -> Path:
+    """What a process of a cell begins with, whose user has set no more than this."""
+    for name in compiled.CACHES:
+        os.environ.pop(name, None)
+    os.environ.update(users)
+    return begin(cell)
+
+
+def kernel(cell: Path, **users: str) -> Path:
     """One that was compiled for a cell."""
-    compiled.keep_apart(cell)
-    made = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) / "kernel.so"
+    of_a_new_process(compiled.keep_apart, cell, **users)
+    made = Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.so"
     made.parent.mkdir(parents=True)
     made.touch()
     return made
@@ -36,18 +42,18 @@ def kernel(cell: Path) -> Path:
 
 def test_a_cold_start_finds_nothing_and_leaves_what_others_compiled():
     own, neighbours = kernel(CELL), kernel(OTHER)
-    compiled.begin_with_none(CELL)
+    of_a_new_process(compiled.begin_with_none, CELL)
     assert not own.exists()
     assert neighbours.exists()
 
 
 def test_later_processes_of_a_cell_find_what_its_first_one_compiled(tmp_path, monkeypatch):
     own = kernel(CELL)
-    assert compiled.keep_apart(CELL) == own.parents[1]
+    assert of_a_new_process(compiled.keep_apart, CELL) == own.parents[1]
     assert own.exists()
     monkeypatch.chdir(tmp_path.parent)
-    assert compiled.keep_apart(tmp_path / CELL) == own.parents[1]
-    assert compiled.keep_apart(CELL) != own.parents[1], "a cell of another working folder"
+    assert of_a_new_process(compiled.keep_apart, tmp_path / CELL) == own.parents[1]
+    assert of_a_new_process(compiled.keep_apart, CELL) != own.parents[1], "a cell of another working folder"
 
 
 def test_another_folder_by_the_same_path_has_its_own(tmp_path):
@@ -58,23 +64,21 @@ def test_another_folder_by_the_same_path_has_its_own(tmp_path):
     assert compiled.of_cell(CELL) != before
 
 
-def test_what_the_user_has_set_stands_and_holds_what_is_compiled(tmp_path, monkeypatch):
+def test_what_the_user_has_set_stands_and_holds_what_is_compiled(tmp_path):
     """Libraries cannot be loaded from every place."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "mine"))
-    (tmp_path / "mine").mkdir()
-    (of_others := tmp_path / "mine" / "kernel.so").touch()
-    for _ in range(2):
-        compiled.keep_apart(CELL)
-        assert Path(os.environ["TRITON_CACHE_DIR"]).parents[1] == tmp_path / "mine"
-    Path(os.environ["TRITON_CACHE_DIR"]).mkdir(parents=True)
-    (own := Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.so").touch()
-    compiled.begin_with_none(CELL)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (of_others := mine / "kernel.so").touch()
+    own = kernel(CELL, TRITON_CACHE_DIR=str(mine))
+    assert own.parents[2] == mine
+    of_a_new_process(compiled.begin_with_none, CELL, TRITON_CACHE_DIR=str(mine))
+    assert Path(os.environ["TRITON_CACHE_DIR"]) == own.parent
     assert not own.exists()
     assert of_others.exists()
 
 
 def test_every_process_that_a_job_starts_keeps_to_the_cells_own_folder():
-    own = compiled.keep_apart(CELL)
+    own = of_a_new_process(compiled.keep_apart, CELL)
     said = subprocess.run([sys.executable, "-c", "import os; print(dict(os.environ))"], capture_output=True, text=True, check=True).stdout
     assert all(f"{name!r}: {str(own / part)!r}" in said for name, part in compiled.CACHES.items())
     assert len({os.environ[name] for name in compiled.CACHES}) == len(compiled.CACHES)
@@ -88,7 +92,7 @@ def test_what_cannot_be_removed_is_no_cold_start(monkeypatch):
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(outcomes.Failed, match=rf"nothing compiled, and {own.parent} could not be removed \(Permission denied\); remove it"):
-        compiled.begin_with_none(CELL)
+        of_a_new_process(compiled.begin_with_none, CELL)
 
 
 class Begun(Exception):
@@ -104,9 +108,9 @@ def test_a_warm_up_finds_nothing_and_a_measurement_what_that_left(stage, stays):
         raise Begun
 
     with pytest.raises(Begun):
-        work(SimpleNamespace(out=CELL / "a.parquet", engine=engine))
+        of_a_new_process(lambda cell: work(SimpleNamespace(out=cell / "a.parquet", engine=engine)), CELL)
     assert own.exists() == stays
-    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == own.parent
+    assert Path(os.environ["TRITON_CACHE_DIR"]) == own.parent
 
 
 def test_a_folder_is_used_as_long_as_a_process_has_it():

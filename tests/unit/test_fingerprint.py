@@ -232,6 +232,8 @@ CONCERNS = {
     "stats.verdicts": {"aggregate", "render_report"},
     # The names of its limits, which a run sets around every job.
     "supervision": EVERY_MEASUREMENT | {"aggregate", "render_report"},
+    # Where a user without a home keeps what libraries compile.
+    "user_cache": EVERY_MEASUREMENT | {"aggregate", "render_report"},
     "engines": EVERY_MEASUREMENT,
     "engines.base": of_engine(*ENGINES) | {"quantize autogptq"} | UNKNOWN_ENGINE,
     "engines.evidence": of_engine("transformers", "vllm", "pytorch", "attention") | {"quantize autogptq"},
@@ -644,8 +646,9 @@ def test_what_a_run_sets_for_its_jobs_counts_for_each():
 # What the launcher sets or takes away, and why no figure depends on it. What acts on jobs is set for them by job_shell, also where
 # Snakemake is started without the launcher.
 OF_THE_LAUNCHER = {
-    **dict.fromkeys(("PYTHONUTF8", "PYTHONNOUSERSITE", "PYTHONHOME", "PYTHONPATH"), "for Snakemake; jobs find what job_shell says"),
+    **dict.fromkeys(("PYTHONUTF8", "PYTHONHOME", "PYTHONPATH"), "for Snakemake's own Python; jobs find what job_shell says"),
     "name": "job_shell.SWITCHES, likewise",
+    "PYTHONNOUSERSITE": "for the scripts of other commands",
     "PATH": "where nvidia-smi, conda and `which` are found; an environment's own programs come first, and which Python runs is checked",
     **dict.fromkeys(("SPEEDGRID_SHARPEN", "SPEEDGRID_MINUTES", "SPEEDGRID_PAGE_ONLY"), "which jobs are planned"),
     **dict.fromkeys(

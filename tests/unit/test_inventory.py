@@ -229,8 +229,7 @@ def test_the_launchers_environments_go_only_with_its_stamp(tmp_path):
 
 
 def test_what_was_compiled_for_cells_goes_where_it_is_named_and_nobody_uses_it(place, monkeypatch):
-    for name in compiled.CACHES:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv(compiled.PLACE)
     used = compiled.keep_apart(Path("results/local/e/m/t"))
     (kernels := compiled.folder() / ("ab" * 16) / "triton").mkdir(parents=True)
     (kernels / "kernel.so").write_bytes(b"compiled")

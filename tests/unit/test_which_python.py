@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import uv_conda
-from speedgrid import environments, job_shell
+from speedgrid import environments, job_shell, user_cache
 
 
 def environment(folder):
@@ -163,22 +163,9 @@ def recipe(tmp_path, text):
 def test_who_has_a_name_and_a_home_gets_no_folder_made(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(job_shell, "cache_of_this_user", lambda: pytest.fail("a folder was made that nobody needs"))
+    monkeypatch.setattr(user_cache, "private", lambda: pytest.fail("a folder was made that nobody needs"))
     monkeypatch.setattr(job_shell.pwd, "getpwuid", lambda number: "somebody")
     job_shell.variables(uses_environments=True)
-
-
-def test_what_libraries_compile_for_a_user_without_a_home_nobody_else_can_have_written(monkeypatch, tmp_path):
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(job_shell.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(job_shell.tempfile, "tempdir", str(tmp_path))
-    own = job_shell.cache_of_this_user()
-    assert (own.parent, own.stat().st_mode & 0o777) == (tmp_path, 0o700)
-    assert job_shell.cache_of_this_user() == own
-    own.chmod(0o777)
-    other = job_shell.cache_of_this_user()
-    assert other != own
-    assert other.stat().st_mode & 0o777 == 0o700
 
 
 def test_what_an_environment_file_says_that_it_needs(tmp_path, monkeypatch):

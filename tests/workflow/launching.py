@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pyte
+from speedgrid import compiled
 
 SNAKEFILE = r"""
 rule all:
@@ -19,7 +20,7 @@ rule seen:
     shell:
         'echo "config: {params.config}" > {output}; echo "cores: {workflow.cores}" >> {output};'
         'echo "python: $(command -v python)" >> {output}; echo "conda: $(command -v conda)" >> {output};'
-        'echo "nousersite: ${{PYTHONNOUSERSITE:-}}" >> {output}; echo "prefix: ${{SNAKEMAKE_CONDA_PREFIX:-}}" >> {output};'
+        'echo "prefix: ${{SNAKEMAKE_CONDA_PREFIX:-}}" >> {output};'
         'echo "cwd: $PWD" >> {output}; echo "torch: ${{SPEEDGRID_TORCH:-}}" >> {output};'
         'for reply in 1 2 3; do echo "{wildcards.name}: reply $reply of 3" >&2; sleep 0.4; done'
 """
@@ -35,8 +36,8 @@ def copy_of(root, folder):
 
 def environment(**more):
     """Without what a user's shell may say to Snakemake; uv is the one that runs the tests."""
-    dropped = ("SNAKEMAKE_", "SPEEDGRID_", "PYTHONNOUSERSITE")
-    return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | more
+    dropped = ("SNAKEMAKE_", "SPEEDGRID_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(dropped) or k == compiled.PLACE} | more
 
 
 def speedgrid(clone, *arguments, cwd=None, **more):

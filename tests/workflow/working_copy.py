@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from speedgrid import user_cache
+
 ROOT = Path(__file__).resolve().parents[2]
 # A token for the hub that whole runs are given, and that nothing that they write may hold; put together, so that this file does not.
 TOKEN = "hf_" + "secret" * 4
@@ -40,8 +42,7 @@ def launcher(folder: Path, *arguments: str, before: str = "", **variables: str) 
 
 def python_of(env: str) -> Path:
     """The Python of an environment that the launcher has made: Snakemake keeps the recipe beside it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made = Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or cache / "speedgrid/envs")
+    made = Path(os.environ.get("SNAKEMAKE_CONDA_PREFIX") or user_cache.own() / "envs")
     recipe = (ROOT / "envs" / f"{env}.yaml").read_bytes()
     return next(path.with_suffix("") / "bin/python" for path in made.glob("*.yaml") if path.read_bytes() == recipe)
 
