@@ -48,11 +48,14 @@ SPEAKING = frozenset({(f"{PACKAGE}.progress", "say")})
 # Left out for jobs that have a specification.
 FRAME = {
     **SAYS,
-    "schema": _frame(
+    "columns": _frame(
         "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
-        """SCHEMA_VERSION STATUSES Column Table KEYS AXES GROUP OUTCOME RUN SIZES MEMORY SUMMARY_MEMORY PROOF STATE REPEATS STATE_SHOWN
-        CEILINGS WORK PAYS _percentile PERCENTILES TRUST QUALITY FILES DEQUANTIZED MODEL CHECKPOINT WARMUP MEASURE PROBE REQUESTS
-        REFERENCE EVALUATE SCORE SUMMARY POINTS RUNS TABLES""",
+        """STATUSES Column Table KEYS AXES GROUP OUTCOME RUN SIZES MEMORY SUMMARY_MEMORY PROOF STATE REPEATS STATE_SHOWN CEILINGS WORK PAYS
+        _percentile PERCENTILES TRUST QUALITY FILES DEQUANTIZED""",
+    ),
+    "schema": _frame(
+        "the tables that they make; likewise",
+        "SCHEMA_VERSION MODEL CHECKPOINT WARMUP MEASURE PROBE REQUESTS REFERENCE EVALUATE SCORE SUMMARY POINTS RUNS TABLES",
     ),
     "records": _frame(
         "how rows become a file and are read again; likewise",
@@ -63,7 +66,8 @@ FRAME = {
 }
 # What a run does around every job. No script names it; it counts for all of them.
 AROUND = (f"{PACKAGE}.job_shell",)
-# Scripts whose jobs have no specification, which says the version of the tables: for them schema and records count like all other code.
+# Scripts whose jobs have no specification, which says the version of the tables: for them columns, tables and records count like all other
+# code.
 WITHOUT_VERSION = ("write_plan", "aggregate", "render_report")
 # Scripts that import every engine and transform by its name in the registry, to ask what it takes.
 ASKS_ALL = ("write_plan",)
