@@ -550,6 +550,15 @@ QUALITY = (
     Column("accuracy_task", "string", "", "Accuracy in", "The name of that task"),
 )
 
+NOTHING_COMPILED = Column(
+    "nothing_compiled",
+    "bool",
+    "",
+    "Nothing compiled",
+    "Whether the cold start began with empty compile caches; empty in older files, where it may have found what an earlier run left",
+    newer=True,
+)
+
 FILES = Column(
     "files",
     "string",

@@ -49,9 +49,9 @@ SPEAKING = frozenset({(f"{PACKAGE}.progress", "say")})
 FRAME = {
     **SAYS,
     "columns": _frame(
-        "names and meanings of columns; a change of what they hold is a new SCHEMA_VERSION, which every specification says",
+        "names and meanings of columns; another meaning is a new column, or a new SCHEMA_VERSION, which every specification says",
         """STATUSES Column Table KEYS AXES GROUP OUTCOME RUN SIZES MEMORY SUMMARY_MEMORY PROOF STATE REPEATS STATE_SHOWN CEILINGS WORK PAYS
-        _percentile PERCENTILES TRUST QUALITY FILES DEQUANTIZED""",
+        _percentile PERCENTILES TRUST QUALITY NOTHING_COMPILED FILES DEQUANTIZED""",
     ),
     "schema": _frame(
         "the tables that they make; likewise",

@@ -19,6 +19,7 @@ from speedgrid.columns import (
     MEASURED,
     MEMORY,
     NOT_RUN,
+    NOTHING_COMPILED,
     OUTCOME,
     PAYS,
     PERCENTILES,
@@ -75,6 +76,8 @@ __all__ = [
     "items_of",
 ]
 
+# Files of another version are refused, and their jobs are run again. It is a new one where what older files hold would be taken for
+# something else. Where older figures are worth keeping all the same, a column that is `newer` says of each row what it is.
 SCHEMA_VERSION = 5
 
 MODEL = Table(
@@ -129,6 +132,7 @@ WARMUP = Table(
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
         Column("second_reply_s", "double", "s", "Second reply", "Second reply of the process", "lower"),
         Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply, with nothing compiled before", "lower"),
+        NOTHING_COMPILED,
     ),
     RUN,
 )
@@ -527,6 +531,7 @@ SUMMARY = Table(
         Column("load_s", "double", "s", "Load", "Load of the checkpoint onto the device, cold", "lower"),
         Column("first_reply_s", "double", "s", "First reply", "First reply of the process, compilation included", "lower"),
         Column("cold_start_s", "double", "s", "Cold start", "Import, load and first reply, with nothing compiled before", "lower"),
+        NOTHING_COMPILED,
         Column("quantize_s", "double", "s", "Quantize", "Time to make the checkpoint, once", "lower"),
         Column("quality_status", "string", "", "Quality status", "Why there is no quality figure, where there is none"),
         Column("quality_reason", "string", "", "Quality reason", "The same in words"),

@@ -239,7 +239,7 @@ def _write_cell(root, made: Made, group: tuple, model_record: Path, machine, par
         row = {"model": group[2], "technique": made.technique, "method": "bitsandbytes", "seconds": 6.5}
         records.write(checkpoint_record, CHECKPOINT, [row | (outcome if failed else {"status": "ok"})], facts("quantize", machine))
     cold = {"import_s": 4.2, "load_s": 0.4, "first_reply_s": made.first_reply, "second_reply_s": 1.3}
-    warm = {**keys, "status": "ok", **cold, "cold_start_s": 4.6 + made.first_reply}
+    warm = {**keys, "status": "ok", **cold, "cold_start_s": 4.6 + made.first_reply, "nothing_compiled": True}
     records.write(folder / "warmup.parquet", WARMUP, failed or [warm], facts("warmup", machine))
 
     finished = [] if failed and made.replies == DEFAULT_CELLS[0].replies else list(_replies(made, keys, rng))

@@ -310,6 +310,7 @@ def test_why_there_is_no_quality_is_said(tmp_path, default):
 
 def test_cold_start_and_checkpoint_costs_are_in_the_summary(default):
     assert default["torch_compile"]["cold_start_s"] == pytest.approx(42.6)
+    assert default["torch_compile"]["nothing_compiled"] is True
     assert (default["bnb_int8"]["quantize_s"], default["sdpa"]["quantize_s"]) == (6.5, None)
 
 

@@ -196,6 +196,7 @@ def test_the_run_is_recorded(project):
     assert (measured["study"], len(measured["study_sha256"])) == ("tiny", 64)
     warm = cell(project, "baseline", WARMUP).rows[0]
     assert math.isclose(warm["cold_start_s"], warm["import_s"] + warm["load_s"] + warm["first_reply_s"])
+    assert warm["nothing_compiled"] is True
 
 
 def test_the_report_names_every_technique_and_every_failure(project):

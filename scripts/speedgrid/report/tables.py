@@ -33,7 +33,7 @@ FIGURE_FACTS = (
     *("parameters", "trainable_parameters", "model_bytes", "checkpoint_bytes"),
     *("memory_source", "memory_before", "memory_loaded", "memory_peak", "memory_reserved", "memory_load_peak"),
 )
-COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s")
+COLD_START = ("import_s", "load_s", "first_reply_s", "cold_start_s", "nothing_compiled")
 
 
 # The summary: a row for every cell
