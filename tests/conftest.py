@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +21,10 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "envs" / "uv-frontend")]
 
 from pip_settings import uv_environment  # noqa: E402
 from speedgrid import compiled, environments, hub, survey  # noqa: E402
+
+# How long an example takes is the machine's matter.
+hypothesis.settings.register_profile("speedgrid", deadline=None)
+hypothesis.settings.load_profile("speedgrid")
 
 MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup", "conda"}
 LACKING = "lacking"  # the property of a report that says why its test was not run

@@ -49,7 +49,7 @@ shapes = st.builds(
     windows=st.lists(windows, min_size=1, max_size=4).map(tuple),
 )
 times = st.floats(1e-6, 1e3)
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 
 
 # Shapes

@@ -187,7 +187,7 @@ def test_any_label_has_at_most_so_many_lines(label, most):
 points = st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(20, 300)), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(points)
 def test_labels_cover_neither_labels_nor_points_at_any_width(places):
     names = ["torch.compile (static)", "SDPA", "bfloat16", "No KV cache", "bitsandbytes INT8", "Baseline (eager)", "NF4", "GPTQ"][

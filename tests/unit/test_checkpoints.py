@@ -245,7 +245,7 @@ def not_made(root: Path) -> dict[str, str | bytes]:
     return {name: value for name, value in found.items() if root / name not in marked}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(layout=LAYOUT, steps=STEPS)
 def test_whatever_the_layout_what_speedgrid_did_not_make_stays_as_it_is(tmp_path_factory, layout, steps):
     root = tmp_path_factory.mktemp("layout")

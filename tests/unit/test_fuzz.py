@@ -63,7 +63,7 @@ def test_a_key_that_would_break_the_line_is_shown_escaped():
     assert str(caught.value).isprintable()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(changed_studies())
 def test_every_study_plans_or_is_refused_in_one_line(study):
     before = copy.deepcopy(study)
@@ -129,7 +129,7 @@ def refused_constant(text: str) -> None:
     raise AssertionError(f"{text} is no JSON")
 
 
-@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
 def test_every_file_plans_or_is_refused_in_one_line(tmp_path_factory, seed):
     outcome(odd_studies.make(seed), tmp_path_factory.getbasetemp() / "odd.yaml")

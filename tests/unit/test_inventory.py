@@ -247,7 +247,7 @@ def test_what_was_compiled_for_cells_goes_where_it_is_named_and_nobody_uses_it(p
 
 
 @given(names=st.lists(st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True), max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_file_without_a_sign_of_ours_is_ever_removed(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("any") / "results"
     folder.mkdir()

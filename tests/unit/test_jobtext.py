@@ -14,7 +14,7 @@ import studies
 LONG = st.tuples(st.text(st.characters(codec="utf-8"), min_size=1, max_size=50), st.integers(1, 20_000)).map(lambda pair: pair[0] * pair[1])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LONG)
 @example("'" * 20_000)
 @example("é" * 40_000)

@@ -175,7 +175,7 @@ def test_a_price_of_other_runs_is_not_the_same_although_it_reads_the_same(tmp_pa
     assert not any("The same runs would decide this, too." in point for point in points), points
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.lists(st.floats(20, 200), min_size=1, max_size=2), st.sampled_from((0.0, 0.1, 1.0, 5.0, float("inf")))),
@@ -277,7 +277,7 @@ def rows_of(cells: Sequence[tuple[Sequence[float], bool, bool]]) -> list[dict]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(speeds)
 def test_every_question_is_open_and_all_that_the_headline_leaves_open_is_asked(cells):
     rows = rows_of(cells)
@@ -314,7 +314,7 @@ def test_every_question_is_open_and_all_that_the_headline_leaves_open_is_asked(c
     assert set(kept) - {*advice.ties, *leading} <= beaten
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(speeds)
 def test_the_order_of_the_cells_asks_no_other_question(cells):
     rows = rows_of(cells)

@@ -36,7 +36,7 @@ def whole(grid):
     return {row["technique"]: row for row in tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in grid])}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_records_may_be_missing_or_broken(grid, whole, monkeypatch, data):
     """A cell has figures exactly where its replies are there, and they are those that it has among all others."""

@@ -14,7 +14,7 @@ from speedgrid.stats import series, student
 
 figures = st.floats(min_value=1e-3, max_value=1e3)
 samples = st.lists(figures, min_size=2, max_size=40)
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 def uneven(values):
@@ -135,7 +135,7 @@ def test_percentile_interval_is_that_of_scipy(n, q):
 
 
 @given(st.integers(5, 600), st.floats(0.05, 0.995))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_percentile_bounds_miss_no_more_than_they_say(n, q):
     estimate = stats.percentile_interval(list(range(1, n + 1)), q)
     assert (estimate is None) == (not stats.percentile_supported(n, max(q, 1 - q)))
@@ -177,7 +177,7 @@ def test_outliers_are_counted_by_tukeys_fences():
 
 
 @given(st.floats(0.5, 0.9999), st.floats(1, 1e5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_t_quantile_is_that_of_scipy(probability, df):
     assert stats.t_quantile(probability, df) == pytest.approx(scipy_stats.t.ppf(probability, df), rel=1e-7, abs=1e-9)
 

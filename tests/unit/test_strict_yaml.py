@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import strict_yaml, study
 from speedgrid.strict_yaml import Refused
@@ -30,13 +30,11 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(plain, st.booleans())
 def test_what_yaml_writes_is_read_again(value, flow):
     assert strict_yaml.parse(yaml.safe_dump(value, default_flow_style=flow, allow_unicode=True)) == value
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40) | st.text("&*!<>|{}[]:-?#'\"%@ \n\ta1.e~=", max_size=40))
 def test_any_text_is_read_as_yaml_reads_it_or_refused(text):
     try:

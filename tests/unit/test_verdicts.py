@@ -106,7 +106,7 @@ def test_on_two_busy_cores_no_interval_is_absurd_and_what_is_open_costs_what_it_
 # Runs
 
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 rates = st.lists(st.floats(1, 1e3), min_size=2, max_size=30)
 
 
@@ -192,7 +192,7 @@ def test_a_quiet_run_leads_and_one_that_was_disturbed_is_no_noise(lost):
     assert one.high / 1.15 <= two.high <= 1.001 * one.high
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.floats(5, 50), min_size=1, max_size=4),
     st.lists(st.tuples(st.floats(5, 50), st.floats(0.01, 6) | st.just(math.inf)), min_size=1, max_size=5),
@@ -210,7 +210,7 @@ def test_disturbed_runs_that_may_have_been_as_fast_as_the_quiet_ones_leave_a_spe
     assert all(math.isfinite(variance) for variance, _ in (*both.below, *both.above))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0.01, 3), st.floats(0.1, 0.99))
 def test_the_more_a_disturbed_run_may_have_lost_the_less_surer_it_makes_a_speed(lost, share):
     prior = Prior(0.05, 3)
@@ -415,7 +415,7 @@ def test_cells_that_the_same_loop_disturbed_are_told_apart_and_what_was_starved_
 NEIGHBOUR = {"lost": math.inf, "disturbed": True}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(1, 2), st.floats(1, 2), st.sampled_from((1e-4, 0.005, 0.06)), st.integers(1, 3))
 def test_equals_of_a_gpu_that_a_neighbour_slowed_by_up_to_half_are_open(one, other, scatter, runs):
     """1.06x was `faster`, and equals that were slowed by up to 1.3x were called different in 40 %."""
@@ -440,7 +440,7 @@ def test_what_is_five_times_as_fast_beside_a_neighbour_on_the_gpu_is_faster(scat
     assert stats.over(fast, slow).low < 2.6
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(0.05, 0.6), st.floats(0.05, 0.6), st.floats(0, 1), st.floats(0, 1))
 def test_equals_of_a_gpu_of_which_one_waits_for_a_busy_processor_are_not_called_different(one, other, cost, dear):
     """A replayed CUDA graph loses nothing to a loop that takes half of what an eager step has: they do not lose alike."""

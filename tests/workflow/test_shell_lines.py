@@ -58,7 +58,7 @@ def test_every_value_is_quoted():
 
 
 @pytest.mark.parametrize("rule", LINES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_value_holds_it_reaches_the_job_unchanged_and_runs_nothing(rule, data, tmp_path):
     line = LINES[rule]

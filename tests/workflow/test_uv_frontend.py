@@ -166,7 +166,7 @@ SHARP = st.text(alphabet="abc012=;$`&|><'\"\\ \n\t(){}*?#~!-/.@[]", min_size=1, 
 
 
 @given(pins=st.lists(SHARP, max_size=4), python=st.sampled_from([PYTHON, "3.11"]) | SHARP, conda=st.lists(SHARP, max_size=2))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_a_file_says_reaches_no_command_but_the_installers_own_list(monkeypatch, tmp_path_factory, pins, python, conda):
     """However a file is written, what is started is uv, and the Python that uv found, with arguments of ours alone and no shell."""
     folder = tmp_path_factory.mktemp("sharp")
