@@ -367,7 +367,7 @@ def test_of_what_takes_as_little_memory_the_answer_names_what_the_guide_takes(tm
     (saved,) = [point.striptags() for point in answer(group).points if "Most memory saved" in point]
     assert saved.startswith("Most memory saved: torch.compile (static cache) peaks at 453 MiB instead of 900 MiB")
     assert Guide(group.records).advise(Ask("memory")).choice == "torch_compile"
-    # What is as little but no saving leaves that of the one that saves.
+    # What needs about as little, but itself saves nothing, is not named in place of what saves.
     _, points, _ = said(tmp_path / "edge", [BASELINE, replace(SDPA, peak=880), replace(COMPILED, peak=890)])
     assert "Most memory saved: SDPA peaks at 880 MiB" in points
 

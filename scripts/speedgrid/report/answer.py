@@ -100,11 +100,11 @@ class Answer:
     warnings: list[Markup]
     proof: Figure | None = None
     choice: str | None = None  # the technique that the headline advises
-    price: Markup | None = None  # of `key` what is faster at a price, which goes with the headline where that stands alone
+    price: Markup | None = None  # the sentence of `key` on what is faster at a price
 
     @property
     def in_short(self) -> Markup:
-        """The headline, and what is faster at a price."""
+        """The headline and what is faster at a price, for places that show no more of the answer."""
         return Markup(" ").join([self.headline, *([self.price] if self.price else [])])
 
     @property
@@ -505,7 +505,7 @@ def _memory(group: Group, guide: Guide) -> Memory:
     unit = units.scale("B", engaged.taken) if alike else units.NEEDED
     safe = engaged[[guide.qualities[name].is_safe for name in engaged.technique]]
     least = safe.loc[safe.taken.idxmin()] if len(safe) else None
-    # Of what takes as little the guide takes the fastest.
+    # Of several that need about as little, the guide takes the fastest: it is named here, too.
     advised = advise([guide.option(name) for name in safe.technique], Ask("memory")).choice
     least = next((row for row in each(safe) if row.technique == advised and _is_less(row, baseline, taken)), least)
     saves = least is not None and _is_less(least, baseline, taken)

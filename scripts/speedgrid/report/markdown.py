@@ -19,16 +19,16 @@ HEADS = ("Technique", "Speed", "95 %", "Speed-up", "95 %", "Verdict", "Peak memo
 
 
 def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Sequence[str], devices: Sequence[str]) -> str:
-    """The Markdown of a study; `groups` come with their answers in short (answer.Answer). Beyond MOST characters they are counted."""
+    """The Markdown of a study; `groups` come with their answers in short (answer.Answer); those beyond MOST characters are counted."""
     title = study["title"] or study["name"]
     told = [tr("study {}").format(f"`{_code(study['name'])}`"), *map(_text, devices)]
     told += [tr("commit {}").format(f"`{_code(commit)}`") for commit in commits]
     parts = [f"## {_text(title)}", " · ".join(told)]
     if not groups:
         parts.append(tr("The study plans no cell, so there is nothing to show."))
-    for number, (group, headline) in enumerate(groups):
+    for number, (group, in_short) in enumerate(groups):
         origin = study.get("origins", {}).get((group.gpu, group.experiment, group.model))
-        part = _group(group, headline, study["study_file"] if origin is None else origin.study_file)
+        part = _group(group, in_short, study["study_file"] if origin is None else origin.study_file)
         if sum(map(len, parts)) + len(part) > MOST:
             parts.append(tr("{} more combinations of model, device and experiment are in the report.").format(len(groups) - number))
             break
@@ -36,24 +36,24 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
     return "\n\n".join(parts) + "\n"
 
 
-def _group(group: Group, headline: Markup, study_file: str) -> str:
-    lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(headline).striptags()), ""]
+def _group(group: Group, in_short: Markup, study_file: str) -> str:
+    lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(in_short).striptags()), ""]
     if len(group.engaged) and (points := trust.open_points(group, study_file or "")):
         lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
     if notes := answer.standing_notes(group.records):
         lines += [*(f"- {_text(note.striptags())}" for note in notes), ""]
     memory = units.scale("B", group.rows.memory_peak)
     # In training the quality is the loss.
-    told = "loss_last" if group.rows.bits_per_byte.isna().all() and group.rows.loss_last.notna().any() else "bits_per_byte"
-    heads = [tr(head) for head in (*HEADS[:-1], MEANINGS[told].label)]
+    quality = "loss_last" if group.rows.bits_per_byte.isna().all() and group.rows.loss_last.notna().any() else "bits_per_byte"
+    heads = [tr(head) for head in (*HEADS[:-1], MEANINGS[quality].label)]
     lines += [_line(heads), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
-    against = None if group.baseline is None or told == "loss_last" else group.baseline.bits_per_byte
-    lines += [_line(_row(row, memory, told, against)) for row in each(group.rows)]
+    against = None if group.baseline is None or quality == "loss_last" else group.baseline.bits_per_byte
+    lines += [_line(_row(row, memory, quality, against)) for row in each(group.rows)]
     return "\n".join([*lines, *(line for said in trust.uneven_ratios(group) for line in ("", _text(said.striptags())))])
 
 
-def _row(row, memory: units.Scale, told: str, against: float | None) -> list[str]:
-    """The cells of a row; `told` is the column that tells its quality, and `against` that of the baseline, where a change is told."""
+def _row(row, memory: units.Scale, column: str, against: float | None) -> list[str]:
+    """The cells of a row; `column` is the one of its quality, and `against` that of the baseline, where the change is said."""
     if row.status not in MEASURED or units.is_missing(row.rate):
         return [_text(row.label), "", "", "", "", f"`{_code(row.status)}`", "", ""]
     speed, around = units.with_interval(row.rate, row.rate_low, row.rate_high)
@@ -61,8 +61,8 @@ def _row(row, memory: units.Scale, told: str, against: float | None) -> list[str
     verdict = tr("baseline") if row.is_baseline else tr(row.verdict or "")
     if row.status != "ok":
         verdict = f"`{_code(row.status)}`"
-    figure = getattr(row, told)
-    quality = "" if units.is_missing(figure) else units.number(float(figure), 4 if told == "bits_per_byte" else units.DIGITS)
+    figure = getattr(row, column)
+    quality = "" if units.is_missing(figure) else units.number(float(figure), 4 if column == "bits_per_byte" else units.DIGITS)
     if quality and not row.is_baseline and not units.is_missing(against):
         quality += f" ({units.percent(figure / against - 1)})"
     peak = "" if units.is_missing(row.memory_peak) else memory.text(row.memory_peak)

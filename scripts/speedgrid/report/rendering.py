@@ -77,8 +77,8 @@ def write(told: Told, out: Path, compared: comparison.Comparison | None = None) 
             html = page.written(parts, contents)
             # The page last: where it is there, so is what stands beside it.
             draw(contents["sections"], contents["drawn"], parts.style, out.with_name("figures"))
-            headlines = [(section.group, section.answer.in_short) for section in contents["sections"]]
-            text = markdown.summary(told.study, headlines, contents["commits"], contents["device_names"])
+            answers = [(section.group, section.answer.in_short) for section in contents["sections"]]
+            text = markdown.summary(told.study, answers, contents["commits"], contents["device_names"])
         for path, content in ((out.with_name("summary.md"), text), (out, html)):
             with records.replacing(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
