@@ -2,7 +2,8 @@
 
 The unit is a definition at the top of a module. Code that cannot be followed, such as `exec`, is refused.
 
-The words of a text that ends the process (`sys.exit`) or is handed to what only speaks to a person do nothing: no figure comes of them.
+The words of a text that ends the process (`sys.exit`), explains an option or is handed to what only speaks to a person do nothing: no
+figure comes of them.
 """
 
 import ast
@@ -37,6 +38,8 @@ IMPORTED_FROM_IT = re.compile(rf"from\s+{PACKAGE}\s+import\s+([^;\n]+)")
 # A script, which is started by its file.
 SCRIPT_IN_TEXT = re.compile(r"(?:.*/)?(\w+)\.py")
 DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+# Of argparse: what explains a command and its options.
+EXPLAINED_BY = {"ArgumentParser": ("description", "epilog"), "add_argument": ("help",)}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields of a syntax tree that say nothing of what the code does.
 IDLE_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
@@ -209,6 +212,8 @@ class _Reading:
             elif isinstance(node, ast.JoinedStr):
                 # Python 3.12 puts an empty text after what is filled in.
                 value = [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
+            elif name == "keywords" and isinstance(node, ast.Call):
+                value = [one for one in node.keywords if one.arg not in EXPLAINED_BY.get(_name_of(node.func), ())]
             # What is empty is left out: a version of Python has fields that others have not.
             is_empty = value == [] or (value is None and not isinstance(node, ast.Constant))
             is_annotation = name == "returns" or (name == "annotation" and isinstance(node, ast.arg))

@@ -502,6 +502,7 @@ def test_the_shell_line_of_every_script_is_found():
         ("job_shell", "unset PYTHONHOME, or delete that folder and run again"),
         ("environments", "; delete that folder and run again"),
         ("stage", "the package pyarrow is missing"),
+        ("stage", "result file to write"),
     ],
 )
 def test_what_is_said_to_a_person_in_other_words_runs_nothing_again(after, file, words):
@@ -824,6 +825,7 @@ def job(name, late):
     a.f("one" + (", late" if late else ""))
     kept = f"{name}: kept"
     print(f"{name}: handed on")
+    parser.add_argument("--job", help="the job's specification", required=True)
     sys.exit(f"{name} is missing in {sys.prefix}")
 job
 """
@@ -836,11 +838,14 @@ job
         ("{name}: begins", "begins", False),
         ("{name}: begins", "{name()}: begins", True),
         ('"one"', '"another"', False),
-        (", late", ", too late", False),
+        ('", late"', '", too late"', False),
         ("if late", "if late()", True),
         ("{name} is missing in {sys.prefix}", "there is no {name}", False),
         ('sys.exit(f"{name} is missing in {sys.prefix}")', "sys.exit(3)", True),
         ("{name}: kept", "{name}: kept so", True),
+        ("the job's specification", "as JSON", False),
+        (', help="the job\'s specification"', "", False),
+        ("required=True", "required=False", True),
         # Another process may read it.
         ("{name}: handed on", "{name}: handed on so", True),
         ('a.f("one"', 'a.g("one"', True),
