@@ -69,6 +69,7 @@ HEADS = {
     "peak": "at the peak",
     "beaten": "beaten",
     "break_even_replies": "pays after",
+    "about": "estimated",
 }
 # Such columns that place or style a mark or a label and say nothing of their own.
 PLACING = (
