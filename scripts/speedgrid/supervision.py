@@ -96,6 +96,11 @@ def jobs_of(wanted_by: int) -> list[int]:
     return found
 
 
+def children() -> list[int]:
+    """The processes that this one has started and that have not been waited for."""
+    return [int(number) for tasks in Path("/proc/self/task").glob("*/children") for number in tasks.read_text().split()]
+
+
 def finish_undisturbed() -> None:
     """From here on requests to stop are not heard: what follows is short, and whole or not at all."""
     for number in (*ASKED_TO_STOP, TIME_IS_UP):
@@ -216,10 +221,10 @@ def killed_for_memory(groups: Path = containers.GROUPS, own: Path = containers.O
 def _end_family() -> None:
     """Kill what the child has left behind: its own children became this process's when it ended."""
     for _ in range(100):
-        children = [int(number) for tasks in Path("/proc/self/task").glob("*/children") for number in tasks.read_text().split()]
-        if not children:
+        left = children()
+        if not left:
             return
-        for process in children:
+        for process in left:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
             with suppress(ChildProcessError):

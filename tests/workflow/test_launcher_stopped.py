@@ -86,6 +86,25 @@ def test_a_sigterm_stops_what_the_launcher_waits_for(small, tmp_path):
         os.kill(waits, 0)
 
 
+JUST_STARTED = """
+import runpy, subprocess
+end = runpy.run_path("speedgrid")["end"]
+child = subprocess.Popen(["sleep", "300"])
+try:
+    end(15, None)
+except SystemExit as ended:
+    print(ended.code, child.wait(60))
+finally:
+    child.kill()
+"""
+
+
+def test_a_sigterm_ends_what_is_just_being_started(root):
+    """Before `subprocess` knows of it, which otherwise kills what it waits for: under load pip went on for as long as it took."""
+    done = subprocess.run([sys.executable, "-c", JUST_STARTED], cwd=root, capture_output=True, text=True)
+    assert done.stdout == "143 -15\n", done.stderr
+
+
 PREPARED = (
     WANTED
     + """
