@@ -91,6 +91,18 @@ def test_a_techniques_own_number_format_comes_before_the_experiments():
     assert "dtype=torch.float32" in recipes.code("sdpa", REGISTRY, "float32")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_who_has_a_gguf_file_alone_is_told_of_no_other_checkpoint_that_is_not_there(name):
+    """The code of Q4_K_M converted safetensors, which that person does not have."""
+    code = recipes.code(name, REGISTRY, "float32", "cpu", written="models/mine/checkpoint")
+    assert "organisation/model" not in code
+    assert "a folder with the model's safetensors" not in code
+    if name in ("gguf_q4_k_m", "gguf_f16"):
+        assert f"llama-quantize --allow-requantize MODEL.gguf model.gguf {name.removeprefix('gguf_').upper()}" in code
+    if name == "sdpa":
+        assert 'MODEL = "models/mine/checkpoint"' in code
+
+
 def test_what_is_not_known_has_no_code():
     assert recipes.code("nothing", REGISTRY, "float32") == ""
     assert recipes.code("mine", {"mine": {"engine": "one of tomorrow"}}, "float32") == ""

@@ -41,13 +41,15 @@ FITS = {
 @dataclass(frozen=True)
 class Guide:
     """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, the registry that its
-    techniques are in, what an hour of its device costs, and how many sequences it replied to at once, where the study says these."""
+    techniques are in, what an hour of its device costs, and how many sequences it replied to at once, where the study says these; and
+    whether its model came as a GGUF file."""
 
     rows: Sequence[Mapping]
     study_file: str = ""
     registry: Mapping = field(default_factory=dict)
     price_per_hour: float | None = None
     batch_size: int | None = None
+    is_gguf: bool = False
 
     @cached_property
     def by_name(self) -> dict[str, Mapping]:
@@ -94,7 +96,8 @@ class Guide:
         row = self.by_name[technique]
         device = "cpu" if row["memory_source"] == "process" else "cuda"
         measured = {"batch_size": self.batch_size, **json.loads(row["evidence"] or "{}")}
-        return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "", measured)
+        written = f"models/{row['model']}/checkpoint" if self.is_gguf else ""
+        return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "", measured, written)
 
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
@@ -204,7 +207,8 @@ def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guid
     own = origin(study, group_of(rows[0]))
     known = {**registry, **own.techniques}
     hour, batch = study.get("prices", {}).get(rows[0]["gpu"]), own.settings.get("batch_size")
-    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, batch)
+    is_gguf = "gguf" in own.models.get(rows[0]["model"], {})
+    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, batch, is_gguf)
 
 
 def seeks_largest(rows: Sequence[Mapping]) -> bool:

@@ -38,7 +38,8 @@ class Technique:
     """What the code needs of an entry: `transform` makes the checkpoint, where that is not the model as it is; `made_by` is the technique
     whose checkpoint speedgrid alone makes, or empty. `of_images` is whether the model takes images, `trains` whether it is trained.
     `measured` has what the engine held ready in the cell that it was measured in, where there is one: how many tokens of how many
-    sequences, and bytes of KV cache, by the names of the evidence, and `batch_size`."""
+    sequences, and bytes of KV cache, by the names of the evidence, and `batch_size`. `written` is the folder into which the numbers of a
+    model were written out that came as a GGUF file, empty for any other."""
 
     options: Mapping
     dtype: str
@@ -48,6 +49,7 @@ class Technique:
     transform: Mapping = field(default_factory=dict)
     made_by: str = ""
     measured: Mapping = field(default_factory=dict)
+    written: str = ""
 
     @property
     def method(self) -> str:
@@ -60,6 +62,8 @@ class Technique:
     @property
     def model(self) -> list[str]:
         """The lines that name the model."""
+        if self.written and not self.made_by:
+            return [f'MODEL = "{self.written}"  # where speedgrid wrote out the numbers of the GGUF file']
         if not self.made_by:
             return [MODEL]
         return [f"# The checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{self.made_by}/", 'MODEL = "that/folder"']
@@ -73,12 +77,13 @@ def code(
     workload: str = "",
     unit: str = "",
     measured: Mapping = MappingProxyType({}),
+    written: str = "",
 ) -> str:
     """The lines for a technique of a registry, in a number format, on `cuda` or `cpu`; empty where its engine has none here.
 
-    `workload`, `unit` (`image`) and `measured` (Technique) are those of the cell that it was measured in, where there is one: a technique
-    of the engine `pytorch` is for images and text, and for training and forward passes; and the memory that was measured is that of an
-    engine which makes room for so much, where by itself it would take the whole card or the model's whole context.
+    `workload`, `unit` (`image`), `measured` and `written` (Technique) are those of the cell that it was measured in, where there is one: a
+    technique of the engine `pytorch` is for images and text, and for training and forward passes; and the memory that was measured is that
+    of an engine which makes room for so much, where by itself it would take the whole card or the model's whole context.
     """
     entry = registry.get(name, {})
     write = ENGINES.get(entry.get("engine", ""))
@@ -92,7 +97,7 @@ def code(
     options = entry.get("options", {})
     work = {"of_images": unit == "image", "trains": not workload or WORKLOADS[workload].trains}
     kind = options.get("dtype", dtype) or "float32"
-    technique = Technique(options, kind, device, **work, transform=transform, made_by=own, measured=measured)
+    technique = Technique(options, kind, device, **work, transform=transform, made_by=own, measured=measured, written=written)
     return "\n".join(write(technique))
 
 
@@ -329,26 +334,33 @@ def _llamacpp(technique: Technique) -> list[str]:
     """Shell, in a checkout of llama.cpp that was built."""
     kind = technique.transform.get("type", "")
     lines = ["# In a shell, in a build of llama.cpp"]
-    model, file = "MODEL", "model.gguf"
+    file = "model.gguf"
     if kind == "original":
         file = shlex.quote(technique.transform.get("file", "MODEL.gguf"))
         lines += [] if "file" in technique.transform else [f"# {file} is the file that the model came as"]
-    elif technique.made_by:
-        lines.append(f"# MODEL is the checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{technique.made_by}/")
+    elif technique.written and not technique.made_by:
+        lines += ["# MODEL.gguf is the file that the model came as", f"llama-quantize --allow-requantize MODEL.gguf {file} {kind.upper()}"]
     else:
-        lines.append("# MODEL is a folder with the model's safetensors")
-    if kind in GGUF_AS_CONVERTED:
-        lines.append(f"python convert_hf_to_gguf.py {model} --outfile model.gguf --outtype {kind}")
-    elif kind and kind != "original":
-        whole = {"float16": "f16", "bfloat16": "bf16"}.get(technique.dtype, "f32")
-        lines.append(f"python convert_hf_to_gguf.py {model} --outfile whole.gguf --outtype {whole}")
-        lines.append(f"llama-quantize whole.gguf model.gguf {kind.upper()}")
+        lines += _converted(technique, kind, file)
     attention = technique.options.get("flash_attention")
     where = "--n-gpu-layers 999 --split-mode none" if technique.device == "cuda" else "--device none"
     if room := technique.measured.get("n_ctx"):
         lines.append("# With room for as many tokens as when it was measured; by itself it makes room for the model's whole context")
         where += f" --ctx-size {room} --parallel {technique.measured.get('n_seq_max', 1)}"
     return [*lines, f"llama-server --model {file} {where}" + (f" --flash-attn {attention}" if attention else "")]
+
+
+def _converted(technique: Technique, kind: str, file: str) -> list[str]:
+    """The lines that make a GGUF file of a checkpoint of transformers."""
+    if technique.made_by:
+        lines = [f"# MODEL is the checkpoint that speedgrid made: a folder under results/checkpoints/MODEL/{technique.made_by}/"]
+    else:
+        lines = ["# MODEL is a folder with the model's safetensors"]
+    if kind in GGUF_AS_CONVERTED:
+        return [*lines, f"python convert_hf_to_gguf.py MODEL --outfile {file} --outtype {kind}"]
+    whole = {"float16": "f16", "bfloat16": "bf16"}.get(technique.dtype, "f32")
+    lines.append(f"python convert_hf_to_gguf.py MODEL --outfile whole.gguf --outtype {whole}")
+    return [*lines, f"llama-quantize whole.gguf {file} {kind.upper()}"]
 
 
 def _onnxruntime(technique: Technique) -> list[str]:

@@ -19,17 +19,18 @@ GroupKey = tuple[str, str, str]
 
 class Origin(NamedTuple):
     """What the study of a group says: its file, empty where it is not known, the name of the device there, the settings of the group's
-    experiment, and the techniques by their names."""
+    experiment, and the techniques and models by their names."""
 
     study_file: str
     gpu: str
     settings: Mapping
     techniques: Mapping[str, Mapping]
+    models: Mapping[str, Mapping]
 
     @classmethod
     def of(cls, study: Mapping, gpu: str, experiment: str) -> "Origin":
         """That of a group of this study (planning.document)."""
-        return cls(study["study_file"] or "", gpu, study["experiments"].get(experiment, {}), study["techniques"])
+        return cls(study["study_file"] or "", gpu, study["experiments"].get(experiment, {}), study["techniques"], study.get("models", {}))
 
 
 @dataclass(frozen=True)
