@@ -349,6 +349,17 @@ def test_a_csv_of_the_table_has_the_units_of_its_heads_and_the_text_of_a_bound(t
     for cell in keyed:
         shown = float(cell.text.rstrip(" †×").replace(",", "").replace("−", "-"))
         assert cell.key == pytest.approx(shown, rel=0.05, abs=0.006), cell
+    ends = figures_table.result_table(group, {}, ["rate_low", "rate_high"])
+    assert [(head["label"], head["unit"], head["word"]) for head in ends.headers] == [
+        ("Speed, lower bound", "token/s", "rate"),
+        ("Speed, upper bound", "token/s", "rate"),
+    ]
+    for row, told in zip(group.records, ends.rows, strict=True):
+        low, high = (float(cell.text) for cell in told.cells)
+        assert (low, high) == (pytest.approx(row["rate_low"], rel=1e-3), pytest.approx(row["rate_high"], rel=1e-3))
+        assert [str(figures_table.sort_key(cell)) for cell in told.cells] == ["", ""]
+    large = replace(group, rows=group.rows.assign(rate_low=145427.6))
+    assert figures_table.result_table(large, {}, ["rate_low"]).rows[0].cells[0].text == "145400"
     bound = figures_table.TableCell("at most 2.00", 2.0, "unsure", is_bound=True)
     assert figures_table.sort_key(bound) == " data-key=2 data-bound"
     rows = group.rows.assign(speedup=float("nan"), speedup_low=float("nan"), speedup_high=2.0)

@@ -274,10 +274,8 @@ def goal(name: str, nouns: Iterable[str], counted: Iterable[str]) -> str:
 
 def _memory(row: Mapping, need: float, baseline: Mapping | None) -> str:
     if baseline is None or row["is_baseline"] or (other := needs(baseline)) is None:
-        said = tr("memory: needs {}").format(gigabytes(need))
-    else:
-        said = tr("memory: needs {}, the baseline {}").format(gigabytes(need), gigabytes(other))
-    return said if row["memory_source"] == "process" else tr("{} (CUDA's own included)").format(said)
+        return tr("memory: needs {}").format(gigabytes(need))
+    return tr("memory: needs {}, the baseline {}").format(gigabytes(need), gigabytes(other))
 
 
 def price(quality: Quality, short: bool = False) -> str:

@@ -28,6 +28,7 @@ INTERVALS = {name: (f"{name}_low", f"{name}_high") for name in ("rate", "tokens_
 }
 # Columns that hold an end of the interval of another one. They are for the CSV, and for who ticks them.
 BOUNDS = {f"{name}_{end}": name for name in ("rate", "speedup") for end in ("low", "high")}
+BOUND_DIGITS = 4
 PERCENTILES = {"latency_p50_s": 0.5, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 SHARES = {"mbu": "decode_bound", "mfu": "prefill_bound"}
 IMPOSSIBLE = "impossible: a probe that was disturbed, or operations counted that were not done"
@@ -133,6 +134,10 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         known = not row.is_baseline and not units.is_missing(row.once_s) and not units.is_missing(row.speedup)
         never = name == "break_even_replies" and known
         return TableCell(tr(NEVER) if never else units.MISSING)
+    if name in BOUNDS:
+        # As it is written, so that a page of many cells does not hold it twice.
+        rounded = float(f"{scale(value):.{BOUND_DIGITS}g}")
+        return TableCell(f"{rounded:.9g}", rounded)
     if MEANINGS[name].type == "int64" and not MEANINGS[name].unit:
         return TableCell(f"{value:,.0f}", value)
     if name == "price_per_million":
