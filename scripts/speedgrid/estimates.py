@@ -23,6 +23,8 @@ from speedgrid.workload import PLURALS, WORKLOADS
 GB = 1e9
 # Bytes a weight, scales included, of what quantizes; those of llama.cpp count for all weights, the others for the layers' alone.
 GGUF_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 1.0625, "q6_k": 0.82, "q5_k_m": 0.71, "q4_k_m": 0.61, "q4_0": 0.5625, "q3_k_m": 0.49}
+# Those of llama.cpp that pack 256 weights together take other forms for rows that are no multiple of that, and Q8_0 for the output.
+PACKED_ROW, ODD_ROWS = 256, {"q6_k": 1.0625, "q5_k_m": 0.75, "q4_k_m": 0.6875, "q3_k_m": 0.5625}
 BIT_BYTES = {8: 1.01, 4: 0.54, 3: 0.42, 2: 0.30}
 SCHEMES = {"int8": 1.01, "int4": 0.54, "fp8": 1.01}
 # What a process holds besides weights and cache: of a GPU what PyTorch's allocator gives out for a step, and for engines with an allocator
@@ -174,7 +176,7 @@ def weight_bytes(model: Model, work: Work) -> float:
         if transform["type"] == "original":
             own = sum(size for size, _ in transform.get("files", {}).values())
             return own or model.gguf_bytes or model.parameters * GGUF_BYTES["q4_k_m"]
-        return model.parameters * GGUF_BYTES.get(transform["type"], 0.7)
+        return _gguf_bytes(model, transform["type"])
     if method == "prune":
         kept = 1 - transform["share"]
         return whole * (model.embedding + kept * layers)
@@ -186,6 +188,17 @@ def weight_bytes(model: Model, work: Work) -> float:
     if work.options.get("quantization") == "fp8":
         each = SCHEMES["fp8"]
     return whole * model.embedding + (each or whole) * layers
+
+
+def _gguf_bytes(model: Model, kind: str) -> float:
+    """Bytes of a form of llama.cpp."""
+    each = GGUF_BYTES.get(kind, 0.7)
+    if kind not in ODD_ROWS or model.width % PACKED_ROW == 0:
+        return model.parameters * each
+    # The rows of what leads out of a feed-forward block are as long as that is wide.
+    packed = 0 if model.inner % PACKED_ROW else model.layers * model.width * model.inner
+    output = model.vocabulary * model.width
+    return GGUF_BYTES["q8_0"] * output + each * packed + ODD_ROWS[kind] * (model.parameters - output - packed)
 
 
 def cache_bytes(model: Model, work: Work) -> float:
