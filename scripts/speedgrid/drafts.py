@@ -259,6 +259,9 @@ def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
         return "is not for replies of today's software"
     if is_of_a_gguf(entry) and not source.is_gguf:
         return "is for models that come as a GGUF file"
+    transform = entry.get("transform", {})
+    if source.model and transform.get("method") == "gguf" and not estimates.packs(source.model, transform["type"]):
+        return f"packs {estimates.PACKED_ROW} weights of a row together, which rows of {source.model.width} do not allow"
     # An engine that can run nowhere has no class.
     if not entry.get("unavailable") and (problem := engine_class(entry["engine"]).problem(entry["options"], wish.batch)):
         return problem

@@ -190,6 +190,13 @@ def weight_bytes(model: Model, work: Work) -> float:
     return whole * model.embedding + (each or whole) * layers
 
 
+def packs(model: Model, kind: str) -> bool:
+    """Whether llama.cpp has rows of a model to pack in a form; a file without any is not what its name says (engines/llamacpp.py). Q3_K_M
+    packs what leads out of a feed-forward block in another form anyway."""
+    rows = (model.width,) if kind.startswith("q3_k") else (model.width, model.inner)
+    return kind not in ODD_ROWS or any(row % PACKED_ROW == 0 for row in rows)
+
+
 def _gguf_bytes(model: Model, kind: str) -> float:
     """Bytes of a form of llama.cpp."""
     each = GGUF_BYTES.get(kind, 0.7)
