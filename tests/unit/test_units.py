@@ -131,3 +131,9 @@ def test_a_time_in_words_is_the_time(seconds):
 )
 def test_a_size_is_in_the_unit_in_which_its_number_is_easily_read(count, text):
     assert amounts.size(count) == text
+
+
+def test_parts_that_hold_commas_are_told_apart_by_semicolons():
+    assert units.listed(["SDPA", "bfloat16", "vLLM"]) == "SDPA, bfloat16 and vLLM"
+    assert units.listed(["SDPA", "SDPA, flash kernel only", "bfloat16"]) == "SDPA; SDPA, flash kernel only; and bfloat16"
+    assert units.listed(["vLLM, FP8", "bfloat16"]) == "vLLM, FP8 and bfloat16"

@@ -99,10 +99,14 @@ def coded(text: str) -> Markup:
 
 
 def listed(parts: Sequence[str]) -> Markup:
-    """Parts of a sentence as HTML: 1, 1 and 2, 1, 2 and 3; what is not Markup yet is escaped."""
+    """Parts of a sentence as HTML: 1, 1 and 2, 1, 2 and 3; what is not Markup yet is escaped. Where a part holds a comma itself, as "SDPA,
+    flash kernel only" does, semicolons stand between them."""
     if len(parts) < 2:
         return Markup("").join(parts)
-    return Markup(tr(", ")).join(parts[:-1]) + Markup(tr(" and ")) + parts[-1]
+    comma = tr(", ")
+    between = "; " if any(comma in part for part in parts) else comma
+    last = tr(" and ") if between == comma or len(parts) == 2 else f";{tr(' and ')}"
+    return Markup(between).join(parts[:-1]) + Markup(last) + parts[-1]
 
 
 def is_unknown(value: float | None, low: float | None, high: float | None) -> bool:

@@ -24,7 +24,7 @@ def quality_figure(group: Group) -> Figure | None:
     if there.empty:
         return None
     missing = [row.label for row in each(group.measured) if row.label not in set(there.label)]
-    without = tr(" Not scored: {}.").format(", ".join(missing)) if missing else ""
+    without = tr(" Not scored: {}.").format("; ".join(missing)) if missing else ""
     memory = there.memory.dropna()
     unit = memories.scale(there)
     sizes = (
@@ -37,7 +37,7 @@ def quality_figure(group: Group) -> Figure | None:
     unbeaten = {one.name for one in standings} - set(pareto.beaten(standings))
     best = [name for name in labels if name in unbeaten]
     what = tr("speed, quality and memory") if len(memory) else tr("speed and quality")
-    said = tr("Nothing beats in {}: {}. ").format(what, ", ".join(labels[name] for name in best)) if best else ""
+    said = tr("Nothing beats in {}: {}. ").format(what, "; ".join(labels[name] for name in best)) if best else ""
     return Figure(
         "quality",
         (tr("Quality, speed and memory") if len(memory) else tr("Quality against speed")),

@@ -94,7 +94,7 @@ def replies_figure(group: Group) -> Figure | None:
     if table.empty:
         return None
     disturbed = [row.label for row in each(group.measured) if row.disturbed]
-    said = tr(" Disturbed while it was measured: {}.").format(", ".join(disturbed)) if disturbed else ""
+    said = tr(" Disturbed while it was measured: {}.").format("; ".join(disturbed)) if disturbed else ""
     read = watched.readings(group, table, float(table["at"].max()))
     return Figure(
         "replies",
