@@ -266,7 +266,7 @@ def unsuitable(source: Source, entry: Mapping, name: str, wish: Wish) -> str:
     if not entry.get("unavailable") and (problem := engine_class(entry["engine"]).problem(entry["options"], wish.batch)):
         return problem
     if entry["family"] == "precision" and entry["options"].get("dtype") == source.dtype:
-        return f"is what the baseline computes in, {source.dtype}"
+        return f"the baseline already uses {source.dtype}"
     if wish.goal == "quality" and entry["family"] in LOSSY and not wish.all:
         return "changes the weights, and quality is the goal"
     return ""

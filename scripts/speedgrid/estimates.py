@@ -511,12 +511,18 @@ def sure(found: Estimate, machine: Machine) -> str:
     """How far such estimates were from what was measured."""
     kind = "cuda" if machine.is_gpu else "cpu"
     factor = error(kind)
-    told = ["speeds unproven" if math.isnan(factor) else f"speeds within a factor of {factor:.1f}"] if "reply" in found.nouns else []
+    told = (
+        ["speed estimates are unproven" if math.isnan(factor) else f"speed estimates are within a factor of {factor:.1f}"]
+        if "reply" in found.nouns
+        else []
+    )
     # Cells were held against their estimates on GPUs alone.
-    told += [f"the time of most cells within a factor of {CELL_ERROR:g}"] if told and machine.is_gpu and not math.isnan(factor) else []
+    told += (
+        [f"those of the time of most cells within a factor of {CELL_ERROR:g}"] if told and machine.is_gpu and not math.isnan(factor) else []
+    )
     others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
     known = f"within a factor of {passes.GPU_ERROR:.1f}" if machine.is_gpu else "a rough guess, as none were recorded on a processor"
-    told += [f"{' and '.join(others)} {known}"] if others else []
+    told += [f"{'those of' if told else 'estimates of'} {' and '.join(others)} {'' if told else 'are '}{known}"] if others else []
     return ", ".join(told)
 
 
@@ -542,7 +548,7 @@ def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str
     lacking = ": too little, so free some first" if room and found.disk > free else ""
     told.append(f"disk      about {size(found.disk)}{room}{lacking}" if found.disk >= 1e6 else "disk      next to nothing")
     where = f", of {size(machine.memory)} of {'the GPU' if machine.is_gpu else 'the machine'}" if machine.is_here else " of the GPU"
-    pages = f"; {size(found.peak_pages)} of it are pages of a file, which need not stay" if found.peak_pages >= 1e8 else ""
+    pages = f"; {size(found.peak_pages)} of that is page cache, which the system can take back" if found.peak_pages >= 1e8 else ""
     told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}){where}{pages}")
     if found.not_fitting:
         told.append("will likely not fit: " + ", ".join(f"{name} ({size(needs)})" for name, needs in found.not_fitting))

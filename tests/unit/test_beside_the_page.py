@@ -46,6 +46,16 @@ def test_names_make_no_markdown(group):
     assert "[x](" not in text.replace("\\[x\\](", "")
 
 
+def test_code_in_a_text_of_the_page_is_code_in_markdown_and_what_comes_from_outside_is_not(group):
+    """Without its marks a key of the study was a word in the sentence: "set runs higher"."""
+    text = markdown.summary(
+        STUDY, [(group, Markup("Take <code>a_b &amp;&amp; c`d</code>, <em>not</em> {}.").format("<code>e</code>"))], [], []
+    )
+    assert "\nTake `a_b && c d`, not \\<code\\>e\\</code\\>.\n" in text
+    (point,) = [line for line in text.splitlines() if line.startswith("- Open: whether")]
+    assert "`./speedgrid run --sharpen`, or set `runs` higher where the study sets a number." in point
+
+
 def test_the_markdown_fits_into_a_comment_and_says_what_it_leaves_out(group):
     text = markdown.summary(STUDY, [(group, Markup(""))] * 200, [], [])
     assert len(text) < 65_536

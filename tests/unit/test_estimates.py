@@ -92,7 +92,9 @@ def test_pages_of_a_file_count_as_held_and_not_as_needed():
     assert held > needed + 3 * model.parameters
     found = estimates.study([(model, one)], [], [], small)
     assert found.not_fitting == []
-    assert f"; {amounts.size(held - needed)} of it are pages of a file, which need not stay" in "".join(estimates.lines(found, small))
+    assert f"; {amounts.size(held - needed)} of that is page cache, which the system can take back" in "".join(
+        estimates.lines(found, small)
+    )
     assert estimates.held(model, one, H200) == estimates.needed(model, one, H200), "those of a processor are not in a GPU"
 
 
@@ -258,5 +260,5 @@ def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():
 def test_how_far_the_time_of_cells_was_off_is_said_of_gpus_alone():
     """It was seen on none but GPUs, and was said of processors too."""
     replies = estimates.Estimate(nouns={"reply"})
-    assert "the time of most cells within a factor of 1.5" in estimates.sure(replies, Machine(True, 1))
+    assert "those of the time of most cells within a factor of 1.5" in estimates.sure(replies, Machine(True, 1))
     assert "most cells" not in estimates.sure(replies, Machine(False, 1))

@@ -174,7 +174,7 @@ def test_without_a_cache_long_replies_take_more_than_as_many_times_as_long():
 
 def test_what_is_not_known_of_a_processor_is_not_called_sure(tmp_path, monkeypatch):
     text = said(monkeypatch, tmp_path, device="cpu")
-    assert "steps a rough guess, as none were recorded on a processor" in text
+    assert "estimates of steps are a rough guess, as none were recorded on a processor" in text
     assert "within a factor of" not in text
 
 

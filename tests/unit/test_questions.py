@@ -337,7 +337,7 @@ def test_of_what_failed_in_a_further_run_no_more_are_promised(tmp_path):
     )
     told = answer(group)
     (point,) = [point.striptags() for point in told.points if "could be as fast" in point]
-    assert point.endswith("A further run failed, so that --sharpen makes no more of these; a higher runs in the study does.")
+    assert point.endswith("A further run failed, so that --sharpen makes no more of these; set runs higher in the study.")
     warned = [one.striptags() for one in told.warnings]
     assert "1 of 2 runs of SDPA did not end as the first did (oom: no room); no figure includes them." in warned
     steps = questions.next_steps(group.records, advise(options(group.records), FASTEST), FASTEST)

@@ -605,10 +605,10 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
     if (group.engaged.replies < 10).any():
         fewest = int(group.engaged.replies.min())
         if fewest == 1:
-            told = tr_html("Of some techniques a single {} was counted, which gives no interval: a higher <code>replies</code> does.")
+            told = tr_html("Of some techniques a single {} was counted, which gives no interval: set <code>replies</code> higher.")
             warnings.append(told.format(tr(group.noun)))
         else:
-            told = tr_html("As few as {} {} were counted, which leaves intervals wide: a higher <code>replies</code> narrows them.")
+            told = tr_html("As few as {} {} were counted, which leaves intervals wide: set <code>replies</code> higher to narrow them.")
             warnings.append(told.format(fewest, tr(PLURALS[group.noun])))
     return warnings
 

@@ -37,11 +37,11 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
 
 
 def _group(group: Group, in_short: Markup, study_file: str) -> str:
-    lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _text(Markup(in_short).striptags()), ""]
+    lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _marked(in_short), ""]
     if len(group.engaged) and (points := trust.open_points(group, study_file or "")):
-        lines += [*(f"- {_text(point.striptags())}" for point in points), ""]
+        lines += [*(f"- {_marked(point)}" for point in points), ""]
     if notes := answer.standing_notes(group.records):
-        lines += [*(f"- {_text(note.striptags())}" for note in notes), ""]
+        lines += [*(f"- {_marked(note)}" for note in notes), ""]
     memory = units.scale("B", group.rows.memory_peak)
     # In training the quality is the loss.
     quality = "loss_last" if group.rows.bits_per_byte.isna().all() and group.rows.loss_last.notna().any() else "bits_per_byte"
@@ -49,7 +49,7 @@ def _group(group: Group, in_short: Markup, study_file: str) -> str:
     lines += [_line(heads), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     against = None if group.baseline is None or quality == "loss_last" else group.baseline.bits_per_byte
     lines += [_line(_row(row, memory, quality, against)) for row in each(group.rows)]
-    return "\n".join([*lines, *(line for said in trust.uneven_ratios(group) for line in ("", _text(said.striptags())))])
+    return "\n".join([*lines, *(line for said in trust.uneven_ratios(group) for line in ("", _marked(said)))])
 
 
 def _row(row, memory: units.Scale, column: str, against: float | None) -> list[str]:
@@ -76,7 +76,18 @@ def _line(cells: Sequence[str]) -> str:
 
 def _text(text: str) -> str:
     """Plain text as Markdown: what would be markup is escaped, and a line stays one."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~@!&])", r"\\\1", " ".join(str(text).split()))
+    return _escaped(" ".join(str(text).split()))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~@!&])", r"\\\1", text)
+
+
+def _marked(text: Markup) -> str:
+    """A text of the page as Markdown, which keeps its code as such and no other tag. What comes from outside has no tag in it."""
+    parts = re.split(r"<code>(.*?)</code>", " ".join(text.split()))
+    plain = (str(Markup(re.sub("<[^>]*>", "", part)).unescape()) for part in parts)
+    return "".join(f"`{_code(part)}`" if number % 2 else _escaped(part) for number, part in enumerate(plain))
 
 
 def _code(text: str) -> str:

@@ -74,7 +74,8 @@ def warnings(group: Group) -> list[Markup]:
         sure = not units.is_missing(low) and (low > 0 or high < 0)
         if sure:
             said = tr_html(
-                "The machine drifted: from its first run to its last the baseline changed by {}, which counts as noise between runs."
+                "The machine drifted: from its first run to its last the baseline changed by {}; this is included in the noise"
+                " between runs."
             )
             found.append(said.format(units.percent(drift)))
     for row in each(group.engaged):
@@ -190,13 +191,13 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
     for one in questions.of(list(rows.values())):
         kind = one.subject, one.against, questions.is_stuck(one, rows), one.alone, one.quiet, one.limited
         asked.setdefault(kind, []).append(one)
-    auto = tr_html("To measure that: <code>{}</code>, or a higher <code>runs</code> where the study sets a number.").format(
+    auto = tr_html("To measure that: <code>{}</code>, or set <code>runs</code> higher where the study sets a number.").format(
         command.run(study_file, sharpen=True)
     )
-    by_hand = tr_html("To measure that: a higher <code>runs</code> in the study.")
+    by_hand = tr_html("To measure that, set <code>runs</code> higher in the study.")
     again = tr_html("The same command measures that, too.")
     stuck = tr_html(
-        "A further run failed, so that <code>--sharpen</code> makes no more of these; a higher <code>runs</code> in the study does."
+        "A further run failed, so that <code>--sharpen</code> makes no more of these; set <code>runs</code> higher in the study."
     )
     points: list[Markup] = []
 
@@ -256,7 +257,7 @@ def _price(asked: Sequence[Question], rows: Mapping[str, Mapping]) -> tuple[Mark
     sides = [rows[one.technique] for one in asked]
     if units.is_missing(against["rate_low"]) or all(units.is_missing(row["rate_low"]) for row in sides):
         return (
-            tr_html("Too few replies were counted for an interval: a higher <code>replies</code> in the study counts more."),
+            tr_html("Too few replies were counted for an interval: set <code>replies</code> higher in the study."),
             False,
             nothing,
         )

@@ -100,9 +100,8 @@ def replies_figure(group: Group) -> Figure | None:
         "replies",
         tr("Speed over time"),
         tr(
-            "The speed of each of the {} over the median of its technique, by when it began: of the baseline, the fastest, what was"
-            " disturbed, and what changed most from first to last. A line that falls is a machine that slows down (heat, power,"
-            " others).{}{}"
+            "The speed of each of the {} over the median of its technique, by start time, for the baseline, the fastest, disturbed"
+            " techniques and those that drifted most. A line that falls is a machine that slows down (heat, power, others).{}{}"
         ).format(tr(PLURALS[group.noun]), said, _watched_words(group, read)),
         _over_time(table, read),
         [*base.legend(group, set(table.name)), *watched.keys(read)],
