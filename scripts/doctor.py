@@ -5,6 +5,8 @@
 Exits with 0 if the default study can run here, else with 1.
 """
 
+import sys
+
 from speedgrid import commands, planning, readiness, survey
 from speedgrid.study import StudyError
 
@@ -18,10 +20,12 @@ def main() -> int:
         commands.say("\nTechniques\n" + readiness.table(readiness.technique_rows(registry, facts)))
         if facts.slurm:
             commands.say("\nThis cluster\n" + readiness.table(readiness.slurm_rows(facts)))
-        study, _, _ = planning.read_study(planning.DEFAULT_STUDY)
+        study, _, _ = planning.read_study(planning.default_study())
         problems = readiness.study_problems(study, registry, facts)
     except StudyError as error:
         problems = [str(error)]
+    if line := planning.passed_over():
+        print(line, file=sys.stderr)
     if problems:
         commands.say("\nThe default study cannot run here:\n" + "\n".join(f"  {problem}" for problem in problems))
         return 1

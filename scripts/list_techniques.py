@@ -3,8 +3,10 @@
 ./speedgrid list [--ready | --studies | --cells [--study FILE]]
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from speedgrid import commands, planning, readiness, survey
 from speedgrid.study import StudyError, check_devices
@@ -23,9 +25,11 @@ def main() -> None:
     arguments = commands.one("list", commands.program()).parse_args()
     if arguments.study and not arguments.cells:
         commands.refuse("--study goes with --cells; the techniques and studies are the same for all")
+    if (arguments.studies or (arguments.cells and not arguments.study)) and (line := planning.passed_over()):
+        print(line, file=sys.stderr)
     try:
         if arguments.cells:
-            commands.say("\n".join(of_cells(arguments.study or planning.DEFAULT_STUDY)))
+            commands.say("\n".join(of_cells(arguments.study or planning.default_study())))
             return
         registry = planning.read_registry()
     except StudyError as error:
@@ -69,7 +73,8 @@ def of_studies(registry: Mapping, facts: readiness.Facts) -> Iterator[str]:
     for name in planning.study_files():
         yield name
         try:
-            study, _, where = planning.read_study(name, locked=False)
+            file = planning.default_study() if name == planning.DEFAULT_STUDY else name
+            study, _, where = planning.read_study(file, locked=False)
             yield f"  {study['title']}"
             yield f"  {_size(study)}"
             yield f"  {_here(study, registry, facts, where)}"
@@ -101,7 +106,7 @@ def _here(study: Mapping, registry: Mapping, facts: readiness.Facts, where: str)
 # Cells
 
 
-def of_cells(study_file: str) -> Iterator[str]:
+def of_cells(study_file: str | Path) -> Iterator[str]:
     """What can be named after `--` of a run: each cell of the study, and the targets that are more than one file."""
     grid = planning.read_grid(study_file)
     yield f"Cells of {'the default study' if commands.is_default(grid.study_file) else grid.study_file}"

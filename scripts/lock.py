@@ -5,12 +5,17 @@
 Commits that the lock has already are looked up again. With a lock, `revision: main` is the same weights in every run.
 """
 
+import sys
+
 from speedgrid import commands, lock, planning, records
 from speedgrid.study import StudyError
 
 
 def main() -> None:
-    study_file = planning.study_path(commands.one("lock").parse_args().study or planning.DEFAULT_STUDY)
+    named = commands.one("lock").parse_args().study
+    if not named and (line := planning.passed_over()):
+        print(line, file=sys.stderr)
+    study_file = planning.study_path(named or planning.default_study())
     try:
         study, _, where = planning.read_study(study_file, locked=False)
         held = {name: {**entry, "commit": lock.commit_of(**_called(entry))} for name, entry in lock.moving(study).items()}

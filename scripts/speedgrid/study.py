@@ -4,6 +4,7 @@ Everything that can be wrong with a study by itself is found here and in `valida
 names the file, the key and what is allowed there. What is wrong with it on this machine, planning/checks.py finds.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -22,6 +23,8 @@ DIVIDES = (
     *(("n_head", width) for width in ("n_embd", "d_model", "hidden_size")),
     ("n_heads", "d_model"),
 )
+# What every study has, and few other files.
+MAKE_A_STUDY = ("study", "models", "experiments")
 ORIGINS = ("train", "architecture", "attention", "local", "gguf", "hub")
 
 
@@ -43,6 +46,20 @@ def read(path: Path, where: str | Path) -> object:
         raise StudyError(f"{where}: line {line}: is not UTF-8; save the file in that encoding") from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def has_keys_of_one(path: Path) -> bool:
+    """Whether a file means to be a study, by any of the keys that make one, whatever is wrong with it."""
+    try:
+        content = read(path, path)
+        return isinstance(content, Mapping) and not content.keys().isdisjoint(MAKE_A_STUDY)
+    except StudyError:
+        pass
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True  # who reads it says why that cannot be done
+    return re.search(rf"^['\"]?({'|'.join(MAKE_A_STUDY)})['\"]?\s*:", text, re.MULTILINE) is not None
 
 
 def validate(document: object, schema: Mapping, where: str) -> dict:

@@ -117,7 +117,7 @@ def index_address(environ: Mapping) -> str:
 def default_packages() -> set[str]:
     """The packages of the index from which the default study takes models."""
     try:
-        study, _, _ = planning.read_study(planning.DEFAULT_STUDY, locked=False)
+        study, _, _ = planning.read_study(planning.default_study(), locked=False)
     except StudyError:
         return set()  # reported where the study itself is checked
     return {package for model in study["models"].values() if (package := package_of(model))}

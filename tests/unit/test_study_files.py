@@ -19,6 +19,35 @@ def planned(tmp_path, change) -> planning.Grid:
     return planning.read_grid(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_taken"),
+    [
+        ("database: {host: x}\nport: 3\n", False),
+        ("- a\n- b\n", False),
+        ("", False),
+        ("name: {{ project }}\n", False),
+        ("study: mine\nport: 3\n", True),
+        ("{experiments: }\n", True),
+        ("title: x\nmodels:\n\t- y\n", True),
+        ("'study' : [\n", True),
+    ],
+)
+def test_a_config_of_another_program_is_not_taken_for_the_default_study_and_a_study_with_a_mistake_is(
+    tmp_path, monkeypatch, text, is_taken
+):
+    monkeypatch.chdir(tmp_path)
+    assert (planning.default_study(), planning.passed_over()) == (planning.ROOT / "config.yaml", "")
+    (tmp_path / "config.yaml").write_text(text)
+    assert planning.default_study() == (tmp_path if is_taken else planning.ROOT) / "config.yaml"
+    assert ("config.yaml in this folder is not a study" in planning.passed_over()) != is_taken
+    if is_taken:
+        with pytest.raises(StudyError, match=r"^config\.yaml: "):
+            planning.read_study(planning.default_study())
+    # Whoever names it means it.
+    with pytest.raises(StudyError, match=r"^config\.yaml: "):
+        planning.read_study("config.yaml")
+
+
 def complaint(tmp_path, change) -> str:
     with pytest.raises(StudyError) as caught:
         planned(tmp_path, change)

@@ -116,6 +116,13 @@ def test_a_run_with_another_working_folder(project, here):
 def test_a_study_of_the_project_and_the_default_one_are_found_from_elsewhere(project, here):
     command = ["-s", str(project / "Snakefile"), "--directory", str(here), "-n"]
     assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 7
+    # That of another program is left alone, in one line, and one that is named is meant.
+    (here / "config.yaml").write_text("database: {host: x}\nport: 3\n")
+    done = working_copy.snakemake(here, *command)
+    assert working_copy.planned_jobs(done)["measure"] == 7
+    assert done.stderr.count("config.yaml in this folder is not a study (") == 1
+    named = working_copy.snakemake(here, *command, "--configfile", "config.yaml")
+    assert "speedgrid: config.yaml: " in named.stdout + named.stderr
     (here / "config.yaml").write_text(STUDY)
     assert working_copy.planned_jobs(working_copy.snakemake(here, *command))["measure"] == 1
 
@@ -305,7 +312,11 @@ def test_the_wheel_runs_in_a_folder_that_has_nothing_of_speedgrid(installed, her
     # A study that came with it, and a profile.
     asked = ["--study", "studies/shape-1b.yaml", "-n", "--workflow-profile", "profiles/default"]
     assert "measure" in working_copy.planned_jobs(speedgrid(installed, here, "run", "--no-conda", *asked))
-    assert "The default study" in speedgrid(installed, here, "doctor").stdout
+    (here / "config.yaml").write_text("database: {host: x}\nport: 3\n")
+    done = speedgrid(installed, here, "doctor")
+    assert "The default study" in done.stdout
+    assert "config.yaml: " not in done.stdout
+    assert "config.yaml in this folder is not a study (" in done.stderr
     assert speedgrid(installed, here, "test").stderr.startswith("speedgrid: the tests come with a clone of the repository only")
 
 

@@ -13,7 +13,7 @@ from speedgrid.planning import checks, choice, document
 from speedgrid.planning.grid import Grid
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Run
-from speedgrid.study import merge_registry, read, validate
+from speedgrid.study import MAKE_A_STUDY, has_keys_of_one, merge_registry, read, validate
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_STUDY = "config.yaml"
@@ -71,6 +71,24 @@ def study_path(study_file: str | Path) -> Path:
     """Where a study file is: absolute, in the working folder or in the project's."""
     found = (Path.cwd() / study_file, ROOT / study_file)
     return next((path for path in found if path.exists()), found[0])
+
+
+def default_study() -> Path:
+    """The study that is meant where none is named: the config.yaml of the working folder, or the project's where there is none, or where it
+    is that of another program."""
+    own = Path.cwd() / DEFAULT_STUDY
+    return own if Path.cwd() == ROOT or (own.is_file() and has_keys_of_one(own)) else ROOT / DEFAULT_STUDY
+
+
+def passed_over() -> str:
+    """A line that says so, where the working folder's config.yaml is not taken for the default study; else empty."""
+    if not Path(DEFAULT_STUDY).exists() or default_study() == Path.cwd() / DEFAULT_STUDY:
+        return ""
+    keys = f"{', '.join(MAKE_A_STUDY[:-1])} and {MAKE_A_STUDY[-1]}"
+    return (
+        f"speedgrid: {DEFAULT_STUDY} in this folder is not a study (it has none of the keys {keys}), so the one that comes with speedgrid"
+        " is used; --study FILE names another"
+    )
 
 
 def study_files() -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from speedgrid.grid import repeated
 from speedgrid.planning import choice
 from speedgrid.planning.choice import PAGE_ONLY
 from speedgrid.planning.grid import Grid
-from speedgrid.planning.load import DEFAULT_STUDY, ROOT, read_grid
+from speedgrid.planning.load import ROOT, default_study, passed_over, read_grid
 from speedgrid.sharpen import Further
 from speedgrid.snakemake_seam import Module, Run, spare_work
 from speedgrid.study import StudyError, check_nodes, read
@@ -49,7 +50,9 @@ def _asked_for(config: Mapping, run: Run) -> str | Path:
         raise StudyError("give one study with --configfile; several would be merged into something that no file holds")
     if config != (read(Path(given[0]), given[0]) if given else {}):
         raise StudyError("--config changes the study; write it into a study file instead, which is recorded with the results")
-    return given[0] if given else DEFAULT_STUDY
+    if not given and run.is_main and GOES_ON not in os.environ and (line := passed_over()):
+        print(line, file=sys.stderr)
+    return given[0] if given else default_study()
 
 
 def _asked_by_another(config: Mapping, module: Module, given: list) -> str:
