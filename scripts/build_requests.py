@@ -9,7 +9,7 @@ from speedgrid.specification import Requests
 
 def build(job: stage.Job[Requests]) -> str:
     settings = job.specification["evaluate"]
-    documents = corpus.all_held_out(settings["text"])
+    documents = corpus.all_held_out(settings)
     for spec in settings["tasks"]:
         job.enter(f"building the requests of {spec['task']}")
         try:

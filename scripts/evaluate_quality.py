@@ -26,7 +26,7 @@ def evaluate(job: stage.Job[Evaluate]) -> str:
     if job.specification["random_weights"]:
         raise Unsupported("the weights are random, so their quality means nothing")
     settings = job.specification["evaluate"]
-    documents = corpus.held_out(settings["text"], settings["max_bytes"])
+    documents = corpus.held_out(settings, settings["max_bytes"])
     if not any(text for _, text in documents):
         raise Unsupported(f"the held-out text {settings['text']} is empty")
     reference = read_reference(job)

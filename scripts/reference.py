@@ -12,7 +12,7 @@ from speedgrid.specification import Reference
 
 def reference(job: stage.Job[Reference]) -> str:
     settings = job.specification["evaluate"]
-    documents = corpus.held_out(settings["text"], settings["max_bytes"])
+    documents = corpus.held_out(settings, settings["max_bytes"])
     with job.engine() as engine:
         job.enter("importing packages")
         engine.import_packages()

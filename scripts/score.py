@@ -62,7 +62,7 @@ def task_figures(job: stage.Job[Score], spec: Task, answered: list[scores.Answer
             job.rows.append({**job.keys, "technique": None, "task": name, "status": row["status"], "reason": row["reason"]})
         return {}
     try:
-        task = tasks.load(spec, corpus.all_held_out(job.specification["evaluate"]["text"]))
+        task = tasks.load(spec, corpus.all_held_out(job.specification["evaluate"]))
     except Outcome as failure:
         job.rows.append({**job.keys, "technique": None, "task": name, "status": failure.status, "reason": str(failure)})
         return {}

@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from speedgrid import places
 from speedgrid.outcomes import Unsupported
 
 # Tests, bundled wheels and games say little that a model could learn; site-packages is not the standard library.
@@ -32,12 +33,13 @@ def held_out_text(max_bytes: int) -> list[tuple[str, str]]:
     return [(_name(path), text) for path, text in zip(paths, _up_to(max_bytes, paths), strict=False)]
 
 
-def held_out(source: str, max_bytes: int) -> list[tuple[str, str]]:
-    """The documents to score, as (name, text): of the standard library for `stdlib`, else of the text file at the path `source`."""
-    return held_out_text(max_bytes) if source == "stdlib" else text_file(Path(source), max_bytes)
+def held_out(source: Mapping, max_bytes: int) -> list[tuple[str, str]]:
+    """The documents to score, as (name, text): `text` is `stdlib` for the held-out files, or a text file's (specification.Asked)."""
+    path = _own_text(source)
+    return text_file(path, max_bytes) if path else held_out_text(max_bytes)
 
 
-def all_held_out(source: str) -> list[tuple[str, str]]:
+def all_held_out(source: Mapping) -> list[tuple[str, str]]:
     """The same without a limit but a generous one."""
     return held_out(source, CALIBRATION_BYTES)
 
@@ -53,19 +55,27 @@ def text_file(path: Path, max_bytes: int) -> list[tuple[str, str]]:
 
 
 def calibration_text(source: Mapping) -> list[str]:
-    """The texts that a quantization method may look at: `text` is `stdlib` for the training files, or the path of a UTF-8 text file;
-    `dataset` names a file of a data set of the hub instead, Parquet or JSON lines, and its `column` of text.
+    """The texts that a quantization method may look at: `text` is `stdlib` for the training files, or a UTF-8 text file's; `dataset` names
+    a file of a data set of the hub instead, Parquet or JSON lines, and its `column` of text.
 
     Raises outcomes.Unsupported where it cannot be had.
     """
     if "dataset" in source:
         return _dataset(source["dataset"])
-    if source["text"] == "stdlib":
+    path = _own_text(source)
+    if path is None:
         return training_text(CALIBRATION_BYTES)
     try:
-        return [text for _, text in text_file(Path(source["text"]).expanduser(), CALIBRATION_BYTES)]
+        return [text for _, text in text_file(path, CALIBRATION_BYTES)]
     except (OSError, UnicodeDecodeError) as error:
         raise Unsupported(f"calibration text {source['text']}: {error}") from None
+
+
+def _own_text(source: Mapping) -> Path | None:
+    """Where a text of the user's is; None for that of the standard library. A file may be called `stdlib`, too, and has a hash."""
+    if source["text"] == "stdlib" and "text_sha256" not in source:
+        return None
+    return places.of(source["text"], source.get("text_sha256", ""))
 
 
 def fingerprint(texts: list[str]) -> str:

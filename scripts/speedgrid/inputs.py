@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from speedgrid import checkpoints, corpus, files, validation
+from speedgrid import checkpoints, corpus, files, places, validation
 from speedgrid.study import StudyError
 
 # The key of an adapter that names the model it was trained for.
@@ -15,16 +15,17 @@ BASE = "base_model_name_or_path"
 
 
 def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
-    """A validated study with its paths as every specification has them, and beside each path what lies there.
+    """A validated study with its files as every specification has them: what lies there, and where that is one of the user's checkpoints.
 
     A path is taken from the first of `roots`, the working folder, or where it has nothing from the next one that has; `~` is a home, and
     links are followed, so that a link which leads elsewhere by now is another path. One that leads to somewhere in the working folder stays
-    relative to it. Beside it stands what a result depends on: `text_sha256` of a text, `files` of a local model or GGUF file (as
-    files.told() says them) and `content` of a folder of data.
+    relative to it. Beside that of a local model or GGUF file stands `files`, as files.told() says them. A text and a folder of data are
+    told by name and content alone (`text_sha256`, `content`); their paths are in `places`, by places.key(), which no specification has.
 
     Raises StudyError, with the key, for what is not there or cannot be read.
     """
     found: dict = copy.deepcopy(dict(study))
+    at_place: dict[str, str] = {}
     for name, model in found["models"].items():
         at = f"{where}: models.{name}"
         if "local" in model:
@@ -32,17 +33,20 @@ def resolve(study: Mapping, roots: Sequence[Path], where: str) -> dict:
         if isinstance(model.get("gguf"), str):
             model |= _gguf(model["gguf"], roots, f"{at}.gguf")
         if model["calibration"].get("text", "stdlib") != "stdlib":
-            model["calibration"] |= _text(model["calibration"]["text"], roots, f"{at}.calibration.text")
+            path, digest = _text(model["calibration"]["text"], roots, f"{at}.calibration.text")
+            model["calibration"] |= {"text": _named(path, digest, at_place), "text_sha256": digest}
     for name, experiment in found["experiments"].items():
         at, evaluate = f"{where}: experiments.{name}.evaluate", experiment["evaluate"] or {"text": "stdlib", "tasks": []}
         if evaluate["text"] != "stdlib":
-            evaluate |= _text(evaluate["text"], roots, f"{at}.text")
+            path, digest = _text(evaluate["text"], roots, f"{at}.text")
+            evaluate |= {"text": _named(path, digest, at_place), "text_sha256": digest}
         for number, task in enumerate(evaluate["tasks"]):
             if "folder" in task.get("dataset", {}):
-                task["dataset"] |= _data(task["dataset"]["folder"], roots, f"{at}.tasks.{number}.dataset.folder")
+                path, digest = _data(task["dataset"]["folder"], roots, f"{at}.tasks.{number}.dataset.folder")
+                task["dataset"] |= {"folder": _named(path, digest, at_place), "content": digest}
     if "compare_with" in found:
         found["compare_with"] = _resolved(found["compare_with"], roots, f"{where}: compare_with")
-    return found
+    return found | {"places": at_place}
 
 
 def techniques(registry: Mapping, roots: Sequence[Path], where: str) -> dict:
@@ -75,8 +79,15 @@ def place(text: str, roots: Sequence[Path], at: str) -> Path:
         raise StudyError(f"{at}: {validation.shown(text)} cannot be looked for: {why}") from None
 
 
-def _text(path: str, roots: Sequence[Path], at: str) -> dict:
-    """Raises StudyError for a text file that its jobs could not read, or that says nothing."""
+def _named(path: str, content: str, at_place: dict[str, str]) -> str:
+    """The name of a text or folder that is told by its content; where it is goes into `at_place`."""
+    name = os.path.basename(path)
+    at_place[places.key(name, content)] = path
+    return name
+
+
+def _text(path: str, roots: Sequence[Path], at: str) -> tuple[str, str]:
+    """Where a text is, and the hash of what it holds. Raises StudyError for one that its jobs could not read, or that says nothing."""
     found = _resolved(path, roots, at)
     if not (roots[0] / found).exists():
         raise StudyError(f"{at}: no such file: {path}")
@@ -97,7 +108,7 @@ def _text(path: str, roots: Sequence[Path], at: str) -> dict:
         raise StudyError(f"{at}: {path} cannot be read: {error.strerror}") from None
     if not said.strip():
         raise StudyError(f"{at}: {path} is empty")
-    return {"text": found, "text_sha256": digest}
+    return found, digest
 
 
 def _local(path: str, roots: Sequence[Path], at: str) -> dict:
@@ -164,7 +175,7 @@ def _gguf(path: str, roots: Sequence[Path], at: str) -> dict:
         raise StudyError(f"{at}: {path} cannot be read: {error.strerror}") from None
 
 
-def _data(path: str, roots: Sequence[Path], at: str) -> dict:
+def _data(path: str, roots: Sequence[Path], at: str) -> tuple[str, str]:
     found = _resolved(path, roots, at)
     if not (roots[0] / found).is_dir():
         raise StudyError(f"{at}: no such folder: {path}")
@@ -174,7 +185,7 @@ def _data(path: str, roots: Sequence[Path], at: str) -> dict:
             digest.update(f"{name}\0{files.content(file)}\0".encode())
     except OSError as error:
         raise StudyError(f"{at}: {path} cannot be read ({error})") from None
-    return {"folder": found, "content": digest.hexdigest()}
+    return found, digest.hexdigest()
 
 
 def _visible(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -111,8 +111,8 @@ class Measure(OfCell):
 class Asked(TypedDict):
     """The held-out text and the tasks of jobs that evaluate quality."""
 
+    # `stdlib`; or the name of a text file, without its place (places.py), with the hash of what it holds.
     text: str
-    # Where the text is a file of the user's.
     text_sha256: NotRequired[str]
     max_bytes: NotRequired[int]
     positions: NotRequired[int]
@@ -120,7 +120,8 @@ class Asked(TypedDict):
 
 
 class Task(TypedDict):
-    """A task of lm-evaluation-harness, or `cloze` or `stdlib`, with the items that are asked and where they come from."""
+    """A task of lm-evaluation-harness, or `cloze` or `stdlib`, with the items that are asked and where they come from: a revision of the
+    hub, or a folder by its name, without its place, and `content`."""
 
     task: str
     limit: int

@@ -180,6 +180,8 @@ CONCERNS = {
     "amounts": {"render_report"},
     "packages": {"render_report"},
     "corpus": of("prepare_model", "quantize", "evaluate", "reference", "build_requests", "score") | in_experiments(*TRAINING),
+    # Where those lie that are not on every machine.
+    "places": of("quantize", "evaluate", "reference", "build_requests", "score"),
     "environments": set(),
     # What is named in fingerprint.FRAME; of these modules it is all.
     "jobtext": set(),

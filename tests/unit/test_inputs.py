@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from speedgrid import inputs, planning
+from speedgrid import corpus, inputs, places, planning
 from speedgrid.planning import load, run
 from speedgrid.planning.stages import STAGES
 from speedgrid.study import StudyError
@@ -92,6 +92,12 @@ def told(grid: planning.Grid) -> dict[str, dict]:
     return json.loads(grid.as_json())["jobs"]
 
 
+def set_places(grid: planning.Grid, monkeypatch) -> None:
+    """Say the places of a plan's texts and data, as a run does to its jobs."""
+    for name, value in places.variables(grid.study["places"]).items():
+        monkeypatch.setenv(name, value)
+
+
 def test_a_link_that_is_moved_to_another_checkpoint_is_another_model(project, tmp_path):
     for name in ("step-1", "step-2"):
         checkpoint(tmp_path / "runs" / name)
@@ -160,13 +166,82 @@ def test_a_home_is_expanded_for_every_path_and_the_jobs_are_told_where_it_is(pro
     )
     jobs = told(grid)
     assert "~" not in json.dumps(jobs)
-    text = str(tmp_path / "text.txt")
     assert jobs["models/mine/prepared.parquet"]["entry"]["local"] == str(tmp_path / "w")
-    assert jobs["results/checkpoints/mine/gptq_int4/float32/quantize.parquet"]["calibration"]["text"] == text
-    assert jobs["results/local/generate/mine/baseline/evaluate.parquet"]["evaluate"]["text"] == text
-    assert jobs["results/local/generate/mine/reference.parquet"]["evaluate"]["text"] == text
+    assert jobs["results/checkpoints/mine/gptq_int4/float32/quantize.parquet"]["calibration"]["text"] == "text.txt"
+    assert jobs["results/local/generate/mine/baseline/evaluate.parquet"]["evaluate"]["text"] == "text.txt"
+    assert jobs["results/local/generate/mine/reference.parquet"]["evaluate"]["text"] == "text.txt"
     requests = jobs["results/requests/generate/requests.parquet"]["evaluate"]
-    assert (requests["text"], requests["tasks"][0]["dataset"]["folder"]) == (text, str(tmp_path / "items"))
+    assert (requests["text"], requests["tasks"][0]["dataset"]["folder"]) == ("text.txt", "items")
+    set_places(grid, monkeypatch)
+    assert places.of("text.txt", requests["text_sha256"]) == tmp_path / "text.txt"
+    assert places.of("items", requests["tasks"][0]["dataset"]["content"]) == tmp_path / "items"
+
+
+def copies(tmp_path) -> list[Path]:
+    """Two projects at different places, with the files of this one, and studies and texts of their own."""
+    found = [tmp_path / "one clone", tmp_path / "lib" / "another"]
+    for folder in found:
+        folder.mkdir(parents=True)
+        for name in ("envs", "report", "rules", "scripts", "techniques.yaml"):
+            (folder / name).symlink_to(ROOT / name)
+        shutil.copy(ROOT / "config.yaml", folder)
+        shutil.copytree(ROOT / "studies", folder / "studies")
+        shutil.copytree(ROOT / "tests/studies", folder / "tests/studies")
+    return found
+
+
+def jobs_from(folder: Path, study: str, monkeypatch) -> dict[str, str]:
+    """The specification of every job of a study of a project, by record; the working folder is elsewhere."""
+    monkeypatch.setattr(load, "ROOT", folder)
+    kept = planning.read_grid(study).kept
+    return {record: kept.specification(record) for record in kept.jobs}
+
+
+def test_a_study_asks_the_same_of_every_job_from_another_clone_until_a_text_is_another(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    one, other = copies(tmp_path)
+    studies_of = ["config.yaml", *(str(path.relative_to(one)) for path in sorted((one / "tests/studies").glob("*.yaml")))]
+    asked = {study: jobs_from(one, study, monkeypatch) for study in studies_of}
+    assert {"config.yaml", "tests/studies/tiny.yaml"} <= set(asked)
+    for study, before in asked.items():
+        assert jobs_from(other, study, monkeypatch) == before
+        assert not [record for record, said in before.items() if str(tmp_path) in said]
+    files = {"config.yaml": "studies/texts/english.txt", "tests/studies/tiny.yaml": "tests/studies/hellaswag/validation.jsonl"}
+    for study, file in files.items():
+        with open(other / file, "r+b") as text:
+            first = text.read(1)
+            text.seek(0)
+            text.write(b"T" if first != b"T" else b"S")
+        after = jobs_from(other, study, monkeypatch)
+        assert {"requests", "score"} <= {Path(record).stem for record in after if after[record] != asked[study][record]}
+
+
+def test_files_of_one_content_keep_their_names(project, tmp_path, monkeypatch):
+    """A file may be called as the text that is on every machine, and results say the name of a text."""
+    seen = []
+    for name in ("a.txt", "stdlib"):
+        (tmp_path / name).write_text("text")
+        grid = planned(project, evaluate={"text": str(tmp_path / name)})
+        seen.append(told(grid)["results/local/generate/tiny/baseline/evaluate.parquet"]["evaluate"])
+        set_places(grid, monkeypatch)
+        assert corpus.held_out(seen[-1], 100) == [(name, "text")]
+    assert seen[0]["text_sha256"] == seen[1]["text_sha256"]
+    assert seen[0] != seen[1]
+
+
+def test_a_text_that_was_moved_is_the_same_and_is_read_where_it_is(project, tmp_path, monkeypatch):
+    seen = []
+    for folder in (project / "texts", tmp_path / "elsewhere"):
+        folder.mkdir()
+        (folder / "text.txt").write_text("text")
+        own = {"mine": {"train": {}, "calibration": {"text": str(folder / "text.txt")}}}
+        grid = planned(project, own, techniques=["baseline", "gptq_int4"])
+        seen.append(told(grid)["results/checkpoints/mine/gptq_int4/float32/quantize.parquet"])
+        set_places(grid, monkeypatch)
+        assert corpus.calibration_text(seen[-1]["calibration"]) == ["text"]
+        (folder / "text.txt").unlink()
+    assert seen[0] == seen[1]
 
 
 def test_another_text_or_another_data_set_concerns_the_jobs_that_read_it_and_no_others(project, tmp_path):
@@ -241,7 +316,8 @@ def test_no_path_of_the_users_is_an_input_of_a_rule_that_could_take_it_for_a_pat
     path = tmp_path / name
     path.write_text("text")
     grid = planned(project, evaluate={"text": str(path)})
-    assert told(grid)["results/local/generate/tiny/baseline/evaluate.parquet"]["evaluate"]["text"] == str(path)
+    assert told(grid)["results/local/generate/tiny/baseline/evaluate.parquet"]["evaluate"]["text"] == name
+    assert str(path) in grid.study["places"].values()
     asked = {"gpu": "local", "experiment": "generate", "model": "tiny", "dtype": "float32", "run": "2"}
     questions = {(name, question): answer for name in STAGES for question, answer in grid.stage(name).inputs.items()}
     assert {question for _, question in questions} == {"checkpoint", "beside", "asked", "answers", "requests"}

@@ -5,6 +5,7 @@ Jobs have the Python of the tests, which has no packages of an engine: every cel
 
 import html
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_a_run_with_another_working_folder(project, here):
     again = working_copy.snakemake(here.parent, *command, "-n")
     assert working_copy.planned_jobs(again) == {}
     assert "what is left" not in again.stdout + again.stderr
+
+
+def test_another_clone_runs_nothing_again_until_a_text_of_it_is_another(project, here, tmp_path):
+    task = "{task: hellaswag, dataset: {folder: tests/studies/hellaswag}}"
+    # Tasks are asked of trained weights alone.
+    study = re.sub("shape: .*", "shape: {train: {}}", STUDY)
+    (here / "mine.yaml").write_text(study.replace("text: held out.txt, tasks: []", f"text: studies/texts/english.txt, tasks: [{task}]"))
+    other = working_copy.copy_to(tmp_path / "another clone")
+
+    def command(clone: Path) -> list[str]:
+        return ["-s", str(clone / "Snakefile"), "--directory", str(here), "--configfile", str(here / "mine.yaml")]
+
+    is_told_to_be_without_figures(working_copy.snakemake(here, *command(project)))
+    assert working_copy.planned_jobs(working_copy.snakemake(here, *command(other), "-n")) == {}
+    with open(other / "studies/texts/english.txt", "a") as text:
+        text.write(".")
+    again = working_copy.planned_jobs(working_copy.snakemake(here, *command(other), "-n"))
+    assert {"requests", "evaluate", "score"} <= set(again)
+    assert not {"prepare_model", "warmup", "measure"} & set(again)
 
 
 def test_a_study_of_the_project_and_the_default_one_are_found_from_elsewhere(project, here):

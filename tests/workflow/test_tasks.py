@@ -15,7 +15,7 @@ import json, random
 from speedgrid import corpus
 from speedgrid.quality import tasks
 told = {"task": "cloze", "limit": 12}
-task, draw = tasks.load(told, corpus.all_held_out("stdlib")), random.Random(1)
+task, draw = tasks.load(told, corpus.all_held_out({"text": "stdlib"})), random.Random(1)
 asked = [{**row, "task": "cloze"} for row in tasks.requests(task, 12)]
 for name, nats in {"first": lambda: 1.0, "any": draw.random}.items():
     answers = {(row["item"], row["request"]): {"nats": 9 * nats(), "greedy": False} for row in asked}

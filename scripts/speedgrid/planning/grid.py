@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import files, job_shell, records
+from speedgrid import files, job_shell, places, records
 from speedgrid.grid import plan
 from speedgrid.planning import document
 from speedgrid.planning.entities import Entities, quality_records
@@ -125,7 +125,8 @@ class Grid:
 
     def job_variables(self) -> dict[str, str]:
         """Environment variables for the frame of every job (stage.py)."""
-        return job_shell.limits(self.study["time_budget_s"], self._run.gpu_jobs)
+        limits = job_shell.limits(self.study["time_budget_s"], self._run.gpu_jobs)
+        return limits | places.variables(self.study.get("places", {}))
 
     def as_json(self) -> str:
         """The plan as the report's jobs read it."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speedgrid import corpus
+from speedgrid import corpus, places
 from speedgrid.outcomes import MissingDependency, Unsupported
 from speedgrid.quality import cloze, excerpts
 from speedgrid.records import RecordError
@@ -41,7 +41,7 @@ def load(spec: Task, documents: Sequence[tuple[str, str]]):
     if name == CLOZE:
         return _cloze(harness, documents, spec["limit"])
     if name == excerpts.TASK:
-        return _excerpts(harness, corpus.all_held_out("stdlib"), spec["limit"])
+        return _excerpts(harness, corpus.all_held_out({"text": "stdlib"}), spec["limit"])
     manager = harness.manager()
     entry = manager.task_index.get(name)
     if entry is None:
@@ -210,7 +210,7 @@ def _dataset(config: Mapping, told: Mapping) -> dict:
     kwargs.pop("trust_remote_code", None)
     if "revision" in told:
         return {"dataset_kwargs": {**kwargs, "revision": told["revision"]}}
-    folder = Path(told["folder"]).expanduser().resolve()
+    folder = places.of(told["folder"], told.get("content", "")).resolve()
     if not folder.is_dir():
         raise Unsupported(f"dataset.folder: {told['folder']} is not a folder")
     # A copy of the hub's repository says in its README which files are which part; in any other folder their names do.
