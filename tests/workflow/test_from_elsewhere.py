@@ -179,6 +179,20 @@ def test_a_module_of_another_workflow(project, here, names, whole):
     assert "nothing was measured" not in own.stdout + own.stderr
 
 
+@pytest.mark.parametrize("names", ["*", "sg_*"])
+def test_the_module_of_the_documentation_plans_the_report_as_it_stands_there(project, here, names):
+    """Pasted as it was, it planned `prepare`, the first rule that was left."""
+    text = (project / "docs/running.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(module speedgrid:.*?)```", text, re.DOTALL)
+    block = block.replace("PATH", str(project))
+    if names != "*":
+        block = block.replace("use rule * from speedgrid exclude all", f"use rule * from speedgrid as {names}")
+    (here / "Snakefile").write_text(block)
+    planned = working_copy.planned_jobs(working_copy.snakemake(here, "-n"))
+    assert {"all", "measure", "report"} <= {name.removeprefix("sg_") for name in planned}
+    assert "all" in planned
+
+
 @pytest.mark.parametrize(("key", "value"), [("prefix", '"sub"'), ("replace_prefix", '{"results/": "sub/results/"}')])
 def test_a_module_whose_paths_are_moved_is_refused_in_one_line(project, here, key, value):
     snakefile = MODULE.format(snakefile=str(project / "Snakefile"), config={"study_file": "mine.yaml"})
