@@ -263,14 +263,13 @@ def why(name: str, said: str) -> str:
 def told_in_shell(environment: str) -> tuple[str, str]:
     """The environment to activate for a job that has this one, and what its shell is to do before the job's command."""
     failure = Failure.of(environment)
-    if failure:
-        return failure.instead, _guard(failure.instead) + job_shell.without_environment(failure.reason)
-    return environment, _guard(environment)
+    activated, reason = (failure.instead, failure.reason) if failure else (environment, "")
+    # Snakemake keeps the file beside the environment.
+    return activated, job_shell.before_command(activated, recipe_hash(Path(f"{activated}.yaml")), refusal(activated), reason)
 
 
-def _guard(environment: str) -> str:
+def refusal(environment: str) -> str:
+    """What the shell of a job says where the activation of this environment did not work."""
     said = f"speedgrid: this job is for the Python of {environment}, and its activation gave "
     found = f'"${{{job_shell.FOUND_PYTHON}:-no Python at all}}"'
-    refuse = f"echo {shlex.quote(said)}{found}{shlex.quote('; delete that folder and run again')} >&2"
-    # Snakemake keeps the file beside the environment.
-    return job_shell.guard(environment, recipe_hash(Path(f"{environment}.yaml")), refuse)
+    return f"echo {shlex.quote(said)}{found}{shlex.quote('; delete that folder and run again')} >&2"

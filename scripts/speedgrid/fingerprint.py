@@ -6,10 +6,10 @@ conditions, patches of other modules) counts wherever the module is imported; a 
 reaches it. A class counts whole, and so does a module that is handed on as a value, named in a text, or imported by a name that the job's
 specification has. Code that cannot be followed, such as `exec`, is refused.
 
-The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions and of methods, and without
-the annotations outside of classes, which do nothing, and without the words that end a process or are said to a person. A text that
-names a file beside its module stands for what that file holds, and one that names a script for what that does. The shell line of the rule
-that starts a script counts, too.
+The hash is of the parsed code, without docstrings, comments and formatting, without the order of definitions and of methods, without the
+annotations outside of classes and what only type checkers read, which do nothing, and without the words that end a process or are said to
+a person. A text that names a file beside its module stands for what that file holds, and one that names a script for what that does. The
+shell line of the rule that starts a script counts, too.
 """
 
 import ast

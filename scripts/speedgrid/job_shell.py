@@ -101,22 +101,20 @@ def _has_locale(name: str) -> bool:
 # Its environment
 
 
-def guard(environment: str, recipe: str, refuse: str) -> str:
+def before_command(environment: str, recipe: str, refuse: str, failure: str = "") -> str:
     """What a shell does after an activation: see no module of elsewhere, and end where `python` is not that of the environment, a folder.
 
-    `recipe` is the hash of what the environment's file asks for; `refuse` is the command that says why the shell ends.
+    `recipe` is the hash of what the environment's file asks for; `refuse` is the command that says why the shell ends; `failure` is why the
+    job's own environment could not be made, if so: the job then only writes that down.
     """
+    told = f"export {NO_ENVIRONMENT}={shlex.quote(failure)}; " if failure else ""
     return (
         # What lies there would be taken for the environment's, such as a package's sources that somebody works on.
         "unset PYTHONPATH; "
         f"export {ENVIRONMENT}={shlex.quote(environment)} {RECIPE}={recipe}; {FOUND_PYTHON}=$(command -v python || :); "
         f'[ "${{{FOUND_PYTHON}%/*}}" -ef {shlex.quote(environment + "/bin")} ] || {{ {refuse}; exit 1; }}; '
+        f"{told}"
     )
-
-
-def without_environment(reason: str) -> str:
-    """What a shell does before a job whose environment could not be made, and which can only write down why."""
-    return f"export {NO_ENVIRONMENT}={shlex.quote(reason)}; "
 
 
 def recipe() -> str:

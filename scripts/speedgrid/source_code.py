@@ -37,10 +37,13 @@ IMPORTED_IN_TEXT = re.compile(rf"(?:from|import)\s+({PACKAGE}(?:\.\w+)+)")
 IMPORTED_FROM_IT = re.compile(rf"from\s+{PACKAGE}\s+import\s+([^;\n]+)")
 # A script, which is started by its file.
 SCRIPT_IN_TEXT = re.compile(r"(?:.*/)?(\w+)\.py")
-DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # Of argparse: what explains a command and its options.
 EXPLAINED_BY = {"ArgumentParser": ("description", "epilog"), "add_argument": ("help",)}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# What has names of its own.
+SCOPES = (*FUNCTIONS, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# What only type checkers take for true, and the modules that have it.
+FOR_TYPES, OF_TYPES = "TYPE_CHECKING", ("typing", "typing_extensions")
 # Fields of a syntax tree that say nothing of what the code does.
 IDLE_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
 
@@ -148,10 +151,11 @@ class Code:
         path = self.path(name)
         if path is None:
             raise Unreadable(f"there is no module {name}")
-        parts = [part for statement in _body(ast.parse(path.read_text(encoding="utf-8"))) for part in _parts(statement)]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parts = [part for statement in _AsItRuns(tree).visit(tree).body for part in _parts(statement)]
         module = Module()
         for part in parts:
-            # Also under a condition, as of type checkers, or where a package may be missing.
+            # Also under a condition, as where a package may be missing.
             if not isinstance(part, (*FUNCTIONS, ast.ClassDef)):
                 for bound, target in self.imports(part, str(path)):
                     module.imported.setdefault(bound, []).append(target)
@@ -178,6 +182,47 @@ class Code:
         reading = _Reading(self, name, at, known, bound_here)
         digest = hashlib.sha256(reading.text(part).encode()).hexdigest()
         return Unit(digest, frozenset(reading.refers | loaded), _does_something(part), _is_for_script(part), _is_import(part))
+
+
+class _AsItRuns(ast.NodeTransformer):
+    """Takes out of a module what does nothing where it runs: texts and `pass` on lines of their own, what only type checkers read, and
+    annotations without a value, but for those of classes, which dataclasses read."""
+
+    def __init__(self, tree: ast.Module):
+        self._for_types = _names_for_types(tree)
+        self._idle = {
+            one
+            for scope in ast.walk(tree)
+            if isinstance(scope, (ast.Module, *FUNCTIONS))
+            for one in _bare(_in_scope(scope))
+            if _is_idle(one, scope)
+        }
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        node.names = [one for one in node.names if one.name not in OF_TYPES]
+        return node if node.names else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if node.module in OF_TYPES:
+            node.names = [one for one in node.names if one.name != FOR_TYPES]
+        return node if node.names else None
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        return None
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return None if node in self._idle else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        is_not = isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not)
+        asked = node.test.operand if isinstance(node.test, ast.UnaryOp) and is_not else node.test
+        if ast.unparse(asked) not in self._for_types:
+            return node
+        return node.body if is_not else node.orelse
 
 
 class _Reading:
@@ -207,8 +252,8 @@ class _Reading:
         found = []
         for name in node._fields:
             value = getattr(node, name, None)
-            if name == "body" and isinstance(node, DOCUMENTED):
-                value = _in_any_order(_body(node)) if isinstance(node, ast.ClassDef) else _body(node)
+            if name == "body" and isinstance(node, ast.ClassDef):
+                value = _in_any_order(node.body)
             elif isinstance(node, ast.JoinedStr):
                 # Python 3.12 puts an empty text after what is filled in.
                 value = [one for one in node.values if not (isinstance(one, ast.Constant) and one.value == "")]
@@ -291,15 +336,68 @@ class _Reading:
                 return
 
 
+def _names_for_types(tree: ast.Module) -> set[str]:
+    """What a module calls typing.TYPE_CHECKING, unless it sets that name itself."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in OF_TYPES:
+            found |= {one.asname or one.name for one in node.names if one.name == FOR_TYPES}
+        elif isinstance(node, ast.Import):
+            found |= {f"{one.asname or one.name}.{FOR_TYPES}" for one in node.names if one.name in OF_TYPES}
+    set_here = {ast.unparse(node) for node in ast.walk(tree) if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)}
+    return {name for name in found if not {name, name.partition(".")[0]} & set_here}
+
+
+def _bare(nodes: Iterator[ast.AST]) -> list[ast.AnnAssign]:
+    """Those of them that are annotations without a value."""
+    return [one for one in nodes if isinstance(one, ast.AnnAssign) and one.value is None]
+
+
+def _is_idle(annotation: ast.AnnAssign, scope: ast.AST) -> bool:
+    """Whether an annotation without a value does nothing there. That of a module is worked out; in a function it makes the name one of the
+    function, which is idle where that binds the name in another way, too, or never uses it."""
+    target = annotation.target
+    if isinstance(scope, ast.Module):
+        return isinstance(target, ast.Name) and not _calls_something(annotation)
+    if not isinstance(target, ast.Name):
+        return isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)
+    bare = {one.target for one in _bare(ast.walk(scope))}
+    binding = (one for one in _in_scope(scope) if one not in bare and not isinstance(getattr(one, "ctx", None), ast.Load))
+    if any(_names(one) == target.id for one in binding):
+        return True
+    used = {_names(one) for one in ast.walk(scope) if one not in bare}
+    used |= {name for one in ast.walk(scope) if isinstance(one, ast.Nonlocal) for name in one.names}
+    return target.id not in used
+
+
+def _names(node: ast.AST) -> str:
+    """The variable that a part of a syntax tree reads or binds; empty where it is none."""
+    if isinstance(node, ast.alias):
+        return node.asname or node.name.partition(".")[0]
+    known = {
+        ast.Name: "id",
+        ast.arg: "arg",
+        ast.MatchAs: "name",
+        ast.MatchStar: "name",
+        ast.MatchMapping: "rest",
+        ast.ExceptHandler: "name",
+    }
+    name = "name" if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else known.get(type(node), "")
+    return getattr(node, name, None) or "" if name else ""
+
+
+def _in_scope(scope: ast.AST) -> Iterator[ast.AST]:
+    """What stands in a module or function, without what is in functions and classes within it."""
+    for child in ast.iter_child_nodes(scope):
+        yield child
+        if not isinstance(child, SCOPES):
+            yield from _in_scope(child)
+
+
 def _imported_in(code: str) -> list[str]:
     """The modules of the project that code in a text imports, and names behind them."""
     behind = [name for names in IMPORTED_FROM_IT.findall(code) for name in re.findall(r"\w+", names)]
     return IMPORTED_IN_TEXT.findall(code) + [f"{PACKAGE}.{name}" for name in behind]
-
-
-def _body(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[ast.stmt]:
-    """The statements of a module, class or function without its docstring; without that of attributes too."""
-    return [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
 
 
 def _in_any_order(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -343,7 +441,7 @@ def _binds(statement: ast.stmt) -> set[str]:
 def _does_something(statement: ast.stmt) -> bool:
     """Whether importing its module does more with a statement than to define what it names."""
     if isinstance(statement, ast.ClassDef):
-        return bool(statement.keywords) or not all(map(_is_plain, statement.decorator_list)) or any(map(_notes_something, _body(statement)))
+        return bool(statement.keywords) or not all(map(_is_plain, statement.decorator_list)) or any(map(_notes_something, statement.body))
     if isinstance(statement, FUNCTIONS):
         # Defaults are worked out where the function stands.
         defaults = [one for one in (*statement.args.defaults, *statement.args.kw_defaults) if one]
@@ -360,7 +458,7 @@ def _notes_something(statement: ast.stmt) -> bool:
     if isinstance(statement, FUNCTIONS):
         return not all(_is_plain(decorator, PLAIN_IN_CLASSES) for decorator in statement.decorator_list)
     if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
-        return not isinstance(statement, (ast.Pass, ast.ClassDef))
+        return not isinstance(statement, ast.ClassDef)
     return _calls_something(statement)
 
 

@@ -394,7 +394,11 @@ def test_an_edited_module_runs_those_jobs_again_that_it_concerns(after, file):
     assert again - {"write_plan"} == concerned(file) - {"write_plan"}
 
 
-def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(after):
+def test_comments_docstrings_formatting_annotations_what_is_for_type_checkers_and_order_run_nothing_again(after):
+    for_types = ast.parse(
+        "from typing import TYPE_CHECKING as OF_CHECKERS\nif OF_CHECKERS:\n    from speedgrid import files as checked"
+    ).body
+
     class Reworded(ast.NodeTransformer):
         def visit(self, node):
             self.generic_visit(node)
@@ -406,9 +410,11 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
             if isinstance(node, ast.arg) and node.annotation:
                 node.annotation = ast.Name("object", ast.Load())
             if isinstance(node, ast.Module | ast.FunctionDef):
-                node.body = [annotated(statement) for statement in node.body]
+                node.body = [one for statement in node.body for one in annotated(statement)]
             if isinstance(node, ast.Module):
-                node.body = by_name(node.body)
+                node.body = [*by_name(node.body), *for_types]
+            if isinstance(node, ast.FunctionDef | ast.For | ast.With):
+                node.body = [*ast.parse("never_used: dict\nself.kept: dict\npass\n'said'").body, *node.body]
             if isinstance(node, ast.ClassDef):
                 methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
                 others = [one for one in node.body if one not in methods]
@@ -416,10 +422,11 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
             return node
 
     def annotated(statement):
-        """A variable with an annotation, where it has none."""
+        """A variable with an annotation, where it has none; and with one more before."""
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-            return ast.AnnAssign(statement.targets[0], ast.Name("object", ast.Load()), statement.value, simple=1)
-        return statement
+            values = (None, statement.value)
+            return [ast.AnnAssign(statement.targets[0], ast.Name("object", ast.Load()), value, simple=1) for value in values]
+        return [statement]
 
     def by_name(body):
         """The plain functions of a module in another order, each in the place of one of them."""
@@ -447,7 +454,7 @@ def test_comments_docstrings_formatting_annotations_and_order_run_nothing_again(
         ("speedgrid/workloads/repeat.py", "counted", of("measure")),
         ("speedgrid/grid.py", "plan", {"write_plan"}),
         ("speedgrid/job_shell.py", "variables", EVERY_MEASUREMENT | TABULATE | {"write_plan"}),
-        ("speedgrid/job_shell.py", "guard", EVERY_MEASUREMENT | TABULATE | {"write_plan"}),
+        ("speedgrid/job_shell.py", "before_command", EVERY_MEASUREMENT | TABULATE | {"write_plan"}),
         ("speedgrid/programs.py", "logged", {"prepare_model", "quantize gguf", "write_plan"}),
         ("speedgrid/records.py", "Record", EVERY_MEASUREMENT | TABULATE),
         ("speedgrid/records.py", "_finite", EVERY_MEASUREMENT | {"aggregate"}),
@@ -756,7 +763,13 @@ A = "def f(): return g()\ndef g(): pass\ndef h(): pass\nVALUE = 1\nclass C:\n   
         ("from other import nothing\nnothing", set()),
         ("from speedgrid.b import f\nf()", {"f", "g"}),
         ('from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import C\ndef f(x: "C"): pass\nf(1)', set()),
-        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import g\ng()", {"g"}),
+        (
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from speedgrid.a import C\nelse:\n    from speedgrid.a import g\ng()",
+            {"g"},
+        ),
+        ("import typing\nif not typing.TYPE_CHECKING:\n    from speedgrid.a import g\n    g()", {"g"}),
+        ("TYPE_CHECKING = True\nif TYPE_CHECKING:\n    from speedgrid.a import g\n    g()", {"g"}),
+        ("from typing import TYPE_CHECKING\nTYPE_CHECKING = True\nif TYPE_CHECKING:\n    from speedgrid.a import g\n    g()", {"g"}),
         ("from speedgrid import a\nvars(a)['f']()", {"f", "g", "h", "C", "VALUE"}),
         ("import sys\nfrom speedgrid.a import g\nsys.modules['x'] = None\ndel sys.modules['x']\nif 'x' in sys.modules:\n    g()", {"g"}),
     ],
@@ -787,7 +800,7 @@ class C:
     x: int = 1
 
     @property
-    def b(self): return 1
+    def b(self): return LIMIT
 
     @b.setter
     def b(self, value): pass
@@ -807,7 +820,17 @@ C, LIMIT
     [
         ("LIMIT = 1\nLIMIT = 2", "LIMIT = 2\nLIMIT = 1", True),
         ("found: list[int]\n", "found: list[str]\n", False),
+        ("        found: list[int]\n", "", False),
+        ("        found: list[int]\n        found = []\n", "        if self:\n            pass\n            found: dict\n", True),
         ("x: int = 1", "x: str = 1", True),
+        ("x: int = 1", "x: int", True),
+        ("    x: int = 1\n", "    x: int = 1\n    y: int\n", True),
+        ("LIMIT = 1\n", "LIMIT: int\nLIMIT = 1\n", False),
+        ("LIMIT = 1\n", "LIMIT: noted()\nLIMIT = 1\n", True),
+        # A name of the function's own, and no longer that of the module.
+        ("return LIMIT", "LIMIT: int; return LIMIT", True),
+        ("return LIMIT", "other: int; return LIMIT", False),
+        ("return LIMIT", "pass; 'said'; return LIMIT", False),
         ("    def a(self):\n        found: list[int]\n        found = []\n", "", True),
         ("class C:\n", "class C:\n    def a(self):\n        found = []\n\n    a = property(a)\n", True),
     ],
@@ -924,7 +947,13 @@ def test_every_import_of_the_project_is_followed_in_whatever_form_it_stands():
     code = fingerprint._code(fingerprint.SCRIPTS)
     for file in FILES:
         wanted = set()
-        for node in ast.walk(ast.parse(source(file))):
+        tree = ast.parse(source(file))
+        idle = [
+            part for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) for part in node.body
+        ]
+        for node in ast.walk(tree):
+            if node in idle:
+                continue
             if isinstance(node, ast.ImportFrom):
                 whole = [f"{node.module}.{alias.name}" for alias in node.names]
                 wanted |= {name if code.path(name) else node.module for name in whole}
