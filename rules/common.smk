@@ -105,7 +105,7 @@ def after_the_last_job():
         snakemake_seam.again_at_the_end()
         return
     try:
-        planning.end(grid)
+        planning.end(grid, snakemake_seam.Run(workflow))
     except StudyError as error:
         sys.exit(f"speedgrid: {error}")
     if snakemake_seam.Run(workflow).comes_to("report"):

@@ -18,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -104,6 +104,11 @@ class Run:
         """Whether jobs of one of these rules are a part of it, done already or not."""
         return next(self._jobs_of(*rules), None) is not None
 
+    def logs_of(self, files: Collection[str]) -> list[str]:
+        """The logs of the jobs that make these files; the file itself where no job of this run does."""
+        logs = {str(file): str(log) for job in self._workflow.dag.jobs for file in job.output for log in job.log}
+        return [logs.get(file, file) for file in files]
+
     @property
     def uses_environments(self) -> bool:
         """Whether jobs have environments of their own, and not the user's Python."""
@@ -152,7 +157,8 @@ class Run:
         may end so, too."""
         ends = tuple(f"_{rule}" for rule in rules)
         named = (job for job in self._workflow.dag.jobs if job.rule.name in rules or job.rule.name.endswith(ends))
-        return (job for job in named if Path(str(job.rule.snakefile)).resolve().parent == RULES)
+        ours = (RULES, RULES.parent / "Snakefile")
+        return (job for job in named if not {(path := Path(str(job.rule.snakefile)).resolve()), path.parent}.isdisjoint(ours))
 
 
 class Module:

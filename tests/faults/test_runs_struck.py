@@ -130,6 +130,20 @@ def test_a_bug_in_one_cell_stops_no_other_and_is_tried_again(project):
     assert f"{whole}/measure.parquet" in project.results()
 
 
+def test_what_fails_in_a_run_without_a_report_is_told_by_its_log(project):
+    """It was said that the report tells why, and none was made."""
+    target = "results/checkpoints/chain/made/bfloat16/quantize.parquet"
+    others = project.forget(target)
+    done = launch(project, target, SPEEDGRID_FAULT="quantize make bug")
+    assert done.returncode == 1, done.stdout
+    log = "logs/quantize/chain/made/bfloat16.log"
+    said = f"speedgrid: 1 job failed; the log says why, all others are done, and the next run tries again: {log}"
+    assert [line for line in done.stdout.splitlines() if line.startswith("speedgrid: ")][-1] == said
+    assert "IndexError: index 7 is out of range" in (project.folder / log).read_text()
+    project.at.unlink()
+    complete(project, {name: others[name] for name in others if name.startswith("models/")}, target)
+
+
 def test_there_is_a_page_while_a_run_goes_on_and_after_it_was_stopped(project):
     """By hand while a job is at work, without a lock; by itself when everything was asked to stop. The next run makes its own of all."""
     project.forget(MEASURED)

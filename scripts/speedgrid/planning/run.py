@@ -141,13 +141,16 @@ def is_more_wanted(grid: Grid) -> bool:
     return any(count > had[folder] for folder, count in wanted.items() if folder in had)
 
 
-def end(grid: Grid) -> None:
-    """After the last job: whether all is well. Raises StudyError with a line that names what failed."""
-    failed = grid.failures()
+def end(grid: Grid, run: Run) -> None:
+    """After the last job: whether all is well. Raises StudyError with a line that names what failed; by its logs where the run was not to
+    come to a report, which says why."""
+    failed, has_report = grid.failures(), run.comes_to("report")
     if failed:
+        failed = failed if has_report else run.logs_of(failed)
         named = ", ".join(failed[:FAILURES_NAMED]) + (f" and {len(failed) - FAILURES_NAMED:,} more" if len(failed) > FAILURES_NAMED else "")
         jobs = "1 job" if len(failed) == 1 else f"{len(failed):,} jobs"
-        raise StudyError(f"{jobs} failed; the report says why, all others are done, and the next run tries again: {named}")
+        why = "the report says why, all" if has_report else f"the {'log says' if len(failed) == 1 else 'logs say'} why, all"
+        raise StudyError(f"{jobs} failed; {why} others are done, and the next run tries again: {named}")
 
 
 def nothing_measured() -> str:
