@@ -541,17 +541,23 @@ def lines(found: Estimate, machine: Machine, free: float = math.inf) -> list[str
     most = duration(step * math.ceil(found.further_s / step))
     further = f"; then at most {most} for further runs of what is open" if found.further_s else ""
     told = [f"time      {about(found.seconds)}, the first figure after {about(found.first_s)}{on}{further}"]
-    made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
-    download = f"about {size(found.download)}" if found.download else "nothing"
-    told.append(f"download  {download}{made if found.environments else ''}")
-    room = f", of {size(free)} that are free here" if machine.is_here and math.isfinite(free) else ""
-    lacking = ": too little, so free some first" if room and found.disk > free else ""
-    told.append(f"disk      about {size(found.disk)}{room}{lacking}" if found.disk >= 1e6 else "disk      next to nothing")
+    told += lines_of_files(found, machine, free)
     where = f", of {size(machine.memory)} of {'the GPU' if machine.is_gpu else 'the machine'}" if machine.is_here else " of the GPU"
     pages = f"; {size(found.peak_pages)} of that is page cache, which the system can take back" if found.peak_pages >= 1e8 else ""
     told.append(f"memory    at most about {size(found.peak)} ({found.peak_of}){where}{pages}")
     if found.not_fitting:
         told.append("will likely not fit: " + ", ".join(f"{name} ({size(needs)})" for name, needs in found.not_fitting))
+    return told
+
+
+def lines_of_files(found: Estimate, machine: Machine, free: float = math.inf) -> list[str]:
+    """Of these what is downloaded and written to disk."""
+    made = f", {len(found.environments)} environment{'s' * (len(found.environments) != 1)} to make ({', '.join(found.environments)})"
+    download = f"about {size(found.download)}" if found.download else "nothing"
+    told = [f"download  {download}{made if found.environments else ''}"]
+    room = f", of {size(free)} that are free here" if machine.is_here and math.isfinite(free) else ""
+    lacking = ": too little, so free some first" if room and found.disk > free else ""
+    told.append(f"disk      about {size(found.disk)}{room}{lacking}" if found.disk >= 1e6 else "disk      next to nothing")
     return told
 
 

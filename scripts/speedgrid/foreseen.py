@@ -40,15 +40,31 @@ def said(grid) -> list[str]:
     """What is left of a study, in lines; none where nothing is. `grid` is a planned study (planning.Grid)."""
     found, machine, unknown = foreseen(grid)
     if not found.cells and not unknown:
-        return []
+        return _preparing(grid) if grid.prepares else []
     if not found.cells:
         return [f"speedgrid: what it will take cannot be estimated: nothing is known yet of {', '.join(sorted(unknown))}"]
     cells = f"{found.cells} cell{'s' * (found.cells != 1)}"
-    what = "what is left" if found.cells < len(grid.cells) and not unknown else "what it will take"
+    what = "what is left" if found.cells < len(grid.cells) and not unknown and grid.comes_to_report else "what it will take"
     lines = estimates.lines(found, machine, _free())
     lines += [f"not estimated: {', '.join(sorted(unknown))}"] if unknown else []
     lines += [f"left out: {folder.removeprefix('results/')}: {why}" for folder, why in grid.left_out.items()]
     return [f"speedgrid: {what}, by estimate: {cells} ({estimates.sure(found, machine)})", *(f"  {line}" for line in lines)]
+
+
+def _preparing(grid) -> list[str]:
+    """What a run takes that downloads what a study needs and measures nothing, in lines; none where all is there."""
+    is_to_be_made = grid.to_make()
+    cells = [cell for cell in grid.cells if not cell.cannot_run]
+    names = sorted({cell.model for cell in grid.cells if is_to_be_made(model_record(cell.model))})
+    models = {name: of_entry(name, grid.study["models"][name], is_prepared=False) for name in names}
+    known, unknown = [model for model in models.values() if model], [f"model {name}" for name in names if not models[name]]
+    used = frozenset[str]().union(*map(environments_of, cells)) if grid.makes_environments else frozenset[str]()
+    where = machine(any(cell.on_gpu for cell in cells), used)
+    found = estimates.study([], known, used, where)
+    if not found.environments and not known:
+        return [f"speedgrid: what preparing takes cannot be estimated: nothing is known yet of {', '.join(unknown)}"] if unknown else []
+    lines = estimates.lines_of_files(found, where, _free()) + ([f"not estimated: {', '.join(unknown)}"] if unknown else [])
+    return ["speedgrid: what preparing takes, by estimate", *(f"  {line}" for line in lines)]
 
 
 def _free() -> int:
@@ -66,8 +82,8 @@ def foreseen(grid) -> tuple[Estimate, Machine, set[str]]:
     found = left.estimate(own, list(left.missing.values()), left.environments, left.machine)
     if beside:
         found = estimates.together(found, left.estimate(beside, [], [], left.beside))
-    # A run of so many minutes has none.
-    further_s = 0.0 if selection.MINUTES in os.environ else max(0.0, _further_s(grid))
+    # A run of so many minutes has none, nor has one of some targets.
+    further_s = 0.0 if selection.MINUTES in os.environ or not grid.comes_to_report else max(0.0, _further_s(grid))
     return replace(found, further_s=further_s), left.machine, unknown
 
 
@@ -107,8 +123,12 @@ class Left:
 
     @classmethod
     def of(cls, grid) -> "Left":
-        is_to_be_made = grid.to_make()
-        yet = {cell.key: parts for cell in grid.cells if not cell.cannot_run and any(parts := grid.kept.left_of(cell, is_to_be_made))}
+        is_to_be_made, is_planned = grid.to_make(), grid.is_planned
+        yet = {
+            cell.key: parts
+            for cell in grid.cells
+            if not cell.cannot_run and any(parts := grid.kept.left_of(cell, is_to_be_made, is_planned))
+        }
         left = [cell for cell in grid.cells if cell.key in yet]
         unprepared = {name for name in {cell.model for cell in left} if is_to_be_made(model_record(name))}
         entries = {cell.model: grid.study["models"][cell.model] for cell in left}

@@ -139,6 +139,25 @@ def test_a_dry_run_ends_with_what_the_study_will_take(project):
     assert "GB" in lines[2]
 
 
+def test_a_dry_run_of_prepare_says_what_that_takes_and_nothing_of_measuring(project):
+    done = working_copy.snakemake(project, "-n", "prepare")
+    lines = done.stderr[done.stderr.index("speedgrid: what preparing takes, by estimate") :].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["download", "disk"]
+    assert "cell" not in " ".join(lines)
+
+
+def test_a_dry_run_of_one_cell_says_what_that_one_takes(project):
+    """It said what the whole study takes."""
+    done = working_copy.snakemake(project, "-n", "results/local/generate/smollm2-135m/sdpa/measure.parquet")
+    lines = done.stderr[done.stderr.index("speedgrid: what it will take, by estimate: 1 cell (") :].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["time", "download", "disk", "memory"]
+    assert "further runs" not in lines[0]
+    assert "(sdpa)" in lines[3]
+    # A model alone is no cell.
+    done = working_copy.snakemake(project, "-n", "models/smollm2-135m/prepared.parquet")
+    assert "by estimate" not in done.stderr
+
+
 def test_an_unreadable_default_study_is_one_line(project):
     path = project / "config.yaml"
     before = path.read_text()

@@ -119,6 +119,21 @@ class Grid:
             return planned.__contains__
         return lambda record: self._run.is_forced or not self.kept.stands(record)
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether Snakemake has planned, so that what is to be made is all that this run makes."""
+        return self._run.files_to_make is not None
+
+    @property
+    def comes_to_report(self) -> bool:
+        """Whether the run is to end in the page, as far as is known, and not to make some targets alone."""
+        return not self.is_planned or self._run.comes_to("report")
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the run is to download what a study needs (the rule `prepare`)."""
+        return self.is_planned and self._run.comes_to("prepare")
+
     def study_path(self, wildcards) -> str:
         """The study file, likewise."""
         return self.study_file

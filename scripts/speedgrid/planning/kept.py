@@ -140,8 +140,12 @@ class Kept:
         """Whether a record is there and would be made as it is today, as far as it says."""
         return Path(record).is_file() and not self.changed(record)
 
-    def left_of(self, cell: Cell, is_to_be_made: Callable[[str], bool]) -> Yet:
-        """What is left of a cell: what has a record that is to be made, or one that is made from such a record."""
+    def left_of(self, cell: Cell, is_to_be_made: Callable[[str], bool], is_planned: bool = False) -> Yet:
+        """What is left of a cell: what has a record that is to be made, or one that is made from such a record. Where that `is_planned`, a
+        run of some targets may make the latter and not the former, and those that are to be made are all."""
+        if is_planned:
+            evaluates = is_to_be_made(f"{cell.folder}/evaluate.parquet")
+            return Yet(is_to_be_made(f"{cell.folder}/warmup.parquet"), sum(map(is_to_be_made, cell.measures)), evaluates)
         starts = dict.fromkeys((cell.model_record, *self._entities.sources(cell), cell.checkpoint_record, f"{cell.folder}/warmup.parquet"))
         shared = quality_records(cell)
         quality = [shared["requests"], shared["reference"], f"{cell.folder}/evaluate.parquet"] if cell.evaluate else []
