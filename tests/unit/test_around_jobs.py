@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from speedgrid import commands, environments, job_shell, snakemake_seam
+from speedgrid import commands, environments, job_shell, places, snakemake_seam
 
 import studies
 
@@ -49,7 +49,7 @@ OF_SNAKEMAKE = {
 }
 # What else is there, and why no figure depends on it (test_fingerprint.py: SET_BESIDE, OF_THE_LAUNCHER).
 SAID = {commands.LAUNCHER, commands.SNAKEMAKE}
-PLACES = {"SPEEDGRID_SCRIPTS"}
+PLACES = {"SPEEDGRID_SCRIPTS": str(studies.ROOT / "scripts"), **places.variables({})}
 OF_THE_LAUNCHER = {"PATH", "SPEEDGRID_PYTHON"}
 BEGINS = 'python "$SPEEDGRID_SCRIPTS/'
 
@@ -100,8 +100,8 @@ def test_every_job_finds_what_job_shell_says_and_nothing_else(place, is_launched
     said = subprocess.run(
         says, env=given | {"PYTHONPATH": str(studies.ROOT / "scripts")}, capture_output=True, text=True, check=True
     ).stdout
-    expected = given | OF_SNAKEMAKE | json.loads(said)
-    known = SAID | PLACES | (OF_THE_LAUNCHER if is_launched else set())
+    expected = given | OF_SNAKEMAKE | PLACES | json.loads(said)
+    known = SAID | (OF_THE_LAUNCHER if is_launched else set())
     for line, found in noted:
         different = {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
         # The number of the process that wants it is another one.
