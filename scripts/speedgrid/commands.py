@@ -57,6 +57,9 @@ ENVIRONMENTS = """\
 Environments of jobs are kept in ${SNAKEMAKE_CONDA_PREFIX:-~/.cache/speedgrid/envs}. Those made with uv
 get torch's CPU build where there is no NVIDIA driver, unless SPEEDGRID_TORCH=cuda.
 """
+DOCUMENTS = """\
+The documents that messages name, such as docs/drivers.md, are in {root}/docs.
+"""
 TO_SNAKEMAKE = """\
 Other arguments are passed to Snakemake, e.g. -n (only show what would run), --cores 4,
 --workflow-profile profiles/slurm, --verbose (Snakemake's own messages), a target file. Paths in them
@@ -100,11 +103,13 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, in a line; the function that gives a parser its arguments; and what to say below them."""
+    """What a command does, in a line; the function that gives a parser its arguments; what to say below them; and whether it works in a
+    clone alone, so that where speedgrid is installed nobody is offered it."""
 
     does: str
     arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None
     more: str = ""
+    is_for_clones: bool = False
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
@@ -347,12 +352,18 @@ COMMANDS = {
     "lock": Command("write down the commits of a study's branches and tags (`revision: main`) beside it", _lock),
     "clean": Command("show what speedgrid has written on this machine and its size, and remove it", _clean, OF_KINDS),
     "completion": Command("print the completion of this command line for a shell", _completion, COMPLETION),
-    "docs": Command("build the documentation as a site in site/"),
+    "docs": Command("build the documentation as a site in site/", is_for_clones=True),
     "test": Command(
         "check the code (ruff, snakefmt, snakemake --lint, mypy) and run the tests",
         more="All arguments go to pytest, e.g. a test file, -k WORDS.\n",
+        is_for_clones=True,
     ),
 }
+
+
+def offered() -> dict[str, Command]:
+    """The commands that work here, by name."""
+    return {name: command for name, command in COMMANDS.items() if IS_CLONE or not command.is_for_clones}
 
 
 def whole(prog: str = "speedgrid", folder: str = "the current folder") -> argparse.ArgumentParser:
@@ -361,11 +372,11 @@ def whole(prog: str = "speedgrid", folder: str = "the current folder") -> argpar
         prog=prog,
         usage=f"{prog} COMMAND [arguments ...]",
         description="Which speed-up technique should I use for my model on my GPU?",
-        epilog=f"{EXIT.format(prog=prog)}\n{ENVIRONMENTS}",
+        epilog=f"{EXIT.format(prog=prog)}\n{ENVIRONMENTS}{'' if IS_CLONE else DOCUMENTS.format(root=ROOT)}",
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="", dest="command")
-    for name, command in COMMANDS.items():
+    for name, command in offered().items():
         command.arguments(commands.add_parser(name, help=command.does, **_texts(name, prog, folder)))
     return parser
 
@@ -385,7 +396,7 @@ def _texts(name: str, prog: str, folder: str) -> dict[str, Any]:
 
 def unknown(name: str) -> str:
     """What to say of a command that there is not."""
-    return f"unknown command {name!r}; {validation.unknown(name, COMMANDS)}"
+    return f"unknown command {name!r}; {validation.unknown(name, offered())}"
 
 
 def wrong(message: str, options: Iterable[str]) -> str:

@@ -3,11 +3,13 @@
 Jobs have the Python of the tests, which has no packages of an engine: every cell becomes a row that says so, and the page comes.
 """
 
+import ast
 import html
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -360,4 +362,33 @@ def test_the_wheel_has_every_file_of_the_workflow_and_nothing_else(installed, pr
     package = next(installed.parents[1].glob("lib/python*/site-packages/speedgrid_workflow"))
     parts = ("envs", "profiles", "report", "rules", "scripts", "studies")
     wanted = {name for name in files_in(project) if name.partition("/")[0] in parts}
-    assert files_in(package) == wanted | {"Snakefile", "config.yaml", "techniques.yaml", "locks/run.txt", "launcher.py"}
+    documents = {f"docs/{name}.md" for name in ("cluster", "drivers", "scaling", "techniques", "verdicts")}
+    assert files_in(package) == wanted | documents | {"Snakefile", "config.yaml", "techniques.yaml", "locks/run.txt", "launcher.py"}
+
+
+@pytest.mark.slow
+@pytest.mark.needs("network")
+def test_the_wheel_offers_no_command_that_it_refuses_and_has_the_documents_that_messages_name(installed, here):
+    package = next(installed.parents[1].glob("lib/python*/site-packages/speedgrid_workflow"))
+    told = speedgrid(installed, here, "--help").stdout
+    listed = re.findall(r"^  (\w+) ", told, re.MULTILINE)
+    assert {"new", "run", "completion"} <= set(listed)
+    assert not {"docs", "test"} & set(listed)
+    assert "allowed are " in (unknown := speedgrid(installed, here, "measure").stderr)
+    assert not {"docs", "test"} & set(re.findall(r"\w+", unknown.partition("allowed are ")[2].partition(" (see ")[0]))
+    assert f"are in {package}/docs.\n" in told
+    named = {name for text in texts_of(package) for name in re.findall(r"\bdocs/[\w-]+\.md", text) if "http" not in text}
+    assert {"docs/cluster.md", "docs/drivers.md"} <= named
+    assert named <= files_in(package)
+
+
+def texts_of(package: Path) -> Iterator[str]:
+    """The strings of the code but for its docstrings, which are for who reads the repository, and files that a user may open."""
+    for path in package.glob("scripts/**/*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        yield from (
+            node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        )
+    for path in (*package.glob("profiles/**/*.yaml"), *package.glob("studies/*.yaml"), package / "config.yaml"):
+        yield path.read_text(encoding="utf-8")
