@@ -30,6 +30,14 @@ MAY_BE_LACKING_IN_CI = {"nvidia", "memory-cgroup", "conda"}
 LACKING = "lacking"  # the property of a report that says why its test was not run
 # Whole runs first: they take longest, and with several processes the many short tests fill what is left at the end.
 ORDER = ("cluster", "workflow", "faults", "browser", "gpu", "unit")
+# Files that share a fixture that takes minutes, and so a process.
+SHARING = {
+    "the tiny study's project": [
+        f"tests/workflow/test_{name}.py" for name in ("architectures", "end_to_end", "models", "quality_jobs", "reached_code")
+    ],
+    "a clone that was started": [f"tests/workflow/test_{name}.py" for name in ("launcher", "launcher_environment", "launcher_stopped")],
+    "a finished project": [f"tests/faults/test_{name}.py" for name in ("carried", "jobs_struck", "old_figures", "runs_struck")],
+}
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +145,21 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", f"needs(*what): what the machine must have, of {', '.join(NEEDS)}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile`, with the files that share a fixture as one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    sharing = {file: fixture for fixture, files in SHARING.items() for file in files}
+
+    class ByFixture(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return sharing.get(file, file)
+
+    return ByFixture(config, log)
 
 
 def pytest_collection_modifyitems(items):

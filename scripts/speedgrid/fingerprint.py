@@ -15,11 +15,13 @@ shell line of the rule that starts a script counts, too.
 import ast
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from speedgrid import known_code
 from speedgrid.source_code import IMPORTED, PACKAGE, SPECIFIED, STARTED, WHOLE, Code, Reference, Unit, Unreadable
 
 SCRIPTS = Path(__file__).resolve().parents[1]
@@ -41,7 +43,7 @@ def _frame(why: str, names: str) -> Frame:
 # Left out for every job: it says something to a person, or names a place for notes.
 SAYS = {
     "progress": _frame("what a job says to the person who waits", "PERSON _is_writable _HEARD _TERMINAL say Steps"),
-    "notes": _frame("where notes lie in a working folder", "FOLDER DIGESTS JOBS PLANNED RUN busy"),
+    "notes": _frame("where notes lie in a working folder", "FOLDER DIGESTS CODE JOBS PLANNED RUN busy"),
 }
 # Of what is left out, what takes a text to say it.
 SPEAKING = frozenset({(f"{PACKAGE}.progress", "say")})
@@ -89,7 +91,20 @@ def of(script: str, specified: tuple[Reference, ...] = (), cut: tuple[Reference,
     ("engines", "vllm"). `cut` are functions, each after its module, or after "" where it is the script's own, that such a job does not
     call although its code holds a call. Raises Unreadable where code cannot be followed.
     """
-    return _of(SCRIPTS, script, specified, cut)
+    now, known = _known(SCRIPTS)
+    asked = json.dumps([script, specified, cut])
+    if asked not in known:
+        known[asked] = _of(SCRIPTS, script, specified, cut)
+        known_code.keep(now, known)
+    return known[asked]
+
+
+@functools.cache
+def _known(scripts: Path) -> tuple[str, dict[str, str]]:
+    """The state of all files that fingerprints come from, and the fingerprints that are known of it."""
+    names = [RULES, *sorted({name for names in READS.values() for name in names} - {RULES})]
+    now = known_code.state([scripts, *(scripts.parent / name for name in names)])
+    return now, known_code.read(now)
 
 
 @functools.cache

@@ -27,7 +27,7 @@ LOG = re.compile(
     r"|[^/]+/probe\.log|[^/]+/[^/]+/[^/]+/(reference|score)\.log|[^/]+/[^/]+/[^/]+/[^/]+/(warmup|measure|measure-\d+|evaluate)\.log"
 )
 # What jobs note for others, and their long specifications, in notes.FOLDER.
-NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|jobs/[0-9a-f]{64}\.json|busy-[^/]+")
+NOTE = re.compile(r"digests/[0-9a-f]{32}(\.\d+)?|jobs/[0-9a-f]{64}\.json|busy-[^/]+|code\.json(\.\w+)?")
 # What Snakemake calls an environment and the files beside it.
 ENVIRONMENT = re.compile(r"([0-9a-f]{32}_)(\..*)?")
 OF_A_CELL = re.compile("[0-9a-f]{32}")  # compiled.py

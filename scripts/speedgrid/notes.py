@@ -5,6 +5,8 @@ from pathlib import Path
 FOLDER = Path(".speedgrid")
 # Hashes of files that are large, each by the state that the file was in.
 DIGESTS = FOLDER / "digests"
+# Fingerprints of code, with the state that it was in.
+CODE = FOLDER / "code.json"
 # Job specifications that are too long for a command line.
 JOBS = FOLDER / "jobs"
 # Newer than results/plan.json where that is no longer the plan.

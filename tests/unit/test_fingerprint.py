@@ -143,6 +143,7 @@ CONCERNS = {
             "selection",
             "grid",
             "inventory",
+            "known_code",
             "live",
             "refresh",
             "specification",
