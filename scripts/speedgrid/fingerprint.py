@@ -102,9 +102,14 @@ def of(script: str, specified: tuple[Reference, ...] = (), cut: tuple[Reference,
 @functools.cache
 def _known(scripts: Path) -> tuple[str, dict[str, str]]:
     """The state of all files that fingerprints come from, and the fingerprints that are known of it."""
-    names = [RULES, *sorted({name for names in READS.values() for name in names} - {RULES})]
-    now = known_code.state([scripts, *(scripts.parent / name for name in names)])
+    now = known_code.state(sources(scripts))
     return now, known_code.read(now)
+
+
+def sources(scripts: Path) -> list[Path]:
+    """The files and folders that fingerprints come from."""
+    read = sorted({name for names in READS.values() for name in names})
+    return [scripts, *(scripts.parent / name for name in (RULES, *read))]
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from speedgrid import fingerprint, planning, source_code
+from speedgrid import fingerprint, known_code, planning, source_code
 from speedgrid.planning import stages
 from speedgrid.study import validate
 
@@ -318,18 +318,25 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
+def derived_from(copy: Path, patch: pytest.MonkeyPatch) -> None:
+    """Fingerprints are of the code of the copy, and none is kept."""
+    patch.setattr(fingerprint, "SCRIPTS", copy / "scripts")
+    patch.setattr(fingerprint, "_known", lambda scripts: ("", {}))
+    patch.setattr(known_code, "keep", lambda now, found: None)
+
+
 @pytest.fixture(scope="module")
 def before(copy) -> dict[str, str]:
     """The fingerprints of the copy as it is, to which every test brings it back."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fingerprint, "SCRIPTS", copy / "scripts")
+        derived_from(copy, patch)
         return jobs()
 
 
 @pytest.fixture
 def after(copy, before, monkeypatch):
     """The jobs that run again where files of the copy have another text: `after({file: text})`."""
-    monkeypatch.setattr(fingerprint, "SCRIPTS", copy / "scripts")
+    derived_from(copy, monkeypatch)
 
     def forget(files) -> None:
         fingerprint._of.cache_clear()

@@ -74,4 +74,4 @@ def _that_fit(rows: Sequence[Mapping], summary: Sequence[Mapping]) -> str:
     if not there:
         return ""
     least = sorted({row["label"]: needs(row) or 0 for row in reversed(there)}.items(), key=lambda item: item[1])[:FEWEST_SHOWN]
-    return tr("What needed the least memory here: {}.").format("; ".join(f"{label} ({units.NEEDED.text(peak)})" for label, peak in least))
+    return tr("What needed the least memory here: {}.").format(", ".join(f"{label} ({units.NEEDED.text(peak)})" for label, peak in least))
