@@ -6,14 +6,12 @@ Every start of Snakemake asks for them, on a cluster that of each job, and deriv
 import contextlib
 import hashlib
 import json
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from speedgrid import notes
+from speedgrid import notes, records
 
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
@@ -42,8 +40,5 @@ def keep(now: str, found: dict[str, str]) -> None:
     """Note them where a run has a folder for its notes; one that cannot be written derives them again."""
     if not notes.FOLDER.is_dir():
         return
-    with contextlib.suppress(OSError):
-        handle, beside = tempfile.mkstemp(prefix=f"{notes.CODE.name}.", dir=notes.FOLDER)
-        with open(handle, "w", encoding="ascii") as file:
-            json.dump({"state": now, "found": found}, file, indent=1, sort_keys=True)
-        os.replace(beside, notes.CODE)
+    with contextlib.suppress(OSError), records.replacing(notes.CODE) as beside:
+        beside.write_text(json.dumps({"state": now, "found": found}, indent=1, sort_keys=True), encoding="ascii")
