@@ -71,11 +71,6 @@ class Measured:
     run: Run
     mean: float
 
-    @classmethod
-    def of(cls, rates: Sequence[float], lost: float = 0.0, alike: float = math.inf, waited: float = 0.0) -> "Measured":
-        """From the rates of its replies, in their order, in items a second, and what disturbance cost the run at most (disturbance.py)."""
-        return cls(stats.run(rates, lost, alike, waited), stats.mean(rates))
-
 
 @dataclass(frozen=True)
 class Noise:

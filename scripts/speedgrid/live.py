@@ -144,8 +144,8 @@ class Measured(NamedTuple):
 def measured(path: str) -> Measured | None:
     """What a run measured. None where it has no figures, and where it ran at several sizes: which of them another cell reached is not known
     yet."""
-    from speedgrid import disturbance, records, stats
-    from speedgrid.schema import MEASURE, cell_of, items_of
+    from speedgrid import noise, records
+    from speedgrid.schema import MEASURE, cell_of
 
     try:
         record = records.read(path, MEASURE)
@@ -154,8 +154,8 @@ def measured(path: str) -> Measured | None:
     rows = [row for row in record.rows if row["reply_s"]]
     if record.status != "ok" or not rows or any(row["point"] is not None for row in record.rows):
         return None
-    run = stats.run([items_of(row) / row["reply_s"] for row in rows], *disturbance.lost(record.facts, rows))
-    return Measured(cell_of(rows[0]), run, f"{record.facts['unit'] or 'token'}/s", record.facts.get("device") or "")
+    unit = f"{record.facts['unit'] or 'token'}/s"
+    return Measured(cell_of(rows[0]), noise.run(record.facts, rows), unit, record.facts.get("device") or "")
 
 
 # What the handler of the terminal asks; Snakemake reads the rules in the same process.

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import median
 
-from speedgrid import stats
+from speedgrid import disturbance, stats
+from speedgrid.schema import items_of
 from speedgrid.stats import Prior, Run
 
 TABLE = Path(__file__).with_name("noise.csv")
@@ -28,7 +30,36 @@ LEAST_SD = 0.0075
 # them, of 1 to 2 %, had runs 9 % apart on two GPUs. Between the two a cell's noise is between theirs, by the logarithm, so that two cells
 # that are nearly alike have nearly the same interval.
 STEADY, UNSTEADY = 0.0075, 0.03
+# The same of the time before the first token. A prompt is mostly read kernel by kernel, at the speed of the processor; how far apart that
+# is within a process says less of how far apart it is between processes. Recorded ones scatter by 1.0 % and more and were up to 1.8 times
+# as slow in one process as in another; where the GPU has enough to do with the prompt, by 0.2 %.
+FIRST_STEADY, FIRST_UNSTEADY = 0.005, 0.01
+# A GPU that had something to do for up to the first of these shares of the time waits for the processor, however alike the replies of one
+# process are; from the second on it sets the pace. Recorded eager decoding had 0.10 to 0.33, vLLM at 1.24 B 0.34 to 0.58, with processes
+# 70 % apart, and compiled loops 0.70 to 0.96. It is read twice a second (busy.py): what was counted for less than READ_S says nothing.
+IDLE, BUSY = 0.4, 0.65
+READ_S = 2.0
 BOUNDS = ("device", "processor")
+
+
+def run(facts: Mapping, replies: Sequence[Mapping]) -> Run:
+    """A process that measured a cell, from the facts of its record and the rows of its counted replies (schema.MEASURE), in their order.
+
+    On a GPU it says by how much that waited for the processor. Of replies whose first token has a time, what comes before that and what
+    follows are told apart: in a compiled loop of 1.24 B the GPU sets the pace of the steps, which differ by 0.1 %, and the processor that
+    of the prompt, a tenth of the time, which differs by a quarter from one process to the next. Raises ValueError where a rate is not a
+    positive finite number.
+    """
+    found = stats.run([items_of(reply) / reply["reply_s"] for reply in replies], *disturbance.lost(facts, replies))
+    if facts.get("device") != "cuda":
+        return found
+    found = replace(found, idle=_idle(facts, replies[0].get("point")))
+    parts = [(first, reply["reply_s"] - first) for reply in replies if 0 < (first := reply.get("ttft_s") or 0) < reply["reply_s"]]
+    if len(parts) < max(2, len(replies)):
+        return found
+    prompts, steps = (stats.run([1 / seconds for seconds in part]) for part in zip(*parts, strict=True))
+    waits = _between(prompts.scatter, FIRST_STEADY, FIRST_UNSTEADY)
+    return replace(found, scatter=steps.scatter, first=waits * median(first / (first + rest) for first, rest in parts))
 
 
 def processor_share(device: str, runs: Sequence[Run]) -> float:
@@ -36,8 +67,21 @@ def processor_share(device: str, runs: Sequence[Run]) -> float:
     and so does what single replies say nothing of."""
     if device != "cuda" or any(one.n < 2 for one in runs):
         return 1.0
-    scatter = max(STEADY, sorted(one.scatter for one in runs)[len(runs) // 2])
-    return min(1.0, math.log(scatter / STEADY) / math.log(UNSTEADY / STEADY))
+    return max(_between(sorted(one.scatter for one in runs)[len(runs) // 2], STEADY, UNSTEADY), median(one.idle for one in runs))
+
+
+def _idle(facts: Mapping, point: int | None) -> float:
+    """By how much the GPU waited for the processor, from 0 to 1, as it was busy while replies were counted, at a size if there are some."""
+    phases = zip(*(facts.get(name) or () for name in ("phases", "phase_s", "phase_gpu")), strict=False)
+    at = "" if point is None else f" at {point:,}"
+    counted = [(seconds, busy) for phase, seconds, busy in phases if phase.startswith("counting") and phase.endswith(at)]
+    seconds, busy = counted[-1] if counted else (0.0, None)
+    return 0.0 if busy is None or seconds < READ_S else min(1.0, max(0.0, (BUSY - busy) / (BUSY - IDLE)))
+
+
+def _between(scatter: float, steady: float, unsteady: float) -> float:
+    """Where a scatter is between two, by the logarithm: 0 up to the first of them, 1 from the second on."""
+    return min(1.0, math.log(max(steady, scatter) / steady) / math.log(unsteady / steady))
 
 
 @cache
@@ -81,12 +125,14 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell among those of its kind, which is its device and whether its runs were disturbed: its runs, what it has of each of BOUNDS,
-    what is known of its noise before it ran twice, and what it has shown of it (degrees of freedom, and the variance times these)."""
+    """A cell among those of its kind, which is its device and whether its runs were disturbed: its runs, by how much it waits for the
+    processor, and for which share of its time it does so before the first token (Run.first), what is known of its noise before it ran
+    twice, and what it has shown of it (degrees of freedom, and the variance times these)."""
 
     kind: tuple[str, bool]
     runs: Sequence[Run]
-    shares: Mapping[str, float]
+    waits: float
+    first: float
     prior: Prior
     shown: tuple[float, float]
 
@@ -94,15 +140,18 @@ class _Cell:
     def of(cls, device: str, runs: Sequence[Run], busy: bool, counts: bool) -> "_Cell":
         if not busy and all(one.disturbed for one in runs):
             runs = [replace(one, disturbed=False) for one in runs]
-        share = processor_share(device, runs)
-        known = stats.between_priors(prior(device, "device"), prior(device, "processor"), share)
+        waits, first = processor_share(device, runs), median(one.first for one in runs)
+        known = _known({bound: prior(device, bound) for bound in BOUNDS}, waits, first)
         shown = stats.shown(runs, known) if counts and len(runs) > 1 else (0, 0.0)
-        return cls((device, busy), runs, {"device": 1 - share, "processor": share}, known, shown)
+        return cls((device, busy), runs, waits, first, known, shown)
 
     def adds(self, bound: str) -> tuple[float, float, int]:
         """What it tells of the noise of cells of a bound: degrees of freedom, the variance times these, and runs. Of what is between two
         bounds it is by how much it was noisier than was expected of it."""
-        df, squares = (self.shares[bound] * told for told in self.shown)
+        of_the_prompt = self.first * prior(self.kind[0], "processor").sd / self.prior.sd
+        of_the_processor = self.waits + (1 - self.waits) * of_the_prompt
+        share = of_the_processor if bound == "processor" else 1 - of_the_processor
+        df, squares = (share * told for told in self.shown)
         over = prior(self.kind[0], bound).sd / self.prior.sd
         return df, squares * over**2, len(self.runs) if df else 0
 
@@ -123,4 +172,11 @@ def _with_others(cell: _Cell, sums: Mapping[tuple, Sequence[float]]) -> Prior:
     for bound in BOUNDS:
         df, squares, runs = (max(0.0, whole - own) for whole, own in zip(sums[cell.kind, bound], cell.adds(bound), strict=True))
         known[bound] = stats.with_shown(prior(cell.kind[0], bound), df, squares, int(runs))
-    return stats.between_priors(known["device"], known["processor"], cell.shares["processor"])
+    return _known(known, cell.waits, cell.first)
+
+
+def _known(priors: Mapping[str, Prior], waits: float, first: float) -> Prior:
+    """What is known of the noise of a cell, from the priors of BOUNDS (see _Cell)."""
+    found = stats.partly(stats.between_priors(priors["device"], priors["processor"], waits), priors["processor"], first)
+    rests_on = {"device": waits < 1 and first < 1, "processor": waits > 0 or first > 0}
+    return replace(found, runs=sum(priors[bound].runs for bound in BOUNDS if rests_on[bound]))

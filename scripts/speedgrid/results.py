@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from speedgrid import disturbance, files, records
+from speedgrid import files, noise, records, stats
 from speedgrid.comparison import Key, Measured, Results
 from speedgrid.schema import MEASURE, MEASURED, NOT_RUN, RUNS, SUMMARY, cell_of, items_of
 
@@ -110,9 +110,9 @@ def _measured(runs: Sequence[records.Record], point: int | None) -> list[Measure
     found: list[tuple[str, Measured]] = []
     for _, record in records.of_one_status(runs):
         replies = [row for row in record.rows if row["reply"] is not None and row["point"] == point]
-        rates = [items_of(row) / row["reply_s"] for row in replies]
-        if rates and record.status in MEASURED:
-            found.append((record.facts.get("started_at") or "", Measured.of(rates, *disturbance.lost(record.facts, replies))))
+        if replies and record.status in MEASURED:
+            mean = stats.mean([items_of(row) / row["reply_s"] for row in replies])
+            found.append((record.facts.get("started_at") or "", Measured(noise.run(record.facts, replies), mean)))
     return [one for _, one in sorted(found, key=lambda run: run[0])]
 
 

@@ -3,15 +3,17 @@
     python tests/benchmarks/noise_prior.py [RESULTS ...] [--what "model, device"]
 
 Every cell of RESULTS that ran more than once on a quiet machine gives a row. Add them to the table to let speedgrid know what such cells
-differ by; the rows of disturbed runs are left out.
+differ by; the rows of disturbed runs are left out. Of a cell of which the GPU sets the pace the row is of what follows the first token: the
+prompt is the processor's.
 """
 
 import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,32 +23,44 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from speedgrid import noise, stats  # noqa: E402
 
 
-def cells(folder: Path) -> Iterator[tuple[str, str, list[bool], list[list[float]]]]:
-    """Every cell of a results folder: its name, the kind of its device, and for each run whether it was disturbed, and its rates."""
+class Recorded(NamedTuple):
+    """A run of a cell: its speed, and that of what follows the first token of its replies, which is the same where that has no time."""
+
+    whole: stats.Run
+    steps: stats.Run
+
+
+def cells(folder: Path) -> Iterator[tuple[str, str, list[Recorded]]]:
+    """Every cell of a results folder: its name, the kind of its device, and its runs."""
     import pyarrow.parquet as pq
 
-    found: dict[str, list[tuple[str, bool, list[float]]]] = {}
+    found: dict[str, list[Recorded]] = {}
+    devices = {}
     for path in sorted(folder.glob("**/measure*.parquet")):
         file = pq.ParquetFile(path)
         facts = json.loads(file.schema_arrow.metadata[b"speedgrid"])["facts"]
-        rows = [row for row in file.read(["reply", "new_tokens", "items", "reply_s", "point"]).to_pylist() if row["reply"] is not None]
+        rows = [row for row in file.read().to_pylist() if row["reply"] is not None]
         largest = max((row["point"] or 0 for row in rows), default=0)
-        rates = [
-            (row["new_tokens"] if row["items"] is None else row["items"]) / row["reply_s"] for row in rows if (row["point"] or 0) == largest
-        ]
-        if rates:
+        if rows := [row for row in rows if (row["point"] or 0) == largest]:
             name = str(path.parent.relative_to(folder))
-            found.setdefault(name, []).append((facts.get("device") or "", bool(facts.get("disturbed")), rates))
-    for name, runs in found.items():
-        yield name, runs[0][0], [disturbed for _, disturbed, _ in runs], [rates for _, _, rates in runs]
+            devices[name] = facts.get("device") or ""
+            found.setdefault(name, []).append(recorded(facts, rows))
+    yield from ((name, devices[name], runs) for name, runs in found.items())
 
 
-def row(device: str, runs: list[list[float]], what: str) -> dict:
-    seen = [stats.run(rates) for rates in runs]
+def recorded(facts: dict, rows: Sequence[dict]) -> Recorded:
+    after_first = [{**row, "reply_s": row["reply_s"] - (row["ttft_s"] or 0), "ttft_s": None} for row in rows]
+    is_told = all(row["reply_s"] > 0 for row in after_first)
+    return Recorded(noise.run(facts, rows), noise.run(facts, after_first if is_told else rows))
+
+
+def row(device: str, runs: Sequence[Recorded], what: str) -> dict:
+    waits = noise.processor_share(device, [one.whole for one in runs]) > 0.5
+    seen = [one.whole if waits else one.steps for one in runs]
     sd = float(np.std(np.log([one.value for one in seen]), ddof=1))
     return {
         "device": device,
-        "bound": noise.BOUNDS[noise.processor_share(device, seen) > 0.5],
+        "bound": noise.BOUNDS[waits],
         "runs": len(seen),
         "sd": f"{sd:.4f}",
         "recorded": what,
@@ -60,8 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for folder in arguments.results:
-        for name, device, disturbed, runs in cells(folder):
-            quiet = [rates for rates, busy in zip(runs, disturbed, strict=True) if not busy]
+        for name, device, runs in cells(folder):
+            quiet = [one for one in runs if not one.whole.disturbed]
             if len(quiet) > 1:
                 rows.append(row(device, quiet, ", ".join(filter(None, (name, arguments.what)))))
     writer = csv.DictWriter(sys.stdout, ["device", "bound", "runs", "sd", "recorded"], lineterminator="\n")

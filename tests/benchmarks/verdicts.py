@@ -9,7 +9,6 @@ a tenth between two cells of a GPU comes to.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/data")]
 
+import recorded_replies  # noqa: E402
 from interval_coverage import ends, wandering  # noqa: E402
 from speedgrid import noise, stats  # noqa: E402
 
@@ -292,6 +292,28 @@ def on_a_gpu(repeats: int) -> None:
         print(f"  {ratio:g}×: " + ", ".join(f"{word} {100 * said.count(word) / repeats:.1f}" for word in dict.fromkeys(said)))
 
 
+def with_prompts(repeats: int) -> None:
+    """Compiled cells of a GPU: steps that it sets the pace of, after a prompt that is read at the speed of the processor."""
+    print("\nTwo cells whose GPU sets the pace of the steps, the processor that of the prompt, a run of each: verdicts, %")
+    for share, apart in ((0.04, 0.1), (0.04, 0.25), (0.1, 0.1), (0.1, 0.25), (0.3, 0.25)):
+        for ratio in (1.0, 1.05, 1.1, 1.2, 1.5):
+            rng, said = np.random.default_rng(29), []
+            for _ in range(repeats):
+                runs = []
+                for speed in (ratio, 1.0):
+                    steps = (1 - share) / speed * np.exp(0.001 * rng.normal() + 0.001 * rng.normal(size=REPLIES))
+                    prompts = share / speed * np.exp(apart * rng.normal() + rng.choice((0.01, 0.2)) * rng.normal(size=REPLIES))
+                    rows = [
+                        {"new_tokens": 128, "items": None, "ttft_s": first, "reply_s": first + rest}
+                        for first, rest in zip(prompts, steps, strict=True)
+                    ]
+                    runs.append(noise.run({"device": "cuda"}, rows))
+                one, other = noise.speeds([("cuda", [run]) for run in runs])
+                said.append(stats.between(one, other))
+            told = ", ".join(f"{word} {100 * said.count(word) / repeats:.1f}" for word in dict.fromkeys(said))
+            print(f"  prompts {100 * share:g} % of the time, {100 * apart:g} % apart, {ratio:g}×: {told}", flush=True)
+
+
 def by_scatter() -> None:
     print("\nTwo cells of a GPU, a run of each, by how far their replies scatter: what the interval of their ratio reaches to, %")
     for scatter in (0.005, 0.01, 0.014, 0.016, 0.02, 0.03, 0.05, 0.1):
@@ -303,28 +325,26 @@ def by_scatter() -> None:
 # Recorded
 
 
-def recorded() -> Iterator[tuple[str, list[list[float]]]]:
-    """The cells of tests/data that ran more than once: machine and technique, and the rates of each run."""
-    found: dict[str, dict[str, list[float]]] = {}
-    with open(ROOT / "tests/data/replies.csv", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            name = f"{'cuda' if row['machine'].startswith('h200') else 'cpu'} {row['machine']} {row['technique']}"
-            found.setdefault(name, {}).setdefault(row["run"], []).append(int(row["new_tokens"]) / float(row["reply_s"]))
-    yield from ((name, list(runs.values())) for name, runs in found.items() if len(runs) > 1)
+def of_the_tests() -> Iterator[tuple[str, list[stats.Run]]]:
+    """The cells of tests/data that ran more than once: machine and technique, and the runs."""
+    for machine in recorded_replies.machines():
+        for technique, runs in recorded_replies.runs(machine).items():
+            if len(runs) > 1:
+                yield f"{recorded_replies.device(machine)} {machine} {technique}", runs
 
 
-def of_results(folder: Path) -> Iterator[tuple[str, list[list[float]]]]:
+def of_results(folder: Path) -> Iterator[tuple[str, list[stats.Run]]]:
     """The same of a results folder."""
     from noise_prior import cells
 
-    yield from ((f"{device} {name}", runs) for name, device, _, runs in cells(folder) if len(runs) > 1)
+    yield from ((f"{device} {name}", [one.whole for one in runs]) for name, device, runs in cells(folder) if len(runs) > 1)
 
 
-def run_against_run(found: Sequence[tuple[str, list[list[float]]]]) -> None:
+def run_against_run(found: Sequence[tuple[str, list[stats.Run]]]) -> None:
     print("\nRuns of the same, each against each other one, as two cells that ran once: intervals that hold 1, and verdicts")
     total = []
     for name, runs in found:
-        device, pairs = name.split()[0], list(combinations([stats.run(rates) for rates in runs], 2))
+        device, pairs = name.split()[0], list(combinations(runs, 2))
         speeds = [noise.speeds([(device, [one]), (device, [other])]) for one, other in pairs]
         ratios = [stats.over(above, below) for above, below in speeds]
         held, said = [low <= 1 <= high for low, high in map(ends, ratios)], [stats.verdict(one) for one in ratios]
@@ -350,8 +370,9 @@ def main() -> None:
     on_busy_machines(arguments.repeats)
     on_a_shared_gpu(arguments.repeats)
     on_a_gpu(arguments.repeats)
+    with_prompts(arguments.repeats)
     by_scatter()
-    run_against_run([*recorded(), *(cell for folder in arguments.results for cell in of_results(folder))])
+    run_against_run([*of_the_tests(), *(cell for folder in arguments.results for cell in of_results(folder))])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import advise
 import numpy as np
 import pytest
 import records_factory as made
-from speedgrid import comparison, records, schema
+from speedgrid import comparison, records, schema, stats
 from speedgrid.comparison import Measured, Results
 from speedgrid.report import collect, compared, embedding, figures_table, markdown, overview, tables, units
 from speedgrid.report.advice import RATIOS_DIFFER, Ask
@@ -79,7 +79,7 @@ def study_of(folder, seed: int) -> Study:
     rates = {cell.cell["technique"]: [one["new_tokens"] / one["reply_s"] for one in cell.all_replies] for cell in read}
     measured = {
         schema.cell_of(cell.cell): [
-            Measured.of([one["new_tokens"] / one["reply_s"] for one in own], run.speed.lost)
+            Measured(run.speed, stats.mean([one["new_tokens"] / one["reply_s"] for one in own]))
             for own, run in zip(cell.replies_by_run, cell.runs, strict=True)
         ]
         for cell in read

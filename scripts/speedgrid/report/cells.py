@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from speedgrid import disturbance, records, stats
+from speedgrid import noise, records, stats
 from speedgrid.records import Record
 from speedgrid.schema import MEASURED, cell_of, group_of, items_of
 from speedgrid.workload import WORKLOADS
@@ -136,7 +136,7 @@ class Run:
         rates = [items_of(reply) / reply["reply_s"] for reply in replies]
         began, ended = datetime.fromisoformat(record.facts["started_at"]), record.facts.get("ended_at")
         seconds = (datetime.fromisoformat(ended) - began).total_seconds() if ended else None
-        return cls(began.timestamp(), seconds, stats.run(rates, *disturbance.lost(record.facts, replies)), stats.level(rates))
+        return cls(began.timestamp(), seconds, noise.run(record.facts, replies), stats.level(rates))
 
 
 def _finished(record: Record, point: int | None = None) -> list[dict]:

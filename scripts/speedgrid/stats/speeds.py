@@ -19,7 +19,9 @@ class Run:
     `value` is the median of the replies' rates, `se` the standard error of its logarithm from the replies alone, known with `df` degrees of
     freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: it counts as a run
     of a machine that was not quiet. `lost`: the logarithm of the factor by which disturbance slowed it at most, 0 on a quiet machine;
-    `alike`: what of that others on the same busy machine lost, too, at most; `waited`: what of it the run itself shows.
+    `alike`: what of that others on the same busy machine lost, too, at most; `waited`: what of it the run itself shows. `first`: the share
+    of its time that passed before the first token of a reply, at the speed of the processor; `scatter` is that of what follows, then.
+    `idle`: by how much a device that sets the pace of others waited for the processor, from 0 to 1.
     """
 
     value: float
@@ -33,6 +35,8 @@ class Run:
     lost: float = 0.0
     alike: float = math.inf
     waited: float = 0.0
+    first: float = 0.0
+    idle: float = 0.0
 
 
 # The mean of the middle half of a series has the standard error of the series with its outer quarters drawn in to the quartiles, times 2
@@ -199,6 +203,15 @@ def between_priors(one: Prior, other: Prior, share: float) -> Prior:
     if share in (0, 1):
         return other if share else one
     sd, usual = (math.exp((1 - share) * math.log(a) + share * math.log(b)) for a, b in ((one.sd, other.sd), (one.usual_sd, other.usual_sd)))
+    return Prior(sd, (1 - share) * one.df + share * other.df, one.runs + other.runs, usual)
+
+
+def partly(one: Prior, other: Prior, share: float) -> Prior:
+    """What is known of the noise of a cell that is of `other` for a share of its time, and of `one` for the rest. Both may be off the same
+    way, so that the deviations add up."""
+    if share in (0, 1):
+        return other if share else one
+    sd, usual = ((1 - share) * a + share * b for a, b in ((one.sd, other.sd), (one.usual_sd, other.usual_sd)))
     return Prior(sd, (1 - share) * one.df + share * other.df, one.runs + other.runs, usual)
 
 
