@@ -2,7 +2,7 @@
 
 Disturbance only slows, so that the speed of a disturbed run is the least that a quiet one has. What others took bounds the most: a step of
 a processor waits for the slowest of its threads, each of which waits for a CPU for the share of the time that others took, so that of N
-threads all are there for (1 - share)^N of it. A GPU is fed by one thread.
+threads all are there for (1 - share)^N of it. A GPU is fed by one thread, and what it was busy for it did not wait for that.
 
 Threads that wait for one another many times a step can lose more: each time the one that is not there costs a time slice of the operating
 system, a few milliseconds, however short the work is. That shows in the steps themselves, of which some find all threads there.
@@ -21,6 +21,8 @@ from speedgrid import state
 ALIKE = 0.5
 # So many steps in a row are a stretch, and steps that follow each other faster than this many seconds are tokens of one step.
 STRETCH, AT_ONCE = 4, 2e-5
+# How busy a GPU is is read twice a second (busy.py): what was counted for less than so many seconds says nothing.
+READ_S = 2.0
 
 
 class Lost(NamedTuple):
@@ -39,11 +41,23 @@ def lost(facts: Mapping, replies: Sequence[Mapping] = ()) -> Lost:
     if not facts.get("disturbed"):
         return Lost()
     of_the_processor, alike = _of_the_processor(facts), 0.0 if _is_gpu(facts) else -math.log1p(-ALIKE) * _threads(facts)
-    left = of_the_processor * (_of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts))
-    if 0 < left < 1:
+    of_the_rest = _of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts)
+    waited_for = max(of_the_processor, gpu_busy(facts, replies) or 0.0) if _is_gpu(facts) else of_the_processor
+    left = waited_for * of_the_rest
+    if left > 0 and of_the_processor * of_the_rest < 1:
         waited = _slowed(replies) if _threads(facts) > 1 else 0.0
         return Lost(max(-math.log(left), waited), alike, waited)
     return Lost(math.inf, math.inf if of_the_processor else alike)
+
+
+def gpu_busy(facts: Mapping, replies: Sequence[Mapping]) -> float | None:
+    """The share of the time in which the GPU ran a kernel while these replies of a run were counted; None where that was not read."""
+    phases = zip(*(facts.get(name) or () for name in ("phases", "phase_s", "phase_gpu")), strict=False)
+    point = replies[0].get("point") if replies else None
+    at = "" if point is None else f" at {point:,}"
+    counted = [(seconds, busy) for phase, seconds, busy in phases if phase.startswith("counting") and phase.endswith(at)]
+    seconds, busy = counted[-1] if counted else (0.0, None)
+    return busy if seconds >= READ_S else None
 
 
 def _slowed(replies: Sequence[Mapping]) -> float:

@@ -36,9 +36,8 @@ STEADY, UNSTEADY = 0.0075, 0.03
 FIRST_STEADY, FIRST_UNSTEADY = 0.005, 0.01
 # A GPU that had something to do for up to the first of these shares of the time waits for the processor, however alike the replies of one
 # process are; from the second on it sets the pace. Recorded eager decoding had 0.10 to 0.33, vLLM at 1.24 B 0.34 to 0.58, with processes
-# 70 % apart, and compiled loops 0.70 to 0.96. It is read twice a second (busy.py): what was counted for less than READ_S says nothing.
+# 70 % apart, and compiled loops 0.70 to 0.96.
 IDLE, BUSY = 0.4, 0.65
-READ_S = 2.0
 BOUNDS = ("device", "processor")
 
 
@@ -53,7 +52,8 @@ def run(facts: Mapping, replies: Sequence[Mapping]) -> Run:
     found = stats.run([items_of(reply) / reply["reply_s"] for reply in replies], *disturbance.lost(facts, replies))
     if facts.get("device") != "cuda":
         return found
-    found = replace(found, idle=_idle(facts, replies[0].get("point")))
+    busy = disturbance.gpu_busy(facts, replies)
+    found = replace(found, idle=0.0 if busy is None else min(1.0, max(0.0, (BUSY - busy) / (BUSY - IDLE))))
     parts = [(first, reply["reply_s"] - first) for reply in replies if 0 < (first := reply.get("ttft_s") or 0) < reply["reply_s"]]
     if len(parts) < max(2, len(replies)):
         return found
@@ -68,15 +68,6 @@ def processor_share(device: str, runs: Sequence[Run]) -> float:
     if device != "cuda" or any(one.n < 2 for one in runs):
         return 1.0
     return max(_between(sorted(one.scatter for one in runs)[len(runs) // 2], STEADY, UNSTEADY), median(one.idle for one in runs))
-
-
-def _idle(facts: Mapping, point: int | None) -> float:
-    """By how much the GPU waited for the processor, from 0 to 1, as it was busy while replies were counted, at a size if there are some."""
-    phases = zip(*(facts.get(name) or () for name in ("phases", "phase_s", "phase_gpu")), strict=False)
-    at = "" if point is None else f" at {point:,}"
-    counted = [(seconds, busy) for phase, seconds, busy in phases if phase.startswith("counting") and phase.endswith(at)]
-    seconds, busy = counted[-1] if counted else (0.0, None)
-    return 0.0 if busy is None or seconds < READ_S else min(1.0, max(0.0, (BUSY - busy) / (BUSY - IDLE)))
 
 
 def _between(scatter: float, steady: float, unsteady: float) -> float:
