@@ -701,6 +701,14 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
         ),
         "llm-jp-gpu": ("Take torch.compile (static cache): 982 ms a reply, 3.4×", random),
         "finetune-gpu": ("Take Full fine-tuning: 101 ms a step",),
+        "table-1b-more": ("as fast as the baseline", random),
+        "ladder-8gb": ("Take torch.compile (static cache): 982 ms a reply, 5.3× (2.6–9.3)", random),
+        "repeats-1b": ("Take torch.compile (own loop): 219 ms a reply, 9.8×", random),
+        "reach-gpu": (
+            "Take Baseline (eager attention): 45.8 s a reply.",
+            "Gradient checkpointing 18, Plain PyTorch 8.",
+            "Gradient checkpointing 86,016, Plain PyTorch 36,864.",
+        ),
         "resnet-gpu": ("Take bfloat16 autocast, channels last, compiled: 40.0 ms a step, 2.9×", "its loss went from 6.97 to 6.71"),
     }
     # Of other devices the figures differ.
