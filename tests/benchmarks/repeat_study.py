@@ -1,11 +1,12 @@
 """How often a study's verdicts are right: the same study again and again on one machine, each judged by all of them together.
 
-    python tests/benchmarks/repeat_study.py [STUDY] [--times 10] [--busy 1] --keep FOLDER
+    python tests/benchmarks/repeat_study.py [STUDY] [--times 10] [--busy 1] [--speeds] --keep FOLDER
 
-Run it in a clone of its own, with the Python of the tests; STUDY is config.yaml unless given. Checkpoints and models stay, every figure is
-measured anew. --busy keeps that many cores busy with a loop. What a technique's speed-up really is, is its median over all repetitions. A
-repetition is right where it names the fastest and says nothing false, and complete where it also decides whatever is at least a quarter
-faster or slower. --only reads the tables that earlier calls left in FOLDER.
+Run it in a clone of its own, with the Python of the tests; STUDY is config.yaml unless given. Checkpoints and models stay, and every figure
+is measured anew, or with --speeds the speeds alone, not cold starts and quality. --busy keeps that many cores busy with a loop. What a
+technique's speed-up really is, is its median over all repetitions. A repetition is right where it names the fastest and says nothing false,
+and complete where it also decides whatever is at least a quarter faster or slower. --only reads the tables that
+earlier calls left in FOLDER.
 """
 
 import argparse
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("study", nargs="?", default="config.yaml")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--busy", type=int, default=0, help="cores kept busy")
+    parser.add_argument("--speeds", action="store_true", help="measure speeds anew, and neither cold starts nor quality")
     parser.add_argument("--keep", type=Path, required=True, metavar="FOLDER", help="for the tables")
     parser.add_argument("--only", action="store_true", help="judge what is there")
     arguments = parser.parse_args()
@@ -34,7 +36,8 @@ def main() -> None:
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(0 if arguments.only else arguments.busy)]
     try:
         for number in range(0 if arguments.only else arguments.times):
-            print(f"{number + 1}: {repeat(arguments.study, arguments.keep / f'{number + 1:02}.parquet'):.0f} s", flush=True)
+            took = repeat(arguments.study, arguments.keep / f"{number + 1:02}.parquet", arguments.speeds)
+            print(f"{number + 1}: {took:.0f} s", flush=True)
     finally:
         for loop in loops:
             loop.kill()
@@ -44,11 +47,11 @@ def main() -> None:
     judge(tables)
 
 
-def repeat(study: str, kept: Path) -> float:
+def repeat(study: str, kept: Path, speeds: bool) -> float:
     """Run the study without the measurements of the last time, keep its summary, and give the seconds that it took."""
     for path in [
         *ROOT.glob("results/*/*/*/*/measure*.parquet"),
-        *ROOT.glob("results/*/*/*/*/warmup.parquet"),
+        *([] if speeds else ROOT.glob("results/*/*/*/*/warmup.parquet")),
         ROOT / "results/further.json",
     ]:
         path.unlink(missing_ok=True)
