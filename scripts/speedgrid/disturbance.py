@@ -23,6 +23,8 @@ ALIKE = 0.5
 STRETCH, AT_ONCE = 4, 2e-5
 # How busy a GPU is is read twice a second (busy.py): what was counted for less than so many seconds says nothing.
 READ_S = 2.0
+# It is read in whole percents, a few times: one that was busy each time may have waited a little. So no disturbed run seems to be a quiet one.
+MOST_BUSY = 0.99
 
 
 class Lost(NamedTuple):
@@ -42,7 +44,7 @@ def lost(facts: Mapping, replies: Sequence[Mapping] = ()) -> Lost:
         return Lost()
     of_the_processor, alike = _of_the_processor(facts), 0.0 if _is_gpu(facts) else -math.log1p(-ALIKE) * _threads(facts)
     of_the_rest = _of_the_gpu(facts) if _is_gpu(facts) else _of_its_clock(facts)
-    waited_for = max(of_the_processor, gpu_busy(facts, replies) or 0.0) if _is_gpu(facts) else of_the_processor
+    waited_for = max(of_the_processor, min(gpu_busy(facts, replies) or 0.0, MOST_BUSY)) if _is_gpu(facts) else of_the_processor
     left = waited_for * of_the_rest
     if left > 0 and of_the_processor * of_the_rest < 1:
         waited = _slowed(replies) if _threads(facts) > 1 else 0.0

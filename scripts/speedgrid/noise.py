@@ -54,17 +54,27 @@ def run(facts: Mapping, replies: Sequence[Mapping]) -> Run:
         return found
     busy = disturbance.gpu_busy(facts, replies)
     found = replace(found, idle=0.0 if busy is None else min(1.0, max(0.0, (BUSY - busy) / (BUSY - IDLE))))
-    parts = [(first, reply["reply_s"] - first) for reply in replies if 0 < (first := reply.get("ttft_s") or 0) < reply["reply_s"]]
-    if len(parts) < max(2, len(replies)):
+    if len(replies) < 2 or not all(0 < (reply.get("ttft_s") or 0) <= reply["reply_s"] for reply in replies):
         return found
-    prompts, steps = (stats.run([1 / seconds for seconds in part]) for part in zip(*parts, strict=True))
-    waits = _between(prompts.scatter, FIRST_STEADY, FIRST_UNSTEADY)
-    return replace(found, scatter=steps.scatter, first=waits * median(first / (first + rest) for first, rest in parts))
+    steps = [rate for reply in replies if (rate := _after_first(reply))]
+    return replace(
+        found,
+        scatter=stats.run(steps).scatter if steps else found.scatter,
+        first=median(reply["ttft_s"] / reply["reply_s"] for reply in replies),
+        first_waits=_between(stats.run([1 / reply["ttft_s"] for reply in replies]).scatter, FIRST_STEADY, FIRST_UNSTEADY),
+    )
+
+
+def _after_first(reply: Mapping) -> float:
+    """The rate of what follows the first token of each of its sequences; 0 where nothing does. Replies may end early, each after another
+    number of tokens."""
+    seconds, items = reply["reply_s"] - reply["ttft_s"], items_of(reply) - reply["batch_size"]
+    return items / seconds if seconds > 0 and items > 0 else 0.0
 
 
 def processor_share(device: str, runs: Sequence[Run]) -> float:
-    """By how much a cell waits for the processor: 0 where a GPU sets the pace, 1 where the processor does. What ran on a processor does,
-    and so does what single replies say nothing of."""
+    """By how much a cell waits for the processor, after the first token where that has a time: 0 where a GPU sets the pace, 1 where the
+    processor does. What ran on a processor does, and so does what single replies say nothing of."""
     if device != "cuda" or any(one.n < 2 for one in runs):
         return 1.0
     return max(_between(sorted(one.scatter for one in runs)[len(runs) // 2], STEADY, UNSTEADY), median(one.idle for one in runs))
@@ -117,13 +127,14 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
 @dataclass(frozen=True)
 class _Cell:
     """A cell among those of its kind, which is its device and whether its runs were disturbed: its runs, by how much it waits for the
-    processor, and for which share of its time it does so before the first token (Run.first), what is known of its noise before it ran
-    twice, and what it has shown of it (degrees of freedom, and the variance times these)."""
+    processor, the share of its time before the first token and by how much it waits then (Run.first), what is known of its noise before it
+    ran twice, and what it has shown of it (degrees of freedom, and the variance times these)."""
 
     kind: tuple[str, bool]
     runs: Sequence[Run]
     waits: float
     first: float
+    first_waits: float
     prior: Prior
     shown: tuple[float, float]
 
@@ -131,17 +142,19 @@ class _Cell:
     def of(cls, device: str, runs: Sequence[Run], busy: bool, counts: bool) -> "_Cell":
         if not busy and all(one.disturbed for one in runs):
             runs = [replace(one, disturbed=False) for one in runs]
-        waits, first = processor_share(device, runs), median(one.first for one in runs)
-        known = _known({bound: prior(device, bound) for bound in BOUNDS}, waits, first)
+        first, first_waits, idle = (median(part) for part in zip(*((one.first, one.first_waits, one.idle) for one in runs), strict=True))
+        parts = processor_share(device, runs), first, max(first_waits, idle)
+        known = _known({bound: prior(device, bound) for bound in BOUNDS}, *parts)
         shown = stats.shown(runs, known) if counts and len(runs) > 1 else (0, 0.0)
-        return cls((device, busy), runs, waits, first, known, shown)
+        return cls((device, busy), runs, *parts, known, shown)
 
     def adds(self, bound: str) -> tuple[float, float, int]:
         """What it tells of the noise of cells of a bound: degrees of freedom, the variance times these, and runs. Of what is between two
         bounds it is by how much it was noisier than was expected of it."""
-        of_the_prompt = self.first * prior(self.kind[0], "processor").sd / self.prior.sd
-        of_the_processor = self.waits + (1 - self.waits) * of_the_prompt
-        share = of_the_processor if bound == "processor" else 1 - of_the_processor
+        on_device, on_processor = (prior(self.kind[0], one) for one in BOUNDS)
+        of_the_steps = (1 - self.first) * self.waits * stats.between_priors(on_device, on_processor, self.waits).sd
+        of_the_processor = (of_the_steps + self.first * self.first_waits * on_processor.sd) / self.prior.sd
+        share = of_the_processor if bound == "processor" else max(0.0, 1 - of_the_processor)
         df, squares = (share * told for told in self.shown)
         over = prior(self.kind[0], bound).sd / self.prior.sd
         return df, squares * over**2, len(self.runs) if df else 0
@@ -163,11 +176,13 @@ def _with_others(cell: _Cell, sums: Mapping[tuple, Sequence[float]]) -> Prior:
     for bound in BOUNDS:
         df, squares, runs = (max(0.0, whole - own) for whole, own in zip(sums[cell.kind, bound], cell.adds(bound), strict=True))
         known[bound] = stats.with_shown(prior(cell.kind[0], bound), df, squares, int(runs))
-    return _known(known, cell.waits, cell.first)
+    return _known(known, cell.waits, cell.first, cell.first_waits)
 
 
-def _known(priors: Mapping[str, Prior], waits: float, first: float) -> Prior:
+def _known(priors: Mapping[str, Prior], waits: float, first: float, first_waits: float) -> Prior:
     """What is known of the noise of a cell, from the priors of BOUNDS (see _Cell)."""
-    found = stats.partly(stats.between_priors(priors["device"], priors["processor"], waits), priors["processor"], first)
-    rests_on = {"device": waits < 1 and first < 1, "processor": waits > 0 or first > 0}
-    return replace(found, runs=sum(priors[bound].runs for bound in BOUNDS if rests_on[bound]))
+    on_device, on_processor = (priors[bound] for bound in BOUNDS)
+    steps, prompt = stats.between_priors(on_device, on_processor, waits), stats.partly(on_device, on_processor, first_waits)
+    parts = [part for share, part in ((1 - first, waits), (first, first_waits)) if share > 0]
+    rests_on = {"device": min(parts) < 1, "processor": max(parts) > 0}
+    return replace(stats.partly(steps, prompt, first), runs=sum(priors[bound].runs for bound in BOUNDS if rests_on[bound]))

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import noise, stats  # noqa: E402
+from speedgrid.schema import items_of  # noqa: E402
 
 
 class Recorded(NamedTuple):
@@ -49,8 +50,12 @@ def cells(folder: Path) -> Iterator[tuple[str, str, list[Recorded]]]:
 
 
 def recorded(facts: dict, rows: Sequence[dict]) -> Recorded:
-    after_first = [{**row, "reply_s": row["reply_s"] - (row["ttft_s"] or 0), "ttft_s": None} for row in rows]
-    is_told = all(row["reply_s"] > 0 for row in after_first)
+    is_told = all(row["ttft_s"] and row["reply_s"] > row["ttft_s"] and items_of(row) > row["batch_size"] for row in rows)
+    after_first = [
+        {**row, "items": items_of(row) - row["batch_size"], "reply_s": row["reply_s"] - row["ttft_s"], "ttft_s": None}
+        for row in rows
+        if is_told
+    ]
     return Recorded(noise.run(facts, rows), noise.run(facts, after_first if is_told else rows))
 
 

@@ -304,7 +304,7 @@ def with_prompts(repeats: int) -> None:
                     steps = (1 - share) / speed * np.exp(0.001 * rng.normal() + 0.001 * rng.normal(size=REPLIES))
                     prompts = share / speed * np.exp(apart * rng.normal() + rng.choice((0.01, 0.2)) * rng.normal(size=REPLIES))
                     rows = [
-                        {"new_tokens": 128, "items": None, "ttft_s": first, "reply_s": first + rest}
+                        {"new_tokens": 128, "items": None, "batch_size": 1, "ttft_s": first, "reply_s": first + rest}
                         for first, rest in zip(prompts, steps, strict=True)
                     ]
                     runs.append(noise.run({"device": "cuda"}, rows))

@@ -39,6 +39,7 @@ def _run(machine: str, rows: list[dict[str, str]]) -> stats.Run:
         {
             "new_tokens": int(row["new_tokens"]),
             "items": None,
+            "batch_size": 1,
             "reply_s": float(row["reply_s"]),
             "ttft_s": float(row["ttft_s"]) if row.get("ttft_s") else None,
         }

@@ -545,8 +545,8 @@ def test_an_idle_gpu_waits_for_the_processor_however_steady_its_replies_are(busy
         assert noise.processor_share("cuda", [sized]) == pytest.approx(expected)
 
 
-def reply(steps_s: float, first_s: float | None = None) -> dict:
-    return {"new_tokens": 128, "items": None, "reply_s": steps_s + (first_s or 0), "ttft_s": first_s}
+def reply(steps_s: float, first_s: float | None = None, tokens: int = 128) -> dict:
+    return {"new_tokens": tokens, "items": None, "batch_size": 1, "reply_s": steps_s + (first_s or 0), "ttft_s": first_s}
 
 
 @few
@@ -565,6 +565,31 @@ def test_the_noise_of_a_prompt_that_the_processor_reads_is_in_that_of_the_reply_
     assert on_gpu * (1 - 1e-9) <= apart <= (1 - share) * on_gpu + share * on_processor + 1e-9
     if scatter > 0.02:
         assert apart == pytest.approx((1 - share) * on_gpu + share * on_processor, rel=1e-3)
+
+
+@pytest.mark.parametrize("prompt_share", [0.5, 0.95, 0.999])
+def test_the_noise_of_steps_that_wait_for_the_processor_is_in_that_of_the_reply_by_their_share_of_the_time(prompt_share):
+    """A long prompt is the GPU's work, whatever the few tokens after it wait for."""
+    replies = [reply((1 - prompt_share) * (1 + 0.06 * (-1) ** number), prompt_share) for number in range(10)]
+    on_gpu, on_processor = (noise.prior("cuda", bound).sd for bound in noise.BOUNDS)
+    found = noise.speeds([("cuda", [noise.run({"device": "cuda"}, replies)])])[0].noise
+    assert found == pytest.approx(prompt_share * on_gpu + (1 - prompt_share) * on_processor, rel=1e-3)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.02])
+@pytest.mark.parametrize("rest_s", [0.0, 1e-6])
+def test_a_reply_of_one_token_is_a_prompt(scatter, rest_s):
+    """Whether its clock stops with that token, or a moment later, which is never the same."""
+    replies = [reply(rest_s * number, 1 + scatter * (-1) ** number, tokens=1) for number in range(10)]
+    found = noise.speeds([("cuda", [noise.run({"device": "cuda"}, replies)])])[0].noise
+    assert found == pytest.approx(noise.prior("cuda", noise.BOUNDS[scatter > 0]).sd, rel=1e-3)
+
+
+@few
+@given(st.lists(st.integers(2, 512), min_size=5, max_size=20))
+def test_replies_that_end_each_after_another_number_of_tokens_are_as_steady_as_their_steps(lengths):
+    replies = [reply(0.002 * (tokens - 1), 0.01, tokens) for tokens in lengths]
+    assert noise.processor_share("cuda", [noise.run({"device": "cuda"}, replies)]) == 0
 
 
 def test_the_time_of_a_prompt_makes_no_steady_steps_unsteady():

@@ -20,8 +20,9 @@ class Run:
     freedom (infinite and 1 for a single reply). `scatter`: how far a reply is from the next, as a share. `disturbed`: it counts as a run
     of a machine that was not quiet. `lost`: the logarithm of the factor by which disturbance slowed it at most, 0 on a quiet machine;
     `alike`: what of that others on the same busy machine lost, too, at most; `waited`: what of it the run itself shows. `first`: the share
-    of its time that passed before the first token of a reply, at the speed of the processor; `scatter` is that of what follows, then.
-    `idle`: by how much a device that sets the pace of others waited for the processor, from 0 to 1.
+    of its time that passed before the first token of a reply, `first_waits`: by how much that waited for the processor, from 0 to 1;
+    `scatter` is that of what follows, then. `idle`: by how much a device that sets the pace of others waited for the processor all in all,
+    from 0 to 1.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Run:
     alike: float = math.inf
     waited: float = 0.0
     first: float = 0.0
+    first_waits: float = 0.0
     idle: float = 0.0
 
 
