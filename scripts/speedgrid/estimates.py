@@ -50,15 +50,18 @@ NETWORK = 20e6
 JOB_S, PROBE_S, REPORT_S, TRAINED_TOKEN_S = 2.5, 20, 6, 5e-4
 # Bytes a second of making a checkpoint; to convert and then to quantize a GGUF file takes four times as long.
 WRITTEN, GGUF_TIMES = 0.5e9, 4
-# The factor within which the whole time of a cell was for 21 of 27 that nobody had seen before (docs/performance.md).
+# The factor within which the whole time of a cell was for 21 of 27 that nobody had seen before, on a quiet machine; where others used the
+# processor beside the GPU, for 6 of 21 (docs/performance.md).
 CELL_ERROR = 1.5
 # Seconds of any run that measures something.
 FIXED_S = PROBE_S + REPORT_S
 # Share of a device's rate of matrix products that scoring text reaches.
 SCORING_SHARE = 0.35
-# Shapes of passes over text that a model is compiled for, and where it is (engines/transformers.py); and engines whose later processes are
-# none of PyTorch's.
-SCORING_SHAPES, SCORING_COMPILED = 3, ("static_cache", "loop", "forward")
+# First replies of a technique that its compiling for quality takes: twice, once for the windows of a text and once, with sizes left open,
+# for the sequences that are held against the unmodified model, which the requests of tasks take, too. Median of 1.8 (a static cache on two
+# cores), 2.2 and 3.3 (torchao and a loop on an H200). And what is compiled there (engines/transformers.py).
+SCORING_FIRSTS, SCORING_COMPILED = 2.2, ("static_cache", "loop", "forward")
+# Engines whose later processes are none of PyTorch's.
 OWN_PROCESS = ("vllm", "llamacpp", "onnxruntime")
 # Tokens of a long text that take as long as a request of a task, which is scored together with others; and requests of an item, of tasks
 # with choices.
@@ -415,7 +418,7 @@ def scoring_s(model: Model, work: Work, machine: Machine) -> float:
     # A process takes more than its loading: the first pass, and what looks whether a technique is active.
     begun = JOB_S + max(cost.start_s, cost.again_s if work.engine in OWN_PROCESS else plain.again_s)
     compiles = work.options.get("compile") in SCORING_COMPILED
-    return begun + computing + unpacked + compiles * SCORING_SHAPES * model.layers * cost.first_layer_s
+    return begun + computing + unpacked + compiles * SCORING_FIRSTS * model.layers * cost.first_layer_s
 
 
 def environment_s(name: str, is_gpu: bool) -> float:
@@ -516,10 +519,9 @@ def sure(found: Estimate, machine: Machine) -> str:
         if "reply" in found.nouns
         else []
     )
-    # Cells were held against their estimates on GPUs alone.
-    told += (
-        [f"those of the time of most cells within a factor of {CELL_ERROR:g}"] if told and machine.is_gpu and not math.isnan(factor) else []
-    )
+    # Cells were held against their estimates on GPUs alone, but for few.
+    if told and machine.is_gpu and not math.isnan(factor):
+        told.append(f"those of the time of most cells within a factor of {CELL_ERROR:g} on a quiet machine")
     others = sorted(PLURALS[noun] for noun in found.nouns - {"reply"})
     known = f"within a factor of {passes.GPU_ERROR:.1f}" if machine.is_gpu else "a rough guess, as none were recorded on a processor"
     told += [f"{'those of' if told else 'estimates of'} {' and '.join(others)} {'' if told else 'are '}{known}"] if others else []

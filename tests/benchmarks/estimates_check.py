@@ -76,7 +76,9 @@ def judged(study: str, folder: str) -> Iterator[dict]:
         told_s = estimates.measuring_s(model, work, machine)
         took_s = jobs[jobs.stage.isin(MEASURING)].took.sum()
         scored_s = jobs[jobs.stage.isin(SCORING)].took.sum()
+        parts = {"measuring": told_s / took_s if took_s else math.nan, "quality": math.nan}
         if scored_s and (told := estimates.scoring_s(model, work, machine)):
+            parts["quality"] = told / scored_s
             told_s, took_s = told_s + told, took_s + scored_s
         held, peak = estimates.held(model, work, machine), most.get((row.gpu, *key), row.memory_peak)
         yield {
@@ -85,6 +87,7 @@ def judged(study: str, folder: str) -> Iterator[dict]:
             "told_s": told_s,
             "took_s": took_s,
             "time": told_s / took_s if took_s else math.nan,
+            **parts,
             "held": held,
             "peak": peak,
             "memory": held / peak if peak else math.nan,
@@ -115,7 +118,9 @@ def machine_of(run) -> known.Machine:
 
 def line(row: Mapping) -> str:
     name = f"{row['study']} {row['experiment']} {row['technique']}"
-    time = f"{row['told_s']:6.0f} s told, {row['took_s']:6.0f} s taken: {row['time']:.2f}"
+    # Errors of both may make up for one another.
+    apart = "" if math.isnan(row["quality"]) else f" ({row['measuring']:.2f} measuring, {row['quality']:.2f} quality)"
+    time = f"{row['told_s']:6.0f} s told, {row['took_s']:6.0f} s taken: {row['time']:.2f}{apart}"
     return f"{name:<60} {time}   {row['held'] / 1e9:6.2f} GB told, {row['peak'] / 1e9:6.2f} GB held: {row['memory']:.2f}"
 
 

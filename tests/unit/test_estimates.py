@@ -101,6 +101,8 @@ def test_pages_of_a_file_count_as_held_and_not_as_needed():
 def test_steps_are_within_half_of_what_was_recorded_on_other_models():
     """Each recorded run against costs that the other model's runs were fitted to."""
     assert 1 < estimates.error("cuda") < 1.5
+    # Of two hosts of two cores one took a half more for a step.
+    assert 1.5 < estimates.error("cpu") < 2
 
 
 @pytest.mark.parametrize(("run", "name"), [("decode-1b", "llama-3.2-1b"), ("decode-8b", "llama-3.1-8b")])
@@ -183,7 +185,7 @@ def test_a_checkpoint_that_is_trained_takes_the_time_of_its_tokens():
     assert estimates.making_s(model, work("baseline"), TWO_CORES) == estimates.making_s(model, work("gguf_original"), TWO_CORES) == 0
 
 
-def test_where_the_pass_is_compiled_scoring_compiles_for_each_shape():
+def test_where_the_pass_is_compiled_scoring_compiles_it():
     """On an H200 the quality of a loop that is compiled took a hundred seconds, and on two cores that of a static cache, where nothing was
     compiled yet; both were estimated as that of eager passes."""
     scored, model = {"scored_tokens": 4096}, shape("smollm2-135m")
@@ -191,6 +193,21 @@ def test_where_the_pass_is_compiled_scoring_compiles_for_each_shape():
     seconds = {name: estimates.scoring_s(model, work(name, **scored), H200) for name in names}
     assert min(seconds["torch_compile"], seconds["torch_compile_loop"]) > seconds["baseline"] + 60
     assert seconds["torch_compile_naive"] < seconds["baseline"] + 10
+
+
+@pytest.mark.parametrize(("technique", "like"), [("torch_compile_loop", "torch_compile_loop"), ("torchao_int4_g64", "torchao_int4")])
+def test_what_is_compiled_for_quality_takes_what_was_recorded(technique, like):
+    """What scoring and comparing take more than the baseline's, which is compiling; it was estimated 1.3 times too long."""
+    runs = pd.read_parquet(studies.ROOT / "docs/results/h200/smollm2-gpu/runs.parquet").query("stage == 'evaluate'").set_index("technique")
+    names = ("scoring text", "comparing with the unmodified model")
+    took, base = (
+        sum(dict(zip(row.phases, row.phase_s, strict=True))[name] for name in names) for row in (runs.loc[technique], runs.loc["baseline"])
+    )
+    model = shape("smollm2-135m")
+    compiled = dataclasses.replace(work(like), technique=technique)
+    eager = dataclasses.replace(compiled, options={**compiled.options, "compile": None})
+    told, plain = (estimates.scoring_s(model, dataclasses.replace(one, scored_tokens=12544), H200) for one in (compiled, eager))
+    assert 1 / 1.2 < (told - plain) / (took - base) < 1.2
 
 
 def test_a_technique_that_is_proven_lossless_answers_no_requests():
@@ -260,5 +277,5 @@ def test_the_bandwidth_of_a_gpu_is_that_of_its_name_unless_it_was_measured():
 def test_how_far_the_time_of_cells_was_off_is_said_of_gpus_alone():
     """It was seen on none but GPUs, and was said of processors too."""
     replies = estimates.Estimate(nouns={"reply"})
-    assert "those of the time of most cells within a factor of 1.5" in estimates.sure(replies, Machine(True, 1))
+    assert "those of the time of most cells within a factor of 1.5 on a quiet machine" in estimates.sure(replies, Machine(True, 1))
     assert "most cells" not in estimates.sure(replies, Machine(False, 1))
