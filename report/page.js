@@ -270,8 +270,8 @@ function chosen() {
 const opening = chosen();
 
 document.addEventListener("input", () => {
-  const state = new URLSearchParams(Object.entries(chosen()).filter(([name, value]) => value !== opening[name]));
-  if (state.size || location.hash.includes("=")) history.replaceState(null, "", `#${state}`);
+  const state = new URLSearchParams(Object.entries(chosen()).filter(([name, value]) => value !== opening[name])).toString();
+  if (state || location.hash.includes("=")) history.replaceState(null, "", `#${state}`);
 });
 
 function arrive() {

@@ -370,7 +370,7 @@ def held(model: Model, work: Work, machine: Machine) -> float:
 
 def measuring_s(model: Model, work: Work, machine: Machine) -> float:
     """Seconds of the cold start of a cell, its runs, and what makes its checkpoint."""
-    if not work.runs:
+    if not work.runs and not work.begins:
         return 0.0
     tried, cost = series(model, work, machine), cost_of(work, machine.is_gpu)
     if _replies(work):

@@ -85,13 +85,15 @@ def test_of_what_is_begun_only_the_runs_are_estimated_that_are_to_come(tmp_path,
     grid = planning.read_grid(planning.ROOT / "config.yaml")
     cell = next(cell for cell in grid.cells if cell.technique == "bnb_nf4")
     model, machine = foreseen.of_entry(cell.model, grid.study["models"][cell.model]), foreseen.machine(False)
-    whole, one = (
-        estimates.measuring_s(model, foreseen.work(cell, *grid.kept.left_of(cell, left.__contains__)), machine)
-        for left in ([f"{cell.folder}/warmup.parquet"], cell.measures[:1])
+    start, measures = f"{cell.folder}/warmup.parquet", cell.measures[:1]
+    whole, one, start_alone = (
+        estimates.measuring_s(model, foreseen.work(cell, *grid.kept.left_of(cell, left.__contains__, is_planned)), machine)
+        for left, is_planned in (([start], False), (measures, False), ([start], True))
     )
     cold = estimates.making_s(model, foreseen.work(cell), machine) + estimates.start_s(model, foreseen.work(cell), machine)
     assert len(cell.measures) == 1
     assert 0 < one < whole - cold
+    assert start_alone == pytest.approx(whole - one), "a run of that target alone makes what it starts from, and measures nothing"
 
 
 def test_a_study_whose_runs_are_fixed_says_nothing_of_further_ones(tmp_path, monkeypatch):

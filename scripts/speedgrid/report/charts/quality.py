@@ -15,6 +15,7 @@ from speedgrid.report.tables import Group, each
 QUALITY = ("rate_low", "rate_high", "bits_per_byte", "quality_verdict", "memory")
 COLUMNS = tuple(dict.fromkeys((*base.ROW_COLUMNS, *QUALITY[:-1], *memories.SOURCED, *pareto.CLOSENESS, "quality_meaningful")))
 SMALLEST, LARGEST = 50, 240  # areas of marks in square pixels
+MOST_ROWS = 14  # that the height grows with
 BEATEN = 0.4  # opacity of what another beats
 
 
@@ -26,7 +27,7 @@ def quality_figure(group: Group) -> Figure | None:
     missing = [row.label for row in each(group.measured) if row.label not in set(there.label)]
     without = tr(" Not scored: {}.").format("; ".join(missing)) if missing else ""
     memory = there.memory.dropna()
-    unit = memories.scale(there)
+    unit = memories.scale(group.rows)
     sizes = (
         tr(" The larger the mark, the more memory ({} to {}).").format(unit.text(memory.min()), unit.text(memory.max()))
         if len(memory)
@@ -45,7 +46,7 @@ def quality_figure(group: Group) -> Figure | None:
             "Right and low is better: bits per byte on held-out text, taken with the engine and checkpoint that were timed.{} What"
             " another technique beats in one of these and equals in the others is pale; the dashed line joins the best.{}"
         ).format(sizes + memories.two_sources(group.rows), without),
-        quality(there, standings, min(len(group.rows), 14)),
+        quality(there, standings, group.rows),
         base.legend(group),
         said + base.in_words(there, "bits_per_byte", " bit/B"),
         (*base.ROW_COLUMNS, *QUALITY[:-1], *memories.SOURCED),
@@ -58,16 +59,16 @@ def scored(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.rate.notna() & rows.bits_per_byte.notna() & (rows.quality_meaningful != False)]  # noqa: E712
 
 
-def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: int) -> alt.LayerChart:
+def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: pd.DataFrame) -> alt.LayerChart:
     """Bits per byte against token/s, marks as large as peak memory; what another technique beats is pale. Labels stand where none covers
-    another or a point, at any width of the page. `there` are the `scored` cells, `rows` for how many rows it is to be high."""
+    another or a point, at any width of the page. `there` are the `scored` cells, `rows` all of the group, whose memory is of one name."""
     beaten = pareto.beaten(standings)
     table = base.prepare(there, QUALITY).reset_index(drop=True)
     names = dict(zip(table.technique, table.name, strict=True))
     table["beaten"] = [technique in beaten for technique in table.technique]
     table["by"] = [names[beaten[technique]] if technique in beaten else tr("none") for technique in table.technique]
     table["area"] = (SMALLEST + (LARGEST - SMALLEST) * table.memory / base.largest(table.memory)).fillna(SMALLEST)
-    height = max(300, ROW * rows)  # as high as the charts beside it
+    height = max(300, ROW * min(len(rows), MOST_ROWS))  # as high as the charts beside it
     x_domain = [0, base.largest(table.rate_high.fillna(table.rate)) * 1.08]
     low, high = table.bits_per_byte.min(), table.bits_per_byte.max()
     room = max((high - low) * 0.25, high * 0.005)
@@ -75,7 +76,7 @@ def quality(there: pd.DataFrame, standings: Sequence[pareto.Standing], rows: int
     table = tradeoff.labelled(table, ("rate", x_domain), ("bits_per_byte", y_domain), height, table.beaten)
     table["speed_text"] = [base.interval(row.rate, row.rate_low, row.rate_high) for row in each(table)]
     table["quality_text"] = [units.number(value, 4) for value in table.bits_per_byte]
-    unit, name = memories.scale(there), memories.named(there)
+    unit, name = memories.scale(rows), memories.named(rows)
     table["memory_text"] = [unit.text(value) for value in table.memory]
     table = table.drop(columns=["memory", "quality_verdict"])
     counted = table[table.state != families.OFF]
