@@ -24,7 +24,7 @@
     const tied = (best, { cell, at }) => (ask.goal === "memory" ? Math.min(best.at, at) >= Math.max(best.at, at) * (1 - 0.02)
       : isBySpeed(ask) && (ask.starts ? Math.max(best.at, at) <= 1.05 * Math.min(best.at, at) : best.cell.same.includes(cell.technique)));
     const isOpen = (best, { cell, at }) => {
-      if (ask.goal === "memory") return cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 28;
+      if (ask.goal === "memory") return cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 30 / 5;
       if (ask.goal === "energy") return (cell.about || best.cell.about) && Math.max(best.at, at) <= 1.25 * Math.min(best.at, at);
       return best.cell.open.includes(cell.technique) && (!ask.starts
         || starting(cell, ask) + best.cell.seconds <= 1.05 * (starting(best.cell, ask) + best.cell.seconds));  // replying as fast

@@ -80,19 +80,19 @@ def test_what_is_gained_stands_beside_what_is_expected(group):
     assert rows["SDPA"].expected is None
 
 
-def test_memory_of_the_whole_device_is_a_change_where_it_is_more_than_is_guessed_of_cuda(group):
+def test_memory_of_the_whole_device_is_a_change_where_it_is_more_than_cuda_may_differ_by(group):
     table = group.rows.assign(memory_source="allocator")
     table.loc[table.technique == "bnb_int8", "memory_source"] = "device"
     for column in ("memory_peak", "memory_load_peak"):
         table.loc[table.is_baseline, column] = 9000.0 * made.MIB
-        table.loc[table.technique == "bnb_int8", column] = 9300.0 * made.MIB
+        table.loc[table.technique == "bnb_int8", column] = 9500.0 * made.MIB
     rows = {row.label: row for row in quality.impact_rows(replace(group, rows=table))}
     assert rows["bitsandbytes INT8"].memory == units.MISSING
     assert rows["bfloat16"].memory.startswith("−")
     for column in ("memory_peak", "memory_load_peak"):
         table.loc[table.technique == "bnb_int8", column] = 3000.0 * made.MIB
     rows = {row.label: row for row in quality.impact_rows(replace(group, rows=table))}
-    assert rows["bitsandbytes INT8"].memory == percent(3000 / 9512 - 1)
+    assert rows["bitsandbytes INT8"].memory == percent(3000 / (9000 + 0.6 * 1024) - 1)
 
 
 def test_every_technique_with_an_expectation_is_in_the_registry(root):

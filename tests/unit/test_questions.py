@@ -373,7 +373,7 @@ def test_while_further_runs_are_to_come_nobody_says_that_the_time_for_them_is_us
 
 def test_no_further_runs_are_priced_for_memory_that_is_open(tmp_path):
     """More runs tell nothing of what CUDA itself takes."""
-    cells = [replace(made.DEFAULT_CELLS[0], peak=5000), replace(made.DEFAULT_CELLS[1], peak=5700, facts={"memory_source": "device"})]
+    cells = [replace(made.DEFAULT_CELLS[0], peak=5000), replace(made.DEFAULT_CELLS[1], peak=5780, facts={"memory_source": "device"})]
     rows, _, _ = tables_of(made.write_group(tmp_path, cells, machine=made.GPU_MACHINE))
     ask = Ask("memory")
     advice = advise(options(rows), ask)

@@ -219,7 +219,7 @@ def _is_tied(best: tuple[float, Option], other: tuple[float, Option], ask: Ask) 
 
 def _is_open(best: tuple[float, Option], other: tuple[float, Option], ask: Ask) -> bool:
     """Whether these runs cannot say that one is better; where starts are part of it, only if it would not be, were both as fast. Of memory
-    by no more than the guess of what CUDA itself takes may be wrong by, where the driver told that of one alone; of energy by no more than
+    by no more than what is taken for CUDA itself may be wrong by, where the driver told that of one alone; of energy by no more than
     an estimate may be wrong by."""
     choice, one = best[1], other[1]
     least, most = sorted((best[0], other[0]))

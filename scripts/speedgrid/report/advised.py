@@ -188,8 +188,8 @@ def sure(guide: Guide, goal: str) -> str:
     """How sure figures of a goal are that is no speed."""
     if goal == "memory":
         return tr(
-            "What CUDA itself takes is a guess where PyTorch reported the memory, so that a difference of up to 0.25\u00a0GiB from what"
-            " the driver reported is open; the least by these figures is named."
+            "What CUDA itself takes is known to within 0.2\u00a0GiB where PyTorch reported the memory, so that a difference of up to that"
+            " from what the driver reported is open; the least by these figures is named."
         )
     said = tr("Energy has no interval: what is close may be as good.")
     about = tr("A figure from mean power is an estimate, right to within about a quarter.")

@@ -542,8 +542,8 @@ def _memory(group: Group, guide: Guide) -> Memory:
 
 
 def _is_less(row, than, taken: Mapping[str, int]) -> bool:
-    """Whether a technique takes less memory than another by as much as is called a saving, and by more than the guess of what CUDA itself
-    takes may be wrong by where the device told one of them alone."""
+    """Whether a technique takes less memory than another by as much as is called a saving, and by more than what is taken for CUDA itself
+    may be wrong by where the device told one of them alone."""
     saved, within = taken[than.technique] - taken[row.technique], 0 if row.memory_source == than.memory_source else CUDA_CONTEXT_WITHIN
     return saved >= SMALLEST_SAVING * taken[than.technique] and saved > within
 

@@ -159,8 +159,8 @@ def _speedup(row) -> str:
 
 
 def _memory_change(row, baseline: pd.Series) -> str:
-    """The change of peak memory; where the device told one and PyTorch the other, that of what a card must have, if it is more than is
-    guessed of what CUDA itself takes."""
+    """The change of peak memory; where the device told one and PyTorch the other, that of what a card must have, if it is more than what
+    is taken for CUDA may be wrong by."""
     if row.memory_source == baseline.memory_source:
         return _change(row.memory_peak, baseline.memory_peak)
     own, other = needs(row._asdict()), needs(baseline.to_dict())

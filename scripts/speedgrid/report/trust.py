@@ -178,7 +178,7 @@ def _memory_warning(group: Group) -> list[Markup]:
         return []
     words = tr_html(
         "Peak memory of {} is that of the whole device, with what CUDA itself takes; of the others it is what PyTorch allocated. Where"
-        " they are compared, 0.5 GiB for CUDA is added to PyTorch's figures, and a difference of up to 0.25 GiB counts as none."
+        " they are compared, 0.6 GiB for CUDA is added to PyTorch's figures, and a difference of up to 0.2 GiB counts as none."
     )
     return [words.format(units.listed(whole))]
 

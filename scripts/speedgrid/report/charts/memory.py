@@ -45,7 +45,7 @@ def two_sources(rows: pd.DataFrame) -> str:
     if not _has_two_sources(rows):
         return ""
     return tr(
-        " Memory is what the device must have: 0.5\u00a0GiB for CUDA itself is added to PyTorch's figures; the others are the driver's."
+        " Memory is what the device must have: 0.6\u00a0GiB for CUDA itself is added to PyTorch's figures; the others are the driver's."
     )
 
 
@@ -55,7 +55,7 @@ def as_told(rows: pd.DataFrame) -> str:
         return ""
     return tr(
         "Peak memory here is as reported: what PyTorch gave out, or, of engines with memory of their own, what the device held. “Memory"
-        " needed”, in the answer and the charts, is what a card must have: 0.5\u00a0GiB for CUDA itself is added to PyTorch's figures."
+        " needed”, in the answer and the charts, is what a card must have: 0.6\u00a0GiB for CUDA itself is added to PyTorch's figures."
     )
 
 

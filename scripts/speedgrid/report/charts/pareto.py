@@ -61,7 +61,7 @@ def beaten(standings: Sequence[Standing]) -> Mapping[Hashable, Hashable]:
 
     One beats another that is at least as good in every figure and better in one; in speed only where their intervals lie apart and no
     verdict says otherwise. Where the verdict between two speeds is open, neither beats the other: the slower one may be faster. Memory from
-    different sources is the same where it differs by no more than is guessed of what CUDA itself takes, and who cannot be compared is not
+    different sources is the same where it differs by no more than what is taken for CUDA may be wrong by, and who cannot be compared is not
     beaten. In a ring all would be as fast, and each would take less memory than the next: there is none, so that some are never beaten.
     """
     first = sorted(standings, key=lambda one: -one.speed)
