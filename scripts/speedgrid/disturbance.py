@@ -23,7 +23,7 @@ ALIKE = 0.5
 STRETCH, AT_ONCE = 4, 2e-5
 # How busy a GPU is is read twice a second (busy.py): what was counted for less than so many seconds says nothing.
 READ_S = 2.0
-# It is read in whole percents, a few times: one that was busy each time may have waited a little. So no disturbed run seems to be a quiet one.
+# It is read in whole percents, a few times: one that was busy each time may have waited a little, so no disturbed run seems quiet.
 MOST_BUSY = 0.99
 
 
