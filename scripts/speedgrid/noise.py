@@ -32,8 +32,9 @@ LEAST_SD = 0.0075
 STEADY, UNSTEADY = 0.0075, 0.03
 # The same of the time before the first token. A prompt is mostly read kernel by kernel, at the speed of the processor; how far apart that
 # is within a process says less of how far apart it is between processes. Recorded ones scatter by 1.0 % and more and were up to 1.8 times
-# as slow in one process as in another; where the GPU has enough to do with the prompt, by 0.2 %.
-FIRST_STEADY, FIRST_UNSTEADY = 0.005, 0.01
+# as slow in one process as in another; where the GPU has enough to do with the prompt, by 0.2 %. These lie in the middle between the two,
+# since few replies say only roughly how far apart they are.
+FIRST_STEADY, FIRST_UNSTEADY = 0.003, 0.006
 # A GPU that had something to do for up to the first of these shares of the time waits for the processor, however alike the replies of one
 # process are; from the second on it sets the pace. Recorded eager decoding had 0.10 to 0.33, vLLM at 1.24 B 0.34 to 0.58, with processes
 # 70 % apart, and compiled loops 0.70 to 0.96.
@@ -182,6 +183,7 @@ def _with_others(cell: _Cell, sums: Mapping[tuple, Sequence[float]]) -> Prior:
 def _known(priors: Mapping[str, Prior], waits: float, first: float, first_waits: float) -> Prior:
     """What is known of the noise of a cell, from the priors of BOUNDS (see _Cell)."""
     on_device, on_processor = (priors[bound] for bound in BOUNDS)
+    # A prompt between the two may be either's work: it has their deviations by how much it seems to be the one or the other.
     steps, prompt = stats.between_priors(on_device, on_processor, waits), stats.partly(on_device, on_processor, first_waits)
     parts = [part for share, part in ((1 - first, waits), (first, first_waits)) if share > 0]
     rests_on = {"device": min(parts) < 1, "processor": max(parts) > 0}

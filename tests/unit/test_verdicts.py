@@ -585,6 +585,17 @@ def test_a_reply_of_one_token_is_a_prompt(scatter, rest_s):
     assert found == pytest.approx(noise.prior("cuda", noise.BOUNDS[scatter > 0]).sd, rel=1e-3)
 
 
+@pytest.mark.parametrize(("scatter", "bound"), [(0.002, "device"), (0.01, "processor")])
+def test_ten_prompts_as_recorded_are_of_the_one_that_reads_them(scatter, bound):
+    """Prompts of the processor scattered by 1 % at least; those of the GPU by 0.2 %, which ten of them say only roughly."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(200):
+        replies = [reply(0.0, one, tokens=1) for one in np.exp(scatter * rng.normal(size=10))]
+        found.append(noise.speeds([("cuda", [noise.run({"device": "cuda"}, replies)])])[0].noise)
+    assert np.median(found) == pytest.approx(noise.prior("cuda", bound).sd)
+    assert np.mean(np.isclose(found, np.median(found))) > 0.7
+
+
 @few
 @given(st.lists(st.integers(2, 512), min_size=5, max_size=20))
 def test_replies_that_end_each_after_another_number_of_tokens_are_as_steady_as_their_steps(lengths):
