@@ -1,12 +1,12 @@
 """How often a study's verdicts are right: the same study again and again on one machine, each judged by all of them together.
 
-    python tests/benchmarks/repeat_study.py [STUDY] [--times 10] [--busy 1] [--speeds] --keep FOLDER
+    python tests/benchmarks/repeat_study.py [STUDY] [--times 10] [--busy 1] [--speeds] --keep FOLDER [--only] [--truth FOLDER]
 
 Run it in a clone of its own, with the Python of the tests; STUDY is config.yaml unless given. Checkpoints and models stay, and every figure
 is measured anew, or with --speeds the speeds alone, not cold starts and quality. --busy keeps that many cores busy with a loop. What a
-technique's speed-up really is, is its median over all repetitions. A repetition is right where it names the fastest and says nothing false,
-and complete where it also decides whatever is at least a quarter faster or slower. --only reads the tables that
-earlier calls left in FOLDER.
+technique's speed-up really is, is its median over all repetitions, or over those of --truth, such as quiet ones. A repetition is right where
+it names the fastest and says nothing false, and complete where it also decides whatever is at least a quarter faster or slower. --only reads
+the tables that earlier calls left in FOLDER.
 """
 
 import argparse
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--speeds", action="store_true", help="measure speeds anew, and neither cold starts nor quality")
     parser.add_argument("--keep", type=Path, required=True, metavar="FOLDER", help="for the tables")
     parser.add_argument("--only", action="store_true", help="judge what is there")
+    parser.add_argument("--truth", type=Path, metavar="FOLDER", help="tables that say how fast each technique really is")
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(0 if arguments.only else arguments.busy)]
@@ -41,10 +42,7 @@ def main() -> None:
     finally:
         for loop in loops:
             loop.kill()
-    tables = [pq.read_table(path).to_pylist() for path in sorted(arguments.keep.glob("*.parquet"))]
-    if not tables:
-        sys.exit(f"{arguments.keep}: no table of a study is there")
-    judge(tables)
+    judge(tables_of(arguments.keep), tables_of(arguments.truth or arguments.keep))
 
 
 def repeat(study: str, kept: Path, speeds: bool) -> float:
@@ -63,24 +61,41 @@ def repeat(study: str, kept: Path, speeds: bool) -> float:
     return time.monotonic() - began
 
 
-def judge(tables: Sequence[Sequence[Mapping]]) -> None:
-    names = [row["technique"] for row in tables[0] if row["speedup"] is not None and not row["is_baseline"]]
-    ratios = {name: [row["speedup"] for table in tables for row in table if row["technique"] == name] for name in names}
-    truth = {name: float(np.median(found)) for name, found in ratios.items()}
+def tables_of(folder: Path) -> list[list[dict]]:
+    tables = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("*.parquet"))]
+    return tables or sys.exit(f"{folder}: no table of a study is there")
+
+
+def ratios_of(tables: Sequence[Sequence[Mapping]]) -> dict[str, list[float]]:
+    """The speeds of each technique over that of the baseline beside it."""
+    found: dict[str, list[float]] = {}
+    for table in tables:
+        baseline = next(row["rate"] for row in table if row["is_baseline"])
+        for row in table:
+            if row["rate"] and not row["is_baseline"]:
+                found.setdefault(row["technique"], []).append(row["rate"] / baseline)
+    return found
+
+
+def judge(tables: Sequence[Sequence[Mapping]], quiet: Sequence[Sequence[Mapping]]) -> None:
+    ratios = ratios_of(tables)
+    truth = {name: float(np.median(found)) for name, found in ratios_of(quiet).items()}
     right = complete = 0
     for table in tables:
-        said = {row["technique"]: row for row in table if row["technique"] in truth}
-        fastest = max(said, key=lambda name: said[name]["speedup"]) == max(truth, key=lambda name: truth[name])
+        said = {row["technique"]: row for row in table if row["technique"] in truth and row["rate"]}
+        fastest = max(said, key=lambda name: said[name]["rate"]) == max(truth, key=lambda name: truth[name])
         false = [name for name, row in said.items() if is_false(row["verdict"], truth[name])]
         unsaid = [name for name, row in said.items() if row["verdict"] == "unsure" and not 1 / CLEAR < truth[name] < CLEAR]
         right += fastest and not false
         complete += fastest and not false and not unsaid
         errors = [*(f"FALSE {name}" for name in false), *(f"open {name}" for name in unsaid)]
         print("fastest" if fastest else "NOT THE FASTEST", *errors, sep="; ")
-    for name in names:
+    for name in ratios:
         verdicts = [row["verdict"] for table in tables for row in table if row["technique"] == name]
         counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in sorted(set(verdicts)))
-        print(f"{name:24} {truth[name]:6.2f}× ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})  {counts}")
+        print(
+            f"{name:24} truly {truth[name]:.2f}×, here {np.median(ratios[name]):.2f}× ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})  {counts}"
+        )
     print(f"right in {right} of {len(tables)}, complete in {complete}")
 
 
