@@ -4,9 +4,9 @@
 
 Run it in a clone of its own, with the Python of the tests; STUDY is config.yaml unless given. Checkpoints and models stay, and every figure
 is measured anew, or with --speeds the speeds alone, not cold starts and quality. --busy keeps that many cores busy with a loop. What a
-technique's speed-up really is, is its median over all repetitions, or over those of --truth, such as quiet ones. A repetition is right where
-it names the fastest and says nothing false, and complete where it also decides whatever is at least a quarter faster or slower. --only reads
-the tables that earlier calls left in FOLDER.
+technique's speed-up really is, is its median over all repetitions, or over those of --truth, such as quiet ones. A repetition is right
+where it names the fastest and says nothing false, and complete where it also decides whatever is at least a quarter faster or slower.
+--only reads the tables that earlier calls left in FOLDER.
 """
 
 import argparse
@@ -93,9 +93,8 @@ def judge(tables: Sequence[Sequence[Mapping]], quiet: Sequence[Sequence[Mapping]
     for name in ratios:
         verdicts = [row["verdict"] for table in tables for row in table if row["technique"] == name]
         counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in sorted(set(verdicts)))
-        print(
-            f"{name:24} truly {truth[name]:.2f}×, here {np.median(ratios[name]):.2f}× ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})  {counts}"
-        )
+        here = f"{np.median(ratios[name]):.2f}× ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})"
+        print(f"{name:24} truly {truth[name]:.2f}×, here {here}  {counts}")
     print(f"right in {right} of {len(tables)}, complete in {complete}")
 
 
