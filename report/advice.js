@@ -23,18 +23,20 @@
     if (!pool.length) return { choice: null, figure: null, ties: [], open: [], runner_up: null, better: names(ranked), doubtful: [] };
     const tied = (best, { cell, at }) => (ask.goal === "memory" ? Math.min(best.at, at) >= Math.max(best.at, at) * (1 - 0.02)
       : isBySpeed(ask) && (ask.starts ? Math.max(best.at, at) <= 1.05 * Math.min(best.at, at) : best.cell.same.includes(cell.technique)));
-    const isOpen = (best, { cell, at }) => {
-      if (ask.goal === "memory") return cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 30 / 5;
-      if (ask.goal === "energy") return (cell.about || best.cell.about) && Math.max(best.at, at) <= 1.25 * Math.min(best.at, at);
-      return best.cell.open.includes(cell.technique) && (!ask.starts
-        || starting(cell, ask) + best.cell.seconds <= 1.05 * (starting(best.cell, ask) + best.cell.seconds));  // replying as fast
-    };
-    const surely = (other, one) => (isBySpeed(ask) ? other.cell.compared && other.cell.rate > one.cell.rate
-      && starting(other.cell, ask) <= starting(one.cell, ask) && ![...other.cell.same, ...other.cell.open].includes(one.cell.technique)
+    const isOpen = (best, { cell, at }) => (ask.goal === "memory" ? cell.by_device !== best.cell.by_device && Math.abs(at - best.at) <= 2 ** 30 / 5
+      : ask.goal === "energy" ? (cell.about || best.cell.about) && Math.max(best.at, at) <= 1.25 * Math.min(best.at, at)
+      : best.cell.open.includes(cell.technique) && (!ask.starts  // replying as fast
+        || starting(cell, ask) + best.cell.seconds <= 1.05 * (starting(best.cell, ask) + best.cell.seconds)));
+    const beats = ({ cell: a }, { cell: b }) => (a.compared || b.is_baseline) && a.rate > b.rate && ![...a.same, ...a.open].includes(b.technique);
+    const surely = (other, one) => (isBySpeed(ask) ? beats(other, one) && starting(other.cell, ask) <= starting(one.cell, ask)
       : other.at < one.at && !tied(other, one) && !isOpen(other, one));
     const beaten = new Set(pool.filter((one) => pool.some((other) => surely(other, one))));
     const place = (one) => (isBySpeed(ask) || !tied(pool[0], one) ? 0 : -one.cell.rate);  // the fastest of those that take as little
-    const [best, ...rest] = [...pool].sort((a, b) => place(a) - place(b));
+    const order = [...pool].sort((a, b) => place(a) - place(b));
+    const mayStay = (base, first = order[0]) => base.cell.is_baseline && (isBySpeed(ask)
+      ? !beaten.has(base) && Math.max(first.at, base.at) <= 1.05 * Math.min(first.at, base.at)
+      : tied(pool[0], base) && !beats(first, base) && first.cell.rate <= 1.05 * base.cell.rate);
+    const [best, ...rest] = [...order].sort((a, b) => mayStay(b) - mayStay(a));
     const ties = rest.filter((other) => tied(best, other) && (!beaten.has(other) || (isBySpeed(ask) && ask.starts)));
     const left = rest.filter((other) => !ties.includes(other));
     const better = ranked.filter((other) => sign * other.at < sign * best.at && !pool.includes(other) && !tied(best, other));

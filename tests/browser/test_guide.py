@@ -76,17 +76,24 @@ def generated(draw: random.Random) -> tuple[list[Option], Ask]:
     def close(name: str, verdict: str) -> tuple[str, ...]:
         return tuple(other for other in names if verdicts.get((min(name, other), max(name, other))) == verdict)
 
+    are_close = draw.random() < 0.5
+
     def figure() -> float | None:
+        if are_close:
+            return draw.uniform(0.97, 1.03)
         return draw.choice((None, 0.5, 1.0, 1.02, draw.uniform(0.01, 100), draw.uniform(0.9, 1.1)))
 
     def size() -> int | None:
+        if are_close:
+            return 8 * GB + draw.randrange(2**26)
         return draw.choice((None, *(draw.randrange(1, 30 * GB) for _ in range(2)), 8 * GB, 8 * GB + draw.randrange(2**30)))
 
-    losses = (None, 0.0, 0.0, 0.01, 0.05, 1.7)
+    baseline = draw.choice(names or [""])
+    losses = (None, 0.0, 0.0, 0.0, 0.01, 0.05, 1.7)
     cells = [
         Option(
             *(name, figure(), figure(), figure(), size(), draw.random() < 0.5, figure(), draw.choice(losses)),
-            *(close(name, "same"), close(name, "open"), draw.random() < 0.7, draw.random() < 0.5),
+            *(close(name, "same"), close(name, "open"), draw.random() < 0.7, draw.random() < 0.5, name == baseline),
         )
         for name in names
     ]
@@ -114,6 +121,11 @@ def test_the_page_advises_what_the_command_does_on_500_result_sets(browser):
     assert sum(one["choice"] is not None for one in wanted) > 200
     for part in ("ties", "open", "better", "doubtful"):
         assert sum(bool(one[part]) for one in wanted) > 20, part
+    equals = [[replace(cell, is_baseline=False) for cell in cells] for cells, _ in sets]
+    left = [advise(cells, ask).choice for cells, (_, ask) in zip(equals, sets, strict=True)]
+    stays = [ask.goal for (_, ask), one, other in zip(sets, wanted, left, strict=True) if one["choice"] != other]
+    assert sum(goal in BY_SPEED for goal in stays) > 10, "the baseline stays where something is hardly ahead"
+    assert stays.count("memory") > 1
 
 
 def test_the_form_chooses_what_the_command_does_whatever_is_asked(browser, grid):

@@ -16,6 +16,7 @@ from speedgrid import commands, records
 from speedgrid.known import CUDA_CONTEXT, CUDA_CONTEXT_WITHIN, GB
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report.advice import (
+    AHEAD,
     BY_SPEED,
     ESTIMATE_WITHIN,
     GOALS,
@@ -49,6 +50,7 @@ def option_sets(draw) -> list[Option]:
     """Cells of a group, whose verdicts are symmetrical as those of a summary are."""
     names = NAMES[: draw(st.integers(0, len(NAMES)))]
     verdicts = {(a, b): draw(st.sampled_from(("apart", "same", "open"))) for a in names for b in names if a < b}
+    baseline = draw(st.sampled_from(("", *names)))
 
     def close(name: str, verdict: str) -> tuple[str, ...]:
         return tuple(other for other in names if verdicts.get((min(name, other), max(name, other))) == verdict)
@@ -64,6 +66,7 @@ def option_sets(draw) -> list[Option]:
             close(name, "same"),
             close(name, "open"),
             *(draw(st.booleans()) for _ in range(2)),
+            is_baseline=name == baseline,
         )
         for name in names
     ]
@@ -100,10 +103,10 @@ def test_a_looser_limit_never_makes_the_figure_worse(cells, ask, budget, loss):
 
     before, after = advise(cells, ask), advise(cells, replace(ask, budget=looser(ask.budget, budget), loss=looser(ask.loss, loss)))
     if before.choice:
-        # Of what may take as little, the fastest comes first.
-        slack = {"memory": 1 - SMALLEST_SAVING, "energy": 1 / ESTIMATE_WITHIN}.get(ask.goal, 1)
+        # Of what may take as little, the fastest comes first; of what is hardly ahead of the baseline, that.
+        slack = {"memory": 1 - SMALLEST_SAVING, "energy": 1 / ESTIMATE_WITHIN}.get(ask.goal, 1 / AHEAD)
         if ask.goal == "throughput":
-            assert after.figure >= before.figure
+            assert after.figure >= before.figure * slack * (1 - 1e-9)
         else:
             less = after.figure - CUDA_CONTEXT_WITHIN if ask.goal == "memory" else 0
             assert min(after.figure * slack, less or after.figure) <= before.figure * (1 + 1e-9)
@@ -145,7 +148,8 @@ def test_what_is_better_is_beyond_a_limit_and_is_told_from_what_is_chosen(cells,
         worse = (lambda a, b: a < b) if ask.goal == "throughput" else (lambda a, b: a > b)
         assert all(worse(advice.figure, figures[name]) for name in advice.better)
         if ask.goal in BY_SPEED:
-            assert not any(worse(advice.figure, figures[name]) for name in (*advice.ties, *advice.open))
+            ahead = [name for name in (*advice.ties, *advice.open) if worse(advice.figure, figures[name])]
+            assert not ahead or next(cell for cell in cells if cell.technique == advice.choice).is_baseline
         assert set(advice.doubtful) <= set(advice.better)
 
 
@@ -159,10 +163,68 @@ def test_nothing_takes_less_than_the_choice_but_what_ties_with_it_and_is_slower(
     for name in set(within) - {advice.choice}:
         other = figure(by_name[name], ask)
         is_tied = ask.goal == "memory" and other >= (1 - SMALLEST_SAVING) * advice.figure
-        assert other >= advice.figure or (is_tied and (by_name[name].rate or 0) <= (by_name[advice.choice].rate or 0))
+        chosen = by_name[advice.choice]
+        may_lead = AHEAD if chosen.is_baseline else 1
+        assert other >= advice.figure or (is_tied and (by_name[name].rate or 0) <= may_lead * (chosen.rate or 0))
     for name in (*advice.ties, *advice.open, *filter(None, [advice.runner_up])):
         pair = advise([by_name[name], by_name[advice.choice]], ask)
         assert advice.choice in (pair.choice, *pair.ties, *pair.open)
+
+
+def is_surely_faster(one: Option, other: Option) -> bool:
+    """Of an older summary that is known against the baseline, too."""
+    near = (one.technique, *one.same, *one.open)
+    return (one.compared or other.is_baseline) and other.technique not in near and (one.rate or 0) > (other.rate or 0)
+
+
+@given(option_sets(), ASKS)
+def test_the_baseline_is_left_only_for_what_is_surely_better_or_clearly_ahead(cells, ask):
+    """ "Take No KV cache: 2.39 s a reply, 1.0× (0.5–2.1) as fast as the baseline" was said beside a baseline of 2.41 s."""
+    ask = replace(ask, goal=ask.goal if ask.goal in BY_SPEED else "throughput")
+    advice = advise(cells, ask)
+    within = [cell for cell in cells if advise([cell], ask).choice]
+    base = next((cell for cell in within if cell.is_baseline), None)
+    without = advise([replace(cell, is_baseline=False) for cell in cells], ask)
+    if base is None:
+        assert advice.choice == without.choice
+        return
+    ratio = figure(base, ask) / without.figure
+    is_ahead = not 1 / AHEAD <= ratio <= AHEAD
+    starts = {cell.technique: (cell.start or 0) * ask.starts for cell in within}
+    surely = [cell for cell in within if is_surely_faster(cell, base) and starts[cell.technique] <= starts[base.technique]]
+    # At the edge itself the last digit decides.
+    if not (ratio == pytest.approx(AHEAD) or 1 / ratio == pytest.approx(AHEAD)):
+        assert advice.choice == (without.choice if is_ahead or surely else base.technique)
+
+
+def test_what_is_hardly_ahead_of_the_baseline_is_named_beside_it():
+    cache = Option("no_kv_cache", 2.39, 53.5, 20.0, 3_070, False, None, 0.0, open=("baseline",))
+    baseline = Option("baseline", 2.41, 53.1, 22.0, 3_060, False, None, 0.0, open=("no_kv_cache",), is_baseline=True)
+    for goal in BY_SPEED:
+        advice = advise([cache, baseline], Ask(goal))
+        assert (advice.choice, advice.ties, advice.open, advice.better) == ("baseline", (), ("no_kv_cache",), ()), goal
+    assert advise([cache, baseline], Ask()).figure == 2.41
+    # Six per cent, or so little for sure, is a reason; and a baseline that does not fit is none to stay with.
+    assert advise([replace(cache, seconds=2.27), baseline], Ask()).choice == "no_kv_cache"
+    assert advise([replace(cache, open=()), replace(baseline, open=())], Ask()).choice == "no_kv_cache"
+    assert advise([cache, replace(baseline, needs=9 * GB)], Ask(budget=8 * GB)).choice == "no_kv_cache"
+    # What is surely faster, and starts later, has to make up for that.
+    sure = [replace(cache, open=(), start=23.0), replace(baseline, open=())]
+    assert [advise(sure, Ask(starts=starts)).choice for starts in (0, 1)] == ["no_kv_cache", "baseline"]
+    # A third that is surely faster is a reason to leave it, though not for itself.
+    third = Option("third", 2.40, 53.3, 20.0, 3_070, False, None, 0.0, open=("no_kv_cache",))
+    doubted = [replace(cache, open=("baseline", "third")), third, baseline]
+    assert (advise(doubted, Ask()).choice, advise(doubted, Ask()).open) == ("no_kv_cache", ("third",))
+
+
+def test_of_what_takes_as_little_memory_the_baseline_is_left_only_for_more_speed():
+    cache = Option("no_kv_cache", 2.39, 53.5, 20.0, 3_070, False, None, 0.0, open=("baseline",))
+    baseline = Option("baseline", 2.41, 53.1, 22.0, 3_060, False, None, 0.0, open=("no_kv_cache",), is_baseline=True)
+    advice = advise([cache, baseline], Ask("memory"))
+    assert (advice.choice, advice.ties) == ("baseline", ("no_kv_cache",))
+    assert advise([replace(cache, rate=56.0), baseline], Ask("memory")).choice == "no_kv_cache"
+    assert advise([replace(cache, open=()), baseline], Ask("memory")).choice == "no_kv_cache"
+    assert advise([replace(cache, needs=2_900), baseline], Ask("memory")).choice == "no_kv_cache"
 
 
 def test_of_what_takes_as_little_memory_the_fastest_is_chosen():
@@ -235,8 +297,7 @@ def test_what_is_open_or_tied_by_speed_is_surely_beaten_by_nothing_within_the_li
     known = [cell for cell in cells if cell.seconds is not None and cell.rate]
     close = [cell for cell in known if cell.technique in (*advice.open, *advice.ties)] if ask.goal in BY_SPEED else []
     for cell in close:
-        apart = [other for other in known if other.compared and cell.technique not in (*other.same, *other.open, other.technique)]
-        assert all(other.rate <= cell.rate for other in apart)
+        assert not any(is_surely_faster(other, cell) for other in known)
 
 
 def test_starts_are_paid_for_by_every_reply():
@@ -566,8 +627,10 @@ def test_what_a_limit_leaves_is_said_to_be_slower_where_it_surely_is(tmp_path, m
     guide = guide_of(tmp_path, [replace(BASELINE, peak=20_000), replace(SDPA, peak=5_000)])
     records.write(tmp_path / "summary.parquet", SUMMARY, [row | {"verdict": verdict} for row in guide.rows])
     rows = records.read(tmp_path / "summary.parquet", SUMMARY).rows
-    assert [against_baseline(Guide(rows), name) for name in ("baseline", "sdpa")] == ["", words]
-    assert page_data([("", Guide(rows))])["groups"][0]["cells"]["beside"] == ["", words]
+    stays = "No other technique within these limits is surely better, or more than 5 % ahead."
+    assert [against_baseline(Guide(rows), name) for name in ("baseline", "sdpa")] == [stays, words]
+    assert against_baseline(Guide(rows[:1]), "baseline") == ""
+    assert page_data([("", Guide(rows))])["groups"][0]["cells"]["beside"] == [stays, words]
     _, out, _ = run(monkeypatch, capsys, "--results", tmp_path, "--vram", "8")
     assert "Take SDPA" in out
     by_memory = run(monkeypatch, capsys, "--results", tmp_path, "--vram", "8", "--goal", "memory")[1]
@@ -701,7 +764,11 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
         ),
         "llm-jp-gpu": ("Take torch.compile (static cache): 982 ms a reply, 3.4×", random),
         "finetune-gpu": ("Take Full fine-tuning: 101 ms a step",),
-        "table-1b-more": ("as fast as the baseline", random),
+        "table-1b-more": (
+            "Take Baseline (eager attention): 2.41 s a reply.",
+            "Perhaps as good; these runs do not decide it: No KV cache: 2.39 s a reply, 1.0× (0.5–2.1).",
+            "No other technique within these limits is surely better, or more than 5 % ahead.",
+        ),
         "ladder-8gb": ("Take torch.compile (static cache): 982 ms a reply, 5.3× (2.6–9.3)", random),
         "repeats-1b": ("Take torch.compile (own loop): 219 ms a reply, 9.8×", random),
         "reach-gpu": (

@@ -504,7 +504,30 @@ def test_where_all_replies_ended_at_once_nothing_is_ranked_and_the_page_says_why
 def test_what_may_be_as_fast_as_a_leading_baseline_is_open_once(tmp_path):
     _, points, _ = said(tmp_path, [replace(BASELINE, speed=60), replace(SDPA, speed=50), often(NO_CACHE)])
     assert points.count("Open: ") == 1
-    assert "Open: whether SDPA could be as fast as Baseline (eager attention)." in points
+    assert "Open: faster or slower than Baseline (eager attention): SDPA 0.8" in points
+
+
+def test_a_baseline_that_something_is_hardly_ahead_of_leads_and_that_is_named_with_its_speed(tmp_path):
+    """No KV cache at 1.0 times the baseline's speed, 0.5 to 2.1, was advised in its place."""
+    cells = [replace(BASELINE, speed=50.0), replace(SDPA, speed=51.0), replace(COMPILED, speed=49.0)]
+    group = group_of(tmp_path, cells)
+    told = answer(group)
+    assert told.choice == "baseline"
+    assert re.fullmatch(
+        r"Nothing here is surely faster than Baseline \(eager attention\) at 50\.\d token/s\. The highest speed is that of SDPA:"
+        r" 51[.\d]* token/s \(95 % interval [\d.–]+\), 1\.0\d*× \([\d.–]+\)\."
+        r" Whether torch\.compile \(static cache\) could be as fast is open\.",
+        told.headline.striptags().replace("\u00a0", " "),
+    )
+    points = " ".join(point.striptags() for point in told.points)
+    assert re.search(r"Open: faster or slower than Baseline \(eager attention\): SDPA 1\.0\d*× \([\d.–]+\) and torch\.compile", points)
+    # What is really as fast is named as that, whichever is ahead by a hair.
+    cells = [often(BASELINE, speed=100), often(SDPA, speed=101), often(COMPILED, speed=60)]
+    headline, points, _ = said(tmp_path / "same", cells)
+    assert re.fullmatch(
+        r"Nothing here is faster than Baseline \(eager attention\), the baseline: 10\d[.\d]* token/s \([^)]+\); SDPA is as fast\.", headline
+    )
+    assert re.search(r"As fast as Baseline \(eager attention\): SDPA 1\.0\d× ", points)
 
 
 def test_of_what_text_a_price_is_stands_there_once(tmp_path):

@@ -5,7 +5,7 @@
 Verdicts between two speeds are those of the summary (stats.verdict); nothing here judges speeds anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -36,6 +36,7 @@ SMALLEST_SAVING = 0.02  # less memory than this share is not called a saving
 # counter's.
 ESTIMATE_WITHIN = 1.25
 AS_LONG = 1.05  # two times that differ by this factor at most are as long, where starts are part of them
+AHEAD = 1.05  # what is ahead of the baseline by this factor at most, and not surely better, is no reason to change anything
 # Quality that may be worse by more than this and nobody could see it is not known.
 RESOLVES = 0.05
 LOSS_BEHIND = 0.1  # a training loss that ends above the baseline's by more than this share of what that one fell is a loss of quality
@@ -95,7 +96,8 @@ class Option:
     `seconds` of a reply, `rate` items a second, `start` seconds of a start of the process without the making of its checkpoint, `needs`
     bytes of memory, `by_device` whether the driver told them of the whole device, `joule` an item, `loss` as Quality tells it, `about`
     whether `joule` is estimated from mean power.
-    `same` and `open` are techniques whose speed is the same or may be; `compared` is False where that is known against some of them alone.
+    `same` and `open` are techniques whose speed is the same or may be; `compared` is False where that is known against some of them alone,
+    of which the baseline is one.
     """
 
     technique: str
@@ -110,6 +112,7 @@ class Option:
     open: tuple[str, ...] = ()
     compared: bool = True
     about: bool = False
+    is_baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Advice:
 
 
 def advise(options: Sequence[Option], ask: Ask) -> Advice:
-    """The best of the options that stay within the limits."""
+    """The best of the options that stay within the limits; the baseline, where nothing is a reason to leave it."""
     known = [(found, one) for one in options if (found := figure(one, ask)) is not None]
     sign = -1 if ask.goal == "throughput" else 1
     ranked = sorted(known, key=lambda pair: (sign * pair[0], pair[1].technique))
@@ -162,7 +165,8 @@ def advise(options: Sequence[Option], ask: Ask) -> Advice:
         # The fastest of those that take as little. What may take as little is named, and is no reason to take more by these figures.
         least = pool[0]
         pool.sort(key=lambda pair: -(pair[1].rate or 0) if _is_tied(least, pair, ask) else 0)
-    best, rest = pool[0], pool[1:]
+    best = next((pair for pair in pool if pair[1].is_baseline and _may_stay(pair, pool, beaten, ask)), pool[0])
+    rest = [pair for pair in pool if pair is not best]
     # Where starts are part of it the totals say what ties.
     tied = [pair[1].technique for pair in rest if _is_tied(best, pair, ask)]
     ties = tuple(name for name in tied if name not in beaten or (ask.goal in BY_SPEED and ask.starts))
@@ -242,10 +246,21 @@ def _is_beaten(pair: tuple[float, Option], pool: Sequence[tuple[float, Option]],
     return any(other[0] < pair[0] and not _is_tied(other, pair, ask) and not _is_open(other, pair, ask) for other in pool)
 
 
+def _may_stay(base: tuple[float, Option], pool: Sequence[tuple[float, Option]], beaten: Container[str], ask: Ask) -> bool:
+    """Whether no other of the pool, of which the first is the best, is a reason to leave the baseline: surely better, or further ahead than
+    AHEAD. Of what takes as little memory it is the speed that decides."""
+    first, own = pool[0], base[1]
+    if ask.goal in BY_SPEED:
+        least, most = sorted((first[0], base[0]))
+        return own.technique not in beaten and most <= AHEAD * least
+    is_tied = _is_tied(min(pool, key=lambda pair: pair[0]), base, ask)
+    return is_tied and not _beats(first[1], own) and (first[1].rate or 0) <= AHEAD * (own.rate or 0)
+
+
 def _beats(one: Option, other: Option) -> bool:
     """Whether `one` is surely faster: faster, and no doubt is known."""
     near = one.technique == other.technique or other.technique in one.same or other.technique in one.open
-    return one.compared and (one.rate or 0.0) > (other.rate or 0.0) and not near
+    return (one.compared or other.is_baseline) and (one.rate or 0.0) > (other.rate or 0.0) and not near
 
 
 # What is known of each cell
@@ -303,6 +318,7 @@ def _option(row: Mapping, quality: Quality, close: tuple[tuple[str, ...], tuple[
         open=close[1],
         compared=close[2],
         about=about,
+        is_baseline=bool(row["is_baseline"]),
     )
 
 

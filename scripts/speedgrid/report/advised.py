@@ -8,6 +8,7 @@ from functools import cached_property
 from speedgrid.known import usable
 from speedgrid.report import command, recipes, units
 from speedgrid.report.advice import (
+    AHEAD,
     BY_SPEED,
     CARDS_GB,
     GOALS,
@@ -247,10 +248,13 @@ def _unknown_gain() -> str:
 
 
 def against_baseline(guide: Guide, technique: str) -> str:
-    """What has to be said of a choice by speed that is not surely faster than the baseline; empty for the baseline itself, and where
-    there is none to be held against."""
+    """What has to be said of a choice by speed that is not surely faster than the baseline; of the baseline itself, that there is no reason
+    to leave it; empty where there is nothing to be held against."""
     row = guide.by_name[technique]
-    if row["is_baseline"] or guide.baseline is None or row["verdict"] == "faster":
+    if row["is_baseline"]:
+        reason = tr("No other technique within these limits is surely better, or more than {} % ahead.")
+        return reason.format(round(100 * (AHEAD - 1))) if len(guide.options) > 1 else ""
+    if guide.baseline is None or row["verdict"] == "faster":
         return ""
     if row["verdict"] == "slower":
         return tr("Once started, it is slower than the baseline.")

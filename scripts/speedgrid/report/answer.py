@@ -196,6 +196,8 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     of_those = tr_html(_priceless(group, guide).before) if _has_priced_rivals(guide, advice) else Markup("")
     close, unsure = engaged.loc[list(advice.ties)], engaged.loc[list(advice.open)]
     if best.is_baseline:
+        if (unsure.rate > best.rate).any():
+            return _none_surely_faster(of_those, best, engaged.loc[[*advice.ties, *advice.open]], unsure)
         as_fast = tr_html("; {} is as fast") if len(close) == 1 else tr_html("; {} are as fast")
         rest = as_fast.format(phrases.names(close.label)) if len(close) else ""
         if len(unsure):
@@ -222,18 +224,25 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
         return tr_html("{}.").format(lead) + _may_be(unsure)
     # A baseline that is not open is surely beaten by another one.
     if best.verdict == "unsure" and baseline.technique in advice.open:
-        lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
-        told = lead.format(baseline.label, units.number(baseline.rate), best.unit)
-        if units.is_unknown(best.speedup, best.speedup_low, best.speedup_high):
-            told += tr_html(" The highest speed is that of <strong>{}</strong>: {}.").format(best.label, speed)
-        else:
-            told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(best.label, speed, phrases.ratio(best))
-        return told + _may_be(unsure[~unsure.is_baseline])
+        return _none_surely_faster(of_those, baseline, engaged.loc[[best.technique]], unsure[~unsure.is_baseline])
     if units.is_unknown(best.speedup, best.speedup_low, best.speedup_high):
         over = tr_html("{}; how much faster that is than {} at {} {}/s is open.")
         return over.format(lead, baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
     over = tr_html("{}, a speed-up of {} over {} at {} {}/s.")
     return over.format(lead, phrases.ratio(best), baseline.label, units.number(baseline.rate), best.unit) + _may_be(unsure)
+
+
+def _none_surely_faster(of_those: Markup, baseline: pd.Series, rows: pd.DataFrame, unsure: pd.DataFrame) -> Markup:
+    """That the baseline has a lower speed than the fastest of some rows, and nothing shows that it is slower; and what else may be as
+    fast."""
+    highest = rows.loc[rows.rate.idxmax()]
+    lead = _below(of_those, tr_html("Nothing here is surely faster than <strong>{}</strong> at {} {}/s."))
+    told, speed = lead.format(baseline.label, units.number(baseline.rate), baseline.unit), phrases.speed(highest, tr("95 % interval "))
+    if units.is_unknown(highest.speedup, highest.speedup_low, highest.speedup_high):
+        told += tr_html(" The highest speed is that of <strong>{}</strong>: {}.").format(highest.label, speed)
+    else:
+        told += tr_html(" The highest speed is that of <strong>{}</strong>: {}, {}.").format(highest.label, speed, phrases.ratio(highest))
+    return told + _may_be(unsure[unsure.technique != highest.technique])
 
 
 def _below(of_those: Markup, sentence: Markup) -> Markup:

@@ -37,7 +37,9 @@ def of(rows: Sequence[Mapping]) -> list[Question]:
     # What keeps the quality is as fast as that only if it is as fast as the headline's choice, which is asked already.
     kept = {one.technique for one in known if one.loss == 0} - {advice.choice}
     priced = [name for name, row in ranked.items() if row["standing"] == "unsure" and name not in kept]
-    asked += [question(ranked, name, first, Subject.PRICE) for name in priced if first is not None]
+    # A baseline that is kept although something is hardly ahead of it was held against that already.
+    pairs = {frozenset((one.technique, one.against)) for one in asked}
+    asked += [question(ranked, name, first, Subject.PRICE) for name in priced if first is not None and {name, first} not in pairs]
     return asked + _over_baseline(ranked, {frozenset((one.technique, one.against)) for one in asked})
 
 

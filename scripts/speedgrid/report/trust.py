@@ -216,14 +216,22 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
         said_already.add(words)
         return Markup(" ").join(filter(None, (words, how if takes_runs else "", besides)))
 
+    def against_baseline(some: Sequence[Question], how: Markup) -> Markup:
+        said = tr_html("Open: faster or slower than {}: {}. {}")
+        open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
+        ratios = [_with_ratio(row) for row in each(open_rows)]
+        return said.format(rows[some[0].against]["label"], units.listed(ratios), price(some, how))
+
+    base = None if group.baseline is None else group.baseline.technique
     for (subject, against, is_stuck, *_), some in asked.items():
-        if subject is not Subject.BASELINE:
+        if subject is not Subject.BASELINE and against == base:
+            points.append(against_baseline(some, by_command(is_stuck)))
+        elif subject is not Subject.BASELINE:
             said = tr_html("Open: whether {} could be as fast as {}. {}")
             names = phrases.names(rows[one.technique]["label"] for one in some)
             points.append(said.format(names, rows[against]["label"], price(some, by_command(is_stuck))))
-    if group.baseline is None:
+    if base is None:
         return points
-    base = group.baseline.technique
     told = {
         name for some in asked.values() for one in some for name in (one.technique, one.against) if base in (one.technique, one.against)
     }
@@ -232,13 +240,9 @@ def open_points(group: Group, study_file: str = commands.DEFAULT[0]) -> list[Mar
         if rows[name]["verdict"] == "unsure" and name not in told:
             one = questions.question(rows, name, base, Subject.BASELINE)
             rest.setdefault((one.alone, one.quiet, one.limited), []).append(one)
-    said = tr_html("Open: faster or slower than {}: {}. {}")
     few = [(some, is_stuck) for (subject, _, is_stuck, *_), some in asked.items() if subject is Subject.BASELINE]
     for some, is_stuck in (*few, *((some, None) for some in rest.values())):
-        how = by_hand if is_stuck is None else by_command(is_stuck)
-        open_rows = group.engaged[group.engaged.technique.isin([one.technique for one in some])]
-        ratios = [_with_ratio(row) for row in each(open_rows)]
-        points.append(said.format(rows[base]["label"], units.listed(ratios), price(some, how)))
+        points.append(against_baseline(some, by_hand if is_stuck is None else by_command(is_stuck)))
     return points
 
 
