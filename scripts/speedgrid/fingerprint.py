@@ -93,10 +93,14 @@ def of(script: str, specified: tuple[Reference, ...] = (), cut: tuple[Reference,
     """
     now, known = _known(SCRIPTS)
     asked = json.dumps([script, specified, cut])
-    if asked not in known:
-        known[asked] = _of(SCRIPTS, script, specified, cut)
+    if asked in known:
+        return known[asked]
+    found = _of(SCRIPTS, script, specified, cut)
+    # What was edited meanwhile would be taken for the code of before once that is there again.
+    if known_code.state(sources(SCRIPTS)) == now:
+        known[asked] = found
         known_code.keep(now, known)
-    return known[asked]
+    return found
 
 
 @functools.cache

@@ -48,6 +48,13 @@ def test_a_note_that_is_none_is_made_anew(derived, broken):
     assert len(calls) == 2
 
 
+def test_what_is_derived_while_files_are_edited_is_not_kept(derived, monkeypatch):
+    of, calls = derived
+    monkeypatch.setattr(known_code, "state", lambda files: "edited" if calls else "as it was")
+    assert of("probe") == f"{1:016x}"
+    assert not notes.CODE.exists()
+
+
 def test_no_folder_is_made_for_it(derived):
     of, _ = derived
     notes.FOLDER.rmdir()
