@@ -1,4 +1,5 @@
-"""Write scripts/completion/, the completion of the command line for each shell, from speedgrid/commands.py and the registry.
+"""Write scripts/completion/, the completion of the command line for each shell, from speedgrid/commands.py and the registry; in
+`installed` without the commands that work in a clone alone.
 
 .venv-docs/bin/python tools/write_completions.py
 """
@@ -40,9 +41,9 @@ def values() -> dict[str, list[str]]:
     }
 
 
-def render(shell: str) -> str:
-    """The completion script of a shell."""
-    parser = commands.whole()
+def render(shell: str, is_clone: bool) -> str:
+    """The completion script of a shell, for a clone or for where speedgrid is installed."""
+    parser = commands.whole(is_clone=is_clone)
     among = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
     for name, command in among.items():
         for action in command._actions:
@@ -59,6 +60,7 @@ def render(shell: str) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.mkdir(exist_ok=True)
-    for shell in commands.SHELLS:
-        (TARGET / f"speedgrid.{shell}").write_text(render(shell), encoding="utf-8")
+    for folder, is_clone in ((TARGET, True), (TARGET / "installed", False)):
+        folder.mkdir(exist_ok=True)
+        for shell in commands.SHELLS:
+            (folder / f"speedgrid.{shell}").write_text(render(shell, is_clone), encoding="utf-8")

@@ -361,13 +361,14 @@ COMMANDS = {
 }
 
 
-def offered() -> dict[str, Command]:
-    """The commands that work here, by name."""
-    return {name: command for name, command in COMMANDS.items() if IS_CLONE or not command.is_for_clones}
+def offered(is_clone: bool = IS_CLONE) -> dict[str, Command]:
+    """The commands that work in a clone, or where speedgrid is installed, by name."""
+    return {name: command for name, command in COMMANDS.items() if is_clone or not command.is_for_clones}
 
 
-def whole(prog: str = "speedgrid", folder: str = "the current folder") -> argparse.ArgumentParser:
-    """The parser of all commands; `prog` is what the user types, and `folder` where paths begin."""
+def whole(prog: str = "speedgrid", folder: str = "the current folder", is_clone: bool = IS_CLONE) -> argparse.ArgumentParser:
+    """The parser of all commands of a clone, or of those where speedgrid is installed; `prog` is what the user types, and `folder` where
+    paths begin."""
     parser = Parser(
         prog=prog,
         usage=f"{prog} COMMAND [arguments ...]",
@@ -376,7 +377,7 @@ def whole(prog: str = "speedgrid", folder: str = "the current folder") -> argpar
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="", dest="command")
-    for name, command in offered().items():
+    for name, command in offered(is_clone).items():
         command.arguments(commands.add_parser(name, help=command.does, **_texts(name, prog, folder)))
     return parser
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import re
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,16 @@ def test_help_of_all_names_every_command_with_what_it_does():
     text = " ".join(commands.whole("./speedgrid").format_help().split())
     for name, command in commands.COMMANDS.items():
         assert f"{name} {command.does}" in text
+
+
+@pytest.mark.parametrize(("shell", "names"), [("bash", r"_subparsers=\((.*)\)"), ("fish", r"_commands (new .*)"), ("zsh", r"^    (\w+):'")])
+def test_where_speedgrid_is_installed_no_shell_offers_a_command_that_works_in_a_clone_alone(shell, names):
+    """`docs` and `test` were offered by a wheel that refuses them."""
+    for folder, is_clone in (("", True), ("installed", False)):
+        text = (planning.ROOT / "scripts" / "completion" / folder / f"speedgrid.{shell}").read_text(encoding="utf-8")
+        found = [name for line in re.findall(names, text, re.MULTILINE) for name in line.split()]
+        assert set(found) == set(commands.offered(is_clone)), folder
+    assert set(commands.offered(True)) - set(commands.offered(False)) == {"docs", "test"}
 
 
 @pytest.mark.parametrize("name", commands.COMMANDS)

@@ -60,7 +60,8 @@ def test_a_link_that_leads_nowhere_fails_the_build(copy, added, said):
 
 def test_the_completion_of_shells_is_that_of_the_commands_and_techniques(copy):
     """To mend it: .venv-docs/bin/python tools/write_completions.py"""
-    files = [copy / "scripts" / "completion" / f"speedgrid.{shell}" for shell in commands.SHELLS]
+    folders = [copy / "scripts" / "completion", copy / "scripts" / "completion" / "installed"]
+    files = [folder / f"speedgrid.{shell}" for folder in folders for shell in commands.SHELLS]
     before = [path.read_text(encoding="utf-8") for path in files]
     subprocess.run([copy / ".venv-docs" / "bin" / "python", "tools/write_completions.py"], cwd=copy, check=True)
     assert [path.read_text(encoding="utf-8") for path in files] == before

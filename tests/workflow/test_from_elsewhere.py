@@ -376,6 +376,8 @@ def test_the_wheel_offers_no_command_that_it_refuses_and_has_the_documents_that_
     assert not {"docs", "test"} & set(listed)
     assert "allowed are " in (unknown := speedgrid(installed, here, "measure").stderr)
     assert not {"docs", "test"} & set(re.findall(r"\w+", unknown.partition("allowed are ")[2].partition(" (see ")[0]))
+    completed = speedgrid(installed, here, "completion", "bash").stdout.partition("_subparsers=(")[2].partition(")")[0].split()
+    assert {"new", "run"} <= set(completed) <= set(listed)
     assert f"are in {package}/docs.\n" in told
     named = {name for text in texts_of(package) for name in re.findall(r"\bdocs/[\w-]+\.md", text) if "http" not in text}
     assert {"docs/cluster.md", "docs/drivers.md"} <= named
