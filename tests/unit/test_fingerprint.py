@@ -643,7 +643,8 @@ def test_a_column_that_is_new_or_said_in_other_words_measures_nothing_again(afte
 # What else a run puts into the environment of its process, which jobs inherit, and why no figure depends on it.
 SET_BESIDE = {
     "snakemake_seam.Run(workflow).noted()": "the commands that messages name",
-    'grid.job_variables() | {"SPEEDGRID_SCRIPTS": str(SCRIPTS)}': "job_shell.limits; and where the scripts lie",
+    'grid.job_variables() | {"SPEEDGRID_SCRIPTS": str(SCRIPTS)}': "job_shell.limits; and where the scripts lie, and the texts and data"
+    " (places.py), of which specifications name the content",
     '"SPEEDGRID_SCRIPTS"': "likewise",
     "GOES_ON": "that this run takes the place of another",
     '"PIP_EXTRA_INDEX_URL"': "while an environment is made, which says what it has",
