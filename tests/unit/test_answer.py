@@ -5,16 +5,18 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import records_factory as made
-from report_data import group_of, tables_of
-from speedgrid import planning, records
+from report_data import group_of, quick_parts, tables_of
+from speedgrid import planning, records, standing
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import advised, figures_table, machines, markdown, tables, trust
+from speedgrid.report import advised, figures_table, language, machines, markdown, tables, trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
-from speedgrid.report.answer import answer
+from speedgrid.report.answer import _quality_point, answer
+from speedgrid.report.charts import base
 from speedgrid.report.charts import phases as phases_chart
 from speedgrid.report.charts import speed as speed_chart
 from speedgrid.report.phrases import in_words
@@ -778,3 +780,26 @@ def test_a_command_that_decides_is_that_of_the_groups_study_and_stands_once(tmp_
     doubts = " ".join(told.doubts)
     assert doubts.count("Open: whether") == 2
     assert doubts.count("<code>./speedgrid run --study studies/mine.yaml --sharpen</code>") == 1
+
+
+def test_why_quality_was_not_measured_is_english_where_a_job_wrote_it_and_marked_as_that(tmp_path):
+    group = group_of(tmp_path, [BASELINE, SDPA])
+    unscored = dict.fromkeys(("bits_per_byte", "quality_loss", "quality_verdict", "accuracy")) | {"lossless": False}
+    row = next(row for row in group.records if row["technique"] == "sdpa") | unscored
+    told = {}
+    for reason in ("CUDA error <1>", ""):
+        guide = Guide([group.records[0], row | {"quality_reason": reason, "quality_status": None}])
+        with language.spoken(quick_parts().languages["ja"]):
+            told[reason] = _quality_point(guide, pd.Series(guide.by_name["sdpa"]))
+    assert '<span lang="en">CUDA error &lt;1&gt;</span>' in told["CUDA error <1>"]
+    assert "lang=" not in told[""]
+
+
+def test_the_tooltip_of_a_chart_says_a_reason_of_the_report_in_its_language_and_one_of_a_job_as_it_is(tmp_path):
+    of_report = standing.OTHER_SOURCE.format("draft.parquet")
+    cells = [BASELINE, replace(SDPA, status="failed", reason=of_report), replace(COMPILED, status="failed", reason="CUDA error")]
+    with language.spoken(quick_parts().languages["ja"]):
+        rows = base.prepare(group_of(tmp_path, cells).rows).set_index("technique")
+        assert rows.outcome["sdpa"].endswith(language.told_reason(of_report))
+    assert of_report not in rows.outcome["sdpa"]
+    assert rows.outcome["torch_compile"].endswith(": CUDA error")

@@ -404,7 +404,10 @@ def _quality_point(guide: Guide, best: pd.Series) -> Markup | None:
         return tr_html("Quality of {}: {}.").format(best.label, quality.words)
     if WORKLOADS[best.workload].quality != "evaluated" or not units.is_missing(best.bits_per_byte):
         return None
-    return tr_html("Quality of {}: not measured ({}).").format(best.label, why_unknown(guide.by_name[best.technique]))
+    row = guide.by_name[best.technique]
+    why = why_unknown(row)
+    told = phrases.recorded(why) if why == row["quality_reason"] else why
+    return tr_html("Quality of {}: not measured ({}).").format(best.label, told)
 
 
 def _bits_point(guide: Guide, best: pd.Series) -> Markup | None:

@@ -19,7 +19,7 @@ import pandas as pd
 from speedgrid.report import units
 from speedgrid.report.charts import families
 from speedgrid.report.charts.labels import LINE, wrapped
-from speedgrid.report.language import tr
+from speedgrid.report.language import told_reason, tr
 from speedgrid.report.tables import Group, each
 from speedgrid.schema import MEASURED, STATUSES
 
@@ -92,7 +92,7 @@ def prepare(rows: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     axis), `state`, `kind` (what decides about colour and shape) and `outcome`."""
     table = rows[list(dict.fromkeys((*ROW_COLUMNS, *columns)))]
     states = [state(row) for row in each(table)]
-    outcomes = [f"{tr(STATUSES.get(row.status, row.status))}{f': {row.reason}' if row.reason else ''}" for row in each(table)]
+    outcomes = [f"{tr(STATUSES.get(row.status, row.status))}{f': {told_reason(row.reason)}' if row.reason else ''}" for row in each(table)]
     kinds = _kinds(table, states)
     notes = [_row_note(one) for one in states]
     labels = [wrapped(label, 2 if "\n" in note else 3) + note for label, note in zip(table.label, notes, strict=True)]
