@@ -98,12 +98,7 @@ def jobs_of(wanted_by: int) -> list[int]:
 
 def children() -> list[int]:
     """The processes that this one has started and that have not been waited for."""
-    found: list[int] = []
-    for tasks in Path("/proc/self/task").glob("*/children"):
-        # A thread may end meanwhile; its children are another's then.
-        with suppress(OSError):
-            found += [int(number) for number in tasks.read_text().split()]
-    return found
+    return [int(number) for tasks in Path("/proc/self/task").glob("*/children") for number in tasks.read_text().split()]
 
 
 def finish_undisturbed() -> None:

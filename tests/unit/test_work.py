@@ -135,6 +135,10 @@ def test_losses_are_held_against_each_other_after_as_many_steps_on_the_same_data
     assert rows["late"]["loss_last"] is None
 
 
+# How the page begins to say how the time of the largest sizes grows.
+LAST = "Growth of time between the two largest sizes alone (1: in proportion, 2: with the square): "
+
+
 def page_of(grid: list[dict], others: str | None = None) -> str:
     """The text of the page, markup left out."""
     cells = [collect.read_cell(cell, made.JOBS) for cell in grid]
@@ -317,7 +321,7 @@ def test_the_page_shows_where_a_series_ended(series):
     assert "oom, asked for 20.0 GiB" in text
     assert "Speeds and memory are compared at 2,048 tokens, the largest size that all finished." in text
     assert "Time grows with a power of the size, fitted over all sizes: Plain 2.00" in text
-    assert "Between the two largest sizes of each alone: Flash 2.0 up to 4,096." in text
+    assert f"{LAST}Flash 2.0 up to 4,096." in text
 
 
 def test_the_power_at_last_shows_what_fixed_costs_hide(tmp_path):
@@ -339,7 +343,7 @@ def test_a_power_that_could_be_anything_is_not_told(tmp_path):
     assert rows["plain"]["growth_high"] - rows["plain"]["growth_low"] > 1
     text = page_of(grid)
     assert "Time grows with a power of the size, fitted" not in text
-    assert "Between the two largest sizes of each alone: Plain 1.4." in text
+    assert f"{LAST}Plain 1.4." in text
 
 
 def test_a_table_by_size_with_nothing_in_it_is_left_out(series):
@@ -567,11 +571,11 @@ def test_powers_over_other_sizes_say_up_to_which(tmp_path):
     reach = {"plain": passes(512, 1024, 2048), "flash": passes(512, 1024, 2048, 4096)}
     text = page_of(write_cells(tmp_path / "apart", reach, workload="attention", unit="pass"))
     assert re.search(r"fitted over all sizes: Plain 2[^P]* up to 2,048 and Flash 2[^F]* up to 4,096\.", text)
-    assert "Between the two largest sizes of each alone: Plain 2.0 up to 2,048 and Flash 2.0 up to 4,096." in text
+    assert f"{LAST}Plain 2.0 up to 2,048 and Flash 2.0 up to 4,096." in text
     alike = page_of(
         write_cells(tmp_path / "alike", {"plain": passes(512, 1024, 2048), "flash": passes(512, 1024, 2048)}, workload="attention")
     )
-    assert "up to" not in alike.partition("Between the two largest sizes")[2].partition(".")[0]
+    assert "up to" not in alike.partition(LAST)[2].partition(".")[0]
 
 
 def test_no_time_of_a_size_is_negative(tmp_path):

@@ -124,4 +124,7 @@ def _growth_points(group: Group) -> list[Markup]:
     last = [
         Markup("{} {}{}").format(row.label, units.number(row.growth_last, 2), reach(row)) for row in each(rows[rows.growth_low.notna()])
     ]
-    return points + ([tr_html("Between the two largest sizes of each alone: {}.").format(units.listed(last))] if last else [])
+    if last:
+        at_last = tr_html("Growth of time between the two largest sizes alone (1: in proportion, 2: with the square): {}.")
+        points.append(at_last.format(units.listed(last)))
+    return points
