@@ -368,13 +368,15 @@ def test_memory_of_two_sources_is_what_the_device_must_have_and_the_caption_says
     assert "CUDA" not in alike.caption
 
 
-@pytest.mark.parametrize("bits_per_byte", [1.9, None])
-def test_figures_of_memory_of_one_name_are_the_same_on_the_whole_page(tmp_path, bits_per_byte):
+@pytest.mark.parametrize("is_scored", [True, False])
+def test_figures_of_memory_of_one_name_are_the_same_on_the_whole_page(tmp_path, is_scored):
     """Of one cell the page had 900 MiB and 1.38 GiB as "peak memory", and 1.48 GB as what it needs; in the chart of quality also where the
     one whose memory the driver told was not scored."""
-    told_by_driver = replace(made.DEFAULT_CELLS[1], facts={"memory_source": "device"}, bits_per_byte=bits_per_byte)
+    told_by_driver = replace(made.DEFAULT_CELLS[1], facts={"memory_source": "device"})
     cells = [made.DEFAULT_CELLS[0], told_by_driver, made.DEFAULT_CELLS[2]]
     group = group_of(tmp_path, cells, machine=made.GPU_MACHINE)
+    if not is_scored:
+        group = replace(group, rows=group.rows.assign(bits_per_byte=group.rows.bits_per_byte.mask(group.rows.memory_source == "device")))
     (row,) = [row for row in group.records if row["is_baseline"]]
     needed, label = f"{units.number(advice.needs(row) / 1e9)} GB", row["label"]
     assert advised.needed(advised.Guide(group.records).option(row["technique"])) == f"needs {needed}"
