@@ -57,7 +57,7 @@ def run(facts: Mapping, replies: Sequence[Mapping]) -> Run:
     found = replace(found, idle=0.0 if busy is None else min(1.0, max(0.0, (BUSY - busy) / (BUSY - IDLE))))
     if len(replies) < 2 or not all(0 < (reply.get("ttft_s") or 0) <= reply["reply_s"] for reply in replies):
         return found
-    steps = [rate for reply in replies if (rate := _after_first(reply))]
+    steps = [rate for reply in replies if (rate := after_first(reply))]
     return replace(
         found,
         scatter=stats.run(steps).scatter if steps else found.scatter,
@@ -66,9 +66,9 @@ def run(facts: Mapping, replies: Sequence[Mapping]) -> Run:
     )
 
 
-def _after_first(reply: Mapping) -> float:
-    """The rate of what follows the first token of each of its sequences; 0 where nothing does. Replies may end early, each after another
-    number of tokens."""
+def after_first(reply: Mapping) -> float:
+    """The rate of what follows the first token of each sequence of a reply, items a second, where that token has a time; 0 where nothing
+    does. Replies may end early, each after another number of tokens."""
     seconds, items = reply["reply_s"] - reply["ttft_s"], items_of(reply) - reply["batch_size"]
     return items / seconds if seconds > 0 and items > 0 else 0.0
 

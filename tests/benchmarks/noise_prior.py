@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from speedgrid import noise, stats  # noqa: E402
-from speedgrid.schema import items_of  # noqa: E402
 
 
 class Recorded(NamedTuple):
@@ -50,13 +49,9 @@ def cells(folder: Path) -> Iterator[tuple[str, str, list[Recorded]]]:
 
 
 def recorded(facts: dict, rows: Sequence[dict]) -> Recorded:
-    is_told = all(row["ttft_s"] and row["reply_s"] > row["ttft_s"] and items_of(row) > row["batch_size"] for row in rows)
-    after_first = [
-        {**row, "items": items_of(row) - row["batch_size"], "reply_s": row["reply_s"] - row["ttft_s"], "ttft_s": None}
-        for row in rows
-        if is_told
-    ]
-    return Recorded(noise.run(facts, rows), noise.run(facts, after_first if is_told else rows))
+    whole = noise.run(facts, rows)
+    steps = [noise.after_first(row) if row["ttft_s"] else 0.0 for row in rows]
+    return Recorded(whole, stats.run(steps) if all(steps) else whole)
 
 
 def row(device: str, runs: Sequence[Recorded], what: str) -> dict:
