@@ -4,8 +4,8 @@
 
 Run it with the Python of the tests. RESULTS are results folders; their cells that ran more than once are judged run against run, beside the
 recorded ones of tests/data. The questions: which middle of a run's replies is moved least by stalls; how often 95 % intervals of
-speed-ups hold the truth, equals are called different, and differences are decided, and whether the price of an open one is right; and what
-a tenth between two cells of a GPU comes to.
+speed-ups hold the truth, equals are called different, and differences are decided, and whether the price of an open one is right; what a
+tenth between two cells of a GPU comes to; and what recorded runs of the same are called, by one of each and as `runs: auto` goes on.
 """
 
 import argparse
@@ -353,6 +353,24 @@ def run_against_run(found: Sequence[tuple[str, list[stats.Run]]]) -> None:
     print(f"  {sum(total)} of {len(total)} hold")
 
 
+def in_rounds(found: Sequence[tuple[str, list[stats.Run]]], repeats: int, most: int = 3) -> None:
+    print(f"\nThe same as `runs: auto` takes them, a further run of each while it is open, {most} at most: share of {repeats} drawn orders")
+    for name, runs in found:
+        if len(runs) < 2 * most:
+            continue
+        rng, device, said, taken = np.random.default_rng(5), name.split()[0], [], []
+        for _ in range(repeats):
+            order = [runs[i] for i in rng.permutation(len(runs))]
+            for count in range(1, most + 1):
+                one, other = noise.speeds([(device, order[:count]), (device, order[most : most + count])])
+                if (verdict := stats.between(one, other)) != "unsure":
+                    break
+            said.append(verdict)
+            taken.append(count)
+        shares = ", ".join(f"{word} {said.count(word) / repeats:.1%}" for word in dict.fromkeys(said))
+        print(f"  {name:45} {shares}; {np.mean(taken):.2f} runs of each")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", type=Path, nargs="*", help="results folders whose runs are judged, too")
@@ -372,7 +390,9 @@ def main() -> None:
     on_a_gpu(arguments.repeats)
     with_prompts(arguments.repeats)
     by_scatter()
-    run_against_run([*of_the_tests(), *(cell for folder in arguments.results for cell in of_results(folder))])
+    recorded = [*of_the_tests(), *(cell for folder in arguments.results for cell in of_results(folder))]
+    run_against_run(recorded)
+    in_rounds(recorded, arguments.repeats)
 
 
 if __name__ == "__main__":

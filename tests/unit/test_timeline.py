@@ -103,6 +103,25 @@ def test_two_gpus_have_twice_the_time():
     assert "100\u00a0% of the time of these 2 GPUs" in timeline.gpu_words(both)
 
 
+def test_a_study_that_takes_one_gpu_at_a_time_has_the_time_of_one():
+    """On a machine where others measure, too, each of its jobs takes the first GPU that is free."""
+    first, second = (on_gpu(begin, begin + 10, None, f"GPU-{n}", counting_replies=10) for n, begin in enumerate((0, 10)))
+    assert timeline.gpu_time([first, second]) == timeline.GpuTime(1, pytest.approx(1), pytest.approx(1), 0, 0)
+    assert "Jobs held the GPU for 100\u00a0% of this time" in timeline.gpu_words([first, second])
+
+
+@given(SPANS, st.lists(st.sampled_from(["GPU-1", "GPU-2", "GPU-3"]), min_size=8, max_size=8))
+def test_gpus_are_held_for_no_more_than_all_of_their_time_where_each_has_one_job_at_a_time(spans, uuids):
+    free, runs = dict.fromkeys(uuids, 0), []
+    for (begin, length, *_), uuid in zip(sorted(spans), uuids, strict=False):
+        begin = max(begin, free[uuid])
+        free[uuid] = begin + length
+        runs.append(on_gpu(begin, begin + length, None, uuid, counting_replies=1))
+    found = timeline.gpu_time(runs)
+    assert 1 <= found.gpus <= len({run["device_uuid"] for run in runs})
+    assert 0 < found.held <= 1 + 1e-9
+
+
 def test_a_gpu_is_not_said_to_be_busy_where_its_driver_was_not_asked():
     unread, half, whole = ([on_gpu(0, 10, busy, loading=5, counting=5)] for busy in (None, [None, 0.8], [0.0, 0.8]))
     assert "kernels" not in timeline.gpu_words(unread).lower()

@@ -3,6 +3,7 @@
 Pure functions over the rows of runs.parquet.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,8 +57,8 @@ class Share:
 
 @dataclass(frozen=True)
 class GpuTime:
-    """How much of the wall time, of all GPUs together, a job had a GPU (`held`), did what is done on one (`working`), was asked how busy it
-    was (`read`), and ran kernels by what was read (`kernels`): shares of the whole from 0 to 1."""
+    """How much of the wall time, of as many GPUs as jobs had at once (`gpus`), a job had a GPU (`held`), did what is done on one
+    (`working`), was asked how busy it was (`read`), and ran kernels by what was read (`kernels`): shares of the whole from 0 to 1."""
 
     gpus: int
     held: float
@@ -90,7 +91,8 @@ def gpu_time(runs: Sequence[Mapping]) -> GpuTime | None:
     spans = _spans(runs)
     on_gpu = [span for span in spans if span.gpu]
     walls, idle = _walls(spans)
-    whole = (sum(walls) + sum(idle)) * len({span.gpu for span in on_gpu})
+    gpus = _at_once(on_gpu)
+    whole = (sum(walls) + sum(idle)) * gpus
     if not whole or not any(row.get("phases") and row.get("device") == "cuda" for row in runs):
         return None
 
@@ -99,7 +101,7 @@ def gpu_time(runs: Sequence[Mapping]) -> GpuTime | None:
 
     working = [sum(span.kinds.get(kind, 0.0) for kind in ON_GPU) for span in on_gpu]
     return GpuTime(
-        len({span.gpu for span in on_gpu}),
+        gpus,
         share([1.0] * len(on_gpu)),
         share(working),
         share([span.read for span in on_gpu]),
@@ -205,6 +207,19 @@ def _walls(spans: Sequence[_Span]) -> tuple[list[float], list[float]]:
         if not there and end - begin <= LONGEST_PAUSE_S:
             idle[waiting[-1]] += end - begin
     return walls, idle
+
+
+def _at_once(on_gpu: Sequence[_Span]) -> int:
+    """How many GPUs jobs had at the same moment, at most. A study that takes one at a time may have another one for each job: the first
+    that is free on a machine where others measure, too."""
+    edges = sorted((when, change, span.gpu) for span in on_gpu for when, change in ((span.begin, 1), (span.end, -1)))
+    taken: Counter[str] = Counter()
+    most = 0
+    for _, change, gpu in edges:
+        taken[gpu] += change
+        if change > 0:
+            most = max(most, sum(count > 0 for count in taken.values()))
+    return most
 
 
 def _percent(share: float) -> str:
