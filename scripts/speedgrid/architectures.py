@@ -11,6 +11,10 @@ FEED_FORWARD = {
 # Those whose output head is their embedding unless the configuration says otherwise.
 TIED_UNLESS_TOLD = ("gpt2", "opt", "gemma", "gemma2", "gemma3_text", "starcoder2")
 
+# What configurations call the experts of a layer, and how many of them a token takes.
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_k")
+
 # Tokens by their role, which say how text is cut and where a reply ends, and nothing of how a token is computed.
 ROLES_OF_TOKENS = ("bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "pad_token_id", "sep_token_id", "unk_token_id")
 
@@ -21,6 +25,12 @@ NAMES_IN_TRANSFORMERS_4 = {"gpt_neox": _OF_NEOX, "gpt_neox_japanese": _OF_NEOX}
 
 # What says how somebody computed attention, and nothing of the model.
 OF_OTHERS = ("_attn_implementation", "attn_implementation", "_attn_implementation_autoset", "_flash_attn_2_enabled")
+
+
+def experts(config: Mapping) -> tuple[int, int]:
+    """How many experts a layer has among which a router chooses for each token, and how many it takes; 0 and 0 where there is no router."""
+    count = next((config[name] for name in EXPERTS if config.get(name)), 0)
+    return (count, next((config[name] for name in EXPERTS_OF_A_TOKEN if config.get(name)), 2)) if count > 1 else (0, 0)
 
 
 def in_words_of_transformers_4(config: Mapping) -> dict:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from speedgrid import passes
 from speedgrid.amounts import duration, size
-from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD
+from speedgrid.architectures import FEED_FORWARD, TIED_UNLESS_TOLD, experts
 from speedgrid.known import ITEMS, Machine, Model, Work, of_name
 from speedgrid.workload import PLURALS, WORKLOADS
 
@@ -109,25 +109,43 @@ def of_config(config: Mapping, dtype: str = "", parameters: int = 0) -> Model:
     embedding = vocabulary * width
     is_tied = told.get("tie_word_embeddings", config.get("tie_word_embeddings", told.get("model_type") in TIED_UNLESS_TOLD))
     inner = told.get("intermediate_size") or told.get("n_inner") or 4 * width
-    experts = told.get("num_local_experts") or told.get("num_experts") or 1
     matrices = FEED_FORWARD.get(told.get("model_type", ""), 2 if told.get("model_type") in ("falcon", "bloom") else 3)
+    routed, taken = experts(told)
     expert = told.get("moe_intermediate_size") or inner
-    layer = 2 * width * head * (heads + kv_heads) + matrices * width * (expert * experts if experts > 1 else inner)
-    count = parameters or layers * layer + embedding * (1 if is_tied else 2)
+    # Experts that every token takes, and the first layers, which may have none.
+    shared = told.get("shared_expert_intermediate_size") or expert * (told.get("n_shared_experts") or 0) if routed else 0
+    dense = (told.get("first_k_dense_replace") or 0) if routed else layers
+    feed_forward = matrices * width * (dense * inner + (layers - dense) * (routed * expert + shared)) + (layers - dense) * routed * width
+    count = parameters or layers * _attention(told, width, heads, kv_heads, head) + feed_forward + embedding * (1 if is_tied else 2)
     kind = dtype or str(told.get("dtype") or told.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "float32")
     return Model(
         parameters=count,
         layers=layers,
-        kv_width=kv_heads * head,
+        kv_width=heads * _head_of_latent_attention(told) if told.get("kv_lora_rank") else kv_heads * head,
         embedding=embedding * (1 if is_tied else 2),
         item=ITEMS.get(kind, 2),
         width=width,
-        inner=expert * (told.get("num_experts_per_tok") or 2) if experts > 1 else inner,
+        inner=expert * taken + shared if routed else inner,
         vocabulary=vocabulary,
         tokens=vocabulary,
         heads=heads,
         pixel_tokens=1 / patch**2 if patch else 0,
     )
+
+
+def _attention(told: Mapping, width: int, heads: int, kv_heads: int, head: int) -> int:
+    """Weights of a layer's attention: of four matrices, or of latent attention (DeepSeek-V2, 2024), which has them in two factors."""
+    if not (latent := told.get("kv_lora_rank")):
+        return 2 * width * head * (heads + kv_heads)
+    plain, turned, value = (told.get(name) or 0 for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"))
+    asked = heads * (plain + turned)
+    queries = told["q_lora_rank"] * (width + asked) if told.get("q_lora_rank") else width * asked
+    return queries + width * (latent + turned) + latent * heads * (plain + value) + heads * value * width
+
+
+def _head_of_latent_attention(told: Mapping) -> int:
+    """Width of a head's keys or values in the cache of latent attention, which transformers keeps unfolded: half of both."""
+    return sum(told.get(name) or 0 for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")) // 2
 
 
 def of_convolutions(config: Mapping, dtype: str = "") -> Model:

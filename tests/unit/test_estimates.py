@@ -48,6 +48,52 @@ def test_the_parameters_of_a_shape_follow_from_its_configuration(name):
     assert told["source"].startswith("https://")
 
 
+ROUTED = {"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432, "num_hidden_layers": 61, "num_attention_heads": 128}
+LATENT = {"kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
+OF_DEEPSEEK = {"n_routed_experts": 256, "num_experts_per_tok": 8, "n_shared_experts": 1, "moe_intermediate_size": 2048}
+OF_GLM = {"n_routed_experts": 128, "num_experts_per_tok": 8, "n_shared_experts": 1, "moe_intermediate_size": 1408, "head_dim": 128}
+OF_QWEN = {"num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632}
+# Configurations of published models, and the billions of parameters that transformers 5 makes of them on no device (`meta`).
+WITH_EXPERTS = {
+    "deepseek_v3": (ROUTED | LATENT | OF_DEEPSEEK | {"first_k_dense_replace": 3}, 671.03),
+    "glm4_moe": (  # GLM-4.5-Air
+        {"vocab_size": 151552, "hidden_size": 4096, "intermediate_size": 10944, "num_hidden_layers": 46, "num_attention_heads": 96}
+        | {"num_key_value_heads": 8, "first_k_dense_replace": 1}
+        | OF_GLM,
+        106.85,
+    ),
+    "qwen2_moe": (  # Qwen1.5-MoE-A2.7B
+        {"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24, "num_attention_heads": 16}
+        | OF_QWEN,
+        14.32,
+    ),
+    "mixtral": (
+        {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
+        | {"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
+        46.70,
+    ),
+    "gpt_oss": (  # gpt-oss-20b
+        {"vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 24, "num_attention_heads": 64}
+        | {"num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 32, "num_experts_per_tok": 4},
+        20.91,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_EXPERTS)
+def test_all_experts_of_a_model_are_counted_whatever_its_family_calls_them(name):
+    """DeepSeek's and GLM's were counted as one, so that a model of 671 billion parameters seemed to fit."""
+    config, billions = WITH_EXPERTS[name]
+    model = estimates.of_config({"model_type": name, "tie_word_embeddings": False, **config})
+    assert model.parameters / 1e9 == pytest.approx(billions, rel=2e-3)
+
+
+def test_the_cache_of_latent_attention_holds_keys_and_values_of_every_head():
+    """As transformers keeps it: 128 heads, keys of 192 and values of 128."""
+    model = estimates.of_config({"model_type": "deepseek_v3", **WITH_EXPERTS["deepseek_v3"][0]})
+    assert 2 * model.kv_width == 128 * (192 + 128)
+
+
 @pytest.mark.parametrize(("run", "name"), [("decode-1b", "llama-3.2-1b"), ("decode-8b", "llama-3.1-8b")])
 def test_memory_on_a_gpu_is_within_a_fifth_of_what_was_recorded(run, name):
     summary = pd.read_parquet(studies.ROOT / f"docs/results/h200/{run}/summary.parquet")

@@ -4,13 +4,22 @@ import sys
 from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from speedgrid import outcomes
 from speedgrid.architectures import says_nothing
 from speedgrid.engines import engine_class
 from speedgrid.engines import transformers_legacy as legacy
 from speedgrid.engines.onnxruntime import failures, has_vnni, not_as_asked, operators, prepare
 from speedgrid.hardware import Device, Gpu
-from speedgrid.transforms.onnx import config_for_transformers_4, refusal, refuse_changing_rope, tokenizer_for_transformers_4
+from speedgrid.transforms.onnx import (
+    CHECKS_OF_AN_EXPERT,
+    config_for_transformers_4,
+    refusal,
+    refuse_changing_rope,
+    texts_to_check,
+    tokenizer_for_transformers_4,
+)
 
 KNOWN = {"hidden_size", "num_attention_heads", "rope_theta", "rope_scaling", "vocab_size"}
 LLAMA = {"model_type": "llama", "dtype": "float32", "hidden_size": 64, "num_attention_heads": 4, "transformers_version": "5.23.0"}
@@ -297,3 +306,12 @@ def test_a_build_for_cpus_and_an_old_driver_are_said_with_what_is_missing(build)
     build(CPU, CUDA)
     with pytest.raises(outcomes.Unsupported, match=r"onnxruntime 1.31.1 is built for CUDA 13.0, which needs driver"):
         prepare(gpu("535.104.12"))
+
+
+@given(st.sampled_from(["num_local_experts", "num_experts", "n_routed_experts"]), st.integers(2, 512), st.data(), st.integers(2, 500))
+def test_a_graph_is_compared_over_enough_tokens_to_take_every_expert(name, count, data, length):
+    """An export follows one run of the model, and leaves out experts that this did not come by; what did is chosen by the text."""
+    taken = data.draw(st.integers(1, count))
+    texts = texts_to_check({name: count, "num_experts_per_tok": taken}, length)
+    assert texts * length * taken / count >= CHECKS_OF_AN_EXPERT or texts == 2
+    assert texts_to_check({}, length) == texts_to_check({name: 1}, length) == 2

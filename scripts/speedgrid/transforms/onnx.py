@@ -6,13 +6,15 @@ has no words for is refused.
 """
 
 import json
+import math
+import random
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import checkpoints, files, loading, this_machine
-from speedgrid.architectures import in_words_of_transformers_4, says_nothing
+from speedgrid.architectures import experts, in_words_of_transformers_4, says_nothing
 from speedgrid.engines import onnxruntime as engine
 from speedgrid.engines.onnxruntime import WEIGHTS, has_vnni
 from speedgrid.outcomes import NotFinite, Unsupported
@@ -39,6 +41,8 @@ SETTINGS = {
 ONE_FILE_BYTES = 2**30
 # Tokens of the text on which graph and model are compared, and how far apart their log-probabilities may be.
 CHECK_TOKENS = 48
+# Times that each expert of a layer is taken in it, were they taken alike: the graph may lack one that its export did not come by.
+CHECKS_OF_AN_EXPERT = 16
 TOLERANCE = {"float32": 1e-3, "float16": 0.1}
 # Rotary embeddings that transformers 4 and 5 know by the same names, and whose frequencies do not change with the length of the text:
 # a graph would keep those of the text that it was exported with.
@@ -68,7 +72,8 @@ def make(task: Task) -> dict:
     with tempfile.TemporaryDirectory(dir=task.target) as scratch:
         # Embeddings that are also the last layer's weights are stored once, and turned when the graph is loaded; to be quantized,
         # the last layer needs weights of its own.
-        exported = _export(model, Path(scratch) if quantization != "none" else task.target, shared=quantization == "none")
+        place = Path(scratch) if quantization != "none" else task.target
+        exported = _export(model, place, shared=quantization == "none", seed=task.seed)
         _check(model, exported.parent, task)
         facts = {"parameters": str(model.num_parameters()), "quantization": quantization}
         model.config.save_pretrained(task.target)
@@ -192,11 +197,14 @@ def _check_exporter(model_type: str) -> None:
         raise Unsupported(f"optimum-onnx does not export models of the kind {model_type} with a KV cache")
 
 
-def _export(model, folder: Path, shared: bool) -> Path:
+def _export(model, folder: Path, shared: bool, seed: int) -> Path:
     """model.onnx of a model, and the weights beside it where they are large. `shared`: store tied weights once."""
     import torch
     from optimum.exporters.onnx import onnx_export_from_model
 
+    # The export follows the model over inputs that optimum draws, which choose what is computed where they choose experts.
+    random.seed(seed)
+    torch.manual_seed(seed)
     try:
         onnx_export_from_model(
             model, folder, task="text-generation-with-past", do_validation=False, no_post_process=not shared, device="cpu"
@@ -221,7 +229,8 @@ def _check(model, folder: Path, task: Task) -> None:
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
     length = min(max(CHECK_TOKENS, window + CHECK_TOKENS if window < 10 * CHECK_TOKENS else 0), model_context(config) - 1)
-    ids = torch.randint(config.vocab_size, (2, length), generator=torch.Generator().manual_seed(task.seed))
+    texts = texts_to_check(config.to_dict(), length)
+    ids = torch.randint(config.vocab_size, (texts, length), generator=torch.Generator().manual_seed(task.seed))
     ids[:, 0] = 1  # never a padding token by chance, which some models leave out
     prompt = length - 4
     graph = engine.open_model(folder, task.device, task.threads, config=model.config)
@@ -241,6 +250,12 @@ def _check(model, folder: Path, task: Task) -> None:
     apart = (torch.cat(found, dim=1) - wanted).abs().max().item()
     if not apart <= TOLERANCE[task.dtype]:
         raise Unsupported(f"the exported ONNX graph computes something else than the model: log-probabilities differ by up to {apart:.2g}")
+
+
+def texts_to_check(config: Mapping, length: int) -> int:
+    """Number of texts of `length` tokens on which a graph is compared with its model: two, or as many as take every expert."""
+    routed, taken = experts(config)
+    return max(2, math.ceil(CHECKS_OF_AN_EXPERT * routed / (taken * length))) if routed else 2
 
 
 def model_context(config) -> int:
