@@ -23,26 +23,26 @@ def read(path: Path) -> Results:
 def read_both(a: Path, b: Path) -> tuple[Results, Results]:
     """Both sides of a comparison, of which each may be a folder of several results: of these, those that hold a cell of the other side.
 
-    Raises RecordError for what is not a result, and where two results of a folder hold the same cell and as much of the other side.
+    Raises RecordError for what is not a result, and where two results of a folder hold the same cell and as much of the other side, and
+    neither or both are of its study.
     """
     sides = [[read(one) for one in files.several(path)] for path in (a, b)]
-    cells = [{key for one in side for key in _cells(one)} for side in sides]
-    chosen = [_chosen(side, other) or side for side, other in zip(sides, reversed(cells), strict=True)]
+    chosen = [_chosen(side, other) or side for side, other in zip(sides, reversed(sides), strict=True)]
     first, second = (_together(path, side) for path, side in zip((a, b), chosen, strict=True))
     return first, second
 
 
-def _chosen(side: Sequence[Results], other: set[Key]) -> list[Results]:
+def _chosen(side: Sequence[Results], other: Sequence[Results]) -> list[Results]:
     """Of several results those with cells of the other side. A cell that two of them hold is that of the one that has more in common with
-    the other side, where one has; the rest of the lesser one stays."""
-    found: list[tuple[int, Results]] = []
-    for one in sorted(side, key=lambda one: -len(_cells(one) & other)):
-        sharing = len(_cells(one) & other)
-        taken = {key for shared, larger in found if shared > sharing for key in _cells(larger)}
-        left = _without(one, taken)
-        if _cells(left) & other:
-            found.append((sharing, left))
-    return sorted((one for _, one in found), key=lambda one: one.name)
+    the other side, or as much and is of its study, where one is; the rest of the lesser one stays."""
+    cells, studies = {key for one in other for key in _cells(one)}, {name for one in other for name in _studies(one)}
+    near = {one.name: (len(_cells(one) & cells), bool(_studies(one) & studies)) for one in side}
+    found: list[Results] = []
+    for one in sorted(side, key=lambda one: near[one.name], reverse=True):
+        left = _without(one, {key for nearer in found if near[nearer.name] > near[one.name] for key in _cells(nearer)})
+        if _cells(left) & cells:
+            found.append(left)
+    return sorted(found, key=lambda one: one.name)
 
 
 def _without(one: Results, cells: set[Key]) -> Results:
@@ -56,6 +56,10 @@ def _without(one: Results, cells: set[Key]) -> Results:
 def _cells(side: Results) -> set[Key]:
     """The cells of a result that a job has come to."""
     return {cell_of(row) for row in side.summary if row["status"] != NOT_RUN}
+
+
+def _studies(side: Results) -> set[str]:
+    return {row["study"] for row in side.runs if row.get("study")}
 
 
 def _together(path: Path, side: Sequence[Results]) -> Results:

@@ -503,6 +503,22 @@ def test_a_cell_that_two_results_of_a_folder_hold_is_asked_for(tmp_path):
     )
 
 
+def test_a_cell_that_two_results_hold_is_that_of_the_study_of_the_other_side(tmp_path):
+    """A run of docs/results/h200/decode-8b's study has nothing that engines-8b beside it lacks."""
+    folder = tmp_path / "all"
+    for study in ("mine", "wider"):
+        made_of = results_folder(tmp_path / study, cells(x=50 if study == "mine" else 90, **{study: 50}), seed=len(study))
+        records.write(made_of / "runs.parquet", RUNS, [row | {"study": study} for row in records.read(made_of / "runs.parquet", RUNS).rows])
+        shutil.copytree(made_of, folder / study)
+    again = results_folder(tmp_path / "again", cells(x=50), seed=9)
+    told = run(folder, again)
+    assert (told.returncode, "name one of them" in told.stderr) == (2, True)
+    records.write(again / "runs.parquet", RUNS, [row | {"study": "mine"} for row in records.read(again / "runs.parquet", RUNS).rows])
+    found = comparison.compare(*results.read_both(folder, again))
+    assert found.a == str(folder / "mine")
+    assert {change.technique: change.outcome for change in found.cells} == {"baseline": "same", "x": "same", "mine": "disappeared"}
+
+
 # The command
 
 
