@@ -135,3 +135,30 @@ def test_the_readme_shows_the_figures_of_the_published_table():
     assert "docs/results/h200/engines-8b/page.png" in readme
     shown = [line.strip("|").split("|") for line in readme.partition("\n|")[2].partition("\n\n")[0].splitlines()[2:]]
     assert [[cell.strip() for cell in row[1:]] for row in shown] == [row[1:4] for row in table_of(RESULTS / "h200" / "engines-8b")]
+
+
+def test_what_to_take_in_short_has_the_figures_of_the_summaries():
+    """Rates of one table each, and how long starts took in all of them."""
+    text = (RESULTS / "README.md").read_text(encoding="utf-8").partition("## In short")[2].partition("\n## ")[0]
+    text = " ".join(text.split())
+    summaries = {folder.name: records.read(folder / "summary.parquet", SUMMARY).rows for folder in FOLDERS}
+
+    def figure(study: str, technique: str, column: str = "rate") -> str:
+        (value,) = (row[column] for row in summaries[study] if row["technique"] == technique)
+        return f"{value:.1f}" if column == "speedup" else f"{value:.0f}"
+
+    def starts(column: str, value: str) -> str:
+        took = [row["cold_start_s"] for rows in summaries.values() for row in rows if row[column] == value and row["cold_start_s"]]
+        return f"{min(took):.0f} to {max(took):.0f} s"
+
+    for told in (
+        f"vLLM**, {figure('engines-8b', 'vllm')} token/s",
+        f"makes {figure('engines-8b', 'torch_compile_loop')} at 8 B",
+        f"starts sooner: {starts('technique', 'torch_compile_loop')}, vLLM {starts('engine', 'vllm')}",
+        f"FP8 in vLLM ({figure('engines-8b', 'vllm_fp8')} token/s)",
+        f"llama.cpp ({figure('engines-8b', 'gguf_q4_k_m')}, a third of the memory, starts in {starts('engine', 'llamacpp')})",
+        f"({figure('table-1b', 'gguf_q4_k_m')} token/s beside {figure('table-1b', 'torch_compile_loop')} by the loop)",
+        f"gains {figure('resnet-gpu', 'torch_bf16_autocast_channels_last', 'speedup')} times by bfloat16 and channels last over TF32",
+        f"and {figure('resnet-gpu', 'torch_bf16_autocast_channels_last_compile', 'speedup')} times compiled",
+    ):
+        assert told in text
