@@ -86,6 +86,23 @@ def test_an_interval_and_its_value_are_written_to_one_precision(estimate, texts)
 
 
 @pytest.mark.parametrize(
+    ("figures", "texts"),
+    [
+        ((1.46, 1.0301, 2.07, "faster"), ("1.5×", "1.03–2.1")),
+        ((0.984, 0.9601, 0.9982, "slower"), ("0.98×", "0.96–0.998")),
+        ((1.66, 0.966, 2.76, "unsure"), ("1.7×", "0.97–2.8")),
+        ((1.3, 0.7, 1.0, "unsure"), ("1.3×", "0.7–1.0")),
+        ((1.02, 1.000001, 1.04, "faster"), ("1.02×", "1.0000–1.04")),
+        ((None, 1.0031, None, "faster"), ("at least 1.003×", "")),
+        ((None, None, 0.9961, "slower"), ("at most 0.996×", "")),
+    ],
+)
+def test_an_end_of_a_speedup_is_written_on_its_side_of_1(figures, texts):
+    """ "The fastest, a speed-up of 1.5x (1.0 to 2.1), decided": its interval was from 1.03 on."""
+    assert units.speedup(*figures) == texts
+
+
+@pytest.mark.parametrize(
     ("value", "text"), [(83.7, "84"), (1.024, "1.02"), (1.996, "2.00"), (2.44, "2.4"), (9.96, "10"), (0.87, "0.87"), (1234.0, "1,230")]
 )
 def test_a_bound_has_two_digits_and_a_third_after_a_one(value, text):

@@ -21,7 +21,7 @@ def row(change: Change) -> tuple[str, ...]:
     speeds = [_speed(one) for one in (change.before, change.after)]
     ratio, interval = "", ""
     if change.ratio:
-        ratio, ends = units.with_interval(change.ratio.told, change.ratio.low, change.ratio.high)
+        ratio, ends = units.ratio(change.ratio.told, change.ratio.low, change.ratio.high)
         is_open = change.ratio.hidden and not change.ratio.is_bound
         ratio, interval = tr("open") if is_open else ratio, ends or tr("none")
     return (tr(change.outcome), name, *speeds, ratio, interval, _remark(change))

@@ -144,7 +144,8 @@ def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) 
         text, ends = units.with_interval(value, *money.ends(row))
         return TableCell(text, value, ends)
     if name in INTERVALS:
-        text, ends = units.with_interval(value, *(getattr(row, end) for end in INTERVALS[name]))
+        written = units.ratio if name == "speedup" else units.with_interval
+        text, ends = written(value, *(getattr(row, end) for end in INTERVALS[name]))
         return TableCell(text, value, ", ".join(filter(None, (ends, tr(row.verdict) if name == "speedup" and row.verdict else ""))))
     if name == "run_mfu":
         return TableCell(f"{units.number(100 * value, 2)} %", value, tr(IMPOSSIBLE) if value > 1 else "")

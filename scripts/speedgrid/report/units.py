@@ -119,12 +119,13 @@ def is_bound(value: float | None, low: float | None, high: float | None) -> bool
     return is_missing(value) and not is_unknown(value, low, high)
 
 
-def with_interval(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
+def with_interval(value: float | None, low: float | None, high: float | None, apart_from: float | None = None) -> tuple[str, str]:
     """The value and its interval as texts of one precision; the interval is empty where there is none.
 
     The interval's half width is at least one and a half of the last digit, and the value has at most five digits. What is never negative
     has at least two digits, however wide its interval is, so that ratios of what is printed are those that are printed; its lower end has
-    one where it is above 0. Where one end is known and the value is not, that bound is the text.
+    one where it is above 0. An end that is not `apart_from`, and would be written as that, has the digits that it takes. Where one end is
+    known and the value is not, that bound is the text.
     """
     if is_missing(value):
         if not is_missing(low):
@@ -138,14 +139,28 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     if value > 0 and low >= 0:
         decimals = max(decimals, 1 - math.floor(math.log10(value)))
     vanishes = low > 0 and round(low, max(0, decimals)) == 0
-    lower = number(low, 1) if vanishes else fixed(low, decimals)
-    return fixed(value, decimals), f"{lower}–{fixed(high, decimals)}"
+    lower, upper = (fixed(end, _decimals_beside(end, decimals, apart_from)) for end in (low, high))
+    return fixed(value, decimals), f"{number(low, 1) if vanishes else lower}–{upper}"
+
+
+def ratio(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
+    """The same of a ratio. On which side of 1 its ends are is what its verdict says: what is faster by 1.03 to 2.1 times is not so by 1.0
+    to 2.1."""
+    return with_interval(value, low, high, apart_from=1.0)
+
+
+def _decimals_beside(end: float, decimals: int, apart_from: float | None) -> int:
+    """So many decimals, and the more that tell an end of an interval from a figure that it is not; four at most."""
+    enough = (more for more in range(max(0, decimals), 4) if end == apart_from or round(end, more) != apart_from)
+    return next(enough, max(decimals, 4))
 
 
 def bound(value: float) -> str:
-    """What a figure is at least, or at most: two significant digits, and a third after a 1, of which a tenth is much."""
+    """What a figure is at least, or at most: two significant digits, and a third after a 1, of which a tenth is much; next to 1 those that
+    tell on which side of it the figure is."""
     digits = 3 if f"{value:e}".startswith("1") else 2
-    return number(float(f"{value:.{digits - 1}e}"), digits)
+    rounded = float(f"{value:.{digits - 1}e}")
+    return fixed(value, _decimals_beside(value, digits - 1, 1.0)) if rounded == 1 else number(rounded, digits)
 
 
 def is_open(value: float | None, low: float | None, high: float | None, verdict: str | None) -> bool:
@@ -157,7 +172,7 @@ def speedup(value: float | None, low: float | None, high: float | None, verdict:
     """A speed-up and its interval as texts: the ratio, the bound that is known of it, or that it is open; without any, a dash."""
     if is_open(value, low, high, verdict):
         return tr("open"), ""
-    text, ends = with_interval(value, low, high)
+    text, ends = ratio(value, low, high)
     return text if text == MISSING else f"{text}{sign}", ends
 
 

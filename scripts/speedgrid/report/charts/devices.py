@@ -242,7 +242,7 @@ def _row(row: pd.Series, rates: list[float], speedups: list[Estimate], names: Se
             one, other = other, one
         ratio = apart(speedups[one], speedups[other])
         if verdict(ratio) == "faster":
-            text, ends = units.with_interval(ratio.told, ratio.low, ratio.high)
+            text, ends = units.ratio(ratio.told, ratio.low, ratio.high)
             if ends:
                 said = tr("{0}× as much on {1} as on {2} ({3})").format(text, names[one], names[other], ends)
             else:
