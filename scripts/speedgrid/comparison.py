@@ -27,7 +27,7 @@ SAME_RUNS = (
     " before the run"
 )
 OTHER_REPLIES = "{}: the replies of {} cells are not those of summary.parquet, which is compared alone; run it again"
-ON_OTHER_SOFTWARE = "of {} cells that are faster or slower, {} ran on other software, named beside each, and {} on the same"
+ON_OTHER_SOFTWARE = "of what is faster or slower ({}), {} ran on other software, named beside each, and {} on the same"
 UNTOLD = "{}: {} cells were disturbed whenever measured, by an earlier speedgrid, which does not say how much that cost at most"
 NOTES = (WAITING, NOT_QUIET, UNTOLD, NONE_IN_BOTH, WITHOUT_RUNS, BETWEEN_RUNS, SAME_RUNS, OTHER_REPLIES, ON_OTHER_SOFTWARE)
 # What can come of a cell, the most pressing first.
@@ -74,9 +74,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise between runs of cells of a device and workload: the median of their standard deviations, and the runs of both sides."""
+    """The noise between runs of cells of a device and workload: the median of their standard deviations, the least and the most of them,
+    and the runs of both sides."""
 
     sd: float
+    least: float
+    most: float
     runs: int
 
 
@@ -314,9 +317,8 @@ def _noise(speeds: Sequence[Mapping[Key, Speed]], kinds: Mapping[Key, tuple[str,
         for key, speed in side.items():
             if speed.known:
                 found.setdefault(kinds[key], []).append(speed)
-    return {
-        kind: Noise(stats.percentile([one.noise for one in cells], 0.5), sum(one.runs for one in cells)) for kind, cells in found.items()
-    }
+    middles = ((kind, [one.noise for one in cells], sum(one.runs for one in cells)) for kind, cells in found.items())
+    return {kind: Noise(stats.percentile(sds, 0.5), min(sds), max(sds), runs) for kind, sds, runs in middles}
 
 
 def _same_runs(rows: Sequence[Mapping[Key, Mapping]], runs: Sequence[Sequence[Mapping]]) -> set[Key]:

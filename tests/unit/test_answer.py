@@ -136,6 +136,8 @@ def test_what_is_as_fast_as_the_baseline_is_said_with_its_ratio(tmp_path):
     _, points, _ = said(tmp_path, [AGAIN, often(COMPILED), often(SDPA, speed=48.2)])
     assert re.search(r"As fast as Baseline \(eager attention\): SDPA 1\.0\d*×", points)
     assert re.search(r"Noise between runs of Baseline \(eager attention\): [\d.]+ % \(standard deviation\), from 4 of its own runs", points)
+    _, points, _ = said(tmp_path / "once", [BASELINE, often(COMPILED)])
+    assert re.search(r"Noise between runs of Baseline \(eager attention\): [\d.]+ % \(standard deviation\), from .*; it ran once\.", points)
 
 
 def test_what_these_runs_cannot_say_is_open_with_its_ratio_and_price(tmp_path):
@@ -391,7 +393,7 @@ def test_what_leads_alone_without_a_price_is_not_said_to_lead(tmp_path):
     said_first = " ".join(point.striptags().replace("\u00a0", " ") for point in told.key)
     assert "Faster at a price: Pruned by 50 %" in said_first
     assert "Who leads" not in said_first
-    assert "How all others compare with Baseline (eager attention) is decided with 95 % confidence." in said_first
+    assert "How each of the others compares with Baseline (eager attention) is decided with 95 % confidence." in said_first
     assert "Who leads is decided" in said(tmp_path / "two", [AGAIN, often(COMPILED)])[1]
 
 
@@ -759,7 +761,7 @@ FIRST = (
     r"Without a measurable loss of quality, torch\.compile \(static cache\) is the fastest: 9",
     r"Less memory at a price: bitsandbytes NF4 400 MiB \(−56 %\) for \+11 % bits per byte, 2\.\d+× as fast; Pruned by 50 % 500 MiB",
     r"Faster at a price: Pruned by 50 % .* for \+174 % bits per byte; bitsandbytes NF4 .* for \+11 % bits per byte\.",
-    r"Who leads without a price in quality is decided with 95 % confidence, and so is how all others compare with Baseline",
+    r"Who leads without a price in quality is decided with 95 % confidence, and so is how each of the others compares with Baseline",
 )
 
 

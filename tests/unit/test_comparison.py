@@ -297,6 +297,17 @@ def test_more_runs_make_an_interval_narrower(tmp_path):
     assert compared(*often).noise[KIND].runs == 6
 
 
+def test_the_noise_of_all_cells_is_told_from_the_least_to_the_most(tmp_path):
+    """0.75 % stood there, the middle one's, beside a baseline that was 12 % slower and open: its runs were 11 % apart."""
+    shaky, steady = made.Made("baseline", "B", speed=26, spread=0.06, again=(30.0,)), made.Made("x", "X", speed=200, spread=0.003)
+    sides = [results_folder(tmp_path / side, [shaky, steady, replace(steady, technique="y")], made.GPU_MACHINE) for side in "ab"]
+    found = compared(*sides)
+    noise = found.noise[KIND]
+    assert noise.sd == noise.least < 0.01
+    assert noise.most > 0.08
+    assert re.search(r"generate: 0\.\d+–1\d % \(8 runs", compared_words.floors(found)[0])
+
+
 def test_speeds_are_those_of_the_page(tmp_path):
     a, b = results_folder(tmp_path / "a", cells(x=50), seed=1), results_folder(tmp_path / "b", cells(x=60), seed=2)
     for change in compared(a, b).cells:
@@ -418,7 +429,7 @@ def test_a_cell_says_what_of_its_software_differs(tmp_path):
     assert told["new"] == "other software: torch 2.9.1 → 2.13.0, vllm 0.26.0 → 0.27.0, driver 581.1 → 582.1 and 2 more"
     assert told["small"] == "other software: 2 packages"
     assert told["more"] == "the same versions; 2 packages on one side alone"
-    note = "of 4 cells that are faster or slower, 2 ran on other software, named beside each, and 2 on the same"
+    note = "of what is faster or slower (4), 2 ran on other software, named beside each, and 2 on the same"
     assert note in found.notes
     (b / "runs.parquet").unlink()
     unknown = compared(a, b)

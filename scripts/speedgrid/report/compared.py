@@ -34,9 +34,14 @@ def counts(compared: Comparison) -> str:
 
 
 def floors(compared: Comparison) -> list[str]:
-    """The noise between runs of every device and workload, a sentence each, without its full stop."""
+    """The noise between runs of every device and workload, from the least to the most that a cell has, a sentence each, without its full
+    stop."""
     said = tr("Noise between runs on {}, {}: {} % ({} runs here, and what others have shown)")
-    return [said.format(gpu, workload, units.number(100 * noise.sd, 2), noise.runs) for (gpu, workload), noise in compared.noise.items()]
+    found = []
+    for (gpu, workload), noise in compared.noise.items():
+        ends = dict.fromkeys(units.number(100 * sd, 2) for sd in (noise.least, noise.most))
+        found.append(said.format(gpu, workload, "–".join(ends), noise.runs))
+    return found
 
 
 def differences(compared: Comparison) -> list[tuple[str, ...]]:

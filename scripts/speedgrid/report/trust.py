@@ -56,12 +56,13 @@ def noise_sentence(group: Group) -> Markup:
     row = group.baseline if group.baseline is not None else group.fastest
     if units.is_missing(row.noise):
         return Markup("")
+    rates = [units.number(float(rate)) for rate in row.run_rates]
+    if len(rates) < 2:
+        once = tr_html("Noise between runs of {}: {} (standard deviation), from what such cells have shown; it ran once.")
+        return once.format(row.label, _share(row.noise))
     said = tr_html(
         "Noise between runs of {}: {} (standard deviation), from {} of its own runs and what such cells have shown elsewhere."
     ).format(row.label, _share(row.noise), int(row.runs))
-    rates = [units.number(float(rate)) for rate in row.run_rates]
-    if len(rates) < 2:
-        return said
     return said + tr_html(" Its runs: {} {}/s.").format(units.listed(rates), group.unit)
 
 
