@@ -4,8 +4,9 @@
 
 Run it with the Python of the tests. RESULTS are results folders; their cells that ran more than once are judged run against run, beside the
 recorded ones of tests/data. The questions: which middle of a run's replies is moved least by stalls; how often 95 % intervals of
-speed-ups hold the truth, equals are called different, and differences are decided, and whether the price of an open one is right; what a
-tenth between two cells of a GPU comes to; and what recorded runs of the same are called, by one of each and as `runs: auto` goes on.
+speed-ups hold the truth, equals are called different, and differences are decided, and whether the price of an open one is right; what
+looking again and again, and looking at many, does to that; what a tenth between two cells of a GPU comes to; and what recorded runs of the
+same are called, by one of each and as `runs: auto` goes on.
 """
 
 import argparse
@@ -22,7 +23,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/data")]
 
 import recorded_replies  # noqa: E402
 from interval_coverage import ends, wandering  # noqa: E402
-from speedgrid import noise, stats  # noqa: E402
+from speedgrid import noise, sharpen, stats  # noqa: E402
 
 HOSTS = (0.005, 0.01, 0.03, 0.08, 0.15, 0.25)
 REPLIES = 12
@@ -177,6 +178,69 @@ def prices(repeats: int) -> None:
         if of:
             first, twice = 100 * np.mean(of, axis=0)
             print(f"  {least} to {most} runs, {len(of)} pairs: {first:.0f}; after twice as many {twice:.0f}")
+
+
+def looked_at_again(repeats: int) -> None:
+    """The same two cells as `runs: auto` goes on with them: further runs of both, so many at a time, while it is open and its price known.
+    Who looks again and again, until something is decided, is wrong more often than who looks once."""
+    print("\nTwo runs of the baseline and one of the technique, and as runs: auto goes on: called faster or slower, and same, by host; %")
+    for ratio in (1.0, 1.2, 2.0):
+        rng, once, again, taken = np.random.default_rng([31, int(10 * ratio)]), [], [], []
+        for i in range(repeats):
+            host = HOSTS[i % len(HOSTS)]
+            sides = [[run(rng, speed, host, 0.1, False) for _ in range(k)] for speed, k in ((1.0, 2), (ratio, 1))]
+            looks = [_look(sides)]
+            while looks[-1][0] == "unsure" and looks[-1][1] and len(sides[0]) < sharpen.MOST:
+                for speed, own in zip((1.0, ratio), sides, strict=True):
+                    own += [run(rng, speed, host, 0.1, False) for _ in range(min(looks[-1][1], sharpen.AT_A_TIME))]
+                looks.append(_look(sides))
+            once.append(looks[0][0])
+            again.append(looks[-1][0])
+            taken.append(len(sides[1]))
+        for name, said in (("at first", once), ("in the end", again)):
+            of_host = [said[at :: len(HOSTS)] for at in range(len(HOSTS))]
+            apart = [100 * np.mean([one in ("faster", "slower") for one in own]) for own in of_host]
+            same = [100 * np.mean([one == "same" for one in own]) for own in of_host]
+            told = [f"{np.mean(shares):5.1f} (" + " ".join(f"{share:.0f}" for share in shares) + ")" for shares in (apart, same)]
+            print(f"  {ratio:g}×, {name:10}: {'; '.join(told)}", flush=True)
+        print(f"        runs of the technique: {np.mean(taken):.1f}", flush=True)
+
+
+def _look(sides: Sequence[Sequence[stats.Run]]) -> tuple[str, int | None]:
+    below, above = noise.speeds([("cpu", own) for own in sides])
+    return stats.between(above, below), stats.further_runs(above, below).runs
+
+
+def many_equals(repeats: int) -> None:
+    """So many techniques that all are as fast as the baseline: the more there are, the likelier one of them seems not to be."""
+    print("\nTechniques as fast as the baseline, a run of each and two of that, by host: any called different, and the fastest faster; %")
+    for count in (1, 3, 7, 15):
+        rng = np.random.default_rng([37, count])
+        said: dict[float, list[tuple[bool, bool]]] = {host: [] for host in HOSTS}
+        for i in range(repeats):
+            host = HOSTS[i % len(HOSTS)]
+            cells = [[run(rng, 1.0, host, 0.1, False) for _ in range(2 if at == 0 else 1)] for at in range(1 + count)]
+            below, *others = noise.speeds([("cpu", own) for own in cells])
+            verdicts = [stats.between(above, below) for above in others]
+            highest = max(range(count), key=lambda at: others[at].value)
+            said[host].append((bool({"faster", "slower"} & set(verdicts)), verdicts[highest] == "faster"))
+        shares = [[100 * np.mean([pair[at] for pair in own]) for own in said.values()] for at in (0, 1)]
+        told = [f"{np.mean(one):5.1f} (" + " ".join(f"{share:.0f}" for share in one) + ")" for one in shares]
+        print(f"  {count:3}: {'; '.join(told)}", flush=True)
+
+
+def beside_others(repeats: int) -> None:
+    """Two cells that ran once, beside others of the study that have shown how far apart runs are there."""
+    print("\nTwo equals that ran once, beside others, by host: called different, %")
+    for name, counts in {"one that ran 20 times": (20,), "four that ran three times": (3, 3, 3, 3)}.items():
+        rng = np.random.default_rng([41, len(counts)])
+        said: dict[float, list[str]] = {host: [] for host in HOSTS}
+        for i in range(repeats):
+            host = HOSTS[i % len(HOSTS)]
+            one, other, *_ = noise.speeds([("cpu", [run(rng, 1.0, host, 0.1, False) for _ in range(count)]) for count in (1, 1, *counts)])
+            said[host].append(stats.between(one, other))
+        shares = [100 * np.mean([one in ("faster", "slower") for one in own]) for own in said.values()]
+        print(f"  {name:26}: {np.mean(shares):5.1f} (" + " ".join(f"{share:.0f}" for share in shares) + ")", flush=True)
 
 
 def with_known_noise(repeats: int) -> None:
@@ -384,6 +448,9 @@ def main() -> None:
     middles(arguments.repeats)
     hosts(arguments.repeats)
     prices(arguments.repeats // 4)
+    looked_at_again(arguments.repeats)
+    many_equals(arguments.repeats)
+    beside_others(arguments.repeats)
     with_known_noise(arguments.repeats)
     on_busy_machines(arguments.repeats)
     on_a_shared_gpu(arguments.repeats)

@@ -490,6 +490,23 @@ def test_runs_that_are_far_apart_make_no_interval_that_no_reply_came_near():
     assert 46 / 32 / usual / 1.01 < ratio.low < ratio.value < ratio.high < 46 / 3 * usual * 1.01
 
 
+def test_what_the_others_of_a_study_have_shown_is_in_the_interval_of_cells_that_ran_once():
+    """A quarter apart from one process to the next, as twenty runs of the baseline said: a third of the pairs of equals were told apart."""
+    rng, said = np.random.default_rng(3), []
+    for _ in range(150):
+        runs = [[scattered(0.02, 100 * math.exp(0.25 * rng.normal())) for _ in range(count)] for count in (1, 1, 20)]
+        said.append(stats.between(*noise.speeds([("cpu", own) for own in runs])[:2]))
+    assert 0 < np.mean([one in ("faster", "slower") for one in said]) < 0.15
+
+
+def test_two_runs_ten_times_apart_make_no_interval_of_others_absurd():
+    """0.05 to 766 stood there."""
+    baseline, other = noise.speeds([("cpu", of(3.0, 32.0)), ("cpu", of(46.0))])
+    ratio = stats.over(other, baseline)
+    assert 0.5 < ratio.low < 1
+    assert ratio.high < 40
+
+
 def test_other_cells_of_a_kind_say_how_noisy_it_is():
     prior = Prior(0.1, 3)
     quiet = [stats.shown(of(100, 100.1, 99.9), prior)] * 4
@@ -738,6 +755,15 @@ def test_four_replies_say_less_than_five_and_more_than_three():
     assert five < four < three
     held = [stats.run(np.exp(0.05 * rng.normal(size=4))) for _ in range(400)]
     assert np.mean([abs(math.log(one.value)) <= one.se * stats.t_quantile(0.975, one.df) for one in held]) >= 0.94
+
+
+def test_two_replies_may_both_be_on_one_side_of_what_is_typical():
+    """Equals whose replies scatter widely were called different in 17 of 100 pairs: two replies were taken to have it between them."""
+    rng, said = np.random.default_rng(5), []
+    for _ in range(300):
+        runs = [[stats.run(np.exp(0.5 * rng.normal(size=2))) for _ in range(count)] for count in (1, 2)]
+        said.append(stats.between(*noise.speeds([("cpu", own) for own in runs])))
+    assert np.mean([one in ("faster", "slower") for one in said]) < 0.08
 
 
 # How often they are right: hosts whose noise from one process to the next is one of these

@@ -86,7 +86,8 @@ def run(rates: Sequence[float], lost: float = 0.0, alike: float = math.inf, wait
 @dataclass(frozen=True)
 class Prior:
     """What is known of the noise between runs before a cell ran twice: the standard deviation of the logarithm of a run's speed, as if from
-    `df` degrees of freedom; `runs` is how many runs that rests on. `usual` is that of such cells everywhere, without those of the study."""
+    `df` degrees of freedom; `runs` is how many runs that rests on. `usual` is that of such cells everywhere, or more, where
+    others of the study have shown more (with_shown)."""
 
     sd: float
     df: float
@@ -121,7 +122,7 @@ class Speed:
     above: tuple[tuple[float, float], ...]
     slowest: float
     fastest: float
-    usual: float = math.inf  # the noise of such cells everywhere
+    usual: float = math.inf  # the noise by which a ratio's end may be beyond what was seen (verdicts.over)
     quiet: bool = True
     calm: "Speed | None" = None
     lost: float = 0.0
@@ -162,10 +163,10 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         if not share:
             continue
         for side, furthest in zip(sides, (one.slowest, one.fastest), strict=True):
-            # What is typical of a run lies among its replies, however little these few say of how they wander.
-            most = abs(math.log(furthest / one.value)) if furthest > 0 else math.inf
-            bounded = math.isfinite(one.se) and most < one.se * t_quantile((1 + CONFIDENCE) / 2, one.df)
-            side.append(((share * most / normal) ** 2, math.inf) if bounded else ((share * one.se) ** 2, one.df))
+            # What is typical of a run lies among its replies, however little these few say of how they wander; among two in half of cases.
+            most = abs(math.log(furthest / one.value)) / _among(one.n) if furthest > 0 and one.n > 1 else math.inf
+            bounded = math.isfinite(one.se) and most * normal < one.se * t_quantile((1 + CONFIDENCE) / 2, one.df)
+            side.append(((share * most) ** 2, math.inf) if bounded else ((share * one.se) ** 2, one.df))
     slowest, fastest = min(one.slowest for one in runs), max(one.fastest for one in runs)
     return Speed(
         min(max(math.exp(centre), slowest), fastest),
@@ -182,6 +183,12 @@ def speed(runs: Sequence[Run], prior: Prior) -> Speed:
         spared=sum(share * min(AS_DISTURBED * one.lost, one.alike) for share, one in zip(shares, runs, strict=True) if share),
         waited=sum(share * one.waited for share, one in zip(shares, runs, strict=True)) if all(one.lost for one in runs) else 0.0,
     )
+
+
+def _among(replies: int) -> float:
+    """How many standard deviations the furthest of so many replies stands for: what is typical of them is among them but where all are on
+    one side of it."""
+    return t_quantile((1 + min(CONFIDENCE, 1 - 2.0 ** (1 - replies))) / 2, math.inf)
 
 
 def _lost(runs: Sequence[Run], centre: float, shares: Sequence[float], least_sd: float) -> float:
@@ -218,11 +225,16 @@ def partly(one: Prior, other: Prior, share: float) -> Prior:
 
 
 def with_shown(prior: Prior, df: float, squares: float, runs: int = 0) -> Prior:
-    """The prior of a kind of cells with what other cells of that kind have shown in this study: the sums of `shown` over them."""
+    """The prior of a kind of cells with what other cells of that kind have shown in this study: the sums of `shown` over them.
+
+    By the usual noise the end of a ratio may be beyond the replies (verdicts.over). Where others were further apart than usual it is drawn
+    towards what they were, by the weight of their runs: twenty of them say what the machine does, and two that something unseen set ten
+    times apart say little.
+    """
     total = prior.df + df
-    return Prior(
-        math.sqrt((prior.df * prior.sd**2 + squares) / total), min(total, max(_MOST_SHARED_DF, prior.df)), prior.runs + runs, prior.usual_sd
-    )
+    sd = math.sqrt((prior.df * prior.sd**2 + squares) / total)
+    usual = max(prior.usual_sd, math.exp((prior.df * math.log(prior.usual_sd) + df * math.log(sd)) / total))
+    return Prior(sd, min(total, max(_MOST_SHARED_DF, prior.df)), prior.runs + runs, usual)
 
 
 def fitted(cells: Sequence[tuple[int, float]], df: float) -> Prior:

@@ -27,7 +27,8 @@ def over(above: Speed, below: Speed, confidence: float = CONFIDENCE) -> Estimate
     The ratio is that of the two values. Each end of the interval takes from each side the variance that points there (A. Donner and G. Y.
     Zou, "Closed-Form Confidence Intervals for Functions of the Normal Mean and Standard Deviation", Statistical Methods in Medical Research
     21, 2012), with Welch's degrees of freedom. No end is further out than the slowest reply of one over the fastest of the other, and from
-    there what such cells usually differ by from one process to the next, of which the replies of one say nothing.
+    there what such cells usually differ by from one process to the next, or have shown in this study, of which the replies of one say
+    nothing.
 
     Where all runs of one side were disturbed, what this side may have lost by that, beyond what the other lost, moves the one end that it
     hides: a baseline that was measured on a busy machine may be much faster than it seems, and is not slower. An end that this moves far,
