@@ -189,13 +189,13 @@ def looked_at_again(repeats: int) -> None:
         for i in range(repeats):
             host = HOSTS[i % len(HOSTS)]
             sides = [[run(rng, speed, host, 0.1, False) for _ in range(k)] for speed, k in ((1.0, 2), (ratio, 1))]
-            looks = [_look(sides)]
-            while looks[-1][0] == "unsure" and looks[-1][1] and len(sides[0]) < sharpen.MOST:
+            verdict, needed = _look(sides)
+            once.append(verdict)
+            while verdict == "unsure" and needed and len(sides[0]) < sharpen.MOST:
                 for speed, own in zip((1.0, ratio), sides, strict=True):
-                    own += [run(rng, speed, host, 0.1, False) for _ in range(min(looks[-1][1], sharpen.AT_A_TIME))]
-                looks.append(_look(sides))
-            once.append(looks[0][0])
-            again.append(looks[-1][0])
+                    own += [run(rng, speed, host, 0.1, False) for _ in range(min(needed, sharpen.AT_A_TIME))]
+                verdict, needed = _look(sides)
+            again.append(verdict)
             taken.append(len(sides[1]))
         for name, said in (("at first", once), ("in the end", again)):
             of_host = [said[at :: len(HOSTS)] for at in range(len(HOSTS))]
