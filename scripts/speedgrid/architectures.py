@@ -28,9 +28,13 @@ OF_OTHERS = ("_attn_implementation", "attn_implementation", "_attn_implementatio
 
 
 def experts(config: Mapping) -> tuple[int, int]:
-    """How many experts a layer has among which a router chooses for each token, and how many it takes; 0 and 0 where there is no router."""
-    count = next((config[name] for name in EXPERTS if config.get(name)), 0)
-    return (count, next((config[name] for name in EXPERTS_OF_A_TOKEN if config.get(name)), 2)) if count > 1 else (0, 0)
+    """How many experts a layer has among which a router chooses for each token, and how many it takes; 0 and 0 where there is no router,
+    and where the layers differ, which such a configuration tells by a list."""
+    count, taken = (
+        next((config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0), 0)
+        for names in (EXPERTS, EXPERTS_OF_A_TOKEN)
+    )
+    return (count, taken or 2) if count > 1 else (0, 0)
 
 
 def in_words_of_transformers_4(config: Mapping) -> dict:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from speedgrid import amounts, estimates, known
+from speedgrid import amounts, architectures, estimates, known
 from speedgrid.estimates import Machine, Model, Work
 
 import studies
@@ -86,6 +86,11 @@ def test_all_experts_of_a_model_are_counted_whatever_its_family_calls_them(name)
     config, billions = WITH_EXPERTS[name]
     model = estimates.of_config({"model_type": name, "tie_word_embeddings": False, **config})
     assert model.parameters / 1e9 == pytest.approx(billions, rel=2e-3)
+
+
+@pytest.mark.parametrize("told", [{"moe_num_experts": [64, 64]}, {"num_experts": None, "moe_topk": [8, 8]}, {"num_local_experts": 1}, {}])
+def test_experts_that_differ_from_layer_to_layer_are_none_that_can_be_counted(told):
+    assert architectures.experts(told) == (0, 0)
 
 
 def test_the_cache_of_latent_attention_holds_keys_and_values_of_every_head():
