@@ -758,6 +758,7 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
         "engines-8b": ("Take vLLM: 617 ms a reply, 7.9× (5.1–11.8)", random),
         "smollm2-gpu": ("Take vLLM: 98.5 ms a reply, 16× (11–23)", "it computes the same but for rounding"),
         "attention-reach": ("Take SDPA, cuDNN kernel: 6.80 ms a pass, 7.2×", "held to the same operation in float64"),
+        "attention-curve": ("Take SDPA, cuDNN kernel: 3.53 ms a pass, 4.8×", "Take SDPA, cuDNN kernel: 1.95 ms a pass, 18.1×"),
         "training-gpu": (
             "bfloat16 throughout, compiled: 27.0 ms a step, 2.3× (1.4–4.4): quality not known: the baseline's loss did",
             "Take float32: 62.8 ms a step.",
