@@ -201,9 +201,12 @@ def looked_at_again(repeats: int) -> None:
             of_host = [said[at :: len(HOSTS)] for at in range(len(HOSTS))]
             apart = [100 * np.mean([one in ("faster", "slower") for one in own]) for own in of_host]
             same = [100 * np.mean([one == "same" for one in own]) for own in of_host]
-            told = [f"{np.mean(shares):5.1f} (" + " ".join(f"{share:.0f}" for share in shares) + ")" for shares in (apart, same)]
-            print(f"  {ratio:g}×, {name:10}: {'; '.join(told)}", flush=True)
+            print(f"  {ratio:g}×, {name:10}: {_by_host(apart)}; {_by_host(same)}", flush=True)
         print(f"        runs of the technique: {np.mean(taken):.1f}", flush=True)
+
+
+def _by_host(shares: Sequence[np.floating]) -> str:
+    return f"{np.mean(shares):5.1f} (" + " ".join(f"{share:.0f}" for share in shares) + ")"
 
 
 def _look(sides: Sequence[Sequence[stats.Run]]) -> tuple[str, int | None]:
@@ -225,8 +228,7 @@ def many_equals(repeats: int) -> None:
             highest = max(range(count), key=lambda at: others[at].value)
             said[host].append((bool({"faster", "slower"} & set(verdicts)), verdicts[highest] == "faster"))
         shares = [[100 * np.mean([pair[at] for pair in own]) for own in said.values()] for at in (0, 1)]
-        told = [f"{np.mean(one):5.1f} (" + " ".join(f"{share:.0f}" for share in one) + ")" for one in shares]
-        print(f"  {count:3}: {'; '.join(told)}", flush=True)
+        print(f"  {count:3}: {'; '.join(map(_by_host, shares))}", flush=True)
 
 
 def beside_others(repeats: int) -> None:
@@ -240,7 +242,7 @@ def beside_others(repeats: int) -> None:
             one, other, *_ = noise.speeds([("cpu", [run(rng, 1.0, host, 0.1, False) for _ in range(count)]) for count in (1, 1, *counts)])
             said[host].append(stats.between(one, other))
         shares = [100 * np.mean([one in ("faster", "slower") for one in own]) for own in said.values()]
-        print(f"  {name:26}: {np.mean(shares):5.1f} (" + " ".join(f"{share:.0f}" for share in shares) + ")", flush=True)
+        print(f"  {name:26}: {_by_host(shares)}", flush=True)
 
 
 def with_known_noise(repeats: int) -> None:
