@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import share_charts_code as sharing
 from speedgrid import planning, records
 from speedgrid.report.tables import held
 from speedgrid.schema import AXES, MEASURED, POINTS, RUNS, SUMMARY
@@ -102,6 +103,23 @@ def test_the_study_of_a_result_is_there_and_its_page_names_no_other_place(folder
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert study in page
     assert not re.search(r"/(tmp|home|root)/\w", page)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_page_loads_the_code_of_its_charts_and_has_no_copy(folder):
+    """`tools/share_charts_code.py` writes both; of an older or newer Vega each is another file."""
+    page = (folder / "report.html").read_bytes().decode()
+    (source,) = re.findall(r'<script src="([^"]+)"></script>', page)
+    shared = (folder / source).resolve()
+    assert shared.is_relative_to(RESULTS)
+    assert "window.vegaEmbed=" in shared.read_text(encoding="utf-8")
+    assert "window.vegaEmbed=" not in page
+    assert sharing.share(shared, [folder / "report.html"]) == [], "what the tool would do is done"
+
+
+@pytest.mark.parametrize("folder", sorted(path for path in RESULTS.iterdir() if path.is_dir()), ids=lambda path: path.name)
+def test_the_results_of_a_gpu_stay_small_enough_to_clone(folder):
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 20e6
 
 
 @pytest.mark.parametrize("folder", [path for path in FOLDERS if (path / "runs.parquet").is_file()], ids=lambda path: path.name)
