@@ -15,7 +15,7 @@ def prepare(job: stage.Job[Model]) -> str:
     job.enter("preparing the model")
     began = time.perf_counter()
     entry = job.specification["entry"]
-    found = models.prepare(entry, job.out.parent / "checkpoint", job.specification["seed"], say)
+    found = models.prepare(entry, job.out.parent / "checkpoint", job.specification["seed"], say, job.enter)
     seconds = time.perf_counter() - began
     bring_calibration(entry["calibration"])
     job.facts["dequantized_from"] = found.pop("dequantized_from", None)

@@ -78,7 +78,7 @@ def write_out(file: Path, folder: Path, dtype: str) -> dict:
     if getattr(model, "hf_quantizer", None) is not None:
         model.hf_quantizer.remove_quantization_config(model)
     vars(model.config).pop("_model_name_or_path", None)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size=checkpoints.SHARD)
     tokenizer.save_pretrained(folder)
     kinds = sorted((kind for kind in header.types if kind not in WHOLE), key=lambda kind: -header.types[kind])
     return {"dequantized_from": " and ".join(kinds)}

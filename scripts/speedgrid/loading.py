@@ -190,7 +190,7 @@ def refusals(folder: Path, attention: str = "") -> Iterator[None]:
 
 def save(model, tokenizer, source: Path, target: Path) -> None:
     """Write a model that was read from `source` and changed since into the folder `target`, with its tokenizer."""
-    model.save_pretrained(target)
+    model.save_pretrained(target, max_shard_size=checkpoints.SHARD)
     tokenizer.save_pretrained(target)
     keep_generation_config(source, target)
 

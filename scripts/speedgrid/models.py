@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from speedgrid import checkpoints, corpus, files, gguf_origin, loading, random_weights
 from speedgrid.downloads import from_the_hub
@@ -23,8 +24,11 @@ ASKED = re.compile(r"config\.(\w+)|(?:pop|get|setdefault)\(\s*[\"'](\w+)[\"']|ge
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
-def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None]) -> dict:
-    """Make the checkpoint of a study's model entry in `folder`; returns columns of schema.MODEL.
+def prepare(
+    model: Mapping, folder: Path, seed: int, say: Callable[[str], None], enter: Callable[[str], object] = lambda phase: None
+) -> dict:
+    """Make the checkpoint of a study's model entry in `folder`; returns columns of schema.MODEL. `say` takes lines on how it goes and
+    `enter` what it is at.
 
     Raises outcomes.Unsupported for a checkpoint that must not be loaded, and ModelError where it cannot be had.
     """
@@ -33,13 +37,14 @@ def prepare(model: Mapping, folder: Path, seed: int, say: Callable[[str], None])
     if "train" in model:
         found = train(model["train"], folder, seed, say)
     elif "architecture" in model:
-        found = build(model["architecture"], model["dtype"], folder, seed)
+        found = build(model["architecture"], model["dtype"], folder, seed, enter)
     elif "local" in model:
         found = take_local(Path(model["local"]).expanduser(), folder)
     elif "gguf" in model:
         found = gguf_origin.prepare(model["gguf"], model["dtype"], folder)
     else:
         found = download(model["hub"], model["revision"], folder, model["trust_remote_code"])
+    enter("preparing the model (reading it back)")
     checkpoints.check(folder)
     return {
         "model_type": files.json_object(folder / "config.json").get("model_type", ""),
@@ -92,8 +97,8 @@ def train(settings: Mapping, folder: Path, seed: int, say: Callable[[str], None]
     }
 
 
-def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
-    """Random weights of a real shape; of a language model with a tokenizer of the 256 bytes."""
+def build(architecture: Mapping, dtype: str, folder: Path, seed: int, enter: Callable[[str], object] = lambda phase: None) -> dict:
+    """Random weights of a real shape; of a language model with a tokenizer of the 256 bytes. `enter` takes what it is at."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClassification
 
@@ -102,19 +107,26 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
     try:
         refuse_unknown(kind, settings)
         config = AutoConfig.for_model(kind, **settings)
-        torch.manual_seed(seed)
         of_images = type(config) in AutoModelForImageClassification._model_mapping
         kind_of_model = AutoModelForImageClassification if of_images else AutoModelForCausalLM
+
+        def make():
+            return kind_of_model.from_config(config, dtype=getattr(torch, dtype))
+
+        is_tried = of_images or shown_to_fit(make)
+        enter("preparing the model (drawing its weights)")
+        torch.manual_seed(seed)
         with random_weights.drawn_on_all_cores(seed):
-            model = kind_of_model.from_config(config, dtype=getattr(torch, dtype))
-        if not of_images:
-            refuse_unfit(model)
+            model = make()
+        if not is_tried:
+            goes_through(model)
     except (MemoryError, OSError):
         raise
     except Exception as error:  # whatever a value leads to in the code of a family
         if isinstance(error, ModelError) or expected(error):
             raise
         raise ModelError(f"architecture: transformers cannot build it: {_why(error)}") from error
+    enter("preparing the model (writing it)")
     if of_images:
         with checkpoints.replacing(folder) as fresh:
             model.save_pretrained(fresh)
@@ -128,22 +140,33 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int) -> dict:
             setattr(model.config, name, tokenizer.eos_token_id)
             setattr(model.generation_config, name, tokenizer.eos_token_id)
     with checkpoints.replacing(folder) as fresh:
-        model.save_pretrained(fresh)
+        model.save_pretrained(fresh, max_shard_size=checkpoints.SHARD)
         tokenizer.save_pretrained(fresh)
     return {"source": f"random weights of a {kind}", "revision": "", "quality_meaningful": False}
 
 
-def refuse_unfit(model) -> None:
-    """Raise ModelError where the sizes of a model that was built do not go together, as a pass over two tokens shows: some families look at
-    them no sooner."""
+def shown_to_fit(make: Callable[[], Any]) -> bool:
+    """Whether shapes alone show that the sizes of the model that `make` builds go together. A pass on numbers takes half a minute for 8
+    billion of them, and is left for what looks at them, as a router of experts does, and for what does not fit: its words are clearer."""
+    try:
+        with random_weights.shapes_alone():
+            return goes_through(make())
+    except Exception:  # whatever it is, the real model says it
+        return False
+
+
+def goes_through(model) -> bool:
+    """Whether a pass over two tokens went through. Raises ModelError where it shows that the sizes of the
+    model do not go together: some families look at them no sooner."""
     import torch
 
     try:
         with torch.inference_mode():
             model.eval()(input_ids=torch.tensor([[0, 1]]), use_cache=False)
+        return True
     except (RuntimeError, ValueError, IndexError) as error:
         if expected(error) or not loading.UNFIT.search(str(error)):
-            return  # of the number format, or of this device: each cell says so of itself
+            return False  # of the number format, or of this device: each cell says so of itself
         raise ModelError(f"architecture: its sizes do not go together: {_why(error)}") from error
 
 

@@ -1,5 +1,6 @@
 """Random weights of large models on all cores: PyTorch draws those of a tensor on one, which takes minutes for billions of them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,3 +41,20 @@ def drawn_on_all_cores(seed: int) -> Iterator[None]:
 
         with OnAllCores():
             yield
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Let PyTorch follow shapes without numbers, so that models of any size are built and run at once and take no memory. What looks at
+    numbers raises an error."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    # It tells of each operation that it cannot follow, with a traceback.
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with FakeTensorMode():
+            yield
+    finally:
+        log.setLevel(level)

@@ -139,3 +139,39 @@ def test_values_of_an_architecture_that_no_model_can_have_are_one_line(project):
     for name, (_, words) in wrong.items():
         assert words in said[name], said[name]
         assert said[name].startswith("architecture: ") == bool(words), said[name]
+
+
+# One model in a file and in many, by the largest file; with what building them is at, and how many passes on numbers it took.
+IN_FILES = """
+import json, sys, tempfile
+from pathlib import Path
+from unittest import mock
+from safetensors.torch import load_file
+from speedgrid import checkpoints, models
+for name, shape in json.load(sys.stdin).items():
+    found = {}
+    for largest in ("1GB", "100KB"):
+        checkpoints.SHARD, folder, entered = largest, Path(tempfile.mkdtemp()) / "checkpoint", []
+        with mock.patch.object(models, "goes_through", wraps=models.goes_through) as tried:
+            made = models.prepare({"architecture": shape, "dtype": "float32"}, folder, 5, print, entered.append)
+        weights = {}
+        for path in checkpoints.weight_files(folder):
+            weights |= load_file(path)
+        found[largest] = made, weights, [path.stat().st_size for path in checkpoints.weight_files(folder)]
+    whole, many = found.values()
+    same = whole[1].keys() == many[1].keys() and all((whole[1][key] == many[1][key]).all() for key in whole[1])
+    again = checkpoints.facts(folder)["checkpoint_sha256"] == made["checkpoint_sha256"]
+    told = {"files": len(whole[2]), "sizes": many[2], "same": bool(same), "again": again, "entered": entered, "passes": tried.call_count}
+    print(json.dumps({"name": name, **told}))
+"""
+
+
+def test_large_weights_come_in_several_files_and_a_pass_on_numbers_is_taken_only_where_it_must_be(project):
+    shapes = {name: {**architectures.ARCHITECTURES[name], "model_type": name} for name in ("llama", "qwen3_moe")}
+    for told in lines(project, "-c", IN_FILES, told=shapes):
+        assert (told["files"], told["same"], told["again"]) == (1, True, True), told
+        assert len(told["sizes"]) > 1, told
+        assert max(told["sizes"]) < told["sizes"][0] + 200_000, told
+        assert [phase.partition("(")[2] for phase in told["entered"]] == ["drawing its weights)", "writing it)", "reading it back)"]
+        # A router of experts looks at numbers, which there are none of without weights.
+        assert told["passes"] == {"llama": 1, "qwen3_moe": 2}[told["name"]], told
