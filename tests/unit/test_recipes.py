@@ -119,15 +119,16 @@ def test_code_is_a_few_lines(name):
 
 def test_code_of_an_engine_that_makes_room_makes_as_much_as_was_measured():
     """The page said that vLLM needs 17.4 GB beside code that takes nine tenths of the card and the model's whole context."""
-    measured = {"max_model_len": 256, "kv_cache_tokens": 640, "kv_cache_bytes": 83886080, "batch_size": 1}
-    code = recipes.code("vllm", REGISTRY, "bfloat16", measured=measured)
+    measured = {"max_model_len": 256, "kv_cache_tokens": 640, "kv_cache_bytes": 83886080}
+    work = {"workload": "generate", "settings": {"batch_size": 1}}
+    code = recipes.code("vllm", REGISTRY, "bfloat16", measured=measured, **work)
     (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and ast.unparse(node.func) == "LLM"]
     told = {one.arg: ast.unparse(one.value) for one in call.keywords}
     sizes = {"max_model_len": "256", "max_num_seqs": "1", "kv_cache_memory_bytes": "83886080", "gpu_memory_utilization": "0.01"}
     assert sizes.items() <= told.items()
     assert "room for 640 tokens" in code
     # Of a model whose cache nobody can size, vLLM took what was free.
-    unsized = recipes.code("vllm", REGISTRY, "bfloat16", measured=measured | {"kv_cache_bytes": None})
+    unsized = recipes.code("vllm", REGISTRY, "bfloat16", measured=measured | {"kv_cache_bytes": None}, **work)
     assert "max_model_len=256, max_num_seqs=1)" in unsized
     assert "nine tenths of the GPU for its cache" in unsized
     assert "max_model_len" not in recipes.code("vllm", REGISTRY, "bfloat16")
@@ -186,3 +187,55 @@ def test_code_for_an_older_transformers_stops_at_what_transformers_5_saved(name)
         assert "ORTModelForCausalLM.from_pretrained(FOLDER" in code
         assert "file_name" not in code
         assert "return_token_type_ids=False" in code
+
+
+@pytest.mark.parametrize("backward", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", [name for name in NAMES if REGISTRY[name]["engine"] == "attention"])
+def test_attention_has_the_mask_and_the_pass_of_its_experiment(name, compiled, causal, backward):
+    """The page of a study without a mask showed `is_causal=True`."""
+    registry = REGISTRY
+    if compiled:
+        registry = {name: REGISTRY[name] | {"options": REGISTRY[name]["options"] | {"compile": "module", "compile_mode": "max-autotune"}}}
+    settings = {"causal": causal, "backward": backward}
+    code = recipes.code(name, registry, "float16", "cuda", "attention", "pass", settings=settings)
+    ast.parse(code)
+    said = {"is_causal=True", "causal=True", "block_mask=mask", ".masked_fill(later"}
+    assert any(text in code for text in said) == causal, code
+    assert ("out.backward(" in code) == backward
+    assert ('torch.compile(attend, mode="max-autotune")' in code) == compiled
+    assert "causal:" not in code
+    unknown = recipes.code(name, registry, "float16")
+    assert any(text in unknown for text in said)
+    assert "causal: no position sees a later one" in unknown, "whoever reads `show` is told which of the two it is"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("workload", ["train", "largest", "forward"])
+def test_a_technique_of_pytorch_has_the_precision_of_its_experiment(workload, device):
+    """Checkpointing that was measured under autocast had code that trains in float32, and ResNet-50 with SGD code with AdamW."""
+
+    def code(name: str, **settings) -> str:
+        return recipes.code(name, REGISTRY, "float32", device, workload, "token", settings=settings)
+
+    assert f'torch.autocast("{device}", torch.bfloat16)' in code("torch_eager", precision="bf16_autocast")
+    assert "dtype=torch.bfloat16" in code("torch_eager", precision="bf16_pure")
+    assert "allow_tf32 = True" in code("torch_eager", precision="tf32")
+    assert "allow_tf32 = False" in code("torch_eager", batch_size=1), "what an experiment leaves out is in float32"
+    assert "autocast" not in code("torch_tf32", precision="bf16_autocast"), "a technique's own comes before it"
+
+
+def test_a_step_has_the_optimizer_of_its_experiment():
+    def code(name: str, **settings) -> str:
+        return recipes.code(name, REGISTRY, "float32", "cuda", "train", "image", settings=settings)
+
+    told = code("torch_fp32", optimizer="sgd", learning_rate=0.1, clip_norm=0.5)
+    assert "torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)  # or yours" in told
+    assert "clip_grad_norm_(model.parameters(), 0.5)" in told
+    assert "AdamW8bit" in code("finetune_full_8bit", optimizer="sgd")
+    for name in ("torch_fp32", "torch_fp16_scaler"):
+        unclipped = code(name, clip_norm=0)
+        ast.parse(unclipped)
+        assert not {"clip_grad_norm_", "unscale_"} & set(re.findall(r"\w+", unclipped))
+    assert "clip_grad_norm_(model.parameters(), 1.0)" in code("torch_fp32", batch_size=1), "as an experiment that leaves it out does"

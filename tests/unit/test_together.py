@@ -168,6 +168,17 @@ def test_work_that_was_not_the_same_is_said(two):
     assert [differences.is_of_the_work(one) for one in found] == [True, False]
 
 
+@pytest.mark.parametrize(("precisions", "known"), [(["bf16_autocast"] * 2, "bf16_autocast"), (["fp32", "tf32"], None)])
+def test_results_without_a_plan_have_the_precision_that_all_of_their_jobs_had(precisions, known):
+    """Its code was that of training in float32, where each job had computed under autocast."""
+    rows = [{"experiment": "steps", "workload": "train"}]
+    jobs = [{"settings": {"batch_size": 8}, "options": {"precision": one}} for one in precisions]
+    runs = [{"stage": "measure", "experiment": "steps", "job": json.dumps(job)} for job in jobs]
+    assert together.without_plan("x", rows, runs)["experiments"] == {"steps": {"workload": "train", "batch_size": 8, "precision": known}}
+    replies = [run | {"job": json.dumps({"settings": {"batch_size": 8}, "options": {"dtype": "float16"}})} for run in runs]
+    assert together.without_plan("x", rows, replies)["experiments"] == {"steps": {"workload": "train", "batch_size": 8}}
+
+
 def contents_of(told: together.Told, parts: page.Parts | None = None) -> dict:
     rows = (told.summary, told.runs, told.replies, None, told.points, told.scores, told.states)
     return page.contents(parts or quick_parts(), told.study, *rows)

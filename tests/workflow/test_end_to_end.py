@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import working_copy
-from speedgrid import records
+from speedgrid import planning, records
+from speedgrid.report import recipes
 from speedgrid.schema import CHECKPOINT, EVALUATE, MEASURE, MODEL, PROBE, WARMUP
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("network")]
@@ -418,3 +419,33 @@ def test_the_code_that_is_printed_runs(project):
         0,
         [[f"{name}:", "SEEN"] for name in techniques],
     )
+
+
+ATTENTION = """
+import json, sys, torch
+from speedgrid.engines.attention import materialised
+torch.compile = lambda function, **told: function  # needs a compiler, and is not what is asked here
+for code, settings in json.load(sys.stdin):
+    q, k, v = (torch.randn(1, 2, 128, 16, requires_grad=settings["backward"]) for _ in range(3))
+    known = {"q": q, "k": k, "v": v, "upstream": torch.randn(1, 2, 128, 16)}
+    exec(code, known)
+    torch.testing.assert_close(known["out"], materialised(q, k, v, settings["causal"]))
+    assert (v.grad is not None) == settings["backward"]
+    print("as measured")
+"""
+
+
+def test_the_code_of_attention_that_is_shown_computes_what_is_measured(project):
+    """With a mask and without, forward and backward. (FlexAttention has no backward pass on a CPU.)"""
+    registry = planning.read_yaml("techniques.yaml")
+    codes = [
+        (recipes.code(name, registry, "float32", "cpu", "attention", "pass", settings=settings), settings)
+        for name in ("attention_materialised", "attention_math", "attention_flex")
+        for causal in (True, False)
+        for backward in ([False] if name == "attention_flex" else [True, False])
+        for settings in [{"causal": causal, "backward": backward}]
+    ]
+    environ = os.environ | {"PYTHONPATH": str(project / "scripts")}
+    command = [working_copy.python_of("transformers"), "-c", ATTENTION]
+    done = subprocess.run(command, input=json.dumps(codes), env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["as measured"] * 10), done.stderr

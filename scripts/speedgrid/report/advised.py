@@ -42,14 +42,14 @@ FITS = {
 @dataclass(frozen=True)
 class Guide:
     """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, the registry that its
-    techniques are in, what an hour of its device costs, and how many sequences it replied to at once, where the study says these; and
-    whether its model came as a GGUF file."""
+    techniques are in, what an hour of its device costs, where the study says that, the settings of its experiment, and whether its model
+    came as a GGUF file."""
 
     rows: Sequence[Mapping]
     study_file: str = ""
     registry: Mapping = field(default_factory=dict)
     price_per_hour: float | None = None
-    batch_size: int | None = None
+    settings: Mapping = field(default_factory=dict)
     is_gguf: bool = False
 
     @cached_property
@@ -96,9 +96,9 @@ class Guide:
         """The lines that apply a technique, on the kind of device that it was measured on; empty where there are none."""
         row = self.by_name[technique]
         device = "cpu" if row["memory_source"] == "process" else "cuda"
-        measured = {"batch_size": self.batch_size, **json.loads(row["evidence"] or "{}")}
         written = f"models/{row['model']}/checkpoint" if self.is_gguf else ""
-        return recipes.code(technique, self.registry, row["dtype"] or "", device, row["workload"], row["unit"] or "", measured, written)
+        work = (row["workload"], row["unit"] or "", json.loads(row["evidence"] or "{}"), self.settings)
+        return recipes.code(technique, self.registry, row["dtype"] or "", device, *work, written)
 
     def costs(self, technique: str) -> list[str]:
         """What a technique costs: quality, memory, its start, and the making of its checkpoint."""
@@ -207,9 +207,9 @@ def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guid
     `study` joins (together.py)."""
     own = origin(study, group_of(rows[0]))
     known = {**registry, **own.techniques}
-    hour, batch = study.get("prices", {}).get(rows[0]["gpu"]), own.settings.get("batch_size")
+    hour = study.get("prices", {}).get(rows[0]["gpu"])
     is_gguf = "gguf" in own.models.get(rows[0]["model"], {})
-    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, batch, is_gguf)
+    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, own.settings, is_gguf)
 
 
 def seeks_largest(rows: Sequence[Mapping]) -> bool:

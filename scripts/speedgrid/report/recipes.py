@@ -38,8 +38,9 @@ class Technique:
     """What the code needs of an entry: `transform` makes the checkpoint, where that is not the model as it is; `made_by` is the technique
     whose checkpoint speedgrid alone makes, or empty. `of_images` is whether the model takes images, `trains` whether it is trained.
     `measured` has what the engine held ready in the cell that it was measured in, where there is one: how many tokens of how many
-    sequences, and bytes of KV cache, by the names of the evidence, and `batch_size`. `written` is the folder into which the numbers of a
-    model were written out that came as a GGUF file, empty for any other."""
+    sequences, and bytes of KV cache, by the names of the evidence. `settings` are those of the experiment that it was measured in, with the
+    defaults of the workload, and empty where there is none. `written` is the folder into which the numbers of a model were written out that
+    came as a GGUF file, empty for any other."""
 
     options: Mapping
     dtype: str
@@ -49,6 +50,7 @@ class Technique:
     transform: Mapping = field(default_factory=dict)
     made_by: str = ""
     measured: Mapping = field(default_factory=dict)
+    settings: Mapping = field(default_factory=dict)
     written: str = ""
 
     @property
@@ -58,6 +60,11 @@ class Technique:
     @property
     def attention(self) -> str:
         return self.options.get("attention", "sdpa")
+
+    @property
+    def precision(self) -> str:
+        """Its own or else the experiment's; empty where neither is known."""
+        return self.options.get("precision") or self.settings.get("precision") or ""
 
     @property
     def model(self) -> list[str]:
@@ -77,13 +84,15 @@ def code(
     workload: str = "",
     unit: str = "",
     measured: Mapping = MappingProxyType({}),
+    settings: Mapping = MappingProxyType({}),
     written: str = "",
 ) -> str:
     """The lines for a technique of a registry, in a number format, on `cuda` or `cpu`; empty where its engine has none here.
 
-    `workload`, `unit` (`image`), `measured` and `written` (Technique) are those of the cell that it was measured in, where there is one: a
-    technique of the engine `pytorch` is for images and text, and for training and forward passes; and the memory that was measured is that
-    of an engine which makes room for so much, where by itself it would take the whole card or the model's whole context.
+    `workload`, `unit` (`image`), `measured`, `settings` and `written` (Technique) are those of the cell that it was measured in, where
+    there is one: a technique of the engine `pytorch` is for images and text, and for training and forward passes, in the precision of its
+    experiment; one of attention is with a mask or without; and the memory that was measured is that of an engine which makes room for so
+    much, where by itself it would take the whole card or the model's whole context.
     """
     entry = registry.get(name, {})
     write = ENGINES.get(entry.get("engine", ""))
@@ -97,7 +106,10 @@ def code(
     options = entry.get("options", {})
     work = {"of_images": unit == "image", "trains": not workload or WORKLOADS[workload].trains}
     kind = options.get("dtype", dtype) or "float32"
-    technique = Technique(options, kind, device, **work, transform=transform, made_by=own, measured=measured, written=written)
+    known = {**WORKLOADS[workload].keys, **settings} if workload and settings else {}
+    technique = Technique(
+        options, kind, device, **work, transform=transform, made_by=own, measured=measured, settings=known, written=written
+    )
     return "\n".join(write(technique))
 
 
@@ -306,13 +318,14 @@ def _vllm(technique: Technique) -> list[str]:
             "# Then, where vLLM is installed",
             *imports,
             "",
-            *_asks_vllm('"quantized"', told, technique.measured),
+            *_asks_vllm('"quantized"', told, technique),
         ]
-    return [*imports, "", *lines, *_asks_vllm(model, told, technique.measured)]
+    return [*imports, "", *lines, *_asks_vllm(model, told, technique)]
 
 
-def _asks_vllm(model: str, told: list[str], measured: Mapping) -> list[str]:
-    room = {"max_model_len": measured.get("max_model_len"), "max_num_seqs": measured.get("batch_size")}
+def _asks_vllm(model: str, told: list[str], technique: Technique) -> list[str]:
+    measured, batch_size = technique.measured, technique.settings.get("batch_size")
+    room = {"max_model_len": measured.get("max_model_len"), "max_num_seqs": batch_size}
     new_tokens = min(NEW_TOKENS, (room["max_model_len"] or 2 * NEW_TOKENS) // 2)
     said = "# vLLM takes nine tenths of the GPU for its cache, whatever it needs; gpu_memory_utilization=0.3 takes three."
     if cache := measured.get("kv_cache_bytes"):
@@ -406,9 +419,9 @@ def _saved_before_5(why: str, instead: str) -> list[str]:
 
 
 def _pytorch(technique: Technique) -> list[str]:
-    """What the technique changes in a training loop or a forward pass of PyTorch, whose batches and learning rate are the reader's."""
+    """What the technique changes in a training loop or a forward pass of PyTorch, whose batches are the reader's."""
     options = technique.options
-    precision, adapter = options.get("precision", ""), options.get("adapter")
+    precision, adapter = technique.precision, options.get("adapter")
     dtype = WEIGHTS_IN.get(precision, technique.dtype if not precision else "float32")
     kind = "AutoModelForImageClassification" if technique.of_images else "AutoModelForCausalLM"
     imports, told = ["import torch", f"from transformers import {kind}"], [f"dtype=torch.{dtype}"]
@@ -434,7 +447,7 @@ def _pytorch(technique: Technique) -> list[str]:
         lines.append('model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))')
     # As they come, models of transformers are set to evaluate, and then no layer is checkpointed.
     lines += [f"model.{'train' if technique.trains else 'eval'}()", "forward = " + _compiled_model(options)]
-    return [*imports, "", *lines, "", *(_training_step if technique.trains else _passes)(technique, precision)]
+    return [*imports, "", *lines, "", *(_training_step if technique.trains else _passes)(technique)]
 
 
 def _checkpointed(options: Mapping, imports: list[str]) -> list[str]:
@@ -468,7 +481,8 @@ def _pixels(precision: str) -> str:
     return f"pixel_values=images.to(torch.{WEIGHTS_IN[precision]})" if precision in WEIGHTS_IN else "pixel_values=images"
 
 
-def _passes(technique: Technique, precision: str) -> list[str]:
+def _passes(technique: Technique) -> list[str]:
+    precision = technique.precision
     batch, told = ("images", _pixels(precision)) if technique.of_images else ("tokens", "input_ids=tokens, use_cache=False")
     lines = [f"logits = forward({told}).logits"]
     if technique.options.get("compile_mode") in ("reduce-overhead", "max-autotune"):
@@ -479,10 +493,13 @@ def _passes(technique: Technique, precision: str) -> list[str]:
     return [f"{around}:", f"    for {batch} in batches:", *(f"        {line}" for line in lines)]
 
 
-def _training_step(technique: Technique, precision: str) -> list[str]:
-    options = technique.options
+def _training_step(technique: Technique) -> list[str]:
+    options, precision = technique.options, technique.precision
     parts, scaled = options.get("accumulate", 1), precision == "fp16_scaler"
-    optimizer = OPTIMIZERS[options.get("optimizer", "adamw")].format("[p for p in model.parameters() if p.requires_grad], lr=1e-4")
+    # As the experiment has them, or, of a technique that none measured, as any has that does not say.
+    asked = {**WORKLOADS["train"].keys, **technique.settings}
+    made = OPTIMIZERS[options.get("optimizer", asked["optimizer"])]
+    optimizer = made.format(f"[p for p in model.parameters() if p.requires_grad], lr={asked['learning_rate']:g}")
     lines = ["import bitsandbytes"] if "bitsandbytes" in optimizer else []
     lines.append(f"optimizer = {optimizer}" + ("" if "optimizer" in options else "  # or yours"))
     if scaled:
@@ -498,40 +515,52 @@ def _training_step(technique: Technique, precision: str) -> list[str]:
         chunks = f"zip(*(part.chunk({parts}) for part in batch))" if technique.of_images else f"batch.chunk({parts})"
         compute = [f"for {batch} in {chunks}:", *(f"    {line}" for line in compute)]
     step = ["optimizer.zero_grad(set_to_none=True)", *compute]
-    clip = ["scaler.unscale_(optimizer)"] if scaled else []
-    step += [*clip, "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"]
+    if norm := asked["clip_norm"]:
+        step += ["scaler.unscale_(optimizer)"] if scaled else []
+        step.append(f"torch.nn.utils.clip_grad_norm_(model.parameters(), {norm})")
     step += ["scaler.step(optimizer)", "scaler.update()"] if scaled else ["optimizer.step()"]
     return [*lines, f"for {'batch' if parts > 1 else batch} in batches:", *(f"    {line}" for line in step)]
 
 
 def _attention(technique: Technique) -> list[str]:
-    """q, k and v are (batch, heads, length, head size)."""
-    kind = technique.options.get("attention")
+    """q, k and v are (batch, heads, length, head size). What no experiment measured has the mask of a language model."""
+    options, settings = technique.options, technique.settings
+    causal, shapes = settings.get("causal", True), "# q, k, v: (batch, heads, length, head size)"
+    imports, lines, out = _attends(options.get("attention", ""), causal)
+    if options.get("compile"):
+        mode = f', mode="{options["compile_mode"]}"' if "compile_mode" in options else ""
+        lines += ["def attend(q, k, v):", f"    return {out}", f"attend = torch.compile(attend{mode})"]
+        out = "attend(q, k, v)"
+    lines += _in_kernel(technique, imports, [f"out = {out}"])
+    if settings.get("backward"):
+        lines.append("out.backward(upstream)  # upstream: the gradient of out; q, k and v require theirs")
+    if causal and not settings:
+        shapes += "; causal: no position sees a later one"
+    return [*imports, "", shapes, *lines]
+
+
+def _attends(kind: str, causal: bool) -> tuple[list[str], list[str], str]:
+    """What a kind of attention imports, what it has before its call, and the call."""
     if kind == "flash_attention_2":
-        call = "flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), causal=True).transpose(1, 2)"
-        return ["from flash_attn import flash_attn_func", "", f"out = {call}  # q, k, v: (batch, heads, length, head size)"]
+        call = f"flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), causal={causal}).transpose(1, 2)"
+        return ["import torch", "from flash_attn import flash_attn_func"], [], call
     if kind == "flex_attention":
-        return [
-            "import torch",
-            "from torch.nn.attention.flex_attention import create_block_mask, flex_attention",
-            "",
-            "flex = torch.compile(flex_attention)",
-            "length = q.shape[-2]",
-            "mask = create_block_mask(lambda b, h, query, key: query >= key, None, None, length, length, device=q.device)",
-            "out = flex(q, k, v, block_mask=mask)  # q, k, v: (batch, heads, length, head size)",
-        ]
+        names = "create_block_mask, flex_attention" if causal else "flex_attention"
+        imports = ["import torch", f"from torch.nn.attention.flex_attention import {names}"]
+        lines = ["flex = torch.compile(flex_attention)"]
+        if not causal:
+            return imports, lines, "flex(q, k, v)"
+        lines.append("length = q.shape[-2]")
+        lines.append("mask = create_block_mask(lambda b, h, query, key: query >= key, None, None, length, length, device=q.device)")
+        return imports, lines, "flex(q, k, v, block_mask=mask)"
     if kind == "eager":
-        return [
-            "import torch",
-            "",
-            "scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # q, k, v: (batch, heads, length, head size)",
-            "later = torch.ones(*scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)",
-            'out = scores.masked_fill(later, float("-inf")).softmax(dim=-1) @ v',
-        ]
-    imports = ["import torch"]
-    calls = ["out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)  # False where later positions are seen"]
-    lines = _in_kernel(technique, imports, calls)
-    return [*imports, "", "# q, k, v: (batch, heads, length, head size)", *lines]
+        scores, hidden = "(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5)", ""
+        lines = []
+        if causal:
+            lines = ["later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)"]
+            hidden = '.masked_fill(later, float("-inf"))'
+        return ["import torch"], lines, f"{scores}{hidden}.softmax(dim=-1) @ v"
+    return ["import torch"], [], f"torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal={causal})"
 
 
 ENGINES = {

@@ -113,9 +113,16 @@ def without_plan(name: str, summary: Sequence[Mapping], runs: Sequence[Mapping])
         return ", ".join(dict.fromkeys(str(run[key]) for run in runs if run.get(key) not in (None, "")))
 
     experiments: dict[str, dict] = {row["experiment"]: {"workload": row["workload"]} for row in summary}
+    precisions: dict[str, set] = {}
     for run in runs:
-        if run["stage"] == "measure" and run["job"] and len(experiments.get(run["experiment"], {})) == 1:
-            experiments[run["experiment"]] |= json.loads(run["job"])["settings"]
+        if run["stage"] == "measure" and run["job"] and run["experiment"] in experiments:
+            job, experiment = json.loads(run["job"]), experiments[run["experiment"]]
+            experiment |= {} if len(experiment) > 1 else job["settings"]
+            precisions.setdefault(run["experiment"], set()).add(job.get("options", {}).get("precision"))
+    for name, found in precisions.items():
+        # No job says the experiment's, only what its own technique ran in. Where these differ, that of the experiment is not known.
+        if found != {None}:
+            experiments[name] |= {"precision": found.pop() if len(found) == 1 else None}
     return {
         "name": told("study") or name,
         "title": told("study") or name,
