@@ -245,7 +245,7 @@ function apply() {
     for (const cell of row.cells) cell.hidden = cell.cellIndex > 0 && !isOf(heads[cell.cellIndex].textContent);
   }
   one("output", form).textContent = shown < total
-    ? translated("{0} of {1} cells; answers and the choice are of all", shown, total) : translated("all {} cells", total);
+    ? translated("cells: {0} of {1}; answers and the choice are of all", shown, total) : translated("cells: all {}", total);
   drawInView();
 }
 

@@ -283,7 +283,11 @@ def asked(ask: Ask, guide: Guide) -> str:
     else:
         limits.append(tr("whatever the quality") if ask.loss is None else tr("no measurable loss of quality"))
     if ask.starts:
-        limits.append(tr("{} starts in {} {}").format(f"{ask.starts:g}", f"{STARTS_PER:,}", tr(PLURALS[guide.noun])))
+        limits.append(
+            tr("{} start in {} {}" if ask.starts == 1 else "{} starts in {} {}").format(
+                f"{ask.starts:g}", f"{STARTS_PER:,}", tr(PLURALS[guide.noun])
+            )
+        )
     return tr(", ").join(limits)
 
 

@@ -17,18 +17,18 @@ from speedgrid.stats import Estimate, Run, Speed
 # Cells that a note names.
 NAMED = 6
 # What has to be said beside the cells, with places for names and numbers: the page says it in its language.
-WAITING = "{} of {} cells of {} not measured yet"
+WAITING = "cells of {} not measured yet: {} of {}"
 NOT_QUIET = "the machine was not quiet when {} was measured: {}; measure these again before you believe them"
 NONE_IN_BOTH = "no cell is in both: A has {}, B has {}; cells are compared where all four names are the same"
 WITHOUT_RUNS = "{} has no runs.parquet, so that what differs in machine, software and settings is not known"
 BETWEEN_RUNS = "intervals have the noise from one run to the next in them, not what changes from one day to another"
 SAME_RUNS = (
-    "A and B hold the very same runs in {} of {} cells, of which nothing is said; to measure anew, move the results away (mv results older)"
-    " before the run"
+    "cells of which A and B hold the very same runs, so that nothing is said of them: {} of {}; to measure anew, move the results away"
+    " (mv results older) before the run"
 )
-OTHER_REPLIES = "{}: the replies of {} cells are not those of summary.parquet, which is compared alone; run it again"
+OTHER_REPLIES = "{}: cells whose replies are not those of summary.parquet, which is compared alone: {}; run it again"
 ON_OTHER_SOFTWARE = "of what is faster or slower ({}), {} ran on other software, named beside each, and {} on the same"
-UNTOLD = "{}: {} cells were disturbed whenever measured, by an earlier speedgrid, which does not say how much that cost at most"
+UNTOLD = "{}: cells that were disturbed whenever an earlier speedgrid measured them, which does not say how much that cost at most: {}"
 NOTES = (WAITING, NOT_QUIET, UNTOLD, NONE_IN_BOTH, WITHOUT_RUNS, BETWEEN_RUNS, SAME_RUNS, OTHER_REPLIES, ON_OTHER_SOFTWARE)
 # What can come of a cell, the most pressing first.
 OUTCOMES = {
@@ -175,7 +175,7 @@ def compare(a: Results, b: Results, negligible: float = stats.NEGLIGIBLE) -> Com
     rows = [{cell_of(row): row for row in side.summary if row["status"] != NOT_RUN} for side in (a, b)]
     for side, there in zip((a, b), rows, strict=True):
         if waiting := len(side.summary) - len(there):
-            notes.append(WAITING.format(f"{waiting:,}", f"{len(side.summary):,}", side.name))
+            notes.append(WAITING.format(side.name, f"{waiting:,}", f"{len(side.summary):,}"))
         notes += _disturbed(side.name, list(there.values()))
         notes += [f"{side.name}: {said.removesuffix('.')}" for said in sentences(side.summary)]
     speeds = [_speeds(side, notes) for side in (a, b)]

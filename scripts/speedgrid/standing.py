@@ -26,10 +26,10 @@ LEFT_OUT = "made with other settings than the study has now ({}); run the study 
 OTHER_SOURCE = "{} is no longer what this was made from; run the study again"
 OTHER_WEIGHTS = "the weights beside {} are others by now; run the study again"
 REASONS = (LEFT_OUT, OTHER_SOURCE, OTHER_WEIGHTS)
-OLDER = "Made or measured by older code of speedgrid, or in another environment: {} of {} cells ({}). Run the study again."
+OLDER = "Cells made or measured by older code of speedgrid, or in another environment: {} of {} ({}). Run the study again."
 OTHER = "The study has other settings, weights or answers by now ({}); what depends on them is left out, of: {}. Run the study again."
 # Of results that no table of the study has.
-NOT_IN_PLAN = "Also among the results, and in no table, as this study does not have them: {} measured cells ({})."
+NOT_IN_PLAN = "Measured cells among the results that are in no table, as this study does not have them: {} ({})."
 # Of tables that are older than an edit of their study.
 STUDY_EDITED = "{} has changed since these tables were made; they are of what it said then. Run it again, or make its page anew."
 STUDY_UNREAD = "{}; these tables are of what the study said when they were made."

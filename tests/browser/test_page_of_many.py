@@ -89,13 +89,13 @@ def test_a_filter_hides_groups_rows_and_columns_of_the_matrix_and_says_how_many_
     choose(browser, "model", "")
     choose(browser, "family", "quantization")
     assert browser.execute_script(ROWS) == ["bitsandbytes INT8", "bitsandbytes NF4"]
-    assert browser.find_element("css selector", "#filters output").text == "8 of 32 cells; answers and the choice are of all"
+    assert browser.find_element("css selector", "#filters output").text == "cells: 8 of 32; answers and the choice are of all"
     heads = browser.execute_script(
         "return [...document.querySelectorAll('.matrix thead th')].filter((th) => !th.hidden).map((th) => th.textContent)"
     )
     assert heads == ["Measured for", "bitsandbytes INT8", "bitsandbytes NF4"]
     browser.find_element("css selector", "#filters button[type=reset]").click()
-    until(browser, lambda: browser.find_element("css selector", "#filters output").text == "all 32 cells")
+    until(browser, lambda: browser.find_element("css selector", "#filters output").text == "cells: all 32")
     assert len(browser.execute_script(SHOWN)) == 4
 
 

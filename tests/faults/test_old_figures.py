@@ -220,7 +220,7 @@ def test_a_page_names_what_was_measured_by_older_code_and_a_run_measures_it(meas
     code.write_text(code.read_text().replace("draw.choice(self.followers", "draw.choice(1 and self.followers"))
     done = make_page(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = "Made or measured by older code of speedgrid, or in another environment: 2 of 2 cells (plain, made). Run the study again."
+    said = "Cells made or measured by older code of speedgrid, or in another environment: 2 of 2 (plain, made). Run the study again."
     assert said in (project.folder / "results/report.html").read_text()
     assert {row["outdated"] for row in by_technique(project).values()} == {"code"}
     assert planned(project) >= {"warmup", "measure", "evaluate"}

@@ -101,7 +101,7 @@ def test_a_copy_of_a_result_is_the_very_same_runs_and_no_answer(tmp_path, alone)
     assert found.nothing_new
     assert not any(change.ratio for change in found.cells)
     (note,) = [note for note in found.notes if "very same runs" in note]
-    assert note.startswith("A and B hold the very same runs in 7 of 7 cells, of which nothing is said; to measure anew, move")
+    assert note.startswith("cells of which A and B hold the very same runs, so that nothing is said of them: 7 of 7; to measure anew, move")
     assert [run(*sides, "--fail-on", fail_on).returncode for fail_on in ("never", "slower", "changed")] == [0, 2, 2]
     assert run(*sides, "--fail-on", "slower").stderr == (
         "speedgrid: --fail-on slower: A and B are the very same runs; nothing was measured in between\n"
@@ -162,7 +162,11 @@ def test_a_cell_that_was_measured_again_beside_others_that_were_not_is_compared(
     found = compared(a, b)
     assert outcomes(found) == {"x": "slower", "baseline": "same run"}
     assert not found.nothing_new
-    assert [note for note in found.notes if note.startswith("A and B hold the very same runs in 1 of 2 cells")]
+    assert [
+        note
+        for note in found.notes
+        if note.startswith("cells of which A and B hold the very same runs, so that nothing is said of them: 1 of 2;")
+    ]
     assert [change.technique for change in found.failures("slower")] == ["x"]
 
 
@@ -305,7 +309,7 @@ def test_the_noise_of_all_cells_is_told_from_the_least_to_the_most(tmp_path):
     noise = found.noise[KIND]
     assert noise.sd == noise.least < 0.01
     assert noise.most > 0.08
-    assert re.search(r"generate: 0\.\d+–1\d % \(8 runs", compared_words.floors(found)[0])
+    assert re.search(r"generate: 0\.\d+–1\d % \(runs here: 8,", compared_words.floors(found)[0])
 
 
 def test_speeds_are_those_of_the_page(tmp_path):
@@ -428,7 +432,7 @@ def test_a_cell_says_what_of_its_software_differs(tmp_path):
     assert (told["old"], told["baseline"]) == ("the same software", "")
     assert told["new"] == "other software: torch 2.9.1 → 2.13.0, vllm 0.26.0 → 0.27.0, driver 581.1 → 582.1 and 2 more"
     assert told["small"] == "other software: 2 packages"
-    assert told["more"] == "the same versions; 2 packages on one side alone"
+    assert told["more"] == "the same versions; packages on one side alone: 2"
     note = "of what is faster or slower (4), 2 ran on other software, named beside each, and 2 on the same"
     assert note in found.notes
     (b / "runs.parquet").unlink()
@@ -613,7 +617,7 @@ def test_what_is_not_measured_yet_says_nothing_against_the_other_side(tmp_path):
     found = compared(a, b)
     assert (outcomes(found)["waiting"], outcomes(found)["broken"]) == ("disappeared", "status")
     assert [change.technique for change in found.failures("slower")] == ["broken"]
-    assert f"1 of 4 cells of {b} not measured yet" in found.notes
+    assert f"cells of {b} not measured yet: 1 of 4" in found.notes
 
 
 def test_of_two_results_with_a_cell_that_with_more_of_the_other_side_is_compared(tmp_path):
@@ -655,7 +659,7 @@ def test_a_summary_of_before_takes_what_it_says_of_the_processor_for_what_distur
     records.write(folder / "summary.parquet", SUMMARY, older)
     other = results_folder(tmp_path / "b", cells(x=500), seed=2) / "summary.parquet"
     found = compared(folder / "summary.parquet", other)
-    notes = [note for note in found.notes if "by an earlier speedgrid" in note]
+    notes = [note for note in found.notes if "an earlier speedgrid measured them" in note]
     # Without the threads of its process, which runs.parquet has, no share of the processor bounds it.
     assert len(notes) == (busy_runs == 3)
     assert outcomes(found)["x"] == ("faster" if busy_runs == 1 else "unsure")

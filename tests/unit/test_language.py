@@ -64,6 +64,44 @@ def test_the_texts_stand_in_the_order_of_their_english(code):
     assert [text for text, ordered in zip(there, sorted(there), strict=True) if text != ordered][:1] == []
 
 
+# Counts of which there is never one: said of several alone, or beside another form for one.
+NEVER_ONE = {
+    "All {count} packages",
+    "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups.",
+    "{count} combinations of model, device and experiment. The table of speed-ups leads to the answer for each.",
+    "{gpu} is {count} machines, by their host names {names}: where groups were measured on different ones, the machine is a part of what"
+    " differs between them.",
+    "{} of {} runs",
+    "{} of {} runs of {} did not end as the first did ({}); no figure includes them.",
+    "{} others {} together",
+    "{} packages",
+    "{} studies on one page",
+    "{} to {} more runs",
+    # Of the tokens, which are several where a reply ended early.
+    "{} {} of {} tokens in {} reply",
+    "{} {} of {} tokens in {} replies",
+}
+
+
+def test_of_one_thing_no_text_says_several():
+    """The page said `1 measured cells`: a text has a twin for one, or a form without a number beside the word."""
+    counted = re.compile(
+        r"\{\w*\} (?:more |measured |other |random |device |host )?(cells|requests|replies|runs|packages|combinations|others|starts|tokens"
+        r"|layers|items|times|machines|studies|names)\b(?! like| on average| that of| what it)"
+    )
+    every = texts.every()
+    # A twin differs in that word, in the verb, and in whether the one is written out.
+    twins = {re.sub(r"\b1\b", "{}", text) for text in every}
+
+    def has_twin(text: str, noun: str) -> bool:
+        one = {"replies": "reply", "studies": "study"}.get(noun, noun[:-1])
+        single = re.sub(rf"\b{noun}\b", one, text)
+        return bool({single, single.replace(" are ", " is ")} & twins)
+
+    found = {text for text in every for noun in counted.findall(text) if not has_twin(text, noun)}
+    assert found == NEVER_ONE
+
+
 def test_the_style_sheet_writes_no_words():
     """They would be English in every language: what the filter leaves out was."""
     written = [text for value in re.findall(r"content:([^;}]*)", quick_parts().style) for text in re.findall(r'"([^"]*)"', value)]

@@ -70,6 +70,12 @@ def test_the_matrix_marks_what_has_a_price_in_quality_and_the_first_screen_count
     assert counted.endswith("keeps the model's quality: SDPA 2, Baseline (eager attention) 1 and without an answer 1.")
 
 
+@pytest.mark.parametrize(("several", "end"), [(6, "L4 1 and L5 1."), (7, "L4 1 and 2 others 2 together.")])
+def test_of_those_who_lead_the_last_is_named_where_it_is_the_only_other(tmp_path, several, end):
+    group = group_of(tmp_path, [made.Made(f"t{number}", f"L{number}", speed=10) for number in range(several)])
+    assert overview.leaders([(group, f"t{number}") for number in range(several)]).striptags().endswith(end)
+
+
 def test_one_group_has_no_matrix_and_no_filter_by_place(groups):
     assert overview.matrices([(groups[0], "a", None)]) == []
     assert not {"gpu", "model", "experiment"} & {name for name, _, _ in overview.filters(groups[:1])}

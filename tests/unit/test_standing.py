@@ -439,7 +439,7 @@ def test_figures_of_older_code_are_shown_and_said_to_be_so(tmp_path):
     assert all(row["rate"] is not None for row in rows.values())
     assert {name: row["outdated"] for name, row in rows.items()} == {"baseline": "", "sdpa": "code"}
     assert standing.sentences(rows.values()) == [
-        "Made or measured by older code of speedgrid, or in another environment: 1 of 2 cells (SDPA). Run the study again."
+        "Cells made or measured by older code of speedgrid, or in another environment: 1 of 2 (SDPA). Run the study again."
     ]
 
 

@@ -681,7 +681,9 @@ def _ended_early_warning(group: Group) -> list[Markup]:
     if not len(rows):
         return []
     told = [
-        tr_html("{} {} of {} tokens in {} replies").format(row.label, *map(units.number, map(int, counts)))
+        tr_html("{} {} of {} tokens in {} reply" if row.replies == 1 else "{} {} of {} tokens in {} replies").format(
+            row.label, *map(units.number, map(int, counts))
+        )
         for row in each(rows)
         for counts in [(row.new_tokens, row.new_tokens_asked, row.replies)]
     ]

@@ -36,7 +36,7 @@ def counts(compared: Comparison) -> str:
 def floors(compared: Comparison) -> list[str]:
     """The noise between runs of every device and workload, from the least to the most that a cell has, a sentence each, without its full
     stop."""
-    said = tr("Noise between runs on {}, {}: {} % ({} runs here, and what others have shown)")
+    said = tr("Noise between runs on {}, {}: {} % (runs here: {}, and what others have shown)")
     found = []
     for (gpu, workload), noise in compared.noise.items():
         ends = dict.fromkeys(units.number(100 * sd, 2) for sd in (noise.least, noise.most))
@@ -51,8 +51,11 @@ def differences(compared: Comparison) -> list[tuple[str, ...]]:
 
 def told(found: Sequence[Difference]) -> list[tuple[str, ...]]:
     """The same of such differences."""
-    cells = tr("{count} cells")
-    return [(d.what, _cut(d.before), _cut(d.after), cells.format(count=d.cells) if d.cells else "") for d in found]
+    return [(d.what, _cut(d.before), _cut(d.after), _in_cells(d.cells) if d.cells else "") for d in found]
+
+
+def _in_cells(count: int) -> str:
+    return tr("{count} cell" if count == 1 else "{count} cells").format(count=count)
 
 
 def note(said: str) -> str:
@@ -89,7 +92,7 @@ def _software(change: Change) -> list[str]:
     if change.software is None or change.outcome not in ("slower", "faster", "unsure"):
         return []
     if not change.software:
-        alone = tr("the same versions; {} packages on one side alone").format(change.packages_alone)
+        alone = tr("the same versions; packages on one side alone: {}").format(change.packages_alone)
         said = alone if change.packages_alone else tr("the same software")
         return [said] if change.outcome != "unsure" else []
     named = [text for text in change.software if text.partition(" ")[0] in TELLING][:NAMED]

@@ -12,9 +12,10 @@ from speedgrid.report.tables import Group, each
 
 
 class Grown(NamedTuple):
-    """What is said where something grows in the workload `largest`: a size, who takes the largest (one, and several), what fits,
-    that memory has room for more, and that the baseline takes as much."""
+    """What is said where something grows in the workload `largest`: a size (of one, and of several), who takes the largest (one, and
+    several), what fits, that memory has room for more, and that the baseline takes as much."""
 
+    one: str
     size: str
     takes: str
     take: str
@@ -26,6 +27,7 @@ class Grown(NamedTuple):
 GROWN = {
     "batch_size": Grown(
         "{}",
+        "{}",
         "<strong>{}</strong> takes the largest batch: {}",
         "<strong>{}</strong> take the largest batch: {}",
         FITS["batch_size"],
@@ -33,6 +35,7 @@ GROWN = {
         "Nothing here takes a larger batch than <strong>{}</strong>, the baseline: {}.",
     ),
     "sequence": Grown(
+        "{} token",
         "{} tokens",
         "<strong>{}</strong> takes the largest sequence: {}",
         "<strong>{}</strong> take the largest sequence: {}",
@@ -41,6 +44,7 @@ GROWN = {
         "Nothing here takes a larger sequence than <strong>{}</strong>, the baseline: {}.",
     ),
     "layers": Grown(
+        "{} layer with {} parameters",
         "{} layers with {} parameters",
         "<strong>{}</strong> takes the largest model: {}",
         "<strong>{}</strong> take the largest model: {}",
@@ -72,7 +76,8 @@ def headline(group: Group) -> Markup:
 
 def _size(row) -> str:
     """The largest size of a cell in words; of a model with its parameters."""
-    return tr(GROWN[row.grows].size).format(units.number(int(row.largest)), phrases.in_words(row.parameters))
+    words, largest = GROWN[row.grows], int(row.largest)
+    return tr(words.one if largest == 1 else words.size).format(units.number(largest), phrases.in_words(row.parameters))
 
 
 def compared(group: Group) -> Markup | None:
@@ -84,8 +89,9 @@ def compared(group: Group) -> Markup | None:
         at = tr_html("Speeds, memory and losses are compared at {}, the largest size that all finished.")
     if len(found) != 1:
         return None
-    size = units.number(int(found[0]))
-    return at.format(tr("{} tokens").format(size) if group.workload in LENGTHS else size)
+    point = int(found[0])
+    size = units.number(point)
+    return at.format(tr("{} token" if point == 1 else "{} tokens").format(size) if group.workload in LENGTHS else size)
 
 
 def points(group: Group) -> list[Markup]:

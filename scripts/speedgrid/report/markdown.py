@@ -30,7 +30,13 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
         origin = study.get("origins", {}).get((group.gpu, group.experiment, group.model))
         part = _group(group, in_short, study["study_file"] if origin is None else origin.study_file)
         if sum(map(len, parts)) + len(part) > MOST:
-            parts.append(tr("{} more combinations of model, device and experiment are in the report.").format(len(groups) - number))
+            more = len(groups) - number
+            words = tr(
+                "{} more combination of model, device and experiment is in the report."
+                if more == 1
+                else "{} more combinations of model, device and experiment are in the report."
+            )
+            parts.append(words.format(more))
             break
         parts.append(part)
     return "\n\n".join(parts) + "\n"

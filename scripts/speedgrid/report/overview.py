@@ -159,8 +159,9 @@ def leaders(choices: Sequence[tuple[Group, str | None]]) -> Markup | None:
     counted = Counter(labels).most_common()
     if not counted:
         return None
-    told = [Markup("<strong>{}</strong> {}").format(label, count) for label, count in counted[:MOST_LEADERS]]
-    if left := counted[MOST_LEADERS:]:
+    shown = MOST_LEADERS if len(counted) > MOST_LEADERS + 1 else len(counted)  # of one more its name says more
+    told = [Markup("<strong>{}</strong> {}").format(label, count) for label, count in counted[:shown]]
+    if left := counted[shown:]:
         told.append(tr_html("{} others {} together").format(len(left), sum(count for _, count in left)))
     if without := len(choices) - len(labels):
         told.append(tr_html("without an answer {}").format(without))

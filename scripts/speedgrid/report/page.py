@@ -334,8 +334,12 @@ def _section(
         sizes=training.point_tables(points),
         others=published.beside(others, settings.get("published"), group, points, settings),
         fits=cards.table(group, cards.device_memory(runs, group)),
-        prompt=settings.get("prompt") or tr("{} random tokens").format(settings.get("prompt_tokens", "?")),
+        prompt=settings.get("prompt") or _random(settings.get("prompt_tokens", "?")),
     )
+
+
+def _random(tokens: int | str) -> str:
+    return tr("{} random token" if tokens == 1 else "{} random tokens").format(tokens)
 
 
 def _beside(

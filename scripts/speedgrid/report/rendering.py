@@ -82,8 +82,8 @@ def write(told: Told, out: Path, compared: comparison.Comparison | None = None) 
         for path, content in ((out.with_name("summary.md"), text), (out, html)):
             with records.replacing(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
-        measured = sum(row["rate"] is not None for row in told.summary)
-        say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {len(told.summary)} cells with figures")
+        measured, cells = sum(row["rate"] is not None for row in told.summary), len(told.summary)
+        say(f"{out}: {len(html.encode()) / 2**20:.1f} MiB, {measured} of {cells} cell{'s' * (cells != 1)} with figures")
 
 
 def draw(sections: Sequence[page.Section], specifications: Mapping[str, dict], style: str, folder: Path) -> None:

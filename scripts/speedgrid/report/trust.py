@@ -82,7 +82,7 @@ def warnings(group: Group) -> list[Markup]:
     for row in each(group.engaged):
         seen = json.loads(row.evidence or "{}")
         if late := seen.get("compiled_while_counting", 0):
-            words = tr_html("{} was still being compiled while it was counted ({} times); give it more warm-up replies.")
+            words = tr_html("{} was still being compiled while it was counted ({}×); give it more warm-up replies.")
             found.append(words.format(row.label, late))
         if method := seen.get("dequantized_from"):
             words = tr_html("{} computes in {}: the checkpoint's weights in {} were dequantized when it was loaded.")

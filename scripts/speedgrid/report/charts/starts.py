@@ -152,7 +152,8 @@ def _pays_words(row) -> str:
         return tr("never")
     if row.break_even_replies <= 0:
         return tr("at once")
-    told = tr("after {} requests").format(units.number(int(row.break_even_replies)))
+    count = int(row.break_even_replies)
+    told = tr("after {} request" if count == 1 else "after {} requests").format(units.number(count))
     low, high = row.break_even_replies_low, row.break_even_replies_high
     if units.is_missing(low):
         return told
