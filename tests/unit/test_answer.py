@@ -239,6 +239,39 @@ def test_variables_of_the_environment_in_which_runs_differ_are_named(tmp_path):
     assert "were set in some runs and not in others, and may be what differs between them: TORCHDYNAMO_DISABLE=1 (SDPA)." in told
 
 
+def test_a_speed_up_between_two_gpus_is_marked_where_it_stands(tmp_path):
+    """Cells of a study that took two GPUs of one host stood beside each other, and the page said nothing of it."""
+
+    def run(technique, *gpus):
+        return [{"technique": technique, "device_uuid": gpu} for gpu in gpus]
+
+    assert machines.gpus([*run("baseline", "a"), *run("sdpa", "a")], "baseline") == (1, [])
+    assert machines.gpus(run("baseline", None, None), "baseline") == (0, []), "a processor"
+    assert machines.gpus([*run("baseline", "a", "b"), *run("sdpa", "b")], "baseline") == (2, []), "the baseline was on both"
+    assert machines.gpus([*run("eager", "a"), *run("sdpa", "b")], None) == (2, []), "and nothing is over a baseline"
+    gpus = machines.gpus([*run("baseline", "a", "a"), *run("sdpa", "b", "b"), *run("torch_compile", "b", "a")], "baseline")
+    assert gpus == (2, ["sdpa"])
+
+    group = group_of(tmp_path, [BASELINE, SDPA, COMPILED])
+    said = [text.striptags() for text in answer(group, gpus=gpus).warnings]
+    between = "On another one than Baseline (eager attention), so that the speed-up is between two GPUs: SDPA."
+    assert [text for text in said if "2 GPUs of one machine" in text and text.endswith(between)]
+    alone = " ".join(text.striptags() for text in answer(group, gpus=machines.Gpus(2)).warnings)
+    assert "2 GPUs of one machine" in alone
+    assert "another one than" not in alone
+    assert "GPUs of one machine" not in str(answer(group).warnings)
+
+    table = figures_table.result_table(group, {}, ("rate", "speedup"), gpus.apart)
+    plain = figures_table.result_table(group, {}, ("rate", "speedup"))
+    marked = {row.label for row in table.rows for cell in row.cells if "‡" in cell.note + cell.text}
+    assert marked == {"SDPA"}
+    assert [[(cell.text, cell.key) for cell in row.cells] for row in table.rows] == [
+        [(cell.text, cell.key) for cell in row.cells] for row in plain.rows
+    ], "a CSV holds the figures alone"
+    assert table.notes == [*plain.notes, "‡ Over a baseline that ran on another GPU."]
+    assert "‡" not in str(figures_table.result_table(group, {}, ("rate",), gpus.apart)), "without the column there is nothing to mark"
+
+
 def test_what_a_quantization_left_out_is_said(tmp_path):
     partly = {"quantized_share": 0.726, "left_as_it_was": "layers.*.conv.weight, 27% of the layers' weights"}
     _, _, warnings = said(tmp_path, [BASELINE, replace(SDPA, facts={"evidence": json.dumps(partly)})])

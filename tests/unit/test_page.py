@@ -128,6 +128,20 @@ def test_a_device_that_served_several_stacks_is_named_once_at_the_top(tmp_path):
     assert page_html.split("</header>")[0].count(measured["device_name"]) == 1
 
 
+def test_the_page_says_on_how_many_gpus_of_a_machine_its_jobs_ran(tmp_path):
+    summary, runs, replies = tables_of(made.write_group(tmp_path, gpu="h200", machine=made.GPU_MACHINE))
+    one = page.render(quick_parts(), made.study(), summary, runs, replies)
+    assert "GPUs of this kind" not in one
+    assert "GPUs of one machine" not in one
+    moved = [run | {"device_uuid": "GPU-of-another"} if run["technique"] == "sdpa" else run for run in runs]
+    (machine,) = machines.machines(moved)
+    assert machine["gpus"] == "2"
+    text = Page(page.render(quick_parts(), made.study(), summary, moved, replies)).text
+    assert "GPUs of this kind, each job on one 2" in text
+    assert "so that the speed-up is between two GPUs: SDPA ." in text
+    assert "‡ Over a baseline that ran on another GPU." in text
+
+
 def test_there_is_a_chart_of_each_kind_for_each_group(html):
     found = Page(html)
     charts = [attributes["data-chart"] for attributes in found.named("div") if "data-chart" in attributes]

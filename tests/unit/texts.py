@@ -88,7 +88,7 @@ def of_constants() -> set[str]:
     shown = {*figures_table.TABLE, *training.TABLE}
     columns = [column for column in SUMMARY.columns if column.name in shown]
     found = {column.label for column in columns} | {figures_table.told_meaning(column.meaning) for column in columns}
-    found |= {column.label for column in RUN if column.name in machines.MACHINE}
+    found |= {column.label for column in RUN if column.name in machines.MACHINE} | set(machines.GPUS.values())
     found |= {
         *STATUSES.values(),
         *BOUNDS,

@@ -34,6 +34,7 @@ from speedgrid.report.advised import Guide, price
 from speedgrid.report.charts.base import Figure
 from speedgrid.report.charts.proof import proof_figure
 from speedgrid.report.language import tr, tr_html
+from speedgrid.report.machines import NO_GPU, Gpus
 from speedgrid.report.quality import TASKS
 from speedgrid.report.tables import Group, each, held
 from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
@@ -151,10 +152,11 @@ def answer(
     hosts: Sequence[str] = (),
     study_file: str = commands.DEFAULT[0],
     variables: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    gpus: Gpus = NO_GPU,
 ) -> Answer:
     """The answer for one group; `devices` are the kinds that it was measured on, `cuda` or `cpu`, `hosts` the names of the machines, where
-    there may be several, `study_file` that of its study, empty where it is not known, and `variables` those of the environment in which its
-    runs differ (machines.differing)."""
+    there may be several, `study_file` that of its study, empty where it is not known, `variables` those of the environment in which its
+    runs differ (machines.differing), and `gpus` on how many of a kind it was."""
     if group.engaged.empty:
         waits = (group.rows.status == NOT_RUN).any()
         nothing = (
@@ -173,7 +175,7 @@ def answer(
     found = [point for point in (*_speed_points(group, guide, advice, ranked, memory), *_excluded(group)) if point and point not in key]
     doubts = [point for point in (*open_points, trust.noise_sentence(group)) if point]
     return Answer(
-        *(_headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts, variables)),
+        *(_headline(group, guide, advice), key, found, doubts, _warnings(group, devices, hosts, variables, gpus)),
         proof=proof_figure(group, guide.qualities),
         choice=None if group.seeks_largest else advice.choice,
         price=_price_point(guide, ranked),
@@ -593,7 +595,9 @@ def _excluded(group: Group) -> list[Markup]:
 # The warnings
 
 
-def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], variables: Mapping[str, Sequence[str]]) -> list[Markup]:
+def _warnings(
+    group: Group, devices: frozenset[str], hosts: Sequence[str], variables: Mapping[str, Sequence[str]], gpus: Gpus
+) -> list[Markup]:
     warnings = _toy_warning(group, on_cpu=devices == {"cpu"})
     written_out = group.measured.dequantized_from.dropna()
     if len(written_out) and written_out.iloc[0]:
@@ -613,6 +617,8 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
             "Measured under {} host names: {}. Where these are several machines, what differs between them is a part of the speed-ups."
         )
         warnings.append(words.format(len(hosts), phrases.names(hosts)))
+    elif gpus.number > 1:
+        warnings.append(_several_gpus(group, gpus))
     warnings += _variables_warning(group, variables)
     warnings += standing_notes(group.records)
     warnings += _ended_early_warning(group) + _length_warning(group) + trust.warnings(group)
@@ -625,6 +631,18 @@ def _warnings(group: Group, devices: frozenset[str], hosts: Sequence[str], varia
             told = tr_html("As few as {} {} were counted, which leaves intervals wide: set <code>replies</code> higher to narrow them.")
             warnings.append(told.format(fewest, tr(PLURALS[group.noun])))
     return warnings
+
+
+def _several_gpus(group: Group, gpus: Gpus) -> Markup:
+    """That ratios are between GPUs, and which speed-ups are."""
+    said = tr_html(
+        "Measured on {} GPUs of one machine, each run on one of them: what they differ by is a part of the ratios between cells."
+    )
+    apart = group.engaged[group.engaged.technique.isin(gpus.apart)]
+    if group.baseline is None or apart.empty:
+        return said.format(gpus.number)
+    between = tr_html(" On another one than {}, so that the speed-up is between two GPUs: {}.")
+    return said.format(gpus.number) + between.format(group.baseline.label, phrases.names(apart.label))
 
 
 def _toy_warning(group: Group, on_cpu: bool) -> list[Markup]:

@@ -1,8 +1,8 @@
 """The table of all figures of a group: a row a cell, sortable, with small print. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from markupsafe import Markup
@@ -92,19 +92,27 @@ def label_of(name: str) -> str:
     return (tr("{}, lower bound") if name.endswith("_low") else tr("{}, upper bound")).format(said)
 
 
-def result_table(group: Group, techniques: Mapping, columns: Sequence[str]) -> ResultTable:
-    """Every cell of the group with the figures of `columns`."""
+APART = "‡"
+
+
+def result_table(group: Group, techniques: Mapping, columns: Sequence[str], apart: Collection[str] = ()) -> ResultTable:
+    """Every cell of the group with the figures of `columns`. The speed-ups of those that are `apart` (machines.Gpus) have a mark."""
     rows = group.rows
     scales = {name: units.scale(MEANINGS[name].unit, rows[name]) for name in columns}
     scales |= {name: units.Scale(f"{group.unit}/s") for name in ("rate", "rate_low", "rate_high") if name in scales}
     headers = [{"name": name, "word": word_of(name), "label": label_of(name), "unit": scales[name].unit} for name in columns]
-    table = [_table_row(row, columns, scales, group.baseline, techniques) for row in each(rows)]
+    table = [_table_row(row, columns, scales, group.baseline, techniques, row.technique in apart) for row in each(rows)]
     notes = [*_percentile_notes(rows, columns), memory.as_told(rows) if "memory_peak" in columns else ""]
+    if any(cell.note.endswith(APART) for row in table for cell in row.cells):
+        notes.append(tr("‡ Over a baseline that ran on another GPU."))
     return ResultTable(headers, table, [note for note in notes if note])
 
 
-def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
+def _table_row(row, columns, scales, baseline, techniques: Mapping, is_apart: bool) -> TableRow:
     entry = techniques.get(row.technique, {})
+    cells = {name: _table_cell(row, name, scales[name], baseline) for name in columns}
+    if is_apart and "speedup" in cells:
+        cells["speedup"] = _marked(cells["speedup"])
     return TableRow(
         label=row.label,
         row_class=base.state(row).replace(" ", "-"),
@@ -114,8 +122,13 @@ def _table_row(row, columns, scales, baseline, techniques: Mapping) -> TableRow:
         disturbed=row.disturbed or "",
         reference=safe_href(entry.get("reference")),
         summary=tr(entry.get("summary", "")).replace("`", ""),  # a tooltip has no typeface for code
-        cells=[_table_cell(row, name, scales[name], baseline) for name in columns],
+        cells=list(cells.values()),
     )
+
+
+def _marked(speedup: TableCell) -> TableCell:
+    """A speed-up over a baseline on another GPU. In the small print, so that the CSV has the figure alone."""
+    return speedup if speedup.key is None else replace(speedup, note=f"{speedup.note} {APART}".lstrip())
 
 
 def _table_cell(row, name: str, scale: units.Scale, baseline: pd.Series | None) -> TableCell:

@@ -1,25 +1,43 @@
 """The machine and the software that results were measured with, from the rows of schema.RUNS. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from speedgrid.packages import MAIN_PACKAGES, package_name
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.schema import by_group, cell_of
 
+# What stands beside the columns of schema.RUNS where jobs ran on several GPUs of a kind.
+GPUS = {"gpus": "GPUs of this kind, each job on one"}
 MACHINE = (
-    *("device_name", "device_memory", "compute_capability", "driver", "cuda"),
+    *("device_name", "gpus", "device_memory", "compute_capability", "driver", "cuda"),
     *("cpu", "cpu_flags", "cores", "threads", "memory", "platform", "python", "host", "variables"),
 )
+
+
+class Gpus(NamedTuple):
+    """How many GPUs of one kind a group was measured on, and the techniques that ran on none of those that its baseline ran on: their
+    speed-ups are between two GPUs."""
+
+    number: int = 0
+    apart: Sequence[str] = ()
+
+
+NO_GPU = Gpus()
 
 
 def machines(runs: Sequence[Mapping]) -> list[dict[str, str]]:
     """Each device that was measured on, with its machine, as labels with values; what a machine lacks is left out. Where jobs there did not
     all see the same, as of cores that they may use, a label has every value."""
     known: dict[tuple, dict[str, dict[str, None]]] = {}
+    gpus: dict[tuple, set[str]] = {}
     for run in measuring(runs) or runs:
-        facts = known.setdefault((run["host"], run["device"], run["device_name"], run["cpu"]), {})
+        machine = (run["host"], run["device"], run["device_name"], run["cpu"])
+        facts = known.setdefault(machine, {})
+        gpus.setdefault(machine, set()).update(filter(None, [run.get("device_uuid")]))
+        if len(gpus[machine]) > 1:
+            facts["gpus"] = {str(len(gpus[machine])): None}
         for name in MACHINE:
             if run.get(name) not in (None, "") and (name != "device_name" or run["device"] != "cpu"):
                 facts.setdefault(name, {})[_fact(name, run[name])] = None
@@ -33,6 +51,16 @@ def hosts(runs: Sequence[Mapping]) -> list[str]:
     devices = {run["device_uuid"] for run in runs}
     is_one_gpu = len(devices) == 1 and None not in devices
     return names if len(names) > 1 and not is_one_gpu else []
+
+
+def gpus(runs: Sequence[Mapping], baseline: str | None) -> Gpus:
+    """On how many GPUs the runs of a group were, as where a machine has several and each job takes a free one."""
+    ran_on: dict[str, set[str]] = {}
+    for run in runs:
+        if run["device_uuid"]:
+            ran_on.setdefault(run["technique"], set()).add(run["device_uuid"])
+    own = ran_on.get(baseline or "", set())
+    return Gpus(len(set().union(*ran_on.values())), [name for name, used in ran_on.items() if own and not own & used])
 
 
 def differing(runs: Sequence[Mapping]) -> dict[str, list[str]]:

@@ -225,7 +225,7 @@ def build(
         "all_cells": len(summary),
         "others": _others(study.get("others", ())),
         "sides": sides,
-        "labels": {column.name: column.label for column in RUN},
+        "labels": {column.name: column.label for column in RUN} | machines.GPUS,
         "statuses": STATUSES,
         "definitions": [MEANINGS[name] for name in dict.fromkeys(word_of(name) for names in shown.values() for name in names)],
         "methods": {name: workload.used(settings) for name, settings in study["experiments"].items()},
@@ -317,7 +317,8 @@ def _section(
     figures = [(figure, f"{anchor}-{figure.name}") for figure in made]
     origin = together.origin(study, group.key)
     ran_on = frozenset(run["device"] for run in runs)
-    told = answer(group, ran_on, machines.hosts(runs), origin.study_file, machines.differing(runs))
+    gpus = machines.gpus(runs, None if group.baseline is None else group.baseline.technique)
+    told = answer(group, ran_on, machines.hosts(runs), origin.study_file, machines.differing(runs), gpus)
     proof = [(told.proof, f"{anchor}-{told.proof.name}")] if told.proof else []
     specifications |= {name: embedding.specification(figure.chart) for figure, name in (*proof, *figures)}
     settings = origin.settings
@@ -328,7 +329,7 @@ def _section(
         answer=told,
         proof=proof[0] if proof else None,
         figures=figures,
-        table=result_table(group, origin.techniques, columns),
+        table=result_table(group, origin.techniques, columns, gpus.apart),
         machine=trust.machine_rows(group),
         samples=_samples(group) if replies else [],
         sizes=training.point_tables(points),
