@@ -46,8 +46,8 @@ OUTCOMES = {
 CHANGES = ("slower", "status", "faster", "other size", "disappeared", "appeared")
 
 # Columns of the summary and of schema.RUNS that two runs do not have in common. Peak memory is none: summaries of an older speedgrid leave
-# loading out of it.
-OF_ONE_RUN = ("rate", "rate_low", "rate_high", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "energy")
+# loading out of it. Nor are the ends of intervals, whose level hangs on the study.
+OF_ONE_RUN = ("rate", "latency_mean_s", "latency_p50_s", "replies", "cold_start_s", "energy")
 WHICH_RUN = ("started_at", "ended_at", "host", "job")
 
 
@@ -221,7 +221,8 @@ def _speeds(side: Results, notes: list[str]) -> dict[Key, Speed]:
     for rows in by_group(row for row in side.summary if row["rate"] is not None and row["status"] in MEASURED).values():
         known = {cell_of(row): side.measured[cell_of(row)] for row in rows if side.measured.get(cell_of(row))}
         there = [row for row in rows if cell_of(row) in known]
-        judged = noise.speeds([(_device(row), _runs(known[cell_of(row)])) for row in there], [row["status"] == "ok" for row in there])
+        runs, level = [(_device(row), _runs(known[cell_of(row)])) for row in there], max(map(_confidence, rows))
+        judged = noise.speeds(runs, [row["status"] == "ok" for row in there], level)
         pooled = dict(zip(known, judged, strict=True))
         for row in rows:
             key, speed = cell_of(row), pooled.get(cell_of(row))
@@ -256,6 +257,11 @@ def _device(row: Mapping) -> str:
     return "cpu" if row["memory_source"] in ("process", None) else "cuda"
 
 
+def _confidence(row: Mapping) -> float:
+    """The level of the interval of a row's speed; an older speedgrid had one level."""
+    return row.get("confidence") or stats.CONFIDENCE
+
+
 def _tells_losses(row: Mapping) -> bool:
     """Whether a row is of a speedgrid that says how much disturbance cost a cell at most, where anything bounds that."""
     return row.get("disturbed_factor") is not None or isinstance(row.get("open_quiet"), Sequence)
@@ -281,6 +287,7 @@ def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
     has the variance that its interval says, and no less than the noise between runs alone: replies may have cut the interval. Where the row
     says nothing of that noise, it is what others have shown, and the interval is of the replies alone."""
     value, low, high, runs = row["rate"], row["rate_low"], row["rate_high"], row["runs"] or 1
+    confidence = _confidence(row)
     if row["replies"] < 2 or low is None or high is None:
         unknown = ((math.inf, 1.0),)
         return Speed(value, math.inf, 1.0, 0, runs, unknown, unknown, value, value)
@@ -291,18 +298,19 @@ def _speed_of(row: Mapping, threads: int | None = None) -> Speed:
         spread, df, disturbed = row["noise"], row["noise_df"], row.get("runs_disturbed") or 0
         counts = stats.disturbed_share(lost, spread)
         counted = (runs - disturbed) or runs * counts
-        t = stats.t_quantile((1 + stats.CONFIDENCE) / 2, df)
+        t = stats.t_quantile((1 + confidence) / 2, df)
         sides = [((max(spread**2 / counted, (half / t) ** 2), df),) for half in halves]
     else:
         known, disturbed = noise.prior(_device(row), "processor"), 0
-        spread, df, normal = known.sd, known.df, stats.t_quantile((1 + stats.CONFIDENCE) / 2, math.inf)
+        spread, df, normal = known.sd, known.df, stats.t_quantile((1 + confidence) / 2, math.inf)
         sides = [((spread**2 / runs, df), ((half / normal) ** 2, math.inf)) for half in halves]
     below, above = sides
     if threads is None and _device(row) == "cpu":
         # What others lost like it hangs on the number of its threads: one, at least.
         alike = -math.log1p(-disturbance.ALIKE)
     spared, quiet = min(stats.AS_DISTURBED * lost, alike), disturbed < runs
-    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=quiet, lost=lost, spared=spared, waited=waited)
+    told: dict = {"lost": lost, "spared": spared, "waited": waited, "confidence": confidence}
+    speed = Speed(value, spread, df, runs, runs, below, above, 0.0, math.inf, quiet=quiet, **told)
     if speed.quiet:
         return speed
     # Held against quiet runs its own have the noise of quiet ones.

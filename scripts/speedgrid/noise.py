@@ -103,11 +103,14 @@ def recorded() -> tuple[dict, ...]:
         return tuple(csv.DictReader(file))
 
 
-def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] | None = None) -> list[stats.Speed]:
+def speeds(
+    cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] | None = None, confidence: float = stats.CONFIDENCE
+) -> list[stats.Speed]:
     """The speeds of cells that stand beside one another, each given by the kind of its device and its runs.
 
     A cell's noise is its own, moderated by the prior of its kind, to which the other cells of that kind add what they have shown. What is
     not `counted`, such as a cell whose technique was not active, has a speed and says nothing of others; all count if it is not given.
+    `confidence` is the level of their intervals (stats.confidence).
 
     A disturbed run counts less, and how far apart disturbed runs are says nothing of quiet ones: cells that have disturbed runs alone are a
     kind of their own, of which the others say what they know. Since disturbance slows and never speeds up, it makes nothing seem faster
@@ -119,10 +122,11 @@ def speeds(cells: Sequence[tuple[str, Sequence[Run]]], counted: Sequence[bool] |
     taken = [(place, busy) for busy in (False, True) for place in range(len(cells))]
     members = [_Cell.of(*cells[place], busy, counted[place] and busy >= alone[place]) for place, busy in taken]
     found = dict(zip(taken, _moderated(members), strict=True))
-    return [
+    judged = (
         replace(found[place, True], quiet=False, calm=found[place, False]) if is_alone else found[place, False]
         for place, is_alone in enumerate(alone)
-    ]
+    )
+    return [replace(speed, confidence=confidence) for speed in judged]
 
 
 @dataclass(frozen=True)

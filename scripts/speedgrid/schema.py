@@ -434,6 +434,16 @@ SUMMARY = Table(
         ),
         Column("rate_high", "double", "1/s", "… upper bound", "Upper end, never over the fastest", "higher"),
         Column(
+            "confidence",
+            "double",
+            "",
+            "Level of the interval",
+            "Level at which that interval and that of the speed-up were made: 0.95 where the number of runs is fixed, 0.985 where"
+            " `runs: auto` looks again after further runs, so that 95 % of the intervals hold, however often it looked; empty in older"
+            " files, where it is 0.95",
+            newer=True,
+        ),
+        Column(
             "tokens_per_s",
             "double",
             "token/s",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -152,14 +153,21 @@ def hosts(repeats: int) -> None:
 
 
 def prices(repeats: int) -> None:
-    """Whether an open verdict is decided by as many further runs of both as it is said to take."""
+    """Whether an open verdict is decided by as many further runs of both as it is said to take: of runs whose number is fixed, and as
+    `runs: auto` sees them at first and then."""
+    for name, looks_again in (("runs whose number is fixed", False), ("runs: auto", True)):
+        print(f"\nOpen verdicts of {name}, two of the baseline and one of the technique, after the further runs that are said to decide: %")
+        _prices(repeats, looks_again)
+
+
+def _prices(repeats: int, looks_again: bool) -> None:
     rng = np.random.default_rng(11)
     tried: list[tuple[int, list[bool]]] = []
     for i in range(repeats):
         host, ratio = HOSTS[i % len(HOSTS)], float(rng.choice((1.0, 1.03, 1.1, 1.2, 1.4, 2.0)))
         scatters, stalled = list(SCATTERS.values())[i % 2]
         sides = [[run(rng, speed, host, scatters[0], stalled) for _ in range(k)] for speed, k in ((1.0, 2), (ratio, 1))]
-        below, above = noise.speeds([("cpu", runs) for runs in sides])
+        below, above = noise.speeds([("cpu", runs) for runs in sides], confidence=stats.confidence(looks_again))
         needed = stats.further_runs(above, below).runs
         if stats.between(above, below) != "unsure" or needed is None:
             continue
@@ -169,10 +177,9 @@ def prices(repeats: int) -> None:
                 runs + [run(rng, speed, host, scatters[0], stalled) for _ in range(more)]
                 for speed, runs in zip((1.0, ratio), sides, strict=True)
             ]
-            below, above = noise.speeds([("cpu", runs) for runs in further])
+            below, above = noise.speeds([("cpu", runs) for runs in further], confidence=stats.confidence(looks_again))
             decided.append(stats.between(above, below) != "unsure")
         tried.append((needed, decided))
-    print("\nOpen verdicts, two runs of the baseline and one of the technique, after the further runs that are said to decide: decided, %")
     for least, most in ((1, 1), (2, 3), (4, 7), (8, 20)):
         of = [decided for needed, decided in tried if least <= needed <= most]
         if of:
@@ -182,40 +189,67 @@ def prices(repeats: int) -> None:
 
 def looked_at_again(repeats: int) -> None:
     """The same two cells as `runs: auto` goes on with them: further runs of both, so many at a time, while it is open and its price known.
-    Who looks again and again, until something is decided, is wrong more often than who looks once."""
-    print("\nTwo runs of the baseline and one of the technique, and as runs: auto goes on: called faster or slower, and same, by host; %")
+    Who looks again and again, until something is decided, is wrong more often than who looks once: at the level of intervals that
+    it has for that, and as if each look were the only one."""
+    print(
+        "\nTwo runs of the baseline and one of the technique, and as runs: auto goes on: called faster or slower, same, and intervals that"
+    )
+    print("hold, by host; %")
     for ratio in (1.0, 1.2, 2.0):
-        rng, once, again, taken = np.random.default_rng([31, int(10 * ratio)]), [], [], []
-        for i in range(repeats):
-            host = HOSTS[i % len(HOSTS)]
-            sides = [[run(rng, speed, host, 0.1, False) for _ in range(k)] for speed, k in ((1.0, 2), (ratio, 1))]
-            verdict, needed = _look(sides)
-            once.append(verdict)
-            while verdict == "unsure" and needed and len(sides[0]) < sharpen.MOST:
-                for speed, own in zip((1.0, ratio), sides, strict=True):
-                    own += [run(rng, speed, host, 0.1, False) for _ in range(min(needed, sharpen.AT_A_TIME))]
-                verdict, needed = _look(sides)
-            again.append(verdict)
-            taken.append(len(sides[1]))
-        for name, said in (("at first", once), ("in the end", again)):
-            of_host = [said[at :: len(HOSTS)] for at in range(len(HOSTS))]
-            apart = [100 * np.mean([one in ("faster", "slower") for one in own]) for own in of_host]
-            same = [100 * np.mean([one == "same" for one in own]) for own in of_host]
-            print(f"  {ratio:g}×, {name:10}: {_by_host(apart)}; {_by_host(same)}", flush=True)
-        print(f"        runs of the technique: {np.mean(taken):.1f}", flush=True)
+        for name, looks_again in (("as it is", True), ("each look as the only one", False)):
+            looks = [
+                list(auto(np.random.default_rng([31, int(10 * ratio), i]), ratio, HOSTS[i % len(HOSTS)], looks_again))
+                for i in range(repeats)
+            ]
+            print(f"  {ratio:g}×, {name}; {np.mean([own[-1].runs for own in looks]):.1f} runs of the technique", flush=True)
+            for when, at in (("at first", 0), ("in the end", -1)):
+                found = [own[at] for own in looks]
+                shares = [
+                    [100 * np.mean(is_so[of_host :: len(HOSTS)]) for of_host in range(len(HOSTS))]
+                    for is_so in (
+                        [one.verdict in ("faster", "slower") for one in found],
+                        [one.verdict == "same" for one in found],
+                        [one.holds for one in found],
+                    )
+                ]
+                print(f"    {when:10}: {'; '.join(map(_by_host, shares))}", flush=True)
+
+
+class Look(NamedTuple):
+    """What is said of a technique against the baseline after so many runs of it, and whether the interval of its speed-up holds."""
+
+    verdict: str
+    holds: bool
+    runs: int
+
+
+def auto(rng: np.random.Generator, ratio: float, host: float, looks_again: bool = True) -> Iterator[Look]:
+    """Two cells of which the one is so many times as fast, two runs of the baseline and one of the technique at first, at each look that
+    `runs: auto` takes at them; with `looks_again` False as if each were the only one."""
+    speeds, first = (1.0, ratio), (2, 1)
+    sides = [[run(rng, speed, host, 0.1, False) for _ in range(count)] for speed, count in zip(speeds, first, strict=True)]
+    while True:
+        below, above = noise.speeds([("cpu", own) for own in sides], confidence=stats.confidence(looks_again))
+        found = stats.over(above, below)
+        low, high = ends(found)
+        verdict, needed = stats.verdict(found), stats.further_runs(above, below).runs
+        yield Look(verdict, low <= ratio <= high, len(sides[1]))
+        # At most so many runs, as sharpen.decide has it.
+        had = max(len(own) - count for own, count in zip(sides, first, strict=True))
+        more = min(needed or 0, sharpen.AT_A_TIME, sharpen.MOST - 1 - had)
+        if verdict != "unsure" or more < 1:
+            return
+        for speed, own in zip(speeds, sides, strict=True):
+            own += [run(rng, speed, host, 0.1, False) for _ in range(more)]
 
 
 def _by_host(shares: Sequence[np.floating]) -> str:
     return f"{np.mean(shares):5.1f} (" + " ".join(f"{share:.0f}" for share in shares) + ")"
 
 
-def _look(sides: Sequence[Sequence[stats.Run]]) -> tuple[str, int | None]:
-    below, above = noise.speeds([("cpu", own) for own in sides])
-    return stats.between(above, below), stats.further_runs(above, below).runs
-
-
 def many_equals(repeats: int) -> None:
-    """So many techniques that all are as fast as the baseline: the more there are, the likelier one of them seems not to be."""
+    """So many techniques that all are as fast as the baseline, as `runs: auto` sees them first: the more there are, the likelier one of
+    them seems not to be."""
     print("\nTechniques as fast as the baseline, a run of each and two of that, by host: any called different, and the fastest faster; %")
     for count in (1, 3, 7, 15):
         rng = np.random.default_rng([37, count])
@@ -223,7 +257,7 @@ def many_equals(repeats: int) -> None:
         for i in range(repeats):
             host = HOSTS[i % len(HOSTS)]
             cells = [[run(rng, 1.0, host, 0.1, False) for _ in range(2 if at == 0 else 1)] for at in range(1 + count)]
-            below, *others = noise.speeds([("cpu", own) for own in cells])
+            below, *others = noise.speeds([("cpu", own) for own in cells], confidence=stats.confidence(True))
             verdicts = [stats.between(above, below) for above in others]
             highest = max(range(count), key=lambda at: others[at].value)
             said[host].append((bool({"faster", "slower"} & set(verdicts)), verdicts[highest] == "faster"))
@@ -428,7 +462,8 @@ def in_rounds(found: Sequence[tuple[str, list[stats.Run]]], repeats: int, most: 
         for _ in range(repeats):
             order = [runs[i] for i in rng.permutation(len(runs))]
             for count in range(1, most + 1):
-                one, other = noise.speeds([(device, order[:count]), (device, order[most : most + count])])
+                pair = [(device, order[:count]), (device, order[most : most + count])]
+                one, other = noise.speeds(pair, confidence=stats.confidence(True))
                 if (verdict := stats.between(one, other)) != "unsure":
                     break
             said.append(verdict)

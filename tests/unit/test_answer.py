@@ -12,7 +12,7 @@ from report_data import group_of, quick_parts, tables_of
 from speedgrid import planning, records, standing
 from speedgrid.quality import excerpts
 from speedgrid.quality.scores import HELD_OUT
-from speedgrid.report import advised, figures_table, language, machines, markdown, tables, trust
+from speedgrid.report import advised, collect, figures_table, language, machines, markdown, tables, trust
 from speedgrid.report.advice import Ask
 from speedgrid.report.advised import Guide
 from speedgrid.report.answer import _quality_point, answer
@@ -155,6 +155,16 @@ def test_runs_that_are_far_apart_leave_small_differences_open(tmp_path):
     assert "The highest speed is that of torch.compile (static cache): 5" in headline
     assert headline.endswith("Whether SDPA could be as fast is open.")
     assert re.search(r"Its runs: 4\d\.\d, [34]\d\.\d, 5\d\.\d and 4\d\.\d token/s\.", points)
+
+
+@pytest.mark.parametrize("cells", [[BASELINE, SDPA], [AGAIN, SDPA]], ids=["it ran once", "it ran again"])
+def test_that_runs_auto_looks_again_is_said_of_its_intervals(tmp_path, cells):
+    said_of_it = "its intervals are wider for that, so that 95 % of them hold, however often it looked."
+    _, points, _ = said(tmp_path, cells)
+    assert said_of_it not in points
+    grid = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path / "auto", cells)]
+    (group,) = tables.groups(tables.summary_rows([replace(cell, looks_again=True) for cell in grid]), [])
+    assert said_of_it in str(trust.noise_sentence(group)).replace("\u00a0", " ")
 
 
 def test_a_machine_that_drifts_is_said_to(tmp_path):

@@ -24,9 +24,11 @@ KIND = ("local", "generate")
 TIMES = {"a": "2025-03-01T10:00:00+00:00", "b": "2025-04-01T10:00:00+00:00"}
 
 
-def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0) -> Path:
-    """A results folder as a run leaves it; with the baseline run `again` times more, in files of their own."""
+def results_folder(root: Path, cells=made.DEFAULT_CELLS, machine=made.MACHINE, seed=7, again: int = 0, looks_again=False) -> Path:
+    """A results folder as a run leaves it; with the baseline run `again` times more, in files of their own; of a study that looks again
+    after further runs, where it says so."""
     grid = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(root, cells, machine=machine, seed=seed)]
+    grid = [replace(cell, looks_again=looks_again) for cell in grid]
     folder = root / "results"
     records.write(folder / "summary.parquet", SUMMARY, tables.summary_rows(grid))
     records.write(folder / "runs.parquet", RUNS, [{"study": "default"} | row for row in tables.run_rows(grid)])
@@ -328,6 +330,37 @@ def test_of_a_summary_alone_its_figures_are_compared(tmp_path):
     x, y = (next(change.ratio for change in one.cells if change.technique == "x") for one in (found, whole))
     assert (x.value, x.low, x.high) == pytest.approx((y.value, y.low, y.high), rel=0.1)
     assert sum("no runs.parquet" in note for note in found.notes) == 2
+
+
+@pytest.mark.parametrize("looks_again", [(False, True), (True, True)], ids=["of two levels", "of one level"])
+def test_a_summary_says_at_which_level_its_intervals_are(tmp_path, looks_again):
+    sides = [
+        results_folder(tmp_path / name, cells(x=speed), seed=seed, looks_again=level)
+        for name, speed, seed, level in zip("ab", (50, 90), (1, 2), looks_again, strict=True)
+    ]
+    plain = [results_folder(tmp_path / "plain" / name, cells(x=speed), seed=seed) for name, speed, seed in (("a", 50, 1), ("b", 90, 2))]
+    whole, alone, narrow = (
+        {change.technique: change for change in compared(*these).cells}
+        for these in (sides, [side / "summary.parquet" for side in sides], plain)
+    )
+    for technique in whole:
+        of_runs, of_rows, once = whole[technique].ratio, alone[technique].ratio, narrow[technique].ratio
+        assert (of_rows.value, of_rows.low, of_rows.high) == pytest.approx((of_runs.value, of_runs.low, of_runs.high), rel=0.02)
+        assert of_runs.low < 0.97 * once.low < 0.97 * once.high < 0.95 * of_runs.high, "further off than a summary may be"
+    rows = {row["technique"]: row for row in records.read(sides[1] / "summary.parquet", SUMMARY).rows}
+    assert whole["x"].after.high == pytest.approx(rows["x"]["rate_high"]), "a speed has the interval of its own page"
+
+
+def test_a_summary_without_a_level_is_of_95_percent(tmp_path):
+    a, b = (results_folder(tmp_path / name, cells(x=50), seed=seed) / "summary.parquet" for name, seed in (("a", 1), ("b", 2)))
+    before = compared(a, b).cells
+    records.write(a, SUMMARY, [row | {"confidence": None} for row in records.read(a, SUMMARY).rows])
+    assert compared(a, b).cells == before
+
+
+def test_the_same_runs_are_the_same_at_whatever_level_they_were_judged(tmp_path):
+    once, again = (results_folder(tmp_path / name, OFTEN, looks_again=name == "b") / "summary.parquet" for name in "ab")
+    assert compared(once, again).nothing_new
 
 
 def test_a_result_that_has_means_for_speeds_is_still_compared_by_its_replies(tmp_path):

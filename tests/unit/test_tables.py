@@ -13,7 +13,7 @@ import records_factory as made
 import report_data
 from speedgrid import noise, planning, records, stats
 from speedgrid.report import collect, rendering, tables
-from speedgrid.schema import EVALUATE, MEASURE, MEASURED, NOT_RUN, RUNS, STATUSES, SUMMARY
+from speedgrid.schema import EVALUATE, MEASURE, MEASURED, NOT_RUN, RUNS, STATUSES, SUMMARY, group_of
 from test_generate import counted
 
 import studies
@@ -101,6 +101,66 @@ def test_the_noise_of_a_cell_is_its_own_moderated_by_what_such_cells_have_shown(
     assert rows["baseline"]["noise_runs"] == known.runs + 4
     shaky = replace(calm, again=(30.0, 70.0, 47.0))
     assert summarise(tmp_path / "shaky", [shaky, sdpa])["sdpa"]["noise"] > 1.5 * known.sd
+
+
+AUTO, SHARPENED = [0, 0], [2, 0]  # further runs of a baseline and a technique, where `runs: auto` makes them
+
+
+@pytest.mark.parametrize(
+    ("further", "budget_s", "workload", "level"),
+    [
+        ([None, None], 600.0, "generate", 0.95),
+        (AUTO, 0.0, "generate", 0.95),
+        (AUTO, 600.0, "generate", 0.985),
+        (SHARPENED, 600.0, "generate", 0.985),
+        (SHARPENED, 0.0, "generate", 0.985),
+        (AUTO, 600.0, "largest", 0.95),
+    ],
+    ids=["a fixed number", "no budget", "the first look", "a later one", "--sharpen", "no speeds to compare"],
+)
+def test_intervals_are_wider_where_what_they_say_decides_whether_there_are_further_runs(tmp_path, further, budget_s, workload, level):
+    grid = made.write_group(tmp_path, made.DEFAULT_CELLS[:2])
+    told = [cell | {"further": count} for cell, count in zip(grid, further, strict=True)]
+    study = made.study() | {"budget_s": budget_s}
+    asked = collect.looked_at_again({"study": study, "cells": [cell | {"workload": workload} for cell in told]})
+    assert asked == ({group_of(grid[0])} if level > 0.95 else set())
+    if workload == "largest":
+        return
+    plain, found = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in grid]), gathered(told, study)
+    assert [row["confidence"] for row in plain + found] == [0.95, 0.95, level, level]
+    if level == 0.95:
+        priced = ["further_runs", "further_runs_fastest", "open_runs"] * (further == AUTO)
+        assert [row | dict.fromkeys(priced) for row in found] == [row | dict.fromkeys(priced) for row in plain], "to the last digit"
+        return
+    assert [row["rate"] for row in found] == [row["rate"] for row in plain]
+    for narrow, wide in zip(plain, found, strict=True):
+        assert wide["rate_low"] <= narrow["rate_low"] < narrow["rate_high"] <= wide["rate_high"]
+    assert found[1]["speedup_low"] < plain[1]["speedup_low"] < plain[1]["speedup_high"] < found[1]["speedup_high"]
+
+
+def test_the_price_of_what_a_study_without_a_budget_leaves_open_is_that_of_the_level_after_it(tmp_path):
+    """Else --sharpen makes runs that do not decide it."""
+    near = [replace(cell, speed=speed) for cell, speed in zip(made.DEFAULT_CELLS[:2], (50.0, 59.0), strict=True)]
+    grid = made.write_group(tmp_path, near)
+    study = made.study() | {"budget_s": 0.0}
+    fixed, auto, goes_on = (
+        gathered([cell | {"further": further} for cell in grid], study | {"budget_s": budget_s})[1]
+        for further, budget_s in ((None, 0.0), (0, 0.0), (0, 600.0))
+    )
+    assert [row["verdict"] for row in (fixed, auto, goes_on)] == ["unsure"] * 3
+    assert (auto["speedup_low"], auto["speedup_high"]) == (fixed["speedup_low"], fixed["speedup_high"])
+    assert auto["further_runs"] == goes_on["further_runs"] > fixed["further_runs"]
+    assert auto["open_runs"] == goes_on["open_runs"] > fixed["open_runs"]
+
+
+def gathered(grid, study) -> list[dict]:
+    return collect.gather({"study": study, "cells": grid, "jobs": made.JOBS}).summary
+
+
+def test_one_group_of_a_study_may_be_looked_at_again_and_another_not(tmp_path):
+    grid = [cell for name in "ab" for cell in made.write_group(tmp_path, made.DEFAULT_CELLS[:2], experiment=name)]
+    told = [cell | {"further": 0 if cell["experiment"] == "a" else None} for cell in grid]
+    assert [row["confidence"] for row in gathered(told, made.study() | {"budget_s": 600.0})] == [0.985, 0.985, 0.95, 0.95]
 
 
 def test_steady_replies_of_a_gpu_have_the_noise_of_what_hangs_on_the_gpu(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 from scipy import stats as scipy_stats
-from speedgrid import noise, stats
+from speedgrid import noise, sharpen, stats
 from speedgrid.stats import Prior, Run
 
 
@@ -802,6 +802,76 @@ def test_equals_are_called_different_in_less_than_5_of_100_over_hosts_of_every_n
         one, other = noise.speeds([("cpu", runs[:baselines]), ("cpu", runs[baselines:])])
         false += stats.between(one, other) in ("faster", "slower")
     assert false / 1500 < 0.047
+
+
+def goes_on(rng, host: float, looks_again: bool) -> stats.Estimate:
+    """The ratio of two equals in the end, of which `runs: auto` makes further runs while it is open and its price is known."""
+
+    def runs(count: int) -> list[Run]:
+        return [Run(float(value), 1e-4, 11.0, 12, 1e-3, 1e3, 0.01) for value in np.exp(host * rng.normal(size=count))]
+
+    sides = [runs(2), runs(1)]
+    while True:
+        one, other = noise.speeds([("cpu", own) for own in sides], confidence=stats.confidence(looks_again))
+        needed = stats.further_runs(one, other).runs
+        if stats.between(one, other) != "unsure" or not needed or len(sides[0]) >= sharpen.MOST:
+            return stats.over(one, other)
+        sides = [own + runs(min(needed, sharpen.AT_A_TIME)) for own in sides]
+
+
+def test_equals_are_told_apart_in_less_than_5_of_100_and_intervals_hold_however_often_it_was_looked():
+    """They were in 11 of 100, as each look was taken for the only one."""
+
+    def ended(looks_again: bool) -> tuple[float, float]:
+        rng = np.random.default_rng(7)
+        found = [goes_on(rng, HOSTS[i % 6], looks_again) for i in range(300)]
+        return np.mean([stats.verdict(one) in ("faster", "slower") for one in found]), np.mean([one.low <= 1 <= one.high for one in found])
+
+    apart, held = ended(True)
+    assert apart < 0.07
+    assert held > 0.93
+    assert ended(False)[0] > 0.09, "else this test would see nothing"
+
+
+def test_runs_whose_number_is_fixed_have_95_percent_intervals_and_those_that_are_looked_at_again_wider_ones():
+    assert stats.confidence(False) == stats.CONFIDENCE == 0.95 < stats.confidence(True) < 1
+    cells = [("cpu", of(100.0, 104.0)), ("cpu", of(120.0))]
+    once, again = (noise.speeds(cells, confidence=stats.confidence(looks_again)) for looks_again in (False, True))
+    assert once == noise.speeds(cells)
+    assert [replace(speed, confidence=stats.CONFIDENCE) for speed in again] == once, "the level of their intervals is all that differs"
+    for speed, level in ((once[1], 0.95), (again[1], 0.985)):
+        (variance, df), *_ = speed.above
+        reach = scipy_stats.t.ppf((1 + level) / 2, df) * math.sqrt(variance)
+        assert speed.interval().high == pytest.approx(min(speed.value * math.exp(reach), speed.fastest), rel=1e-6)
+    mixed = stats.over(once[1], again[0])
+    assert mixed == stats.over(*again[::-1]), "of two levels that of a ratio is the higher one"
+    assert mixed.low < stats.over(*once[::-1]).low
+
+
+LEVELS = st.floats(0.9, 0.9999)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.floats(50, 200), min_size=1, max_size=4),
+    st.lists(st.floats(50, 200), min_size=1, max_size=4),
+    st.sampled_from((0.0, 0.2, 2.0, math.inf)),
+    st.sampled_from((0.0, 0.2, 2.0, math.inf)),
+    st.sampled_from(("cpu", "cuda")),
+    LEVELS,
+    LEVELS,
+)
+def test_a_higher_level_takes_verdicts_back_and_makes_none(one, other, lost, beside, device, level, higher):
+    runs = [[run_at(value, loss) for value in values] for values, loss in ((one, lost), (other, beside))]
+
+    def said(confidence: float) -> tuple[str, float | None, list[str]]:
+        speeds = noise.speeds([(device, own) for own in runs], confidence=confidence)
+        return stats.between(*speeds), stats.further_runs(*speeds).runs, stats.leaders(speeds)
+
+    (verdict, needed, standings), (surer, dearer, left) = map(said, sorted((level, higher)))
+    assert surer in (verdict, "unsure")
+    assert needed is None or dearer is None or dearer >= needed
+    assert all(after in (before, "unsure") for before, after in zip(standings, left, strict=True))
 
 
 def test_a_tenth_between_two_cells_that_hang_on_the_gpu_is_decided_by_a_run_of_each():

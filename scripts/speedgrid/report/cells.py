@@ -32,6 +32,7 @@ class CellRecords:
     score: Record | None = None
     outdated: Sequence[str] = ()  # what has changed since (standing.py): what its records say, and what is left out of them
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
+    looks_again: bool = False  # whether what is said of its group decides if it has further runs (`runs: auto`)
     point: int | None = None  # of a cell that ran at several sizes, the one that its figures are of
 
     @property
@@ -78,6 +79,16 @@ class CellRecords:
     def runs_without_figures(self) -> list[Record]:
         """Its further runs that ended otherwise than the first, such as for want of memory."""
         return [record for record in self.again if record.is_there and record.status != self.measure.status]
+
+    @property
+    def confidence(self) -> float:
+        """The level of the intervals of its speed, which all cells of its group have in common."""
+        return stats.confidence(self.looks_again)
+
+    @property
+    def confidence_then(self) -> float:
+        """The same after further runs, which `--sharpen` makes of a cell whose runs are `auto` where the study has no budget for them."""
+        return stats.confidence(self.looks_again or self.cell.get("further") is not None)
 
     @cached_property
     def runs(self) -> list["Run"]:

@@ -35,7 +35,9 @@ from speedgrid.schema import (
     Table,
     by_group,
     cell_of,
+    group_of,
 )
+from speedgrid.workload import WORKLOADS
 
 # The keys of a specification that say whose result its job writes.
 WHOSE = ("gpu", "experiment", "model", "technique", "run")
@@ -75,11 +77,22 @@ def gather(plan: Mapping) -> Gathered:
         unreadable: dict[str, None] = {}
         shared: dict[str, records.Record] = {}
         today = standing.Today.of_plan(plan)
-        cells = work.at_common_points([read_cell(cell, plan["jobs"], unreadable, shared, today) for cell in plan["cells"]])
+        again = looked_at_again(plan)
+        read = [
+            replace(read_cell(cell, plan["jobs"], unreadable, shared, today), looks_again=group_of(cell) in again) for cell in plan["cells"]
+        ]
+        cells = work.at_common_points(read)
         speeds = work.speeds_by_size(cells)
         study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
         runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
         return Gathered(tables.summary_rows(cells, speeds), work.point_rows(cells, speeds), runs, list(unreadable), not_in_plan(plan))
+
+
+def looked_at_again(plan: Mapping) -> set[tuple]:
+    """The groups of a plan of which what is said decides whether there are further runs: those with `runs: auto`, where the study has a
+    budget for them, or `--sharpen` has asked for some. Of what is asked for a size no speeds are compared."""
+    asked = [cell for cell in plan["cells"] if cell.get("further") is not None and not WORKLOADS[cell["workload"]].seeks_largest]
+    return {group_of(cell) for cell in asked if plan["study"]["budget_s"] > 0 or cell["further"]}
 
 
 def not_in_plan(plan: Mapping, at: Callable[[str], str] = str) -> list[str]:

@@ -78,13 +78,13 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
     baseline, and says nothing of others, and speeds at another size than the baseline's are compared with none."""
     measured = [cell for cell in members if cell.has_figures]
     runs = [(cell.device, [run.speed for run in cell.runs]) for cell in measured]
-    speeds = noise.speeds(runs, [cell.is_ranked for cell in measured])
+    speeds, then = noise.speeds(runs, [cell.is_ranked for cell in measured], members[0].confidence), members[0].confidence_then
     baseline = next((index for index, cell in enumerate(measured) if cell.cell["is_baseline"] and cell.is_ranked), None)
     size = None if baseline is None else measured[baseline].point
     engaged = [index for index, cell in enumerate(measured) if cell.is_ranked and (baseline is None or cell.point == size)]
     standings = dict(zip(engaged, stats.leaders([speeds[index] for index in engaged]), strict=True)) if engaged else {}
     first = max(engaged, key=lambda index: speeds[index].value, default=None)
-    pairs = _pairs({measured[index].cell["technique"]: speeds[index] for index in engaged})
+    pairs = _pairs({measured[index].cell["technique"]: speeds[index] for index in engaged}, then)
     for index, (cell, speed) in enumerate(zip(measured, speeds, strict=True)):
         against = speeds[baseline] if baseline is not None and cell.point == size else None
         standing = "first" if index == first else standings.get(index)
@@ -94,21 +94,21 @@ def _judged(members: Sequence[CellRecords]) -> Iterator[tuple[CellRecords, _Judg
                 speed,
                 against,
                 standing,
-                stats.further_runs(speed, against).runs if against and index != baseline else None,
-                stats.further_runs(speeds[first], speed).runs if standing == "unsure" and first is not None else None,
+                stats.further_runs(speed, against, then=then).runs if against and index != baseline else None,
+                stats.further_runs(speeds[first], speed, then=then).runs if standing == "unsure" and first is not None else None,
                 *pairs.get(cell.cell["technique"], ((), {})),
             ),
         )
 
 
-def _pairs(speeds: Mapping[str, stats.Speed]) -> dict[str, tuple[list[str], dict[str, stats.Price]]]:
+def _pairs(speeds: Mapping[str, stats.Speed], then: float) -> dict[str, tuple[list[str], dict[str, stats.Price]]]:
     """For each technique the others that are the `same` as it, and those that are `unsure` against it, each with the further runs of both
-    that would tell; both of a pair say the same."""
+    that would tell, at the level `then`; both of a pair say the same."""
     found: dict[str, tuple[list[str], dict[str, stats.Price]]] = {name: ([], {}) for name in speeds}
     for pair in combinations(speeds, 2):
         one, other = (speeds[name] for name in pair)
         verdict = stats.between(one, other)
-        price = stats.further_runs(one, other) if verdict == "unsure" else stats.Price(None)
+        price = stats.further_runs(one, other, then=then) if verdict == "unsure" else stats.Price(None)
         for name, beside in (pair, pair[::-1]):
             if verdict == "same":
                 found[name][0].append(beside)
@@ -216,6 +216,7 @@ def _rates(cell: CellRecords, speed: stats.Speed) -> dict:
         "rate": typical.value,
         "rate_low": typical.low,
         "rate_high": typical.high,
+        "confidence": speed.confidence,
         "price_per_million": price_per_million(cell.cell.get("price_per_hour"), typical.value),
         "time_s": stats.mean([items_of(reply) for reply in cell.all_replies]) / typical.value,
         "latency_mean_s": stats.mean(latencies),

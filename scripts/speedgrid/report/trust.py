@@ -10,7 +10,7 @@ from typing import cast
 
 from markupsafe import Markup
 
-from speedgrid import commands, state
+from speedgrid import commands, state, stats
 from speedgrid.ceilings import BOUNDS
 from speedgrid.report import command, phrases, questions, units
 from speedgrid.report.advice import ratio_notes
@@ -52,18 +52,25 @@ MACHINE_COLUMNS = {
 
 
 def noise_sentence(group: Group) -> Markup:
-    """How far one run of the baseline, or of the fastest where there is none, is from the next, and from what that is known."""
+    """How far one run of the baseline, or of the fastest where there is none, is from the next, and from what that is known; and what it
+    does to intervals that they are made again and again."""
     row = group.baseline if group.baseline is not None else group.fastest
     if units.is_missing(row.noise):
         return Markup("")
     rates = [units.number(float(rate)) for rate in row.run_rates]
+    looks = Markup("")
+    if not units.is_missing(row.confidence) and row.confidence > stats.CONFIDENCE:
+        looks = tr_html(
+            " <code>runs: auto</code> looks again after further runs: its intervals are wider for that, so that 95\u00a0% of them hold,"
+            " however often it looked."
+        )
     if len(rates) < 2:
         once = tr_html("Noise between runs of {}: {} (standard deviation), from what such cells have shown; it ran once.")
-        return once.format(row.label, _share(row.noise))
+        return once.format(row.label, _share(row.noise)) + looks
     said = tr_html(
         "Noise between runs of {}: {} (standard deviation), from {} of its own runs and what such cells have shown elsewhere."
     ).format(row.label, _share(row.noise), int(row.runs))
-    return said + tr_html(" Its runs: {} {}/s.").format(units.listed(rates), group.unit)
+    return said + tr_html(" Its runs: {} {}/s.").format(units.listed(rates), group.unit) + looks
 
 
 def warnings(group: Group) -> list[Markup]:

@@ -45,7 +45,8 @@ def speeds_by_size(cells: Sequence) -> dict[tuple, dict[int, stats.Speed]]:
         counted = [cell.is_ranked for cell in members]
         for point in sorted({size for cell in members for size in _points(cell)}):
             there = [replace(cell, point=point) if point in _points(cell) else cell for cell in members]
-            speeds = noise.speeds([(cell.device, [run.speed for run in cell.runs]) for cell in there], counted)
+            runs = [(cell.device, [run.speed for run in cell.runs]) for cell in there]
+            speeds = noise.speeds(runs, counted, members[0].confidence)
             for cell, speed in zip(there, speeds, strict=True):
                 if cell.point == point:
                     found.setdefault(cell.axes, {})[point] = speed

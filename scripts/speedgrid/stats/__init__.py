@@ -7,7 +7,7 @@ in a module of its own:
 - a *series* (series, stopping): the replies of one process, in their order. Neighbours are alike, because the machine's speed wanders; an
   interval that takes them for independent is far too narrow. `level` allows for that.
 - *runs* (speeds): several processes that measured the same. `speed` pools them, and allows for what changes from one process to the next;
-  two such speeds are compared by `over` and `verdict` (verdicts).
+  two such speeds are compared by `over` and `verdict` (verdicts), at the level that its runs ask for (`confidence`).
 
 No module has the name of a function here: `stats.NAME` is one thing (fingerprint.py reads it off the code).
 """
@@ -33,9 +33,23 @@ from speedgrid.stats.speeds import (
 )
 from speedgrid.stats.stopping import Precision, stop
 from speedgrid.stats.student import t_quantile
-from speedgrid.stats.verdicts import CLOSE, NEGLIGIBLE, NOT_FAR, Price, Verdict, between, further_runs, leaders, over, verdict
+from speedgrid.stats.verdicts import (
+    AGAIN,
+    CLOSE,
+    NEGLIGIBLE,
+    NOT_FAR,
+    Price,
+    Verdict,
+    between,
+    confidence,
+    further_runs,
+    leaders,
+    over,
+    verdict,
+)
 
 __all__ = [
+    "AGAIN",
     "AS_DISTURBED",
     "CLOSE",
     "CONFIDENCE",
@@ -53,6 +67,7 @@ __all__ = [
     "autocorrelation",
     "between",
     "between_priors",
+    "confidence",
     "disturbed_share",
     "drift",
     "fitted",

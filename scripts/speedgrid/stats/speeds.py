@@ -108,6 +108,7 @@ class Speed:
     the prior among them. `below` and `above`: variances of the logarithm of `value` with their degrees of freedom, for the lower and the
     upper end of its interval. `quiet` is False where all runs were disturbed; `calm` is then the same speed whose runs have the noise of
     quiet ones, which the end of a ratio takes that disturbance cannot move (verdicts.over; None: as it is).
+    `confidence` is the level of its interval, and of those of ratios with it (verdicts.confidence).
     `lost`: the logarithm of the factor by which disturbance slowed `value` at most; `spared` what another cell that was disturbed
     whenever it ran may have lost before that tells the two apart, infinity where nothing was read of that. `waited` is what of `lost` its
     own runs show.
@@ -128,17 +129,20 @@ class Speed:
     lost: float = 0.0
     spared: float = 0.0
     waited: float = 0.0
+    confidence: float = CONFIDENCE
 
     @property
     def known(self) -> bool:
         """Whether it has an interval: single replies have none."""
         return all(math.isfinite(variance) for variance, _ in self.below)
 
-    def interval(self, confidence: float = CONFIDENCE) -> Estimate:
+    def interval(self) -> Estimate:
         """The speed and its interval, never beyond the slowest and the fastest reply that was seen."""
         if not self.known:
             return Estimate(self.value)
-        low, high = (self.value * math.exp(sign * half_interval(side, confidence)) for sign, side in ((-1, self.below), (1, self.above)))
+        low, high = (
+            self.value * math.exp(sign * half_interval(side, self.confidence)) for sign, side in ((-1, self.below), (1, self.above))
+        )
         return Estimate(self.value, max(low, self.slowest), min(high, self.fastest))
 
 
@@ -321,7 +325,7 @@ def _certain(lost: float, sd: float) -> float:
     return 1 / (1 + (lost / sd) ** 2 / 12)
 
 
-def half_interval(variances: Sequence[tuple[float, float]], confidence: float = CONFIDENCE) -> float:
+def half_interval(variances: Sequence[tuple[float, float]], confidence: float) -> float:
     """Half of an interval on one side, from independent variances with their degrees of freedom."""
     variance, df = sum_of_variances(variances)
     return t_quantile((1 + confidence) / 2, df) * math.sqrt(variance)
