@@ -260,8 +260,9 @@ def rows_of(cells: Sequence[tuple[Sequence[float], bool, bool]]) -> list[dict]:
     """Rows of a summary of cells with these speeds of their runs, which keep the quality or do not; the first is the baseline."""
     runs = [[stats.Run(value, 1e-3, 20.0, 20, value * 0.99, value * 1.01, 1e-2, busy) for value in values] for values, _, busy in cells]
     names = [f"t{number}" for number in range(len(cells))]
-    judged = dict(zip(names, noise.speeds([("cpu", own) for own in runs]), strict=True))
-    pairs, first = tables._pairs(judged), max(names, key=lambda name: judged[name].value)
+    level = stats.confidence(True)
+    judged = dict(zip(names, noise.speeds([("cpu", own) for own in runs], confidence=level), strict=True))
+    pairs, first = tables._pairs(judged, level), max(names, key=lambda name: judged[name].value)
     standings = dict(zip(names, stats.leaders(list(judged.values())), strict=True)) | {first: "first"}
     found = []
     for name, (_, lossless, _) in zip(names, cells, strict=True):
