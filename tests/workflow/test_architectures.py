@@ -175,3 +175,35 @@ def test_large_weights_come_in_several_files_and_a_pass_on_numbers_is_taken_only
         assert [phase.partition("(")[2] for phase in told["entered"]] == ["drawing its weights)", "writing it)", "reading it back)"]
         # A router of experts looks at numbers, which there are none of without weights.
         assert told["passes"] == {"llama": 1, "qwen3_moe": 2}[told["name"]], told
+
+
+# A layer as GPT-QModel's Marlin kernel keeps it on a GPU: whatever it has is a parameter. Beside it one that is not quantized.
+PACKED = """
+import json, torch
+from speedgrid.engines import quantized
+class MarlinLinear(torch.nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.in_features, self.out_features, groups = inputs, outputs, inputs // 128
+        for name, shape in {"qweight": (inputs // 16, outputs * 2), "qzeros": (groups, outputs // 8), "g_idx": (inputs,)}.items():
+            setattr(self, name, torch.nn.Parameter(torch.zeros(shape, dtype=torch.int32), requires_grad=False))
+        self.scales = torch.nn.Parameter(torch.zeros(groups, outputs))
+        self.bias = torch.nn.Parameter(torch.zeros(outputs))
+class Model(torch.nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers, self.embedding, self.head = torch.nn.ModuleList(layers), torch.nn.Embedding(10, 256), torch.nn.Linear(256, 10)
+    def get_output_embeddings(self):
+        return self.head
+packed = MarlinLinear(256, 512), MarlinLinear(512, 256)
+for layers in (packed, (*packed, torch.nn.Linear(256, 256))):
+    print(json.dumps(quantized.share_of_model(Model(*layers)).evidence()))
+"""
+
+
+def test_what_a_packed_layer_keeps_beside_its_weights_is_not_taken_for_weights_that_were_left(project):
+    in_layers, whole, beside = 2 * 256 * 512, 2 * 256 * 512 + 256 + 512 + 2 * 2560 + 10, 256 * 256
+    alone, mixed = lines(project, "-c", PACKED)
+    assert alone == {"quantized_share": 1.0, "quantized_share_of_all": round(in_layers / whole, 4)}
+    assert mixed["quantized_share"] == round(in_layers / (in_layers + beside), 4)
+    assert mixed["left_as_it_was"] == "layers.*.weight, 20% of the layers' weights"

@@ -93,7 +93,8 @@ def share_of_model(model) -> Share:
         if count := packed(module):
             found.append((f"{path}.weight", count, True))
         for name, weight in module.named_parameters(recurse=False):
-            if id(weight) in seen or (count and name == "weight"):
+            # What else a packed layer has, such as scales, is a part of its form; GPT-QModel's Marlin keeps all of it as parameters.
+            if id(weight) in seen or (count and name != "bias"):
                 continue
             seen.add(id(weight))
             held, is_quantized = numbers(weight)
