@@ -8,7 +8,9 @@ that every page is drawn by the code that it was written with. A page that has t
 any page changes.
 
 The page allows its scripts by their hashes. For a script in a file that takes `integrity`, which browsers refuse in a page that is opened
-from a folder; so the hash of the code becomes `'self'`, for a page that comes from a server, and `file:`.
+from a folder; so `'self'`, for a page that comes from a server, and `file:` stand beside the hash of the code, which says with what code
+the page was written. What that gives up: if a text from outside got into the page as markup, which escaping prevents, it could load a
+script of the same server or folder. Scripts in the page itself stay forbidden but for its own.
 """
 
 import argparse
@@ -48,7 +50,7 @@ def shared(html: str, code: str, address: str) -> str:
     instead = INSTEAD.format(page.embedded(f"{address} could not be loaded"))
     for old, new in (
         (f"<script>{code}</script>", f"{reference(address)}\n<script>{instead}</script>"),
-        (in_page(page.script_source(code)), in_page(f"'self' file: {page.script_source(instead)}")),
+        (in_page(page.script_source(code)), in_page(f"{page.script_source(code)} 'self' file: {page.script_source(instead)}")),
     ):
         before, found, after = html.partition(old)
         if not found or old in after:

@@ -26,7 +26,7 @@ SAME_RUNS = (
     "cells of which A and B hold the very same runs, so that nothing is said of them: {} of {}; to measure anew, move the results away"
     " (mv results older) before the run"
 )
-OTHER_REPLIES = "{}: cells whose replies are not those of summary.parquet, which is compared alone: {}; run it again"
+OTHER_REPLIES = "{}: cells whose replies are not those of summary.parquet, so that the summary alone is compared: {}; run it again"
 ON_OTHER_SOFTWARE = "of what is faster or slower ({}), {} ran on other software, named beside each, and {} on the same"
 UNTOLD = "{}: cells that were disturbed whenever an earlier speedgrid measured them, which does not say how much that cost at most: {}"
 NOTES = (WAITING, NOT_QUIET, UNTOLD, NONE_IN_BOTH, WITHOUT_RUNS, BETWEEN_RUNS, SAME_RUNS, OTHER_REPLIES, ON_OTHER_SOFTWARE)

@@ -21,6 +21,8 @@ TRAINING_THREADS = 2
 SETTINGS_OF_ALL = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "dtype", "torch_dtype")
 # How code asks a configuration for a setting.
 ASKED = re.compile(r"config\.(\w+)|(?:pop|get|setdefault)\(\s*[\"'](\w+)[\"']|getattr\(\w+, [\"'](\w+)[\"']")
+# Parameters from which on a pass on numbers takes seconds.
+LARGE = 1_000_000_000
 HUB_FILES = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -113,12 +115,11 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int, enter: Cal
         def make():
             return kind_of_model.from_config(config, dtype=getattr(torch, dtype))
 
-        is_tried = of_images or shown_to_fit(make)
         enter("preparing the model (drawing its weights)")
         torch.manual_seed(seed)
         with random_weights.drawn_on_all_cores(seed):
             model = make()
-        if not is_tried:
+        if not of_images and not (model.num_parameters() > LARGE and shown_to_fit(make)):
             goes_through(model)
     except (MemoryError, OSError):
         raise
@@ -146,8 +147,9 @@ def build(architecture: Mapping, dtype: str, folder: Path, seed: int, enter: Cal
 
 
 def shown_to_fit(make: Callable[[], Any]) -> bool:
-    """Whether shapes alone show that the sizes of the model that `make` builds go together. A pass on numbers takes half a minute for 8
-    billion of them, and is left for what looks at them, as a router of experts does, and for what does not fit: its words are clearer."""
+    """Whether a pass over two tokens goes through the model that `make` builds by its shapes alone. On numbers such a pass takes half a
+    minute for 8 billion of them. It is left for what looks at numbers, as a router of experts does; for what does not go through, since
+    its words are clearer; and for small models, since shapes do not show a table of positions that is too short."""
     try:
         with random_weights.shapes_alone():
             return goes_through(make())
@@ -156,8 +158,8 @@ def shown_to_fit(make: Callable[[], Any]) -> bool:
 
 
 def goes_through(model) -> bool:
-    """Whether a pass over two tokens went through. Raises ModelError where it shows that the sizes of the
-    model do not go together: some families look at them no sooner."""
+    """Whether a pass over two tokens went through. Raises ModelError where it shows that the sizes of the model do not go together: some
+    families look at them no sooner."""
     import torch
 
     try:

@@ -37,7 +37,7 @@ def drawn_on_all_cores(seed: int) -> Iterator[None]:
                 self.place += len(pieces)
 
                 def draw(piece, place: int) -> None:
-                    drawn = piece if piece.dtype.itemsize >= 4 else torch.empty(piece.shape)
+                    drawn = piece if piece.dtype.itemsize >= 4 else torch.empty(piece.shape, dtype=torch.float32)
                     fill(drawn, *args[1:], generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
                     piece.copy_(drawn)
 

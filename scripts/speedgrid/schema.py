@@ -439,8 +439,8 @@ SUMMARY = Table(
             "",
             "Level of the interval",
             "Level at which that interval and that of the speed-up were made: 0.95 where the number of runs is fixed, 0.985 where"
-            " `runs: auto` looks again after further runs, so that 95 % of the intervals hold, however often it looked; empty in older"
-            " files, where it is 0.95",
+            " `runs: auto` looks again after further runs, so that 95 % of the intervals of speed-ups hold, however often it looked;"
+            " empty in older files, where it is 0.95",
             newer=True,
         ),
         Column(
@@ -475,7 +475,14 @@ SUMMARY = Table(
             "Speed over the baseline's speed",
             "higher",
         ),
-        Column("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval, noise between runs included", "higher"),
+        Column(
+            "speedup_low",
+            "double",
+            "×",
+            "… lower bound",
+            "Lower end of its interval at that `confidence`, with the noise between runs",
+            "higher",
+        ),
         Column("speedup_high", "double", "×", "… upper bound", "Upper end of the same", "higher"),
         Column(
             "verdict",
@@ -603,7 +610,15 @@ POINTS = Table(
         Column(
             "rate", "double", "1/s", "Speed", "As in the summary: medians of items / time, combined over all runs of the cell", "higher"
         ),
-        Column("rate_low", "double", "1/s", "… lower bound", "Lower end of its 95 % interval", "higher", newer=True),
+        Column(
+            "rate_low",
+            "double",
+            "1/s",
+            "… lower bound",
+            "Lower end of its interval, at the `confidence` of the summary",
+            "higher",
+            newer=True,
+        ),
         Column("rate_high", "double", "1/s", "… upper bound", "Upper end of its 95 % interval", "higher", newer=True),
         Column("time_s", "double", "s", "Time", "Time of a step, pass or reply at that speed: its items / speed", "lower", newer=True),
         Column("time_low_s", "double", "s", "… lower bound", "Lower end of its 95 % interval", "lower", newer=True),
@@ -617,7 +632,14 @@ POINTS = Table(
         Column("mfu", "double", "", "MFU", "The same as a share of the device's measured rate of matrix products", "higher"),
         Column("speedup", "double", "×", "Speed-up", "Over the baseline at the same size", "higher"),
         Column(
-            *("speedup_low", "double", "×", "… lower bound", "Lower end of its 95 % interval, noise between runs included", "higher"),
+            *(
+                "speedup_low",
+                "double",
+                "×",
+                "… lower bound",
+                "Lower end of its interval at that `confidence`, with the noise between runs",
+                "higher",
+            ),
             newer=True,
         ),
         Column("speedup_high", "double", "×", "… upper bound", "Upper end of the same", "higher", newer=True),

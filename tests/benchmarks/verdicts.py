@@ -248,21 +248,33 @@ def _by_host(shares: Sequence[np.floating]) -> str:
 
 
 def many_equals(repeats: int) -> None:
-    """So many techniques that all are as fast as the baseline, as `runs: auto` sees them first: the more there are, the likelier one of
-    them seems not to be."""
-    print("\nTechniques as fast as the baseline, a run of each and two of that, by host: any called different, and the fastest faster; %")
+    """So many techniques that all are as fast as the baseline: the more there are, the likelier one of them seems not to be."""
+    print("\nTechniques as fast as the baseline, a run of each and two of that, and as runs: auto goes on with the fastest and the")
+    print("baseline while that is open, by host: any called different, and the fastest faster; %")
     for count in (1, 3, 7, 15):
-        rng = np.random.default_rng([37, count])
-        said: dict[float, list[tuple[bool, bool]]] = {host: [] for host in HOSTS}
-        for i in range(repeats):
-            host = HOSTS[i % len(HOSTS)]
-            cells = [[run(rng, 1.0, host, 0.1, False) for _ in range(2 if at == 0 else 1)] for at in range(1 + count)]
-            below, *others = noise.speeds([("cpu", own) for own in cells], confidence=stats.confidence(True))
-            verdicts = [stats.between(above, below) for above in others]
-            highest = max(range(count), key=lambda at: others[at].value)
-            said[host].append((bool({"faster", "slower"} & set(verdicts)), verdicts[highest] == "faster"))
-        shares = [[100 * np.mean([pair[at] for pair in own]) for own in said.values()] for at in (0, 1)]
-        print(f"  {count:3}: {'; '.join(map(_by_host, shares))}", flush=True)
+        looks = [list(equals(np.random.default_rng([37, count, i]), count, HOSTS[i % len(HOSTS)])) for i in range(repeats)]
+        for when, at in (("at first", 0), ("in the end", -1)):
+            found = np.array([own[at] for own in looks])
+            shares = [[100 * found[place :: len(HOSTS), what].mean() for place in range(len(HOSTS))] for what in (0, 1)]
+            print(f"  {count:3}, {when:10}: {'; '.join(map(_by_host, shares))}", flush=True)
+
+
+def equals(rng: np.random.Generator, count: int, host: float) -> Iterator[tuple[bool, bool]]:
+    """Of so many techniques that all are as fast as the baseline, at each look: whether any is called different from it, and whether the
+    fastest is called faster."""
+    cells = [[run(rng, 1.0, host, 0.1, False) for _ in range(2 if at == 0 else 1)] for at in range(1 + count)]
+    while True:
+        below, *others = noise.speeds([("cpu", own) for own in cells], confidence=stats.confidence(True))
+        verdicts = [stats.between(above, below) for above in others]
+        highest = max(range(count), key=lambda at: others[at].value)
+        yield bool({"faster", "slower"} & set(verdicts)), verdicts[highest] == "faster"
+        sides = cells[0], cells[1 + highest]
+        room = sharpen.MOST - 1 - max(len(cells[0]) - 2, len(cells[1 + highest]) - 1)
+        more = min(stats.further_runs(others[highest], below).runs or 0, sharpen.AT_A_TIME, room)
+        if verdicts[highest] != "unsure" or more < 1:
+            return
+        for own in sides:
+            own += [run(rng, 1.0, host, 0.1, False) for _ in range(more)]
 
 
 def beside_others(repeats: int) -> None:

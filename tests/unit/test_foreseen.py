@@ -50,6 +50,7 @@ def time_of(folder, monkeypatch, **changes) -> Callable[[], str]:
     monkeypatch.delenv(selection.MINUTES, raising=False)
     study = yaml.safe_load((planning.ROOT / "config.yaml").read_text(encoding="utf-8"))
     study["experiments"]["generate"] |= changes
+    study["budget_minutes"] = 3
     (folder / "mine.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     grid = planning.read_grid(folder / "mine.yaml")
     return lambda: next(line for line in foreseen.said(grid) if "time " in line)

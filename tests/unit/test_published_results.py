@@ -8,6 +8,7 @@ from statistics import median
 import pytest
 import share_charts_code as sharing
 from speedgrid import planning, records
+from speedgrid.report.page import script_source
 from speedgrid.report.tables import held
 from speedgrid.schema import AXES, MEASURED, POINTS, RUNS, SUMMARY
 
@@ -112,8 +113,10 @@ def test_a_page_loads_the_code_of_its_charts_and_has_no_copy(folder):
     (source,) = re.findall(r'<script src="([^"]+)"></script>', page)
     shared = (folder / source).resolve()
     assert shared.is_relative_to(RESULTS)
-    assert "window.vegaEmbed=" in shared.read_text(encoding="utf-8")
+    code = shared.read_text(encoding="utf-8")
+    assert "window.vegaEmbed=" in code
     assert "window.vegaEmbed=" not in page
+    assert sharing.in_page(script_source(code)) in page, "the page was written with this very code"
     assert sharing.share(shared, [folder / "report.html"]) == [], "what the tool would do is done"
 
 

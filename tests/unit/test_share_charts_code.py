@@ -36,7 +36,8 @@ def test_the_reference_and_the_policy_change_and_nothing_else(tmp_path, publishe
     changed = published.read_bytes().decode()
     before, _, after = html.partition(f"<script>{CODE}</script>")
     loaded = re.search(r'<script src="\.\./\.\./vega\.js"></script>\n<script>([^<]*)</script>', changed)
-    assert policy_of(changed) == policy_of(html).replace(page.script_source(CODE), f"'self' file: {page.script_source(loaded[1])}")
+    own = page.script_source(CODE)
+    assert policy_of(changed) == policy_of(html).replace(own, f"{own} 'self' file: {page.script_source(loaded[1])}")
     assert changed.replace(loaded[0], "").replace(_meta(changed), "") == (before + after).replace(_meta(html), "")
     assert changed.index(loaded[0]) == changed.index("<script src=") < changed.rindex("<script>")
 

@@ -110,6 +110,29 @@ print(hashlib.sha256(pieces.numpy().tobytes() + small.numpy().tobytes()).hexdige
     assert done[0].stdout == done[1].stdout != done[2].stdout
 
 
+def test_weights_of_16_bits_are_drawn_in_32_where_a_model_is_built(project):
+    """Building sets the number format that new tensors have, in every thread."""
+    code = """
+import threading, torch
+from speedgrid import random_weights
+drawn, fill = set(), torch.Tensor.normal_
+def watched(tensor, *args, **told):
+    if threading.current_thread() is not threading.main_thread():
+        drawn.add(tensor.dtype)
+    return fill(tensor, *args, **told)
+torch.Tensor.normal_ = watched
+torch.set_default_dtype(torch.bfloat16)
+with random_weights.drawn_on_all_cores(5):
+    large = torch.nn.Parameter(torch.empty(3, random_weights.PIECE))
+    torch.nn.init.normal_(large, 3.0, 0.5)
+assert large.dtype == torch.bfloat16 and drawn == {torch.float32}, drawn
+assert abs(large.detach().float().mean() - 3) < 0.002
+"""
+    environ = {**os.environ, "PYTHONPATH": str(project / "scripts")}
+    done = subprocess.run([working_copy.python_of("transformers"), "-c", code], env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_prepare_brings_models_and_their_calibration_data_and_measures_nothing(project, tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "some.jsonl").write_text('{"text": "import os"}\n')

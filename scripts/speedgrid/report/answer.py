@@ -309,13 +309,13 @@ def _decided_point(group: Group, guide: Guide, is_open: bool, is_priced: bool) -
     if is_priced and sum(guide.qualities[name].is_safe for name in group.engaged.technique) == 1:
         if is_open or baseline is None:
             return None
-        return tr_html("How each of the others compares with {} is decided with 95\u00a0% confidence.").format(baseline.label)
+        return tr_html("How each of the others, taken alone, compares with {} is decided with 95\u00a0% confidence.").format(baseline.label)
     who = tr("Who leads without a price in quality") if is_priced else tr("Who leads")
     if is_open:
         return tr_html("{} is decided with 95\u00a0% confidence; what else these runs leave open stands below.").format(who)
     if baseline is None:
         return tr_html("{} is decided with 95\u00a0% confidence.").format(who)
-    return tr_html("{} is decided with 95\u00a0% confidence, and so is how each of the others compares with {}.").format(
+    return tr_html("{} is decided with 95\u00a0% confidence, and so is how each of the others, taken alone, compares with {}.").format(
         who, baseline.label
     )
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from speedgrid.packages import MAIN_PACKAGES, package_name
 from speedgrid.report import units
 from speedgrid.report.language import tr
-from speedgrid.schema import by_group, cell_of
+from speedgrid.schema import MEASURED, by_group, cell_of
 
 # What stands beside the columns of schema.RUNS where jobs ran on several GPUs of a kind.
 GPUS = {"gpus": "GPUs of this kind, each job on one"}
@@ -57,7 +57,7 @@ def gpus(runs: Sequence[Mapping], baseline: str | None) -> Gpus:
     """On how many GPUs the runs of a group were, as where a machine has several and each job takes a free one."""
     ran_on: dict[str, set[str]] = {}
     for run in runs:
-        if run["device_uuid"]:
+        if run["device_uuid"] and run["status"] in MEASURED:
             ran_on.setdefault(run["technique"], set()).add(run["device_uuid"])
     own = ran_on.get(baseline or "", set())
     return Gpus(len(set().union(*ran_on.values())), [name for name, used in ran_on.items() if own and not own & used])

@@ -18,7 +18,7 @@ from speedgrid.sharpen import Question, Subject
 from speedgrid.workload import WORKLOADS
 
 # Further runs of each side that a verdict on the baseline is worth where it cannot change the answer.
-FEW = 3
+FEW = 5
 
 
 def of(rows: Sequence[Mapping]) -> list[Question]:

@@ -117,12 +117,13 @@ def without_plan(name: str, summary: Sequence[Mapping], runs: Sequence[Mapping])
     for run in runs:
         if run["stage"] == "measure" and run["job"] and run["experiment"] in experiments:
             job, experiment = json.loads(run["job"]), experiments[run["experiment"]]
-            experiment |= {} if len(experiment) > 1 else job["settings"]
+            if len(experiment) == 1:  # of the first of its jobs
+                experiment |= job["settings"]
             precisions.setdefault(run["experiment"], set()).add(job.get("options", {}).get("precision"))
-    for name, found in precisions.items():
+    for experiment, found in precisions.items():
         # No job says the experiment's, only what its own technique ran in. Where these differ, that of the experiment is not known.
         if found != {None}:
-            experiments[name] |= {"precision": found.pop() if len(found) == 1 else None}
+            experiments[experiment] |= {"precision": found.pop() if len(found) == 1 else None}
     return {
         "name": told("study") or name,
         "title": told("study") or name,

@@ -61,8 +61,8 @@ def noise_sentence(group: Group) -> Markup:
     looks = Markup("")
     if not units.is_missing(row.confidence) and row.confidence > stats.CONFIDENCE:
         looks = tr_html(
-            " <code>runs: auto</code> looks again after further runs: its intervals are wider for that, so that 95\u00a0% of them hold,"
-            " however often it looked."
+            " <code>runs: auto</code> looks again after further runs: its intervals of speed-ups are wider for that, so that 95\u00a0% of"
+            " them hold, however often it looked."
         )
     if len(rates) < 2:
         once = tr_html("Noise between runs of {}: {} (standard deviation), from what such cells have shown; it ran once.")
