@@ -771,6 +771,10 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
             "No other technique within these limits is surely better, or more than 5 % ahead.",
         ),
         "ladder-8gb": ("Take torch.compile (static cache): 982 ms a reply, 5.3× (2.6–9.3)", random),
+        "ladder-8gb-int4": (
+            "Take Baseline (eager attention): 3.87 s a reply.",
+            "vLLM, GPTQ INT4: 497 ms a reply, 7.8× (5.3–11.8): quality not known: the model's weights are random",
+        ),
         "repeats-1b": ("Take torch.compile (own loop): 219 ms a reply, 9.8×", random),
         "reach-gpu": (
             "Take Baseline (eager attention): 45.8 s a reply.",
