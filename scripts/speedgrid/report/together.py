@@ -120,10 +120,10 @@ def without_plan(name: str, summary: Sequence[Mapping], runs: Sequence[Mapping])
             if len(experiment) == 1:  # of the first of its jobs
                 experiment |= job["settings"]
             precisions.setdefault(run["experiment"], set()).add(job.get("options", {}).get("precision"))
-    for experiment, found in precisions.items():
+    for key, found in precisions.items():
         # No job says the experiment's, only what its own technique ran in. Where these differ, that of the experiment is not known.
         if found != {None}:
-            experiments[experiment] |= {"precision": found.pop() if len(found) == 1 else None}
+            experiments[key] |= {"precision": found.pop() if len(found) == 1 else None}
     return {
         "name": told("study") or name,
         "title": told("study") or name,
