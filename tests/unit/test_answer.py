@@ -159,7 +159,7 @@ def test_runs_that_are_far_apart_leave_small_differences_open(tmp_path):
 
 @pytest.mark.parametrize("cells", [[BASELINE, SDPA], [AGAIN, SDPA]], ids=["it ran once", "it ran again"])
 def test_that_runs_auto_looks_again_is_said_of_its_intervals(tmp_path, cells):
-    said_of_it = "its intervals are wider for that, so that 95 % of them hold, however often it looked."
+    said_of_it = "its intervals of speed-ups are wider for that, so that 95 % of them hold, however often it looked."
     _, points, _ = said(tmp_path, cells)
     assert said_of_it not in points
     grid = [collect.read_cell(cell, made.JOBS) for cell in made.write_group(tmp_path / "auto", cells)]
@@ -253,7 +253,7 @@ def test_a_speed_up_between_two_gpus_is_marked_where_it_stands(tmp_path):
     """Cells of a study that took two GPUs of one host stood beside each other, and the page said nothing of it."""
 
     def run(technique, *gpus):
-        return [{"technique": technique, "device_uuid": gpu} for gpu in gpus]
+        return [{"technique": technique, "device_uuid": gpu, "status": "ok"} for gpu in gpus]
 
     assert machines.gpus([*run("baseline", "a"), *run("sdpa", "a")], "baseline") == (1, [])
     assert machines.gpus(run("baseline", None, None), "baseline") == (0, []), "a processor"
@@ -261,6 +261,8 @@ def test_a_speed_up_between_two_gpus_is_marked_where_it_stands(tmp_path):
     assert machines.gpus([*run("eager", "a"), *run("sdpa", "b")], None) == (2, []), "and nothing is over a baseline"
     gpus = machines.gpus([*run("baseline", "a", "a"), *run("sdpa", "b", "b"), *run("torch_compile", "b", "a")], "baseline")
     assert gpus == (2, ["sdpa"])
+    failed = run("baseline", "b")[0] | {"status": "failed"}
+    assert machines.gpus([*run("baseline", "a"), failed, *run("sdpa", "b")], "baseline").apart == ["sdpa"], "which has no figures"
 
     group = group_of(tmp_path, [BASELINE, SDPA, COMPILED])
     said = [text.striptags() for text in answer(group, gpus=gpus).warnings]
