@@ -403,7 +403,7 @@ def test_what_was_made_of_a_checkpoint_ends_its_replies_where_that_does(tmp_path
     target.mkdir()
     if told:
         (source / "generation_config.json").write_text(told)
-    model = SimpleNamespace(save_pretrained=lambda folder: (folder / "generation_config.json").write_text("{}"))
+    model = SimpleNamespace(save_pretrained=lambda folder, **told: (folder / "generation_config.json").write_text("{}"))
     loading.save(model, SimpleNamespace(save_pretrained=lambda folder: (folder / "tokenizer.json").write_text("{}")), source, target)
     kept = target / "generation_config.json"
     assert (kept.read_text() if kept.is_file() else None) == told
