@@ -1,17 +1,18 @@
 """Run the code that `./speedgrid show TECHNIQUE` prints, each in a process of its own, and say which of it works on this machine.
 
-    python tests/gpu/run_recipes.py MODEL_FOLDER [TECHNIQUE ...] [--device cuda] [--dtype bfloat16] [--timeout 240]
+    python tests/gpu/run_recipes.py MODEL_FOLDER [TECHNIQUE ...] [--device cuda] [--dtype bfloat16] [--timeout 240] [--jobs 1]
 
 MODEL_FOLDER is a model with its tokenizer in transformers' format. Without names, all techniques of techniques.yaml whose code is Python
 and needs nothing but a model: those of checkpoints that speedgrid makes, and of attention alone, are left out. Run it with a Python that
 has the packages. With --images the model takes images and the techniques of training steps are run on it; --passes runs forward passes in
-their place. Exit status 1 where some code fails.
+their place. With --jobs 4 four run at once, and what each did is printed as it ends. Exit status 1 where some code fails.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,21 +56,36 @@ def main() -> int:
     parser.add_argument("--images", action="store_true", help="the model takes images")
     parser.add_argument("--passes", action="store_true", help="forward passes in place of training steps")
     parser.add_argument("--timeout", type=int, default=240, help="seconds for each (default: 240)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many run at once (default: 1)")
     arguments = parser.parse_args()
-    registry = planning.read_yaml("techniques.yaml")
+    if arguments.jobs < 1:
+        parser.error("--jobs takes a number from 1 on")
     failed = 0
+    pool = ThreadPoolExecutor(arguments.jobs)
+    try:
+        names = {pool.submit(run, code, arguments.timeout): name for name, code in pieces(arguments).items()}
+        for done in as_completed(names):
+            failed += "SEEN" not in done.result()
+            print(f"{names[done]}: {done.result()}", flush=True)
+    finally:
+        # So that Ctrl-C starts none of those that wait.
+        pool.shutdown(cancel_futures=True)
+    return 1 if failed else 0
+
+
+def pieces(arguments: argparse.Namespace) -> dict[str, str]:
+    """Each technique's code, with what it leaves to its reader before it and a look at what it made after it."""
+    registry = planning.read_yaml("techniques.yaml")
     work = ("forward" if arguments.passes else "", "image" if arguments.images else "")
+    found = {}
     for name in arguments.techniques or registry:
         code = recipes.code(name, registry, arguments.dtype, arguments.device, *work)
         trains = registry[name].get("engine") == "pytorch"
         if recipes.MODEL not in code or (any(work) and not trains):
             continue
         before = BATCHES.format(device=arguments.device, images=arguments.images, passes=arguments.passes) if trains else TEXTS
-        code = before + code.replace(recipes.MODEL, f"MODEL = {str(arguments.model.resolve())!r}")
-        found = run(code + "\n" + SEEN, arguments.timeout)
-        failed += "SEEN" not in found
-        print(f"{name}: {found}", flush=True)
-    return 1 if failed else 0
+        found[name] = before + code.replace(recipes.MODEL, f"MODEL = {str(arguments.model.resolve())!r}") + "\n" + SEEN
+    return found
 
 
 def run(code: str, timeout: int) -> str:
