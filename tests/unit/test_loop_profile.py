@@ -1,0 +1,63 @@
+"""What tests/benchmarks/loop_profile.py reads from a trace."""
+
+import loop_profile
+import pytest
+
+
+def trace(steps: int) -> list[dict]:
+    """Steps of 100 µs: a product of 40 µs, attention of 10 µs that begins 2 µs later on its own, a norm of 6 µs beside its end, a copy."""
+    events: list[dict] = [
+        {"ph": "M", "name": "process_name"},
+        {"ph": "X", "cat": "kernel", "name": "prefill_gemm", "ts": 0.0, "dur": 50.0, "args": {"correlation": 1}},
+    ]
+    for number in range(steps):
+        at, call = 1000.0 + 100 * number, 10 + number
+        events += [
+            # Not in the order of time, as on several streams.
+            {"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy DtoD", "ts": at + 70, "dur": 5.0, "args": {"correlation": 1000 + number}},
+            {"ph": "X", "cat": "kernel", "name": "nvjet_tst_64x8", "ts": at, "dur": 40.0, "args": {"correlation": call}},
+            {"ph": "X", "cat": "kernel", "name": "flash_fwd_splitkv", "ts": at + 42, "dur": 10.0, "args": {"correlation": call}},
+            {"ph": "X", "cat": "kernel", "name": "triton_red_fused_rms", "ts": at + 48, "dur": 6.0, "args": {"correlation": call}},
+            {"ph": "X", "cat": "cuda_runtime", "name": "cudaGraphLaunch", "ts": at - 200, "dur": 3.0, "args": {"correlation": call}},
+        ]
+    return events
+
+
+def test_a_step_reaches_from_a_replay_to_the_next():
+    found = loop_profile.steps(trace(10))
+    # Neither the first, after the prompt, nor the last, which nothing ends.
+    assert len(found) == 8
+    assert [kernel.name for kernel in found[0]] == ["nvjet_tst_64x8", "flash_fwd_splitkv", "triton_red_fused_rms", "Memcpy DtoD"]
+
+
+def test_the_parts_of_a_step():
+    found = loop_profile.steps(trace(10))
+    parts = loop_profile.accounting(found, weights_us=30.0)
+    assert parts == {
+        "step": 100.0,
+        "weights at the speed of a copy": 30.0,
+        "products slower than that": 10.0,
+        "attention": 10.0,
+        "other kernels": 11.0,
+        # 2 before attention, 16 before the copy; the norm ends 2 µs after attention, so that 4 of its 6 overlap
+        "between kernels of a step": 18.0,
+        "between steps": 25.0,
+    }
+    assert loop_profile.by_name(found)[0] == ("products", "nvjet_tst_64x8", 1.0, 40.0)
+
+
+def test_a_trace_without_replays_is_refused():
+    with pytest.raises(ValueError, match="2 replays"):
+        loop_profile.steps(trace(2))
+
+
+def test_kernels_are_told_apart_by_their_names():
+    kinds = {
+        "void gemvx::kernel<int, int, __nv_bfloat16>": "products",
+        "triton_tem_fused_mm_3": "products",
+        "triton_red_fused__to_copy_add_mean_mul_pow_rsqrt_0": "other kernels",
+        "triton_poi_fused_mul_silu_4": "other kernels",
+        "fmha_cutlassF_bf16_aligned_64x64_rf_sm80": "attention",
+        "Memcpy DtoH (Device -> Pinned)": "other kernels",
+    }
+    assert {name: loop_profile.Kernel(name, 0, 1, None).kind for name in kinds} == kinds
