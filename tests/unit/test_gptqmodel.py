@@ -28,10 +28,13 @@ def test_no_more_text_is_read_than_needed():
     assert len(gptqmodel.sequences(texts(), samples=2, length=32)) == 2
 
 
-def test_the_last_sequence_may_be_shorter_but_not_too_short():
-    assert [len(s) for s in gptqmodel.sequences([list(range(48))], samples=4, length=32)] == [32, 16]
-    assert [len(s) for s in gptqmodel.sequences([list(range(47))], samples=4, length=32)] == [32]
-    assert gptqmodel.sequences([[1, 2, 3]], samples=4, length=32) == []
+def test_all_sequences_are_of_one_length():
+    assert gptqmodel.sequences([list(range(95))], samples=4, length=32) == [list(range(32)), list(range(32, 64))]
+
+
+def test_a_short_text_is_a_sequence_of_its_own_unless_it_is_too_short():
+    assert gptqmodel.sequences([list(range(16))], samples=4, length=32) == [list(range(16))]
+    assert gptqmodel.sequences([list(range(15))], samples=4, length=32) == []
 
 
 def test_widths_that_are_multiples_of_the_group_are_taken():

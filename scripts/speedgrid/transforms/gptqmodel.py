@@ -115,14 +115,20 @@ def problem(settings: Mapping, dtype: str) -> str:
 
 
 def sequences(texts: Iterable[Sequence[int]], samples: int, length: int) -> list[list[int]]:
-    """The first `samples` sequences of `length` tokens of the texts put one after another; where they end, the last one is shorter."""
+    """The first `samples` sequences of `length` tokens of the texts put one after another. A rest at the end of the texts is left out,
+    unless it is all there is.
+
+    Where sequences differ in length, GPT-QModel's AWQ looks at the last one alone.
+    """
     stream: list[int] = []
     for tokens in texts:
         stream += tokens
         if len(stream) >= samples * length:
             break
-    cuts = (stream[start : start + length] for start in range(0, min(len(stream), samples * length), length))
-    return [cut for cut in cuts if len(cut) >= SHORTEST]
+    whole = min(samples, len(stream) // length)
+    if not whole:
+        return [stream] if len(stream) >= SHORTEST else []
+    return [stream[start : start + length] for start in range(0, whole * length, length)]
 
 
 def refuse_odd_widths(layers: Iterable[tuple[str, int, int]], kind: str, group_size: int) -> None:
