@@ -1,10 +1,10 @@
 """Where a decoding step of `torch_compile_loop` goes on a GPU: the weights at the speed of a copy, kernels that are slower than that, gaps.
 
-    python tests/benchmarks/loop_profile.py CHECKPOINT [--prompt 128] [--new-tokens 128] [--dtype bfloat16] [--json FILE]
+    python tests/benchmarks/loop_profile.py CHECKPOINT [--prompt 128] [--new-tokens 128] [--dtype bfloat16] [--json FILE] [--trace FILE]
 
 Run it with the Python of the environment `transformers`, on a GPU. Replies are measured without the profiler, then one with it. Kernels are
 told apart by their names: products of weights, attention, and the rest. The bytes that a step has to read are those of all linear layers,
-each weight once; what the same GPU moves in a second is measured beforehand, as every study does (speedgrid.probe).
+each weight once; what the same GPU copies in a second is measured beforehand, as every study does (speedgrid.probe).
 """
 
 import argparse
@@ -25,6 +25,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from speedgrid import hardware, probe, this_machine  # noqa: E402
 from speedgrid.engines import engine_class  # noqa: E402
 
+# cudaGraphLaunch, or as the driver or a versioned runtime calls it.
+REPLAY = re.compile("^cu(da)?GraphLaunch")
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 # In this order: a product that Triton has fused with what follows is a product.
 KINDS = {
@@ -50,20 +52,21 @@ class Kernel(NamedTuple):
 def kernels(trace: Iterable[Mapping]) -> list[Kernel]:
     """Those of a trace in Chrome's format, in the order of their beginning."""
     found = [
-        Kernel(event["name"], float(event["ts"]), float(event.get("dur", 0)), event.get("args", {}).get("correlation"))
+        Kernel(event["name"], float(event["ts"]), float(event.get("dur", 0)), (event.get("args") or {}).get("correlation"))
         for event in trace
         if event.get("ph") == "X" and event.get("cat") in ON_DEVICE
     ]
     return sorted(found, key=lambda kernel: kernel.begin)
 
 
-def steps(trace: Sequence[Mapping]) -> list[list[Kernel]]:
+def steps(trace: Sequence[Mapping], expected: int) -> list[list[Kernel]]:
     """The kernels of each decoding step: from the first that a replay of a CUDA graph started to that of the next. The first step, which
-    follows the prompt, and the last, which nothing ends, are left out.
+    follows the prompt, and the last, which nothing ends, are left out. expected: how many steps the reply had; Inductor may cut one into
+    several graphs.
 
-    Raises ValueError where the trace has fewer than three replays.
+    Raises ValueError where the trace has fewer than three replays, or no whole number of them a step.
     """
-    replays = {event["args"]["correlation"] for event in trace if event.get("name") == "cudaGraphLaunch" and event.get("args")}
+    replays = {(event.get("args") or {}).get("correlation") for event in trace if REPLAY.match(event.get("name", ""))} - {None}
     all_kernels = kernels(trace)
     begins, seen = [], set()
     for at, kernel in enumerate(all_kernels):
@@ -72,48 +75,44 @@ def steps(trace: Sequence[Mapping]) -> list[list[Kernel]]:
             begins.append(at)
     if len(begins) < 3:
         raise ValueError(f"the trace has {len(begins)} replays of CUDA graphs with kernels; three are the least")
-    return [all_kernels[begin:end] for begin, end in itertools.pairwise(begins[1:])]
+    if len(begins) % expected:
+        raise ValueError(f"the trace has {len(begins)} replays of CUDA graphs with kernels in {expected} steps")
+    return [all_kernels[begin:end] for begin, end in itertools.pairwise(begins[:: len(begins) // expected][1:])]
 
 
-def period(found: Sequence[Sequence[Kernel]]) -> float:
-    """From the beginning of a step to that of the next, µs: the median over the steps."""
-    return statistics.median(later[0].begin - step[0].begin for step, later in itertools.pairwise(found))
-
-
-def busy(step: Sequence[Kernel]) -> float:
-    """Time in which some kernel of a step ran, µs; kernels that overlap count once."""
-    total, until = 0.0, float("-inf")
+def alone(step: Sequence[Kernel]) -> list[tuple[Kernel, float]]:
+    """Each kernel of a step with the µs in which no earlier one still ran, so that kernels that overlap count once."""
+    found, until = [], float("-inf")
     for kernel in step:
         end = kernel.begin + kernel.took
-        total += max(0.0, end - max(until, kernel.begin))
+        found.append((kernel, max(0.0, end - max(until, kernel.begin))))
         until = max(until, end)
-    return total
-
-
-def gap_within(step: Sequence[Kernel]) -> float:
-    """Time between the beginning of the first and the end of the last kernel of a step in which none ran, µs."""
-    return max(kernel.begin + kernel.took for kernel in step) - step[0].begin - busy(step)
+    return found
 
 
 def accounting(found: Sequence[Sequence[Kernel]], weights_us: float) -> dict[str, float]:
-    """Where a step goes, µs, medians over the steps; the parts add up to the step, but for rounding and what overlaps.
+    """Where a step goes, µs, means over the steps but the last, whose end is not known; the parts add up to the step.
 
     weights_us: what reading all weights once takes at the speed of a copy.
     """
-
-    def typical(kind: str) -> float:
-        return statistics.median(sum(kernel.took for kernel in step if kernel.kind == kind) for step in found)
-
-    whole, within = period(found), statistics.median(gap_within(step) for step in found)
-    products = typical("products")
-    parts = {
+    ended = found[:-1]
+    took: dict[str, float] = defaultdict(float)
+    span = 0.0
+    for step in ended:
+        span += max(kernel.begin + kernel.took for kernel in step) - step[0].begin
+        for kernel, own in alone(step):
+            took[kernel.kind] += own
+    whole, within = found[-1][0].begin - found[0][0].begin, span - sum(took.values())
+    mean = {kind: took[kind] / len(ended) for kind in (*KINDS, "other kernels")}
+    return {
+        "step": whole / len(ended),
         "weights at the speed of a copy": weights_us,
-        "products slower than that": products - weights_us,
-        "attention": typical("attention"),
-        "other kernels": typical("other kernels"),
-        "between kernels of a step": within,
+        "products slower than that": mean["products"] - weights_us,
+        "attention": mean["attention"],
+        "other kernels": mean["other kernels"],
+        "between kernels of a step": within / len(ended),
+        "between steps": (whole - span) / len(ended),
     }
-    return {"step": whole, **parts, "between steps": whole - statistics.median(busy(step) for step in found) - within}
 
 
 def by_name(found: Sequence[Sequence[Kernel]]) -> list[tuple[str, str, float, float]]:
@@ -135,7 +134,7 @@ def main() -> None:
     if not device.is_gpu:
         sys.exit("loop_profile: kernels are those of a GPU, and here is none")
     probed = probe.Probe(device, this_machine.physical_cores(), seed=0).rows(())
-    bandwidth = max(row["best"] for row, _ in probed if row and row["kind"] in ("copy", "read"))
+    bandwidth = max(row["best"] for row, _ in probed if row and row["kind"] == "copy")
     torch.cuda.empty_cache()
     options = {"attention": "sdpa", "dtype": arguments.dtype, "compile": "loop", "compile_mode": "reduce-overhead"}
     # What no contract of engines has is looked at, too.
@@ -151,12 +150,13 @@ def main() -> None:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as watched:
         engine.generate(prompt, settings, 5)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
+        # A trace that is kept can be read again where this program misread it.
+        path = arguments.trace or Path(folder) / "trace.json"
         watched.export_chrome_trace(str(path))
         trace = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     layers = [module.weight for module in engine.model.modules() if isinstance(module, torch.nn.Linear)]
     read = sum(weight.numel() * weight.element_size() for weight in {weight.data_ptr(): weight for weight in layers}.values())
-    found = steps(trace)
+    found = steps(trace, arguments.new_tokens - 1)
     report = {
         "device": device.name,
         "torch": torch.__version__,
@@ -165,6 +165,7 @@ def main() -> None:
         "token_per_s": [reply.new_tokens / reply.reply_s for reply in plain],
         "step_us_without_profiler": statistics.median(1e6 * (r.token_s[-1] - r.token_s[1]) / (len(r.token_s) - 2) for r in plain),
         "steps": len(found),
+        "kernels_a_step": statistics.median(map(len, found)),
         "accounting_us": accounting(found, 1e6 * read / bandwidth),
         "kernels": by_name(found),
     }
@@ -175,10 +176,15 @@ def main() -> None:
 
 def lines(report: Mapping) -> list[str]:
     step = report["accounting_us"]["step"]
+    accounted = report["accounting_us"]
+    products = accounted["weights at the speed of a copy"] + accounted["products slower than that"]
+    speed = report["weight_bytes"] / (1e-6 * products) if products else 0.0
     said = [
         f"{report['device']}, PyTorch {report['torch']}: {statistics.median(report['token_per_s']):.1f} token/s; a step takes"
         f" {report['step_us_without_profiler']:,.0f} µs, with the profiler {step:,.0f} µs; a copy moves"
-        f" {report['copy_bytes_per_s'] / 1e12:.2f} TB/s, a step reads {report['weight_bytes'] / 1e9:.2f} GB of weights",
+        f" {report['copy_bytes_per_s'] / 1e12:.2f} TB/s, a step reads {report['weight_bytes'] / 1e9:.2f} GB of weights,"
+        f" its products {speed / 1e12:.2f} TB/s, {speed / report['copy_bytes_per_s']:.0%} of a copy;"
+        f" {report['kernels_a_step']:.0f} kernels a step",
         *(f"{name:<34}{took:>9,.1f} µs {took / step:>7.1%}" for name, took in report["accounting_us"].items()),
         "",
     ]
@@ -194,6 +200,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--trace", type=Path, help="keep the profiler's trace in this file")
     return parser.parse_args()
 
 
