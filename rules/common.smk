@@ -79,7 +79,7 @@ if snakemake_seam.Run(workflow).is_main:
 # What only the machine can tell is checked when jobs are about to start, not in a dry run.
 def before_the_first_job():
     snakemake_seam.keep_quiet(workflow)
-    live.follow(grid.cells)
+    live.follow(grid.cells, planning.stays(grid))
     snakemake_seam.between_jobs(workflow, page.look)
     planning.keep_further(grid)
     try:

@@ -1,5 +1,5 @@
 """What is shown while a run goes on: the step that begins, how much time is left, and the fastest so far. Pure but for `fastest`,
-which reads the results of a cell of which a job has ended.
+which reads the result of a job that has ended, and those that were there before.
 
 The time left is the sum over the steps to come of what the finished steps of the same rule took, the median of them. It says `at least`
 where some rule has not finished a step yet, and nothing where none has.
@@ -8,7 +8,7 @@ where some rule has not finished a step yet, and nothing where none has.
 import heapq
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -77,18 +77,30 @@ class Fastest:
     last in words: those are asked for every second, beside what is being measured."""
 
     baselines: frozenset[tuple[str, ...]] = frozenset()  # the cells that speed-ups are taken against
-    cells: dict[tuple[str, ...], dict[str, list["Measured"]]] = field(default_factory=lambda: defaultdict(dict))
+    planned: Mapping[tuple[str, ...], Iterable[str]] = field(default_factory=dict)  # the results of all runs of a group, there or not
+    stays: Callable[[str], bool] = lambda path: False  # whether a result was there before and is not made anew
+    cells: dict[tuple[str, ...], dict[str, dict[str, "Measured"]]] = field(default_factory=dict)  # the runs by their files
     words: str = ""
 
     def add(self, path: str) -> None:
-        """Take the result of a run, with the other runs of its cell; another file, or one without figures, is none."""
-        if not files.is_of_a_run(Path(path)):
+        """Take the result of a run that has ended, and, with the first of its group, what was there of the others. A file of something
+        else, or one without figures, is none."""
+        if not files.is_of_a_run(Path(path)) or not (ended := measured(path)):
             return
-        found = [one for run in runs(path) if (one := measured(run))]
-        if found:
-            *group, technique = found[-1].cell
-            self.cells[tuple(group)][technique] = found
-            self.words = self._fastest_of(tuple(group))
+        *of, technique = ended.cell
+        group = tuple(of)
+        if group not in self.cells:
+            self.cells[group] = self._before(group)
+        self.cells[group].setdefault(technique, {})[path] = ended
+        self.words = self._fastest_of(group)
+
+    def _before(self, group: tuple[str, ...]) -> dict[str, dict[str, "Measured"]]:
+        """What a run of speedgrid before this one has measured: further runs are a new process (snakemake_seam.again_at_the_end)."""
+        found: dict[str, dict[str, Measured]] = defaultdict(dict)
+        for path in filter(self.stays, self.planned.get(group, ())):
+            if run := measured(path):
+                found[run.cell[-1]][path] = run
+        return found
 
     def __str__(self) -> str:
         return self.words
@@ -100,8 +112,9 @@ class Fastest:
         cells = self.cells[group]
         if len(cells) < 2:
             return ""
-        judged = noise.speeds([(own[-1].device, [one.run for one in own]) for own in cells.values()])
-        speeds = {name: (speed.value, own[-1].unit, speed.quiet) for (name, own), speed in zip(cells.items(), judged, strict=True)}
+        runs = {name: list(own.values()) for name, own in cells.items()}
+        judged = noise.speeds([(own[-1].device, [one.run for one in own]) for own in runs.values()])
+        speeds = {name: (speed.value, own[-1].unit, speed.quiet) for (name, own), speed in zip(runs.items(), judged, strict=True)}
         technique, (rate, unit, is_quiet) = max(speeds.items(), key=lambda item: item[1][0])
         itself = (rate, unit, is_quiet)  # where the baseline is not measured yet
         base, _, base_is_quiet = next((speeds[name] for *of, name in self.baselines if tuple(of) == group and name in speeds), itself)
@@ -113,23 +126,6 @@ class Fastest:
             over = f"; {who} {'were' if who == 'both' else 'was'} disturbed"
         figure = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"  # the second would write 1.3e+03
         return f"fastest so far: {technique} ({figure} {unit}{over})"
-
-
-def runs(path: str) -> list[str]:
-    """The results of the runs of a cell, of which `path` is one that has just ended: with those of a run of speedgrid before this one. But
-    those older than the cell's first run, after which all others run, are about to be made anew."""
-    ended = Path(path)
-    times = {str(one): _written(one) for one in (ended, *ended.parent.glob("measure*.parquet")) if files.is_of_a_run(one)}
-    first = times.get(str(ended.with_name("measure.parquet")), 0)
-    return sorted(name for name, written in times.items() if written >= first or name == path)
-
-
-def _written(path: Path) -> float:
-    """When a file was written; 0 where it is gone."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0
 
 
 class Measured(NamedTuple):
@@ -198,9 +194,14 @@ class Planned:
 planned = Planned()
 
 
-def follow(cells: Iterable) -> None:
-    """Let the fastest so far be shown over the baselines of these cells of the grid."""
+def follow(cells: Sequence, stays: Callable[[str], bool]) -> None:
+    """Let the fastest so far be shown over the baselines of these cells of the grid, of all their results: those of this run, and those
+    that were there before and stay."""
     fastest.baselines = frozenset(tuple(cell.key) for cell in cells if cell.is_baseline)
+    planned: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for cell in cells:
+        planned[tuple(cell.key[:-1])] += cell.measures
+    fastest.planned, fastest.stays = planned, stays
 
 
 @dataclass

@@ -138,38 +138,68 @@ def test_a_disturbed_speed_is_no_multiple_of_a_quiet_one(measured, baseline, sdp
     assert str(fastest) == said
 
 
-def test_the_quiet_runs_of_a_cell_lead(measured, monkeypatch):
-    monkeypatch.setattr(live, "runs", lambda path: [f"{path}-1", f"{path}-2"])
+def test_the_quiet_runs_of_a_cell_lead(measured):
     fastest = Fastest(frozenset({("g", "e", "m", "base")}))
     for technique, runs in {"base": ((3.0, True), (3.0, True)), "a": ((2.0, False), (9.0, True))}.items():
-        path = f"{technique}/measure.parquet"
-        measured |= {f"{path}-{n}": (("g", "e", "m", technique), *told) for n, told in enumerate(((r, "token/s", q) for r, q in runs), 1)}
-        fastest.add(path)
+        for number, (rate, is_quiet) in enumerate(runs, 2):
+            path = f"{technique}/measure-{number}.parquet"
+            measured[path] = (("g", "e", "m", technique), rate, "token/s", is_quiet)
+            fastest.add(path)
     assert str(fastest) == "fastest so far: a (9 token/s, 3.0× the baseline)"
 
 
-def test_a_cell_of_several_runs_is_as_fast_as_their_geometric_mean(tmp_path):
+def test_a_cell_of_several_runs_is_as_fast_as_their_geometric_mean(measured):
     """The last run alone was told, as 3.6× the baseline, where the page had all of them."""
-
-    def run(technique, number, seconds):
-        path = tmp_path / technique / f"measure{f'-{number}' if number > 1 else ''}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        rows = [{"gpu": "g", "experiment": "e", "model": "m", "technique": technique, "status": "ok", "reason": ""}]
-        records.write(path, MEASURE, [{**rows[0], "reply": 1, "reply_s": seconds, "new_tokens": 10}], {})
-        return path
-
     fastest = Fastest(frozenset({("g", "e", "m", "t1")}))
-    for number, seconds in ((1, 1.0), (2, 4.0)):
-        fastest.add(str(run("t1", number, seconds)))
-    first = run("t2", 1, 0.5)  # of a run of speedgrid before this one
-    (tmp_path / "t2/measure.failed.parquet").write_bytes(first.read_bytes())
-    fastest.add(str(run("t2", 3, 2.0)))
+    for technique, rates in {"t1": (10.0, 2.5), "t2": (20.0, 5.0)}.items():
+        for number, rate in enumerate(rates, 2):
+            path = f"{technique}/measure-{number}.parquet"
+            measured[path] = (("g", "e", "m", technique), rate, "token/s", True)
+            fastest.add(path)
     assert str(fastest) == "fastest so far: t2 (10 token/s, 2.0× the baseline)"
-    # The first run is made anew, as the study has changed: so will the others be.
-    for number in (1, 3):
-        os.utime(tmp_path / "t2" / f"measure{'' if number == 1 else '-3'}.parquet", (1000 - number, 1000 - number))
-    fastest.add(str(first))
-    assert str(fastest) == "fastest so far: t2 (20 token/s, 4.0× the baseline)"
+
+
+@pytest.fixture
+def second_plan(measured, monkeypatch):
+    """A run that begins with the results of one before it: those of the baseline and of a, b and c are there, of which it makes the only
+    one of c anew, and a second of b; of another model there is one."""
+    monkeypatch.setattr(live, "fastest", Fastest())
+    rates = {"base": 10.0, "a": 80.0, "b": 15.0, "c": 500.0}
+    for technique, rate in rates.items():
+        measured[f"m/{technique}/measure.parquet"] = (("g", "e", "m", technique), rate, "token/s", True)
+    measured["other/a/measure.parquet"] = (("g", "e", "other", "a"), 7000.0, "token/s", True)
+    measured["m/gone/measure.parquet"] = (("g", "e", "m", "gone"), 9000.0, "token/s", True)  # the study has it no more
+    cells = [
+        SimpleNamespace(
+            key=("g", "e", model, technique),
+            is_baseline=technique == "base",
+            measures=[f"{model}/{technique}/measure.parquet", f"{model}/{technique}/measure-2.parquet"],
+        )
+        for model in ("m", "other")
+        for technique in rates
+    ]
+    to_make = {"m/c/measure.parquet", "m/b/measure-2.parquet", "m/c/measure-2.parquet"}
+    live.follow(cells, lambda path: path in measured and path not in to_make)
+    return measured
+
+
+def test_in_further_runs_the_cells_of_the_runs_before_count_too(second_plan):
+    """Further runs are a process of their own, which told the fastest of those that it had measured itself: 13.8 token/s, where 86 were
+    there."""
+    second_plan["m/b/measure-2.parquet"] = (("g", "e", "m", "b"), 15.0, "token/s", True)
+    live.fastest.add("m/b/measure-2.parquet")
+    assert str(live.fastest) == "fastest so far: a (80 token/s, 8.0× the baseline)"
+    assert len(live.fastest.cells["g", "e", "m"]["b"]) == 2, "of the cell itself, too"
+
+
+def test_what_the_run_makes_anew_counts_once_it_is_made(second_plan):
+    """Its old results are of other settings, other code or other weights."""
+    second_plan["m/b/measure-2.parquet"] = (("g", "e", "m", "b"), 15.0, "token/s", True)
+    live.fastest.add("m/b/measure-2.parquet")
+    assert "c" not in live.fastest.cells["g", "e", "m"]
+    second_plan["m/c/measure.parquet"] = (("g", "e", "m", "c"), 300.0, "token/s", True)
+    live.fastest.add("m/c/measure.parquet")
+    assert str(live.fastest) == "fastest so far: c (300 token/s, 30.0× the baseline)"
 
 
 def test_speeds_of_another_group_are_not_held_against_it(measured):

@@ -158,6 +158,39 @@ def test_what_the_budget_leaves_open_is_said_and_sharpen_goes_on_with_it(project
     assert "Nothing to be done" in "".join(vars(working_copy.snakemake(project, *asked))[name] for name in ("stdout", "stderr"))
 
 
+def test_the_fastest_so_far_is_that_of_all_results_also_among_further_runs(project):
+    """The command has started itself anew by then, and called that the fastest which had run since."""
+    techniques = (*TECHNIQUES, "bf16")
+    asked = study(project, techniques, budget_minutes=600)
+    command = [sys.executable, "scripts/terminal.py", "--logger", "speedgrid", "--cores", "1", *asked]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    started = {"cwd": project, "env": os.environ | {"PATH": path}, "capture_output": True, "text": True}
+
+    def told(*more: str) -> list[str]:
+        answer = subprocess.run([*command, *more], **started)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stderr.split("further runs of what is open", 1)
+
+    def fastest(said: str) -> list[str]:
+        return re.findall(r"fastest so far: (\w+)", said)
+
+    first, further = told()
+    assert fastest(first)[-1] == "bf16"
+    assert not (project / FOLDER / "bf16" / "measure-2.parquet").exists(), "it is surely ahead, and not among the further runs"
+    assert set(fastest(further)) == {"bf16"}
+
+    targets = [f"{FOLDER}/{name}/measure.parquet" for name in TECHNIQUES]
+    (forced,) = told("-F", "--", *targets, f"{FOLDER}/bf16/measure.parquet")
+    assert "Measuring bf16" in forced
+    before = forced.partition("Measuring bf16")[0]
+    assert fastest(before)
+    assert "bf16" not in fastest(before), "its old result is made anew"
+    study(project, techniques, budget_minutes=600, seed=12)
+    (others,) = told("--", *targets)
+    assert fastest(others)
+    assert "bf16" not in fastest(others), "its result is of other settings, and nobody asked for a new one"
+
+
 def test_ctrl_c_among_further_runs_is_one_line_and_the_next_run_goes_on(project):
     """The command has started itself anew by then, and has jobs of its own."""
     asked = study(project, budget_minutes=600)

@@ -33,6 +33,7 @@ from speedgrid.planning.run import (
     make_page,
     nothing_measured,
     plan_run,
+    stays,
     take_back_failures,
     where_it_is,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "read_registry",
     "read_study",
     "read_yaml",
+    "stays",
     "study_files",
     "study_hash",
     "study_path",

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from speedgrid import commands, fingerprint, job_shell, notes, records, schema, sharpen
@@ -118,6 +118,12 @@ def take_back_failures(grid: Grid, workflow) -> None:
     if run.is_main and not run.is_another_going_on:
         for path in grid.failures():
             Path(path).unlink(missing_ok=True)
+
+
+def stays(grid: Grid) -> Callable[[str], bool]:
+    """Whether a record is there, would be made as it is today, and is none that this run makes anew, by the plan as it is now."""
+    is_to_be_made = grid.to_make()
+    return lambda record: not is_to_be_made(record) and grid.kept.stands(record)
 
 
 def leave_failures() -> None:
