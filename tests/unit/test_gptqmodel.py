@@ -104,3 +104,21 @@ def test_why_a_model_is_not_loaded(error, said):
     found = gptqmodel.why_not_loaded(error)
     assert said in found
     assert bool(found) == bool(said)
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("weights", "width", "free", "fits"),
+    [
+        (16 * GIB, 4096, 140 * GIB, True),
+        (16 * GIB, 4096, 24 * GIB, False),
+        (int(2.5 * GIB), 2048, 12 * GIB, True),
+        (int(2.5 * GIB), 2048, 8 * GIB, False),
+        (GIB, 1024, 0, False),  # a CPU
+        (GIB, 0, 140 * GIB, False),  # a configuration that does not say
+    ],
+)
+def test_what_is_compared_stays_on_a_gpu_that_has_room(weights, width, free, fits):
+    assert gptqmodel.fits_beside(weights, 128 * 512, width, free) is fits

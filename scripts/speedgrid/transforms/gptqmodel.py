@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from speedgrid import loading
+from speedgrid import checkpoints, loading
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import Task
 
@@ -55,7 +55,10 @@ def make(task: Task) -> dict:
     else:
         # With zero points, as the method's authors have it. GPT-QModel leaves them out unless told, and vLLM then has none of its fast
         # kernels for the checkpoint on a GPU.
-        config, backend = AWQConfig(**common, sym=False), BACKEND.AWQ_TORCH
+        tokens, free = settings["samples"] * settings["sequence"], _free_memory(task.device)
+        width = getattr(loading.read_config(task.source, task.trust_remote_code).get_text_config(), "hidden_size", 0)
+        keeps = fits_beside(checkpoints.size(task.source), tokens, width, free)
+        config, backend = AWQConfig(**common, sym=False, scale_search_chunked_activations=not keeps), BACKEND.AWQ_TORCH
     random.seed(task.seed)
     torch.manual_seed(task.seed)
     try:
@@ -88,6 +91,24 @@ def make(task: Task) -> dict:
     # GPT-QModel turns sampling on in its own.
     loading.keep_generation_config(task.source, task.target)
     return {"calibration_tokens": sum(map(len, calibration))}
+
+
+def fits_beside(weights: int, tokens: int, width: int, free: int) -> bool:
+    """Whether what AWQ's search compares, outputs of a layer for all calibration tokens, fits into the `free` bytes of a GPU beside the
+    model's weights, in bytes. GPT-QModel otherwise keeps them in the machine's memory and copies them to the GPU for each of 20 scalings of
+    each group of layers: at 8 B some 90 GB a layer.
+
+    Held at once are the inputs, the outputs before and after, in parts and as a whole, each (tokens, width) in 16 bits, and parts of 1 GiB
+    in 32 bits while they are compared.
+    """
+    return bool(width) and weights + 10 * tokens * width * 2 + 4 * 2**30 < free
+
+
+def _free_memory(device) -> int:
+    """Bytes that are free on a GPU; 0 on a CPU, where nothing is copied."""
+    import torch
+
+    return torch.cuda.mem_get_info()[0] if device.is_gpu else 0
 
 
 def why_not_loaded(error: Exception) -> str:
