@@ -17,8 +17,8 @@ from typing import cast
 
 from speedgrid import commands, files, planning, records, standing, study
 from speedgrid.known import GB, usable
-from speedgrid.report import catalogues, language
-from speedgrid.report.advice import BY_SPEED, STARTS_PER, Advice, Ask, uneven
+from speedgrid.report import catalogues, language, machines
+from speedgrid.report.advice import BY_SPEED, STARTS_PER, Advice, Ask, between_gpus, uneven
 from speedgrid.report.advised import (
     FITS,
     Guide,
@@ -57,7 +57,8 @@ def main() -> int:
     here = told_of.study if arguments.results is None else {}
     state = str(here.get("study_sha256") or ""), str(here.get("study_file") or "")
     registry = cast(dict, study.read(TECHNIQUES, TECHNIQUES.name))
-    guides = {key: guide_of(rows, told_of.study, registry) for key, rows in found.items()}
+    runs = by_group(machines.measuring(told_of.runs))
+    guides = {key: guide_of(rows, told_of.study, registry, runs.get(key, ())) for key, rows in found.items()}
     if arguments.json:
         # For programs, in English whatever the language of the study is.
         groups_told = [as_json(key, guide, ask) for key, guide in guides.items()]
@@ -100,15 +101,16 @@ def read(found: Sequence[Path]) -> Told:
 
 
 def _read(path: Path) -> Told:
-    """The summary of one folder, and what the plan beside it says of the study, or else its jobs."""
+    """The summary and the runs of one folder, and what the plan beside it says of the study, or else its jobs."""
     at = cast(Path, files.summary_of(path))
     rows, jobs = records.read(at, SUMMARY).rows, at.with_name("runs.parquet")
-    known = without_plan(path.name, rows, records.read(jobs, RUNS).rows if jobs.is_file() else ())
+    runs = records.read(jobs, RUNS).rows if jobs.is_file() else ()
+    known = without_plan(path.name, rows, runs)
     try:
         told = json.loads((at.parent / "plan.json").read_text(encoding="utf-8"))["study"]
-        return Told(known | told | {"techniques": {**told["techniques"]}, "prices": {**told.get("prices", {})}}, rows)
+        return Told(known | told | {"techniques": {**told["techniques"]}, "prices": {**told.get("prices", {})}}, rows, runs)
     except (OSError, ValueError, KeyError, TypeError):
-        return Told(known, rows)
+        return Told(known, rows, runs)
 
 
 def chosen(found: dict, wanted: Mapping) -> dict:
@@ -158,6 +160,7 @@ def as_json(key: tuple[str, str, str], guide: Guide, ask: Ask) -> dict:
     ]
     told["unknown"] = guide.unknown(ask)
     told["uneven"] = [row["technique"] for row in uneven(guide.rows)]
+    told["between_gpus"] = [row["technique"] for row in between_gpus(guide.rows, guide.apart)]
     told["not_measured"] = [{name: row[name] for name in ("technique", "label", "status", "reason")} for row in guide.without_figures]
     told["notes"] = standing.sentences(guide.rows)
     return told | {"next": next_steps(guide.rows, advice, ask, guide.study_file)}
@@ -200,7 +203,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     if guide.without_figures:
         lines.append(tr("Without figures, so that nothing is said of them:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
-    lines += [*notes(guide), *uneven_ratios(guide.rows)]
+    lines += [*notes(guide), *uneven_ratios(guide)]
     steps = next_steps(guide.rows, advice, ask, guide.study_file)
     return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
 

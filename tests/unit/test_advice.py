@@ -33,7 +33,7 @@ from speedgrid.report.advice import (
 from speedgrid.report.advised import Guide, against_baseline, doubts, figure_in_words, gain, no_code, page_data, sure
 from speedgrid.report.questions import next_steps
 from speedgrid.report.units import number, percent
-from speedgrid.schema import SCORE, SUMMARY
+from speedgrid.schema import RUNS, SCORE, SUMMARY
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 BASELINE, SDPA, COMPILED, NAIVE, NO_CACHE, BF16, INT8, NF4 = made.DEFAULT_CELLS
@@ -648,6 +648,21 @@ def test_of_a_speed_up_that_is_open_nothing_is_said_to_be_as_fast(tmp_path, monk
     assert cells["as_fast"] == cells["speedup"] == ["", "speed-up open"]
     beaten = page_data([("", guide_of(tmp_path / "quiet", [BASELINE, replace(SDPA, speed=900)]))])["groups"][0]["cells"]
     assert beaten["as_fast"][1] == f"{beaten['speedup'][1]} as fast as the baseline"
+
+
+def test_a_speed_up_between_two_gpus_is_said_to_be_one(tmp_path, monkeypatch, capsys):
+    """The page marked it, and this said nothing of it."""
+    cells = [BASELINE, replace(SDPA, facts={"device_uuid": "GPU-another"}), COMPILED]
+    grid = made.write_group(tmp_path, cells, machine=made.GPU_MACHINE)
+    rows, runs, _ = tables_of(grid)
+    for table, told in ((SUMMARY, rows), (RUNS, runs)):
+        records.write(tmp_path / f"{table.name}.parquet", table, told)
+    said = "The speed-up of SDPA is between two GPUs: the baseline ran on another one."
+    assert run(monkeypatch, capsys, "--results", tmp_path)[1].splitlines().count(said) == 1
+    (told,) = json.loads(run(monkeypatch, capsys, "--results", tmp_path, "--json")[1])
+    assert told["between_gpus"] == ["sdpa"]
+    (tmp_path / "runs.parquet").unlink()
+    assert "two GPUs" not in run(monkeypatch, capsys, "--results", tmp_path)[1], "nobody knows of any"
 
 
 def test_a_search_for_the_largest_is_answered_by_sizes_and_no_speed(tmp_path, monkeypatch, capsys):

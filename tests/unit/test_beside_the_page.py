@@ -91,6 +91,22 @@ def test_the_markdown_and_a_page_of_several_say_what_is_faster_at_a_price(tmp_pa
     assert [said.striptags().count("Faster at a price: Pruned by 50 %") for _, said in written] == [1] * 4
 
 
+def test_the_markdown_says_which_speed_ups_are_between_two_gpus(tmp_path, monkeypatch):
+    """The page marked them, and what is put into a pull request said nothing of it."""
+    base, *others = made.DEFAULT_CELLS[:3]
+    cells = (base, replace(others[0], facts={"device_uuid": "GPU-another"}), *others[1:])
+    grid = made.write_group(tmp_path, cells, machine=made.GPU_MACHINE)
+    monkeypatch.setattr(rendering, "draw", lambda *_: None)
+    monkeypatch.setattr(rendering, "read_parts", quick_parts)
+    summary, runs, replies = tables_of(grid)
+    rendering.write(Told(made.study(), summary, runs, replies), tmp_path / "report.html")
+    said = f"\nThe speed-up of {others[0].label} is between two GPUs: the baseline ran on another one.\n"
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").count(said) == 1
+    one = [run | {"device_uuid": "GPU-6f3f"} for run in runs]
+    rendering.write(Told(made.study(), summary, one, replies), tmp_path / "report.html")
+    assert "two GPUs" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
 def test_the_markdown_of_nothing_says_so():
     assert "plans no cell" in markdown.summary(STUDY, [], [], [])
 

@@ -97,6 +97,7 @@ def of_constants() -> set[str]:
         advice.UNEVEN,
         advice.BOUNDED,
         advice.OPEN,
+        advice.APART,
         base.ONE_END,
         *workload.PLURALS,
         "item",

@@ -5,7 +5,7 @@
 Verdicts between two speeds are those of the summary (stats.verdict); nothing here judges speeds anew.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -54,6 +54,8 @@ BOUNDED = (
 )
 # Of cells of whose speed-up nothing is.
 OPEN = "The speed-up of {} is open: the technique or the baseline was disturbed whenever it ran, and may be faster than it seems."
+# Of cells that ran on none of the GPUs that the baseline ran on (machines.Gpus): what the two differ by is a part of the ratio.
+APART = "The speed-up of {} is between two GPUs: the baseline ran on another one."
 
 
 @dataclass(frozen=True)
@@ -297,9 +299,15 @@ def opened(rows: Sequence[Mapping]) -> list[Mapping]:
     return [row for row in rows if is_ranked(row) and units.is_open(*(row[name] for name in names))]
 
 
-def ratio_notes(rows: Sequence[Mapping]) -> list[tuple[str, list[str]]]:
-    """What has to be said of speed-ups of a group that are not the ratio of the speeds beside them: texts, each with the labels of whom."""
-    told = ((UNEVEN, uneven(rows)), (BOUNDED, bounded(rows)), (OPEN, opened(rows)))
+def between_gpus(rows: Sequence[Mapping], apart: Collection[str]) -> list[Mapping]:
+    """The cells of a group of which APART has to be said, of the techniques that are `apart` (machines.Gpus)."""
+    return [row for row in rows if row["technique"] in apart and is_ranked(row)]
+
+
+def ratio_notes(rows: Sequence[Mapping], apart: Collection[str] = ()) -> list[tuple[str, list[str]]]:
+    """What has to be said of speed-ups of a group that are not the ratio of the speeds beside them, or are between two GPUs, of techniques
+    that are `apart`: texts, each with the labels of whom."""
+    told = ((UNEVEN, uneven(rows)), (BOUNDED, bounded(rows)), (OPEN, opened(rows)), (APART, between_gpus(rows, apart)))
     return [(text, [row["label"] for row in found]) for text, found in told if found]
 
 

@@ -26,6 +26,7 @@ from speedgrid.report.advice import (
     start,
 )
 from speedgrid.report.language import told_reason, tr
+from speedgrid.report.machines import gpus
 from speedgrid.report.together import origin
 from speedgrid.schema import STATUSES, group_of
 from speedgrid.workload import PLURALS, WORKLOADS
@@ -42,8 +43,8 @@ FITS = {
 @dataclass(frozen=True)
 class Guide:
     """What can be said of one group: its rows of schema.SUMMARY, the study's file, empty where it is not known, the registry that its
-    techniques are in, what an hour of its device costs, where the study says that, the settings of its experiment, and whether its model
-    came as a GGUF file."""
+    techniques are in, what an hour of its device costs, where the study says that, the settings of its experiment, whether its model came
+    as a GGUF file, and the techniques whose speed-ups are between two GPUs (machines.Gpus)."""
 
     rows: Sequence[Mapping]
     study_file: str = ""
@@ -51,6 +52,7 @@ class Guide:
     price_per_hour: float | None = None
     settings: Mapping = field(default_factory=dict)
     is_gguf: bool = False
+    apart: Sequence[str] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Mapping]:
@@ -197,19 +199,21 @@ def sure(guide: Guide, goal: str) -> str:
     return f"{said} {about}" if any(one.about for one in guide.options) else said
 
 
-def uneven_ratios(rows: Sequence[Mapping]) -> list[str]:
-    """What has to be said of speed-ups that are not the ratio of the speeds beside them; nothing where there are none."""
-    return [tr(text).format(tr(", ").join(labels)) for text, labels in ratio_notes(rows)]
+def uneven_ratios(guide: Guide) -> list[str]:
+    """What has to be said of speed-ups that are not the ratio of the speeds beside them, or are between two GPUs; nothing where there are
+    none."""
+    return [tr(text).format(units.listed(labels).unescape()) for text, labels in ratio_notes(guide.rows, guide.apart)]
 
 
-def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping) -> Guide:
-    """The guide of a group, from its rows of schema.SUMMARY, with the names that its own study has, which may be one of several that
-    `study` joins (together.py)."""
+def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping, runs: Sequence[Mapping] = ()) -> Guide:
+    """The guide of a group, from its rows of schema.SUMMARY and those of schema.RUNS that measured it (machines.measuring), with the names
+    that its own study has, which may be one of several that `study` joins (together.py)."""
     own = origin(study, group_of(rows[0]))
     known = {**registry, **own.techniques}
     hour = study.get("prices", {}).get(rows[0]["gpu"])
     is_gguf = "gguf" in own.models.get(rows[0]["model"], {})
-    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, own.settings, is_gguf)
+    apart = gpus(runs, next((row["technique"] for row in rows if row["is_baseline"] and is_ranked(row)), None)).apart
+    return Guide([{**row, "gpu": own.gpu} for row in rows], own.study_file, known, hour, own.settings, is_gguf, apart)
 
 
 def seeks_largest(rows: Sequence[Mapping]) -> bool:

@@ -19,12 +19,14 @@ from speedgrid.known import CUDA_CONTEXT_WITHIN
 from speedgrid.quality.scores import HELD_OUT
 from speedgrid.report import grown, phrases, questions, trust, units
 from speedgrid.report.advice import (
+    APART,
     FASTEST,
     LOSS_BEHIND,
     SMALLEST_SAVING,
     Advice,
     Ask,
     advise,
+    between_gpus,
     is_beside_random_weights,
     needs,
     seconds,
@@ -634,15 +636,13 @@ def _warnings(
 
 
 def _several_gpus(group: Group, gpus: Gpus) -> Markup:
-    """That ratios are between GPUs, and which speed-ups are."""
+    """That ratios are between GPUs, and which speed-ups are (advice.APART)."""
     said = tr_html(
         "Measured on {} GPUs of one machine, each run on one of them: what they differ by is a part of the ratios between cells."
     )
-    apart = group.engaged[group.engaged.technique.isin(gpus.apart)]
-    if group.baseline is None or apart.empty:
-        return said.format(gpus.number)
-    between = tr_html(" On another one than {}, so that the speed-up is between two GPUs: {}.")
-    return said.format(gpus.number) + between.format(group.baseline.label, phrases.names(apart.label))
+    between = [row["label"] for row in between_gpus(group.records, gpus.apart)]
+    told = [said.format(gpus.number), *([tr_html(APART).format(phrases.names(between))] if between else [])]
+    return Markup(" ").join(told)
 
 
 def _toy_warning(group: Group, on_cpu: bool) -> list[Markup]:

@@ -4,7 +4,8 @@ Whatever comes from outside is escaped: a name makes no link, table column or HT
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from markupsafe import Markup
 
@@ -18,8 +19,15 @@ MOST = 60_000  # characters; GitHub takes 65,536 in a comment
 HEADS = ("Technique", "Speed", "95 %", "Speed-up", "95 %", "Verdict", "Peak memory", "Bits per byte")
 
 
-def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Sequence[str], devices: Sequence[str]) -> str:
-    """The Markdown of a study; `groups` come with their answers in short (answer.Answer); those beyond MOST characters are counted."""
+def summary(
+    study: Mapping,
+    groups: Sequence[tuple[Group, Markup]],
+    commits: Sequence[str],
+    devices: Sequence[str],
+    apart: Mapping[tuple[str, str, str], Collection[str]] = MappingProxyType({}),
+) -> str:
+    """The Markdown of a study; `groups` come with their answers in short (answer.Answer); those beyond MOST characters are counted. `apart`
+    has the techniques of a group whose speed-ups are between two GPUs (machines.Gpus)."""
     title = study["title"] or study["name"]
     told = [tr("study {}").format(f"`{_code(study['name'])}`"), *map(_text, devices)]
     told += [tr("commit {}").format(f"`{_code(commit)}`") for commit in commits]
@@ -28,7 +36,7 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
         parts.append(tr("The study plans no cell, so there is nothing to show."))
     for number, (group, in_short) in enumerate(groups):
         origin = study.get("origins", {}).get((group.gpu, group.experiment, group.model))
-        part = _group(group, in_short, study["study_file"] if origin is None else origin.study_file)
+        part = _group(group, in_short, study["study_file"] if origin is None else origin.study_file, apart.get(group.key, ()))
         if sum(map(len, parts)) + len(part) > MOST:
             more = len(groups) - number
             words = tr(
@@ -42,7 +50,7 @@ def summary(study: Mapping, groups: Sequence[tuple[Group, Markup]], commits: Seq
     return "\n\n".join(parts) + "\n"
 
 
-def _group(group: Group, in_short: Markup, study_file: str) -> str:
+def _group(group: Group, in_short: Markup, study_file: str, apart: Collection[str]) -> str:
     lines = [f"### {_text(f'{group.model} · {group.experiment} · {group.gpu}')}", "", _marked(in_short), ""]
     if len(group.engaged) and (points := trust.open_points(group, study_file or "")):
         lines += [*(f"- {_marked(point)}" for point in points), ""]
@@ -55,7 +63,7 @@ def _group(group: Group, in_short: Markup, study_file: str) -> str:
     lines += [_line(heads), _line(["---", *["---:"] * 4, "---", "---:", "---:"])]
     against = None if group.baseline is None or quality == "loss_last" else group.baseline.bits_per_byte
     lines += [_line(_row(row, memory, quality, against)) for row in each(group.rows)]
-    return "\n".join([*lines, *(line for said in trust.uneven_ratios(group) for line in ("", _marked(said)))])
+    return "\n".join([*lines, *(line for said in trust.uneven_ratios(group, apart) for line in ("", _marked(said)))])
 
 
 def _row(row, memory: units.Scale, column: str, against: float | None) -> list[str]:

@@ -106,6 +106,7 @@ class Section:
     sizes: list[training.PointTable] = field(default_factory=list)
     others: published.Comparison | None = None
     fits: cards.Fits | None = None
+    apart: Sequence[str] = ()  # the techniques whose speed-ups are between two GPUs (machines.Gpus)
 
     @property
     def is_proven(self) -> bool:
@@ -330,6 +331,7 @@ def _section(
         proof=proof[0] if proof else None,
         figures=figures,
         table=result_table(group, origin.techniques, columns, gpus.apart),
+        apart=gpus.apart,
         machine=trust.machine_rows(group),
         samples=_samples(group) if replies else [],
         sizes=training.point_tables(points),

@@ -78,7 +78,8 @@ def write(told: Told, out: Path, compared: comparison.Comparison | None = None) 
             # The page last: where it is there, so is what stands beside it.
             draw(contents["sections"], contents["drawn"], parts.style, out.with_name("figures"))
             answers = [(section.group, section.answer.in_short) for section in contents["sections"]]
-            text = markdown.summary(told.study, answers, contents["commits"], contents["device_names"])
+            apart = {section.group.key: section.apart for section in contents["sections"]}
+            text = markdown.summary(told.study, answers, contents["commits"], contents["device_names"], apart)
         for path, content in ((out.with_name("summary.md"), text), (out, html)):
             with records.replacing(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")

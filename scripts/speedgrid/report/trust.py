@@ -4,7 +4,7 @@ Sentences follow from the rows alone; names in them are escaped.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -140,9 +140,10 @@ def _failed_runs(group: Group) -> list[Markup]:
     return [words.format(int(row.runs_failed), int(row.runs + row.runs_failed), row.label, row.run_failure) for row in each(rows)]
 
 
-def uneven_ratios(group: Group) -> list[Markup]:
-    """That a speed-up is not the ratio of the speeds beside it, or only a bound, where that is so."""
-    return [tr_html(text).format(phrases.names(labels)) for text, labels in ratio_notes(group.records)]
+def uneven_ratios(group: Group, apart: Collection[str] = ()) -> list[Markup]:
+    """That a speed-up is not the ratio of the speeds beside it, or only a bound, or between two GPUs, of techniques that are `apart`
+    (machines.Gpus), where that is so."""
+    return [tr_html(text).format(phrases.names(labels)) for text, labels in ratio_notes(group.records, apart)]
 
 
 def _disturbed_runs(row) -> Markup:
