@@ -5,7 +5,8 @@
 MODEL_FOLDER is a model with its tokenizer in transformers' format. Without names, all techniques of techniques.yaml whose code is Python
 and needs nothing but a model: those of checkpoints that speedgrid makes, and of attention alone, are left out. Run it with a Python that
 has the packages. With --images the model takes images and the techniques of training steps are run on it; --passes runs forward passes in
-their place. With --jobs 4 four run at once, and what each did is printed as it ends. Exit status 1 where some code fails.
+their place; --sampled asks for replies as a study that draws tokens does. With --jobs 4 four run at once, and what each did is printed as
+it ends. Exit status 1 where some code fails.
 """
 
 import argparse
@@ -31,6 +32,13 @@ if not images:
 elif {passes}:
     batches = [part for part, labels in batches]
 """
+# What such a study says of its replies.
+SAMPLED = {
+    "batch_size": 2,
+    "max_new_tokens": 24,
+    "ignore_eos": True,
+    "sampling": {"do_sample": True, "temperature": 0.8, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.1},
+}
 TEXTS = 'texts = ["The quick brown fox jumps over the lazy dog. " * 20] * 32\n'
 # What the code must have left in its variables, whichever engine it is.
 SEEN = """
@@ -54,6 +62,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--images", action="store_true", help="the model takes images")
+    parser.add_argument("--sampled", action="store_true", help="replies as in a study that draws tokens, two texts at once")
     parser.add_argument("--passes", action="store_true", help="forward passes in place of training steps")
     parser.add_argument("--timeout", type=int, default=240, help="seconds for each (default: 240)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many run at once (default: 1)")
@@ -79,8 +88,12 @@ def pieces(arguments: argparse.Namespace) -> dict[str, str]:
     work = ("forward" if arguments.passes else "", "image" if arguments.images else "")
     found = {}
     for name in arguments.techniques or registry:
-        code = recipes.code(name, registry, arguments.dtype, arguments.device, *work)
         trains = registry[name].get("engine") == "pytorch"
+        # Prompt lookup takes one text.
+        texts = {"batch_size": 1} if "prompt_lookup" in registry[name].get("options", {}) else {}
+        settings = SAMPLED | texts if arguments.sampled and not trains else {}
+        doing = ("generate", "") if settings else work
+        code = recipes.code(name, registry, arguments.dtype, arguments.device, *doing, settings=settings)
         if recipes.MODEL not in code or (any(work) and not trains):
             continue
         before = BATCHES.format(device=arguments.device, images=arguments.images, passes=arguments.passes) if trains else TEXTS

@@ -137,6 +137,77 @@ def test_code_of_an_engine_that_makes_room_makes_as_much_as_was_measured():
     assert "ctx-size" not in recipes.code("gguf_q4_k_m", REGISTRY, "bfloat16")
 
 
+REPLIES = [name for name in NAMES if REGISTRY[name]["engine"] not in ("pytorch", "attention", "llamacpp")]
+GREEDY = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
+DRAWN = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.2}
+
+
+def code_of(name: str, **settings) -> str:
+    return recipes.code(name, REGISTRY, "bfloat16", "cuda", "generate", "token", settings=settings)
+
+
+def told_of(code: str, function: str) -> dict[str, object]:
+    """What the one call of a function is told by name."""
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and ast.unparse(node.func) == function]
+    return {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg and isinstance(one.value, ast.Constant)}
+
+
+@pytest.mark.parametrize("name", [name for name in REPLIES if REGISTRY[name]["engine"] not in ("transformers_loop", "vllm")])
+def test_replies_of_transformers_are_those_of_the_experiment(name):
+    """A study of 128 tokens, drawn, was shown beside code for up to 256, chosen as the checkpoint's own file says."""
+    greedy = told_of(code_of(name, sampling=GREEDY, max_new_tokens=128, ignore_eos=True), "model.generate")
+    assert {"max_new_tokens": 128, "min_new_tokens": 128, "do_sample": False, "repetition_penalty": 1.0}.items() <= greedy.items()
+    assert not {"temperature", "top_k", "top_p"} & set(greedy), "which mean nothing then"
+    drawn = code_of(name, sampling=DRAWN, max_new_tokens=64, ignore_eos=False, batch_size=4)
+    assert ({"max_new_tokens": 64} | DRAWN).items() <= told_of(drawn, "model.generate").items()
+    assert "min_new_tokens" not in drawn
+    assert 'tokenizer(["Once upon a time"] * 4, ' in drawn
+    unknown = told_of(recipes.code(name, REGISTRY, "bfloat16"), "model.generate")
+    assert unknown["max_new_tokens"] == recipes.NEW_TOKENS
+    assert not {"do_sample", "min_new_tokens", "temperature", "repetition_penalty"} & set(unknown)
+    assert len(drawn.splitlines()) == len(recipes.code(name, REGISTRY, "bfloat16").splitlines()), "as short as before"
+
+
+@pytest.mark.parametrize("name", [name for name in REPLIES if REGISTRY[name]["engine"] == "vllm"])
+def test_replies_of_vllm_are_those_of_the_experiment(name):
+    greedy = told_of(code_of(name, sampling=GREEDY, max_new_tokens=128, ignore_eos=True), "SamplingParams")
+    assert greedy == {"max_tokens": 128, "ignore_eos": True, "temperature": 0.0, "repetition_penalty": 1.0}
+    drawn = code_of(name, sampling=DRAWN, max_new_tokens=64, ignore_eos=False, batch_size=4)
+    wanted = {key: value for key, value in DRAWN.items() if key != "do_sample"}
+    assert told_of(drawn, "SamplingParams") == {"max_tokens": 64, **wanted}
+    assert 'llm.generate(["Once upon a time"] * 4, ' in drawn
+    assert told_of(recipes.code(name, REGISTRY, "bfloat16"), "SamplingParams") == {"max_tokens": recipes.NEW_TOKENS}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if REGISTRY[name]["engine"] == "llamacpp"])
+def test_replies_of_llama_cpp_are_those_of_the_experiment(name):
+    """The server draws by itself, at a temperature of 0.8."""
+    greedy = code_of(name, sampling=GREEDY, max_new_tokens=128, ignore_eos=True)
+    assert greedy.endswith(" --predict 128 --ignore-eos --temp 0")
+    drawn = code_of(name, sampling=DRAWN, max_new_tokens=64, ignore_eos=False)
+    assert drawn.endswith(
+        " --predict 64 --repeat-penalty 1.2 --repeat-last-n -1"
+        " --samplers 'penalties;temperature;top_k;top_p' --temp 0.7 --top-k 40 --top-p 0.9"
+    )
+    assert "--temp" not in recipes.code(name, REGISTRY, "bfloat16")
+
+
+@pytest.mark.parametrize("name", [name for name in REPLIES if REGISTRY[name]["engine"] == "transformers_loop"])
+def test_the_loop_of_our_own_chooses_tokens_as_the_experiment_did(name):
+    unknown = recipes.code(name, REGISTRY, "bfloat16")
+    greedy = code_of(name, sampling=GREEDY, max_new_tokens=128, ignore_eos=True)
+    assert greedy == unknown.replace(f"steps = [], {recipes.NEW_TOKENS}", "steps = [], 128")
+    ended = code_of(name, sampling=GREEDY, max_new_tokens=128, ignore_eos=False)
+    assert "Looks for no end token" in ended
+    drawn = code_of(name, sampling=DRAWN, max_new_tokens=64, ignore_eos=True, batch_size=2)
+    ast.parse(drawn)
+    for said in ("/ 0.7", "topk(min(40, ", "1 - 0.9", "logits * 1.2, logits / 1.2", "exponential_", '["Once upon a time"] * 2'):
+        assert said in drawn
+    plain = code_of(name, sampling=DRAWN | {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}, ignore_eos=True)
+    assert "exponential_" in plain
+    assert not {"topk", "cumsum", "seen"} & set(re.findall(r"\w+", plain))
+
+
 def test_what_gpt_qmodel_reads_when_it_is_imported_is_set_before():
     code = recipes.code("gptq_int4", REGISTRY, "bfloat16", "cpu")
     assert -1 < code.find("GPTQMODEL_CPU_WORKERS") < code.find("from gptqmodel")

@@ -13,7 +13,9 @@ from speedgrid.workload import WORKLOADS
 
 MODEL = 'MODEL = "organisation/model"  # of the hub, or a folder'
 NEW_TOKENS = 256
-INPUTS = 'inputs = tokenizer("Once upon a time", return_tensors="pt").to(model.device)'
+PROMPT = '"Once upon a time"'
+# What choosing a token is where an experiment leaves it out, as its schema has it.
+SAMPLING = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 TOKENIZER = "tokenizer = AutoTokenizer.from_pretrained(MODEL)"
 FROM_TRANSFORMERS = ("import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer")
 # Our names of PyTorch's SDPA kernels, and PyTorch's own, as in engines/transformers.py.
@@ -60,6 +62,34 @@ class Technique:
     @property
     def attention(self) -> str:
         return self.options.get("attention", "sdpa")
+
+    @property
+    def new_tokens(self) -> int:
+        return self.settings.get("max_new_tokens", NEW_TOKENS)
+
+    @property
+    def prompts(self) -> str:
+        """The texts that are gone on with: as many as the experiment has at once."""
+        batch = self.settings.get("batch_size", 1)
+        return f"[{PROMPT}] * {batch}" if batch > 1 else PROMPT
+
+    @property
+    def inputs(self) -> str:
+        return f'inputs = tokenizer({self.prompts}, return_tensors="pt").to(model.device)'
+
+    @property
+    def sampling(self) -> dict:
+        """How the experiment chooses tokens, in transformers' words; empty where there is none, so that the model's own way counts."""
+        if "sampling" not in self.settings:
+            return {}
+        asked = {**SAMPLING, **self.settings["sampling"]}
+        return asked if asked["do_sample"] else {name: asked[name] for name in ("do_sample", "repetition_penalty")}
+
+    @property
+    def asked(self) -> list[str]:
+        """What `generate` is told of the replies. What the checkpoint's own generation_config.json may say otherwise is said, too."""
+        at_least = [f"min_new_tokens={self.new_tokens}"] if self.settings.get("ignore_eos") else []
+        return [f"max_new_tokens={self.new_tokens}", *at_least, *(f"{name}={value}" for name, value in self.sampling.items())]
 
     @property
     def precision(self) -> str:
@@ -119,7 +149,7 @@ def code(
 def _transformers(technique: Technique) -> list[str]:
     options, compiles = technique.options, technique.options.get("compile")
     imports, load = _loaded(technique)
-    told = [f"max_new_tokens={NEW_TOKENS}"]
+    told = technique.asked
     if compiles == "static_cache":
         imports.append("from transformers import CompileConfig")
         load.append(f'compiled = CompileConfig(mode="{options.get("compile_mode", "reduce-overhead")}")')
@@ -137,7 +167,7 @@ def _transformers(technique: Technique) -> list[str]:
     if compiles == "forward":
         load += _compiled_forward(technique)
     reply = _in_kernel(technique, imports, [f"output = model.generate(**inputs, {', '.join(told)})"])
-    return [*imports, "", *load, "", INPUTS, *reply]
+    return [*imports, "", *load, "", technique.inputs, *reply]
 
 
 def _loaded(technique: Technique) -> tuple[list[str], list[str]]:
@@ -233,18 +263,15 @@ def _in_kernel(technique: Technique, imports: list[str], lines: list[str]) -> li
 
 
 def _transformers_loop(technique: Technique) -> list[str]:
-    """Greedy decoding; engines/transformers_loop.py draws as well, and looks for end tokens."""
+    """Greedy, or as the experiment draws; engines/transformers_loop.py looks for end tokens as well."""
     imports, load = _loaded(technique)
     imports.append("from transformers import StaticCache")
     if technique.method == "torchao":
         load += ["from torchao.quantization.utils import recommended_inductor_config_setter", "recommended_inductor_config_setter()"]
     loop = [
-        f"tokens, steps = [], {NEW_TOKENS}",
+        f"tokens, steps = [], {technique.new_tokens}",
         'cache = StaticCache(config=model.config, max_cache_len=inputs["input_ids"].shape[1] + steps)',
-        "",
-        "def step(token):",
-        "    logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits",
-        "    return logits[:, -1].argmax(-1, keepdim=True)",
+        *_picked(technique.sampling),
         "",
         f'compiled = torch.compile(step, mode="{technique.options.get("compile_mode", "reduce-overhead")}", fullgraph=True)',
     ]
@@ -254,7 +281,37 @@ def _transformers_loop(technique: Technique) -> list[str]:
         "    while len(tokens) < steps:",
     ]
     run += ["        torch.compiler.cudagraph_mark_step_begin()", "        tokens.append(compiled(tokens[-1]).clone())"]
-    return [*imports, "", *load, "", INPUTS, *loop, *_in_kernel(technique, imports, run)]
+    ends = [] if technique.settings.get("ignore_eos", True) else ["# Looks for no end token: cut each reply at its first."]
+    return [*imports, "", *load, "", technique.inputs, *loop, *ends, *_in_kernel(technique, imports, run)]
+
+
+def _picked(sampling: Mapping) -> list[str]:
+    """The step of a loop of our own: the next token of each sequence, greedy where nothing is said (transformers_loop.pick)."""
+    before, last = [], "logits[:, -1]"
+    lines = ["    logits = model(input_ids=token, past_key_values=cache, use_cache=True).logits"]
+    if (penalty := sampling.get("repetition_penalty", 1.0)) != 1:
+        before = [
+            "words = model.config.get_text_config().vocab_size",
+            'seen = torch.zeros((len(inputs["input_ids"]), words), dtype=torch.bool, device=model.device)',
+            "torch._dynamo.mark_static_address(seen)",
+        ]
+        lines += ["    seen.scatter_(1, token, True)", f"    logits = {last}.float()"]
+        lines.append(f"    logits = torch.where(seen, torch.where(logits < 0, logits * {penalty}, logits / {penalty}), logits)")
+        last = "logits"
+    if not sampling.get("do_sample"):
+        return [*before, "", "def step(token):", *lines, f"    return {last}.argmax(-1, keepdim=True)"]
+    lines.append(f"    logits = {last}.float() / {sampling['temperature']}")
+    if top_k := sampling["top_k"]:
+        lines.append(f"    logits = logits.masked_fill(logits < logits.topk(min({top_k}, logits.shape[-1])).values[:, -1:], -torch.inf)")
+    if sampling["top_p"] < 1:
+        lines += [
+            "    ordered, order = logits.sort()",
+            f"    unlikely = ordered.softmax(-1).cumsum(-1) <= 1 - {sampling['top_p']}",
+            "    unlikely[:, -1] = False",
+            "    logits = logits.masked_fill(unlikely.scatter(1, order, unlikely), -torch.inf)",
+        ]
+    drawn = "    return (chances / torch.empty_like(chances).exponential_(1)).argmax(-1, keepdim=True)"
+    return [*before, "", "def step(token):", *lines, "    chances = logits.softmax(-1)", drawn]
 
 
 def _transformers_legacy(technique: Technique) -> list[str]:
@@ -287,15 +344,15 @@ def _transformers_legacy(technique: Technique) -> list[str]:
     if options.get("compile"):
         lines.append("model = torch.compile(model)  # `generate` still calls the original module")
     cache = "" if options.get("use_cache", True) else ", use_cache=False"
-    reply = f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS}{cache})"
+    reply = f"output = model.generate(**inputs, {', '.join(technique.asked)}{cache})"
     kernel = options.get("sdpa_kernel")
     if kernel:
         on = ", ".join(
             f"enable_{name}={kernel == one}" for name, one in (("flash", "flash"), ("mem_efficient", "efficient"), ("math", "math"))
         )
         imports.append("from torch.backends.cuda import sdp_kernel")
-        return [*imports, "", *lines, "", INPUTS, f"with sdp_kernel({on}):", f"    {reply}"]
-    return [*imports, "", *lines, "", INPUTS, reply]
+        return [*imports, "", *lines, "", technique.inputs, f"with sdp_kernel({on}):", f"    {reply}"]
+    return [*imports, "", *lines, "", technique.inputs, reply]
 
 
 # Other engines for text
@@ -326,7 +383,13 @@ def _vllm(technique: Technique) -> list[str]:
 def _asks_vllm(model: str, told: list[str], technique: Technique) -> list[str]:
     measured, batch_size = technique.measured, technique.settings.get("batch_size")
     room = {"max_model_len": measured.get("max_model_len"), "max_num_seqs": batch_size}
-    new_tokens = min(NEW_TOKENS, (room["max_model_len"] or 2 * NEW_TOKENS) // 2)
+    new_tokens = technique.new_tokens
+    if "max_new_tokens" not in technique.settings:
+        new_tokens = min(NEW_TOKENS, (room["max_model_len"] or 2 * NEW_TOKENS) // 2)
+    asked = [f"max_tokens={new_tokens}", *(["ignore_eos=True"] if technique.settings.get("ignore_eos") else [])]
+    if sampling := technique.sampling:
+        # Greedy, to vLLM, is a temperature of 0, and nothing of a checkpoint's own counts beside what is said here.
+        asked += [f"{name}={value}" for name, value in {"temperature": 0.0, **sampling}.items() if name != "do_sample"]
     said = "# vLLM takes nine tenths of the GPU for its cache, whatever it needs; gpu_memory_utilization=0.3 takes three."
     if cache := measured.get("kv_cache_bytes"):
         # What vLLM sizes by that share has its size already, and it need not wait for it to be free (engines/vllm.py).
@@ -339,7 +402,7 @@ def _asks_vllm(model: str, told: list[str], technique: Technique) -> list[str]:
         said,
         *longer,
         f"llm = LLM(model={model}, {', '.join(told)})",
-        f'output = llm.generate(["Once upon a time"], SamplingParams(max_tokens={new_tokens}))',
+        f"output = llm.generate({technique.prompts if '*' in technique.prompts else f'[{PROMPT}]'}, SamplingParams({', '.join(asked)}))",
     ]
 
 
@@ -360,7 +423,23 @@ def _llamacpp(technique: Technique) -> list[str]:
     if room := technique.measured.get("n_ctx"):
         lines.append("# With room for as many tokens as when it was measured; by itself it makes room for the model's whole context")
         where += f" --ctx-size {room} --parallel {technique.measured.get('n_seq_max', 1)}"
-    return [*lines, f"llama-server --model {file} {where}" + (f" --flash-attn {attention}" if attention else "")]
+    where += f" --flash-attn {attention}" if attention else ""
+    return [*lines, " ".join([f"llama-server --model {file} {where}", *_server_picks(technique)])]
+
+
+def _server_picks(technique: Technique) -> list[str]:
+    """How the server chooses tokens where a request does not say, which by itself it does in a way of its own (engines/llamacpp.py)."""
+    settings, sampling = technique.settings, technique.sampling
+    told = [f"--predict {settings['max_new_tokens']}"] if "max_new_tokens" in settings else []
+    told += ["--ignore-eos"] if settings.get("ignore_eos") else []
+    if not sampling:
+        return told
+    if (penalty := sampling["repetition_penalty"]) != 1:
+        told.append(f"--repeat-penalty {penalty} --repeat-last-n -1")
+    if not sampling["do_sample"]:
+        return [*told, "--temp 0"]
+    chosen = f"--temp {sampling['temperature']} --top-k {sampling['top_k']} --top-p {sampling['top_p']}"
+    return [*told, f"--samplers 'penalties;temperature;top_k;top_p' {chosen}"]
 
 
 def _converted(technique: Technique, kind: str, file: str) -> list[str]:
@@ -402,8 +481,8 @@ def _onnxruntime(technique: Technique) -> list[str]:
         told.append(f'provider_options={{"use_tf32": "{int(technique.options.get("tf32", False))}"}}')
     lines += ["tokenizer = AutoTokenizer.from_pretrained(FOLDER)", f"model = ORTModelForCausalLM.from_pretrained({', '.join(told)})"]
     # Tokenizers of transformers 4 that come as a file alone make types of tokens, too, which a graph does not take.
-    inputs = INPUTS.replace("return_tensors", "return_token_type_ids=False, return_tensors")
-    return [*imports, "", *lines, "", inputs, f"output = model.generate(**inputs, max_new_tokens={NEW_TOKENS})"]
+    inputs = technique.inputs.replace("return_tensors", "return_token_type_ids=False, return_tensors")
+    return [*imports, "", *lines, "", inputs, f"output = model.generate(**inputs, {', '.join(technique.asked)})"]
 
 
 def _saved_before_5(why: str, instead: str) -> list[str]:
