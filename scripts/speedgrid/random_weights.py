@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -17,35 +18,65 @@ def drawn_on_all_cores(seed: int) -> Iterator[None]:
     Each piece has a generator of its own, seeded by `seed` and its place, so the numbers do not depend on how many cores there are. They
     are drawn in float32 where the tensor has fewer bits: some versions of PyTorch draw bfloat16 one number at a time, which took 23 ns
     each in the place of 4.
+
+    A tensor is filled when an operation takes it, or at the end, and only as it was drawn last: layers draw their weights when they are made,
+    and transformers draws them once more. Until the end its numbers must not be read but by operations.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
 
     fills = {torch.ops.aten.normal_.default: torch.Tensor.normal_, torch.ops.aten.uniform_.default: torch.Tensor.uniform_}
-    # A thread of the pool is one core's: what PyTorch does in it must not start as many again.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    kept = threading.local()
+
+    def begin() -> None:
+        # A thread of the pool is one core's: what PyTorch does in it must not start as many again.
+        torch.set_num_threads(1)
+        kept.numbers = torch.empty(PIECE, dtype=torch.float32)
+
+    def draw(piece, fill, told: tuple, place: int) -> None:
+        drawn = piece if piece.dtype.itemsize >= 4 else kept.numbers[: len(piece)]
+        fill(drawn, *told, generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
+        piece.copy_(drawn)
+
+    def start_of(tensor) -> int:
+        return tensor.untyped_storage().data_ptr()
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=begin) as pool:
 
         class OnAllCores(TorchDispatchMode):
-            place = 0
+            def __init__(self) -> None:
+                super().__init__()
+                self.place = 0
+                # By where its memory begins, what is to be filled: the tensor, how, with what, and the place of its first piece.
+                self.waiting: dict[int, tuple] = {}
 
             def __torch_dispatch__(self, func, types, args=(), kwargs=None):
                 fill, kwargs = fills.get(func), kwargs or {}
                 if fill is None or kwargs or args[0].numel() <= PIECE or args[0].device.type != "cpu" or not args[0].is_contiguous():
+                    if self.waiting and not func.is_view:
+                        tensors = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+                        self.fill({start_of(one) for one in tensors if one.device.type == "cpu" and one.layout == torch.strided})
                     return func(*args, **kwargs)
-                pieces = args[0].detach().view(-1).split(PIECE)
-                places = range(self.place, self.place + len(pieces))
-                self.place += len(pieces)
-
-                def draw(piece, place: int) -> None:
-                    drawn = piece if piece.dtype.itemsize >= 4 else torch.empty(piece.shape, dtype=torch.float32)
-                    fill(drawn, *args[1:], generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
-                    piece.copy_(drawn)
-
-                list(pool.map(draw, pieces, places))
+                tensor = args[0].detach()
+                start, is_whole = start_of(tensor), tensor.nbytes == tensor.untyped_storage().nbytes()
+                if not is_whole:
+                    # What waits there covers more than what is drawn now.
+                    self.fill({start})
+                self.waiting[start] = tensor, fill, args[1:], self.place
+                self.place += -(-tensor.numel() // PIECE)
+                if not is_whole:
+                    self.fill({start})
                 return args[0]
 
-        with OnAllCores():
+            def fill(self, starts: Iterable[int]) -> None:
+                found = [self.waiting.pop(start) for start in starts if start in self.waiting]
+                pieces = ((one, *how, at + n) for tensor, *how, at in found for n, one in enumerate(tensor.view(-1).split(PIECE)))
+                list(pool.map(lambda told: draw(*told), pieces))
+
+        with OnAllCores() as mode:
             yield
+        mode.fill(list(mode.waiting))
 
 
 @contextmanager

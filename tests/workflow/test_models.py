@@ -133,6 +133,42 @@ assert abs(large.detach().float().mean() - 3) < 0.002
     assert done.returncode == 0, done.stderr
 
 
+def test_weights_are_drawn_once_and_as_if_at_once(project):
+    """A layer draws when it is made and is drawn anew; what is read, overwritten in part or drawn in part between has the same numbers as
+    where each tensor is filled at once."""
+    code = """
+import threading, torch
+from speedgrid import random_weights
+P = random_weights.PIECE
+pieces, fill = [0], torch.Tensor.normal_
+def watched(tensor, *args, **told):
+    pieces[0] += threading.current_thread() is not threading.main_thread()
+    return fill(tensor, *args, **told)
+torch.Tensor.normal_ = watched
+
+def drawn(read_at_once):
+    look = (lambda tensor: tensor.sum()) if read_at_once else (lambda tensor: None)
+    pieces[0] = 0
+    with random_weights.drawn_on_all_cores(5):
+        again = torch.empty(4, P); again.normal_(); look(again); again.normal_(7, 2); look(again)
+        read = torch.empty(2, P); read.normal_(); look(read); doubled = read * 2; read.normal_(); look(read)
+        partly = torch.empty(4, P); partly.normal_(); look(partly); partly[1].zero_(); partly[2:].normal_(3, 1); look(partly)
+        half = torch.empty(3 * P + 5, dtype=torch.bfloat16); half.normal_(); look(half); turned = torch.nn.Parameter(half.view(1, -1).t())
+        gone = torch.empty(2, P); gone.normal_(); look(gone); del gone
+        other = torch.empty(2, P); other.normal_(); look(other)
+    return [again, doubled, read, partly, turned.detach(), other], pieces[0]
+
+later, few = drawn(False)
+once, many = drawn(True)
+assert all(torch.equal(a, b) for a, b in zip(later, once, strict=True))
+assert many - few == 4, (many, few)
+assert abs(later[0].mean() - 7) < 0.01 and later[3][1].abs().sum() == 0
+"""
+    environ = {**os.environ, "PYTHONPATH": str(project / "scripts")}
+    done = subprocess.run([working_copy.python_of("transformers"), "-c", code], env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_prepare_brings_models_and_their_calibration_data_and_measures_nothing(project, tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "some.jsonl").write_text('{"text": "import os"}\n')
