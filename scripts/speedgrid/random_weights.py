@@ -19,8 +19,8 @@ def drawn_on_all_cores(seed: int) -> Iterator[None]:
     are drawn in float32 where the tensor has fewer bits: some versions of PyTorch draw bfloat16 one number at a time, which took 23 ns
     each in the place of 4.
 
-    A tensor is filled when an operation takes it, or at the end, and only as it was drawn last: layers draw their weights when they are made,
-    and transformers draws them once more. Until the end its numbers must not be read but by operations.
+    A tensor is filled when an operation takes it, or at the end, and only as it was drawn last: layers draw their weights when they are
+    made, and transformers draws them once more. Until the end its numbers must be read by operations alone: `numpy` and `tolist` are none.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
