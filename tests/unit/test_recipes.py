@@ -213,6 +213,19 @@ def test_what_gpt_qmodel_reads_when_it_is_imported_is_set_before():
     assert -1 < code.find("GPTQMODEL_CPU_WORKERS") < code.find("from gptqmodel")
 
 
+def test_gpt_qmodel_is_shown_calibrated_on_parts_of_one_length():
+    """Of parts that differ in length its AWQ looks at the last alone (transforms/gptqmodel.py), and the code made such ones."""
+    awq = REGISTRY["awq_int4"]
+    registry = {**REGISTRY, "short": {**awq, "transform": {**awq["transform"], "sequence": 16, "samples": 5}}}
+    for name, length, parts in (("awq_int4", 512, 6), ("gptq_int4", 512, 6), ("short", 16, 5)):
+        code = recipes.code(name, registry, "bfloat16")
+        made = [line for line in code.splitlines() if line.startswith(("stream =", "parts =", "examples ="))]
+        known: dict = {"texts": [[1] * 700] * 5, "tokenizer": lambda text: {"input_ids": text}}
+        exec("\n".join(made), known)
+        assert [len(one["input_ids"]) for one in known["examples"]] == [length] * parts
+        assert known["examples"][-1]["attention_mask"] == [1] * length
+
+
 @pytest.mark.parametrize("workload", ["train", "forward"])
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if REGISTRY[name]["engine"] == "pytorch" and "adapter" not in REGISTRY[name]["options"]]

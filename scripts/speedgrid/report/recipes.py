@@ -218,16 +218,18 @@ def _quantized_by_gptqmodel(technique: Technique) -> tuple[list[str], list[str]]
     settings = technique.transform
     config, backend, more = ("GPTQConfig", "GPTQ_TORCH", "") if settings["format"] == "gptq" else ("AWQConfig", "AWQ_TORCH", ", sym=False")
     told = f"bits={settings.get('bits', 4)}, group_size={settings.get('group_size', 128)}, fallback=None{more}"
+    length = settings.get("sequence", 512)
     # GPT-QModel reads this when it is imported, and does not start with fewer.
     workers = ["import os", 'os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")']
     imports = [*workers, "import torch", "from gptqmodel import BACKEND, GPTQModel", f"from gptqmodel.quantization import {config}"]
     lines = [
         *technique.model,
         TOKENIZER,
-        "# Once; `texts` are some hundred passages of the kind that the model will read.",
-        'keys = ("input_ids", "attention_mask")',
-        "encoded = [tokenizer(text, truncation=True, max_length=512) for text in texts]",
-        "examples = [{key: one[key] for key in keys} for one in encoded]",
+        "# Once; `texts` are some hundred passages of the kind that the model will read. They are put one after another and cut into parts",
+        "# of one length: of parts that differ, GPT-QModel's AWQ looks at the last alone.",
+        'stream = [token for text in texts for token in tokenizer(text)["input_ids"]]',
+        f"parts = [stream[at : at + {length}] for at in range(0, len(stream) - {length - 1}, {length})][:{settings.get('samples', 128)}]",
+        'examples = [{"input_ids": part, "attention_mask": [1] * len(part)} for part in parts]',
         f'whole = GPTQModel.load(MODEL, {config}({told}), device="{technique.device}", dtype=torch.{technique.dtype})',
         f"whole.quantize(examples, batch_size=1, backend=BACKEND.{backend}, calibration_sort=None)",
         'whole.save("quantized")',
