@@ -33,6 +33,8 @@ KINDS = {
     "attention": re.compile("flash|fmha|attention|sdpa", re.IGNORECASE),
     "products": re.compile(r"gemv|gemm|nvjet|cutlass|splitk|cublas|_mm_|_mm\b|addmm|dot_kernel", re.IGNORECASE),
 }
+# The first step of a reply and the last are left out, and of those between the last only ends the one before it.
+LEAST_STEPS = 4
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 
 
@@ -64,7 +66,7 @@ def steps(trace: Sequence[Mapping], expected: int) -> list[list[Kernel]]:
     follows the prompt, and the last, which nothing ends, are left out. expected: how many steps the reply had; Inductor may cut one into
     several graphs.
 
-    Raises ValueError where the trace has fewer than three replays, or no whole number of them a step.
+    Raises ValueError where the trace has fewer than four replays, or no whole number of them a step.
     """
     replays = {(event.get("args") or {}).get("correlation") for event in trace if REPLAY.match(event.get("name", ""))} - {None}
     all_kernels = kernels(trace)
@@ -73,8 +75,8 @@ def steps(trace: Sequence[Mapping], expected: int) -> list[list[Kernel]]:
         if kernel.call in replays and kernel.call not in seen:
             seen.add(kernel.call)
             begins.append(at)
-    if len(begins) < 3:
-        raise ValueError(f"the trace has {len(begins)} replays of CUDA graphs with kernels; three are the least")
+    if len(begins) < LEAST_STEPS:
+        raise ValueError(f"the trace has {len(begins)} replays of CUDA graphs with kernels; {LEAST_STEPS} are the least")
     if len(begins) % expected:
         raise ValueError(f"the trace has {len(begins)} replays of CUDA graphs with kernels in {expected} steps")
     return [all_kernels[begin:end] for begin, end in itertools.pairwise(begins[:: len(begins) // expected][1:])]
@@ -201,7 +203,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--trace", type=Path, help="keep the profiler's trace in this file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.new_tokens <= LEAST_STEPS:
+        parser.error(f"--new-tokens takes a number from {LEAST_STEPS + 1} on")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -65,6 +65,20 @@ def test_a_trace_without_replays_is_refused():
         loop_profile.steps(trace(2), 2)
 
 
+def test_of_the_least_steps_one_is_accounted_for_and_of_fewer_none():
+    """Fewer ended in a division by zero, after the reply had been profiled."""
+    assert loop_profile.accounting(loop_profile.steps(trace(4), 4), weights_us=30.0)["step"] == 100.0
+    with pytest.raises(ValueError, match="3 replays of CUDA graphs with kernels; 4 are the least"):
+        loop_profile.steps(trace(3), 3)
+
+
+def test_a_reply_that_is_too_short_is_refused_before_anything_runs(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["loop_profile.py", "checkpoint", "--new-tokens", "4"])
+    with pytest.raises(SystemExit):
+        loop_profile.main()
+    assert "--new-tokens takes a number from 5 on" in capsys.readouterr().err
+
+
 def test_kernels_are_told_apart_by_their_names():
     kinds = {
         "void gemvx::kernel<int, int, __nv_bfloat16>": "products",
