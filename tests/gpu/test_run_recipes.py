@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import run_recipes
 
 HERE = Path(__file__).parent
 # The first ends when the file `go` is there, and so after whoever reads what is printed saw that the second ended.
@@ -39,6 +40,14 @@ def test_one_that_fails_makes_the_exit_status_1(jobs):
     (broken,) = [line for line in printed if line.startswith("broken: ")]
     assert broken.endswith("ValueError: not so")
     assert jobs or printed == [broken, "fine: SEEN 1 tokens"], "one after another in their order"
+
+
+def test_an_error_where_what_was_made_is_looked_at_is_no_success():
+    """The traceback has the line that failed, and so the word."""
+    with started({"broken": "output = [0]\n" + run_recipes.SEEN}) as running:
+        printed = running.communicate()[0]
+    assert "SEEN" in printed
+    assert running.returncode == 1
 
 
 def test_a_number_below_1_is_refused():
