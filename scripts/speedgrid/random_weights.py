@@ -17,7 +17,7 @@ def drawn_on_all_cores(seed: int) -> Iterator[None]:
 
     Each piece has a generator of its own, seeded by `seed` and its place, so the numbers do not depend on how many cores there are. They
     are drawn in float32 where the tensor has fewer bits: some versions of PyTorch draw bfloat16 one number at a time, which took 23 ns
-    each in the place of 4.
+    each in the place of 5.
 
     A tensor is filled when an operation takes it, or at the end, and only as it was drawn last: layers draw their weights when they are
     made, and transformers draws them once more. Until the end its numbers must be read by operations alone: `numpy` and `tolist` are none.
