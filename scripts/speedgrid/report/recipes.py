@@ -385,6 +385,7 @@ def _vllm(technique: Technique) -> list[str]:
 def _asks_vllm(model: str, told: list[str], technique: Technique) -> list[str]:
     measured, batch_size = technique.measured, technique.settings.get("batch_size")
     room = {"max_model_len": measured.get("max_model_len"), "max_num_seqs": batch_size}
+    prompts = technique.prompts if (batch_size or 1) > 1 else f"[{PROMPT}]"
     new_tokens = technique.new_tokens
     if "max_new_tokens" not in technique.settings:
         new_tokens = min(NEW_TOKENS, (room["max_model_len"] or 2 * NEW_TOKENS) // 2)
@@ -404,7 +405,7 @@ def _asks_vllm(model: str, told: list[str], technique: Technique) -> list[str]:
         said,
         *longer,
         f"llm = LLM(model={model}, {', '.join(told)})",
-        f"output = llm.generate({technique.prompts if '*' in technique.prompts else f'[{PROMPT}]'}, SamplingParams({', '.join(asked)}))",
+        f"output = llm.generate({prompts}, SamplingParams({', '.join(asked)}))",
     ]
 
 

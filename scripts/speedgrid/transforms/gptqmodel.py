@@ -55,7 +55,8 @@ def make(task: Task) -> dict:
     else:
         # With zero points, as the method's authors have it. GPT-QModel leaves them out unless told, and vLLM then has none of its fast
         # kernels for the checkpoint on a GPU.
-        tokens, free = settings["samples"] * settings["sequence"], _free_memory(task.device)
+        # On a CPU nothing is copied.
+        tokens, free = settings["samples"] * settings["sequence"], torch.cuda.mem_get_info()[0] if task.device.is_gpu else 0
         width = getattr(loading.read_config(task.source, task.trust_remote_code).get_text_config(), "hidden_size", 0)
         keeps = fits_beside(checkpoints.size(task.source), tokens, width, free)
         config, backend = AWQConfig(**common, sym=False, scale_search_chunked_activations=not keeps), BACKEND.AWQ_TORCH
@@ -102,13 +103,6 @@ def fits_beside(weights: int, tokens: int, width: int, free: int) -> bool:
     in 32 bits while they are compared.
     """
     return bool(width) and weights + 10 * tokens * width * 2 + 4 * 2**30 < free
-
-
-def _free_memory(device) -> int:
-    """Bytes that are free on a GPU; 0 on a CPU, where nothing is copied."""
-    import torch
-
-    return torch.cuda.mem_get_info()[0] if device.is_gpu else 0
 
 
 def why_not_loaded(error: Exception) -> str:
