@@ -451,8 +451,12 @@ SUMMARY = Table(
             "Mean over the replies of tokens / reply time, prefill included: the figure that studies publish",
             "higher",
         ),
-        Column("tokens_per_s_low", "double", "token/s", "… lower bound", "Lower end of its 95 % interval", "higher"),
-        Column("tokens_per_s_high", "double", "token/s", "… upper bound", "Upper end of its 95 % interval", "higher"),
+        Column(
+            "tokens_per_s_low", "double", "token/s", "… lower bound", "Lower end of its 95 % interval, the slowest reply at least", "higher"
+        ),
+        Column(
+            "tokens_per_s_high", "double", "token/s", "… upper bound", "Upper end of its 95 % interval, the fastest reply at most", "higher"
+        ),
         Column(
             "decode_tokens_per_s", "double", "token/s", "Decode", "Median over the replies of (tokens - 1) / (reply time - TTFT)", "higher"
         ),

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from speedgrid.engines import transformers_legacy as legacy
-from speedgrid.engines.transformers import packed_parameters
+from speedgrid.engines.quantized import packed
 from speedgrid.hardware import Device
 from speedgrid.outcomes import Unsupported
 from speedgrid.transforms import autogptq
@@ -167,13 +167,9 @@ def test_not_engaged(options, seen, kind, reason):
 
 
 @pytest.mark.parametrize("names", [("infeatures", "outfeatures"), ("in_features", "out_features")], ids=["AutoGPTQ", "GPT-QModel"])
-def test_the_parameters_of_packed_layers_are_counted_however_their_sizes_are_spelt(names):
-    layer = SimpleNamespace(qweight=None, bias=None, **dict(zip(names, (256, 512), strict=True)))
-    assert packed_parameters(layer) == 256 * 512
-    layer.bias = SimpleNamespace(numel=lambda: 512)
-    assert packed_parameters(layer) == 257 * 512
-    # An ordinary layer's are parameters to PyTorch, and counted as such.
-    assert packed_parameters(SimpleNamespace(in_features=256, out_features=512)) == 0
+def test_the_weights_of_packed_layers_are_counted_however_their_sizes_are_spelt(names):
+    assert packed(SimpleNamespace(qweight=None, **dict(zip(names, (256, 512), strict=True)))) == 256 * 512
+    assert packed(SimpleNamespace(in_features=256, out_features=512)) == 0
 
 
 def test_shapes_that_the_kernels_of_autogptq_do_not_take():

@@ -178,33 +178,44 @@ def test_large_weights_come_in_several_files_and_large_models_are_passed_on_numb
         assert told["passes"] == {"llama": 1, "qwen3_moe": 2}[told["name"]], told
 
 
-# A layer as GPT-QModel's Marlin kernel keeps it on a GPU: whatever it has is a parameter. Beside it one that is not quantized.
+# A layer as GPT-QModel's Marlin kernel keeps it on a GPU, where whatever it has is a parameter, and as other kernels keep it, in buffers.
+# Beside them one that is not quantized, and a last layer that shares its weights with the embedding.
 PACKED = """
 import json, torch
 from speedgrid.engines import quantized
-class MarlinLinear(torch.nn.Module):
-    def __init__(self, inputs, outputs):
+class PackedLinear(torch.nn.Module):
+    def __init__(self, inputs, outputs, keep):
         super().__init__()
         self.in_features, self.out_features, groups = inputs, outputs, inputs // 128
         for name, shape in {"qweight": (inputs // 16, outputs * 2), "qzeros": (groups, outputs // 8), "g_idx": (inputs,)}.items():
-            setattr(self, name, torch.nn.Parameter(torch.zeros(shape, dtype=torch.int32), requires_grad=False))
-        self.scales = torch.nn.Parameter(torch.zeros(groups, outputs))
-        self.bias = torch.nn.Parameter(torch.zeros(outputs))
+            keep(self, name, torch.zeros(shape, dtype=torch.int32))
+        for name, shape in {"scales": (groups, outputs), "bias": (outputs,)}.items():
+            keep(self, name, torch.zeros(shape))
+def as_parameter(module, name, tensor):
+    setattr(module, name, torch.nn.Parameter(tensor, requires_grad=False))
 class Model(torch.nn.Module):
     def __init__(self, *layers):
         super().__init__()
-        self.layers, self.embedding, self.head = torch.nn.ModuleList(layers), torch.nn.Embedding(10, 256), torch.nn.Linear(256, 10)
+        self.layers, self.embedding = torch.nn.ModuleList(layers), torch.nn.Embedding(10, 256)
+        self.head = torch.nn.Linear(256, 10, bias=False)
+        self.head.weight = self.embedding.weight
     def get_output_embeddings(self):
         return self.head
-packed = MarlinLinear(256, 512), MarlinLinear(512, 256)
-for layers in (packed, (*packed, torch.nn.Linear(256, 256))):
-    print(json.dumps(quantized.share_of_model(Model(*layers)).evidence()))
+for keep in (as_parameter, torch.nn.Module.register_buffer):
+    packed = PackedLinear(256, 512, keep), PackedLinear(512, 256, keep)
+    for layers in (packed, (*packed, torch.nn.Linear(256, 256))):
+        found = quantized.share_of_model(Model(*layers))
+        print(json.dumps(found.evidence() | {"parameters": found.parameters}))
 """
 
 
-def test_what_a_packed_layer_keeps_beside_its_weights_is_not_taken_for_weights_that_were_left(project):
-    in_layers, whole, beside = 2 * 256 * 512, 2 * 256 * 512 + 256 + 512 + 2 * 2560 + 10, 256 * 256
-    alone, mixed = lines(project, "-c", PACKED)
-    assert alone == {"quantized_share": 1.0, "quantized_share_of_all": round(in_layers / whole, 4)}
+def test_what_a_packed_layer_keeps_beside_its_weights_is_neither_left_nor_a_parameter(project):
+    in_layers, biases, embedding, beside = 2 * 256 * 512, 256 + 512, 2560, 256 * 256
+    kept = lines(project, "-c", PACKED)
+    assert kept[:2] == kept[2:], "however its numbers are kept"
+    alone, mixed = kept[:2]
+    whole = in_layers + biases + embedding
+    assert alone == {"quantized_share": 1.0, "quantized_share_of_all": round(in_layers / whole, 4), "parameters": whole}
     assert mixed["quantized_share"] == round(in_layers / (in_layers + beside), 4)
     assert mixed["left_as_it_was"] == "layers.*.weight, 20% of the layers' weights"
+    assert mixed["parameters"] == whole + beside + 256

@@ -84,7 +84,9 @@ def share(weights: Iterable[tuple[str, int, bool]], parameters: int = 0) -> Shar
 
 
 def share_of_model(model) -> Share:
-    """The share of a loaded model of PyTorch."""
+    """The share of a loaded model of PyTorch, and its parameters however they are kept: a tensor that two modules have is counted once,
+    weights that are packed several to a number are those that they stand for, and what they are packed with (scales, zero points) is none.
+    """
     from torch.nn import Embedding
 
     head, found, seen, rest = model.get_output_embeddings(), [], set(), 0
@@ -92,6 +94,7 @@ def share_of_model(model) -> Share:
         outside = isinstance(module, Embedding) or module is head
         if count := packed(module):
             found.append((f"{path}.weight", count, True))
+            rest += sum(buffer.numel() for name, buffer in module.named_buffers(recurse=False) if name == "bias")
         for name, weight in module.named_parameters(recurse=False):
             # What else a packed layer has, such as scales, is a part of its form; GPT-QModel's Marlin keeps all of it as parameters.
             if id(weight) in seen or (count and name != "bias"):

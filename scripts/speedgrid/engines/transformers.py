@@ -268,10 +268,8 @@ class Engine(base.Engine):
 
         held = chain.from_iterable(map(inner_tensors, chain(self.model.parameters(), self.model.buffers())))
         tensors = {t.data_ptr(): t for t in held if t.numel()}
-        # Four-bit weights are packed two to a byte, so the loaded tensors cannot count parameters; transformers knows better, but for
-        # layers that have buffers in place of parameters.
         return {
-            "parameters": self.model.num_parameters() + sum(map(packed_parameters, self.model.modules())),
+            "parameters": quantized.share_of_model(self.model).parameters,
             "trainable_parameters": self.model.num_parameters(only_trainable=True),
             "model_bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
         }
@@ -479,16 +477,6 @@ def quantized_kind(module) -> str | None:
     # Layers and experts of transformers' own for a format, such as FP8.
     own = module.parameters(recurse=False)
     return type(module).__name__ if any(quantized.numbers(parameter)[1] for parameter in own) else None
-
-
-def packed_parameters(layer) -> int:
-    """The parameters of a layer of GPT-QModel or AutoGPTQ, whose weights and biases are buffers; 0 of any other module."""
-    if not hasattr(layer, "qweight"):
-        return 0
-    # AutoGPTQ spells them together.
-    inputs, outputs = (getattr(layer, name, None) or getattr(layer, name.replace("_", "")) for name in ("in_features", "out_features"))
-    bias = getattr(layer, "bias", None)
-    return inputs * outputs + (0 if bias is None else bias.numel())
 
 
 def inner_tensors(tensor) -> list:

@@ -182,8 +182,10 @@ def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
     by_run = [[reply_figures(reply) for reply in replies] for replies in cell.replies_by_run]
     phases = {name: _typical(cell, by_run, name, speed) for name in by_run[0][0] if name != "tokens_per_s"}
     tokens = stats.pooled([run.mean for run in cell.runs]).interval()
-    # A rate is never negative, and an interval from few and scattered replies need not say that it might be.
-    means = {"tokens_per_s": tokens.value, "tokens_per_s_low": tokens.low and max(tokens.low, 0.0), "tokens_per_s_high": tokens.high}
+    # Replies that slow down towards the end say little of the mean, but not that it is beyond all of them: as with the speed.
+    low = None if tokens.low is None else max(tokens.low, speed.slowest)
+    high = None if tokens.high is None else min(tokens.high, speed.fastest)
+    means = {"tokens_per_s": tokens.value, "tokens_per_s_low": low, "tokens_per_s_high": high}
     asked = json.loads(cell.measure.facts["job"])["settings"].get("max_new_tokens")
     counts = {"new_tokens": sum(reply["new_tokens"] for reply in cell.all_replies)}
     counts["new_tokens_asked"] = asked and sum(reply["batch_size"] * asked for reply in cell.all_replies)
