@@ -785,6 +785,10 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
             "Perhaps as good; these runs do not decide it: No KV cache: 2.39 s a reply, 1.0× (0.5–2.1).",
             "No other technique within these limits is surely better, or more than 5 % ahead.",
         ),
+        "table-1b-rest": (
+            "Take ONNX Runtime: 982 ms a reply, 2.2× (1.3–3.8) as fast as the baseline.",
+            "vLLM, GPTQ INT4: 244 ms a reply, 8.7× (4.9–15.6): quality not known: the model's weights are random",
+        ),
         "ladder-8gb": ("Take torch.compile (static cache): 982 ms a reply, 5.3× (2.6–9.3)", random),
         "ladder-8gb-int4": (
             "Take Baseline (eager attention): 3.87 s a reply.",
