@@ -239,7 +239,7 @@ def retyped(draw, parent, key, value):
         lambda v: f"{v}\n",
         lambda v: f"{v} ",
     ]
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**300:
         forms += [float, lambda v: -v, lambda v: v * 10**9, lambda v: v + 0.5, lambda v: 0]
     parent[key] = draw.choice(forms)(value)
 

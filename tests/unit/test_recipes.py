@@ -60,7 +60,10 @@ def test_every_technique_has_code_that_says_what_its_engine_is_told(name, device
             assert SPELLED[value] in code
         elif option == "tf32":
             assert device == "cpu" or '"use_tf32": "1"' in code
-        elif option != "expected_kernel" and not (option == "dtype" and entry["engine"] == "onnxruntime"):
+        elif option == "dtype" and entry["engine"] == "onnxruntime":
+            # An export is in float32 unless told.
+            assert ('dtype="fp16"' in code) == (value == "float16")
+        elif option != "expected_kernel":
             text = str(value).upper() if option == "sdpa_kernel" and entry["engine"] != "transformers_legacy" else str(value)
             assert SEEN[option].format(text) in code, f"{name}: nothing says {option}: {value}"
 

@@ -466,13 +466,14 @@ def _onnxruntime(technique: Technique) -> list[str]:
         'FOLDER = "onnx"  # of the export, which is made once',
         *_saved_before_5("what exports has transformers 4", "instead let FOLDER be an export of speedgrid, in results/checkpoints"),
     ]
-    more, told = "", ["FOLDER"]
-    if technique.transform.get("quantization") == "dynamic_int8":
+    more, told = ', dtype="fp16"' if technique.dtype == "float16" else "", ["FOLDER"]
+    quantized = technique.transform.get("quantization") == "dynamic_int8"
+    if quantized:
         imports[:0] = ["import os", "from onnxruntime.quantization import QuantType, quantize_dynamic"]
         more = ", no_post_process=True"
         lines.append("# Without tied weights stored once, so that the last layer is quantized, too.")
     lines.append(f'main_export(MODEL, FOLDER, task="text-generation-with-past"{more})')
-    if more:
+    if quantized:
         lines += [
             "# A processor without VNNI needs QuantType.QUInt8; a model of more than 2 GiB use_external_data_format=True.",
             'quantize_dynamic(f"{FOLDER}/model.onnx", f"{FOLDER}/model_int8.onnx", op_types_to_quantize=["MatMul"], per_channel=True,'
