@@ -266,7 +266,7 @@ def test_a_speed_up_between_two_gpus_is_marked_where_it_stands(tmp_path):
 
     group = group_of(tmp_path, [BASELINE, SDPA, COMPILED])
     said = [text.striptags() for text in answer(group, gpus=gpus).warnings]
-    between = "The speed-up of SDPA is between two GPUs: the baseline ran on another one."
+    between = "The speed-up of SDPA over Baseline (eager attention) is between two GPUs."
     assert [text for text in said if "2 GPUs of one machine" in text and text.endswith(between)]
     alone = " ".join(text.striptags() for text in answer(group, gpus=machines.Gpus(2)).warnings)
     assert "2 GPUs of one machine" in alone

@@ -100,7 +100,7 @@ def test_the_markdown_says_which_speed_ups_are_between_two_gpus(tmp_path, monkey
     monkeypatch.setattr(rendering, "read_parts", quick_parts)
     summary, runs, replies = tables_of(grid)
     rendering.write(Told(made.study(), summary, runs, replies), tmp_path / "report.html")
-    said = f"\nThe speed-up of {others[0].label} is between two GPUs: the baseline ran on another one.\n"
+    said = f"\nThe speed-up of {others[0].label} over {base.label} is between two GPUs.\n"
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").count(said) == 1
     one = [run | {"device_uuid": "GPU-6f3f"} for run in runs]
     rendering.write(Told(made.study(), summary, one, replies), tmp_path / "report.html")

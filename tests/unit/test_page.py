@@ -138,7 +138,7 @@ def test_the_page_says_on_how_many_gpus_of_a_machine_its_jobs_ran(tmp_path):
     assert machine["gpus"] == "2"
     text = Page(page.render(quick_parts(), made.study(), summary, moved, replies)).text
     assert "GPUs of this kind, each job on one 2" in text
-    assert "The speed-up of SDPA is between two GPUs: the baseline ran on another one." in " ".join(text.split())
+    assert "The speed-up of SDPA over Baseline (eager attention) is between two GPUs." in " ".join(text.split())
     assert "‡ Over a baseline that ran on another GPU." in text
 
 

@@ -202,7 +202,8 @@ def sure(guide: Guide, goal: str) -> str:
 def uneven_ratios(guide: Guide) -> list[str]:
     """What has to be said of speed-ups that are not the ratio of the speeds beside them, or are between two GPUs; nothing where there are
     none."""
-    return [tr(text).format(units.listed(labels).unescape()) for text, labels in ratio_notes(guide.rows, guide.apart)]
+    told = ratio_notes(guide.rows, guide.apart)
+    return [tr(text).format(units.listed(labels).unescape(), baseline) for text, labels, baseline in told]
 
 
 def guide_of(rows: Sequence[Mapping], study: Mapping, registry: Mapping, runs: Sequence[Mapping] = ()) -> Guide:

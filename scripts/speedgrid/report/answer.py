@@ -28,6 +28,7 @@ from speedgrid.report.advice import (
     advise,
     between_gpus,
     is_beside_random_weights,
+    label_of_baseline,
     needs,
     seconds,
     why_unknown,
@@ -640,8 +641,9 @@ def _several_gpus(group: Group, gpus: Gpus) -> Markup:
     said = tr_html(
         "Measured on {} GPUs of one machine, each run on one of them: what they differ by is a part of the ratios between cells."
     )
-    between = [row["label"] for row in between_gpus(group.records, gpus.apart)]
-    told = [said.format(gpus.number), *([tr_html(APART).format(phrases.names(between))] if between else [])]
+    told = [said.format(gpus.number)]
+    if between := [row["label"] for row in between_gpus(group.records, gpus.apart)]:
+        told.append(tr_html(APART).format(phrases.names(between), phrases.names([label_of_baseline(group.records)])))
     return Markup(" ").join(told)
 
 

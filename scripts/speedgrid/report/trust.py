@@ -143,7 +143,8 @@ def _failed_runs(group: Group) -> list[Markup]:
 def uneven_ratios(group: Group, apart: Collection[str] = ()) -> list[Markup]:
     """That a speed-up is not the ratio of the speeds beside it, or only a bound, or between two GPUs, of techniques that are `apart`
     (machines.Gpus), where that is so."""
-    return [tr_html(text).format(phrases.names(labels)) for text, labels in ratio_notes(group.records, apart)]
+    told = ratio_notes(group.records, apart)
+    return [tr_html(text).format(phrases.names(labels), phrases.names([baseline])) for text, labels, baseline in told]
 
 
 def _disturbed_runs(row) -> Markup:
