@@ -349,8 +349,18 @@ def _unexpected(error: BaseException, job: Job) -> outcomes.Failed:
         return outcomes.Failed(_broken_environment(error))
     said = textwrap.shorten(outcomes.in_one_line(error), outcomes.REASON_CHARACTERS, placeholder=" ...")
     if not isinstance(error, outcomes.Fault):
-        said = f"{type(error).__name__}{f': {said}' if said else ''}"
+        said = f"{type(error).__name__}{f': {said}' if said else ''}{_cause(error)}"
     return outcomes.Failed(f"{said}, while {job.phase}{_see_log()}")
+
+
+def _cause(error: BaseException) -> str:
+    """The first of the errors that this one was raised from, where it says something else: what a library makes of an error may be
+    advice alone."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    said = textwrap.shorten(outcomes.in_one_line(first), outcomes.REASON_CHARACTERS, placeholder=" ...")
+    return f" (because of {type(first).__name__}: {said})" if said and said not in outcomes.in_one_line(error) else ""
 
 
 def _see_log() -> str:

@@ -59,3 +59,19 @@ def test_an_error_of_a_program_is_said_in_its_own_words_and_one_of_python_with_i
     )
     assert str(stage._unexpected(KeyError("layers.0"), job)).startswith("KeyError: 'layers.0', while loading")
     assert "Fault" in capfd.readouterr().err  # the traceback goes to the log
+
+
+def test_what_a_library_raises_in_the_place_of_an_error_is_told_with_that_error(tmp_path, capfd):
+    """A failed export said what option to pass to optimum's own command, and not what it had failed over."""
+    job = stage.Job("quantize", {}, tmp_path / "quantize.parquet", tmp_path / "checkpoint")
+    job.enter("making the checkpoint")
+    advice = RuntimeError("The post-processing of the export failed. Pass --no-post-process")
+    advice.__cause__ = OSError("again")
+    advice.__cause__.__cause__ = ValueError("Failed to serialize\nproto")
+    said = "Pass --no-post-process (because of ValueError: Failed to serialize proto), while making the checkpoint"
+    assert said in str(stage._unexpected(advice, job))
+    again = RuntimeError("cannot load: no such layer")
+    again.__cause__ = KeyError()
+    assert "because" not in str(stage._unexpected(again, job)), "which says nothing"
+    again.__cause__ = ValueError("no such layer")
+    assert "because" not in str(stage._unexpected(again, job)), "which is said already"
