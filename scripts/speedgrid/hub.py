@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from speedgrid import user_cache
+from speedgrid import outcomes, user_cache
 
 SCHEME = re.compile(r"\Ahttps?://")
 TIMEOUT_S = 20
@@ -57,11 +57,11 @@ def refused(environ: Mapping = os.environ) -> str:
 
 
 def shown(text: str) -> str:
-    """A text for people, without the user and password that addresses in it hold."""
+    """A text for people, without the user, the password and the query that addresses in it hold (outcomes.shown)."""
     if "@" in endpoint():
         # Whatever it looks like: a mistaken address holds the same password.
         text = text.replace(endpoint(), "".join(SCHEME.findall(endpoint())) + endpoint().rpartition("@")[2])
-    return re.sub(r"://[^/\s]*@", "://", text)
+    return outcomes.shown(text)
 
 
 def request(address: str, method: str = "GET") -> urllib.request.Request:

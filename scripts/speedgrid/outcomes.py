@@ -107,10 +107,12 @@ def expected(error: BaseException, model: str = "NAME") -> Outcome | None:
     """
     if isinstance(error, Outcome):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemory(_first_sentences(error) or "the process ran out of memory")
-    if isinstance(error, RuntimeError) and re.search(r"out of memory|can't allocate memory|not enough memory", str(error), re.IGNORECASE):
-        return OutOfMemory(_first_sentences(error))
+    for one in (error, *causes(error)):
+        # A library may put an error of its own in the place of this one.
+        if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
+            return OutOfMemory(_first_sentences(one) or "the process ran out of memory")
+        if isinstance(one, RuntimeError) and re.search(r"out of memory|can't allocate memory|not enough memory", str(one), re.IGNORECASE):
+            return OutOfMemory(_first_sentences(one))
     if isinstance(error, RuntimeError) and "probability tensor contains either" in str(error):
         # What PyTorch says when it is to draw a token.
         return NotFinite("the probabilities from which a token was to be drawn are no finite numbers")
@@ -158,6 +160,20 @@ def _packages(error: BaseException) -> Iterator[str]:
     while traceback:
         yield str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
         traceback = traceback.tb_next
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors that this one was raised from, the last before it first."""
+    seen = {id(error)}
+    while (cause := error.__cause__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        error = cause
+
+
+def shown(text: str) -> str:
+    """A text for people, without the user and password of addresses in it, and without their queries, which may be signed."""
+    return re.sub(r"(://[^\s?\"'<>]+)\?[^\s\"'<>)]+", r"\1?...", re.sub(r"://[^/\s]*@", "://", text))
 
 
 def in_one_line(error: BaseException) -> str:

@@ -452,10 +452,20 @@ SUMMARY = Table(
             "higher",
         ),
         Column(
-            "tokens_per_s_low", "double", "token/s", "… lower bound", "Lower end of its 95 % interval, the slowest reply at least", "higher"
+            "tokens_per_s_low",
+            "double",
+            "token/s",
+            "… lower bound",
+            "Lower end of its 95 % interval, from six replies on never below the slowest (before 2026-11-29 it may be)",
+            "higher",
         ),
         Column(
-            "tokens_per_s_high", "double", "token/s", "… upper bound", "Upper end of its 95 % interval, the fastest reply at most", "higher"
+            "tokens_per_s_high",
+            "double",
+            "token/s",
+            "… upper bound",
+            "Upper end of its 95 % interval, from six replies on never above the fastest (before 2026-11-29 it may be)",
+            "higher",
         ),
         Column(
             "decode_tokens_per_s", "double", "token/s", "Decode", "Median over the replies of (tokens - 1) / (reply time - TTFT)", "higher"

@@ -242,7 +242,9 @@ def _is_of_environment(error: BaseException) -> bool:
     """Whether an import failed over a module of the environment, so that making it anew may help: not over one of speedgrid, which is a
     bug, and not where a library raises the error itself to say what it does not do."""
     seen: BaseException | None = error
-    while seen is not None:
+    looked_at: set[int] = set()
+    while seen is not None and id(seen) not in looked_at:
+        looked_at.add(id(seen))
         # Python's own import tells the module and where it lies; NumPy and others raise another error in its place, and keep the first.
         name = seen.name or "" if isinstance(seen, ImportError) else ""
         if isinstance(seen, ImportError) and name and name.partition(".")[0] != "speedgrid":
@@ -350,17 +352,17 @@ def _unexpected(error: BaseException, job: Job) -> outcomes.Failed:
     said = textwrap.shorten(outcomes.in_one_line(error), outcomes.REASON_CHARACTERS, placeholder=" ...")
     if not isinstance(error, outcomes.Fault):
         said = f"{type(error).__name__}{f': {said}' if said else ''}{_cause(error)}"
-    return outcomes.Failed(f"{said}, while {job.phase}{_see_log()}")
+    return outcomes.Failed(f"{outcomes.shown(said)}, while {job.phase}{_see_log()}")
 
 
 def _cause(error: BaseException) -> str:
-    """The first of the errors that this one was raised from, where it says something else: what a library makes of an error may be
-    advice alone."""
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    said = textwrap.shorten(outcomes.in_one_line(first), outcomes.REASON_CHARACTERS, placeholder=" ...")
-    return f" (because of {type(first).__name__}: {said})" if said and said not in outcomes.in_one_line(error) else ""
+    """The first of the errors that this one was raised from that says something else: a library may put mere advice in the place of an
+    error."""
+    known = outcomes.in_one_line(error)
+    for first in reversed(list(outcomes.causes(error))):
+        if (said := outcomes.in_one_line(first)) and said not in known:
+            return f" (caused by {type(first).__name__}: {textwrap.shorten(said, outcomes.REASON_CHARACTERS, placeholder=' ...')})"
+    return ""
 
 
 def _see_log() -> str:

@@ -34,7 +34,10 @@ def facts() -> dict:
     """Columns of schema.RUN that describe the machine and its software, whatever the device."""
     from importlib.metadata import distributions
 
-    installed = {(d.metadata["Name"] or "").lower(): d.version for d in distributions()}
+    installed: dict[str, str] = {}
+    for found in distributions():
+        # Of two on the path the first is imported.
+        installed.setdefault((found.metadata["Name"] or "").lower(), found.version)
     return {
         "host": platform.node(),
         "cpu": cpu_name(),

@@ -100,7 +100,7 @@ def test_the_markdown_says_which_speed_ups_are_between_two_gpus(tmp_path, monkey
     monkeypatch.setattr(rendering, "read_parts", quick_parts)
     summary, runs, replies = tables_of(grid)
     rendering.write(Told(made.study(), summary, runs, replies), tmp_path / "report.html")
-    said = f"\nThe speed-up of {others[0].label} over {base.label} is between two GPUs.\n"
+    said = f"\n{others[0].label} ran on another GPU than {base.label}: what the two differ by is a part of the speed-up.\n"
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").count(said) == 1
     one = [run | {"device_uuid": "GPU-6f3f"} for run in runs]
     rendering.write(Told(made.study(), summary, one, replies), tmp_path / "report.html")

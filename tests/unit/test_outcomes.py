@@ -130,3 +130,14 @@ def test_what_our_own_code_says_is_not_taken_for_a_librarys():
 )
 def test_everything_else_is_a_bug(error):
     assert outcomes.expected(error) is None
+
+
+def test_what_ran_out_of_memory_is_so_whatever_a_library_makes_of_it():
+    failed = RuntimeError("The post-processing of the export failed.")
+    assert outcomes.expected(failed) is None
+    failed.__cause__ = ValueError("while reading")
+    failed.__cause__.__cause__ = MemoryError()
+    assert outcomes.expected(failed).status == "oom"
+    assert [type(cause) for cause in outcomes.causes(failed)] == [ValueError, MemoryError]
+    failed.__cause__ = failed
+    assert list(outcomes.causes(failed)) == []

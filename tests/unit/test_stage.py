@@ -68,10 +68,14 @@ def test_what_a_library_raises_in_the_place_of_an_error_is_told_with_that_error(
     advice = RuntimeError("The post-processing of the export failed. Pass --no-post-process")
     advice.__cause__ = OSError("again")
     advice.__cause__.__cause__ = ValueError("Failed to serialize\nproto")
-    said = "Pass --no-post-process (because of ValueError: Failed to serialize proto), while making the checkpoint"
+    said = "Pass --no-post-process (caused by ValueError: Failed to serialize proto), while making the checkpoint"
     assert said in str(stage._unexpected(advice, job))
     again = RuntimeError("cannot load: no such layer")
     again.__cause__ = KeyError()
-    assert "because" not in str(stage._unexpected(again, job)), "which says nothing"
+    assert "caused" not in str(stage._unexpected(again, job)), "which says nothing"
     again.__cause__ = ValueError("no such layer")
-    assert "because" not in str(stage._unexpected(again, job)), "which is said already"
+    assert "caused" not in str(stage._unexpected(again, job)), "which is said already"
+    again.__cause__ = again
+    assert "caused" not in str(stage._unexpected(again, job)), "which Python allows"
+    again.__cause__ = OSError("403 for https://user:secret@hub.example/file?signature=abc")
+    assert "caused by OSError: 403 for https://hub.example/file?...)" in str(stage._unexpected(again, job))

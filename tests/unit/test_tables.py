@@ -252,9 +252,17 @@ def test_the_mean_lies_among_the_replies_however_little_they_say_of_it(tmp_path)
     assert [row[f"tokens_per_s{end}"] for end in ("_low", "", "_high")] == pytest.approx([36.3, 55.37, 61.9])
 
 
+def test_the_interval_of_the_mean_of_few_replies_reaches_beyond_them(tmp_path):
+    """In a quarter of samples of three the true mean is below or above all of them."""
+    row = summarise(tmp_path, [replace(made.DEFAULT_CELLS[0], recorded=([1.0, 1.02, 0.99],), new_tokens=128)])["baseline"]
+    assert row["tokens_per_s_low"] < 128 / 1.02
+    assert row["tokens_per_s_high"] > 128 / 0.99
+
+
 def test_no_interval_says_that_a_rate_might_be_negative(tmp_path):
     row = summarise(tmp_path, [replace(made.DEFAULT_CELLS[0], spread=1.5, replies=3)])["baseline"]
-    assert 0 < row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
+    assert 0 <= row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
+    assert row["tokens_per_s_high"] > 2 * row["tokens_per_s"], "so scattered that the interval reaches beyond nought"
 
 
 def test_a_percentile_has_bounds_where_the_replies_support_it(tmp_path):

@@ -64,3 +64,12 @@ def test_labels_of_an_image_are_no_variables_that_change_speed(variable, counts)
 def test_variables_that_change_what_is_computed_are_recorded_and_no_others(monkeypatch, name, kept):
     monkeypatch.setenv(name, "1")
     assert (f"{name}=1" in this_machine.facts()["variables"].split(", ")) == kept
+
+
+def test_of_two_versions_on_the_path_the_one_that_is_imported_is_written_down(tmp_path, monkeypatch):
+    for folder, version in (("first", "1.0"), ("second", "2.0")):
+        told = tmp_path / folder / f"Whatever-{version}.dist-info"
+        told.mkdir(parents=True)
+        (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: Whatever\nVersion: {version}\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), *sys.path])
+    assert [one for one in this_machine.facts()["packages"] if one.startswith("whatever==")] == ["whatever==1.0"]

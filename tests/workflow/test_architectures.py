@@ -219,3 +219,22 @@ def test_what_a_packed_layer_keeps_beside_its_weights_is_neither_left_nor_a_para
     assert mixed["quantized_share"] == round(in_layers / (in_layers + beside), 4)
     assert mixed["left_as_it_was"] == "layers.*.weight, 20% of the layers' weights"
     assert mixed["parameters"] == whole + beside + 256
+
+
+COUNTED = """
+import json, sys, torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from speedgrid.engines import quantized
+for name, shape in json.load(sys.stdin).items():
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape))
+    print(json.dumps({"name": name, "ours": quantized.share_of_model(model).parameters, "theirs": model.num_parameters()}))
+"""
+
+
+def test_the_parameters_of_a_model_that_is_not_quantized_are_those_that_transformers_counts(project):
+    shapes = {name: {"model_type": name, **shape} for name, shape in architectures.ARCHITECTURES.items()}
+    shapes["tied"] = {**shapes["llama"], "tie_word_embeddings": True}
+    some = {name: shapes[name] for name in ("llama", "tied", "gpt2", "qwen3_moe", "mamba", "bloom")}
+    for told in lines(project, "-c", COUNTED, told=some):
+        assert told["ours"] == told["theirs"] > 0, told

@@ -51,7 +51,7 @@ def why_no_kernel(error: Exception, device: str, method: str) -> str:
     It builds its kernels for a GPU where they are first used, and picks one before it knows whether that will go well. Empty where the
     error is about something else.
     """
-    other = f"or give the technique another kernel, such as `options: {{kernel: {method}_marlin}}`"
+    other = f"or take {method}_int4_marlin, or the kernel of that in a technique of your own, `options: {{kernel: {method}_marlin}}`"
     if isinstance(error, URLError):
         return (
             f"GPT-QModel builds its kernel for {device} from CUTLASS, which it cannot download ({error.reason}); set"

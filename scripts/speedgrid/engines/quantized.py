@@ -84,8 +84,8 @@ def share(weights: Iterable[tuple[str, int, bool]], parameters: int = 0) -> Shar
 
 
 def share_of_model(model) -> Share:
-    """The share of a loaded model of PyTorch, and its parameters however they are kept: a tensor that two modules have is counted once,
-    weights that are packed several to a number are those that they stand for, and what they are packed with (scales, zero points) is none.
+    """The share of a loaded model of PyTorch, and its parameters: a tensor that two modules have is counted once. Packed weights of
+    bitsandbytes, GPT-QModel and AutoGPTQ are those that they stand for; their scales and zero points are not counted.
     """
     from torch.nn import Embedding
 

@@ -55,7 +55,7 @@ BOUNDED = (
 # Of cells of whose speed-up nothing is.
 OPEN = "The speed-up of {} is open: the technique or the baseline was disturbed whenever it ran, and may be faster than it seems."
 # Of cells that ran on none of the GPUs that the baseline ran on (machines.Gpus): what the two differ by is a part of the ratio.
-APART = "The speed-up of {} over {} is between two GPUs."
+APART = "{} ran on another GPU than {}: what the two differ by is a part of the speed-up."
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def between_gpus(rows: Sequence[Mapping], apart: Collection[str]) -> list[Mappin
 
 def ratio_notes(rows: Sequence[Mapping], apart: Collection[str] = ()) -> list[tuple[str, list[str], str]]:
     """What has to be said of speed-ups of a group that are not the ratio of the speeds beside them, or are between two GPUs, of techniques
-    that are `apart`: texts, each with the labels of whom, and of the baseline."""
+    that are `apart`: texts, each with the labels of whom, and of the baseline, which not every text has a place for."""
     baseline = label_of_baseline(rows)
     told = ((UNEVEN, uneven(rows)), (BOUNDED, bounded(rows)), (OPEN, opened(rows)), (APART, between_gpus(rows, apart)))
     return [(text, [row["label"] for row in found], baseline) for text, found in told if found]

@@ -52,7 +52,7 @@ EXPECTED = {
         (COMPILE, ["torch_compile", "max_autotune"]),
         (KV_CACHE, ["no_kv_cache"]),
         (INT8, ["bnb_int8", "bnb_int8_compile", "torchao_int8", "torchao_int8_compile", "onnx_int8", "gguf_q8_0"]),
-        (INT4, ["gptq_int4", "awq_int4", "vllm_gptq_int4", "vllm_awq_int4", "gptq_int4_autogptq"]),
+        (INT4, ["gptq_int4", "awq_int4", "gptq_int4_marlin", "awq_int4_marlin", "vllm_gptq_int4", "vllm_awq_int4", "gptq_int4_autogptq"]),
         (INT4, ["bnb_nf4", "bnb_nf4_compile", "torchao_int4", "gguf_q4_k_m"]),
         (DISTILLATION, ["distill_small"]),
         (PRUNING, ["prune_30", "prune_50", "prune_50_recovered", "prune_depth_25"]),

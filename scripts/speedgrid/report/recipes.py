@@ -466,13 +466,23 @@ def _onnxruntime(technique: Technique) -> list[str]:
         'FOLDER = "onnx"  # of the export, which is made once',
         *_saved_before_5("what exports has transformers 4", "instead let FOLDER be an export of speedgrid, in results/checkpoints"),
     ]
-    more, told = ', dtype="fp16"' if technique.dtype == "float16" else "", ["FOLDER"]
+    more, told = "", ["FOLDER"]
     quantized = technique.transform.get("quantization") == "dynamic_int8"
     if quantized:
         imports[:0] = ["import os", "from onnxruntime.quantization import QuantType, quantize_dynamic"]
         more = ", no_post_process=True"
         lines.append("# Without tied weights stored once, so that the last layer is quantized, too.")
-    lines.append(f'main_export(MODEL, FOLDER, task="text-generation-with-past"{more})')
+    if technique.dtype == "float16":
+        imports[:2] = ["import torch", "from optimum.exporters.onnx import onnx_export_from_model", imports[1]]
+        imports[-1] = "from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer"
+        lines += [
+            "# SDPA in float16 is exported as a product in float32.",
+            'whole = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float16, attn_implementation="eager")',
+            'onnx_export_from_model(whole, FOLDER, task="text-generation-with-past", do_validation=False)',
+            "AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)",
+        ]
+    else:
+        lines.append(f'main_export(MODEL, FOLDER, task="text-generation-with-past"{more})')
     if quantized:
         lines += [
             "# A processor without VNNI needs QuantType.QUInt8; a model of more than 2 GiB use_external_data_format=True.",

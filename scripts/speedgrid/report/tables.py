@@ -26,6 +26,9 @@ from speedgrid.report.cells import CellRecords
 from speedgrid.schema import AXES, GROUP, MEASURED, RUN, STATE_SHOWN, SUMMARY, by_group, items_of
 from speedgrid.workload import WORKLOADS
 
+# Replies of which the slowest and the fastest hold the mean between them in 95 % of samples.
+SPANNING = 6
+
 # What a summary row takes as it is: from the grid, and from the facts of the measuring job.
 FROM_GRID = (*AXES, "label", "family", "engine", "workload", "lossless", "is_baseline", "dtype")
 IDENTITY_FACTS = ("device_name", "env", "engaged", "evidence", "checkpoint_sha256")
@@ -182,9 +185,11 @@ def _speed(cell: CellRecords, speed: stats.Speed) -> dict:
     by_run = [[reply_figures(reply) for reply in replies] for replies in cell.replies_by_run]
     phases = {name: _typical(cell, by_run, name, speed) for name in by_run[0][0] if name != "tokens_per_s"}
     tokens = stats.pooled([run.mean for run in cell.runs]).interval()
-    # Replies that slow down towards the end say little of the mean, but not that it is beyond all of them: as with the speed.
-    low = None if tokens.low is None else max(tokens.low, speed.slowest)
-    high = None if tokens.high is None else min(tokens.high, speed.fastest)
+    # Replies that slow down towards the end tell little of the mean: its interval then ends at the slowest and the fastest, as that of the
+    # speed does. A rate is never negative.
+    slowest, fastest = (speed.slowest, speed.fastest) if len(cell.all_replies) >= SPANNING else (0.0, math.inf)
+    low = None if tokens.low is None else max(tokens.low, slowest)
+    high = None if tokens.high is None else min(tokens.high, fastest)
     means = {"tokens_per_s": tokens.value, "tokens_per_s_low": low, "tokens_per_s_high": high}
     asked = json.loads(cell.measure.facts["job"])["settings"].get("max_new_tokens")
     counts = {"new_tokens": sum(reply["new_tokens"] for reply in cell.all_replies)}
