@@ -101,7 +101,7 @@ def test_compare_reads_where_the_user_is_and_says_in_one_line_what_is_no_result(
         (["speedgrid", "compare", "--fail-on", "sl"], ["slower"]),
         (["speedgrid", "clean", "mo"], ["models"]),
         (["speedgrid", "new", "--shape", "llama-3.2-1"], ["llama-3.2-1b"]),
-        (["speedgrid", "new", "--techniques", "awq"], ["awq_int4"]),
+        (["speedgrid", "new", "--techniques", "awq"], ["awq_int4", "awq_int4_marlin"]),
         (["speedgrid", "new", "--workload", "t"], ["train"]),
         (["speedgrid", "new", "--gpu", "H2"], ["H200"]),
         (["speedgrid", "advise", "--model", "my-"], ["my-llama"]),
