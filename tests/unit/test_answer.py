@@ -584,8 +584,10 @@ def test_of_what_text_a_price_is_stands_there_once(tmp_path):
     texts = {"prune_50": (4.2, excerpts.TASK), "bnb_nf4": (0.11, HELD_OUT)}
     for name, column in (("worst_loss", 0), ("worst_loss_task", 1)):
         group.rows[name] = [texts.get(technique, (None, None))[column] for technique in group.rows.technique]
-    points = " ".join(point.striptags().replace("\u00a0", " ") for point in answer(group).points)
+    told = answer(group)
+    points = " ".join(point.striptags().replace("\u00a0", " ") for point in told.points)
     assert re.search(r"Faster at a price: Pruned by 50 % [\d.]+× \([\d.–]+\) for \+420 % bits per byte;", points)
+    assert told.in_short.striptags().endswith(f"on which the technique loses most: {excerpts.LABEL} or held-out text."), "a summary shows no more"
     assert points.count(excerpts.LABEL) == 1
     assert f"is that on the text on which the technique loses most: {excerpts.LABEL} or held-out text." in points
 

@@ -105,11 +105,13 @@ class Answer:
     proof: Figure | None = None
     choice: str | None = None  # the technique that the headline advises
     price: Markup | None = None  # the sentence of `key` on what is faster at a price
+    texts: Markup | None = None  # that of `found` on the text that prices are of
 
     @property
     def in_short(self) -> Markup:
-        """The headline and what is faster at a price, for places that show no more of the answer."""
-        return Markup(" ").join([self.headline, *([self.price] if self.price else [])])
+        """The headline and what is faster at a price, for places that show no more of the answer; there the bits per byte of a table may be
+        those of another text."""
+        return Markup(" ").join(filter(None, [self.headline, self.price, self.texts if self.price else None]))
 
     @property
     def points(self) -> list[Markup]:
@@ -182,6 +184,7 @@ def answer(
         proof=proof_figure(group, guide.qualities),
         choice=None if group.seeks_largest else advice.choice,
         price=_price_point(guide, ranked),
+        texts=_texts_point(guide),
     )
 
 
