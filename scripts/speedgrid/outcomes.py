@@ -162,10 +162,11 @@ def _packages(error: BaseException) -> Iterator[str]:
         traceback = traceback.tb_next
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The errors that this one was raised from, the last before it first."""
+def causes(error: BaseException, handled: bool = False) -> Iterator[BaseException]:
+    """The errors that this one was raised from, the last before it first; with `handled`, where it names none, also those during whose
+    handling it was raised."""
     seen = {id(error)}
-    while (cause := error.__cause__) is not None and id(cause) not in seen:
+    while (cause := error.__cause__ or (error.__context__ if handled else None)) is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause
         error = cause

@@ -241,15 +241,11 @@ def _cannot_write(job: Job, error: Exception) -> int:
 def _is_of_environment(error: BaseException) -> bool:
     """Whether an import failed over a module of the environment, so that making it anew may help: not over one of speedgrid, which is a
     bug, and not where a library raises the error itself to say what it does not do."""
-    seen: BaseException | None = error
-    looked_at: set[int] = set()
-    while seen is not None and id(seen) not in looked_at:
-        looked_at.add(id(seen))
+    for seen in (error, *outcomes.causes(error, handled=True)):
         # Python's own import tells the module and where it lies; NumPy and others raise another error in its place, and keep the first.
         name = seen.name or "" if isinstance(seen, ImportError) else ""
         if isinstance(seen, ImportError) and name and name.partition(".")[0] != "speedgrid":
             return _lies_in_environment(seen.path) or _lies_in_environment(_origin(name.partition(".")[0]))
-        seen = seen.__cause__ or seen.__context__
     return False
 
 

@@ -587,7 +587,9 @@ def test_of_what_text_a_price_is_stands_there_once(tmp_path):
     told = answer(group)
     points = " ".join(point.striptags().replace("\u00a0", " ") for point in told.points)
     assert re.search(r"Faster at a price: Pruned by 50 % [\d.]+× \([\d.–]+\) for \+420 % bits per byte;", points)
-    assert told.in_short.striptags().endswith(f"on which the technique loses most: {excerpts.LABEL} or held-out text."), "a summary shows no more"
+    assert told.in_short.striptags().endswith(f"on which the technique loses most: {excerpts.LABEL} or held-out text."), (
+        "a summary shows no more"
+    )
     assert points.count(excerpts.LABEL) == 1
     assert f"is that on the text on which the technique loses most: {excerpts.LABEL} or held-out text." in points
 

@@ -459,22 +459,24 @@ def _converted(technique: Technique, kind: str, file: str) -> list[str]:
 
 
 def _onnxruntime(technique: Technique) -> list[str]:
-    imports = ["from optimum.exporters.onnx import main_export", "from optimum.onnxruntime import ORTModelForCausalLM"]
-    imports.append("from transformers import AutoConfig, AutoTokenizer")
+    half, quantized = technique.dtype == "float16", technique.transform.get("quantization") == "dynamic_int8"
+    imports = [
+        *(["import torch"] if half else []),
+        f"from optimum.exporters.onnx import {'onnx_export_from_model' if half else 'main_export'}",
+        "from optimum.onnxruntime import ORTModelForCausalLM",
+        f"from transformers import AutoConfig, {'AutoModelForCausalLM, ' if half else ''}AutoTokenizer",
+    ]
     lines = [
         *technique.model,
         'FOLDER = "onnx"  # of the export, which is made once',
         *_saved_before_5("what exports has transformers 4", "instead let FOLDER be an export of speedgrid, in results/checkpoints"),
     ]
     more, told = "", ["FOLDER"]
-    quantized = technique.transform.get("quantization") == "dynamic_int8"
     if quantized:
         imports[:0] = ["import os", "from onnxruntime.quantization import QuantType, quantize_dynamic"]
         more = ", no_post_process=True"
         lines.append("# Without tied weights stored once, so that the last layer is quantized, too.")
-    if technique.dtype == "float16":
-        imports[:2] = ["import torch", "from optimum.exporters.onnx import onnx_export_from_model", imports[1]]
-        imports[-1] = "from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer"
+    if half:
         lines += [
             "# SDPA in float16 is exported as a product in float32.",
             'whole = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float16, attn_implementation="eager")',
