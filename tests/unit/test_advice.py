@@ -789,6 +789,7 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
             "Take ONNX Runtime: 982 ms a reply, 2.2× (1.3–3.8) as fast as the baseline.",
             "vLLM, GPTQ INT4: 244 ms a reply, 8.7× (4.9–15.6): quality not known: the model's weights are random",
         ),
+        "table-1b-last": ("Take torch.compile (own loop): 210 ms a reply, 9.4× (7.6–11.7) as fast as the baseline.", random),
         "ladder-8gb": ("Take torch.compile (static cache): 982 ms a reply, 5.3× (2.6–9.3)", random),
         "ladder-8gb-int4": (
             "Take Baseline (eager attention): 3.87 s a reply.",

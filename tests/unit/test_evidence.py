@@ -5,7 +5,7 @@ from urllib.error import URLError
 
 import pytest
 from speedgrid.engines import attention as attention_kernels
-from speedgrid.engines import evidence
+from speedgrid.engines import evidence, transformers
 from speedgrid.engines.gptq import why_no_kernel
 from speedgrid.engines.transformers import not_as_asked
 from speedgrid.engines.vllm import not_as_asked as vllm_not_as_asked
@@ -183,6 +183,23 @@ def test_kernels_are_ranked_by_their_time():
     assert list(evidence.top(times).items()) == [("b", "60 %"), ("d", "30 %"), ("a" * evidence.NAME, "10 %")]
     assert evidence.top([("a", 0.0)]) == {}
     assert len(evidence.top([(str(i), 1.0) for i in range(20)])) == evidence.MOST
+
+
+@pytest.mark.parametrize(("graphs", "tokens"), [(0, 4), (2, 128)])
+def test_only_a_reply_that_was_compiled_is_watched_whole(monkeypatch, graphs, tokens):
+    # Another length would be compiled anew. On an H200 the profiler took 53 s for the kernels of 128 tokens that nothing had compiled.
+    asked = []
+    monkeypatch.setattr(evidence, "profiled", lambda run, on_gpu: run() or {"sdpa_kernels": {}})
+    engine = transformers.Engine.__new__(transformers.Engine)
+    weight = SimpleNamespace(dtype="torch.bfloat16", is_floating_point=lambda: True)
+    engine.model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="eager"), parameters=lambda: iter([weight]))
+    engine.method, engine.options, engine.device = None, {"attention": "eager", "compile": "module"}, SimpleNamespace(is_gpu=True)
+    seen = {"compiled_graphs": graphs, "graph_breaks": 0, "functions_given_up": 0, "compiled_while_counting": 0}
+    engine.compilation = SimpleNamespace(evidence=lambda warmups: dict(seen))
+    engine.generate = lambda prompt, settings, number: asked.append(settings["max_new_tokens"])
+    proof = engine.prove(range(16), {"warmup_replies": 3, "max_new_tokens": 128, "ignore_eos": True})
+    assert asked == [tokens]
+    assert proof.engaged == (graphs > 0)
 
 
 def test_compilation_after_the_warm_up_is_counted():

@@ -18,6 +18,8 @@ SDPA_KERNELS = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", 
 CHECKED = 64
 # What ran where torch.compile was told to take a module.
 CALLED = "`generate` called the original module"
+# A reply that is watched: enough for its first pass and its last one.
+A_SHORT_REPLY = {"max_new_tokens": 4, "ignore_eos": True}
 # Sequences that are scored at once, and bytes of their logits, on a GPU and on a CPU.
 ROWS, LOGITS_BYTES = 32, {True: 2 * 2**30, False: 128 * 2**20}
 
@@ -290,8 +292,10 @@ class Engine(base.Engine):
             seen["dequantized_from"] = self.method
         if self.options.get("compile"):
             seen |= self.compilation.evidence(settings["warmup_replies"])
-            # The very same reply once more: another length would be compiled anew.
-            seen |= evidence.profiled(lambda: self.generate(prompt, settings, 0), self.device.is_gpu)
+            # The very same reply once more, as another length would be compiled anew; a short one where nothing was compiled, since the
+            # profiler takes most of a minute for the kernels of 128 tokens one by one.
+            asked = settings if seen["compiled_graphs"] else {**settings, **A_SHORT_REPLY}
+            seen |= evidence.profiled(lambda: self.generate(prompt, asked, 0), self.device.is_gpu)
         elif self.options.get("prompt_lookup"):
             seen |= lookup_evidence(len(prompt), *self._watched_reply(prompt, settings))
         else:
@@ -306,7 +310,7 @@ class Engine(base.Engine):
         KV cache, all where there is none.
         """
         found: list = []
-        short = {**settings, "max_new_tokens": 4, "ignore_eos": True}
+        short = {**settings, **A_SHORT_REPLY}
         kernels = evidence.profiled(lambda: found.append(self._watched_reply(prompt, short)), self.device.is_gpu)
         shapes, cache = found[0]
         (sequences, first), (_, last) = shapes[0], shapes[-1]
