@@ -1,4 +1,8 @@
-"""A GPU for one job at a time: jobs of any clone and user of this machine take one, and share the cores, without a server or a file."""
+"""A GPU for one job at a time: jobs of any clone and user of this machine take one, and share the cores, without a server or a file.
+
+Jobs that make checkpoints may share a GPU with one another, and never with one that is timed. A timed job holds the GPU's own address, one
+that makes a checkpoint one of its places; each lets go again where it then finds the other's taken.
+"""
 
 import os
 import socket
@@ -12,6 +16,8 @@ from speedgrid.hardware import Gpu, gpus, is_cpu, visible_by_name
 
 # How often a job that waits for a GPU looks whether one is free.
 CLAIM_EVERY_S = 0.2
+# How many jobs that make checkpoints one GPU has places for.
+PLACES = 16
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,15 @@ class Claim:
         self.taken.close()
 
 
-def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) -> Claim | None:
+def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None], shared: int = 0) -> Claim | None:
     """Take a free GPU of this machine that an entry of the study's `gpus` means, and let this process and its children see no other.
 
     Where all are taken by other jobs, of any clone and user here, it waits. The GPU is taken for as long as the claim is open in some
     process, so it is free again however they end. Where several jobs are to run side by side, this one takes a share of the cores for
     as long, so that they leave each other's alone. None where no such GPU is here: pick_device says what that means.
+
+    With `shared`, for a job that makes a checkpoint, it may have so many of its kind beside it on the GPU, and takes the one with the
+    fewest.
     """
     visible = visible_by_name(gpus())
     if is_cpu(wanted, [gpu for _, gpu in visible]):
@@ -38,14 +47,14 @@ def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None]) ->
     fitting = [(name, gpu) for name, gpu in visible if wanted.get("name", "").lower() in gpu.name.lower()]
     told = False
     while fitting:
-        for name, gpu in fitting:
-            held = _hold(f"speedgrid {gpu.uuid}")
+        for name, gpu in sorted(fitting, key=lambda found: _makes_on(found[1])) if shared else fitting:
+            held = _place_on(gpu) if shared else _alone_on(gpu)
             if held:
                 # Numbers as nvidia-smi has them, and not by speed; vLLM takes nothing but numbers.
                 os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name}
                 taken = ExitStack()
                 taken.callback(held.close)
-                _claim_cores(min(side_by_side, len(visible)), taken)
+                _claim_cores(shared or min(side_by_side, len(visible)), taken)
                 return Claim(gpu, taken)
         if not told:
             say(f"waiting: other jobs measure on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
@@ -68,6 +77,40 @@ def share_of_cores(cores: Sequence[int], place: int, places: int) -> list[int]:
     """The cores of one of `places` jobs side by side: neighbours, as many for each, and at least one."""
     each = max(1, len(cores) // places)
     return [cores[(place * each + number) % len(cores)] for number in range(each)]
+
+
+def _alone_on(gpu: Gpu) -> socket.socket | None:
+    """Hold a GPU with no job beside this one, or None where there is another."""
+    held = _hold(f"speedgrid {gpu.uuid}")
+    if held and _makes_on(gpu):
+        held.close()
+        return None
+    return held
+
+
+def _place_on(gpu: Gpu) -> socket.socket | None:
+    """Hold one of a GPU's places for making checkpoints, or None where all are taken or a job has it alone."""
+    held = next(filter(None, map(_hold, _places(gpu))), None)
+    if held and _is_held(f"speedgrid {gpu.uuid}"):
+        held.close()
+        return None
+    return held
+
+
+def _makes_on(gpu: Gpu) -> int:
+    """How many jobs make checkpoints on a GPU."""
+    return sum(map(_is_held, _places(gpu)))
+
+
+def _places(gpu: Gpu) -> list[str]:
+    return [f"speedgrid {gpu.uuid} makes {place}" for place in range(1, PLACES + 1)]
+
+
+def _is_held(name: str) -> bool:
+    held = _hold(name)
+    if held:
+        held.close()
+    return not held
 
 
 def _hold(name: str) -> socket.socket | None:

@@ -50,13 +50,14 @@ def variables(uses_environments: bool) -> dict[str, str]:
     return found | ({"PYTHONNOUSERSITE": "1"} if uses_environments else {})
 
 
-def limits(time_budget_s: float, gpu_jobs: int) -> dict[str, str]:
-    """What the frame of a job reads (stage.py): when its time is up, that the death of this process ends it, and with how many jobs on GPUs
-    it shares the cores."""
+def limits(time_budget_s: float, gpu_jobs: int, makes: int) -> dict[str, str]:
+    """What the frame of a job reads (stage.py): when its time is up, that the death of this process ends it, with how many jobs on GPUs
+    it shares the cores, and how many make checkpoints side by side."""
     return {
         supervision.TIME_BUDGET: str(time_budget_s),
         supervision.WANTED_BY: str(os.getpid()),
         supervision.GPU_JOBS: str(gpu_jobs),
+        supervision.MAKES: str(makes),
     }
 
 

@@ -66,6 +66,12 @@ def on_attempt(asked: Mapping[str, int | str], attempt: int) -> dict[str, int | 
     return {name: value * attempt if name in GROWING else value for name, value in asked.items()}
 
 
+def of_make(asked: Mapping[str, int | str], makes: int) -> Mapping[str, int | str]:
+    """What a job asks for that makes a checkpoint, from what one on its device asks for: with `makes` one of so many places, and no GPU
+    alone, which it shares with the others (claims.py)."""
+    return {**asked, "gpu": 0, "makes": 1} if makes else asked
+
+
 def threads(cores: int, gpus: int, on_gpu: bool) -> int:
     """Threads that a job is scheduled with on this machine: all cores, or with several GPUs an even share for each job on one.
 

@@ -122,9 +122,17 @@ class Run:
     @property
     def gpu_jobs(self) -> int:
         """How many jobs on GPUs run side by side on this machine."""
-        limit = self._workflow.global_resources.get("gpu")
-        # Without a limit of GPUs, as on a cluster, Snakemake has an entry without a value.
-        return (limit.value if limit else None) or 1
+        return self._limit("gpu") or 1
+
+    @property
+    def makes(self) -> int:
+        """How many checkpoints are to be made side by side, also on one GPU; 0 where each takes its device alone."""
+        return self._limit("makes") or 0
+
+    def _limit(self, resource: str) -> int | None:
+        """That of `--resources`. Without one, as of GPUs on a cluster, Snakemake has an entry without a value."""
+        limit = self._workflow.global_resources.get(resource)
+        return limit.value if limit else None
 
     @property
     def study_files(self) -> list:

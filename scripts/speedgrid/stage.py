@@ -73,6 +73,8 @@ class Job(Generic[Specification]):
     entered: list[tuple[str, float]] = field(default_factory=lambda: [("starting", time.perf_counter())])
     # How busy its GPU was in each of them; None where it has none for itself.
     gpu_busy: busy.BusyPhases | None = None
+    # How many jobs may make checkpoints on its GPU, this one among them; 0 where it has it alone.
+    makes: int = 0
     tell: Callable[[str], object] = field(default=lambda phase: None)
 
     def enter(self, phase: str) -> None:
@@ -141,16 +143,17 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     specification = json.loads(jobtext.received(arguments.job))
     job = Job(stage, specification, arguments.out, (arguments.checkpoint or arguments.out).parent / "checkpoint")
     job.code = arguments.code
-    limits = (supervision.TIME_BUDGET, supervision.WANTED_BY, supervision.GPU_JOBS)
-    budget_s, wanted_by, gpu_jobs = (int(os.environ.get(name) or 0) or None for name in limits)
+    limits = (supervision.TIME_BUDGET, supervision.WANTED_BY, supervision.GPU_JOBS, supervision.MAKES)
+    budget_s, wanted_by, gpu_jobs, makes = (int(os.environ.get(name) or 0) or None for name in limits)
     # Held by this process and the one that it watches; the time for it is not the job's.
     claim = None
     if not _is_out_of_reach(job):
-        claim = claims.claim_gpu(specification["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"))
+        shared = (makes or 0) if stage == "quantize" else 0
+        claim = claims.claim_gpu(specification["device"], gpu_jobs or 1, lambda text: say(f"{job.name}: {text}"), shared)
     started = datetime.now(UTC)
     beside = None
     if claim:
-        job.gpu_busy = busy.BusyPhases()
+        job.makes, job.gpu_busy = shared, busy.BusyPhases()
         beside = partial(job.gpu_busy.watch, claim.gpu.uuid)
     end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by, beside)
     if claim:
@@ -164,12 +167,13 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     # The row of a process that could not write it, and that alone knew how long it had been at what.
     job.entered.clear()
     job.made_from = _made_from(specification, arguments.checkpoint)
-    job.rows.append({**job.keys, "status": outcome.status, "reason": str(outcome)})
+    status, reason = _of_it_alone(outcome, str(outcome), job)
+    job.rows.append({**job.keys, "status": status, "reason": reason})
     try:
         _write_result(job, started, this_machine.facts(), end.peak)
     except (ImportError, OSError) as error:
         sys.exit(_cannot_write(job, error))
-    say(f"{job.name}: {outcome.status}: {outcome}")
+    say(f"{job.name}: {status}: {reason}")
 
 
 def _run_watched(
@@ -330,8 +334,7 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         if isinstance(error, (outcomes.Interrupted, hardware.DeviceError)) or _is_without_room(error):
             raise
         outcome = outcomes.expected(error, job.specification.get("model", "NAME")) or _unexpected(error, job)
-        reason = _reason(outcome, job)
-        status = outcome.status
+        status, reason = _of_it_alone(outcome, _reason(outcome, job), job)
     # The error is forgotten here, and with it the frames that hold what filled the memory: the row is yet to be written.
     gc.collect()
     job.rows.append({**job.keys, "status": status, "reason": reason})
@@ -375,6 +378,14 @@ def _reason(outcome: outcomes.Outcome, job: Job) -> str:
     if type(outcome) is outcomes.OutOfMemory:
         return f"while {job.phase}: {outcome}; {_held(meters.process_peak())}"
     return f"{outcome} while {job.phase}" if type(outcome) is outcomes.Timeout else str(outcome)
+
+
+def _of_it_alone(outcome: outcomes.Outcome, reason: str, job: Job) -> tuple[str, str]:
+    """Status and reason of a job's row. What one that makes a checkpoint beside others had too little of it may have enough of alone, so
+    that is no outcome of the cell: the next run does the job again."""
+    if job.makes > 1 and isinstance(outcome, (outcomes.OutOfMemory, outcomes.Timeout)):
+        return outcomes.Failed.status, f"{reason}, with up to {job.makes - 1} others made beside it; run again without `makes`"
+    return outcome.status, reason
 
 
 def _inherit_failure(job: Job, arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@
 #   bash start.sh              one study after another, in the order of their names
 #   bash start.sh page         instead: runs/NAME/results/report.html of what is measured by now, also while a study goes on
 #   GPUS=2 bash start.sh       each study on two GPUs of this machine
+#   MAKES=4                    up to four checkpoints made side by side, before anything is timed
 #   TARGETS="..." CORES=14     files to make instead of all, and cores for jobs (default: all but two)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -69,10 +70,10 @@ run_study() {  # NAME
   read -ra targets <<< "${TARGETS:-}"
   if [ -e "$here/flat" ]; then
     # --nolock: nobody else runs here (.running), so a lock of Snakemake is left by a run that was killed.
-    python -m snakemake --cores "$cores" --resources "gpu=${GPUS:-1}" --keep-going --rerun-incomplete --nolock --configfile "$1.study.yaml" \
+    python -m snakemake --cores "$cores" --resources "gpu=${GPUS:-1}" ${MAKES:+"makes=$MAKES"} --keep-going --rerun-incomplete --nolock --configfile "$1.study.yaml" \
       -- "${targets[@]:-all}"
   else
-    ./speedgrid run --study "$1.study.yaml" --uv-envs --cores "$cores" --resources "gpu=${GPUS:-1}" --rerun-incomplete "${targets[@]}"
+    ./speedgrid run --study "$1.study.yaml" --uv-envs --cores "$cores" --resources "gpu=${GPUS:-1}" ${MAKES:+"makes=$MAKES"} --rerun-incomplete "${targets[@]}"
   fi
 }
 

@@ -14,7 +14,7 @@ from speedgrid import claims
 CLAIM = """
 import os, sys
 from speedgrid import claims
-held = claims.claim_gpu({"device": "auto", "name": sys.argv[1]}, int(sys.argv[2]), lambda text: print(text, flush=True))
+held = claims.claim_gpu({"device": "auto", "name": sys.argv[1]}, int(sys.argv[2]), lambda text: print(text, flush=True), int(sys.argv[3]))
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER"), flush=True)
 print(len(os.sched_getaffinity(0)), flush=True)
 sys.stdin.read()
@@ -31,11 +31,11 @@ def claiming(tmp_path):
     smi.chmod(0o755)
     running = []
 
-    def claim(name: str, side_by_side: int = 1, **variables: str) -> subprocess.Popen:
+    def claim(name: str, side_by_side: int = 1, shared: int = 0, **variables: str) -> subprocess.Popen:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")} | variables
         environ |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(claims.__file__).parents[1])}
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen([sys.executable, "-c", CLAIM, name, str(side_by_side)], env=environ, **streams))
+        running.append(subprocess.Popen([sys.executable, "-c", CLAIM, name, str(side_by_side), str(shared)], env=environ, **streams))
         return running[-1]
 
     yield claim
@@ -95,3 +95,32 @@ def test_a_job_waits_until_a_gpu_is_free_however_it_becomes_free(claiming):
 def test_a_job_takes_no_gpu_that_it_may_not_see(claiming):
     assert line(claiming("A100", CUDA_VISIBLE_DEVICES="1,2")) == "2 PCI_BUS_ID"
     assert line(claiming("A100", CUDA_VISIBLE_DEVICES="1")) == "1 None"
+
+
+def test_jobs_that_make_checkpoints_share_a_gpu_and_its_cores_and_none_that_is_timed_is_beside_them(claiming):
+    waits = "waiting: other jobs measure on the GPU of this machine"
+    first, second = claiming("T4", shared=2), claiming("T4", shared=2)
+    for job in (first, second):
+        assert line(job) == "1 PCI_BUS_ID"
+        assert int(line(job)) == max(1, len(os.sched_getaffinity(0)) // 2)
+    timed = claiming("T4")
+    assert line(timed) == waits
+    first.kill()
+    # The other is made still.
+    with pytest.raises(subprocess.TimeoutExpired):
+        timed.wait(5 * claims.CLAIM_EVERY_S)
+    second.kill()
+    assert line(timed) == "1 PCI_BUS_ID"
+    third = claiming("T4", shared=2)
+    assert line(third) == waits
+    timed.kill()
+    assert line(third) == "1 PCI_BUS_ID"
+
+
+def test_checkpoints_are_made_where_fewest_are_and_not_where_something_is_timed(claiming):
+    timed = claiming("A100")
+    assert line(timed) == "0 PCI_BUS_ID"
+    assert {line(claiming("A100", shared=4)) for _ in range(3)} == {"2 PCI_BUS_ID"}
+    timed.kill()
+    timed.wait()
+    assert {line(claiming("A100", shared=4)) for _ in range(2)} == {"0 PCI_BUS_ID"}

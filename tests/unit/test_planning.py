@@ -15,12 +15,12 @@ from speedgrid.study import StudyError, validate
 import studies
 
 
-def on_machine(cores: int, gpus: int | None, local: bool = True, **slurm: str) -> planning.Grid:
-    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time; `slurm` is where a
-    cluster has the GPU."""
+def on_machine(cores: int, gpus: int | None, local: bool = True, makes: int = 0, **slurm: str) -> planning.Grid:
+    """A study of a GPU and a CPU, planned for a machine where Snakemake may use so many cores and GPUs at a time, and make so many
+    checkpoints side by side; `slurm` is where a cluster has the GPU."""
     study = studies.small() | {"gpus": {"fast": {"device": "cuda", "slurm": {"nodes": "any", **slurm}}, "slow": {"device": "cpu"}}}
     study["experiments"]["generate"]["models"] = ["tiny"]
-    resources = {"gpu": SimpleNamespace(value=gpus)} if gpus else {}
+    resources = {name: SimpleNamespace(value=limit) for name, limit in (("gpu", gpus), ("makes", makes)) if limit}
     workflow = SimpleNamespace(cores=cores, local_exec=local, global_resources=resources)
     study = validate(study, studies.schema("study"), "my.yaml")
     registry = validate(studies.registry(), studies.schema("techniques"), "techniques.yaml")
@@ -45,6 +45,23 @@ def test_every_kind_of_job_on_one_of_several_gpus_leaves_cores_for_those_beside_
     assert {threads(job("slow")) for threads in asked} == {8}
     # The checkpoint is made once, on the device of the first cell that wants it.
     assert planned.stage("quantize").threads(job("fast")) == share
+
+
+@pytest.mark.parametrize(("gpus", "makes", "share"), [(1, 4, 2), (2, 4, 2), (1, 1, 8), (1, 16, 1)])
+def test_checkpoints_that_are_made_side_by_side_share_gpu_and_cores_and_leave_none_for_what_is_timed(gpus, makes, share):
+    quantize, measure = (on_machine(8, gpus, makes=makes).stage(name) for name in ("quantize", "measure"))
+    assert quantize.threads(job("fast")) == share
+    assert [quantize.resources[name](job("fast"), attempt=1) for name in ("gpu", "makes")] == [0, 1]
+    # With one GPU Snakemake has no cores for a timed job until all of them are made.
+    assert measure.threads(job("fast")) == 8 // gpus
+    assert measure.resources["gpu"](job("fast"), attempt=1) == 1
+    assert "makes" not in measure.resources
+
+
+@pytest.mark.parametrize("planned", [on_machine(8, 1), on_machine(100, None, local=False), on_machine(100, None, local=False, makes=4)])
+def test_a_checkpoint_takes_a_gpu_alone_where_nobody_asks_otherwise_and_on_a_cluster(planned):
+    asked = planned.stage("quantize").resources
+    assert [asked[name](job("fast"), attempt=1) for name in ("gpu", "makes")] == [1, None]
 
 
 def test_on_a_cluster_slurm_gives_the_cores():

@@ -72,7 +72,8 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
         "from speedgrid.snakemake_seam import Run\n"
         "run = Run(workflow)\n"
         "assert run.files_to_make is None\n"
-        "names = ('is_forced', 'is_local', 'is_main', 'uses_environments', 'cores', 'gpu_jobs', 'study_files', 'is_another_going_on')\n"
+        "names = ('is_forced', 'is_local', 'is_main', 'uses_environments', 'cores', 'gpu_jobs', 'makes', 'study_files')\n"
+        "names += ('is_another_going_on',)\n"
         "rule all:\n    output: 'told.json'\n"
         "    run: open(output[0], 'w').write(json.dumps(told))\n"
         "told = {name: str(getattr(run, name)) for name in names}\n"
@@ -83,10 +84,14 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, look_at("attributes of workflow.py's Workflow", "Run") + done.stderr
     told = json.loads((tmp_path / "told").read_text())
-    assert (told["is_local"], told["is_main"], told["cores"], told["gpu_jobs"]) == ("True", "True", "3", "2")
+    assert (told["is_local"], told["is_main"], told["cores"], told["gpu_jobs"], told["makes"]) == ("True", "True", "3", "2", "0")
     assert "mine.yaml" in told["study_files"]
     assert told["is_another_going_on"] == "False"
     assert told["uses_environments"] == "False"
+    more = [*command[:-2], "makes=4", *command[-2:]]
+    assert subprocess.run(more, cwd=tmp_path, capture_output=True).returncode == 0
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["gpu_jobs"], told["makes"]) == ("2", "4"), look_at("global_resources", "Run")
     assert subprocess.run([*command, "--sdm", "conda"], cwd=tmp_path, capture_output=True).returncode == 0
     assert json.loads((tmp_path / "told").read_text())["uses_environments"] == "True", look_at("deployment_settings", "uses_environments")
     assert told["is_forced"] == "False"

@@ -72,6 +72,38 @@ llamacpp.likeliest_alone = lambda sampling: False
 print(json.dumps([ours, [engine.generate(prompt, settings, 1).token_ids for prompt in prompts]]))
 """
 
+# AWQ's weights as we pack them, and as GPT-QModel does.
+PACKED = """
+import itertools
+from types import SimpleNamespace
+import torch
+from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
+from speedgrid.transforms import awq_packing
+
+class Packed(torch.nn.Module):
+    def __init__(self, inputs, group_size):
+        super().__init__()
+        self.in_features, self.group_size, self.bits = inputs, group_size, 4
+
+torch.manual_seed(3)
+shapes = (256, 512, 128), (128, 64, 128), (192, 64, 32)
+cases = itertools.product((torch.bfloat16, torch.float16), (None, torch.float32), (True, False), shapes)
+for dtype, of_scales, bias, (inputs, outputs, group) in cases:
+    layer = torch.nn.Linear(inputs, outputs, bias=bias).to(dtype)
+    grouped = layer.weight.data.view(outputs, inputs // group, group)
+    lowest, highest = grouped.amin(-1), grouped.amax(-1)
+    scales = ((highest - lowest) / 15).to(of_scales or dtype)
+    zeros = (-torch.round(lowest / scales)).clamp(0, 15).to(scales.dtype)
+    theirs, ours = Packed(inputs, group), Packed(inputs, group)
+    AwqTorchLinear.pack(theirs, layer, scales, zeros)
+    awq_packing.pack(ours, layer, scales, zeros)
+    for name in ("qweight", "qzeros", "scales", "bias"):
+        wanted, found = getattr(theirs, name), getattr(ours, name)
+        assert (wanted is found is None) or (wanted.dtype == found.dtype and torch.equal(wanted, found)), (name, dtype, inputs, outputs)
+    assert theirs.qweight.unique().numel() > 100
+print("packed alike")
+"""
+
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
@@ -153,3 +185,10 @@ def test_the_likeliest_tokens_are_those_of_llama_cpps_greedy_sampler(engines):
     ours, samplers = json.loads(done.stdout.splitlines()[-1])
     assert ours == samplers
     assert all(len(set(tokens)) > 2 for reply in ours for tokens in reply), "a reply of one token proves nothing"
+
+
+def test_the_weights_of_awq_are_packed_bit_for_bit_as_gptqmodel_packs_them(engines):
+    command = [working_copy.python_of("gptqmodel"), "-c", PACKED]
+    environ = os.environ | {"PYTHONPATH": str(engines / "scripts")}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["packed alike"], done.stderr

@@ -140,7 +140,7 @@ class Grid:
 
     def job_variables(self) -> dict[str, str]:
         """Environment variables for the frame of every job (stage.py)."""
-        limits = job_shell.limits(self.study["time_budget_s"], self._run.gpu_jobs)
+        limits = job_shell.limits(self.study["time_budget_s"], self._run.gpu_jobs, self._run.makes)
         return limits | places.variables(self.study.get("places", {}))
 
     def as_json(self) -> str:

@@ -42,6 +42,21 @@ class Place:
         """What a job of a cell asks for: its device, alone, unless the cell can only write down why it cannot run."""
         return resources.LIGHT if cell.cannot_run else self._on_device(cell.gpu, cell.on_gpu, self.node_of(cell))
 
+    def of_make(self, cell: Cell) -> Mapping[str, int | str]:
+        """What a job asks for that makes a checkpoint of a cell."""
+        asked = self.of_cell(cell)
+        return asked if cell.cannot_run or not cell.on_gpu else resources.of_make(asked, self._makes)
+
+    def threads_of_make(self, cell: Cell) -> int:
+        """The threads that it is scheduled with: with several side by side an even share of the cores, so that nothing is timed beside
+        them on a machine with one GPU."""
+        return resources.threads(self._run.cores, self._makes or self._run.gpu_jobs, cell.on_gpu)
+
+    @property
+    def _makes(self) -> int:
+        """How many share a GPU of this machine; on a cluster none does."""
+        return self._run.makes if self._run.is_local else 0
+
     def of_probe(self, gpu: str) -> Mapping[str, int | str]:
         """What the job that probes a device asks for."""
         return self._on_device(gpu, self._on_gpu[gpu], self._probed_at[gpu])
@@ -49,14 +64,14 @@ class Place:
     def _on_device(self, gpu: str, on_gpu: bool, node: str) -> Mapping[str, int | str]:
         return resources.on_device(self._gpus[gpu].get("slurm", {}), on_gpu, self._run.is_local, node)
 
-    def answers(self, asks: Callable[[Any], Mapping]) -> dict[str, Callable]:
+    def answers(self, asks: Callable[[Any], Mapping], *also: str) -> dict[str, Callable]:
         """For each name of a resource a function that takes its answer out of what a job asks for.
 
-        Only names that a device of the study uses: every one costs time for every job of a large grid.
+        Only names that a device of the study uses, and those of `also`: every one costs time for every job of a large grid.
         """
         used = {name for device in self._gpus.values() for name in device.get("slurm", {})}
         extra = ["slurm_extra"] * (any(self._node.values()) or not all(self._on_gpu.values()))
-        return by_name([*resources.LIGHT, *(name for key, name in resources.NAMES.items() if key in used), *extra], asks)
+        return by_name([*resources.LIGHT, *also, *(name for key, name in resources.NAMES.items() if key in used), *extra], asks)
 
 
 def by_name(names: Sequence[str], asks: Callable[[Any], Mapping]) -> dict[str, Callable]:

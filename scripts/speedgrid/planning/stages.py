@@ -189,6 +189,14 @@ class Quantize(OnDevice):
         return checkpoint_record(maker.model, maker.source, wildcards.dtype) if maker.source else maker.model_record
 
     @looked_up_once
+    def threads(self, wildcards) -> int:
+        return self.place.threads_of_make(self.cell(wildcards))
+
+    @property
+    def resources(self) -> dict[str, Callable]:
+        return self.place.answers(lambda wildcards: self.place.of_make(self.cell(wildcards)), "makes")
+
+    @looked_up_once
     def priority(self, wildcards) -> float:
         return self.order.before(self.entities.loads[self.cell(wildcards).checkpoint_record])
 
