@@ -37,6 +37,7 @@ class Facts:
     c_library: str = ""
     lacking: Mapping[str, list[str]] = field(default_factory=dict)  # what the machine lacks to make an environment, by its name
     compiler: str = ""
+    nvcc: str = ""  # CUDA's compiler, where PyTorch would find it
     index: str = ""
     index_reachable: bool = False
     hub: str = ""
@@ -136,6 +137,8 @@ def needs(technique: object, facts: Facts, makers: Sequence[Mapping] = ()) -> li
             lacking.append("a C++ compiler (Debian, Ubuntu: g++)")
         if not facts.python_headers:
             lacking.append("Python.h (Debian, Ubuntu: python3-dev)")
+    if "nvcc" in requires and not facts.nvcc:
+        lacking.append("nvcc of the CUDA toolkit, on the PATH or below CUDA_HOME")
     return list(dict.fromkeys(lacking))
 
 

@@ -51,6 +51,7 @@ def find_facts() -> Facts:
         c_library=" ".join(filter(None, platform.libc_ver())),
         lacking={name: lacking for name, path in recipes.items() if (lacking := environments.lacks(path))},
         compiler=find_compiler(),
+        nvcc=find_nvcc(os.environ),
         index=hub.shown(index.removesuffix("/pip/")),
         index_reachable=is_reachable(index, environ),
         hub=hub.shown(address),
@@ -90,6 +91,13 @@ def find_slurm() -> tuple[str, str, int | None]:
 def find_compiler() -> str:
     path = environments.find_compiler()
     return f"{path}: {(output([path, '--version']).splitlines() or ['does not run'])[0]}" if path else ""
+
+
+def find_nvcc(environ: Mapping[str, str]) -> str:
+    """CUDA's compiler where PyTorch looks for it when a library builds a kernel (torch.utils.cpp_extension); empty where there is none."""
+    named = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")
+    found = shutil.which("nvcc", path=f"{named}/bin") if named else shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    return found or ""
 
 
 def output(command: list[str], environ: Mapping | None = None) -> str:

@@ -30,6 +30,7 @@ REQUIREMENTS = {
     "sm80": "compute capability 8.0",
     "sm89": "compute capability 8.9",
     "compiler": "a C++ compiler",
+    "nvcc": "nvcc of the CUDA toolkit",
 }
 # Origins of models whose weights are safetensors; a folder of the user's may hold any format.
 IN_SAFETENSORS = ("train", "architecture", "hub", "gguf")

@@ -16,7 +16,7 @@ from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from speedgrid.transforms import awq_packing  # noqa: E402
+from speedgrid.transforms import awq_packing
 
 GROUP = 128
 

@@ -86,6 +86,24 @@ def test_what_compilation_needs(change, lacking):
     assert verdicts(replace(LAPTOP, **change))["compiled"] == lacking
 
 
+def test_a_kernel_that_nvcc_builds_needs_the_cuda_toolkit(tmp_path, monkeypatch):
+    registry = {"marlin": {"env": "transformers", "requires": ["cuda", "nvcc"]}}
+    rented = replace(LAPTOP, gpus=[H200])
+    lacks = "needs nvcc of the CUDA toolkit, on the PATH or below CUDA_HOME"
+    assert dict(technique_rows(registry, rented))["marlin"] == lacks
+    assert dict(technique_rows(registry, replace(rented, nvcc="/usr/local/cuda/bin/nvcc")))["marlin"].startswith("ready")
+    # As PyTorch looks for it: a folder that is named is the only one.
+    (tmp_path / "bin").mkdir()
+    nvcc = tmp_path / "bin/nvcc"
+    nvcc.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(nvcc.parent))
+    assert survey.find_nvcc({}) == str(nvcc)
+    monkeypatch.setenv("PATH", "")
+    assert survey.find_nvcc({"CUDA_HOME": str(tmp_path)}) == str(nvcc)
+    monkeypatch.setenv("PATH", str(nvcc.parent))
+    assert survey.find_nvcc({"CUDA_HOME": str(tmp_path / "other")}) == ""
+
+
 def test_what_an_environment_is_built_with_and_for():
     """A technique whose packages are built when its environment is made, or whose checkpoint comes from such an environment."""
     lacking = {"transformers": ["a C++ compiler (Debian, Ubuntu: g++)", "glibc 2.31 or newer (this system has 2.28)"]}
@@ -166,7 +184,7 @@ def test_a_model_of_the_hub_needs_the_hub_once():
 def test_every_technique_of_the_registry_is_judged(root):
     registry = yaml.safe_load((root / "techniques.yaml").read_text(encoding="utf-8"))
     envs = frozenset(path.stem for path in (root / "envs").glob("*.yaml"))
-    rows = technique_rows(registry, replace(LAPTOP, gpus=[H200], makeable=envs))
+    rows = technique_rows(registry, replace(LAPTOP, gpus=[H200], nvcc="/usr/local/cuda/bin/nvcc", makeable=envs))
     assert [name for name, _ in rows] == list(registry)
     for name, text in rows:
         assert text.startswith("needs something that is not available" if "unavailable" in registry[name] else "ready")
