@@ -16,6 +16,8 @@ CODE, ENVIRONMENT, WEIGHTS, ANSWERS = "code", "environment", "weights", "answers
 # Of a run that is to come after another one: that one was measured anew since.
 ORDER = "order"
 STILL_SHOWN = (CODE, ENVIRONMENT)
+# The key of what a technique needs of the machine.
+REQUIRES = "requires"
 # Of a job whose specification names no environment: the one that prepares a model.
 ENV_OF_MODELS = "transformers"
 # Keys, and cells, that a sentence names.
@@ -85,8 +87,11 @@ def changed(facts: Mapping, wanted: Wanted) -> list[str]:
 
 
 def settings(done: Mapping, asked: Mapping) -> list[str]:
-    """The keys in which two specifications differ."""
+    """The keys in which two specifications differ. More that is required of the machine changes no result: what ran has run, and what could
+    not would not today."""
     before, now = flat(done), flat(asked)
+    if set(before.get(REQUIRES) or ()) <= set(now.get(REQUIRES) or ()):
+        now = {**now, REQUIRES: before.get(REQUIRES)}
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
 
 

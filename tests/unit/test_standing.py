@@ -34,6 +34,10 @@ CELL = "results/cpu/generate/tiny/baseline"
         ({"job": "{}", "code": "y", "recipe": "r"}, ({}, "x", "r"), ["code"]),
         ({"job": "{}", "code": "x", "recipe": "q"}, ({}, "x", "r"), ["environment"]),
         ({"job": "{}", "code": "x", "recipe": "r"}, ({}, "x", ""), ["environment"]),
+        # More that is required of the machine changes no figure; less may let run what could not.
+        ({"job": '{"requires": ["cuda"]}', "code": "x", "recipe": "r"}, ({"requires": ["nvcc", "cuda"]}, "x", "r"), []),
+        ({"job": '{"requires": ["cuda", "nvcc"]}', "code": "x", "recipe": "r"}, ({"requires": ["cuda"]}, "x", "r"), ["requires"]),
+        ({"job": '{"a": 1}', "code": "x", "recipe": "r"}, ({"a": 1, "requires": []}, "x", "r"), []),
         # What an older speedgrid wrote does not say its code; and of a plan of before no code is known.
         ({"job": "{}"}, ({}, "x", ""), ["code"]),
         ({"job": "{}"}, ({}, None, None), []),
