@@ -201,7 +201,7 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
     if unknown := guide.unknown(ask):
         lines.append(tr("Measured, but without a figure for this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
     if guide.without_figures:
-        lines.append(tr("Without figures, so that nothing is said of them:"))
+        lines.append(tr("Left out of this answer:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
     lines += [*notes(guide), *uneven_ratios(guide)]
     steps = next_steps(guide.rows, advice, ask, guide.study_file)
@@ -225,7 +225,7 @@ def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
     lines.append(tr(FITS[first["grows"]]).format(sizes))
     lines += code(guide, first["technique"])
     if guide.without_figures:
-        lines.append(tr("Without figures, so that nothing is said of them:"))
+        lines.append(tr("Left out of this answer:"))
         lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
     return lines + notes(guide)
 

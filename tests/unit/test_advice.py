@@ -412,6 +412,7 @@ def test_what_was_not_measured_is_never_advised_and_said_to_be_so(tmp_path):
     assert [row["technique"] for row in guide.without_figures] == ["torch_compile_naive", "bnb_nf4"]
     steps = next_steps(guide.rows, guide.advise(Ask()), Ask())
     assert "bitsandbytes NF4 has no figures: a package or tool is missing" in steps
+    assert not any("torch.compile (one line)" in step for step in steps), "it would be no more active the next time"
 
 
 def test_quality_that_nobody_measured_is_not_called_kept(tmp_path):

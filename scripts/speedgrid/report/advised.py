@@ -350,5 +350,5 @@ def _group_data(title: str, guide: Guide, codes: dict[str, int]) -> dict:
         "sure": {name: sure(guide, name) for name in ("energy", "memory")},
     }
     columns = {name: [cell[name] for cell in cells] for name in cells[0]} if cells else {}
-    said = tr("Not measured, so that nothing is said of them: {}.").format("; ".join(unmeasured)) if unmeasured else ""
+    said = tr("Left out of this answer: {}.").format("; ".join(unmeasured)) if unmeasured else ""
     return named | {"cells": columns, "unmeasured": said, "none": guide.none}

@@ -173,7 +173,7 @@ def next_steps(rows: Iterable[Mapping], advice: Advice, ask: Ask, study_file: st
     for row in by_name.values():
         if row["status"] == NOT_RUN:
             steps.append(tr("{} is not measured yet: {}").format(row["label"], command.run(study_file)))
-        elif not is_ranked(row):
+        elif not is_ranked(row) and row["status"] != "not_engaged":  # which it would not be the next time either
             steps.append(tr("{} has no figures: {}").format(row["label"], tr(STATUSES.get(row["status"], row["status"]))))
     return steps
 
