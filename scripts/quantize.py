@@ -1,6 +1,7 @@
 """Make the checkpoint of a technique that has a transform. Writes results/checkpoints/{model}/{technique}/{dtype}/quantize.parquet."""
 
 import json
+from dataclasses import replace
 
 from speedgrid import checkpoints, corpus, meters, stage
 from speedgrid.specification import Quantize
@@ -12,7 +13,8 @@ def quantize(job: stage.Job[Quantize]) -> str:
     method = settings.pop("method")
     checkpoints.require_safetensors(job.checkpoint, f"the transform {method}")
     job.enter("making the checkpoint")
-    memory = meters.MemoryMeter(job.device)
+    # A transform that computes without PyTorch does so on the processor, in the memory of its process.
+    memory = meters.MemoryMeter(job.device if job.device.uses_torch else replace(job.device, kind="cpu"))
     memory.forget_peak()
     clock = meters.Stopwatch(job.device)
     with checkpoints.replacing(job.out.parent / "checkpoint") as fresh, checkpoints.blamed_if_not_finite(job.checkpoint):
@@ -29,12 +31,14 @@ def quantize(job: stage.Job[Quantize]) -> str:
                 calibration=lambda: corpus.calibration_text(job.specification["calibration"]),
             )
         )
+    seconds = clock.seconds()
     row = {
         "model": job.specification["model"],
         "technique": job.specification["technique"],
         "method": method,
         "settings": json.dumps(settings, sort_keys=True),
-        "seconds": clock.seconds(),
+        # Beside others it takes longer than the technique does.
+        "seconds": None if job.is_beside_others else seconds,
         "memory_peak": memory.peak(),
         **checkpoints.facts(job.out.parent / "checkpoint"),
         **more,
@@ -42,7 +46,7 @@ def quantize(job: stage.Job[Quantize]) -> str:
     job.keep(row)
     job.facts["files"] = json.dumps(checkpoints.states(job.out.parent / "checkpoint"))
     before = job.checkpoint_facts["checkpoint_bytes"]
-    return f"{before / 2**20:,.1f} MiB to {row['checkpoint_bytes'] / 2**20:,.1f} MiB in {row['seconds']:.1f} s"
+    return f"{before / 2**20:,.1f} MiB to {row['checkpoint_bytes'] / 2**20:,.1f} MiB in {seconds:.1f} s"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A GPU for one job at a time: jobs of any clone and user of this machine take one, and share the cores, without a server or a file.
+"""A GPU for one timed job at a time: jobs of any clone and user of this machine take one, and share the cores, without a server or a file.
 
 Jobs that make checkpoints may share a GPU with one another, and never with one that is timed. A timed job holds the GPU's own address, one
 that makes a checkpoint one of its places; each lets go again where it then finds the other's taken.
@@ -22,7 +22,7 @@ PLACES = 16
 
 @dataclass(frozen=True)
 class Claim:
-    """A GPU that this process and its children have to themselves, until it is closed in all of them."""
+    """A GPU that this process and its children have, alone or with others that make checkpoints, until it is closed in all of them."""
 
     gpu: Gpu
     taken: ExitStack
@@ -38,8 +38,8 @@ def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None], sh
     process, so it is free again however they end. Where several jobs are to run side by side, this one takes a share of the cores for
     as long, so that they leave each other's alone. None where no such GPU is here: pick_device says what that means.
 
-    With `shared`, for a job that makes a checkpoint, it may have so many of its kind beside it on the GPU, and takes the one with the
-    fewest.
+    A job that makes a checkpoint may share the GPU with others of its kind: `shared` is the number that the cores are divided among, and
+    it takes the GPU that fewest are on.
     """
     visible = visible_by_name(gpus())
     if is_cpu(wanted, [gpu for _, gpu in visible]):
@@ -57,7 +57,7 @@ def claim_gpu(wanted: Mapping, side_by_side: int, say: Callable[[str], None], sh
                 _claim_cores(shared or min(side_by_side, len(visible)), taken)
                 return Claim(gpu, taken)
         if not told:
-            say(f"waiting: other jobs measure on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
+            say(f"waiting: other jobs are on {'the GPU' if len(fitting) == 1 else f'all {len(fitting)} GPUs'} of this machine")
             told = True
         time.sleep(CLAIM_EVERY_S)
     return None

@@ -67,8 +67,8 @@ def on_attempt(asked: Mapping[str, int | str], attempt: int) -> dict[str, int | 
 
 
 def of_make(asked: Mapping[str, int | str], makes: int) -> Mapping[str, int | str]:
-    """What a job asks for that makes a checkpoint, from what one on its device asks for: with `makes` one of so many places, and no GPU
-    alone, which it shares with the others (claims.py)."""
+    """What a job that makes a checkpoint asks for, from what one on its device asks for. With `makes` it takes one of that many places
+    instead of a whole GPU (claims.py)."""
     return {**asked, "gpu": 0, "makes": 1} if makes else asked
 
 

@@ -126,8 +126,9 @@ class Run:
 
     @property
     def makes(self) -> int:
-        """How many checkpoints are to be made side by side, also on one GPU; 0 where each takes its device alone."""
-        return self._limit("makes") or 0
+        """How many checkpoints are to be made side by side on one GPU; 0 where each takes a device alone, as with several GPUs, on the
+        others of which something may be timed."""
+        return (self._limit("makes") or 0) if self.gpu_jobs == 1 else 0
 
     def _limit(self, resource: str) -> int | None:
         """That of `--resources`. Without one, as of GPUs on a cluster, Snakemake has an entry without a value."""

@@ -73,8 +73,8 @@ class Job(Generic[Specification]):
     entered: list[tuple[str, float]] = field(default_factory=lambda: [("starting", time.perf_counter())])
     # How busy its GPU was in each of them; None where it has none for itself.
     gpu_busy: busy.BusyPhases | None = None
-    # How many jobs may make checkpoints on its GPU, this one among them; 0 where it has it alone.
-    makes: int = 0
+    # Whether others may make checkpoints on its GPU at the same time: its time and what it ran out of are not those of it alone.
+    is_beside_others: bool = False
     tell: Callable[[str], object] = field(default=lambda phase: None)
 
     def enter(self, phase: str) -> None:
@@ -153,7 +153,9 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     started = datetime.now(UTC)
     beside = None
     if claim:
-        job.makes, job.gpu_busy = shared, busy.BusyPhases()
+        job.is_beside_others = shared > 1
+    if claim and not job.is_beside_others:
+        job.gpu_busy = busy.BusyPhases()
         beside = partial(job.gpu_busy.watch, claim.gpu.uuid)
     end = supervision.watch(lambda tell: _run_watched(job, work, arguments, started, tell), budget_s, wanted_by, beside)
     if claim:
@@ -167,7 +169,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     # The row of a process that could not write it, and that alone knew how long it had been at what.
     job.entered.clear()
     job.made_from = _made_from(specification, arguments.checkpoint)
-    status, reason = _of_it_alone(outcome, str(outcome), job)
+    status, reason = _failed_if_sharing(outcome, str(outcome), job)
     job.rows.append({**job.keys, "status": status, "reason": reason})
     try:
         _write_result(job, started, this_machine.facts(), end.peak)
@@ -334,7 +336,7 @@ def _attempt(job: Job, work: Callable[[Job], str], arguments: argparse.Namespace
         if isinstance(error, (outcomes.Interrupted, hardware.DeviceError)) or _is_without_room(error):
             raise
         outcome = outcomes.expected(error, job.specification.get("model", "NAME")) or _unexpected(error, job)
-        status, reason = _of_it_alone(outcome, _reason(outcome, job), job)
+        status, reason = _failed_if_sharing(outcome, _reason(outcome, job), job)
     # The error is forgotten here, and with it the frames that hold what filled the memory: the row is yet to be written.
     gc.collect()
     job.rows.append({**job.keys, "status": status, "reason": reason})
@@ -380,11 +382,11 @@ def _reason(outcome: outcomes.Outcome, job: Job) -> str:
     return f"{outcome} while {job.phase}" if type(outcome) is outcomes.Timeout else str(outcome)
 
 
-def _of_it_alone(outcome: outcomes.Outcome, reason: str, job: Job) -> tuple[str, str]:
-    """Status and reason of a job's row. What one that makes a checkpoint beside others had too little of it may have enough of alone, so
-    that is no outcome of the cell: the next run does the job again."""
-    if job.makes > 1 and isinstance(outcome, (outcomes.OutOfMemory, outcomes.Timeout)):
-        return outcomes.Failed.status, f"{reason}, with up to {job.makes - 1} others made beside it; run again without `makes`"
+def _failed_if_sharing(outcome: outcomes.Outcome, reason: str, job: Job) -> tuple[str, str]:
+    """Status and reason of a job's row. Alone on its GPU a job may have the memory and the time that it lacked beside others, so what ran
+    out there is no outcome of the cell: the next run does the job again."""
+    if job.is_beside_others and isinstance(outcome, (outcomes.OutOfMemory, outcomes.Timeout)):
+        return outcomes.Failed.status, f"{reason}, while other checkpoints were made on the same GPU; run again without `makes`"
     return outcome.status, reason
 
 

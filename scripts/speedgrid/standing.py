@@ -90,7 +90,7 @@ def settings(done: Mapping, asked: Mapping) -> list[str]:
     """The keys in which two specifications differ. More that is required of the machine changes no result: what ran has run, and what could
     not would not today."""
     before, now = flat(done), flat(asked)
-    if set(before.get(REQUIRES) or ()) <= set(now.get(REQUIRES) or ()):
+    if set(done.get(REQUIRES) or ()) <= set(asked.get(REQUIRES) or ()):
         now = {**now, REQUIRES: before.get(REQUIRES)}
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from speedgrid import containers
 from speedgrid.outcomes import Interrupted, Timeout
 
-# Environment variables of every job, no part of what makes a result: when its time is up, whose death ends it, and with how many jobs on
-# GPUs it shares the cores.
+# Environment variables of every job, no part of what makes a result: when its time is up, whose death ends it, with how many jobs on GPUs
+# it shares the cores, and how many make checkpoints side by side.
 TIME_BUDGET, WANTED_BY, GPU_JOBS = "SPEEDGRID_TIME_BUDGET_S", "SPEEDGRID_WANTED_BY", "SPEEDGRID_GPU_JOBS"
 MAKES = "SPEEDGRID_MAKES"
 # From the request to end to the end by force. Slurm leaves 30 s between the two.

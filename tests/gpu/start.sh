@@ -5,7 +5,7 @@
 #   bash start.sh              one study after another, in the order of their names
 #   bash start.sh page         instead: runs/NAME/results/report.html of what is measured by now, also while a study goes on
 #   GPUS=2 bash start.sh       each study on two GPUs of this machine
-#   MAKES=4                    up to four checkpoints made side by side, before anything is timed
+#   MAKES=4                    up to four checkpoints made side by side on its one GPU, while nothing is timed
 #   TARGETS="..." CORES=14     files to make instead of all, and cores for jobs (default: all but two)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -39,7 +39,7 @@ launcher.main(sys.argv[2:])
 SAYS = """
 import json, sys
 from speedgrid import job_shell
-print(json.dumps(job_shell.variables(sys.argv[1] == "True") | job_shell.limits(86400, 1)))
+print(json.dumps(job_shell.variables(sys.argv[1] == "True") | job_shell.limits(86400, 1, 0)))
 """
 # What Snakemake itself sets, by the threads of the job and where an environment of conda's is used.
 THREADS = ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")

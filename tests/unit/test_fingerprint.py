@@ -251,6 +251,7 @@ CONCERNS = {
     "engines.quantized": of_engine("transformers", "vllm", "llamacpp", "onnxruntime") | of("quantize autogptq", "quantize bitsandbytes"),
     "engines.transformers_legacy": of_engine("transformers_legacy") | {"quantize autogptq"},
     "transforms": EVERY_MEASUREMENT,
+    "transforms.awq_packing": of("quantize gptqmodel"),
     "transforms.gptqmodel": of("quantize gptqmodel", "quantize autogptq"),
     "transforms.prune": of("quantize prune", "quantize distill"),
     "transforms.pruning": of("quantize prune", "quantize distill"),

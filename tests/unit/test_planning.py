@@ -47,19 +47,22 @@ def test_every_kind_of_job_on_one_of_several_gpus_leaves_cores_for_those_beside_
     assert planned.stage("quantize").threads(job("fast")) == share
 
 
-@pytest.mark.parametrize(("gpus", "makes", "share"), [(1, 4, 2), (2, 4, 2), (1, 1, 8), (1, 16, 1)])
-def test_checkpoints_that_are_made_side_by_side_share_gpu_and_cores_and_leave_none_for_what_is_timed(gpus, makes, share):
-    quantize, measure = (on_machine(8, gpus, makes=makes).stage(name) for name in ("quantize", "measure"))
+@pytest.mark.parametrize(("makes", "share"), [(4, 2), (1, 8), (16, 1)])
+def test_checkpoints_that_are_made_side_by_side_share_gpu_and_cores_and_leave_none_for_what_is_timed(makes, share):
+    quantize, measure = (on_machine(8, 1, makes=makes).stage(name) for name in ("quantize", "measure"))
     assert quantize.threads(job("fast")) == share
     assert [quantize.resources[name](job("fast"), attempt=1) for name in ("gpu", "makes")] == [0, 1]
-    # With one GPU Snakemake has no cores for a timed job until all of them are made.
-    assert measure.threads(job("fast")) == 8 // gpus
+    # Snakemake has no cores for a timed job while they are made.
+    assert measure.threads(job("fast")) == 8
     assert measure.resources["gpu"](job("fast"), attempt=1) == 1
     assert "makes" not in measure.resources
 
 
-@pytest.mark.parametrize("planned", [on_machine(8, 1), on_machine(100, None, local=False), on_machine(100, None, local=False, makes=4)])
-def test_a_checkpoint_takes_a_gpu_alone_where_nobody_asks_otherwise_and_on_a_cluster(planned):
+@pytest.mark.parametrize(
+    "planned",
+    [on_machine(8, 1), on_machine(8, 2, makes=4), on_machine(100, None, local=False), on_machine(100, None, local=False, makes=4)],
+)
+def test_a_checkpoint_takes_a_gpu_alone_where_nobody_asks_otherwise_with_several_gpus_and_on_a_cluster(planned):
     asked = planned.stage("quantize").resources
     assert [asked[name](job("fast"), attempt=1) for name in ("gpu", "makes")] == [1, None]
 

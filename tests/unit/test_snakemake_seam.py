@@ -91,7 +91,10 @@ def test_what_a_run_is_told_is_where_it_is_looked_for(tmp_path):
     more = [*command[:-2], "makes=4", *command[-2:]]
     assert subprocess.run(more, cwd=tmp_path, capture_output=True).returncode == 0
     told = json.loads((tmp_path / "told").read_text())
-    assert (told["gpu_jobs"], told["makes"]) == ("2", "4"), look_at("global_resources", "Run")
+    assert (told["gpu_jobs"], told["makes"]) == ("2", "0"), "for one GPU alone"
+    alone = [word.replace("gpu=2", "gpu=1") for word in more]
+    assert subprocess.run(alone, cwd=tmp_path, capture_output=True).returncode == 0
+    assert json.loads((tmp_path / "told").read_text())["makes"] == "4", look_at("global_resources", "Run")
     assert subprocess.run([*command, "--sdm", "conda"], cwd=tmp_path, capture_output=True).returncode == 0
     assert json.loads((tmp_path / "told").read_text())["uses_environments"] == "True", look_at("deployment_settings", "uses_environments")
     assert told["is_forced"] == "False"

@@ -81,12 +81,12 @@ def test_what_a_library_raises_in_the_place_of_an_error_is_told_with_that_error(
     assert "caused by OSError: 403 for https://hub.example/file?...)" in str(stage._unexpected(again, job))
 
 
-@pytest.mark.parametrize("makes", [0, 1, 4])
+@pytest.mark.parametrize("is_beside_others", [False, True])
 @pytest.mark.parametrize("outcome", [outcomes.OutOfMemory("no room"), outcomes.Timeout("late"), outcomes.Unsupported("no such layer")])
-def test_what_runs_out_beside_others_that_are_made_is_no_outcome_of_the_cell(tmp_path, makes, outcome):
-    job = stage.Job("quantize", {}, tmp_path / "quantize.parquet", tmp_path / "checkpoint", makes=makes)
-    status, reason = stage._of_it_alone(outcome, "no room", job)
-    if makes > 1 and outcome.status in ("oom", "timeout"):
-        assert (status, reason) == ("failed", "no room, with up to 3 others made beside it; run again without `makes`")
+def test_what_runs_out_beside_others_that_are_made_is_no_outcome_of_the_cell(tmp_path, is_beside_others, outcome):
+    job = stage.Job("quantize", {}, tmp_path / "quantize.parquet", tmp_path / "checkpoint", is_beside_others=is_beside_others)
+    status, reason = stage._failed_if_sharing(outcome, "no room", job)
+    if is_beside_others and outcome.status in ("oom", "timeout"):
+        assert (status, reason) == ("failed", "no room, while other checkpoints were made on the same GPU; run again without `makes`")
     else:
         assert (status, reason) == (outcome.status, "no room")

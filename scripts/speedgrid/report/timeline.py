@@ -15,6 +15,8 @@ from markupsafe import Markup
 from speedgrid.report import units
 from speedgrid.report.language import tr_html
 
+# Several jobs may be at this on one GPU.
+MAKING = "Making models and checkpoints"
 # What the phases that jobs name (stage.Job.enter) count as; a phase is found by how it begins. The order is that of the page.
 KINDS = {
     "Counting": ("counting",),
@@ -24,7 +26,7 @@ KINDS = {
     "Starting, importing": ("starting", "importing"),
     "Proving that the technique was active": ("proving",),
     "Quality": ("scoring", "answering", "comparing", "computing next tokens", "measuring what rounding does", "building the requests"),
-    "Making models and checkpoints": ("preparing", "making the checkpoint"),
+    MAKING: ("preparing", "making the checkpoint"),
     "Measuring what the device can do": ("measuring what the device",),
     "Waiting for a quiet machine": ("waiting",),
 }
@@ -32,7 +34,7 @@ OTHER, BETWEEN = "Other", "Between jobs"
 # What of it a job that has a GPU does on that GPU, or for it, as compilation.
 ON_GPU = (
     *("Counting", "First run, compilation included", "Warming up", "Proving that the technique was active", "Quality"),
-    *("Making models and checkpoints", "Measuring what the device can do"),
+    *(MAKING, "Measuring what the device can do"),
 )
 # A longer one lies between two runs of a study.
 LONGEST_PAUSE_S = 300.0
@@ -96,8 +98,10 @@ def gpu_time(runs: Sequence[Mapping]) -> GpuTime | None:
     if not whole or not any(row.get("phases") and row.get("device") == "cuda" for row in runs):
         return None
 
+    had = _had(on_gpu)
+
     def share(of: Sequence[float]) -> float:
-        return sum(part * (span.end - span.begin) for part, span in zip(of, on_gpu, strict=True)) / whole
+        return sum(part * seconds for part, seconds in zip(of, had, strict=True)) / whole
 
     working = [sum(span.kinds.get(kind, 0.0) for kind in ON_GPU) for span in on_gpu]
     return GpuTime(
@@ -207,6 +211,16 @@ def _walls(spans: Sequence[_Span]) -> tuple[list[float], list[float]]:
         if not there and end - begin <= LONGEST_PAUSE_S:
             idle[waiting[-1]] += end - begin
     return walls, idle
+
+
+def _had(on_gpu: Sequence[_Span]) -> list[float]:
+    """How long each job had its GPU, in seconds: those that make checkpoints on one share the time that they have in common."""
+    had = [span.end - span.begin for span in on_gpu]
+    for gpu in {span.gpu for span in on_gpu}:
+        own = [number for number, span in enumerate(on_gpu) if span.gpu == gpu and MAKING in span.kinds]
+        for number, wall in zip(own, _walls([on_gpu[number] for number in own])[0], strict=True):
+            had[number] = wall
+    return had
 
 
 def _at_once(on_gpu: Sequence[_Span]) -> int:

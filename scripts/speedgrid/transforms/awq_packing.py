@@ -1,5 +1,5 @@
-"""AWQ's packing of a layer's weights, a group of inputs at a time. GPT-QModel 7.6 does it a column at a time, on the processor: most of the
-time that AWQ takes. What comes out is the same, bit for bit."""
+"""AWQ's packing of a layer's weights, a group of inputs at a time. GPT-QModel 7.6 does it a column at a time, on the processor: minutes of
+two cores for 8 B. What comes out is the same, bit for bit."""
 
 # Where each of the eight 4-bit numbers of a word comes from (https://github.com/mit-han-lab/llm-awq).
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -36,7 +36,7 @@ def words(numbers):
     import torch
 
     parts = numbers.contiguous().view(numbers.shape[0], -1, len(ORDER))
-    packed = torch.zeros(parts.shape[:2], dtype=torch.int32)
+    packed = torch.zeros(parts.shape[:2], dtype=torch.int32, device=numbers.device)
     for place, number in enumerate(ORDER):
         packed |= (parts[:, :, number] & (1 << BITS) - 1) << (BITS * place)
     return packed

@@ -44,7 +44,6 @@ def make(task: Task) -> dict:
     from gptqmodel.quantization import AWQConfig, GPTQConfig
 
     _survive_failing_workers()
-    _pack_by_groups()
     tokenizer = loading.read_tokenizer(task.source, task.trust_remote_code)
     loading.unquantized(task.source, "GPT-QModel")
     # GPT-QModel looks at no weight that is missing or odd.
@@ -54,6 +53,7 @@ def make(task: Task) -> dict:
     if kind == "gptq":
         config, backend = GPTQConfig(**common), BACKEND.GPTQ_TORCH
     else:
+        _pack_by_groups()
         # With zero points, as the method's authors have it. GPT-QModel leaves them out unless told, and vLLM then has none of its fast
         # kernels for the checkpoint on a GPU.
         # On a CPU nothing is copied.
