@@ -27,7 +27,9 @@ def read_both(a: Path, b: Path) -> tuple[Results, Results]:
     neither or both are of its study.
     """
     sides = [[read(one) for one in files.several(path)] for path in (a, b)]
-    chosen = [_chosen(side, other) or side for side, other in zip(sides, reversed(sides), strict=True)]
+    # Where none of several has a cell of the other side, which of them is named does not matter.
+    none = [[replace(side[0], name=str(path))] for path, side in zip((a, b), sides, strict=True)]
+    chosen = [_chosen(side, other) or least for side, other, least in zip(sides, reversed(sides), none, strict=True)]
     first, second = (_together(path, side) for path, side in zip((a, b), chosen, strict=True))
     return first, second
 

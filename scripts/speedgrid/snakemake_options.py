@@ -57,6 +57,16 @@ def chooses_cores(arguments: list[str]) -> bool:
     )
 
 
+def no_cores(arguments: list[str]) -> str:
+    """The words that ask for no core or job at all, with which Snakemake waits for ever; empty where there are none."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument in ("--cores", "-c", "--jobs", "-j") and re.fullmatch("0+", following):
+            return f"{argument} {following}"
+        if re.fullmatch("(--cores=|--jobs=|-[npkF]*[cj])0+", argument):
+            return argument
+    return ""
+
+
 def chooses_deployment(arguments: list[str]) -> bool:
     """Whether it says what environments are made with."""
     long = ("--software-deployment-method", "--deployment-method", "--deployment", "--sdm")

@@ -3,11 +3,12 @@
 # each run ran on. At any time, also while a study goes on.
 set -euo pipefail
 out=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/results.tar.gz}")
+[ -d "$(dirname "$out")" ] || { echo "collect: there is no folder $(dirname "$out")" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")"
 shopt -s nullglob
 files=(*.log)
 for folder in runs/*/; do
-  for name in results logs environment.txt; do
+  for name in results logs environment.txt "$(basename "$folder").study.yaml"; do
     [ ! -e "$folder$name" ] || files+=("$folder$name")
   done
   files+=("$folder"models/*/prepared.parquet)

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -40,6 +41,8 @@ HERE = Path(__file__).resolve().parent
 GLIBC = range(35, 4, -1)
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC] + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
 PYTHON_OF_JOBS = "3.11"  # of the pins in envs/
+# Without these nothing runs there, and no result can be written.
+NEEDED = frozenset({"snakemake", "pyarrow"})
 
 
 class Refusal(Exception):
@@ -50,17 +53,22 @@ def main() -> None:
     arguments = parse()
     if arguments.to.exists() and any(arguments.to.iterdir()):
         raise Refusal(f"--to {arguments.to}: is there and not empty; name a new folder, or remove it")
+    if twice := [name for name, count in Counter(path.stem for path in arguments.studies).items() if count > 1]:
+        raise Refusal(f"{twice[0]}: two studies have this name, and each runs in runs/NAME; rename one of their files")
     studies = [read_study(path) for path in arguments.studies]
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch)
         subprocess.run(["git", "-C", str(ROOT), "archive", "--format=tar", "-o", str(bundle / "project.tar"), "HEAD"], check=True)
         (bundle / "studies").mkdir()
         for path in arguments.studies:
-            shutil.copy(path, bundle / "studies" / path.name)
+            shutil.copy(path, bundle / "studies" / f"{path.stem}.yaml")
         (bundle / "wheels").mkdir()
         if arguments.pins:
             (bundle / "flat").write_text(f"{arguments.python}\n", encoding="utf-8")
-            pins = without(united(map(pins_of, arguments.pins)), arguments.have)
+            known = united(map(pins_of, arguments.pins))
+            if lacking := sorted(NEEDED - {package_name(pin) for pin in known} - there(arguments.have)):
+                raise Refusal(f"--pins: names no {lacking[0]}, which every run takes; add locks/run.txt and envs/report.yaml")
+            pins = without(known, arguments.have)
             download(pins, arguments.python, bundle / "wheels", whole=True, built=True)
             # What installs them there; the machine's Python may have no pip.
             download(["pip"], arguments.python, bundle / "wheels", whole=True)
@@ -86,6 +94,13 @@ def read_study(path: Path) -> dict:
         raise Refusal(str(error)) from None
     if not isinstance(content, dict) or not isinstance(content.get("experiments"), dict):
         raise Refusal(f"{path}: is not a study: it has no experiments")
+    known = planning.read_yaml("techniques.yaml") | (content.get("techniques") or {})
+    for name, experiment in content["experiments"].items():
+        techniques = experiment.get("techniques", []) if isinstance(experiment, dict) else None
+        if not isinstance(techniques, list):
+            raise Refusal(f"{path}: experiments.{name}.techniques: is a list of names of techniques.yaml")
+        if unknown := [one for one in techniques if not isinstance(one, str) or one not in known]:
+            raise Refusal(f"{path}: experiments.{name}.techniques: there is no technique {unknown[0]!r}")
     return content
 
 
@@ -107,7 +122,7 @@ def environments_of(studies: Iterable[dict], device: str) -> list[str]:
 
 def pins_of(path: Path) -> list[str]:
     """Every name==version of a file, which may be a list, a lock with hashes or an environment of envs/."""
-    lines = (line.strip().removeprefix("- ").rstrip("\\").strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip().removeprefix("- ").rstrip("\\").strip() for line in text_of(path).splitlines())
     found = [line for line in lines if re.fullmatch(r"[A-Za-z0-9][\w.\[\]-]*==[^\s;]+( *;.*)?", line)]
     if not found:
         raise Refusal(f"{path}: names no package as name==version")
@@ -129,9 +144,20 @@ def uncommitted() -> list[str]:
     return [line[3:] for line in done.stdout.splitlines()]
 
 
+def there(have: Path | None) -> set[str]:
+    """The packages that the machine has, by their names."""
+    return {package_name(line) for line in text_of(have).splitlines() if line.strip()} if have else set()
+
+
 def without(pins: Sequence[str], have: Path | None) -> list[str]:
-    there = {package_name(line) for line in have.read_text(encoding="utf-8").splitlines() if line.strip()} if have else set()
-    return [pin for pin in pins if package_name(pin) not in there]
+    return [pin for pin in pins if package_name(pin) not in there(have)]
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
 
 
 # Downloading
@@ -252,7 +278,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--have", type=Path, help="with --pins: packages that the machine has, a name a line")
     parser.add_argument("--python", default="3.12", help="with --pins: Python of that machine (default: 3.12)")
     parser.add_argument("--part-mb", type=int, help="split the bundle into parts of so many MB")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.part_mb is not None and asked.part_mb < 1:
+        parser.error("--part-mb takes a number from 1 on")
+    if not re.fullmatch(r"3\.\d+", asked.python):
+        parser.error(f"--python takes a version such as 3.12, not {asked.python}")
+    if asked.have and not asked.pins:
+        parser.error("--have belongs to --pins: without it each job has an environment of its own")
+    if asked.to.exists() and not asked.to.is_dir():
+        parser.error(f"--to {asked.to}: is a file; name a new folder")
+    return asked
 
 
 if __name__ == "__main__":

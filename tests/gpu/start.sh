@@ -20,13 +20,23 @@ if [ $# -eq 0 ]; then
   flock --nonblock 9 || refuse "it is running here already"
 fi
 
-if [ ! -e .unpacked ]; then
-  sha256sum --check --quiet --strict SHA256SUMS || refuse "what was brought here is not whole; bring the files that are named above again"
-  cat bundle.* | tar xf -
-  touch .unpacked
-fi
-export HF_HUB_OFFLINE=1 PYTHONNOUSERSITE=1 PIP_NO_INDEX=1 PIP_FIND_LINKS="$here/wheels" UV_OFFLINE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 cores=${CORES:-$(( $(nproc) > 3 ? $(nproc) - 2 : 1 ))}
+for number in "CORES=$cores" "GPUS=${GPUS:-1}" "MAKES=${MAKES:-1}"; do
+  [[ ${number#*=} =~ ^[1-9][0-9]*$ ]] || refuse "$number: takes a number from 1 on"
+done
+
+# What was packed anew and brought over takes the place of what was unpacked; what is measured stays.
+if ! cmp --silent SHA256SUMS .unpacked; then
+  sha256sum --check --quiet --strict SHA256SUMS || refuse "what was brought here is not whole; bring the files that are named above again"
+  rm -rf project.tar studies wheels flat env
+  cut -c67- SHA256SUMS | xargs -d '\n' cat | tar xf -
+  cp SHA256SUMS .unpacked
+fi
+export HF_HUB_OFFLINE=1 PYTHONNOUSERSITE=1 PIP_NO_INDEX=1 UV_OFFLINE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# pip takes several places there, with blanks between them.
+PIP_FIND_LINKS=$here/wheels
+[[ $here != *[[:space:]]* ]] || PIP_FIND_LINKS="file://${PIP_FIND_LINKS// /%20}"
+export PIP_FIND_LINKS
 
 if [ -e flat ] && [ ! -e env/.made ]; then
   version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -105,10 +115,11 @@ for study in studies/*.yaml; do
     continue
   fi
   say "$name: start; see $here/$name.log"
+  before=$(wc -l < "$name.log" 2> /dev/null || echo 0)
   if (run_study "$name") >> "$name.log" 2>&1; then say "$name: done"; else
     failed=1
     say "$name: ended with failures; the last lines of its log:"
-    tail -5 "$name.log"
+    tail -n "+$((before + 1))" "$name.log" | tail -n 5
   fi
 done
 exit $failed

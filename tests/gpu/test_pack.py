@@ -152,6 +152,26 @@ def test_a_bundle_for_another_python_is_refused(box):
     assert not (box / "env").exists()
 
 
+def test_a_bundle_that_was_packed_anew_takes_the_place_of_the_old_one(box, tmp_path):
+    """In other parts than before: those of the old one, which lie there still, are none of it."""
+    assert "Python 3.1," in started(box).stderr
+    (tmp_path / "in/flat").write_text("3.2\n")
+    (box / "runs").mkdir()
+    (tmp_path / "anew").mkdir()
+    pack.write_parts(tmp_path / "in", tmp_path / "anew", None)
+    shutil.copytree(tmp_path / "anew", box, dirs_exist_ok=True)
+    assert {path.name for path in box.glob("bundle.*")} == {"bundle.000", "bundle.tar"}
+    assert "Python 3.2," in started(box).stderr
+    assert (box / "runs").is_dir(), "what is measured stays"
+
+
+@pytest.mark.parametrize(("name", "value"), [("CORES", "0"), ("CORES", "all"), ("GPUS", "-1"), ("MAKES", "0"), ("MAKES", "four")])
+def test_a_number_that_is_none_is_refused(box, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    done = started(box)
+    assert (done.returncode, done.stderr) == (2, f"start: {name}={value}: takes a number from 1 on\n")
+
+
 def test_it_is_not_started_twice_and_knows_its_words(box):
     with open(box / ".running", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -190,6 +210,28 @@ def test_mistakes_are_one_line(tmp_path):
     (tmp_path / "to/mine").touch()
     done = packed(study, "--to", tmp_path / "to")
     assert (done.returncode, "is there and not empty" in done.stderr) == (1, True)
+    for more, said in (
+        (["--part-mb", "-5"], "--part-mb takes a number from 1 on"),
+        (["--python", "3.11.7"], "--python takes a version such as 3.12"),
+        (["--have", tmp_path / "pins.txt"], "--have belongs to --pins"),
+        (["--to", study], "is a file; name a new folder"),
+    ):
+        done = packed(study, "--to", tmp_path / "new", *more)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    (tmp_path / "more").mkdir()
+    shutil.copy(study, tmp_path / "more")
+    done = packed(study, tmp_path / "more/study.yaml", "--to", tmp_path / "new")
+    assert (done.returncode, "two studies have this name" in done.stderr) == (1, True)
+    done = packed(study, "--to", tmp_path / "new", "--pins", tmp_path / "none.txt")
+    assert (done.returncode, "none.txt: cannot be read: No such file" in done.stderr) == (1, True)
+    (tmp_path / "few.txt").write_text("torch==2.11.0\nsnakemake==9.27.1\n")
+    done = packed(study, "--to", tmp_path / "new", "--pins", tmp_path / "few.txt")
+    assert (done.returncode, "names no pyarrow" in done.stderr) == (1, True)
+    for techniques, said in ((["sdpaa"], "there is no technique 'sdpaa'"), (5, "is a list of names")):
+        wrong = tmp_path / "wrong.yaml"
+        wrong.write_text(yaml.safe_dump(STUDY | {"experiments": {"e": {"techniques": techniques}}}))
+        done = packed(wrong, "--to", tmp_path / "new")
+        assert (done.returncode, said in done.stderr) == (1, True)
     (tmp_path / "pins.txt").write_text("torch\n")
     done = packed(study, "--to", tmp_path / "new", "--pins", tmp_path / "pins.txt")
     assert (done.returncode, "names no package as name==version" in done.stderr) == (1, True)

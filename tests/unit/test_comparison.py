@@ -551,6 +551,16 @@ def test_a_cell_that_two_results_of_a_folder_hold_is_asked_for(tmp_path):
     )
 
 
+def test_two_results_that_hold_a_cell_which_the_other_side_lacks_are_no_matter(tmp_path):
+    """A study of one's own, held against all of docs/results/h200: its studies have cells in common that nobody asked about."""
+    folder = several(tmp_path / "a", small=50)
+    shutil.copytree(folder / "study-small", folder / "again")
+    told = run(folder, several(tmp_path / "b", large=50))
+    assert told.returncode == 0, told.stderr
+    assert f"A  {folder}\n" in told.stdout
+    assert "no cell is in both" in told.stdout
+
+
 def test_a_cell_that_two_results_hold_is_that_of_the_study_of_the_other_side(tmp_path):
     """A run of docs/results/h200/decode-8b's study has nothing that engines-8b beside it lacks."""
     folder = tmp_path / "all"

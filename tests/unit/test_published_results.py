@@ -162,10 +162,10 @@ def test_what_to_take_in_short_has_the_figures_of_the_summaries():
     """Rates of one table each, and how long starts took in all of them."""
     text = (RESULTS / "README.md").read_text(encoding="utf-8").partition("## In short")[2].partition("\n## ")[0]
     text = " ".join(text.split())
-    summaries = {folder.name: records.read(folder / "summary.parquet", SUMMARY).rows for folder in FOLDERS}
+    summaries = {folder: records.read(folder / "summary.parquet", SUMMARY).rows for folder in FOLDERS}
 
     def figure(study: str, technique: str, column: str = "rate") -> str:
-        (value,) = (row[column] for row in summaries[study] if row["technique"] == technique)
+        (value,) = (row[column] for row in summaries[RESULTS / "h200" / study] if row["technique"] == technique)
         return f"{value:.1f}" if column == "speedup" else f"{value:.0f}"
 
     def starts(column: str, value: str) -> str:

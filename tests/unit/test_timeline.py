@@ -137,8 +137,8 @@ def test_jobs_of_one_gpu_that_overlap_say_nothing_of_it():
 
 def test_checkpoints_that_are_made_at_once_on_a_gpu_share_its_time():
     runs = [on_gpu(0, 10, None, **{"making the checkpoint": 1}) for _ in range(4)] + [
-        on_gpu(10, 20, 0.5, counting=1),
-        on_gpu(40, 50, 0.5, counting=1),
+        on_gpu(10, 20, [0.5], counting=1),
+        on_gpu(40, 50, [0.5], counting=1),
     ]
     found = timeline.gpu_time(runs)
     assert (found.gpus, found.held, found.working, found.kernels) == (1, *map(pytest.approx, (0.6, 0.6, 0.2)))

@@ -265,6 +265,12 @@ def test_every_file_that_snakemake_would_read_as_a_study_is_read_first():
     assert snakemake_options.config_files(["--config", "seed=1", "target"]) == []
 
 
+@pytest.mark.parametrize("words", ["--cores 0", "--cores=0", "-c0", "-nc0", "--jobs 0", "-j 00"])
+def test_no_core_at_all_is_refused(words):
+    assert snakemake_options.no_cores(["-p", *words.split(), "results/x"]) == words
+    assert snakemake_options.no_cores(["--cores", "10", "--resources", "gpu=0", "-j", "all", "-c1", "0"]) == ""
+
+
 def test_a_study_for_snakemake_that_is_not_there(clone):
     is_one_line(speedgrid(clone, "run", "-n", "--configfile", "nowhere.yaml"), "--configfile nowhere.yaml: there is no such file")
 
