@@ -153,7 +153,7 @@ def run(stage: str, work: Callable[[Job], str]) -> None:
     started = datetime.now(UTC)
     beside = None
     if claim:
-        job.is_beside_others = shared > 1
+        job.is_beside_others = shared > 0
     if claim and not job.is_beside_others:
         job.gpu_busy = busy.BusyPhases()
         beside = partial(job.gpu_busy.watch, claim.gpu.uuid)
@@ -386,7 +386,7 @@ def _failed_if_sharing(outcome: outcomes.Outcome, reason: str, job: Job) -> tupl
     """Status and reason of a job's row. Alone on its GPU a job may have the memory and the time that it lacked beside others, so what ran
     out there is no outcome of the cell: the next run does the job again."""
     if job.is_beside_others and isinstance(outcome, (outcomes.OutOfMemory, outcomes.Timeout)):
-        return outcomes.Failed.status, f"{reason}, while other checkpoints were made on the same GPU; run again without `makes`"
+        return outcomes.Failed.status, f"{reason}, where other checkpoints may have been made on the same GPU; run again without `makes`"
     return outcome.status, reason
 
 

@@ -150,7 +150,8 @@ def there(have: Path | None) -> set[str]:
 
 
 def without(pins: Sequence[str], have: Path | None) -> list[str]:
-    return [pin for pin in pins if package_name(pin) not in there(have)]
+    known = there(have)
+    return [pin for pin in pins if package_name(pin) not in known]
 
 
 def text_of(path: Path) -> str:
