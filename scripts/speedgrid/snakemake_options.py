@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 
 # Options that ask something and run nothing.
 QUESTIONS = (
@@ -59,7 +60,7 @@ def chooses_cores(arguments: list[str]) -> bool:
 
 def no_cores(arguments: list[str]) -> str:
     """The words that ask for no core or job at all, with which Snakemake waits for ever; empty where there are none."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         if argument in ("--cores", "-c", "--jobs", "-j") and re.fullmatch("0+", following):
             return f"{argument} {following}"
         if re.fullmatch("(--cores=|--jobs=|-[npkF]*[cj])0+", argument):

@@ -268,6 +268,7 @@ def test_every_file_that_snakemake_would_read_as_a_study_is_read_first():
 @pytest.mark.parametrize("words", ["--cores 0", "--cores=0", "-c0", "-nc0", "--jobs 0", "-j 00"])
 def test_no_core_at_all_is_refused(words):
     assert snakemake_options.no_cores(["-p", *words.split(), "results/x"]) == words
+    assert snakemake_options.no_cores([]) == ""
     assert snakemake_options.no_cores(["--cores", "10", "--resources", "gpu=0", "-j", "all", "-c1", "0"]) == ""
 
 
