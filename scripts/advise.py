@@ -200,12 +200,16 @@ def as_text(key: tuple[str, str, str], guide: Guide, ask: Ask) -> list[str]:
         lines += [f"  {named(guide, one, ask)}: {'; '.join(words)}" for one, words in told]
     if unknown := guide.unknown(ask):
         lines.append(tr("Measured, but without a figure for this goal: {}.").format(tr(", ").join(map(guide.label, unknown))))
-    if guide.without_figures:
-        lines.append(tr("Left out of this answer:"))
-        lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
+    lines += left_out(guide)
     lines += [*notes(guide), *uneven_ratios(guide)]
     steps = next_steps(guide.rows, advice, ask, guide.study_file)
     return lines + ([tr("What could change this answer:"), *(f"  {step}" for step in steps)] if steps else [])
+
+
+def left_out(guide: Guide) -> list[str]:
+    """The cells without figures, each with the reason."""
+    told = [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
+    return [tr("Left out of this answer:"), *told] if told else []
 
 
 def sizes_as_json(key: tuple[str, str, str], guide: Guide) -> dict:
@@ -224,9 +228,7 @@ def sizes_as_text(key: tuple[str, str, str], guide: Guide) -> list[str]:
     sizes = tr(", ").join(f"{row['label']} {row['largest']:,}" for row in rows)
     lines.append(tr(FITS[first["grows"]]).format(sizes))
     lines += code(guide, first["technique"])
-    if guide.without_figures:
-        lines.append(tr("Left out of this answer:"))
-        lines += [f"  {row['label']}: {outcome(row)}" for row in guide.without_figures]
+    lines += left_out(guide)
     return lines + notes(guide)
 
 

@@ -99,6 +99,17 @@ def set_up_launcher(folder: Path) -> None:
     (folder / ".venv" / "made-from").write_text(sha256(lock).hexdigest())
 
 
+def pretend_driver(driver: Path, site: Path, nvidia_smi: str) -> str:
+    """Pretend a driver: its nvidia-smi, in the folder `driver`, a script in which `{met}` is a folder where jobs can meet and `{mine}` makes
+    the GPUs' names those of this test alone; and its Python library, in `site`. Returns the PATH that has it."""
+    (driver / "met").mkdir()
+    smi = driver / "nvidia-smi"
+    smi.write_text(nvidia_smi.format(met=driver / "met", mine=f"{os.getpid()}-{time.monotonic_ns()}"))
+    smi.chmod(0o755)
+    shutil.copy(Path(__file__).parent / "driver" / "pynvml.py", site)
+    return os.pathsep.join([str(driver), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
 @dataclass
 class Project:
     """A copy of the project, and what the tests do with it."""

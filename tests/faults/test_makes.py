@@ -1,16 +1,13 @@
 """Checkpoints made side by side on one GPU (`--resources gpu=1 makes=2`): what shares the GPU, and what is said of it. On a driver that is
 not there."""
 
-import os
-import shutil
 import subprocess
 import sys
-import time
 from itertools import product
 from pathlib import Path
 
 import pytest
-from place import STUDY, Project, make_project
+from place import STUDY, Project, make_project, pretend_driver
 from speedgrid import records
 from speedgrid.schema import CHECKPOINT, MEASURE, WARMUP
 
@@ -30,12 +27,7 @@ class Rented:
 
     def __init__(self, project: Project, driver: Path):
         self.project = project
-        (driver / "met").mkdir()
-        smi = driver / "nvidia-smi"
-        smi.write_text(NVIDIA_SMI.format(met=driver / "met", mine=f"{os.getpid()}-{time.monotonic_ns()}"))
-        smi.chmod(0o755)
-        shutil.copy(Path(__file__).parent / "driver" / "pynvml.py", project.folder / "site")
-        self.path = os.pathsep.join([str(driver), str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.path = pretend_driver(driver, project.folder / "site", NVIDIA_SMI)
 
     def run(self, *resources: str, ends_with: int = 0, **variables: str) -> None:
         environ = self.project.environ(PATH=self.path, **variables)

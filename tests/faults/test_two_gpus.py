@@ -1,16 +1,12 @@
 """Two GPUs of one machine (`--resources gpu=2`): jobs run on both at once, and never two on one. On a driver that is not there."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
-import time
 from itertools import combinations, pairwise
-from pathlib import Path
 
 import pytest
-from place import STUDY, Project, make_project
+from place import STUDY, Project, make_project, pretend_driver
 from speedgrid import records
 from speedgrid.report import timeline
 from speedgrid.schema import MEASURE, RUNS, WARMUP
@@ -38,13 +34,7 @@ def project(tmp_path_factory) -> Project:
         "experiments": {"e": experiment},
     }
     made = make_project(tmp_path_factory.mktemp("two gpus"), tmp_path_factory.mktemp("chain"), study)
-    driver = tmp_path_factory.mktemp("driver")
-    (driver / "met").mkdir()
-    smi = driver / "nvidia-smi"
-    smi.write_text(NVIDIA_SMI.format(met=driver / "met", mine=f"{os.getpid()}-{time.monotonic_ns()}"))
-    smi.chmod(0o755)
-    shutil.copy(Path(__file__).parent / "driver" / "pynvml.py", made.folder / "site")
-    environ = made.environ() | {"PATH": os.pathsep.join([str(driver), str(Path(sys.executable).parent), os.environ["PATH"]])}
+    environ = made.environ(PATH=pretend_driver(tmp_path_factory.mktemp("driver"), made.folder / "site", NVIDIA_SMI))
     environ.pop("CUDA_VISIBLE_DEVICES", None)
     command = [sys.executable, "-m", "snakemake", "--cores", "4", "--resources", "gpu=2", *made.arguments()]
     targets = [f"results/gpu/e/chain/{technique}/measure.parquet" for technique in TECHNIQUES]
