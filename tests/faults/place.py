@@ -100,8 +100,10 @@ def set_up_launcher(folder: Path) -> None:
 
 
 def pretend_driver(driver: Path, site: Path, nvidia_smi: str) -> str:
-    """Pretend a driver: its nvidia-smi, in the folder `driver`, a script in which `{met}` is a folder where jobs can meet and `{mine}` makes
-    the GPUs' names those of this test alone; and its Python library, in `site`. Returns the PATH that has it."""
+    """Pretend a driver: its nvidia-smi, in the folder `driver`, and its Python library, in `site`. Returns the PATH that has it.
+
+    In the script `nvidia_smi` `{met}` is a folder where jobs can meet, and `{mine}` makes the names of the GPUs those of this test alone.
+    """
     (driver / "met").mkdir()
     smi = driver / "nvidia-smi"
     smi.write_text(nvidia_smi.format(met=driver / "met", mine=f"{os.getpid()}-{time.monotonic_ns()}"))
