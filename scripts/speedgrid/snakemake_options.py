@@ -1,5 +1,6 @@
 """What a command line for Snakemake asks for, as far as the launcher must know: it passes on what is not its own, untouched."""
 
+import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ QUESTIONS = (
     *("--help", "-h", "--version", "-v", "--lint", "--list-rules", "--list", "-l", "--summary", "-S", "--detailed-summary", "-D"),
     *("--dag", "--d3dag", "--rulegraph", "--filegraph", "--report", "--unlock"),
 )
+# What jobs share of a machine: its GPUs, and how many checkpoints are made side by side.
+SHARED = ("gpu", "makes")
 
 
 def given(arguments: list[str], *options: str) -> bool:
@@ -75,20 +78,37 @@ def chooses_deployment(arguments: list[str]) -> bool:
     return given(arguments, *long, *use)
 
 
+def wrong_resource(arguments: list[str]) -> str:
+    """The value of --resources that cannot be meant, and what is wrong with it; empty where there is none. Snakemake has a traceback for
+    some, and takes a misspelt name for a limit on something that no job has."""
+    for value in _listed(arguments, "--resources", "--res"):
+        name, _, number = value.partition("=")
+        if number == "" and not value.startswith("base64//"):
+            return f"{value}: takes a name and a number, such as gpu=2"
+        if name in SHARED and not re.fullmatch("0*[1-9][0-9]*", number):
+            return f"{value}: takes a number from 1 on"
+        meant = [] if name in SHARED else difflib.get_close_matches(name.lower(), SHARED, n=1, cutoff=0.75)
+        if meant:
+            return f"{value}: no job has a resource of that name; did you mean {meant[0]}?"
+    return ""
+
+
 def config_files(arguments: list[str]) -> list[str]:
-    """The files of Snakemake's --configfile: all that follow it up to the next option. Snakemake takes its beginning for it, too."""
-    option = ""
-    files: list[str] = []
+    """The files of Snakemake's --configfile: all that follow it up to the next option."""
+    return _listed(arguments, "--configfiles", "--configf")
+
+
+def _listed(arguments: list[str], option: str, shortest: str) -> list[str]:
+    """All that an option of several values is given. Snakemake takes its beginning for it, too: `shortest` is where that is no other's."""
+    within = False
+    values: list[str] = []
     for argument in arguments:
         if argument == "--":
             break
         if argument.startswith("-"):
-            option, _, value = argument.partition("=")
-            files += [value] if _is_config_file(option) and value else []
-        elif _is_config_file(option):
-            files.append(argument)
-    return files
-
-
-def _is_config_file(option: str) -> bool:
-    return option.startswith("--configf") and "--configfiles".startswith(option)
+            given_as, _, value = argument.partition("=")
+            within = given_as.startswith(shortest) and option.startswith(given_as)
+            values += [value] if within and value else []
+        elif within:
+            values.append(argument)
+    return values

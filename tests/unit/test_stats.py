@@ -84,6 +84,16 @@ def test_the_unit_changes_nothing(values, factor):
 
 
 @few
+@given(samples, st.integers(-1000, -400))
+def test_the_interval_of_very_small_figures_is_that_of_others_of_their_shape(values, exponent):
+    """Of divergences of 1e-155, whose squares and cubes are no numbers."""
+    small = stats.mean_interval([value * 2.0**exponent for value in values])
+    one = stats.mean_interval(values)
+    if one.low is not None:
+        assert (small.low * 2.0**-exponent, small.high * 2.0**-exponent) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
+@few
 @given(samples)
 def test_the_interval_lies_within_the_sample_and_around_most_means(values):
     estimate = stats.mean_interval(values)

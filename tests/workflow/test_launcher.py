@@ -272,6 +272,40 @@ def test_no_core_at_all_is_refused(words):
     assert snakemake_options.no_cores(["--cores", "10", "--resources", "gpu=0", "-j", "all", "-c1", "0"]) == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("--resources gpu", "gpu: takes a name and a number, such as gpu=2"),
+        ("--resources gpu=", "gpu=: takes a name and a number, such as gpu=2"),
+        ("--resources mem_mb=100 gpu=two", "gpu=two: takes a number from 1 on"),
+        ("--res gpu=1 makes=0", "makes=0: takes a number from 1 on"),
+        ("--resources=gpu=-1", "gpu=-1: takes a number from 1 on"),
+        ("--resources gpus=2", "gpus=2: no job has a resource of that name; did you mean gpu?"),
+        ("--resources gpu=2 make=4 -n", "make=4: no job has a resource of that name; did you mean makes?"),
+    ],
+)
+def test_resources_that_cannot_be_meant_are_refused(words, answer):
+    assert snakemake_options.wrong_resource(["-p", *words.split()]) == answer
+
+
+def test_resources_that_others_may_have_are_left_to_snakemake():
+    for words in (
+        "",
+        "--resources gpu=2 makes=4",
+        "--resources mem_mb=64GB licence=1",
+        "--res base64//Z3B1",
+        "--cores 2 -- gpus",
+        "--rerun-triggers gpus",
+    ):
+        assert snakemake_options.wrong_resource(words.split()) == ""
+
+
+def test_a_wrong_resource_is_said_in_one_line(clone):
+    is_one_line(
+        speedgrid(clone, "run", "-n", "--resources", "gpus=2"), "--resources gpus=2: no job has a resource of that name; did you mean gpu?"
+    )
+
+
 def test_a_study_for_snakemake_that_is_not_there(clone):
     is_one_line(speedgrid(clone, "run", "-n", "--configfile", "nowhere.yaml"), "--configfile nowhere.yaml: there is no such file")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speedgrid import checkpoints, records, sharpen, standing
 from speedgrid.progress import say
-from speedgrid.report import command, questions, tables, timeline, units, work
+from speedgrid.report import command, early_scores, questions, tables, timeline, units, work
 from speedgrid.report.bulk import in_bulk
 from speedgrid.report.cells import CellRecords
 from speedgrid.schema import (
@@ -227,7 +227,7 @@ class _Reading:
             self.outdated |= set(record.left_out)
         elif self._cell["technique"] in record.left_out:
             self.outdated.add(standing.ANSWERS)
-        elif evaluate is not None and evaluate.left_out:
+        if evaluate is not None and evaluate.left_out and self._cell["technique"] not in record.left_out:
             record = records.absent(SCORE, NOT_RUN, evaluate.reason, evaluate.left_out)
         self.outdated |= set(self._older(path, record))
         return record
@@ -235,12 +235,20 @@ class _Reading:
 
 def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, None], at: Callable[[str], str] = str) -> records.Record:
     """The scores of a group; `left_out` are the techniques whose rows are not in it, because they were scored by other answers than are
-    there or are asked for now. Nothing where that is so of the baseline, which all are held against. `at` says where a file of the plan
-    lies."""
+    there or are asked for now. Nothing where that is so of the baseline, which all are held against. What has answered and was not scored
+    yet has its scores on held-out text (early_scores). `at` says where a file of the plan lies."""
     asked = jobs[path]
+    techniques = asked.get("techniques", ())
     record = find(at(path), SCORE, asked, unreadable, (), False)
+
+    def early(whose: Sequence[Mapping]) -> list[dict]:
+        baseline = [entry for entry in techniques if entry["is_baseline"] and entry not in whose]
+        read = {entry["technique"]: find(at(entry["evaluate"]), EVALUATE, jobs[entry["evaluate"]], {}) for entry in [*whose, *baseline]}
+        names = {None, *(entry["technique"] for entry in whose)}
+        return [row for row in early_scores.rows(asked, read) if row["technique"] in names] if whose else []
+
     if not record.is_there:
-        return record
+        return replace(record, rows=record.rows + early(techniques))
     done, known = standing.specification(record.facts), standing.made_from(record.facts)
     keys = standing.settings({**done, "techniques": None}, {**asked, "techniques": None})
     scored = {entry["technique"]: entry for entry in done.get("techniques", ())}
@@ -253,14 +261,15 @@ def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
         is_asked = not said or not standing.settings(said, jobs[answers])
         return scored[entry["technique"]] != entry or known.get(answers, now) != now or not is_asked
 
-    others = [entry for entry in asked.get("techniques", ()) if is_of_others(entry)]
+    others = [entry for entry in techniques if is_of_others(entry)]
     if not keys and any(entry["is_baseline"] for entry in others):
         keys = [standing.ANSWERS]
     names = {entry["technique"] for entry in others}
     rows = [row for row in record.rows if row["technique"] not in names]
     if keys or not rows:
         return _held(record, SCORE, keys or [standing.ANSWERS])
-    return replace(record, rows=rows, left_out=sorted(names))
+    new = [entry for entry in techniques if entry["technique"] not in scored]
+    return replace(record, rows=rows + early(new), left_out=sorted(names))
 
 
 def _held(record: records.Record, table: Table, keys: Sequence[str]) -> records.Record:

@@ -127,5 +127,9 @@ def _bca(value: float, replicates: np.ndarray, left_out: np.ndarray, confidence:
 def _acceleration(left_out: np.ndarray) -> float:
     """How fast the standard error changes with the figure: a sixth of the skewness of the jackknife's influence values."""
     influences = left_out.mean() - left_out
-    squares = float((influences**2).sum())
-    return float((influences**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
+    largest = float(np.abs(influences).max())
+    if largest == 0:
+        return 0.0
+    # It is the same at any scale, and the cubes of very small numbers are none.
+    influences = influences / largest
+    return float((influences**3).sum()) / (6 * float((influences**2).sum()) ** 1.5)
