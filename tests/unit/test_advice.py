@@ -791,6 +791,14 @@ def test_published_results_get_advice(folder, monkeypatch, capsys):
             "vLLM, GPTQ INT4: 244 ms a reply, 8.7× (4.9–15.6): quality not known: the model's weights are random",
         ),
         "table-1b-last": ("Take torch.compile (own loop): 210 ms a reply, 9.4× (7.6–11.7) as fast as the baseline.", random),
+        "table-8b-rest": (
+            "Take Baseline (eager attention): 3.9",
+            "ONNX Runtime, float16: 1.97 s a reply, 2.0× (1.2–3.7): quality not known: the model's weights are random",
+        ),
+        "trained-gpu": (
+            "Take ONNX Runtime, float16: 213 ms a reply, 1.9× (1.2–3.1) as fast as the baseline.",
+            "vLLM, AWQ INT4: 123 ms a reply, 3.3× (2.0–5.4): for +0.24 % bits per byte; perhaps no better",
+        ),
         "ladder-8gb": ("Take torch.compile (static cache): 982 ms a reply, 5.3× (2.6–9.3)", random),
         "ladder-8gb-int4": (
             "Take Baseline (eager attention): 3.87 s a reply.",

@@ -38,8 +38,8 @@ OTHERS = {
     "prefill, token/s": lambda row: f"{row['prefill_tokens_per_s']:,.0f}",
     "decoding, token/s": lambda row: f"{row['decode_tokens_per_s']:.1f}",
     "peak memory": lambda row: f"{row['memory_peak'] / 2**30:.1f} GiB",
-    "bits per byte": lambda row: f"{row['bits_per_byte']:.4f}",
-    "KL divergence": lambda row: f"{row['kl_divergence']:.4f}",
+    "bits per byte": lambda row: "not asked" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
+    "KL divergence": lambda row: "not asked" if row["kl_divergence"] is None else f"{row['kl_divergence']:.4f}",
     "cloze": lambda row: f"{100 * row['accuracy']:.0f} %",
 }
 
