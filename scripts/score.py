@@ -2,51 +2,30 @@
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 from speedgrid import corpus, records, stage
 from speedgrid.outcomes import Outcome
 from speedgrid.progress import say
 from speedgrid.quality import scores
-from speedgrid.schema import EVALUATE, MEASURED, REQUESTS
+from speedgrid.schema import EVALUATE, REQUESTS
 from speedgrid.specification import Score, Task
 
 
 def score(job: stage.Job[Score]) -> str:
     found = {entry["technique"]: records.read(entry["evaluate"], EVALUATE) for entry in job.specification["techniques"]}
-    answered = []
-    for entry in job.specification["techniques"]:
-        record = found[entry["technique"]]
-        if record.status in MEASURED and not scores.all_finite(record.rows):
-            refused = {"status": "not_finite", "reason": "what the model computed is no finite number"}
-            job.rows.append({**job.keys, "technique": entry["technique"], **refused})
-        elif record.status in MEASURED:
-            answered.append(scores.Answered(entry["technique"], record.rows, entry["is_baseline"]))
-        else:
-            job.rows.append({**job.keys, "technique": entry["technique"], "status": record.status, "reason": record.reason})
-    figures = {one.technique: scores.held_out_figures(one) for one in answered}
-    say_what_is_missing(job, {one.technique: found[one.technique].facts for one in answered})
+    baseline = next((entry["technique"] for entry in job.specification["techniques"] if entry["is_baseline"]), "")
+    answered, refused = scores.answered_of(found, baseline)
+    text = Path(job.specification["evaluate"]["text"]).name
+    facts = {technique: record.facts for technique, record in found.items()}
+    job.rows += [{**job.keys, **row} for row in refused + scores.on_held_out(answered, facts, text)]
     for task in job.specification["evaluate"]["tasks"]:
         job.enter(f"scoring {task['task']}")
-        for technique, more in task_figures(job, task, answered, found).items():
-            figures[technique] += more
-    baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
-    for one in answered:
-        for row in scores.compared(figures[one.technique], [] if one.is_baseline else baseline):
-            text = Path(job.specification["evaluate"]["text"]).name if row["task"] == scores.HELD_OUT else None
-            job.keep({"technique": one.technique, "text": text, **row})
+        figures = task_figures(job, task, answered, found)
+        for technique, own in figures.items():
+            for row in scores.compared(own, [] if technique == baseline else figures.get(baseline, [])):
+                job.keep({"technique": technique, **row})
     return f"{len(answered)} of {len(found)} techniques scored"
-
-
-def say_what_is_missing(job: stage.Job[Score], facts: Mapping[str, Mapping]) -> None:
-    """A row for each reason why held-out text has no bits per byte, or no distance; one row for all techniques where they share it."""
-    for name in ("text_reason", "distance_reason"):
-        reasons = {technique: own.get(name) for technique, own in facts.items() if own.get(name) not in (None, "", "not asked for")}
-        shared = set(reasons.values()) if len(reasons) == len(facts) and len(set(reasons.values())) == 1 else set()
-        for technique, reason in [(None, reason) for reason in shared] or reasons.items():
-            refused = {"task": scores.HELD_OUT, "status": "unsupported", "reason": reason}
-            job.rows.append({**job.keys, "technique": technique, **refused})
 
 
 def task_figures(job: stage.Job[Score], spec: Task, answered: list[scores.Answered], found: dict[str, records.Record]) -> dict:

@@ -79,8 +79,8 @@ def chooses_deployment(arguments: list[str]) -> bool:
 
 
 def wrong_resource(arguments: list[str]) -> str:
-    """The value of --resources that cannot be meant, and what is wrong with it; empty where there is none. Snakemake has a traceback for
-    some, and takes a misspelt name for a limit on something that no job has."""
+    """The first value of --resources that is a mistake, and why; empty where there is none. Snakemake ends in a traceback over some, and
+    takes a misspelt name for the limit of a resource that no job uses."""
     for value in _listed(arguments, "--resources", "--res"):
         name, _, number = value.partition("=")
         if number == "" and not value.startswith("base64//"):
@@ -99,7 +99,8 @@ def config_files(arguments: list[str]) -> list[str]:
 
 
 def _listed(arguments: list[str], option: str, shortest: str) -> list[str]:
-    """All that an option of several values is given. Snakemake takes its beginning for it, too: `shortest` is where that is no other's."""
+    """All values of an option that takes several: what follows it up to the next option, or the one behind its `=`. It may be written
+    shorter, down to `shortest`."""
     within = False
     values: list[str] = []
     for argument in arguments:
@@ -107,8 +108,9 @@ def _listed(arguments: list[str], option: str, shortest: str) -> list[str]:
             break
         if argument.startswith("-"):
             given_as, _, value = argument.partition("=")
-            within = given_as.startswith(shortest) and option.startswith(given_as)
-            values += [value] if within and value else []
+            is_it = given_as.startswith(shortest) and option.startswith(given_as)
+            within = is_it and "=" not in argument
+            values += [value] if is_it and value else []
         elif within:
             values.append(argument)
     return values

@@ -5,139 +5,183 @@ import math
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import records_factory as made
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from speedgrid import records
-from speedgrid.report import collect, early_scores, tables
-from speedgrid.schema import EVALUATE, NOT_RUN, SCORE
+from speedgrid import records, standing
+from speedgrid.report import collect, early_scores, quality, tables
+from speedgrid.schema import EVALUATE, GROUP, NOT_RUN, SCORE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/score.py"
-GROUP = {"gpu": "local", "experiment": "generate", "model": "m"}
 NAMES = ("baseline", "close", "worse")
+MORE = dict(zip(NAMES, (0.0, 0.0001, 0.08), strict=True))
 
 
-def answers(more: float, seed: int = 1, windows: int = 60) -> list[dict]:
-    """Answers on held-out text of a technique that finds every stretch this much more surprising than the baseline, and as unlike it."""
-    rng = random.Random(seed)
+def answers(more: float, windows: int = 60) -> list[dict]:
+    """Answers of a technique that finds every stretch of held-out text this much more surprising than the baseline, and as unlike it."""
+    rng = random.Random(1)
     nats = [rng.uniform(1.0, 3.0) * (1 + more) for _ in range(windows)]
     document = {"kind": "document", "bytes": 40 * windows, "nats": sum(nats), "window_nats": nats, "window_tokens": [8] * windows}
     away = [{"kind": "sequence", "divergence": [more * rng.random() for _ in range(8)], "agrees": [1] * 8} for _ in range(4)]
-    return [{**GROUP, "status": "ok", **row} for row in (document, *away)]
+    return [{"status": "ok", "reason": "", **row} for row in (document, *away)]
 
 
-def write(folder: Path, rows: list[dict], made_from: str = "{}") -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    told = json.dumps(made.JOB | GROUP | {"technique": folder.name})
-    records.write(folder / "evaluate.parquet", EVALUATE, rows, {"job": told, "made_from": made_from})
-    return str(folder / "evaluate.parquet")
+class Group:
+    """A group of three techniques that were measured and have answered, which nobody has scored."""
 
+    def __init__(self, folder: Path, tasks: tuple = ("cloze",)):
+        self.plan = made.write_group(folder, [replace(made.DEFAULT_CELLS[0], technique=name, label=name) for name in NAMES])
+        self.path = Path(self.plan[0]["score"])
+        self.path.unlink()
+        self.answers = {cell["technique"]: Path(cell["folder"], "evaluate.parquet") for cell in self.plan}
+        for name in NAMES:
+            self.answer(name)
+        self.tasks = tasks
 
-def asked(paths: dict[str, str], tasks: tuple = ()) -> dict:
-    techniques = [{"technique": name, "evaluate": path, "is_baseline": name == "baseline"} for name, path in paths.items()]
-    told = {**GROUP, "seed": 1, "device": {"device": "cpu"}, "requires": [], "threads": 1, "requests": "", "techniques": techniques}
-    return told | {"evaluate": {"text": "some/where.txt", "tasks": [{"task": task} for task in tasks]}}
+    def answer(self, name: str, **facts: str) -> None:
+        path = self.answers[name]
+        records.write(path, EVALUATE, answers(MORE[name]), records.read(path, EVALUATE).facts | facts)
 
+    def asked(self, names: tuple = NAMES) -> dict:
+        entries = [{"technique": name, "evaluate": str(self.answers[name]), "is_baseline": name == "baseline"} for name in names]
+        told = {"seed": 1, "device": {"device": "cpu"}, "requires": [], "threads": 1, "requests": "", "techniques": entries}
+        tasks = [{"task": task} for task in self.tasks]
+        return made.JOB | {axis: self.plan[0][axis] for axis in GROUP} | told | {"evaluate": {"text": "some/where.txt", "tasks": tasks}}
 
-def found(path: Path, told: dict) -> list[dict]:
-    jobs = {str(path): told} | {one["evaluate"]: made.JOB | GROUP | {"technique": one["technique"]} for one in told["techniques"]}
-    return [row for row in collect.find_score(str(path), jobs, {}).rows if row["metric"]]
+    def jobs(self) -> made.Jobs:
+        of_answers = {str(path): made.JOB | {"evaluate": made.EVALUATED} for path in self.answers.values()}
+        return made.Jobs({str(self.path): self.asked()} | of_answers)
 
+    def cells(self) -> list:
+        jobs = self.jobs()
+        shared: dict = {}
+        return collect.with_early_scores([collect.read_cell(cell, jobs, {}, shared) for cell in self.plan], jobs)
 
-def by_name(rows: list[dict]) -> dict:
-    return {(row["technique"], row["metric"]): {name: value for name, value in row.items() if name != "reason"} for row in rows}
+    def summary(self) -> dict[str, dict]:
+        return {row["technique"]: row for row in tables.summary_rows(self.cells())}
+
+    def shown(self) -> list[dict]:
+        """The rows of its scores that a page shows."""
+        answered = {name for name, row in self.summary().items() if row["quality_status"] is None}
+        return collect.scores_shown(str(self.path), self.jobs(), answered)
+
+    def score(self, names: tuple = NAMES) -> list[dict]:
+        """Run the job that scores it."""
+        command = [sys.executable, str(SCRIPT), "--job", json.dumps(self.asked(names)), "--out", str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return records.read(self.path, SCORE).rows
 
 
 @pytest.fixture
-def group(tmp_path, monkeypatch) -> dict[str, str]:
-    monkeypatch.chdir(tmp_path)
-    return {name: write(tmp_path / name, answers(more)) for name, more in zip(NAMES, (0.0, 0.0001, 0.08), strict=True)}
+def group(tmp_path) -> Group:
+    return Group(tmp_path)
 
 
-def test_it_is_what_the_job_that_scores_the_group_says(tmp_path, group):
-    told = asked(group)
-    early = found(tmp_path / "none.parquet", told)
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--job", json.dumps(told), "--out", str(tmp_path / "score.parquet")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert by_name(early) == by_name(records.read(tmp_path / "score.parquet", SCORE).rows)
-    verdicts = {row["technique"]: row["verdict"] for row in early if row["metric"] == "bits_per_byte"}
-    assert verdicts == {"baseline": None, "close": "no measurable loss", "worse": "loss"}
-    assert next(row["loss"] for row in early if (row["technique"], row["metric"]) == ("worse", "bits_per_byte")) == pytest.approx(0.08)
+def figures(rows: list[dict]) -> dict:
+    return {(row["technique"], row["metric"]): row for row in rows if row["metric"]}
 
 
-def test_what_has_not_answered_takes_nothing_away_from_what_has(tmp_path, group):
-    whole = by_name(found(tmp_path / "none.parquet", asked(group)))
-    Path(group["close"]).unlink()
-    assert by_name(found(tmp_path / "none.parquet", asked(group))) == {key: row for key, row in whole.items() if key[0] != "close"}
+def told(row: dict) -> tuple:
+    return tuple(row[name] for name in ("quality_loss", "quality_loss_low", "quality_loss_high", "quality_verdict", "kl_divergence"))
 
 
-def test_a_technique_that_came_after_the_scores_is_told_beside_them(tmp_path, group):
-    at = tmp_path / "score.parquet"
-    scored = asked({name: path for name, path in group.items() if name != "worse"}, ("cloze",))
-    accuracy = {**GROUP, "status": "ok", "technique": "close", "task": "cloze", "metric": "acc", "value": 0.5}
-    records.write(at, SCORE, [accuracy], {"job": json.dumps(scored)})
-    rows = found(at, asked(group, ("cloze",)))
-    assert {(row["technique"], row["metric"]) for row in rows if row["technique"] != "worse"} == {("close", "acc")}
-    assert by_name(rows)["worse", "bits_per_byte"]["verdict"] == "loss"
+def test_it_is_what_the_job_that_scores_the_group_says(tmp_path):
+    group = Group(tmp_path, tasks=())
+    early, told_early = group.shown(), {name: told(row) for name, row in group.summary().items()}
+    assert figures(early) == figures(group.score())
+    assert {name: told(row) for name, row in group.summary().items()} == told_early
+    assert {name: row[3] for name, row in told_early.items()} == {"baseline": None, "close": "no measurable loss", "worse": "loss"}
+    assert told_early["worse"][0] == pytest.approx(0.08)
 
 
-def test_tasks_are_said_to_be_awaited(tmp_path, group):
-    told = asked(group, ("cloze", "hellaswag"))
-    jobs = {str(tmp_path / "none.parquet"): told} | {path: {} for path in group.values()}
-    rows = collect.find_score(str(tmp_path / "none.parquet"), jobs, {}).rows
-    assert not any(row["metric"] for row in rows)  # answers to other questions than are asked now
-    answered = {name: records.read(path, EVALUATE) for name, path in group.items()}
-    awaited = [row for row in early_scores.rows(told, answered) if row["status"] == NOT_RUN]
-    assert [(row["task"], row["reason"]) for row in awaited] == [(task, early_scores.AWAITED) for task in ("cloze", "hellaswag")]
-    assert early_scores.rows(told, {}) == []
+def test_what_cannot_be_scored_is_what_that_job_says_too(tmp_path):
+    group = Group(tmp_path, tasks=())
+    group.answer("close", text_reason="the tokenizer loses text", distance_reason="vLLM gives no probabilities")
+    path = group.answers["worse"]
+    rows = [row | {"status": "wrong_result", "reason": "it is another model"} for row in answers(0.08)]
+    records.write(path, EVALUATE, rows, records.read(path, EVALUATE).facts)
+    read = {name: records.read(path, EVALUATE) for name, path in group.answers.items()}
+    assert early_scores.rows(group.asked(), read, ()) == [row | {"reason": row["reason"] or None} for row in group.score()]
+    assert not any(row["technique"] == "worse" and row["metric"] for row in group.shown())
 
 
-def test_nothing_is_held_against_a_baseline_that_is_not_there_or_was_asked_something_else(tmp_path, group):
-    def losses() -> set:
-        return {row["loss"] for row in found(tmp_path / "none.parquet", asked(group)) if row["technique"] == "worse"}
+def test_what_has_not_answered_takes_nothing_away_from_what_has(group):
+    whole = figures(group.shown())
+    group.answers["close"].unlink()
+    assert figures(group.shown()) == {key: row for key, row in whole.items() if key[0] != "close"}
 
-    assert any(loss is not None for loss in losses())
-    write(tmp_path / "baseline", answers(0.0), json.dumps({"results/requests.parquet": "one"}))
-    write(tmp_path / "worse", answers(0.08), json.dumps({"results/requests.parquet": "other"}))
-    assert losses() == {None}
-    write(tmp_path / "worse", answers(0.08), json.dumps({"results/requests.parquet": "one"}))
-    assert any(loss is not None for loss in losses())
-    Path(group["baseline"]).unlink()
-    assert losses() == {None}
+
+def test_a_technique_that_came_after_the_scores_is_told_beside_them(tmp_path):
+    group = Group(tmp_path, tasks=())
+    scored = figures(group.score(("baseline", "close")))
+    group.tasks = ("cloze",)
+    path = group.path
+    asked = group.asked(("baseline", "close"))
+    records.write(path, SCORE, list(scored.values()), records.read(path, SCORE).facts | {"job": json.dumps(asked)})
+    rows = group.shown()
+    assert {key: row for key, row in figures(rows).items() if key[0] != "worse"} == scored
+    assert group.summary()["worse"]["quality_verdict"] == "loss"
+    awaited = [row for row in rows if row["status"] == NOT_RUN]
+    assert [(row["technique"], row["task"], row["reason"]) for row in awaited] == [("worse", "cloze", standing.AWAITED)]
+    assert [row["status"] for row in tables.run_rows(group.cells()) if row["stage"] == "score"] == ["ok"]
+
+
+@pytest.mark.parametrize("fault", ["failed", "another task", "answered anew", "baseline answered anew"])
+def test_scores_that_do_not_stand_leave_what_is_known_of_held_out_text(tmp_path, fault):
+    group = Group(tmp_path, tasks=())
+    wanted = {name: told(row) for name, row in group.summary().items()}
+    group.score()
+    facts = records.read(group.path, SCORE).facts
+    if fault == "failed":
+        group.path.unlink()
+        records.write(records.failed(group.path), SCORE, [{"status": "failed", "reason": "a bug"}], facts)
+    elif fault == "another task":
+        group.tasks = ("cloze",)
+    else:
+        group.answer("baseline" if "baseline" in fault else "worse", ended_at="2025-03-01T11:00:00+00:00")
+    assert {name: told(row) for name, row in group.summary().items()} == wanted
+    assert set(figures(group.shown())) == {(name, metric) for name in NAMES for metric in quality.NAMES}
+
+
+def test_answers_of_other_weights_are_held_against_nothing(group):
+    """The model was made anew, and the baseline has not answered since."""
+    record = group.plan[0]["model_record"]
+    group.answer("baseline", made_from=json.dumps({record: "the weights of before"}))
+    rows = group.summary()
+    assert rows["baseline"]["outdated"] == standing.WEIGHTS
+    assert rows["baseline"]["bits_per_byte"] is None
+    assert (rows["worse"]["bits_per_byte"] is not None, rows["worse"]["quality_loss"]) == (True, None)
+    assert {row["loss"] for row in group.shown()} == {None}
+
+
+def test_tasks_are_said_to_be_awaited_once_while_none_is_scored(group):
+    awaited = [row for row in group.shown() if row["status"] == NOT_RUN and row["task"]]
+    assert [(row["technique"], row["task"], row["reason"]) for row in awaited] == [(None, "cloze", standing.AWAITED)]
+    assert early_scores.rows(group.asked(), {}, ()) == []
+
+
+def test_early_scores_of_results_that_were_moved(group, tmp_path):
+    whole = group.shown()
+    moved = tmp_path / "moved"
+    (tmp_path / "results").rename(moved)
+    at = lambda name: name.replace(str(tmp_path / "results"), str(moved))  # noqa: E731
+    assert collect.scores_shown(str(group.path), group.jobs(), NAMES, at) == whole
 
 
 @given(bad=st.sampled_from([math.nan, math.inf]), place=st.integers(0, 59), more=st.floats(0, 0.5))
 @settings(max_examples=20, deadline=None)
 def test_what_is_no_number_is_not_scored_and_takes_nothing_away(bad, place, more):
-    fine = {"baseline": answers(0.0), "close": answers(more)}
     broken = answers(more)
     broken[0]["window_nats"][place] = bad
-    told = asked(dict.fromkeys(("baseline", "close", "worse"), ""))
-    read = {name: records.Record(rows, {}) for name, rows in {**fine, "worse": broken}.items()}
-    rows = early_scores.rows(told, read)
-    assert {row["technique"] for row in rows} == {"baseline", "close"}
-    assert rows == early_scores.rows(told, {name: read[name] for name in fine})
-
-
-def test_the_summary_has_loss_and_verdict_before_the_group_is_scored(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    plan = made.write_group(tmp_path, list(made.DEFAULT_CELLS[:2]))
-    Path(plan[0]["score"]).unlink()
-    for cell, more in zip(plan, (0.0, 0.08), strict=True):
-        path = f"{cell['folder']}/evaluate.parquet"
-        records.write(path, EVALUATE, answers(more), records.read(path, EVALUATE).facts)
-    entries = [
-        {"technique": one["technique"], "evaluate": f"{one['folder']}/evaluate.parquet", "is_baseline": one["is_baseline"]} for one in plan
-    ]
-    keys = {axis: plan[0][axis] for axis in GROUP}
-    told = made.JOB | keys | {"techniques": entries, "evaluate": {"text": "stdlib", "tasks": [{"task": "cloze"}]}}
-    jobs = made.Jobs({plan[0]["score"]: told} | {one["evaluate"]: made.JOB | {"evaluate": made.EVALUATED} for one in entries})
-    rows = tables.summary_rows([collect.read_cell(cell, jobs) for cell in plan])
-    assert [row["quality_verdict"] for row in rows] == [None, "loss"]
-    assert rows[1]["quality_loss"] == pytest.approx(0.08)
-    assert [row["outdated"] for row in rows] == ["", ""]
+    read = {"baseline": records.Record(answers(0.0), {}), "close": records.Record(answers(more), {}), "worse": records.Record(broken, {})}
+    entries = [{"technique": name, "evaluate": "", "is_baseline": name == "baseline"} for name in NAMES]
+    asked = dict.fromkeys(GROUP, "x") | {"techniques": entries, "evaluate": {"text": "stdlib", "tasks": []}}
+    rows = early_scores.rows(asked, read, ())
+    assert [row["status"] for row in rows if row["technique"] == "worse"] == ["not_finite"]
+    del read["worse"]
+    assert [row for row in rows if row["technique"] != "worse"] == early_scores.rows(asked, read, ())

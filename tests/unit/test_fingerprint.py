@@ -279,6 +279,7 @@ CONCERNS = {
     "report.cells": {"aggregate"},
     "report.collect": {"aggregate", "render_report"},
     "report.command": {"aggregate", "render_report"},
+    "report.early_scores": {"aggregate", "render_report"},
     "report.tables": {"aggregate", "render_report"},
     "report.timeline": {"aggregate", "render_report"},
     "report.units": {"aggregate", "render_report"},

@@ -5,11 +5,9 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import records_factory as made
-import score
 from hypothesis import given
 from hypothesis import strategies as st
 from speedgrid import outcomes, records
@@ -142,9 +140,8 @@ def test_the_same_holds_of_sequences_alone(good, bad, place):
 
 
 def test_why_held_out_text_has_no_figures_is_a_row_and_one_where_it_is_that_of_all():
-    job = SimpleNamespace(rows=[], keys={})
     why, other = "the tokenizer loses text", "vLLM gives no probabilities"
     facts = {"a": {"text_reason": why, "distance_reason": "not asked for"}, "b": {"text_reason": why, "distance_reason": other}}
-    score.say_what_is_missing(job, facts)
-    assert [(row["technique"], row["task"], row["reason"]) for row in job.rows] == [(None, "held_out", why), ("b", "held_out", other)]
-    assert {row["status"] for row in job.rows} == {"unsupported"}
+    rows = scores.on_held_out([scores.Answered(name, [], False) for name in facts], facts, "text.txt")
+    assert [(row["technique"], row["task"], row["reason"]) for row in rows] == [(None, "held_out", why), ("b", "held_out", other)]
+    assert {row["status"] for row in rows} == {"unsupported"}

@@ -38,8 +38,8 @@ OTHERS = {
     "prefill, token/s": lambda row: f"{row['prefill_tokens_per_s']:,.0f}",
     "decoding, token/s": lambda row: f"{row['decode_tokens_per_s']:.1f}",
     "peak memory": lambda row: f"{row['memory_peak'] / 2**30:.1f} GiB",
-    "bits per byte": lambda row: "not asked" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
-    "KL divergence": lambda row: "not asked" if row["kl_divergence"] is None else f"{row['kl_divergence']:.4f}",
+    "bits per byte": lambda row: "not asked" if row["quality_status"] == "not_run" else f"{row['bits_per_byte']:.4f}",
+    "KL divergence": lambda row: "not asked" if row["quality_status"] == "not_run" else f"{row['kl_divergence']:.4f}",
     "cloze": lambda row: f"{100 * row['accuracy']:.0f} %",
 }
 
@@ -172,7 +172,18 @@ def test_what_to_take_in_short_has_the_figures_of_the_summaries():
         took = [row["cold_start_s"] for rows in summaries.values() for row in rows if row[column] == value and row["cold_start_s"]]
         return f"{min(took):.0f} to {max(took):.0f} s"
 
+    real = "smollm2-gpu"
+
+    def lost(study: str, technique: str, digits: int = 2) -> str:
+        (value,) = (row["quality_loss"] for row in summaries[RESULTS / "h200" / study] if row["technique"] == technique)
+        return f"{100 * value:.{digits}g} %"
+
     for told in (
+        f"lost {lost(real, 'gguf_q8_0', 1)} with Q8_0 in llama.cpp, {lost(real, 'bnb_int8', 1)} with INT8 by bitsandbytes",
+        f"{lost(real, 'torchao_int4_g64').removesuffix(' %')} to {lost(real, 'bnb_nf4')} with 4 bits by torchao or bitsandbytes",
+        f"{lost(real, 'prune_30')} pruned by 30 %. A model",
+        f"{lost('trained-gpu', 'vllm_awq_int4')} with AWQ, {lost('trained-gpu', 'prune_30')} pruned by 30 %",
+        f"{lost('trained-gpu', 'distill_small')} distilled to 40 %",
         f"vLLM**, {figure('engines-8b', 'vllm')} token/s",
         f"makes {figure('engines-8b', 'torch_compile_loop')} at 8 B",
         f"starts sooner: {starts('technique', 'torch_compile_loop')}, vLLM {starts('engine', 'vllm')}",

@@ -13,7 +13,7 @@ from report_data import quick_parts
 from speedgrid import comparison, environments, foreseen, planning, records, standing
 from speedgrid.report import collect, language, markdown, page, rendering, tables
 from speedgrid.report.answer import answer
-from speedgrid.schema import EVALUATE, GROUP, MEASURE, MODEL, NOT_RUN, REFERENCE, REQUESTS, SCORE, SUMMARY, WARMUP
+from speedgrid.schema import EVALUATE, MEASURE, MODEL, NOT_RUN, REFERENCE, REQUESTS, SCORE, SUMMARY, WARMUP
 from speedgrid.study import validate
 
 import studies
@@ -396,9 +396,7 @@ def scored(tmp_path) -> tuple[list[dict], dict]:
     plan = made.write_group(tmp_path, [BASELINE, SDPA])
     answers = {cell["technique"]: f"{cell['folder']}/evaluate.parquet" for cell in plan}
     told = made.JOB | {
-        "techniques": [{"technique": name, "evaluate": path, "is_baseline": name == "baseline"} for name, path in answers.items()],
-        "evaluate": {"text": "stdlib", "tasks": []},
-        **{axis: plan[0][axis] for axis in GROUP},
+        "techniques": [{"technique": name, "evaluate": path, "is_baseline": name == "baseline"} for name, path in answers.items()]
     }
     made_from = {path: records.seal_of(path) for path in answers.values()}
     rewrite(plan[0]["score"], SCORE, job=json.dumps(told), made_from=json.dumps(made_from))

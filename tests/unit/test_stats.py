@@ -86,7 +86,7 @@ def test_the_unit_changes_nothing(values, factor):
 @few
 @given(samples, st.integers(-1000, -400))
 def test_the_interval_of_very_small_figures_is_that_of_others_of_their_shape(values, exponent):
-    """Of divergences of 1e-155, whose squares and cubes are no numbers."""
+    """Of divergences of 1e-155, whose squares and cubes round to 0."""
     small = stats.mean_interval([value * 2.0**exponent for value in values])
     one = stats.mean_interval(values)
     if one.low is not None:

@@ -261,6 +261,7 @@ def test_every_file_that_snakemake_would_read_as_a_study_is_read_first():
     one = ["--configfile", "a.yaml", "b.yaml", "-n", "target"]
     assert snakemake_options.config_files(one) == ["a.yaml", "b.yaml"]
     assert snakemake_options.config_files(["-p", "--configfiles=a.yaml", "--cores", "2"]) == ["a.yaml"]
+    assert snakemake_options.config_files(["--configfile=a.yaml", "all"]) == ["a.yaml"]
     assert snakemake_options.config_files(["--configf", "a.yaml", "--config", "seed=1", "--", "b.yaml"]) == ["a.yaml"]
     assert snakemake_options.config_files(["--config", "seed=1", "target"]) == []
 
@@ -284,7 +285,7 @@ def test_no_core_at_all_is_refused(words):
         ("--resources gpu=2 make=4 -n", "make=4: no job has a resource of that name; did you mean makes?"),
     ],
 )
-def test_resources_that_cannot_be_meant_are_refused(words, answer):
+def test_resources_that_are_a_mistake_are_refused(words, answer):
     assert snakemake_options.wrong_resource(["-p", *words.split()]) == answer
 
 
@@ -292,6 +293,8 @@ def test_resources_that_others_may_have_are_left_to_snakemake():
     for words in (
         "",
         "--resources gpu=2 makes=4",
+        "--resources=gpu=2 all",
+        "--res=gpu=2 plan",
         "--resources mem_mb=64GB licence=1",
         "--res base64//Z3B1",
         "--cores 2 -- gpus",

@@ -11,7 +11,8 @@ import numpy as np
 
 from speedgrid import stats
 from speedgrid.quality import paired
-from speedgrid.schema import SAME_MODEL
+from speedgrid.records import Record
+from speedgrid.schema import MEASURED, SAME_MODEL
 
 HELD_OUT = "held_out"
 # Metrics of which a loss is a share of the baseline's figure, and not a difference of two shares.
@@ -45,6 +46,45 @@ def all_finite(rows: Sequence[Mapping]) -> bool:
     """Whether every figure of the rows of an evaluate.parquet is a finite number."""
     figures = [row.get(name) for row in rows for name in ("nats", "window_nats", "divergence")]
     return all(math.isfinite(one) for figure in figures if figure is not None for one in np.atleast_1d(np.asarray(figure, dtype=float)))
+
+
+def answered_of(found: Mapping[str, Record], baseline: str) -> tuple[list[Answered], list[dict]]:
+    """The techniques whose answers can be scored, and a row of schema.SCORE for each of the others that says why not; `found` are records
+    of schema.EVALUATE by technique."""
+    answered, refused = [], []
+    for technique, record in found.items():
+        if record.status not in MEASURED:
+            refused.append({"technique": technique, "status": record.status, "reason": record.reason})
+        elif not all_finite(record.rows):
+            refused.append({"technique": technique, "status": "not_finite", "reason": "what the model computed is no finite number"})
+        else:
+            answered.append(Answered(technique, record.rows, technique == baseline))
+    return answered, refused
+
+
+def on_held_out(answered: Sequence[Answered], facts: Mapping[str, Mapping], text: str) -> list[dict]:
+    """Rows of schema.SCORE: what each technique scores on held-out text, against the baseline, and why a figure is missing.
+
+    `facts` are those of the techniques' records, `text` is the name of the text.
+    """
+    figures = {one.technique: held_out_figures(one) for one in answered}
+    baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
+    rows = _missing({one.technique: facts[one.technique] for one in answered})
+    for one in answered:
+        scored = compared(figures[one.technique], [] if one.is_baseline else baseline)
+        rows += [{"technique": one.technique, "status": "ok", "text": text, **row} for row in scored]
+    return rows
+
+
+def _missing(facts: Mapping[str, Mapping]) -> list[dict]:
+    """A row for each reason why held-out text has no bits per byte, or no distance; one row for all techniques where they share it."""
+    rows = []
+    for name in ("text_reason", "distance_reason"):
+        reasons = {technique: own.get(name) for technique, own in facts.items() if own.get(name) not in (None, "", "not asked for")}
+        shared = set(reasons.values()) if len(reasons) == len(facts) and len(set(reasons.values())) == 1 else set()
+        for technique, reason in [(None, reason) for reason in shared] or reasons.items():
+            rows.append({"technique": technique, "task": HELD_OUT, "status": "unsupported", "reason": reason})
+    return rows
 
 
 def held_out_figures(answered: Answered) -> list[Figure]:

@@ -30,6 +30,7 @@ class CellRecords:
     requests: Record | None = None
     reference: Record | None = None
     score: Record | None = None
+    early: Sequence[Mapping] = ()  # rows of schema.SCORE, where it has answered and its group has not scored it yet
     outdated: Sequence[str] = ()  # what has changed since (standing.py): what its records say, and what is left out of them
     again: Sequence[Record] = ()  # further runs of the same cell, each by a process of its own
     looks_again: bool = False  # whether what is said of its group decides if it has further runs (`runs: auto`)

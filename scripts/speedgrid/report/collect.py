@@ -81,7 +81,7 @@ def gather(plan: Mapping) -> Gathered:
         read = [
             replace(read_cell(cell, plan["jobs"], unreadable, shared, today), looks_again=group_of(cell) in again) for cell in plan["cells"]
         ]
-        cells = work.at_common_points(read)
+        cells = work.at_common_points(with_early_scores(read, plan["jobs"]))
         speeds = work.speeds_by_size(cells)
         study = {"study": plan["study"]["name"], "study_sha256": plan["study"]["study_sha256"]}
         runs = timeline.with_times([study | row for row in tables.run_rows(cells)])
@@ -175,6 +175,21 @@ def read_cell(
     )
 
 
+def with_early_scores(cells: Sequence[CellRecords], jobs: Mapping[str, Mapping]) -> list[CellRecords]:
+    """The same cells; those that have answered and were not scored have `early` scores."""
+    groups: dict[str, list[CellRecords]] = {}
+    for one in cells:
+        groups.setdefault(one.cell["score"], []).append(one)
+    early: dict[tuple, list[dict]] = {}
+    for path, own in groups.items():
+        scored = {row["technique"] for one in own if one.score for row in one.score.rows} - {None}
+        answers = {one.cell["technique"]: one.evaluate for one in own if one.evaluate and one.evaluate.is_there}
+        if any(record.status in MEASURED and technique not in scored for technique, record in answers.items()):
+            for row in early_scores.rows(jobs[path], answers, scored):
+                early.setdefault(cell_of(row), []).append(row)
+    return [replace(one, early=early.get(one.axes, ())) for one in cells]
+
+
 def _unused(facts: Mapping) -> Collection[str]:
     """Columns of a run that the tables use none of. When its steps were complete shows what a disturbed run lost (disturbance.lost)."""
     return ("token_ids",) if facts.get("disturbed") else TOKENS
@@ -227,7 +242,7 @@ class _Reading:
             self.outdated |= set(record.left_out)
         elif self._cell["technique"] in record.left_out:
             self.outdated.add(standing.ANSWERS)
-        if evaluate is not None and evaluate.left_out and self._cell["technique"] not in record.left_out:
+        elif evaluate is not None and evaluate.left_out:
             record = records.absent(SCORE, NOT_RUN, evaluate.reason, evaluate.left_out)
         self.outdated |= set(self._older(path, record))
         return record
@@ -235,20 +250,12 @@ class _Reading:
 
 def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, None], at: Callable[[str], str] = str) -> records.Record:
     """The scores of a group; `left_out` are the techniques whose rows are not in it, because they were scored by other answers than are
-    there or are asked for now. Nothing where that is so of the baseline, which all are held against. What has answered and was not scored
-    yet has its scores on held-out text (early_scores). `at` says where a file of the plan lies."""
+    there or are asked for now. Nothing where that is so of the baseline, which all are held against. `at` says where a file of the plan
+    lies."""
     asked = jobs[path]
-    techniques = asked.get("techniques", ())
     record = find(at(path), SCORE, asked, unreadable, (), False)
-
-    def early(whose: Sequence[Mapping]) -> list[dict]:
-        baseline = [entry for entry in techniques if entry["is_baseline"] and entry not in whose]
-        read = {entry["technique"]: find(at(entry["evaluate"]), EVALUATE, jobs[entry["evaluate"]], {}) for entry in [*whose, *baseline]}
-        names = {None, *(entry["technique"] for entry in whose)}
-        return [row for row in early_scores.rows(asked, read) if row["technique"] in names] if whose else []
-
     if not record.is_there:
-        return replace(record, rows=record.rows + early(techniques))
+        return record
     done, known = standing.specification(record.facts), standing.made_from(record.facts)
     keys = standing.settings({**done, "techniques": None}, {**asked, "techniques": None})
     scored = {entry["technique"]: entry for entry in done.get("techniques", ())}
@@ -261,15 +268,26 @@ def find_score(path: str, jobs: Mapping[str, Mapping], unreadable: dict[str, Non
         is_asked = not said or not standing.settings(said, jobs[answers])
         return scored[entry["technique"]] != entry or known.get(answers, now) != now or not is_asked
 
-    others = [entry for entry in techniques if is_of_others(entry)]
+    others = [entry for entry in asked.get("techniques", ()) if is_of_others(entry)]
     if not keys and any(entry["is_baseline"] for entry in others):
         keys = [standing.ANSWERS]
     names = {entry["technique"] for entry in others}
     rows = [row for row in record.rows if row["technique"] not in names]
     if keys or not rows:
         return _held(record, SCORE, keys or [standing.ANSWERS])
-    new = [entry for entry in techniques if entry["technique"] not in scored]
-    return replace(record, rows=rows + early(new), left_out=sorted(names))
+    return replace(record, rows=rows, left_out=sorted(names))
+
+
+def scores_shown(path: str, jobs: Mapping[str, Mapping], answered: Collection[str], at: Callable[[str], str] = str) -> list[dict]:
+    """The rows of a group's scores, and early ones of the techniques that have none and are `answered`: their answers stand. `at` says
+    where a file of the plan lies."""
+    asked, rows = jobs[path], find_score(path, jobs, {}, at).rows
+    scored = {row["technique"] for row in rows} - {None}
+    paths = {entry["technique"]: entry["evaluate"] for entry in asked.get("techniques", ()) if entry["technique"] in answered}
+    if paths.keys() <= scored:
+        return rows
+    answers = {technique: find(at(place), EVALUATE, jobs[place], {}) for technique, place in paths.items()}
+    return rows + early_scores.rows(asked, answers, scored)
 
 
 def _held(record: records.Record, table: Table, keys: Sequence[str]) -> records.Record:

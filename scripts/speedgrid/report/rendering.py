@@ -41,14 +41,19 @@ def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dic
         # What is there of a cell that the summary counts as not measured is of something else than the study has now.
         waiting = {cell_of(row) for row in summary if row["status"] == NOT_RUN}
         of_cells = [(cell_of(cell), runs_of(cell, jobs, at)) for cell in plan["cells"] if cell_of(cell) not in waiting]
-        paths = dict.fromkeys(cell["score"] for cell in plan["cells"] if cell["score"])
+        # The answers that stand are those that the summary has figures of, or says that they have none.
+        stands = {cell_of(row) for row in summary if row["quality_status"] in (None, "unsupported")} - waiting
+        paths: dict[str, set[str]] = {cell["score"]: set() for cell in plan["cells"] if cell["score"]}
+        for cell in plan["cells"]:
+            if cell["score"] and cell_of(cell) in stands:
+                paths[cell["score"]].add(cell["technique"])
         return Told(
             {**plan["study"], "others": collect.not_in_plan(plan, at)},
             summary,
             runs,
             [row for _, own in of_cells for row in replies_of(own)],
             points,
-            [row for path in paths for row in collect.find_score(path, jobs, {}, at).rows if cell_of(row) not in waiting],
+            [row for path, own in paths.items() for row in collect.scores_shown(path, jobs, own, at) if cell_of(row) not in waiting],
             {key: state for key, own in of_cells if (state := state_of(own))},
         )
 

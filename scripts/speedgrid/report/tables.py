@@ -389,10 +389,10 @@ def _worst(rows: Sequence[Mapping]) -> dict:
     return {column: worst.get(name) for column, name in columns.items()}
 
 
-def score_rows(cell: CellRecords) -> list[dict]:
+def score_rows(cell: CellRecords) -> list[Mapping]:
     """The rows of schema.SCORE with figures of one cell."""
-    technique = cell.cell["technique"]
-    return [row for row in cell.score.rows if row["technique"] == technique and row["metric"]] if cell.score else []
+    rows = [*(cell.score.rows if cell.score else ()), *cell.early]
+    return [row for row in rows if row["technique"] == cell.cell["technique"] and row["metric"]]
 
 
 # The runs: a row for every job

@@ -130,6 +130,6 @@ def _acceleration(left_out: np.ndarray) -> float:
     largest = float(np.abs(influences).max())
     if largest == 0:
         return 0.0
-    # It is the same at any scale, and the cubes of very small numbers are none.
+    # The same at any scale; the cubes of very small numbers would round to 0.
     influences = influences / largest
     return float((influences**3).sum()) / (6 * float((influences**2).sum()) ** 1.5)
