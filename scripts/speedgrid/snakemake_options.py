@@ -95,7 +95,7 @@ def wrong_resource(arguments: list[str]) -> str:
 
 def config_files(arguments: list[str]) -> list[str]:
     """The files of Snakemake's --configfile: all that follow it up to the next option."""
-    return _listed(arguments, "--configfiles", "--configf")
+    return [name for name in _listed(arguments, "--configfiles", "--configf") if name]
 
 
 def _listed(arguments: list[str], option: str, shortest: str) -> list[str]:
@@ -110,7 +110,7 @@ def _listed(arguments: list[str], option: str, shortest: str) -> list[str]:
             given_as, _, value = argument.partition("=")
             is_it = given_as.startswith(shortest) and option.startswith(given_as)
             within = is_it and "=" not in argument
-            values += [value] if is_it and value else []
+            values += [value] if is_it and not within else []
         elif within:
             values.append(argument)
     return values

@@ -27,9 +27,10 @@ NAMED = 6
 LEFT_OUT = "made with other settings than the study has now ({}); run the study again"
 OTHER_SOURCE = "{} is no longer what this was made from; run the study again"
 OTHER_WEIGHTS = "the weights beside {} are others by now; run the study again"
-# Of the scores of a task that there are no answers of all techniques for yet.
-AWAITED = "is scored once all techniques of the group have answered"
-REASONS = (LEFT_OUT, OTHER_SOURCE, OTHER_WEIGHTS, AWAITED)
+# Of a task before its scores, and of held-out text before the baseline's answers.
+AWAITED = "is scored by a job that waits for the answers of all techniques"
+BASELINE_AWAITED = "is held against the baseline once that has answered"
+REASONS = (LEFT_OUT, OTHER_SOURCE, OTHER_WEIGHTS, AWAITED, BASELINE_AWAITED)
 OLDER = "Cells made or measured by older code of speedgrid, or in another environment: {} of {} ({}). Run the study again."
 OTHER = "The study has other settings, weights or answers by now ({}); what depends on them is left out, of: {}. Run the study again."
 # Of results that no table of the study has.

@@ -13,7 +13,8 @@ import records_factory as made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speedgrid import records, standing
-from speedgrid.report import collect, early_scores, quality, tables
+from speedgrid.report import advice, answer, collect, early_scores, quality, tables
+from speedgrid.report.advised import Guide
 from speedgrid.schema import EVALUATE, GROUP, NOT_RUN, SCORE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/score.py"
@@ -157,12 +158,31 @@ def test_answers_of_other_weights_are_held_against_nothing(group):
     assert rows["baseline"]["bits_per_byte"] is None
     assert (rows["worse"]["bits_per_byte"] is not None, rows["worse"]["quality_loss"]) == (True, None)
     assert {row["loss"] for row in group.shown()} == {None}
+    assert [row["task"] for row in group.shown() if row["reason"] == standing.BASELINE_AWAITED] == ["held_out"]
 
 
 def test_tasks_are_said_to_be_awaited_once_while_none_is_scored(group):
     awaited = [row for row in group.shown() if row["status"] == NOT_RUN and row["task"]]
     assert [(row["technique"], row["task"], row["reason"]) for row in awaited] == [(None, "cloze", standing.AWAITED)]
     assert early_scores.rows(group.asked(), {}, ()) == []
+
+
+def test_what_keeps_the_arithmetic_leads_before_it_has_answered_as_after(tmp_path):
+    """It has no price while the techniques before it answer, and the answer does not turn over and back."""
+    plan = made.write_group(tmp_path, [cell for cell in made.DEFAULT_CELLS if cell.technique in ("baseline", "torch_compile", "bnb_int8")])
+    path = Path(next(cell["folder"] for cell in plan if cell["technique"] == "torch_compile"), "evaluate.parquet")
+
+    def told() -> tuple:
+        rows = tables.summary_rows([collect.read_cell(cell, made.JOBS) for cell in plan])
+        guide = Guide(rows)
+        (group,) = tables.groups(rows, [])
+        return guide.advise(advice.FASTEST).choice, guide.qualities["torch_compile"].kind, answer.answer(group).headline
+
+    after = told()
+    path.unlink()
+    before = told()
+    assert (after[0], after[1], before[0], before[1]) == ("torch_compile", "kept", "torch_compile", "assumed")
+    assert "measurable loss" not in before[2]
 
 
 def test_early_scores_of_results_that_were_moved(group, tmp_path):
@@ -183,5 +203,6 @@ def test_what_is_no_number_is_not_scored_and_takes_nothing_away(bad, place, more
     asked = dict.fromkeys(GROUP, "x") | {"techniques": entries, "evaluate": {"text": "stdlib", "tasks": []}}
     rows = early_scores.rows(asked, read, ())
     assert [row["status"] for row in rows if row["technique"] == "worse"] == ["not_finite"]
+    assert not any(row["status"] == NOT_RUN for row in rows)
     del read["worse"]
     assert [row for row in rows if row["technique"] != "worse"] == early_scores.rows(asked, read, ())

@@ -277,6 +277,7 @@ def test_no_core_at_all_is_refused(words):
     ("words", "answer"),
     [
         ("--resources gpu", "gpu: takes a name and a number, such as gpu=2"),
+        ("--resources= gpu=1", ": takes a name and a number, such as gpu=2"),
         ("--resources gpu=", "gpu=: takes a name and a number, such as gpu=2"),
         ("--resources mem_mb=100 gpu=two", "gpu=two: takes a number from 1 on"),
         ("--res gpu=1 makes=0", "makes=0: takes a number from 1 on"),

@@ -17,7 +17,7 @@ from speedgrid.quality.scores import HELD_OUT, RELATIVE
 from speedgrid.report import units
 from speedgrid.report.language import tr
 from speedgrid.report.tables import held
-from speedgrid.schema import MEASURED, STATUSES
+from speedgrid.schema import MEASURED, NOT_RUN, STATUSES
 from speedgrid.workload import WORKLOADS
 
 GOALS = {
@@ -63,9 +63,9 @@ class Quality:
     """What a technique does to the model's quality.
 
     `kind`: `baseline`; `kept`: measured, and no worse than the baseline within what could be seen; `assumed`: keeps the arithmetic by
-    construction, where nobody measured the quality of anything; `loss`; `unknown`. `loss` is the share by which it is worse: 0 for the
-    first three, None where it is not known. `words` say it; `is_bits` where they are a change of bits per byte, `of` of what text where
-    that is not the held-out one.
+    construction, where nobody measured the quality of anything or its own is still to come; `loss`; `unknown`. `loss` is the share by
+    which it is worse: 0 for the first three, None where it is not known. `words` say it; `is_bits` where they are a change of bits per
+    byte, `of` of what text where that is not the held-out one.
     """
 
     kind: str
@@ -523,7 +523,9 @@ def _unmeasured(row: Mapping, known: bool) -> Quality:
     if not row["lossless"]:
         return Quality("unknown", None, tr("not known: {}").format(why))
     said = tr("not measured ({}); it keeps the model's arithmetic by construction, which was not checked here").format(why)
-    return Quality("unknown", None, said) if known else Quality("assumed", 0.0, said)
+    # What is asked later would else be priced by the first technique that has answered, and priceless again once it has answered itself.
+    is_to_come = row["quality_status"] == NOT_RUN
+    return Quality("unknown", None, said) if known and not is_to_come else Quality("assumed", 0.0, said)
 
 
 def why_unknown(row: Mapping) -> str:

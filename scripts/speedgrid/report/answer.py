@@ -201,7 +201,7 @@ def _headline(group: Group, guide: Guide, advice: Advice) -> Markup:
     speed = phrases.speed(best, tr("95 % interval "))
     if len(engaged) == 1:
         return tr_html("Only <strong>{}</strong> was measured: {}.").format(best.label, speed)
-    of_those = tr_html(_priceless(group, guide).before) if _has_priced_rivals(guide, advice) else Markup("")
+    of_those = tr_html(_priceless(group, guide, advice.choice).before) if _has_priced_rivals(guide, advice) else Markup("")
     close, unsure = engaged.loc[list(advice.ties)], engaged.loc[list(advice.open)]
     if best.is_baseline:
         if (unsure.rate > best.rate).any():
@@ -267,9 +267,10 @@ def _has_priced_rivals(guide: Guide, advice: Advice) -> bool:
     return any(not guide.qualities[name].is_safe for name in (*chosen.open, *chosen.same))
 
 
-def _priceless(group: Group, guide: Guide) -> Priceless:
-    """What holds of the techniques that have no price in quality."""
-    known = any(quality.kind in ("kept", "loss") for quality in guide.qualities.values())
+def _priceless(group: Group, guide: Guide, choice: str | None = None) -> Priceless:
+    """What holds of the techniques that have no price in quality; `choice` is the one that the sentence names, if any."""
+    is_assumed = choice is not None and guide.qualities[choice].kind == "assumed"
+    known = not is_assumed and any(quality.kind in ("kept", "loss") for quality in guide.qualities.values())
     told = WORKLOADS[group.workload].quality
     return PRICELESS[told] if known and told in PRICELESS else UNMEASURED
 
