@@ -67,7 +67,7 @@ class Group:
 
     def shown(self) -> list[dict]:
         """The rows of its scores that a page shows."""
-        answered = {name for name, row in self.summary().items() if row["quality_status"] is None}
+        answered = {name for name, row in self.summary().items() if row["quality_status"] != NOT_RUN}
         return collect.scores_shown(str(self.path), self.jobs(), answered)
 
     def score(self, names: tuple = NAMES) -> list[dict]:
@@ -159,6 +159,15 @@ def test_answers_of_other_weights_are_held_against_nothing(group):
     assert (rows["worse"]["bits_per_byte"] is not None, rows["worse"]["quality_loss"]) == (True, None)
     assert {row["loss"] for row in group.shown()} == {None}
     assert [row["task"] for row in group.shown() if row["reason"] == standing.BASELINE_AWAITED] == ["held_out"]
+
+
+def test_a_baseline_that_could_not_answer_is_not_awaited(group):
+    path = group.answers["baseline"]
+    records.write(path, EVALUATE, [{"status": "oom", "reason": "no memory"}], records.read(path, EVALUATE).facts)
+    rows = group.shown()
+    assert not any(row["reason"] == standing.BASELINE_AWAITED for row in rows)
+    assert [row["status"] for row in rows if row["technique"] == "baseline"] == ["oom"]
+    assert {row["loss"] for row in rows} == {None}
 
 
 def test_tasks_are_said_to_be_awaited_once_while_none_is_scored(group):

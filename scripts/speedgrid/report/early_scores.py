@@ -29,7 +29,7 @@ def rows(asked: Mapping, answers: Mapping[str, Record], scored: Collection[str])
     waiting = sorted(early & {one.technique for one in answered}) if scored else [None] * bool(answered)
     awaited = [{"technique": one, "task": task["task"]} for one in waiting for task in asked["evaluate"]["tasks"]]
     told += [{**row, "status": NOT_RUN, "reason": standing.AWAITED} for row in awaited]
-    if answered and not any(one.is_baseline for one in answered):
+    if answered and baseline not in answers:
         told.append({"technique": None, "task": scores.HELD_OUT, "status": NOT_RUN, "reason": standing.BASELINE_AWAITED})
     empty = dict.fromkeys(column.name for column in SCORE.columns) | {axis: asked[axis] for axis in GROUP}
     return [{**empty, **row} for row in told if row["technique"] is None or row["technique"] in early]

@@ -41,8 +41,8 @@ def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dic
         # What is there of a cell that the summary counts as not measured is of something else than the study has now.
         waiting = {cell_of(row) for row in summary if row["status"] == NOT_RUN}
         of_cells = [(cell_of(cell), runs_of(cell, jobs, at)) for cell in plan["cells"] if cell_of(cell) not in waiting]
-        # The answers that stand are those that the summary has figures of, or says that they have none.
-        stands = {cell_of(row) for row in summary if row["quality_status"] in (None, "unsupported")} - waiting
+        # The summary has looked whose answers stand.
+        stands = {cell_of(row) for row in summary if row["quality_status"] != NOT_RUN} - waiting
         paths: dict[str, set[str]] = {cell["score"]: set() for cell in plan["cells"] if cell["score"]}
         for cell in plan["cells"]:
             if cell["score"] and cell_of(cell) in stands:
