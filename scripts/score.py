@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 from speedgrid import corpus, records, stage
 from speedgrid.outcomes import Outcome
@@ -14,11 +13,9 @@ from speedgrid.specification import Score, Task
 
 def score(job: stage.Job[Score]) -> str:
     found = {entry["technique"]: records.read(entry["evaluate"], EVALUATE) for entry in job.specification["techniques"]}
-    baseline = next((entry["technique"] for entry in job.specification["techniques"] if entry["is_baseline"]), "")
-    answered, refused = scores.answered_of(found, baseline)
-    text = Path(job.specification["evaluate"]["text"]).name
-    facts = {technique: record.facts for technique, record in found.items()}
-    job.rows += [{**job.keys, **row} for row in refused + scores.on_held_out(answered, facts, text)]
+    answered, rows = scores.on_held_out(job.specification, found)
+    job.rows += [{**job.keys, **row} for row in rows]
+    baseline = scores.baseline_of(job.specification)
     for task in job.specification["evaluate"]["tasks"]:
         job.enter(f"scoring {task['task']}")
         figures = task_figures(job, task, answered, found)

@@ -142,6 +142,7 @@ def test_the_same_holds_of_sequences_alone(good, bad, place):
 def test_why_held_out_text_has_no_figures_is_a_row_and_one_where_it_is_that_of_all():
     why, other = "the tokenizer loses text", "vLLM gives no probabilities"
     facts = {"a": {"text_reason": why, "distance_reason": "not asked for"}, "b": {"text_reason": why, "distance_reason": other}}
-    rows = scores.on_held_out([scores.Answered(name, [], False) for name in facts], facts, "text.txt")
+    asked = {"techniques": [], "evaluate": {"text": "text.txt"}}
+    _, rows = scores.on_held_out(asked, {name: records.Record([], own) for name, own in facts.items()})
     assert [(row["technique"], row["task"], row["reason"]) for row in rows] == [(None, "held_out", why), ("b", "held_out", other)]
     assert {row["status"] for row in rows} == {"unsupported"}

@@ -6,6 +6,7 @@ Losses are positive where the technique is worse: a difference for accuracies an
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -48,9 +49,30 @@ def all_finite(rows: Sequence[Mapping]) -> bool:
     return all(math.isfinite(one) for figure in figures if figure is not None for one in np.atleast_1d(np.asarray(figure, dtype=float)))
 
 
-def answered_of(found: Mapping[str, Record], baseline: str) -> tuple[list[Answered], list[dict]]:
-    """The techniques whose answers can be scored, and a row of schema.SCORE for each of the others that says why not; `found` are records
-    of schema.EVALUATE by technique."""
+def baseline_of(asked: Mapping) -> str:
+    """The technique that the others are held against, by the specification of a job that scores; empty where there is none."""
+    return next((entry["technique"] for entry in asked["techniques"] if entry["is_baseline"]), "")
+
+
+def on_held_out(asked: Mapping, found: Mapping[str, Record]) -> tuple[list[Answered], list[dict]]:
+    """The techniques whose answers can be scored, and rows of schema.SCORE: what each scores on held-out text, against the baseline, and
+    why a technique or a figure is missing.
+
+    `asked` is the specification of the job that scores, `found` are records of schema.EVALUATE by technique.
+    """
+    answered, rows = _answered(found, baseline_of(asked))
+    figures = {one.technique: held_out_figures(one) for one in answered}
+    baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
+    rows += _missing({one.technique: found[one.technique].facts for one in answered})
+    text = Path(asked["evaluate"]["text"]).name
+    for one in answered:
+        scored = compared(figures[one.technique], [] if one.is_baseline else baseline)
+        rows += [{"technique": one.technique, "status": "ok", "reason": "", "text": text, **row} for row in scored]
+    return answered, rows
+
+
+def _answered(found: Mapping[str, Record], baseline: str) -> tuple[list[Answered], list[dict]]:
+    """The techniques whose answers can be scored, and a row for each of the others that says why not."""
     answered, refused = [], []
     for technique, record in found.items():
         if record.status not in MEASURED:
@@ -60,20 +82,6 @@ def answered_of(found: Mapping[str, Record], baseline: str) -> tuple[list[Answer
         else:
             answered.append(Answered(technique, record.rows, technique == baseline))
     return answered, refused
-
-
-def on_held_out(answered: Sequence[Answered], facts: Mapping[str, Mapping], text: str) -> list[dict]:
-    """Rows of schema.SCORE: what each technique scores on held-out text, against the baseline, and why a figure is missing.
-
-    `facts` are those of the techniques' records, `text` is the name of the text.
-    """
-    figures = {one.technique: held_out_figures(one) for one in answered}
-    baseline = next((figures[one.technique] for one in answered if one.is_baseline), [])
-    rows = _missing({one.technique: facts[one.technique] for one in answered})
-    for one in answered:
-        scored = compared(figures[one.technique], [] if one.is_baseline else baseline)
-        rows += [{"technique": one.technique, "status": "ok", "text": text, **row} for row in scored]
-    return rows
 
 
 def _missing(facts: Mapping[str, Mapping]) -> list[dict]:

@@ -283,9 +283,11 @@ def scores_shown(path: str, jobs: Mapping[str, Mapping], answered: Collection[st
     where a file of the plan lies."""
     asked, rows = jobs[path], find_score(path, jobs, {}, at).rows
     scored = {row["technique"] for row in rows} - {None}
-    paths = {entry["technique"]: entry["evaluate"] for entry in asked.get("techniques", ()) if entry["technique"] in answered}
-    if paths.keys() <= scored:
+    wanted = [entry for entry in asked.get("techniques", ()) if entry["technique"] in answered]
+    if all(entry["technique"] in scored for entry in wanted):
         return rows
+    # What is scored is not read again, but for what the others are held against.
+    paths = {one["technique"]: one["evaluate"] for one in wanted if one["is_baseline"] or one["technique"] not in scored}
     answers = {technique: find(at(place), EVALUATE, jobs[place], {}) for technique, place in paths.items()}
     return rows + early_scores.rows(asked, answers, scored)
 

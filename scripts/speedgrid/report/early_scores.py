@@ -4,7 +4,6 @@ On held-out text it is what that job will say. Scores of tasks need lm-eval, whi
 """
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from speedgrid import standing
 from speedgrid.quality import scores
@@ -18,13 +17,12 @@ def rows(asked: Mapping, answers: Mapping[str, Record], scored: Collection[str])
     `asked` is the specification of the job that scores the group. `answers` are records of schema.EVALUATE by technique, only such as
     stand. Without the baseline's nothing is compared.
     """
-    baseline = next((entry["technique"] for entry in asked["techniques"] if entry["is_baseline"]), "")
+    baseline = scores.baseline_of(asked)
     found = {technique: record for technique, record in answers.items() if technique == baseline or technique not in scored}
     early = found.keys() - set(scored)
     if not early:
         return []
-    answered, told = scores.answered_of(found, baseline)
-    told += scores.on_held_out(answered, {name: record.facts for name, record in found.items()}, Path(asked["evaluate"]["text"]).name)
+    answered, told = scores.on_held_out(asked, found)
     # One row says it for all techniques while none is scored.
     waiting = sorted(early & {one.technique for one in answered}) if scored else [None] * bool(answered)
     awaited = [{"technique": one, "task": task["task"]} for one in waiting for task in asked["evaluate"]["tasks"]]

@@ -43,10 +43,11 @@ def _told(plan: Mapping, summary: list[dict], points: list[dict], runs: list[dic
         of_cells = [(cell_of(cell), runs_of(cell, jobs, at)) for cell in plan["cells"] if cell_of(cell) not in waiting]
         # The summary has looked whose answers stand.
         stands = {cell_of(row) for row in summary if row["quality_status"] != NOT_RUN} - waiting
-        paths: dict[str, set[str]] = {cell["score"]: set() for cell in plan["cells"] if cell["score"]}
+        paths: dict[str, set[str]] = {}
         for cell in plan["cells"]:
-            if cell["score"] and cell_of(cell) in stands:
-                paths[cell["score"]].add(cell["technique"])
+            answered = paths.setdefault(cell["score"], set()) if cell["score"] else set()
+            if cell_of(cell) in stands:
+                answered.add(cell["technique"])
         return Told(
             {**plan["study"], "others": collect.not_in_plan(plan, at)},
             summary,
